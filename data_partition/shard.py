@@ -1,0 +1,248 @@
+"""A shard: one identity's folder of annotated face crops, and all that a site holds.
+
+    <dataset>/<identity>/frames/000000.jpg ...   square face crops
+    <dataset>/<identity>/metadata.parquet        one row a frame, columns in `COLUMN_WIDTHS`
+    <dataset>/<identity>/shard.json              schema version, identity, annotator, size, sources, consent
+
+Legend: F frames, K = 68 landmarks, C coordinates, A = 18 action units.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from data_partition.images import read_image
+from model.batch import NUM_ACTION_UNITS, NUM_LANDMARKS
+from model.errors import DataError
+
+SCHEMA_VERSION = 1
+METADATA_NAME, INFO_NAME, FRAMES_NAME = "metadata.parquet", "shard.json", "frames"
+UNFINISHED_SUFFIXES = (".partial", ".parts")
+"""Folders of an unfinished preparation, never read as shards."""
+
+COLUMN_WIDTHS: dict[str, int] = {
+    "file_name": 0,
+    "clip": 0,
+    "frame_index": 0,
+    "timestamp_s": 0,
+    "landmarks": 2 * NUM_LANDMARKS,
+    "pose_deg": 3,
+    "au_presence": NUM_ACTION_UNITS,
+    "au_intensity": NUM_ACTION_UNITS,
+    "confidence": 0,
+}
+"""Column of metadata.parquet to the length of its lists; 0 is a scalar."""
+
+_INFO_KEYS = ("identity", "annotator", "annotator_version", "size_px", "sources", "split_seed", "consent")
+_REMEDY = "prepare this identity again"
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Shard:
+    """One opened shard. Annotations are in memory, frames are read one at a time."""
+
+    path: Path
+    identity: str
+    size_px: int
+    """Side of every frame."""
+    info: dict[str, Any]
+    """All of shard.json."""
+    file_name: list[str]
+    """Frame paths relative to the shard, "frames/000000.jpg"."""
+    clip: NDArray[np.str_]
+    """[F] name of the clip each frame comes from."""
+    frame_index: NDArray[np.int64]
+    """[F] index of the frame in its clip, counted before frames without a face were dropped."""
+    timestamp_s: NDArray[np.float64]
+    """[F] seconds from the start of the clip."""
+    landmarks_FKC: NDArray[np.float32]
+    """[F, 68, 2] (x, y) pixels of the frame, finite; they may lie outside of it."""
+    pose_FC: NDArray[np.float32]
+    """[F, 3] pitch, yaw, roll in degrees, finite."""
+    au_presence_FA: NDArray[np.float32]
+    """[F, 18] 0 or 1."""
+    au_intensity_FA: NDArray[np.float32]
+    """[F, 18] 0 to 5, NaN where the annotator does not know."""
+    confidence_F: NDArray[np.float32]
+    """[F] 0 to 1."""
+    is_test_F: NDArray[np.bool_]
+    """[F] true for the last tenth of each clip in time."""
+
+    @property
+    def num_frames(self) -> int:
+        """Number of frames F, training and test together."""
+        return len(self.file_name)
+
+    def read_frame(self, row: int) -> NDArray[np.uint8]:
+        """The frame of one row.
+
+        Args:
+            row: 0 <= row < num_frames.
+
+        Returns:
+            [size_px, size_px, 3] uint8 RGB.
+
+        Raises:
+            DataError: naming the file if it is missing, truncated or of another size.
+        """
+        path = self.path / self.file_name[row]
+        image = read_image(path)
+        wanted = (self.size_px, self.size_px, 3)
+        if image.shape != wanted:
+            raise DataError(f"{path}: frame has shape {image.shape}, wanted {wanted}; {_REMEDY}")
+        return image
+
+
+def open_dataset(root: Path) -> list[Shard]:
+    """Every shard below `root`, sorted by identity; `root` may also be a single shard.
+
+    Raises:
+        DataError: if there is none, or one cannot be used.
+    """
+    if (root / INFO_NAME).is_file():
+        return [open_shard(root)]
+    folders = shard_folders(root)
+    if not folders:
+        raise DataError(
+            f"{root}: no shard found; wanted folders with {INFO_NAME}, as `fedreenact prepare` and `synth` write"
+        )
+    return sorted((open_shard(folder) for folder in folders), key=lambda shard: shard.identity)
+
+
+def shard_folders(root: Path) -> list[Path]:
+    """Folders below `root` that hold a shard, finished ones only, sorted by name."""
+    if not root.is_dir():
+        raise DataError(f"{root}: no such dataset folder")
+    return sorted(
+        folder
+        for folder in root.iterdir()
+        if folder.suffix not in UNFINISHED_SUFFIXES
+        and ((folder / INFO_NAME).is_file() or (folder / METADATA_NAME).is_file())
+    )
+
+
+def open_shard(path: Path) -> Shard:
+    """One shard with its annotations checked.
+
+    Args:
+        path: the identity's folder.
+
+    Raises:
+        DataError: naming file and row for a missing file or column, another schema version, lists of the
+            wrong length, NaN in landmarks or pose, or an empty shard.
+    """
+    info = _read_info(path / INFO_NAME)
+    columns = _read_columns(path / METADATA_NAME)
+    file_name = [str(name) for name in columns["file_name"]]
+    _check_files(path, file_name)
+    clip = columns["clip"].astype(np.str_)
+    return Shard(
+        path=path,
+        identity=info["identity"],
+        size_px=info["size_px"],
+        info=info,
+        file_name=file_name,
+        clip=clip,
+        frame_index=columns["frame_index"].astype(np.int64),
+        timestamp_s=columns["timestamp_s"].astype(np.float64),
+        landmarks_FKC=columns["landmarks"].reshape(-1, NUM_LANDMARKS, 2),
+        pose_FC=columns["pose_deg"],
+        au_presence_FA=columns["au_presence"],
+        au_intensity_FA=columns["au_intensity"],
+        confidence_F=columns["confidence"].astype(np.float32),
+        is_test_F=last_tenth(clip, columns["frame_index"].astype(np.int64)),
+    )
+
+
+def last_tenth(clip: NDArray[np.str_], frame_index: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Which frames are test frames: the last tenth (rounded) of each clip, in time.
+
+    Args:
+        clip: [F] clip of each frame.
+        frame_index: [F] position in the clip.
+
+    Returns:
+        [F] bool; never depends on the order of the rows.
+    """
+    is_test = np.zeros(len(clip), np.bool_)
+    for name in np.unique(clip):
+        rows = np.flatnonzero(clip == name)
+        rows = rows[np.argsort(frame_index[rows], kind="stable")]
+        is_test[rows[len(rows) - (len(rows) + 5) // 10 :]] = True
+    return is_test
+
+
+def _read_info(path: Path) -> dict[str, Any]:
+    try:
+        info = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise DataError(f"{path}: missing, so {path.parent.name} is no finished shard; {_REMEDY}") from error
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: not readable as JSON ({error}); {_REMEDY}") from error
+    version = info.get("schema_version") if isinstance(info, dict) else None
+    if version != SCHEMA_VERSION:
+        raise DataError(f"{path}: schema version is {version}, wanted {SCHEMA_VERSION}; {_REMEDY}")
+    missing = [key for key in _INFO_KEYS if key not in info]
+    if missing:
+        raise DataError(f"{path}: missing {', '.join(missing)}; {_REMEDY}")
+    if not isinstance(info["size_px"], int) or info["size_px"] < 1:
+        raise DataError(f"{path}: size_px is {info['size_px']!r}, wanted a positive whole number; {_REMEDY}")
+    return dict(info)
+
+
+def _read_columns(path: Path) -> dict[str, NDArray[Any]]:
+    try:
+        table = pq.read_table(path)
+    except FileNotFoundError as error:
+        raise DataError(f"{path}: missing; {_REMEDY}") from error
+    except (OSError, pa.ArrowException) as error:
+        raise DataError(f"{path}: not readable as Parquet ({error}); {_REMEDY}") from error
+    missing = [name for name in COLUMN_WIDTHS if name not in table.column_names]
+    if missing:
+        raise DataError(f"{path}: missing column {', '.join(missing)}; {_REMEDY}")
+    if table.num_rows == 0:
+        raise DataError(f"{path}: has no rows, so the shard has no frames; {_REMEDY}")
+    columns = {name: _to_array(path, name, table[name], width) for name, width in COLUMN_WIDTHS.items()}
+    for name in ("landmarks", "pose_deg", "au_presence", "timestamp_s", "confidence"):
+        bad = np.flatnonzero(~np.isfinite(columns[name]).reshape(table.num_rows, -1).all(axis=1))
+        if bad.size:
+            raise DataError(
+                f"{path}: {name} is NaN or infinite in row {bad[0]} ({columns['file_name'][bad[0]]}) and in "
+                f"{bad.size} of {table.num_rows} rows; remove these rows or {_REMEDY}"
+            )
+    return columns
+
+
+def _to_array(path: Path, name: str, column: pa.ChunkedArray, width: int) -> NDArray[Any]:
+    if column.null_count:
+        row = column.is_null().to_pylist().index(True)
+        raise DataError(f"{path}: {name} is empty in row {row}; {_REMEDY}")
+    if width == 0:
+        return np.asarray(column.to_numpy())
+    lengths = np.array([len(value) for value in column])
+    wrong = np.flatnonzero(lengths != width)
+    if wrong.size:
+        raise DataError(
+            f"{path}: {name} has {lengths[wrong[0]]} numbers in row {wrong[0]}, wanted {width}; {_REMEDY}"
+        )
+    flat = column.combine_chunks().flatten().to_numpy(zero_copy_only=False)
+    return np.asarray(flat, np.float32).reshape(-1, width)
+
+
+def _check_files(path: Path, file_name: list[str]) -> None:
+    folder = path / FRAMES_NAME
+    present = {f"{FRAMES_NAME}/{file.name}" for file in folder.iterdir()} if folder.is_dir() else set()
+    missing = [name for name in file_name if name not in present]
+    if missing:
+        raise DataError(
+            f"{path / missing[0]}: frame file missing ({len(missing)} of {len(file_name)} are); "
+            f"restore it or {_REMEDY}"
+        )

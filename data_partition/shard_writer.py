@@ -1,0 +1,217 @@
+"""Writing a shard: frames first, metadata last, one rename at the end."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import ArrayLike, NDArray
+
+from data_partition.images import write_image
+from data_partition.shard import COLUMN_WIDTHS, FRAMES_NAME, INFO_NAME, METADATA_NAME, SCHEMA_VERSION, Shard
+from model.batch import NUM_LANDMARKS
+from model.errors import DataError
+
+_SCALARS = {
+    "file_name": pa.string(),
+    "clip": pa.string(),
+    "frame_index": pa.int64(),
+    "timestamp_s": pa.float64(),
+    "confidence": pa.float32(),
+}
+_SCHEMA = pa.schema(
+    [
+        (name, pa.list_(pa.float32(), width) if width else _SCALARS[name])
+        for name, width in COLUMN_WIDTHS.items()
+    ]
+)
+
+
+class ShardWriter:
+    """Writes <out>/<identity>.partial and renames it to <out>/<identity> in `finish`.
+
+    As a context manager it finishes on success and removes the partial folder on an error.
+    """
+
+    def __init__(
+        self,
+        out: Path,
+        identity: str,
+        size_px: int,
+        annotator: str,
+        *,
+        annotator_version: str = "",
+        sources: Sequence[Mapping[str, object]] = (),
+        consent: str = "",
+    ) -> None:
+        """Start an empty shard; left-overs of a killed run are removed.
+
+        Args:
+            out: dataset folder.
+            identity: name of the person, also the folder's name.
+            size_px: side of every frame.
+            annotator: who made the annotations, with `annotator_version`.
+            annotator_version: version of the annotator.
+            sources: one mapping a clip: at least name and sha256.
+            consent: where the person's consent is recorded; "" if unknown.
+
+        Raises:
+            DataError: if the identity is no valid folder name.
+        """
+        if not identity or identity.startswith(".") or "/" in identity or "\\" in identity:
+            raise DataError(f"identity {identity!r}: not a valid folder name; rename the source")
+        self._final = out / identity
+        self._partial = out / f"{identity}.partial"
+        self._size_px = size_px
+        self._info: dict[str, Any] = {
+            "schema_version": SCHEMA_VERSION,
+            "identity": identity,
+            "annotator": annotator,
+            "annotator_version": annotator_version,
+            "size_px": size_px,
+            "sources": [dict(source) for source in sources],
+            "split_seed": None,  # the split is by time, so nothing is drawn
+            "consent": consent,
+        }
+        self._columns: dict[str, list[Any]] = {name: [] for name in COLUMN_WIDTHS}
+        shutil.rmtree(self._partial, ignore_errors=True)
+        (self._partial / FRAMES_NAME).mkdir(parents=True)
+
+    def __enter__(self) -> ShardWriter:
+        """The writer itself."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Finish, or clean up after an error."""
+        if error is None:
+            self.finish()
+        else:
+            shutil.rmtree(self._partial, ignore_errors=True)
+
+    @property
+    def num_frames(self) -> int:
+        """Frames added so far."""
+        return len(self._columns["file_name"])
+
+    def add(
+        self,
+        frame_HWC: NDArray[np.uint8],
+        *,
+        clip: str,
+        frame_index: int,
+        timestamp_s: float,
+        landmarks_KC: ArrayLike,
+        pose_C: ArrayLike,
+        au_presence_A: ArrayLike,
+        au_intensity_A: ArrayLike,
+        confidence: float,
+    ) -> None:
+        """Append one annotated frame.
+
+        Args:
+            frame_HWC: [size_px, size_px, 3] uint8 RGB.
+            clip: name of the clip.
+            frame_index: position in the clip, dropped frames counted.
+            timestamp_s: seconds from the start of the clip.
+            landmarks_KC: [68, 2] (x, y) pixels of this frame, finite.
+            pose_C: [3] pitch, yaw, roll in degrees, finite.
+            au_presence_A: [18] 0 or 1.
+            au_intensity_A: [18] 0 to 5, NaN if unknown.
+            confidence: 0 to 1.
+
+        Raises:
+            DataError: for a wrong shape or a NaN, naming frame and value.
+        """
+        where = f"{self._info['identity']}, clip {clip}, frame {frame_index}"
+        wanted = (self._size_px, self._size_px, 3)
+        if frame_HWC.shape != wanted or frame_HWC.dtype != np.uint8:
+            raise DataError(f"{where}: frame is {frame_HWC.shape} {frame_HWC.dtype}, wanted {wanted} uint8")
+        row = {
+            "file_name": f"{FRAMES_NAME}/{self.num_frames:06d}.jpg",
+            "clip": clip,
+            "frame_index": int(frame_index),
+            "timestamp_s": float(timestamp_s),
+            "landmarks": _vector(where, "landmarks", landmarks_KC, (NUM_LANDMARKS, 2)),
+            "pose_deg": _vector(where, "pose_deg", pose_C, (COLUMN_WIDTHS["pose_deg"],)),
+            "au_presence": _vector(where, "au_presence", au_presence_A, (COLUMN_WIDTHS["au_presence"],)),
+            "au_intensity": _vector(
+                where, "au_intensity", au_intensity_A, (COLUMN_WIDTHS["au_intensity"],), allow_nan=True
+            ),
+            "confidence": float(confidence),
+        }
+        write_image(self._partial / str(row["file_name"]), frame_HWC)
+        self._append(row)
+
+    def adopt(self, part: Shard) -> None:
+        """Move all frames of a finished shard of the same size into this one, with their rows.
+
+        The part's files are gone afterwards; its folder is left to the caller.
+        """
+        assert part.size_px == self._size_px
+        for row in range(part.num_frames):
+            file_name = f"{FRAMES_NAME}/{self.num_frames:06d}.jpg"
+            os.replace(part.path / part.file_name[row], self._partial / file_name)
+            self._append(
+                {
+                    "file_name": file_name,
+                    "clip": str(part.clip[row]),
+                    "frame_index": int(part.frame_index[row]),
+                    "timestamp_s": float(part.timestamp_s[row]),
+                    "landmarks": part.landmarks_FKC[row].reshape(-1),
+                    "pose_deg": part.pose_FC[row],
+                    "au_presence": part.au_presence_FA[row],
+                    "au_intensity": part.au_intensity_FA[row],
+                    "confidence": float(part.confidence_F[row]),
+                }
+            )
+
+    def finish(self) -> Path:
+        """Write metadata and rename the folder to its final name, replacing an older shard.
+
+        Returns:
+            The finished shard's folder.
+
+        Raises:
+            DataError: if no frame was added.
+        """
+        if not self.num_frames:
+            shutil.rmtree(self._partial, ignore_errors=True)
+            raise DataError(f"{self._info['identity']}: no frames to write; nothing was saved")
+        arrays = {
+            name: pa.FixedSizeListArray.from_arrays(pa.array(np.concatenate(self._columns[name])), width)
+            if width
+            else self._columns[name]
+            for name, width in COLUMN_WIDTHS.items()
+        }
+        pq.write_table(pa.table(arrays, schema=_SCHEMA), self._partial / METADATA_NAME)
+        text = json.dumps(self._info, indent=2, ensure_ascii=False)
+        (self._partial / INFO_NAME).write_text(text + "\n", encoding="utf-8")
+        if self._final.exists():
+            shutil.rmtree(self._final)
+        os.replace(self._partial, self._final)
+        return self._final
+
+    def _append(self, row: Mapping[str, Any]) -> None:
+        for name, value in row.items():
+            self._columns[name].append(value)
+
+
+def _vector(
+    where: str, name: str, value: ArrayLike, shape: tuple[int, ...], *, allow_nan: bool = False
+) -> NDArray[np.float32]:
+    array = np.asarray(value, np.float32)
+    if array.shape != shape:
+        raise DataError(f"{where}: {name} has shape {array.shape}, wanted {shape}")
+    if not allow_nan and not np.isfinite(array).all():
+        raise DataError(f"{where}: {name} has a NaN or infinite value")
+    return array.reshape(-1)
