@@ -1,0 +1,205 @@
+import itertools
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from data_partition.batches import FrameCache, PairSampler, iter_batches, load_frame, make_batch
+from data_partition.partition import ClientData, site_data
+from data_partition.shard import Shard, open_shard
+from data_partition.shard_writer import ShardWriter
+from model.batch import ReenactmentBatch
+from model.errors import DataError
+from model.landmarks import draw_heatmap
+
+SIDE = 128
+
+
+def grey_of(row: int) -> int:
+    return 5 * row + 20
+
+
+@pytest.fixture(scope="module")
+def shard(tmp_path_factory: pytest.TempPathFactory) -> Shard:
+    """Clip p: rows 0-19, clip q: rows 20-39, clip lone: row 40. Grey level, pose and AUs name the row."""
+    rng = np.random.default_rng(0)
+    out = tmp_path_factory.mktemp("dataset")
+    with ShardWriter(out, "a", SIDE, "test") as writer:
+        for row in range(41):
+            writer.add(
+                np.full((SIDE, SIDE, 3), grey_of(row), np.uint8),
+                clip=("p", "q", "lone")[row // 20],
+                frame_index=row % 20,
+                timestamp_s=row / 25,
+                landmarks_KC=rng.uniform(10, 110, (68, 2)),
+                pose_C=np.array([row, -row, 0.5]),
+                au_presence_A=np.arange(18) == row % 18,
+                au_intensity_A=np.zeros(18),
+                confidence=1.0,
+            )
+    return open_shard(out / "a")
+
+
+@pytest.fixture
+def data(shard: Shard) -> ClientData:
+    return site_data(shard, identity_index=2)
+
+
+def rows_shown(frames_NCHW: torch.Tensor) -> list[int]:
+    grey = (frames_NCHW.mean(dim=(1, 2, 3)) + 1) * 127.5
+    return [round((float(level) - 20) / 5) for level in grey]
+
+
+def take(
+    data: ClientData, num_batches: int, seed: int = 0, cache: FrameCache | None = None
+) -> list[ReenactmentBatch]:
+    batches = iter_batches(
+        data,
+        size_px=64,
+        batch_size=4,
+        rng=np.random.default_rng(seed),
+        split="train",
+        cache=cache or FrameCache(2**26),
+    )
+    return list(itertools.islice(batches, num_batches))
+
+
+def test_pairs_are_two_different_training_frames_of_one_clip(data: ClientData) -> None:
+    seen = set()
+    for batch in take(data, 100):
+        for source, driving in zip(
+            rows_shown(batch.source_NCHW), rows_shown(batch.driving_NCHW), strict=True
+        ):
+            assert source != driving and source // 20 == driving // 20
+            seen |= {source, driving}
+    assert seen == {*range(18), *range(20, 38)}  # rows 18, 19, 38, 39 are test frames; row 40 has no partner
+
+
+def test_all_ordered_pairs_of_a_clip_are_equally_likely(data: ClientData) -> None:
+    pairs = PairSampler(data, split="train").draw(60_000, np.random.default_rng(0))
+    counts = np.zeros((40, 40))
+    for pair in pairs:
+        counts[pair.source.row, pair.driving.row] += 1
+    drawn = counts[counts > 0]
+    assert drawn.size == 2 * 18 * 17
+    assert abs(drawn - 60_000 / drawn.size).max() < 5 * np.sqrt(60_000 / drawn.size)
+
+
+def test_test_split_drives_every_held_out_frame_once_with_held_out_sources(data: ClientData) -> None:
+    batches = list(iter_batches(data, size_px=64, batch_size=3, rng=np.random.default_rng(0), split="test"))
+    assert [len(batch) for batch in batches] == [3, 1]
+    driving = [row for batch in batches for row in rows_shown(batch.driving_NCHW)]
+    source = [row for batch in batches for row in rows_shown(batch.source_NCHW)]
+    assert driving == [18, 19, 38, 39] and source == [19, 18, 39, 38]
+
+
+def test_equal_generators_give_equal_batches(data: ClientData) -> None:
+    for first, second in zip(take(data, 5, seed=7), take(data, 5, seed=7), strict=True):
+        for name in ReenactmentBatch.__dataclass_fields__:
+            assert torch.equal(getattr(first, name), getattr(second, name))
+    assert not torch.equal(take(data, 1, seed=7)[0].pose_NC, take(data, 1, seed=8)[0].pose_NC)
+
+
+def test_batch_carries_the_driving_frames_labels_at_the_models_size(shard: Shard) -> None:
+    batch = make_batch([(2, (shard, 3), (shard, 5)), (0, (shard, 21), (shard, 3))], 64)
+    assert batch.source_NCHW.shape == batch.driving_NCHW.shape == (2, 3, 64, 64)
+    torch.testing.assert_close(
+        batch.source_NCHW[0], torch.full((3, 64, 64), grey_of(3) / 127.5 - 1), atol=0.01, rtol=0
+    )
+    assert batch.identity_N.tolist() == [2, 0]
+    assert batch.pose_NC.tolist() == [[5.0, -5.0, 0.5], [3.0, -3.0, 0.5]]
+    assert batch.au_NA.argmax(dim=1).tolist() == [5, 3]
+    expected = (shard.landmarks_FKC[[5, 3]] + 0.5) / 2 - 0.5
+    np.testing.assert_allclose(batch.driving_landmarks_NKC.numpy(), expected, rtol=1e-6)
+    np.testing.assert_array_equal(batch.heatmap_NCHW[1, 0].numpy(), draw_heatmap(expected[1], 64))
+    dtypes = {name: getattr(batch, name).dtype for name in ReenactmentBatch.__dataclass_fields__}
+    assert dtypes.pop("identity_N") == torch.int64 and set(dtypes.values()) == {torch.float32}
+
+
+@pytest.mark.parametrize("size_px", [64, 128, 256])
+def test_landmarks_stay_on_their_picture_detail_when_resized(tmp_path: Path, size_px: int) -> None:
+    image = np.zeros((SIDE, SIDE, 3), np.uint8)
+    cv2.rectangle(image, (40, 20), (43, 23), (255, 255, 255), -1)  # a 4 x 4 square centred on (41.5, 21.5)
+    with ShardWriter(tmp_path, "a", SIDE, "test") as writer:
+        writer.add(
+            image,
+            clip="c",
+            frame_index=0,
+            timestamp_s=0,
+            landmarks_KC=np.full((68, 2), (41.5, 21.5)),
+            pose_C=np.zeros(3),
+            au_presence_A=np.zeros(18),
+            au_intensity_A=np.zeros(18),
+            confidence=1.0,
+        )
+    frame = load_frame(open_shard(tmp_path / "a"), 0, size_px)
+    weight_HW = frame.image_CHW.astype(float).sum(axis=0)
+    y, x = np.indices(weight_HW.shape)
+    centroid = np.array([(x * weight_HW).sum(), (y * weight_HW).sum()]) / weight_HW.sum()
+    np.testing.assert_allclose(frame.landmarks_KC[0], centroid, atol=0.1)
+
+
+def test_a_cached_frame_is_not_decoded_again(shard: Shard) -> None:
+    cache = FrameCache(2**26)
+    assert cache.get(shard, 4, 64).image_CHW is cache.get(open_shard(shard.path), 4, 64).image_CHW
+
+
+def test_cache_stays_within_its_bytes_and_drops_the_least_recently_used(shard: Shard) -> None:
+    frame_bytes = 3 * 64 * 64 + 4 * 64 * 64 + 68 * 2 * 4
+    cache = FrameCache(3 * frame_bytes)
+    first, second = cache.get(shard, 0, 64), cache.get(shard, 1, 64)
+    cache.get(shard, 2, 64)
+    assert cache.get(shard, 0, 64) is first
+    cache.get(shard, 3, 64)
+    assert cache.num_bytes == 3 * frame_bytes
+    assert cache.get(shard, 0, 64) is first and cache.get(shard, 1, 64) is not second
+
+
+def test_a_batch_of_four_takes_under_three_milliseconds_from_a_warm_cache(data: ClientData) -> None:
+    batches = iter_batches(data, size_px=64, batch_size=4, rng=np.random.default_rng(0), split="train")
+    list(itertools.islice(batches, 100))
+    fastest_s = min(seconds(lambda: next(batches)) for _ in range(50))
+    assert fastest_s < 0.003
+
+
+def seconds(call: object) -> float:
+    start = time.perf_counter()
+    call()  # type: ignore[operator]
+    return time.perf_counter() - start
+
+
+def test_a_client_without_pairs_is_named_before_training_starts(shard: Shard) -> None:
+    only_lone = ClientData([site_data(shard, 0).frames[0]._replace(rows=np.array([40]))])
+    with pytest.raises(DataError, match=r"a: no clip has two train frames to pair"):
+        iter_batches(only_lone, size_px=64, batch_size=4, rng=np.random.default_rng(0), split="train")
+
+
+def test_a_truncated_frame_is_named(tmp_path: Path, shard: Shard) -> None:
+    with ShardWriter(tmp_path, "b", SIDE, "test") as writer:
+        for row in range(2):
+            writer.add(
+                np.zeros((SIDE, SIDE, 3), np.uint8),
+                clip="c",
+                frame_index=row,
+                timestamp_s=0,
+                landmarks_KC=np.zeros((68, 2)),
+                pose_C=np.zeros(3),
+                au_presence_A=np.zeros(18),
+                au_intensity_A=np.zeros(18),
+                confidence=1.0,
+            )
+    broken = tmp_path / "b" / "frames" / "000001.jpg"
+    broken.write_bytes(broken.read_bytes()[:200])
+    with pytest.raises(DataError, match=r"000001\.jpg"):
+        next(
+            iter_batches(
+                site_data(open_shard(tmp_path / "b"), 0),
+                size_px=64,
+                batch_size=1,
+                rng=np.random.default_rng(0),
+                split="train",
+            )
+        )
