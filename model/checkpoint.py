@@ -1,0 +1,161 @@
+"""Checkpoints: one folder a round, safetensors for arrays and JSON for the rest, written whole or not at all.
+
+    <run>/round-000007/weights.safetensors      "model/<name>", "ema/<name>", "landmarks/mean", "landmarks/std"
+    <run>/round-000007/checkpoint.json          round, settings, identities, part sizes, loss window, SHA-256 of the weights
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
+
+from model.config import Scalar, Settings
+from model.errors import CheckpointError, FedreenactError
+from model.landmarks import PartSizes
+from model.networks import Networks, build_networks
+
+SCHEMA_VERSION = 1
+_WEIGHTS_FILE = "weights.safetensors"
+_INDEX_FILE = "checkpoint.json"
+_ROUND_FOLDER = re.compile(r"round-(\d{6})")
+
+FloatArray = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Checkpoint:
+    """A trained model with all that is needed to use it or to go on training; I identities."""
+
+    round: int
+    """Rounds completed."""
+    settings: dict[str, Scalar]
+    """Flat settings of the run."""
+    identities: list[str]
+    """Name of each identity index."""
+    part_sizes: PartSizes
+    """Crop sizes the sites agreed on."""
+    landmark_mean_IKC: FloatArray
+    """[I, 68, 2] mean landmarks of each identity, pixels of the model's frame (LSt, Eq 3.3)."""
+    landmark_std_IKC: FloatArray
+    """[I, 68, 2] standard deviation, pixels."""
+    tensors: dict[str, FloatArray]
+    """Global weights after the round."""
+    ema_tensors: dict[str, FloatArray] = field(default_factory=dict)
+    """Their average over rounds, if the run keeps one."""
+    loss_window: list[float] = field(default_factory=list)
+    """L_G of the last rounds, for the stopping rule."""
+
+    def networks(self, *, use_ema: bool = True) -> Networks:
+        """The trained networks in evaluation mode on the CPU; averaged weights if there are any and wanted."""
+        networks = build_networks(Settings.from_flat(self.settings).model, self.part_sizes, seed=0)
+        networks.load_tensors(self.ema_tensors if use_ema and self.ema_tensors else self.tensors)
+        return networks.eval()
+
+
+def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> Path:
+    """Write `folder`/round-NNNNNN atomically and durably, replacing one of the same round; returns its path."""
+    folder.mkdir(parents=True, exist_ok=True)
+    final = folder / f"round-{checkpoint.round:06d}"
+    partial = folder / f".{final.name}.partial"
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir()
+    arrays = {f"model/{name}": value for name, value in checkpoint.tensors.items()}
+    arrays |= {f"ema/{name}": value for name, value in checkpoint.ema_tensors.items()}
+    arrays |= {"landmarks/mean": checkpoint.landmark_mean_IKC, "landmarks/std": checkpoint.landmark_std_IKC}
+    save_file({name: np.ascontiguousarray(value) for name, value in arrays.items()}, partial / _WEIGHTS_FILE)
+    index = {
+        "schema_version": SCHEMA_VERSION,
+        "round": checkpoint.round,
+        "weights_sha256": _sha256(partial / _WEIGHTS_FILE),
+        "identities": checkpoint.identities,
+        "part_sizes": checkpoint.part_sizes.to_flat(),
+        "loss_window": checkpoint.loss_window,
+        "settings": checkpoint.settings,
+    }
+    (partial / _INDEX_FILE).write_text(json.dumps(index, indent=2))
+    for path in (partial / _WEIGHTS_FILE, partial / _INDEX_FILE, partial):
+        _sync(path)
+    shutil.rmtree(final, ignore_errors=True)
+    partial.rename(final)
+    _sync(folder)
+    return final
+
+
+def load_checkpoint(path: Path) -> Checkpoint:
+    """The checkpoint in a round folder, or the newest intact one in a run folder.
+
+    Raises:
+        CheckpointError: if there is none, or the given round folder is torn or of another version.
+    """
+    if (path / _INDEX_FILE).is_file():
+        return _load_round(path)
+    reasons = []
+    for folder in reversed(round_folders(path)):
+        try:
+            return _load_round(folder)
+        except CheckpointError as error:
+            reasons.append(str(error))
+    detail = "; ".join(reasons) or "wanted a folder with round-NNNNNN folders in it, or one of those"
+    raise CheckpointError(f"no usable checkpoint in {path}: {detail}")
+
+
+def round_folders(run: Path) -> list[Path]:
+    """Checkpoint folders of a run, oldest first."""
+    return sorted(p for p in run.glob("round-*") if _ROUND_FOLDER.fullmatch(p.name)) if run.is_dir() else []
+
+
+def _load_round(folder: Path) -> Checkpoint:
+    try:
+        index = json.loads((folder / _INDEX_FILE).read_text())
+        if index["schema_version"] != SCHEMA_VERSION:
+            raise CheckpointError(
+                f"{folder}: schema version {index['schema_version']}, this program reads {SCHEMA_VERSION}"
+            )
+        if _sha256(folder / _WEIGHTS_FILE) != index["weights_sha256"]:
+            raise CheckpointError(f"{folder / _WEIGHTS_FILE} is damaged: its SHA-256 is not the recorded one")
+        return _assemble(index, load_file(folder / _WEIGHTS_FILE))
+    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+        if isinstance(error, FedreenactError):
+            raise
+        raise CheckpointError(f"{folder} is not a readable checkpoint: {type(error).__name__}: {error}") from error
+
+
+def _assemble(index: dict[str, Any], arrays: dict[str, FloatArray]) -> Checkpoint:
+    def group(prefix: str) -> dict[str, FloatArray]:
+        return {name.removeprefix(prefix): value for name, value in arrays.items() if name.startswith(prefix)}
+
+    return Checkpoint(
+        round=index["round"],
+        settings=index["settings"],
+        identities=index["identities"],
+        part_sizes=PartSizes.from_flat(index["part_sizes"]),
+        landmark_mean_IKC=arrays["landmarks/mean"],
+        landmark_std_IKC=arrays["landmarks/std"],
+        tensors=group("model/"),
+        ema_tensors=group("ema/"),
+        loss_window=index["loss_window"],
+    )
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

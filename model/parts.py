@@ -1,0 +1,103 @@
+"""Individual landmark reenactment (thesis 3.2, Fig 3.3): eyes, nose and mouth, each by a network of its own."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from model.config import ModelConfig
+from model.landmarks import PARTS, PartSizes
+
+
+class PartNetwork(nn.Module):
+    """One part: RGB crop and heatmap crop are encoded, added, and decoded to a new crop (Fig 3.3b)."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.encode_rgb = _encoder(3, channels)
+        self.encode_heatmap = _encoder(1, channels)
+        self.decode = nn.Sequential(
+            nn.ConvTranspose2d(2 * channels, channels, 4, stride=2, padding=1),
+            nn.LeakyReLU(0.2),
+            nn.ConvTranspose2d(channels, channels, 4, stride=2, padding=1),
+            nn.LeakyReLU(0.2),
+            nn.Conv2d(channels, 3, 3, padding=1),
+            nn.Tanh(),
+        )
+
+    def forward(self, rgb_NCHW: Tensor, heatmap_NCHW: Tensor) -> Tensor:
+        """[N, 3, h, w] in [-1, 1] and [N, 1, h, w] in [0, 1] to [N, 3, h, w] in [-1, 1]."""
+        return self.decode(self.encode_rgb(rgb_NCHW) + self.encode_heatmap(heatmap_NCHW))  # type: ignore[no-any-return]
+
+
+def _encoder(in_channels: int, channels: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(in_channels, channels, 3, padding=1),
+        nn.LeakyReLU(0.2),
+        nn.MaxPool2d(2),
+        nn.Conv2d(channels, 2 * channels, 3, padding=1),
+        nn.LeakyReLU(0.2),
+        nn.MaxPool2d(2),
+    )
+
+
+class PartReenactment(nn.Module):
+    """The four part networks and the blank image I_p on which their results are placed."""
+
+    def __init__(self, config: ModelConfig, sizes: PartSizes) -> None:
+        super().__init__()
+        self.sizes = sizes
+        self.networks = nn.ModuleDict({part: PartNetwork(config.part_channels) for part in PARTS})
+
+    def forward(
+        self, source_NCHW: Tensor, heatmap_NCHW: Tensor, source_landmarks_NKC: Tensor, target_landmarks_NKC: Tensor
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """I_p and the parts that were placed on it.
+
+        Args:
+            source_NCHW: [N, 3, S, S] in [-1, 1].
+            heatmap_NCHW: [N, 1, S, S] of the target landmarks.
+            source_landmarks_NKC: [N, 68, 2] pixels; centres of the source crops.
+            target_landmarks_NKC: [N, 68, 2] pixels; centres at which the parts are placed.
+
+        Returns:
+            I_p [N, 3, S, S], 0 (mid grey) where no part lies, and part name to [N, 3, h, w].
+        """
+        placed = torch.zeros_like(source_NCHW)
+        parts = {}
+        for part, network in self.networks.items():
+            source_crop = crop_part(source_NCHW, source_landmarks_NKC, part, self.sizes)
+            heatmap_crop = crop_part(heatmap_NCHW, target_landmarks_NKC, part, self.sizes)
+            parts[part] = network(source_crop, heatmap_crop)
+            index_N, ys_Nh1, xs_N1w = _crop_index(target_landmarks_NKC, part, self.sizes, placed.shape[-1])
+            placed[index_N, :, ys_Nh1, xs_N1w] = parts[part].permute(0, 2, 3, 1).to(placed.dtype)
+        return placed, parts
+
+
+def crop_part(image_NCHW: Tensor, landmarks_NKC: Tensor, part: str, sizes: PartSizes) -> Tensor:
+    """The fixed-size crop of `part` around its landmarks' centre, moved into the frame where it would leave it.
+
+    Args:
+        image_NCHW: [N, C, S, S].
+        landmarks_NKC: [N, 68, 2] pixels.
+        part: a key of `PARTS`.
+        sizes: crop sizes.
+
+    Returns:
+        [N, C, h, w].
+    """
+    index_N, ys_Nh1, xs_N1w = _crop_index(landmarks_NKC, part, sizes, image_NCHW.shape[-1])
+    return image_NCHW[index_N, :, ys_Nh1, xs_N1w].permute(0, 3, 1, 2)
+
+
+def _crop_index(landmarks_NKC: Tensor, part: str, sizes: PartSizes, size_px: int) -> tuple[Tensor, Tensor, Tensor]:
+    row = list(PARTS).index(part)
+    height, width = sizes.heights_px[row], sizes.widths_px[row]
+    points = landmarks_NKC[:, list(PARTS[part])]
+    centre_NC = (points.amin(dim=1) + points.amax(dim=1)) / 2
+    x0 = (centre_NC[:, 0] - (width - 1) / 2).round().long().clamp(0, size_px - width)
+    y0 = (centre_NC[:, 1] - (height - 1) / 2).round().long().clamp(0, size_px - height)
+    ys = y0[:, None] + torch.arange(height, device=y0.device)
+    xs = x0[:, None] + torch.arange(width, device=x0.device)
+    index = torch.arange(len(x0), device=x0.device)
+    return index[:, None, None], ys[:, :, None], xs[:, None, :]

@@ -1,0 +1,127 @@
+"""Perceptual loss on frozen VGG features (Eq 3.9).
+
+The five groups of the thesis end at relu1_1, relu2_1, relu3_1, relu4_1 and relu5_1 of VGG-19. Offline, VGG-16
+convolutions fine-tuned for edges (HED, BSDS500) serve instead; their scale falls with depth, so each level is
+divided by the mean activation of the real frame. The two are not comparable in value.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import h5py
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torchvision.models import vgg19
+
+from model import weights
+from model.config import LossConfig
+from model.losses import l1_loss
+
+_VGG19_LEVEL_ENDS = (2, 7, 12, 21, 30)  # exclusive ends in `features`: relu1_1 ... relu5_1
+_IMAGENET_MEAN_RGB = (0.485, 0.456, 0.406)
+_IMAGENET_STD_RGB = (0.229, 0.224, 0.225)
+_CAFFE_MEAN_BGR = (103.939, 116.779, 123.68)
+_VGG16_CHANNELS = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512,))  # up to relu5_1
+
+
+class PerceptualLoss(nn.Module):
+    """Sum over levels of the L1 distance between VGG features of generated and driving frames (Eq 3.9)."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self, levels: list[nn.Module], *, mean: Tensor, std: Tensor, flip_channels: bool, relative: bool
+    ) -> None:
+        """Freeze `levels`, which continue one another.
+
+        Args:
+            levels: modules; the first takes [N, 3, S, S].
+            mean: [3] subtracted from RGB (BGR if flipped) in [0, 1].
+            std: [3] divisor.
+            flip_channels: whether the levels take BGR.
+            relative: divide each level's distance by the mean activation of the real frame.
+        """
+        super().__init__()
+        self.levels = nn.ModuleList(levels).requires_grad_(False).eval()
+        self.flip_channels, self.relative = flip_channels, relative
+        self.register_buffer("mean", mean.view(1, 3, 1, 1))
+        self.register_buffer("std", std.view(1, 3, 1, 1))
+
+    def forward(self, generated_NCHW: Tensor, driving_NCHW: Tensor) -> Tensor:
+        """[N, 3, S, S] in [-1, 1] twice to [] float32 >= 0."""
+        fake, real = self._normalise(generated_NCHW), self._normalise(driving_NCHW).detach()
+        distances = []
+        for level in self.levels:
+            fake = level(fake)
+            with torch.no_grad():
+                real = level(real)
+            distance = l1_loss(fake, real)
+            distances.append(distance / real.abs().mean().clamp_min(1e-6) if self.relative else distance)
+        return torch.stack(distances).sum()
+
+    def _normalise(self, image_NCHW: Tensor) -> Tensor:
+        image_NCHW = image_NCHW.flip(1) if self.flip_channels else image_NCHW
+        return ((image_NCHW + 1) / 2 - self.mean) / self.std
+
+
+def load_perceptual(loss: LossConfig) -> PerceptualLoss | None:
+    """The perceptual loss that the settings name, on the CPU; None if it is off.
+
+    Raises:
+        WeightsError: if the pretrained file is not on this machine; nothing is downloaded.
+    """
+    if loss.perceptual_backbone == "none" or loss.weight_perceptual == 0:
+        return None
+    if loss.perceptual_backbone == "vgg19":
+        return vgg19_loss(weights.resolve("vgg19"), loss.perceptual_levels)
+    return vgg16_loss(weights.resolve("hed-vgg16"), loss.perceptual_levels)
+
+
+def vgg19_loss(path: Path, num_levels: int) -> PerceptualLoss:
+    """Eq 3.9 on torchvision's VGG-19 state dict at `path`."""
+    network = vgg19(weights=None)
+    network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
+    levels, start = [], 0
+    for end in _VGG19_LEVEL_ENDS[:num_levels]:
+        levels.append(_without_inplace(network.features[start:end]))
+        start = end
+    mean, std = torch.tensor(_IMAGENET_MEAN_RGB), torch.tensor(_IMAGENET_STD_RGB)
+    return PerceptualLoss(levels, mean=mean, std=std, flip_channels=False, relative=False)
+
+
+def vgg16_loss(path: Path, num_levels: int) -> PerceptualLoss:
+    """Relative distances on the VGG-16 convolutions in HED's Keras weight file at `path`."""
+    levels: list[nn.Module] = []
+    pending: list[nn.Module] = []
+    in_channels = 3
+    with h5py.File(path) as file:
+        for block, widths in enumerate(_VGG16_CHANNELS, start=1):
+            for position, channels in enumerate(widths):
+                group = file[f"block{block}/layers/conv2d{f'_{position}' if position else ''}/vars"]
+                pending += [_convolution(np.asarray(group["0"]), np.asarray(group["1"]), in_channels, channels)]
+                pending += [nn.ReLU()]
+                in_channels = channels
+                if position == 0:
+                    levels.append(nn.Sequential(*pending))
+                    pending = []
+            pending.append(nn.MaxPool2d(2))
+    mean, std = torch.tensor(_CAFFE_MEAN_BGR) / 255, torch.full((3,), 1 / 255)
+    return PerceptualLoss(levels[:num_levels], mean=mean, std=std, flip_channels=True, relative=True)
+
+
+def _convolution(kernel_HWIO: np.ndarray, bias: np.ndarray, in_channels: int, out_channels: int) -> nn.Conv2d:  # type: ignore[type-arg]
+    conv = nn.Conv2d(in_channels, out_channels, 3, padding=1)
+    with torch.no_grad():
+        conv.weight.copy_(torch.from_numpy(kernel_HWIO.transpose(3, 2, 0, 1)))
+        conv.bias.copy_(torch.from_numpy(bias))  # type: ignore[union-attr]
+    return conv
+
+
+def _without_inplace(layers: nn.Sequential) -> nn.Sequential:
+    for layer in layers:
+        if isinstance(layer, nn.ReLU):
+            layer.inplace = False
+    return layers

@@ -1,0 +1,320 @@
+"""One training step for federated and centralized training alike (thesis 3.5, Algorithm 1 lines 5-7)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from model import losses
+from model.batch import ReenactmentBatch
+from model.config import LossConfig, OptimizerConfig
+from model.errors import ConfigError, NonFiniteLossError, TensorMismatchError
+from model.glr import GLROutput
+from model.landmark_gan import centre_landmarks
+from model.landmarks import PARTS
+from model.metrics import WeightedMean, merge
+from model.networks import NamedArrays, Networks
+from model.parts import crop_part
+from model.perceptual import PerceptualLoss
+
+_ADAM_BETA2 = 0.999
+_MOMENTS = ("step", "exp_avg", "exp_avg_sq")
+
+PHASE_NETWORKS: dict[str, tuple[str, ...]] = {
+    "discriminator": ("discriminator", "landmark_discriminator"),
+    "generator": ("generator", "landmark_generator"),
+}
+"""The networks that each phase of a step trains, in the order of the phases."""
+
+
+def pick_device(name: str) -> torch.device:
+    """The device a setting names; auto is CUDA where there is one.
+
+    Raises:
+        ConfigError: if it names a device this machine lacks.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise ConfigError(f"setting device: got {name!r}, wanted auto, cpu, cuda or cuda:N") from error
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise ConfigError(f"setting device: got {name!r}, this machine has {torch.cuda.device_count()} CUDA devices")
+    return device
+
+
+class GANTrainer:
+    """Takes generator and discriminator through local update steps."""
+
+    def __init__(
+        self,
+        networks: Networks,
+        *,
+        loss: LossConfig,
+        optimizer: OptimizerConfig,
+        perceptual: PerceptualLoss | None,
+        device: torch.device,
+        step: int = 0,
+        proximal: tuple[NamedArrays, float] | None = None,
+    ) -> None:
+        """Move everything to `device` and create the optimisers.
+
+        Args:
+            networks: trained in place.
+            loss: weights and schedules of the terms.
+            optimizer: learning rates.
+            perceptual: frozen feature distance, or None.
+            device: where to compute.
+            step: local steps taken in earlier rounds, for the schedules.
+            proximal: global weights and mu of FedProx, or None.
+        """
+        self.networks = networks.to(device)
+        self.loss, self.device, self.step = loss, device, step
+        self.perceptual = perceptual.to(device) if perceptual is not None else None
+        self.use_amp = optimizer.use_amp and device.type == "cuda"
+        rates = {
+            "generator": optimizer.learning_rate_generator,
+            "discriminator": optimizer.learning_rate_discriminator,
+        }
+        self.optimizers = {
+            phase: torch.optim.Adam(
+                self._phase_parameters(phase).values(), rates[phase], betas=(optimizer.adam_beta1, _ADAM_BETA2)
+            )
+            for phase in PHASE_NETWORKS
+        }
+        self.proximal_mu = proximal[1] if proximal else 0.0
+        self.anchors = (
+            {name: torch.from_numpy(np.asarray(value)).to(device) for name, value in proximal[0].items()}
+            if proximal and proximal[1] > 0
+            else {}
+        )
+
+    def train_step(self, batch: ReenactmentBatch) -> dict[str, WeightedMean]:
+        """One update of the discriminators, then one of the generators.
+
+        Args:
+            batch: N pairs, each of one identity.
+
+        Returns:
+            Term name to its unweighted mean over the N pairs: the terms of both phases, and the share of real and
+            of generated patches that the discriminator calls by their name.
+
+        Raises:
+            NonFiniteLossError: naming the term; the optimiser of that phase has not stepped.
+        """
+        batch = batch.to(self.device)
+        with self._autocast():
+            output = self.networks.generator(
+                batch.source_NCHW,
+                batch.driving_NCHW,
+                batch.source_landmarks_NKC,
+                batch.driving_landmarks_NKC,
+                batch.heatmap_NCHW,
+            )
+            landmarks = self.networks.landmark_generator(batch.identity_N, batch.pose_NC, batch.au_NA)
+        means: dict[str, Tensor] = {}
+        if self._is_adversarial:
+            means |= self._update("discriminator", lambda: self._discriminator_terms(batch, output, landmarks))
+        means |= self._update("generator", lambda: self._generator_terms(batch, output, landmarks))
+        self.step += 1
+        return {name: WeightedMean.of(value.item(), len(batch)) for name, value in means.items()}
+
+    @property
+    def _is_warming_up(self) -> bool:
+        return self.step < self.loss.flow_warmup_steps
+
+    @property
+    def _is_adversarial(self) -> bool:
+        return not self._is_warming_up and self.step >= self.loss.adversarial_from_step
+
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.use_amp)
+
+    def _update(self, phase: str, compute_terms: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
+        """Terms -> weighted sum -> backward -> finite guard -> step, with all other networks frozen."""
+        for name, network in self.networks.named_children():
+            network.requires_grad_(name in PHASE_NETWORKS[phase])
+        with self._autocast():
+            terms = compute_terms()
+        for name, value in terms.items():
+            if not torch.isfinite(value):
+                raise NonFiniteLossError(f"step {self.step}: {name} is {value.item()}; no {phase} update was made")
+        weights = term_weights(self.loss)
+        weights["perceptual"] *= self.loss.perceptual_every
+        optimizer, parameters = self.optimizers[phase], self._phase_parameters(phase)
+        optimizer.zero_grad(set_to_none=True)
+        torch.stack([weights[name] * value for name, value in terms.items() if weights.get(name)]).sum().backward()  # type: ignore[no-untyped-call]
+        for name, anchor in self.anchors.items():
+            if name in parameters and parameters[name].grad is not None:  # gradient of mu / 2 * (w - w_global)^2
+                parameters[name].grad += self.proximal_mu * (parameters[name].detach() - anchor)
+        gradients = [parameter.grad for parameter in parameters.values() if parameter.grad is not None]
+        if not torch.isfinite(nn.utils.get_total_norm(gradients)):
+            raise NonFiniteLossError(f"step {self.step}: gradient of the {phase} is not finite; no update was made")
+        optimizer.step()
+        return {name: value.detach() for name, value in terms.items()}
+
+    def _discriminator_terms(
+        self, batch: ReenactmentBatch, output: GLROutput, landmarks_NKC: Tensor
+    ) -> dict[str, Tensor]:
+        real_logits, _ = self.networks.discriminator(batch.driving_NCHW)
+        fake_logits, _ = self.networks.discriminator(output.image_NCHW.detach())
+        condition = (batch.identity_N, batch.pose_NC, batch.au_NA)
+        centred = centre_landmarks(batch.driving_landmarks_NKC, self.networks.config.image_size_px)
+        judge = self.networks.landmark_discriminator
+        return {
+            "discriminator_image": losses.discriminator_loss(real_logits, fake_logits),
+            "discriminator_landmarks": losses.discriminator_loss(
+                judge(centred, *condition), judge(landmarks_NKC.detach(), *condition)
+            ),
+            "accuracy_real": (real_logits > 0).float().mean(),
+            "accuracy_fake": (fake_logits < 0).float().mean(),
+        }
+
+    def _generator_terms(self, batch: ReenactmentBatch, output: GLROutput, landmarks_NKC: Tensor) -> dict[str, Tensor]:
+        terms = self._geometry_terms(batch, output, landmarks_NKC)
+        if self._is_warming_up:
+            return terms
+        terms["l1_image"] = losses.l1_loss(output.image_NCHW, batch.driving_NCHW)
+        terms["l1_parts"] = torch.stack(
+            [
+                losses.l1_loss(
+                    output.part_crops[part],
+                    crop_part(batch.driving_NCHW, batch.driving_landmarks_NKC, part, self.networks.part_sizes),
+                )
+                for part in PARTS
+            ]
+        ).mean()
+        if self.perceptual is not None and self.step % self.loss.perceptual_every == 0:
+            terms["perceptual"] = self.perceptual(output.image_NCHW, batch.driving_NCHW)
+        return terms | self._adversarial_terms(batch, output, landmarks_NKC)
+
+    def _geometry_terms(self, batch: ReenactmentBatch, output: GLROutput, landmarks_NKC: Tensor) -> dict[str, Tensor]:
+        """The terms on landmarks and flow; alone during the warm-up."""
+        size_px = self.networks.config.image_size_px
+        centred = centre_landmarks(batch.driving_landmarks_NKC, size_px)
+        regressed = torch.cat([output.source_landmarks_NKC, output.driving_landmarks_NKC])
+        true = torch.cat([batch.source_landmarks_NKC, batch.driving_landmarks_NKC])
+        terms = {
+            "landmark_regression": losses.l1_loss(regressed, true) / size_px,
+            "lgan_l1": losses.l1_loss(landmarks_NKC, centred) / size_px,
+        }
+        if self.networks.config.use_flow:
+            terms["flow_landmarks"] = losses.flow_landmark_loss(
+                output.flow_NCHW, batch.source_landmarks_NKC, batch.driving_landmarks_NKC
+            )
+            terms["flow_smoothness"] = losses.flow_smoothness_loss(output.flow_NCHW)
+        return terms
+
+    def _adversarial_terms(
+        self, batch: ReenactmentBatch, output: GLROutput, landmarks_NKC: Tensor
+    ) -> dict[str, Tensor]:
+        if not self._is_adversarial:
+            return {}
+        fake_logits, fake_features = self.networks.discriminator(output.image_NCHW)
+        with torch.no_grad():
+            _, real_features = self.networks.discriminator(batch.driving_NCHW)
+        judged = self.networks.landmark_discriminator(
+            landmarks_NKC, batch.identity_N, batch.pose_NC, batch.au_NA
+        )
+        return {
+            "adversarial": losses.generator_adversarial_loss(fake_logits),
+            "feature_matching": losses.feature_matching_loss(real_features, fake_features),
+            "lgan_adversarial": losses.generator_adversarial_loss(judged),
+        }
+
+    def _phase_parameters(self, phase: str) -> dict[str, nn.Parameter]:
+        return {
+            name: parameter
+            for name, parameter in self.networks.named_parameters()
+            if name.split(".", 1)[0] in PHASE_NETWORKS[phase]
+        }
+
+    def optimizer_tensors(self) -> dict[str, Tensor]:
+        """Adam's moments as "<parameter>/<moment>" to a CPU copy; parameters that never stepped are absent."""
+        tensors = {}
+        for phase, optimizer in self.optimizers.items():
+            for name, parameter in self._phase_parameters(phase).items():
+                for moment, value in optimizer.state.get(parameter, {}).items():
+                    tensors[f"{name}/{moment}"] = value.detach().cpu().clone()
+        return tensors
+
+    def load_optimizer_tensors(self, tensors: Mapping[str, Tensor]) -> None:
+        """Take over moments written by `optimizer_tensors`.
+
+        Raises:
+            TensorMismatchError: if a name is unknown or a shape differs; nothing is changed then.
+        """
+        states: dict[str, dict[nn.Parameter, dict[str, Tensor]]] = {phase: {} for phase in PHASE_NETWORKS}
+        owners = {
+            name: (phase, parameter)
+            for phase in PHASE_NETWORKS
+            for name, parameter in self._phase_parameters(phase).items()
+        }
+        for key, value in tensors.items():
+            name, _, moment = key.rpartition("/")
+            if name not in owners or moment not in _MOMENTS:
+                raise TensorMismatchError(f"optimiser moments: unknown tensor {key}; were they made with another preset?")
+            phase, parameter = owners[name]
+            if moment != "step" and value.shape != parameter.shape:
+                raise TensorMismatchError(
+                    f"optimiser moments: {key} has shape {tuple(value.shape)}, expected {tuple(parameter.shape)}"
+                )
+            target = value if moment == "step" else value.to(self.device)  # Adam keeps its step count on the CPU
+            states[phase].setdefault(parameter, {})[moment] = target.clone()
+        for phase, state in states.items():
+            self.optimizers[phase].state.update(state)
+
+
+def term_weights(loss: LossConfig) -> dict[str, float]:
+    """Weight of each term in its phase's sum; terms that are only observed have none."""
+    return {
+        "discriminator_image": 1.0,
+        "discriminator_landmarks": 1.0,
+        "l1_image": loss.weight_l1_image,
+        "l1_parts": loss.weight_l1_parts,
+        "adversarial": loss.weight_adversarial,
+        "feature_matching": loss.weight_feature_matching,
+        "perceptual": loss.weight_perceptual,
+        "landmark_regression": loss.weight_landmark_regression,
+        "flow_landmarks": loss.weight_flow_landmarks,
+        "flow_smoothness": loss.weight_flow_smoothness,
+        "lgan_l1": loss.weight_lgan_l1,
+        "lgan_adversarial": loss.weight_lgan_adversarial,
+    }
+
+
+def run_steps(
+    trainer: GANTrainer,
+    batches: Iterator[ReenactmentBatch],
+    num_steps: int,
+    on_step: Callable[[int], None] | None = None,
+) -> dict[str, WeightedMean]:
+    """`num_steps` local update steps (Algorithm 1, lines 5-7) and the mean of every term over their pairs.
+
+    `loss_generator` and `loss_discriminator` are the weighted sums of the mean terms of their phase: L_G and L_D.
+    A term that is computed on some steps only enters with the mean over those steps.
+
+    Args:
+        trainer: stepped in place.
+        batches: endless, or at least `num_steps` long.
+        num_steps: E of Algorithm 1.
+        on_step: called after each step with the number of steps done.
+    """
+    totals: dict[str, WeightedMean] = {}
+    for done in range(1, num_steps + 1):
+        totals = merge(totals, trainer.train_step(next(batches)))
+        if on_step is not None:
+            on_step(done)
+    num_pairs = totals["landmark_regression"].weight
+    for phase in PHASE_NETWORKS:
+        value = sum(
+            weight * totals[name].value
+            for name, weight in term_weights(trainer.loss).items()
+            if name in totals and name.startswith("discriminator") == (phase == "discriminator")
+        )
+        totals[f"loss_{phase}"] = WeightedMean.of(value, num_pairs)
+    return totals
