@@ -112,7 +112,7 @@ def open_dataset(root: Path) -> list[Shard]:
     folders = shard_folders(root)
     if not folders:
         raise DataError(
-            f"{root}: no shard found; wanted folders with {INFO_NAME}, as `fedreenact prepare` and `synth` write"
+            f"{root}: no shard found; wanted folders with {INFO_NAME}; run `fedreenact prepare` or `synth`"
         )
     return sorted((open_shard(folder) for folder in folders), key=lambda shard: shard.identity)
 

@@ -1,7 +1,7 @@
 """Where pretrained model files are, and whether they are the expected ones.
 
-A file is looked for in this order: the environment variable FEDREENACT_<NAME>_FILE, the installed package that
-carries it (found without importing the package), the torch hub cache. Only `download` downloads.
+A file is looked for in this order: the environment variable FEDREENACT_<NAME>_FILE, the installed package
+that carries it (found without importing the package), the torch hub cache. Only `download` downloads.
 """
 
 from __future__ import annotations
