@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-Frame = NDArray[np.uint8]
+from evaluation.frames import Frame
 
 _MAX_VALUE = 255.0
 _WINDOW_PX = 11

@@ -1,0 +1,154 @@
+"""Where the landmarks of the result shall be: the driving ones as they are, LSt or LGAN (thesis 3.2 and 3.3).
+
+Legend: N frames, I identities of a federation, K = 68 landmarks, C coordinates, A = 18 action units.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from model.checkpoint import Checkpoint
+from model.errors import ConfigError
+from model.landmark_style import recentre, transfer_landmarks
+from model.networks import Networks
+
+FloatArray = NDArray[np.float32]
+
+_PRIOR_FRAMES = 30
+"""Frames of an unknown person that weigh as much as the known identities' spread: one second of video."""
+
+
+class Guidance(StrEnum):
+    """How target landmarks are made."""
+
+    AUTO = "auto"
+    DRIVING = "driving"
+    LST = "lst"
+    LGAN = "lgan"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LandmarkStatistics:
+    """One person's landmarks, per coordinate."""
+
+    mean_KC: FloatArray
+    """[68, 2] pixels."""
+    std_KC: FloatArray
+    """[68, 2] pixels."""
+
+
+def choose_guidance(
+    requested: Guidance, *, trained: str, source_index: int | None, same_person: bool
+) -> Guidance:
+    """The guidance to use: what was asked for, or else by the thesis' rule.
+
+    One person: driving landmarks as they are. Two people: the checkpoint's own setting, LGAN by default, but LSt in
+    place of LGAN when the source is unknown, since LGAN knows the federation's identities alone.
+
+    Args:
+        requested: AUTO leaves the choice to the rule.
+        trained: the checkpoint's setting `landmarks`: driving, lst or lgan.
+        source_index: row of the source identity in the checkpoint, None for an unknown person.
+        same_person: whether source and driving are known to show one person.
+
+    Raises:
+        ConfigError: if LGAN is asked for and the source identity is unknown.
+    """
+    if requested is Guidance.LGAN and source_index is None:
+        raise ConfigError(
+            "--landmarks lgan needs a source identity the checkpoint knows; name it with --identity or use "
+            "--landmarks lst"
+        )
+    if requested is not Guidance.AUTO:
+        return requested
+    if same_person:
+        return Guidance.DRIVING
+    guidance = Guidance(trained)
+    return Guidance.LST if guidance is Guidance.LGAN and source_index is None else guidance
+
+
+@torch.inference_mode()
+def lgan_landmarks(
+    networks: Networks,
+    identity_index: int,
+    *,
+    pose_NC: FloatArray,
+    au_NA: FloatArray,
+    driving_NKC: FloatArray,
+) -> FloatArray:
+    """The known person's landmarks in the driving pose and expression (3.3.2), moved to the driving centre.
+
+    Args:
+        networks: in evaluation mode.
+        identity_index: row of the source identity.
+        pose_NC: [N, 3] pitch, yaw, roll of the driving head, degrees.
+        au_NA: [N, 18] presence of the driving action units, 0 or 1.
+        driving_NKC: [N, 68, 2] pixels of the model's frame.
+
+    Returns:
+        [N, 68, 2] float32 pixels.
+    """
+    device = next(networks.parameters()).device
+    identity_N = torch.full((len(pose_NC),), identity_index, dtype=torch.int64, device=device)
+    generated = networks.landmark_generator(
+        identity_N, torch.from_numpy(pose_NC).to(device), torch.from_numpy(au_NA).to(device)
+    )
+    return recentre(generated.cpu().numpy(), driving_NKC)
+
+
+def lst_landmarks(driving_NKC: FloatArray, driving: LandmarkStatistics, source: LandmarkStatistics) -> FloatArray:
+    """The driving landmarks restyled to the source person (Eq 3.3), moved to the driving centre: [N, 68, 2]."""
+    return transfer_landmarks(
+        driving_NKC,
+        driving_mean_KC=driving.mean_KC,
+        driving_std_KC=driving.std_KC,
+        source_mean_KC=source.mean_KC,
+        source_std_KC=source.std_KC,
+    )
+
+
+def known_statistics(checkpoint: Checkpoint, identity_index: int) -> LandmarkStatistics:
+    """A known identity's statistics, as the federation agreed them."""
+    return LandmarkStatistics(
+        mean_KC=checkpoint.landmark_mean_IKC[identity_index], std_KC=checkpoint.landmark_std_IKC[identity_index]
+    )
+
+
+def estimated_statistics(checkpoint: Checkpoint, landmarks_NKC: FloatArray) -> LandmarkStatistics:
+    """Statistics of an unknown person from the N frames at hand, one picture included.
+
+    One picture shows a face *and* an expression; taking it for the person's mean would erase the expression it
+    should drive. So the mean is the posterior of a normal model: the known identities' average shape, moved to the
+    frames' centre, against the frames' mean, weighted by how much people differ from each other (spread of the known
+    means) and how much one person's frames differ (pooled variance) over N. With many frames only the frames count.
+    The variance is the pooled variance of the known identities, counted as 30 frames, joined with the frames' own.
+
+    Args:
+        checkpoint: gives the known identities' statistics.
+        landmarks_NKC: [N, 68, 2] pixels of the model's frame, N >= 1.
+    """
+    num_frames = len(landmarks_NKC)
+    within_KC = (checkpoint.landmark_std_IKC.astype(np.float64) ** 2).mean(axis=0)
+    known_IKC = recentre(checkpoint.landmark_mean_IKC, np.zeros_like(checkpoint.landmark_mean_IKC))
+    observed_KC = landmarks_NKC.mean(axis=0, dtype=np.float64)
+    prior_KC = known_IKC.mean(axis=0) + observed_KC.mean(axis=0)
+    weight = _prior_weight(known_IKC, float(within_KC.mean()), num_frames)
+    mean_KC = weight * prior_KC + (1 - weight) * observed_KC
+    squares_KC = ((landmarks_NKC - observed_KC) ** 2).sum(axis=0)
+    variance_KC = (_PRIOR_FRAMES * within_KC + squares_KC) / (_PRIOR_FRAMES + num_frames - 1)
+    return LandmarkStatistics(mean_KC=mean_KC.astype(np.float32), std_KC=np.sqrt(variance_KC).astype(np.float32))
+
+
+def _prior_weight(known_IKC: NDArray[np.floating], within: float, num_frames: int) -> float:
+    """How much the average known shape counts against `num_frames` frames, 0 to 1."""
+    if len(known_IKC) < 2:
+        between = within  # one identity shows no spread between people
+    else:
+        between = float(known_IKC.var(axis=0, ddof=1).mean())
+    total = within / num_frames + between
+    return within / num_frames / total if total > 0 else 0.0

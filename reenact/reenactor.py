@@ -1,0 +1,166 @@
+"""A trained model that draws the source person making the driving movement.
+
+Legend: N driving frames, S image side in pixels, K = 68 landmarks, C coordinates, A = 18 action units.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from evaluation.frames import Frame, to_frames, to_tensor
+from model.checkpoint import Checkpoint
+from model.errors import ConfigError
+from model.landmarks import draw_heatmap
+from reenact.guidance import (
+    Guidance,
+    LandmarkStatistics,
+    choose_guidance,
+    estimated_statistics,
+    known_statistics,
+    lgan_landmarks,
+    lst_landmarks,
+)
+
+FloatArray = NDArray[np.float32]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False, slots=True)
+class FaceFrame:
+    """One annotated face crop at the model's size."""
+
+    image_HWC: Frame
+    """[S, S, 3] uint8 RGB."""
+    landmarks_KC: FloatArray
+    """[68, 2] (x, y) pixels of the crop."""
+    pose_C: FloatArray
+    """[3] pitch, yaw, roll, degrees."""
+    au_presence_A: FloatArray
+    """[18] 0 or 1."""
+    identity: str = ""
+    """Who it is; "" for a person without a name."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Drawing:
+    """The result for one driving frame and the stages it came from, each uint8 [S, S, 3] RGB."""
+
+    result: Frame
+    heatmap: Frame
+    """Target landmarks as curves."""
+    warped_source: Frame
+    parts: Frame
+    """I_p: the reenacted eyes, nose and mouth in place."""
+
+
+class Reenactor:
+    """Holds the networks of one checkpoint on one device."""
+
+    def __init__(self, checkpoint: Checkpoint, device: torch.device) -> None:
+        """Load the checkpoint's averaged weights, or its last ones if it has no average."""
+        self._checkpoint = checkpoint
+        self._device = device
+        self.networks = checkpoint.networks().to(device)
+
+    @property
+    def size_px(self) -> int:
+        """Side S of every frame that goes in and comes out."""
+        return self.networks.config.image_size_px
+
+    def choose(self, requested: Guidance, source: FaceFrame, driving_identity: str) -> Guidance:
+        """The guidance for a source and a driving person ("" if unknown); never AUTO.
+
+        Raises:
+            ConfigError: if LGAN is asked for and the source is not one of the checkpoint's identities.
+        """
+        return choose_guidance(
+            requested,
+            trained=self.networks.config.landmarks,
+            source_index=self._index(source.identity),
+            same_person=bool(source.identity) and source.identity == driving_identity,
+        )
+
+    def known_identity(self, name: str) -> str:
+        """The name, if the checkpoint knows it.
+
+        Raises:
+            ConfigError: naming the known identities otherwise.
+        """
+        if name not in self._checkpoint.identities:
+            known = ", ".join(self._checkpoint.identities)
+            raise ConfigError(f"identity {name!r} is not in the checkpoint; it knows: {known}")
+        return name
+
+    def statistics(self, identity: str, landmarks_NKC: FloatArray) -> LandmarkStatistics:
+        """LSt statistics of a person: the federation's if it is known, else estimated from N >= 1 frames."""
+        index = self._index(identity)
+        if index is None:
+            return estimated_statistics(self._checkpoint, landmarks_NKC)
+        return known_statistics(self._checkpoint, index)
+
+    def target_landmarks(
+        self,
+        guidance: Guidance,
+        source: FaceFrame,
+        driving: Sequence[FaceFrame],
+        driving_statistics: LandmarkStatistics,
+    ) -> FloatArray:
+        """Where the result's landmarks shall be, [N, 68, 2] pixels.
+
+        Args:
+            guidance: what `choose` returned.
+            source: the person to draw.
+            driving: N frames of the driving person.
+            driving_statistics: used by LSt alone.
+        """
+        driving_NKC = np.stack([face.landmarks_KC for face in driving])
+        if guidance is Guidance.DRIVING:
+            return driving_NKC
+        if guidance is Guidance.LST:
+            return lst_landmarks(
+                driving_NKC, driving_statistics, self.statistics(source.identity, source.landmarks_KC[None])
+            )
+        index = self._index(source.identity)
+        assert index is not None, "choose() lets LGAN pass for known identities only"
+        pose_NC = np.stack([face.pose_C for face in driving])
+        au_NA = np.stack([face.au_presence_A for face in driving])
+        return lgan_landmarks(self.networks, index, pose_NC=pose_NC, au_NA=au_NA, driving_NKC=driving_NKC)
+
+    @torch.inference_mode()
+    def draw(self, source: FaceFrame, driving: Sequence[FaceFrame], targets_NKC: FloatArray) -> list[Drawing]:
+        """One drawing per driving frame.
+
+        Args:
+            source: the person to draw.
+            driving: N >= 1 frames; all go through the networks at once.
+            targets_NKC: [N, 68, 2] what `target_landmarks` returned.
+        """
+        heatmaps = [draw_heatmap(landmarks_KC, self.size_px) for landmarks_KC in targets_NKC]
+        heatmap_NCHW = torch.from_numpy(np.stack(heatmaps)[:, None])
+        source_landmarks_NKC = np.repeat(source.landmarks_KC[None], len(driving), axis=0)
+        inputs = (
+            to_tensor([source.image_HWC] * len(driving)),
+            to_tensor([face.image_HWC for face in driving]),
+            torch.from_numpy(source_landmarks_NKC),
+            torch.from_numpy(targets_NKC),
+            heatmap_NCHW,
+        )
+        output = self.networks.generator(*(tensor.to(self._device) for tensor in inputs))
+        columns = (
+            to_frames(output.image_NCHW),
+            to_frames(heatmap_NCHW.expand(-1, 3, -1, -1) * 2 - 1),
+            to_frames(output.warped_source_NCHW),
+            to_frames(output.parts_canvas_NCHW),
+        )
+        return [
+            Drawing(result=result, heatmap=heatmap, warped_source=warped, parts=parts)
+            for result, heatmap, warped, parts in zip(*columns, strict=True)
+        ]
+
+    def _index(self, identity: str) -> int | None:
+        identities = self._checkpoint.identities
+        return identities.index(identity) if identity in identities else None

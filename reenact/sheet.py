@@ -1,0 +1,92 @@
+"""Comparison sheets: how a result came about, one pair a row, one stage a column."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from evaluation.frames import Frame
+
+_CELL_PX = 160
+_LABEL_PX = 150
+_TITLE_PX = 34
+_GAP_PX = 6
+_DOTS_PER_INCH = 100
+_INK = "#1f2933"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SheetRow:
+    """The stages of one pair; every frame is uint8 [S, S, 3] RGB."""
+
+    label: str
+    source: Frame
+    driving: Frame
+    heatmap: Frame
+    warped_source: Frame
+    parts: Frame
+    result: Frame
+
+    def columns(self) -> dict[str, Frame]:
+        """Column title to frame, in reading order; the last is the baseline that ignores the driving frame."""
+        return {
+            "Source": self.source,
+            "Driving": self.driving,
+            "Heatmap": self.heatmap,
+            "Warped source": self.warped_source,
+            "Parts": self.parts,
+            "Result": self.result,
+            "Copy-source": self.source,
+        }
+
+
+def write_sheet(path: Path, rows: Sequence[SheetRow]) -> None:
+    """Write the rows as one PNG with column titles and row labels.
+
+    Args:
+        path: ends in .png; written under a temporary name and renamed.
+        rows: at least one; frames of all rows have one size.
+    """
+    titles = list(rows[0].columns())
+    width = _LABEL_PX + len(titles) * (_CELL_PX + _GAP_PX) + _GAP_PX
+    height = _TITLE_PX + len(rows) * (_CELL_PX + _GAP_PX) + _GAP_PX
+    figure = Figure(figsize=(width / _DOTS_PER_INCH, height / _DOTS_PER_INCH), dpi=_DOTS_PER_INCH)
+    figure.figimage(_mosaic(rows, width, height), resize=False)
+    for column, title in enumerate(titles):
+        x = _LABEL_PX + _GAP_PX + column * (_CELL_PX + _GAP_PX) + _CELL_PX / 2
+        weight = "bold" if title == "Result" else "normal"
+        _text(figure, x / width, 1 - _TITLE_PX / 2 / height, title, ha="center", weight=weight)
+    for row, content in enumerate(rows):
+        y = _TITLE_PX + row * (_CELL_PX + _GAP_PX) + _CELL_PX / 2
+        _text(figure, 0.5 * _LABEL_PX / width, 1 - y / height, content.label, ha="center")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(path.name + ".partial")
+    FigureCanvasAgg(figure).print_png(str(temporary))
+    os.replace(temporary, path)
+
+
+def _mosaic(rows: Sequence[SheetRow], width: int, height: int) -> Frame:
+    """All frames on white, [height, width, 3]."""
+    canvas = np.full((height, width, 3), 255, np.uint8)
+    for row, content in enumerate(rows):
+        top = _TITLE_PX + row * (_CELL_PX + _GAP_PX)
+        for column, frame in enumerate(content.columns().values()):
+            left = _LABEL_PX + _GAP_PX + column * (_CELL_PX + _GAP_PX)
+            cell = cv2.resize(frame, (_CELL_PX, _CELL_PX), interpolation=_interpolation(frame))
+            canvas[top : top + _CELL_PX, left : left + _CELL_PX] = cell
+    return canvas
+
+
+def _interpolation(frame: Frame) -> int:
+    return cv2.INTER_AREA if frame.shape[0] > _CELL_PX else cv2.INTER_CUBIC
+
+
+def _text(figure: Figure, x: float, y: float, text: str, *, ha: str, weight: str = "normal") -> None:
+    figure.text(x, y, text, ha=ha, va="center_baseline", fontsize=10, color=_INK, weight=weight, linespacing=1.5)

@@ -1,0 +1,61 @@
+import numpy as np
+import pytest
+import torch
+
+from model.errors import ConfigError
+from reenact.guidance import Guidance
+from reenact.reenactor import Reenactor
+from tests.reenact.conftest import small_face
+
+
+@pytest.fixture
+def reenactor(checkpoint) -> Reenactor:
+    return Reenactor(checkpoint, torch.device("cpu"))
+
+
+def test_every_stage_is_a_frame_of_the_models_size(reenactor):
+    source, driving = small_face(0), [small_face(1), small_face(2)]
+    targets = np.stack([face.landmarks_KC for face in driving])
+    drawings = reenactor.draw(source, driving, targets)
+    assert len(drawings) == 2
+    for drawing in drawings:
+        for frame in (drawing.result, drawing.heatmap, drawing.warped_source, drawing.parts):
+            assert frame.shape == (32, 32, 3) and frame.dtype == np.uint8
+
+
+def test_a_frame_is_drawn_alike_alone_and_among_others(reenactor):
+    source, driving = small_face(0), [small_face(seed) for seed in range(1, 5)]
+    targets = np.stack([face.landmarks_KC for face in driving])
+    together = reenactor.draw(source, driving, targets)
+    alone = reenactor.draw(source, driving[2:3], targets[2:3])
+    difference = together[2].result.astype(int) - alone[0].result.astype(int)
+    assert np.abs(difference).max() <= 1
+
+
+def test_driving_guidance_leaves_the_driving_landmarks_as_they_are(reenactor):
+    source, driving = small_face(0, "ana"), [small_face(1, "ana")]
+    statistics = reenactor.statistics("ana", driving[0].landmarks_KC[None])
+    targets = reenactor.target_landmarks(Guidance.DRIVING, source, driving, statistics)
+    np.testing.assert_array_equal(targets[0], driving[0].landmarks_KC)
+
+
+def test_lst_and_lgan_differ_by_source_person(reenactor):
+    driving = [small_face(1)]
+    statistics = reenactor.statistics("", driving[0].landmarks_KC[None])
+    for guidance in (Guidance.LST, Guidance.LGAN):
+        ana, ben = (
+            reenactor.target_landmarks(guidance, small_face(0, name), driving, statistics)
+            for name in ("ana", "ben")
+        )
+        assert np.abs(ana - ben).max() > 0.01
+
+
+def test_choice_depends_on_who_is_known(reenactor):
+    assert reenactor.choose(Guidance.AUTO, small_face(0, "ana"), "ana") is Guidance.DRIVING
+    assert reenactor.choose(Guidance.AUTO, small_face(0, "ana"), "") is Guidance.LGAN
+    assert reenactor.choose(Guidance.AUTO, small_face(0), "") is Guidance.LST
+
+
+def test_unknown_identity_names_the_known_ones(reenactor):
+    with pytest.raises(ConfigError, match="'eva'.*ana, ben"):
+        reenactor.known_identity("eva")
