@@ -1,0 +1,74 @@
+"""A network small enough to train in milliseconds."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from model.batch import ReenactmentBatch
+from model.config import LossConfig, ModelConfig, OptimizerConfig
+from model.landmarks import PartSizes
+from model.networks import Networks, build_networks
+from model.trainer import GANTrainer
+
+SIZE_PX = 32
+
+
+@pytest.fixture
+def config() -> ModelConfig:
+    return ModelConfig(
+        image_size_px=SIZE_PX,
+        patch_size_px=8,
+        embed_dim=16,
+        num_vit_layers=1,
+        flow_seed_px=8,
+        flow_channels=16,
+        generator_channels=4,
+        num_intermediate_blocks=1,
+        style_dim=8,
+        part_channels=4,
+        discriminator_channels=4,
+        num_discriminator_layers=2,
+        lgan_dim=8,
+        num_identities=3,
+    )
+
+
+@pytest.fixture
+def part_sizes() -> PartSizes:
+    return PartSizes((8, 8, 8, 8), (8, 8, 8, 12))
+
+
+@pytest.fixture
+def networks(config: ModelConfig, part_sizes: PartSizes) -> Networks:
+    return build_networks(config, part_sizes, seed=1)
+
+
+@pytest.fixture
+def loss() -> LossConfig:
+    return LossConfig(perceptual_backbone="none", weight_flow_landmarks=1.0, weight_flow_smoothness=0.1)
+
+
+def make_batch(seed: int, num_pairs: int = 2, size_px: int = SIZE_PX) -> ReenactmentBatch:
+    generator = torch.Generator().manual_seed(seed)
+
+    def uniform(*shape: int) -> torch.Tensor:
+        return torch.rand(*shape, generator=generator)
+
+    return ReenactmentBatch(
+        source_NCHW=uniform(num_pairs, 3, size_px, size_px) * 2 - 1,
+        driving_NCHW=uniform(num_pairs, 3, size_px, size_px) * 2 - 1,
+        source_landmarks_NKC=uniform(num_pairs, 68, 2) * size_px,
+        driving_landmarks_NKC=uniform(num_pairs, 68, 2) * size_px,
+        heatmap_NCHW=uniform(num_pairs, 1, size_px, size_px),
+        pose_NC=uniform(num_pairs, 3) * 20,
+        au_NA=(uniform(num_pairs, 18) > 0.5).float(),
+        identity_N=torch.zeros(num_pairs, dtype=torch.int64),
+    )
+
+
+def make_trainer(networks: Networks, loss: LossConfig, step: int = 0) -> GANTrainer:
+    optimizer = OptimizerConfig(learning_rate_generator=1e-3, learning_rate_discriminator=1e-3)
+    return GANTrainer(
+        networks, loss=loss, optimizer=optimizer, perceptual=None, device=torch.device("cpu"), step=step
+    )

@@ -1,0 +1,59 @@
+from __future__ import annotations
+
+import torch
+
+from model.config import ModelConfig
+from model.flow import FlowHead, sample_at, warp
+from model.landmarks import PARTS, PartSizes
+from model.parts import PartReenactment, crop_part
+
+
+def test_zero_flow_copies_the_features() -> None:
+    features = torch.randn(2, 5, 9, 9, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(warp(features, torch.zeros(2, 2, 16, 16)), features, atol=1e-5, rtol=0)
+
+
+def test_flow_of_two_pixels_to_the_right_fetches_from_two_pixels_to_the_right() -> None:
+    image = torch.arange(8.0).expand(1, 1, 8, 8).contiguous()
+    flow = torch.zeros(1, 2, 8, 8)
+    flow[:, 0] = 2 * 2 / 8
+    torch.testing.assert_close(warp(image, flow)[0, 0, 0], torch.tensor([2.0, 3, 4, 5, 6, 7, 7, 7]))
+
+
+def test_flow_head_starts_close_to_copying_the_source(config: ModelConfig) -> None:
+    torch.manual_seed(0)
+    tokens = torch.randn(2, 2, config.embed_dim)
+    flow = FlowHead(config)(tokens, tokens)
+    assert flow.shape == (2, 2, 32, 32)
+    assert flow.abs().max() * 16 < 0.1  # pixels
+
+
+def test_sample_at_reads_pixel_centres_and_interpolates_between_them() -> None:
+    ramp = torch.arange(4.0).expand(1, 4, 4)
+    maps = torch.stack([ramp, ramp.transpose(1, 2)], dim=1)  # channel 0 is x, channel 1 is y
+    values = sample_at(maps, torch.tensor([[[0.0, 3.0], [1.5, 2.25], [-9.0, 9.0]]]))
+    torch.testing.assert_close(values, torch.tensor([[[0.0, 3.0], [1.5, 2.25], [0.0, 3.0]]]))
+
+
+def test_crop_is_centred_on_the_part_and_stays_in_the_frame() -> None:
+    sizes = PartSizes((8, 8, 8, 8), (8, 8, 8, 8))
+    image = torch.arange(32 * 32.0).view(1, 1, 32, 32).expand(2, 1, 32, 32)
+    landmarks = torch.full((2, 68, 2), 15.5)
+    landmarks[1] = 0.0  # a part in the corner: the box is moved inside
+    crops = crop_part(image, landmarks, "mouth", sizes)
+    assert torch.equal(crops[0], image[0, :, 12:20, 12:20])
+    assert torch.equal(crops[1], image[1, :, 0:8, 0:8])
+
+
+def test_parts_are_placed_at_the_target_and_the_rest_is_blank(config: ModelConfig, part_sizes: PartSizes) -> None:
+    torch.manual_seed(0)
+    parts = PartReenactment(config, part_sizes)
+    target = torch.zeros(1, 68, 2)
+    centres = {"left_eye": (23.5, 7.5), "right_eye": (7.5, 7.5), "nose": (15.5, 15.5), "mouth": (15.5, 25.5)}
+    for name, centre in centres.items():
+        target[:, list(PARTS[name])] = torch.tensor(centre)
+    placed, crops = parts(torch.rand(1, 3, 32, 32), torch.rand(1, 1, 32, 32), target, target)
+    assert torch.equal(placed[0, :, 4:12, 20:28], crops["left_eye"][0])
+    assert torch.equal(placed[0, :, 22:30, 10:22], crops["mouth"][0])
+    assert crops["mouth"].shape == (1, 3, 8, 12)
+    assert placed[0, :, :, :4].abs().max() == 0

@@ -1,0 +1,166 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from model.config import LossConfig, ModelConfig, OptimizerConfig
+from model.errors import ConfigError, NonFiniteLossError, TensorMismatchError
+from model.landmarks import PartSizes
+from model.networks import Networks, build_networks
+from model.perceptual import load_perceptual
+from model.trainer import GANTrainer, pick_device, run_steps
+from tests.model.conftest import make_batch, make_trainer
+
+GENERATORS = {"generator", "landmark_generator"}
+
+
+def changed_networks(before: dict[str, np.ndarray], after: dict[str, np.ndarray]) -> set[str]:
+    return {name.split(".")[0] for name in before if not np.array_equal(before[name], after[name])}
+
+
+def test_step_trains_all_four_networks_and_reports_every_term(networks: Networks, loss: LossConfig) -> None:
+    before = networks.travelling_tensors()
+    means = make_trainer(networks, loss).train_step(make_batch(0))
+    assert changed_networks(before, networks.travelling_tensors()) == {
+        *GENERATORS, "discriminator", "landmark_discriminator",
+    }  # fmt: skip
+    assert set(means) == {
+        "discriminator_image", "discriminator_landmarks", "accuracy_real", "accuracy_fake", "landmark_regression",
+        "lgan_l1", "flow_landmarks", "flow_smoothness", "l1_image", "l1_parts", "adversarial", "feature_matching",
+        "lgan_adversarial",
+    }  # fmt: skip
+    assert {mean.weight for mean in means.values()} == {2}
+
+
+def test_before_the_adversarial_start_the_discriminators_stay_as_they_are(
+    networks: Networks, loss: LossConfig
+) -> None:
+    before = networks.travelling_tensors()
+    trainer = make_trainer(networks, replace(loss, adversarial_from_step=1))
+    trainer.train_step(make_batch(0))
+    assert changed_networks(before, networks.travelling_tensors()) == GENERATORS
+    assert "adversarial" in trainer.train_step(make_batch(1))
+
+
+def test_flow_warm_up_leaves_the_image_generator_as_it_is(networks: Networks, loss: LossConfig) -> None:
+    before = networks.travelling_tensors()
+    make_trainer(networks, replace(loss, flow_warmup_steps=1)).train_step(make_batch(0))
+    after = networks.travelling_tensors()
+    moved = {name for name in before if not np.array_equal(before[name], after[name])}
+    assert any(name.startswith("generator.flow_head") for name in moved)
+    assert not any(name.startswith(("generator.image_generator", "generator.parts")) for name in moved)
+
+
+@pytest.mark.parametrize("phase", ["discriminator", "generator"])
+def test_a_phase_changes_only_its_own_networks(networks: Networks, loss: LossConfig, phase: str) -> None:
+    trainer = make_trainer(networks, loss)
+    other = "generator" if phase == "discriminator" else "discriminator"
+    trainer.optimizers[other].step = lambda: None  # type: ignore[method-assign]
+    before = networks.travelling_tensors()
+    trainer.train_step(make_batch(0))
+    assert all(phase in name for name in changed_networks(before, networks.travelling_tensors()))
+
+
+def test_non_finite_loss_stops_before_the_update_and_names_the_term(networks: Networks, loss: LossConfig) -> None:
+    batch = make_batch(0)
+    batch.driving_NCHW[0, 0, 0, 0] = float("nan")
+    trainer = make_trainer(networks, replace(loss, adversarial_from_step=10))
+    before = networks.travelling_tensors()
+    with pytest.raises(NonFiniteLossError, match="step 0: .* is nan; no generator update was made"):
+        trainer.train_step(batch)
+    assert changed_networks(before, networks.travelling_tensors()) == set()
+    assert trainer.step == 0
+
+
+def test_non_finite_gradient_stops_before_the_update(networks: Networks, loss: LossConfig) -> None:
+    networks.generator.flow_head.to_flow.weight.register_hook(lambda gradient: gradient * float("inf"))
+    before = networks.travelling_tensors()
+    with pytest.raises(NonFiniteLossError, match="gradient of the generator is not finite"):
+        make_trainer(networks, loss).train_step(make_batch(0))
+    assert not changed_networks(before, networks.travelling_tensors()) & GENERATORS
+
+
+def test_save_and_resume_equals_uninterrupted_bit_for_bit(
+    config: ModelConfig, part_sizes: PartSizes, loss: LossConfig
+) -> None:
+    batches = [make_batch(seed) for seed in range(4)]
+    whole = make_trainer(build_networks(config, part_sizes, seed=0), loss)
+    run_steps(whole, iter(batches), 4)
+
+    first = make_trainer(build_networks(config, part_sizes, seed=0), loss)
+    run_steps(first, iter(batches[:2]), 2)
+    resumed_networks = build_networks(config, part_sizes, seed=9)
+    resumed_networks.load_tensors(first.networks.travelling_tensors())
+    second = make_trainer(resumed_networks, loss, step=first.step)
+    second.load_optimizer_tensors(first.optimizer_tensors())
+    run_steps(second, iter(batches[2:]), 2)
+
+    expected = whole.networks.travelling_tensors()
+    assert all(np.array_equal(value, expected[name]) for name, value in resumed_networks.travelling_tensors().items())
+
+
+def test_foreign_moments_are_refused(networks: Networks, loss: LossConfig) -> None:
+    trainer = make_trainer(networks, loss)
+    with pytest.raises(TensorMismatchError, match="unknown tensor nose/exp_avg"):
+        trainer.load_optimizer_tensors({"nose/exp_avg": torch.zeros(1)})
+    name = "generator.landmark_head.mlp.0.bias"
+    with pytest.raises(TensorMismatchError, match=name):
+        trainer.load_optimizer_tensors({f"{name}/exp_avg": torch.zeros(1)})
+
+
+def test_generator_loss_is_the_weighted_sum_of_mean_terms(networks: Networks) -> None:
+    loss = LossConfig(
+        perceptual_backbone="none", adversarial_from_step=5, weight_l1_image=2, weight_l1_parts=3,
+        weight_landmark_regression=5, weight_lgan_l1=7,
+    )  # fmt: skip
+    means = run_steps(make_trainer(networks, loss), iter([make_batch(0), make_batch(1)]), 2)
+    expected = sum(
+        weight * means[name].value
+        for name, weight in {"l1_image": 2, "l1_parts": 3, "landmark_regression": 5, "lgan_l1": 7}.items()
+    )
+    assert means["loss_generator"].value == pytest.approx(expected)
+    assert means["loss_discriminator"].value == 0
+    assert means["l1_image"].weight == 4
+
+
+def test_proximal_term_pulls_towards_the_global_weights(
+    config: ModelConfig, part_sizes: PartSizes, loss: LossConfig
+) -> None:
+    anchor = build_networks(config, part_sizes, seed=0).travelling_tensors()
+
+    def distance_after_training(mu: float) -> float:
+        networks = build_networks(config, part_sizes, seed=0)
+        trainer = GANTrainer(
+            networks, loss=loss, optimizer=OptimizerConfig(learning_rate_generator=1e-2), perceptual=None,
+            device=torch.device("cpu"), proximal=(anchor, mu),
+        )  # fmt: skip
+        run_steps(trainer, iter([make_batch(seed) for seed in range(5)]), 5)
+        after = networks.travelling_tensors()
+        return sum(float(np.square(after[name] - anchor[name]).sum()) for name in after)
+
+    assert distance_after_training(100.0) < 0.7 * distance_after_training(0.0)
+
+
+def test_device_names_are_checked() -> None:
+    assert pick_device("cpu") == torch.device("cpu")
+    with pytest.raises(ConfigError, match="wanted auto, cpu"):
+        pick_device("tpu-9")
+    with pytest.raises(ConfigError, match="CUDA devices"):
+        pick_device("cuda:99")
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize("backbone", ["vit", "resnet34"])
+def test_one_full_paper_step_runs_on_the_cpu(backbone: str) -> None:
+    config = ModelConfig(backbone=backbone)
+    loss = LossConfig(perceptual_backbone="vgg16")
+    sizes = PartSizes.from_mean(np.array([[9.0, 18], [9, 18], [34, 28], [22, 40]]), 224)
+    trainer = GANTrainer(
+        build_networks(config, sizes, seed=0), loss=loss, optimizer=OptimizerConfig(),
+        perceptual=load_perceptual(loss), device=torch.device("cpu"),
+    )  # fmt: skip
+    means = trainer.train_step(make_batch(0, num_pairs=1, size_px=224))
+    assert means["l1_image"].value > 0 and means["perceptual"].value > 0
