@@ -1,9 +1,8 @@
 """Facial action units (AUs) estimated from MediaPipe blendshapes: proxies, not a validated FACS coder.
 
-Each AU takes the mean of a few blendshape coefficients (0 to 1). Intensity is five times that, on the 0 to 5 scale of
-FACS coders; presence is the coefficient above a threshold chosen by eye. AU9 has no source (its blendshape, noseSneer,
-never fires), so it is always absent with unknown intensity. AU14 and AU15 are weak. A site with OpenFace CSV files has
-better values.
+Each AU takes the mean of a few blendshape coefficients (0 to 1). Intensity is five times that, on the 0 to 5
+scale of FACS coders; presence is the coefficient above a threshold chosen by eye. AU9 has no source (its
+blendshape, noseSneer, never fires), so it is always absent with unknown intensity. AU14 and AU15 are weak.
 """
 
 from __future__ import annotations
@@ -67,7 +66,7 @@ def estimate_action_units(
         landmarks_KC: [68, 2] (x, y) pixels.
 
     Returns:
-        presence [18] float32, 0 or 1, and intensity [18] float32, 0 to 5 or NaN, both in the order of AU_ORDER.
+        presence [18] float32, 0 or 1, and intensity [18] float32, 0 to 5 or NaN; both in AU_ORDER.
     """
     strength = {au: float(np.mean([blendshapes[n] for n in names])) for au, names in _BLENDSHAPES.items()}
     strength[6] = min(1.0, 2 * strength[12] * strength[7])

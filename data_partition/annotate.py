@@ -5,25 +5,24 @@ Legend: H, W image size in pixels, K = 68 landmarks, C coordinates, A = 18 actio
 
 from __future__ import annotations
 
+import contextlib
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from types import TracebackType
 
+import mediapipe as mp
 import numpy as np
-from numpy.typing import NDArray
-
-from data_partition.action_units import estimate_action_units
-from model.weights import resolve
-
-os.environ.setdefault("GLOG_minloglevel", "2")  # read when mediapipe is imported
-
-import mediapipe as mp  # noqa: E402
-from mediapipe.tasks.python import BaseOptions  # noqa: E402
-from mediapipe.tasks.python.vision import (  # noqa: E402
+from mediapipe.tasks.python import BaseOptions
+from mediapipe.tasks.python.vision import (
     FaceLandmarker,
     FaceLandmarkerOptions,
     RunningMode,
 )
+from numpy.typing import NDArray
+
+from data_partition.action_units import estimate_action_units
+from model.weights import resolve
 
 ANNOTATOR_NAME = "mediapipe-face-landmarker"
 ANNOTATOR_VERSION: str = mp.__version__
@@ -58,14 +57,14 @@ class FaceAnnotation:
 
 
 class FaceAnnotator:
-    """Finds the most prominent face. One annotator serves one clip (video) or any number of pictures (image)."""
+    """Finds the most prominent face. One annotator serves one clip, or any number of single pictures."""
 
     def __init__(self, *, is_video: bool) -> None:
         """Load the model.
 
         Args:
-            is_video: track from frame to frame with smoothing (one clip, rising timestamps); otherwise every picture
-                is looked at by itself.
+            is_video: track from frame to frame with smoothing (one clip, rising timestamps); otherwise every
+                picture is looked at by itself.
 
         Raises:
             WeightsError: if the face landmarker file is missing.
@@ -78,7 +77,8 @@ class FaceAnnotator:
             output_face_blendshapes=True,
             output_facial_transformation_matrixes=True,
         )
-        self._landmarker = FaceLandmarker.create_from_options(options)
+        with _quiet_native_log():
+            self._landmarker = FaceLandmarker.create_from_options(options)
 
     def __enter__(self) -> FaceAnnotator:
         """The annotator itself."""
@@ -113,9 +113,7 @@ class FaceAnnotator:
             return None
         height, width = image_HWC.shape[:2]
         mesh = result.face_landmarks[0]
-        landmarks_KC = np.array(
-            [(mesh[i].x * width - 0.5, mesh[i].y * height - 0.5) for i in MESH_TO_68], np.float32
-        )
+        landmarks_KC = np.array([(mesh[i].x * width - 0.5, mesh[i].y * height - 0.5) for i in MESH_TO_68], np.float32)
         blendshapes = {shape.category_name: shape.score for shape in result.face_blendshapes[0]}
         presence_A, intensity_A = estimate_action_units(blendshapes, landmarks_KC)
         return FaceAnnotation(
@@ -130,7 +128,7 @@ class FaceAnnotator:
 def pose_from_matrix(matrix: NDArray[np.floating]) -> NDArray[np.float32]:
     """Head pose from MediaPipe's face-to-camera matrix.
 
-    R = Rz(roll) Ry(yaw) Rx(pitch) after F R F with F = diag(1, -1, -1), from MediaPipe's axes (y up) to the image's.
+    R = Rz(roll) Ry(yaw) Rx(pitch), after F R F with F = diag(1, -1, -1) from y-up axes to the image's.
 
     Args:
         matrix: [4, 4] or [3, 3]; scale is removed.
@@ -144,4 +142,17 @@ def pose_from_matrix(matrix: NDArray[np.floating]) -> NDArray[np.float32]:
     pitch = np.arctan2(rotation[2, 1], rotation[2, 2])
     yaw = np.arctan2(-rotation[2, 0], np.hypot(rotation[0, 0], rotation[1, 0]))
     roll = np.arctan2(rotation[1, 0], rotation[0, 0])
-    return np.rad2deg(np.array([pitch, yaw, roll])).astype(np.float32)
+    return np.asarray(np.rad2deg([pitch, yaw, roll]), np.float32)
+
+
+@contextlib.contextmanager
+def _quiet_native_log() -> Iterator[None]:
+    """Drop what MediaPipe's C++ side writes to file descriptor 2 while it starts; Python errors still raise."""
+    kept = os.dup(2)
+    try:
+        with open(os.devnull, "wb") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+            yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)

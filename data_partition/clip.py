@@ -1,0 +1,188 @@
+"""One clip into one part shard: annotate every frame, choose steady crops, cut. Memory stays flat.
+
+The clip is decoded twice: the first pass keeps only annotations, the second cuts the frames.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from data_partition.annotate import ANNOTATOR_NAME, ANNOTATOR_VERSION, FaceAnnotation
+from data_partition.crop import CropBox, crop_and_resize, find_takes, steady_boxes
+from data_partition.shard_writer import ShardWriter
+from data_partition.video import VideoFrame, read_frames
+from model.errors import DataError
+
+MIN_TAKE_FRAMES = 5
+"""Takes with fewer frames are dropped: their frames have no partners."""
+
+
+class Annotator(Protocol):
+    """What a clip needs of an annotator."""
+
+    def detect(self, image_HWC: NDArray[np.uint8], timestamp_ms: int = 0) -> FaceAnnotation | None:
+        """The face of one frame, or None."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ClipJob:
+    """One clip to prepare."""
+
+    path: Path
+    identity: str
+    sha256: str
+    part_dir: Path
+    """Folder in which the part shard is written, under the clip's name."""
+    size_px: int
+
+    @property
+    def name(self) -> str:
+        """Name of the clip: its file or folder name."""
+        return self.path.name
+
+
+@dataclass(kw_only=True, slots=True)
+class ClipSummary:
+    """What became of one clip; stored in shard.json as one of its sources."""
+
+    name: str
+    sha256: str
+    num_frames: int = 0
+    """Frames that could be decoded."""
+    num_kept: int = 0
+    num_without_face: int = 0
+    num_in_short_takes: int = 0
+    problems: list[str] = field(default_factory=list)
+    """One sentence each."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Detection:
+    frame_index: int
+    timestamp_s: float
+    image_HW: tuple[int, int]
+    face: FaceAnnotation
+
+
+_Crops = dict[int, tuple[str, CropBox, _Detection]]
+"""Frame index to take name, box and detection of each frame that is kept."""
+
+
+def prepare_clip(job: ClipJob, annotator: Annotator, on_frame: Callable[[], None]) -> ClipSummary:
+    """Prepare one clip.
+
+    Args:
+        job: what to do.
+        annotator: a fresh one; video annotators carry state from frame to frame.
+        on_frame: called after each frame of each of the two passes.
+
+    Returns:
+        The summary; with `num_kept` 0 nothing was written. A clip that cannot be opened is a problem in it.
+    """
+    summary = ClipSummary(name=job.name, sha256=job.sha256)
+    try:
+        detections = _detect_all(job, annotator, summary, on_frame)
+        crops = _choose_crops(job, detections, summary)
+        if crops:
+            _write_part(job, crops, summary, on_frame)
+    except DataError as error:
+        summary.problems.append(str(error))
+    return summary
+
+
+def _detect_all(
+    job: ClipJob, annotator: Annotator, summary: ClipSummary, on_frame: Callable[[], None]
+) -> list[_Detection]:
+    detections = []
+    timestamp_ms = -1
+    for frame in read_frames(job.path, summary.problems.append):
+        timestamp_ms = max(timestamp_ms + 1, round(frame.timestamp_s * 1000))
+        face = annotator.detect(frame.image_HWC, timestamp_ms)
+        summary.num_frames += 1
+        if face is None:
+            summary.num_without_face += 1
+        else:
+            height, width = frame.image_HWC.shape[:2]
+            detections.append(
+                _Detection(
+                    frame_index=frame.index,
+                    timestamp_s=frame.timestamp_s,
+                    image_HW=(height, width),
+                    face=face,
+                )
+            )
+        on_frame()
+    if not summary.num_frames:
+        summary.problems.append(f"{job.path}: no frame could be read")
+    elif not detections:
+        summary.problems.append(f"{job.path}: no face found in any of {summary.num_frames} frames")
+    return detections
+
+
+def _choose_crops(job: ClipJob, detections: list[_Detection], summary: ClipSummary) -> _Crops:
+    if not detections:
+        return {}
+    landmarks_FKC = np.stack([d.face.landmarks_KC for d in detections])
+    timestamp_s = np.array([d.timestamp_s for d in detections])
+    take_F = find_takes(
+        landmarks_FKC,
+        np.array([d.frame_index for d in detections]),
+        np.array([d.image_HW for d in detections]),
+    )
+    num_takes = int(take_F[-1]) + 1
+    crops = {}
+    for take in range(num_takes):
+        rows = np.flatnonzero(take_F == take)
+        if len(rows) < MIN_TAKE_FRAMES:
+            summary.num_in_short_takes += len(rows)
+            continue
+        name = job.name if num_takes == 1 else f"{job.name}-take{take + 1}"
+        boxes = steady_boxes(landmarks_FKC[rows], timestamp_s[rows], detections[rows[0]].image_HW)
+        for row, box in zip(rows, boxes, strict=True):
+            crops[detections[row].frame_index] = (name, box, detections[row])
+    if not crops:
+        summary.problems.append(
+            f"{job.path}: the face never stays in place for {MIN_TAKE_FRAMES} frames; nothing to use"
+        )
+    return crops
+
+
+def _write_part(
+    job: ClipJob,
+    crops: _Crops,
+    summary: ClipSummary,
+    on_frame: Callable[[], None],
+) -> None:
+    summary.num_kept = len(crops)
+    with ShardWriter(
+        job.part_dir,
+        job.name,
+        job.size_px,
+        ANNOTATOR_NAME,
+        annotator_version=ANNOTATOR_VERSION,
+        sources=[asdict(summary)],
+    ) as writer:
+        for frame in read_frames(job.path, lambda _: None):
+            if frame.index in crops:
+                _add(writer, frame, job.size_px, *crops[frame.index])
+            on_frame()
+
+
+def _add(writer: ShardWriter, frame: VideoFrame, size_px: int, take: str, box: CropBox, detection: _Detection) -> None:
+    writer.add(
+        crop_and_resize(frame.image_HWC, box, size_px),
+        clip=take,
+        frame_index=frame.index,
+        timestamp_s=frame.timestamp_s,
+        landmarks_KC=box.to_crop(detection.face.landmarks_KC, size_px),
+        pose_C=detection.face.pose_C,
+        au_presence_A=detection.face.au_presence_A,
+        au_intensity_A=detection.face.au_intensity_A,
+        confidence=detection.face.confidence,
+    )
