@@ -1,0 +1,124 @@
+"""One client's part of a round (thesis Algorithm 1, lines 3-7). Knows no Flower."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from data_partition.batches import iter_batches
+from data_partition.partition import ClientData
+from model.config import Settings
+from model.errors import TensorMismatchError
+from model.landmarks import PartSizes
+from model.moments import MomentStore
+from model.networks import Networks, build_networks
+from model.perceptual import PerceptualLoss
+from model.trainer import GANTrainer, run_steps
+
+FloatArrays = list[npt.NDArray[np.float32]]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RoundTask:
+    """What the server asks of a client."""
+
+    round_number: int
+    """Counted from 1."""
+    partition_id: int
+    """Which client this is, from 0; enters the seed of pair sampling."""
+    part_sizes: PartSizes
+    """Agreed by all sites before round 1."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LocalResult:
+    """What a client answers."""
+
+    arrays: FloatArrays
+    """The travelling tensors in their fixed order."""
+    num_examples: int
+    """Training frames (not batches): the client's weight in the average."""
+    metrics: dict[str, float]
+    """Mean terms and losses over the local steps, accuracies, `seconds`, `num_steps`, `has_moments`."""
+
+
+def train_locally(
+    task: RoundTask,
+    arrays: Sequence[npt.NDArray[np.float32]],
+    *,
+    settings: Settings,
+    data: ClientData,
+    moments: MomentStore,
+    perceptual: PerceptualLoss | None,
+    device: torch.device,
+) -> LocalResult:
+    """Train from the global networks on the client's own frames for E local steps.
+
+    The pairs are drawn from a generator seeded by (run seed, partition id, round), so a round repeats exactly whatever
+    was run before it, given the same moments.
+
+    Args:
+        task: round and agreed sizes.
+        arrays: the global travelling tensors in their fixed order.
+        settings: of the run.
+        data: the client's frames.
+        moments: where the optimiser moments of earlier rounds are; those of this round are written there.
+        perceptual: frozen feature distance, or None.
+        device: where to compute.
+
+    Raises:
+        TensorMismatchError: if the arrays are not those of this network.
+        NonFiniteLossError: if a term stops being finite; neither tensors nor moments are kept.
+        DataError: if a frame cannot be read.
+    """
+    started = time.monotonic()
+    federation = settings.federation
+    networks = build_networks(settings.model, task.part_sizes, seed=federation.seed)
+    named = _load(networks, arrays)
+    trainer = GANTrainer(
+        networks,
+        loss=settings.loss,
+        optimizer=settings.optimizer,
+        perceptual=perceptual,
+        device=device,
+        step=(task.round_number - 1) * federation.local_steps,
+        proximal=(named, federation.proximal_mu) if federation.proximal_mu > 0 else None,
+    )
+    has_moments = moments.restore(trainer, task.round_number)
+    rng = np.random.default_rng((federation.seed, task.partition_id, task.round_number))
+    batches = iter_batches(
+        data,
+        size_px=settings.model.image_size_px,
+        batch_size=settings.optimizer.batch_size,
+        rng=rng,
+        split="train",
+    )
+    means = run_steps(trainer, batches, federation.local_steps)
+    moments.save(task.round_number, trainer.optimizer_tensors())
+    metrics = {name: mean.value for name, mean in means.items()} | {
+        "seconds": time.monotonic() - started,
+        "num_steps": float(federation.local_steps),
+        "has_moments": float(has_moments),
+    }
+    return LocalResult(
+        arrays=list(networks.travelling_tensors().values()), num_examples=data.num_examples, metrics=metrics
+    )
+
+
+def _load(
+    networks: Networks, arrays: Sequence[npt.NDArray[np.float32]]
+) -> dict[str, npt.NDArray[np.float32]]:
+    """Load the arrays by position; returns them by name."""
+    names = list(networks.travelling_tensors())
+    if len(arrays) != len(names):
+        raise TensorMismatchError(
+            f"the server sent {len(arrays)} tensors, expected {len(names)}; do both run the same version and preset?"
+        )
+    named = dict(zip(names, arrays, strict=True))
+    networks.load_tensors(named)
+    return named

@@ -1,0 +1,103 @@
+"""What one client holds: its frames, its index and its folder for state. Knows no Flower."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from data_partition.partition import ClientData, make_partitions, site_data
+from data_partition.shard import open_dataset
+from model.config import DataConfig, Scalar, Settings
+from model.errors import ConfigError
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Site:
+    """One client of the federation."""
+
+    partition_id: int
+    """Index of the client, from 0."""
+    data: ClientData
+    """Its frames."""
+    labels: dict[int, str]
+    """Names of its identities that the server may know; a deployed site sends the one its operator chose, if any."""
+    state_dir: Path
+    """Folder for its optimiser moments."""
+    num_simulated: int
+    """Clients that the simulation has, all reading their share of one dataset; 0 for a deployed site."""
+
+
+def open_site(settings: Settings, node_config: Mapping[str, Scalar]) -> Site:
+    """The client that a node is.
+
+    A deployed site's own node config has `partition-id`, `data-dir` (its one shard), `state-dir`, and optionally
+    `identity-label`. A simulated client has `partition-id` and `num-partitions`, and its share of the run's data-dir.
+
+    Raises:
+        ConfigError: if a key is missing or the number of clients or identities does not fit the settings.
+        DataError: if the dataset cannot be used.
+    """
+    partition_id = node_config.get("partition-id")
+    if not isinstance(partition_id, int) or partition_id < 0:
+        raise ConfigError(f"node config: got partition-id {partition_id!r}, wanted a whole number >= 0")
+    if "data-dir" in node_config:
+        return _deployed_site(settings, node_config, partition_id)
+    return _simulated_site(settings, node_config, partition_id)
+
+
+def _deployed_site(settings: Settings, node_config: Mapping[str, Scalar], partition_id: int) -> Site:
+    if "state-dir" not in node_config:
+        raise ConfigError("node config: state-dir is missing; wanted a folder for the optimiser moments")
+    if partition_id >= settings.model.num_identities:
+        raise ConfigError(
+            f"node config: got partition-id {partition_id}, wanted less than num-identities = "
+            f"{settings.model.num_identities}"
+        )
+    shards = open_dataset(Path(str(node_config["data-dir"])))
+    if len(shards) != 1:
+        raise ConfigError(f"node config: data-dir has {len(shards)} shards, wanted the site's one")
+    label = str(node_config.get("identity-label", ""))
+    return Site(
+        partition_id=partition_id,
+        data=site_data(shards[0], partition_id),
+        labels={partition_id: label} if label else {},
+        state_dir=Path(str(node_config["state-dir"])),
+        num_simulated=0,
+    )
+
+
+def _simulated_site(settings: Settings, node_config: Mapping[str, Scalar], partition_id: int) -> Site:
+    federation = settings.federation
+    if partition_id >= federation.num_clients:
+        raise ConfigError(
+            f"got partition-id {partition_id}, wanted less than num-clients = {federation.num_clients}"
+        )
+    for key, value in (("data-dir", settings.data.data_dir), ("output-dir", federation.output_dir)):
+        if not Path(value).is_absolute():
+            raise ConfigError(f"setting {key}: got {value!r}, wanted an absolute path")
+    clients, names = _partitions(
+        settings.data, federation.num_clients, federation.seed, settings.model.num_identities
+    )
+    data = clients[partition_id]
+    return Site(
+        partition_id=partition_id,
+        data=data,
+        labels={part.identity_index: names[part.identity_index] for part in data.frames},
+        state_dir=Path(federation.output_dir) / "clients" / str(partition_id),
+        num_simulated=int(node_config.get("num-partitions", federation.num_clients)),
+    )
+
+
+@functools.lru_cache(maxsize=1)
+def _partitions(
+    data: DataConfig, num_clients: int, seed: int, num_identities: int
+) -> tuple[list[ClientData], list[str]]:
+    """All clients' data and the identities' names; kept, since a simulation's worker asks in every round."""
+    shards = open_dataset(Path(data.data_dir))
+    if len(shards) > num_identities:
+        raise ConfigError(
+            f"{data.data_dir} has {len(shards)} identities, num-identities is {num_identities}; raise num-identities"
+        )
+    return make_partitions(shards, data, num_clients, seed), [shard.identity for shard in shards]

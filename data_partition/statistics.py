@@ -1,0 +1,43 @@
+"""Sums over a client's training frames from which part sizes and landmark statistics are agreed.
+
+Means of means are avoided: what travels are sums and counts, never the landmarks of a frame.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from data_partition.partition import ClientData
+from model.batch import NUM_LANDMARKS
+from model.landmarks import PARTS, mean_part_sizes_px
+
+FloatArray = npt.NDArray[np.float64]
+
+
+def local_statistics(data: ClientData, *, num_identities: int, size_px: int) -> list[FloatArray]:
+    """Four float64 arrays over the training frames, in pixels of a frame of side `size_px`.
+
+    Args:
+        data: the client's frames.
+        num_identities: I, identities of the federation.
+        size_px: image side of the model.
+
+    Returns:
+        [4, 2] sum over frames of each part's (height, width); [I, 68, 2] sum of the landmarks of each identity;
+        [I, 68, 2] sum of their squares; [I] number of frames of each identity.
+    """
+    part_sums = np.zeros((len(PARTS), 2))
+    sums = np.zeros((num_identities, NUM_LANDMARKS, 2))
+    squares = np.zeros_like(sums)
+    for part in data.frames:
+        rows = part.split_rows("train")
+        if not len(rows):
+            continue
+        scale = size_px / part.shard.size_px
+        landmarks = (part.shard.landmarks_FKC[rows].astype(np.float64) + 0.5) * scale - 0.5
+        part_sums += mean_part_sizes_px(landmarks) * len(rows)
+        sums[part.identity_index] += landmarks.sum(axis=0)
+        squares[part.identity_index] += np.square(landmarks).sum(axis=0)
+    counts = data.identity_counts(num_identities).astype(np.float64)
+    return [part_sums, sums, squares, counts]

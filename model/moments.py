@@ -1,0 +1,96 @@
+"""Optimiser moments on disk: in federated training they stay with the client, between rounds and across restarts."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from model.errors import TensorMismatchError
+from model.trainer import GANTrainer
+
+_log = logging.getLogger(__name__)
+
+_FILE = re.compile(r"moments-round-(\d{6,})\.safetensors")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MomentStore:
+    """Files `moments-round-000007.safetensors`, one for each of the last rounds of one run.
+
+    The moments at the end of round r are those that round r + 1 starts from. More than one round is kept because a
+    server may resume from an older checkpoint than the last round this client trained.
+    """
+
+    folder: Path
+    run_id: str
+    """Name of the run; moments of another run are never used."""
+    num_kept: int
+    """Rounds kept, >= 1; the run's keep-checkpoints, so that any of its checkpoints can be resumed exactly."""
+
+    def restore(self, trainer: GANTrainer, round_number: int) -> bool:
+        """Give the trainer the moments with which a round starts.
+
+        Returns:
+            Whether they were there. If not, the optimisers start fresh, as in round 1, and the log says why.
+        """
+        if round_number == 1:
+            return False
+        try:
+            trainer.load_optimizer_tensors(self.load(round_number - 1))
+        except (LookupError, TensorMismatchError) as error:
+            _log.warning("round %d: the optimisers start fresh: %s", round_number, error)
+            return False
+        return True
+
+    def load(self, round_number: int) -> dict[str, Tensor]:
+        """The moments at the end of a round.
+
+        Raises:
+            LookupError: saying in words why there are none: no file, a damaged file, or another run's.
+        """
+        path = self._path(round_number)
+        if not path.is_file():
+            raise LookupError(f"no optimiser moments of round {round_number} in {self.folder}")
+        try:
+            with safe_open(path, framework="pt") as file:
+                metadata = file.metadata() or {}
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        except (SafetensorError, OSError) as error:
+            raise LookupError(f"{path} cannot be read ({error})") from error
+        if metadata.get("run-id") != self.run_id:
+            raise LookupError(f"{path} belongs to another run")
+        return tensors
+
+    def save(self, round_number: int, tensors: Mapping[str, Tensor]) -> Path:
+        """Write the moments at the end of a round (complete or not at all) and drop old ones.
+
+        Returns:
+            The file written.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        path = self._path(round_number)
+        partial = path.with_suffix(".partial")
+        with partial.open("wb") as file:
+            file.write(save(dict(tensors), metadata={"run-id": self.run_id}))
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+        for old_round, old_path in self._rounds().items():
+            if not round_number - self.num_kept < old_round <= round_number:
+                old_path.unlink(missing_ok=True)
+        return path
+
+    def _path(self, round_number: int) -> Path:
+        return self.folder / f"moments-round-{round_number:06d}.safetensors"
+
+    def _rounds(self) -> dict[int, Path]:
+        matches = ((_FILE.fullmatch(path.name), path) for path in self.folder.iterdir())
+        return {int(match.group(1)): path for match, path in matches if match}

@@ -1,0 +1,64 @@
+"""A federated run from the first greeting to the last round."""
+
+from __future__ import annotations
+
+import logging
+
+from flwr.app import ConfigRecord
+from flwr.serverapp import Grid
+
+from model.config import Settings
+from server.agreement import initial_state
+from server.fedgan import FedGAN, to_record
+from server.messaging import exchange
+from server.recording import RoundHook, RoundOutcome, RunRecorder
+from server.roster import Roster
+from server.run_folder import RunFolder
+from server.stopping import StopDecision
+
+_log = logging.getLogger(__name__)
+
+
+def run_federation(grid: Grid, settings: Settings, on_round: RoundHook | None = None) -> StopDecision:
+    """Train until the stopping rule says so; checkpoints and history are in output-dir.
+
+    Args:
+        grid: Flower's connection to the sites.
+        settings: of the run.
+        on_round: called with every new row of the history.
+
+    Returns:
+        Why training ended.
+
+    Raises:
+        ConfigError: if the settings do not fit the run folder.
+        CheckpointError: if the run is to be resumed and no checkpoint is intact.
+        FederationError: if too few sites take part or send valid updates; the last checkpoint is kept.
+    """
+    folder, checkpoint = RunFolder.open(settings)
+    try:
+        roster = Roster(settings)
+        roster.wait_for_sites(grid)
+        statistics = [site.statistics for _, site in roster.sites]
+        state = checkpoint or initial_state(settings, statistics, roster.labels())
+        recorder = RunRecorder(settings, folder, state, on_round)
+        strategy = FedGAN(recorder.state.tensors, roster, settings.federation)
+        strategy.summary()
+        if checkpoint is not None:
+            _log.info("going on after round %d", checkpoint.round)
+        scalars = ConfigRecord({**recorder.state.part_sizes.to_flat(), "run-id": folder.run_id})
+
+        def train_round(round_number: int) -> RoundOutcome:
+            roster.refresh(grid)
+            arrays = to_record(recorder.state.tensors)
+            messages = strategy.configure_train(round_number, arrays, scalars, grid)
+            timeout_s = settings.federation.round_timeout_s
+            strategy.aggregate_train(round_number, exchange(grid, messages, timeout_s=timeout_s))
+            return strategy.outcome
+
+        stop = recorder.run(train_round)
+    except Exception as error:
+        folder.write_result("failed", f"{error}" or type(error).__name__)
+        raise
+    folder.write_result("completed", stop.reason)
+    return stop

@@ -1,0 +1,156 @@
+"""What happens after every round, federated or centralized: checkpoint, history, progress, the question to stop."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from model.checkpoint import Checkpoint, round_folders, save_checkpoint
+from model.config import FederationConfig, Settings
+from server.run_folder import RunFolder
+from server.stopping import StopDecision, StoppingRule
+
+_log = logging.getLogger(__name__)
+
+Tensors = dict[str, npt.NDArray[np.float32]]
+RoundHook = Callable[[dict[str, Any]], None]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RoundOutcome:
+    """What a round gave."""
+
+    tensors: Tensors
+    """The new global tensors."""
+    metrics: dict[str, float]
+    """Example-weighted mean over the accepted clients of every metric that they sent."""
+    clients: dict[int, dict[str, float]] = field(default_factory=dict)
+    """Partition id of an accepted client to its metrics and `num_examples`."""
+    rejected: dict[int, str] = field(default_factory=dict)
+    """Partition id of a client that failed, was late or sent an unusable update, to the reason."""
+
+
+class RunRecorder:
+    """Holds the state that a checkpoint holds, and takes it from round to round."""
+
+    def __init__(
+        self, settings: Settings, folder: RunFolder, state: Checkpoint, on_round: RoundHook | None = None
+    ) -> None:
+        """Begin or go on.
+
+        Args:
+            settings: of the run.
+            folder: where to write.
+            state: of the last round; round 0 for a new run.
+            on_round: called with every new row of the history.
+        """
+        self.state = state
+        self._config: FederationConfig = settings.federation
+        self._settings = settings
+        self._folder = folder
+        self._on_round = on_round
+        self._rule = StoppingRule(
+            tau=self._config.tau, window=self._config.variance_window, max_rounds=self._config.max_rounds
+        )
+        self._round_seconds: list[float] = []
+
+    def run(self, train_round: Callable[[int], RoundOutcome]) -> StopDecision:
+        """Train round after round until the stopping rule says so.
+
+        Args:
+            train_round: trains the round of the given number (from 1) on `self.state.tensors`.
+
+        Returns:
+            Why training ended.
+        """
+        stop = self._decide() if self.state.round else None
+        while stop is None:
+            started = time.monotonic()
+            outcome = train_round(self.state.round + 1)
+            stop = self._record(outcome, time.monotonic() - started)
+        _log.info("training ends after round %d: %s", self.state.round, stop.reason)
+        return stop
+
+    def _record(self, outcome: RoundOutcome, seconds: float) -> StopDecision | None:
+        window = [*self.state.loss_window, outcome.metrics["loss_generator"]][-self._config.variance_window :]
+        self.state = dataclasses.replace(
+            self.state,
+            round=self.state.round + 1,
+            settings=self._settings.to_flat(),
+            tensors=outcome.tensors,
+            ema_tensors=self._averaged(outcome.tensors),
+            loss_window=window,
+        )
+        stop = self._decide()
+        row = self._row(outcome, seconds, stop)
+        self._folder.append_history(
+            row
+        )  # before the checkpoint: a resume drops rows without one, never misses any
+        save_checkpoint(self._folder.path, self.state)
+        self._drop_old_checkpoints()
+        self._round_seconds.append(seconds)
+        _log.info("%s", self._progress(row))
+        if self._on_round is not None:
+            self._on_round(row)
+        return stop
+
+    def _decide(self) -> StopDecision | None:
+        return self._rule.decide(self.state.round, self.state.loss_window)
+
+    def _averaged(self, tensors: Tensors) -> Tensors:
+        """The exponential average over rounds; empty if it is off."""
+        decay = np.float32(self._config.server_ema_decay)
+        if decay == 0:
+            return {}
+        if not self.state.ema_tensors:
+            return {name: array.copy() for name, array in tensors.items()}
+        return {
+            name: decay * self.state.ema_tensors[name] + (np.float32(1) - decay) * array
+            for name, array in tensors.items()
+        }
+
+    def _drop_old_checkpoints(self) -> None:
+        for old in round_folders(self._folder.path)[: -self._config.keep_checkpoints]:
+            shutil.rmtree(old, ignore_errors=True)
+
+    def _row(self, outcome: RoundOutcome, seconds: float, stop: StopDecision | None) -> dict[str, Any]:
+        return {
+            "round": self.state.round,
+            "loss_generator": outcome.metrics["loss_generator"],
+            "loss_discriminator": outcome.metrics.get("loss_discriminator", 0.0),
+            "variance_loss_generator": self._rule.variance(self.state.loss_window),
+            "tau": self._config.tau,
+            "seconds": seconds,
+            "metrics": outcome.metrics,
+            "clients": {str(client): metrics for client, metrics in outcome.clients.items()},
+            "rejected": {str(client): reason for client, reason in outcome.rejected.items()},
+            "stop": stop.kind if stop else None,
+        }
+
+    def _progress(self, row: dict[str, Any]) -> str:
+        """The round in one line a person can read."""
+        clients = " ".join(
+            f"{client}:{values['loss_generator']:.2f}" for client, values in row["clients"].items()
+        )
+        variance = row["variance_loss_generator"]
+        num_left = self._config.max_rounds - row["round"]
+        left_s = num_left * sum(self._round_seconds) / len(self._round_seconds)
+        parts = [
+            f"round {row['round']}/{self._config.max_rounds}",
+            f"L_G {row['loss_generator']:.2f} ({clients})",
+            f"L_D {row['loss_discriminator']:.3f}",
+            f"Var(L_G) {'needs more rounds' if variance is None else format(variance, '.3g')}, tau {row['tau']:g}",
+            f"{row['seconds']:.1f} s",
+            f"at most {left_s / 60:.0f} min left",
+        ]
+        if row["rejected"]:
+            parts.append("left out: " + ", ".join(row["rejected"]))
+        return " | ".join(parts)

@@ -1,0 +1,56 @@
+"""When training ends (thesis Algorithm 1, line 1)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True, slots=True)
+class StopDecision:
+    """Why training ends."""
+
+    kind: str
+    """variance or max-rounds."""
+    reason: str
+    """The same in words and numbers."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StoppingRule:
+    """`while round <= window or Var(L_G over the last window rounds) >= tau`, and at most max_rounds.
+
+    Algorithm 1 has window = 5 and tau = 3. The variance is that of the population (divided by the number of rounds).
+    """
+
+    tau: float
+    window: int
+    max_rounds: int
+
+    def variance(self, losses: Sequence[float]) -> float | None:
+        """Var(L_G) over the last `window` of the rounds' generator losses; None while there are fewer."""
+        if len(losses) < self.window:
+            return None
+        return float(np.var(np.asarray(losses[-self.window :], np.float64)))
+
+    def decide(self, num_rounds: int, losses: Sequence[float]) -> StopDecision | None:
+        """Whether to stop after `num_rounds` rounds.
+
+        Args:
+            num_rounds: rounds completed.
+            losses: L_G of the rounds completed, the latest last; at least the last `window` of them.
+
+        Returns:
+            The decision to stop, or None to go on.
+        """
+        variance = self.variance(losses)
+        if variance is not None and variance < self.tau:
+            return StopDecision(
+                "variance",
+                f"Var(L_G) over the last {self.window} rounds is {variance:.4g}, below tau = {self.tau:g}",
+            )
+        if num_rounds >= self.max_rounds:
+            return StopDecision("max-rounds", f"round {num_rounds} is the last that max-rounds allows")
+        return None

@@ -1,0 +1,98 @@
+"""One client's reply to a training round, checked before it may touch the global networks."""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from flwr.app import Error, Message
+
+from model.errors import FederationError, TensorMismatchError
+from model.networks import NamedArrays, validate_tensors
+
+_MAX_REASON_CHARACTERS = 400
+
+
+class RejectedUpdateError(FederationError):
+    """A client's reply cannot be used; the message is the reason that log and history show."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ClientUpdate:
+    """A valid reply."""
+
+    tensors: dict[str, npt.NDArray[np.float32]]
+    """Names, shapes and dtypes of the global tensors; all values finite."""
+    num_examples: int
+    """Training frames, > 0: the weight in the average."""
+    metrics: dict[str, float]
+    """Finite scalars, `loss_generator` among them."""
+
+
+def read_update(reply: Message, expected: NamedArrays) -> ClientUpdate:
+    """The update in a NumPyClient's fit reply.
+
+    Args:
+        reply: content with the records `fitres.*`, or an error.
+        expected: the global tensors; arrays are matched to their names by position.
+
+    Raises:
+        RejectedUpdateError: if the client failed, or for zero examples, a wrong number of arrays, an unreadable
+            array, a wrong shape or dtype, a value that is not finite, or a missing generator loss.
+    """
+    arrays, num_examples, metrics = read_fit_reply(reply)
+    if num_examples <= 0:
+        raise RejectedUpdateError(f"reports {num_examples} training frames, wanted at least 1")
+    if len(arrays) != len(expected):
+        raise RejectedUpdateError(
+            f"sent {len(arrays)} tensors, expected {len(expected)}; was the client started with another preset?"
+        )
+    tensors = dict(zip(expected, arrays, strict=True))
+    try:
+        validate_tensors(tensors, expected, where="update")
+    except TensorMismatchError as error:
+        raise RejectedUpdateError(str(error)) from error
+    if "loss_generator" not in metrics:
+        raise RejectedUpdateError("sent no loss_generator")
+    for name, value in metrics.items():
+        if not math.isfinite(value):
+            raise RejectedUpdateError(f"metric {name} is {value}, wanted a finite number")
+    return ClientUpdate(tensors=tensors, num_examples=num_examples, metrics=metrics)
+
+
+def read_fit_reply(reply: Message) -> tuple[list[npt.NDArray[np.float32]], int, dict[str, float]]:
+    """Arrays, number of examples and numeric metrics of a fit reply; other metrics are dropped.
+
+    Raises:
+        RejectedUpdateError: if the client failed or a record is missing or unreadable.
+    """
+    if reply.has_error():
+        raise RejectedUpdateError(failure_reason(reply.error))
+    try:
+        records = reply.content
+        arrays = [array.numpy() for array in _without_marker(records.array_records["fitres.parameters"])]
+        num_examples = int(records.metric_records["fitres.num_examples"]["num_examples"])
+        metrics = dict(records.config_records["fitres.metrics"])
+    except (KeyError, ValueError, TypeError, EOFError) as error:
+        raise RejectedUpdateError(
+            f"sent a reply that cannot be read ({type(error).__name__}: {error})"
+        ) from error
+    return arrays, num_examples, {k: float(v) for k, v in metrics.items() if isinstance(v, int | float)}
+
+
+def failure_reason(error: Error) -> str:
+    """What went wrong at a client, as one short line without Flower's wrapping of the exception."""
+    text = error.reason or f"failed with code {error.code} and no reason"
+    wrapped = re.fullmatch(r"<class '[^']*'>:<'(.*)'>", text.strip(), flags=re.DOTALL)
+    text = wrapped.group(1) if wrapped else text
+    text = text.split("Exception ClientAppException occurred. Message: ")[-1]
+    line = " ".join(text.split())
+    return line if len(line) <= _MAX_REASON_CHARACTERS else line[:_MAX_REASON_CHARACTERS] + " ..."
+
+
+def _without_marker(record: dict[str, object]) -> list[object]:
+    """The arrays of a record; Flower marks an empty one with a key of its own."""
+    return [array for key, array in record.items() if key != "_empty"]

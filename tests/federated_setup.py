@@ -1,0 +1,62 @@
+"""A federation small enough to train in seconds: 32 px noise shards and a network of a few thousand weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from model.config import Scalar, Settings
+from tests.inprocess_grid import InProcessGrid
+from tests.shards import write_random_shard
+
+MINIMAL: dict[str, Scalar] = {
+    "image-size-px": 32,
+    "patch-size-px": 8,
+    "embed-dim": 16,
+    "num-vit-layers": 1,
+    "flow-seed-px": 8,
+    "flow-channels": 16,
+    "generator-channels": 4,
+    "num-intermediate-blocks": 1,
+    "style-dim": 8,
+    "part-channels": 4,
+    "discriminator-channels": 4,
+    "num-discriminator-layers": 2,
+    "lgan-dim": 8,
+    "batch-size": 2,
+    "perceptual-backbone": "none",
+    "learning-rate-generator": 1e-3,
+    "learning-rate-discriminator": 1e-3,
+    "device": "cpu",
+    "local-steps": 2,
+    "max-rounds": 2,
+    "tau": 0.0,
+    "round-timeout-s": 30.0,
+}
+
+
+def write_dataset(root: Path, num_identities: int) -> Path:
+    """Noise shards of different lengths, so that clients weigh differently."""
+    for index in range(num_identities):
+        write_random_shard(root, f"person-{index}", num_frames=10 + 2 * index, seed=index)
+    return root
+
+
+def minimal_settings(dataset: Path, output_dir: Path, num_clients: int, **changes: Scalar) -> Settings:
+    """Settings of a minimal run; `changes` in snake_case."""
+    flat = MINIMAL | {
+        "data-dir": str(dataset),
+        "output-dir": str(output_dir),
+        "num-clients": num_clients,
+        "min-fit-clients": num_clients,
+        "num-identities": num_clients,
+    }
+    return Settings.from_flat(flat | {name.replace("_", "-"): value for name, value in changes.items()})
+
+
+def simulated_grid(settings: Settings, **options: object) -> InProcessGrid:
+    """A grid of the clients that Flower's simulation would have."""
+    from client.app import app
+
+    num_clients = settings.federation.num_clients
+    configs = [{"partition-id": index, "num-partitions": num_clients} for index in range(num_clients)]
+    return InProcessGrid(app, configs, settings.to_flat(), **options)  # type: ignore[arg-type]

@@ -1,0 +1,287 @@
+"""Federated and centralized runs on an in-process grid: real clients, real networks, 32 px noise."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from flwr.app import Array, ArrayRecord, Message
+
+from model.checkpoint import Checkpoint, load_checkpoint
+from model.config import Settings
+from model.errors import ConfigError, FederationError
+from server.centralized import train_centralized
+from server.federation import run_federation
+from server.run_folder import read_history, read_result
+from tests.federated_setup import minimal_settings, simulated_grid, write_dataset
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_dataset(tmp_path_factory.mktemp("dataset"), 5)
+
+
+def train(settings: Settings, **options: object) -> Checkpoint:
+    run_federation(simulated_grid(settings, **options), settings)
+    return load_checkpoint(Path(settings.federation.output_dir))
+
+
+def assert_same_bits(left: Checkpoint, right: Checkpoint) -> None:
+    assert left.round == right.round
+    assert left.loss_window == right.loss_window
+    for group in ("tensors", "ema_tensors"):
+        expected, got = getattr(left, group), getattr(right, group)
+        assert list(expected) == list(got)
+        different = [name for name in expected if expected[name].tobytes() != got[name].tobytes()]
+        assert different == []
+
+
+def without_times(row: dict[str, Any]) -> dict[str, Any]:
+    if not isinstance(row, dict):
+        return row
+    return {key: without_times(value) for key, value in row.items() if key != "seconds"}
+
+
+def test_two_rounds_of_five_clients_repeat_bit_for_bit_in_any_order_of_arrival(
+    dataset: Path, tmp_path: Path
+) -> None:
+    first = train(minimal_settings(dataset, tmp_path / "first", 5))
+    settings = minimal_settings(dataset, tmp_path / "second", 5)
+    grid = simulated_grid(settings, arrival=[3, 0, 4, 2, 1])
+    run_federation(grid, settings)
+    assert grid.pulled == [0, 1, 2, 3, 4] * 3  # statistics and two rounds
+    assert_same_bits(first, load_checkpoint(tmp_path / "second"))
+    histories = [[without_times(row) for row in read_history(tmp_path / name)] for name in ("first", "second")]
+    assert histories[0] == histories[1]
+
+
+def test_training_changes_every_network(dataset: Path, tmp_path: Path) -> None:
+    first, second = (
+        train(minimal_settings(dataset, tmp_path / str(rounds), 5, max_rounds=rounds)) for rounds in (1, 2)
+    )
+    changed = {n.split(".")[0] for n in first.tensors if not np.array_equal(first.tensors[n], second.tensors[n])}
+    assert changed == {"generator", "discriminator", "landmark_generator", "landmark_discriminator"}
+
+
+def test_one_client_one_round_federated_equals_centralized_bit_for_bit(dataset: Path, tmp_path: Path) -> None:
+    changes = {"max_rounds": 1, "num_identities": 5}
+    federated = train(minimal_settings(dataset, tmp_path / "federated", 1, **changes))
+    centralized = train_centralized(minimal_settings(dataset, tmp_path / "centralized", 1, **changes))
+    assert_same_bits(federated, load_checkpoint(centralized))
+
+
+def test_one_client_three_rounds_federated_equals_centralized_since_moments_stay(
+    dataset: Path, tmp_path: Path
+) -> None:
+    changes = {"max_rounds": 3, "num_identities": 5}
+    federated = train(minimal_settings(dataset, tmp_path / "federated", 1, **changes))
+    centralized = train_centralized(minimal_settings(dataset, tmp_path / "centralized", 1, **changes))
+    assert_same_bits(federated, load_checkpoint(centralized))
+
+
+@pytest.mark.parametrize("is_federated", [True, False], ids=["federated", "centralized"])
+def test_stop_and_resume_equals_uninterrupted(dataset: Path, tmp_path: Path, is_federated: bool) -> None:
+    def run(name: str, **changes: Any) -> Checkpoint:
+        settings = minimal_settings(
+            dataset, tmp_path / name, 2, num_identities=5, server_ema_decay=0.5, **changes
+        )
+        if is_federated:
+            return train(settings)
+        return load_checkpoint(train_centralized(settings))
+
+    uninterrupted = run("whole", max_rounds=3)
+    run("parts", max_rounds=1)
+    resumed = run("parts", max_rounds=3, resume=True)
+    assert_same_bits(uninterrupted, resumed)
+    rows = [[without_times(row) for row in read_history(tmp_path / name)] for name in ("whole", "parts")]
+    assert [row | {"stop": None} for row in rows[0]] == [row | {"stop": None} for row in rows[1]]
+
+
+def test_resume_after_a_round_that_clients_trained_but_the_server_lost(dataset: Path, tmp_path: Path) -> None:
+    uninterrupted = train(minimal_settings(dataset, tmp_path / "whole", 2, num_identities=5, max_rounds=3))
+
+    class ServerKilledError(Exception):
+        pass
+
+    def kill_in_round_two(reply: Message, index: int) -> Message:
+        if reply.metadata.group_id == "2" and index == 1:
+            raise ServerKilledError
+        return reply
+
+    settings = minimal_settings(dataset, tmp_path / "parts", 2, num_identities=5, max_rounds=3)
+    with pytest.raises(ServerKilledError):
+        train(settings, tamper=kill_in_round_two)
+    assert_same_bits(uninterrupted, train(settings.replaced({"resume": True})))
+
+
+def test_lost_moments_start_fresh_and_say_so(
+    dataset: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings = minimal_settings(dataset, tmp_path / "run", 1, num_identities=5, max_rounds=1)
+    train(settings)
+    for path in (tmp_path / "run" / "clients" / "0").iterdir():
+        path.unlink()
+    train(settings.replaced({"resume": True, "max-rounds": 3}))
+    rows = read_history(tmp_path / "run")
+    assert [row["clients"]["0"]["has_moments"] for row in rows] == [0.0, 0.0, 1.0]
+    assert "the optimisers start fresh: no optimiser moments of round 1" in caplog.text
+
+
+def test_resume_with_other_training_settings_is_refused_with_the_difference(dataset: Path, tmp_path: Path) -> None:
+    settings = minimal_settings(dataset, tmp_path / "run", 1, num_identities=5, max_rounds=1)
+    train(settings)
+    with pytest.raises(ConfigError, match="local-steps was 2, now 3"):
+        train(settings.replaced({"resume": True, "local-steps": 3}))
+
+
+def test_a_folder_with_a_run_is_refused_unless_resumed(dataset: Path, tmp_path: Path) -> None:
+    settings = minimal_settings(dataset, tmp_path / "run", 1, num_identities=5, max_rounds=1)
+    train(settings)
+    with pytest.raises(ConfigError, match="already holds a run"):
+        train(settings)
+
+
+def test_only_the_newest_checkpoints_are_kept(dataset: Path, tmp_path: Path) -> None:
+    train(minimal_settings(dataset, tmp_path, 1, num_identities=5, max_rounds=4, keep_checkpoints=2))
+    assert sorted(path.name for path in tmp_path.glob("round-*")) == ["round-000003", "round-000004"]
+
+
+@pytest.mark.parametrize(
+    ("tau", "kind", "num_rounds", "words"),
+    [(1e9, "variance", 3, "below tau = 1e+09"), (0.0, "max-rounds", 4, "round 4 is the last")],
+)
+def test_a_run_stops_by_variance_or_at_max_rounds_and_says_which(
+    dataset: Path,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    tau: float,
+    kind: str,
+    num_rounds: int,
+    words: str,
+) -> None:
+    caplog.set_level("INFO", logger="server")
+    train(
+        minimal_settings(
+            dataset, tmp_path, 1, num_identities=5, tau=tau, variance_window=3, max_rounds=4, local_steps=1
+        )
+    )
+    rows = read_history(tmp_path)
+    assert [row["stop"] for row in rows] == [None] * (num_rounds - 1) + [kind]
+    assert [row["variance_loss_generator"] is None for row in rows[:3]] == [True, True, False]
+    assert f"training ends after round {num_rounds}" in caplog.text
+    assert words in caplog.text
+    result = read_result(tmp_path)
+    assert result is not None
+    assert result["status"] == "completed"
+    assert words in result["reason"]
+
+
+def with_nan(reply: Message) -> Message:
+    record = reply.content.array_records["fitres.parameters"]
+    poisoned = record["0"].numpy().copy()
+    poisoned.reshape(-1)[0] = np.nan
+    record["0"] = Array(poisoned)
+    return reply
+
+
+def test_the_round_goes_on_without_a_rejected_client_and_names_it(
+    dataset: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def poison(reply: Message, index: int) -> Message:
+        return with_nan(reply) if index == 3 and reply.metadata.group_id == "1" else reply
+
+    train(minimal_settings(dataset, tmp_path, 5, min_fit_clients=4), tamper=poison)
+    rows = read_history(tmp_path)
+    assert list(rows[0]["clients"]) == ["0", "1", "2", "4"]
+    assert "values that are not finite" in rows[0]["rejected"]["3"]
+    assert rows[1]["rejected"] == {}
+    assert "round 1: client 3 is left out: update: " in caplog.text
+
+
+def test_identity_rows_of_an_absent_owner_keep_their_values(dataset: Path, tmp_path: Path) -> None:
+    name = "landmark_generator.condition.identity.weight"
+
+    def lose_client_two(reply: Message, index: int) -> Message | None:
+        return None if index == 2 and reply.metadata.group_id == "2" else reply
+
+    settings = minimal_settings(
+        dataset, tmp_path, 5, min_fit_clients=4, round_timeout_s=1.0, keep_checkpoints=2
+    )
+    train(settings, tamper=lose_client_two)
+    before, after = (load_checkpoint(tmp_path / f"round-{r:06d}").tensors[name] for r in (1, 2))
+    moved = [not np.array_equal(before[row], after[row]) for row in range(5)]
+    assert moved == [True, True, False, True, True]
+    assert read_history(tmp_path)[1]["rejected"] == {"2": "no reply within 1 s"}
+
+
+def test_too_few_valid_updates_end_the_run_with_names_and_keep_the_checkpoint(
+    dataset: Path, tmp_path: Path
+) -> None:
+    def poison(reply: Message, index: int) -> Message:
+        return with_nan(reply) if index == 3 and reply.metadata.group_id == "2" else reply
+
+    with pytest.raises(FederationError, match=r"round 2: 4 valid updates, min-fit-clients is 5 \(client 3: update"):
+        train(minimal_settings(dataset, tmp_path, 5), tamper=poison)
+    assert load_checkpoint(tmp_path).round == 1
+    result = read_result(tmp_path)
+    assert result is not None
+    assert result["status"] == "failed"
+
+
+def test_a_client_that_diverges_is_named_with_its_term(dataset: Path, tmp_path: Path) -> None:
+    settings = minimal_settings(dataset, tmp_path, 1, num_identities=5, weight_l1_image=1e39)
+    with pytest.raises(FederationError, match=r"client 0: NonFiniteLossError: step \d+: "):
+        train(settings)
+
+
+def test_clients_of_a_simulation_of_the_wrong_size_end_the_run_at_once(dataset: Path, tmp_path: Path) -> None:
+    settings = minimal_settings(dataset, tmp_path, 5)
+    grid = simulated_grid(dataclasses.replace(settings, federation=dataclasses.replace(settings.federation)))
+    small = settings.replaced({"num-clients": 2, "min-fit-clients": 2})
+    grid = simulated_grid(small)
+    with pytest.raises(FederationError, match="num-supernodes=5"):
+        run_federation(grid, settings)
+
+
+def test_an_unknown_setting_is_refused_with_one_clear_error(dataset: Path, tmp_path: Path) -> None:
+    settings = minimal_settings(dataset, tmp_path, 1, num_identities=5)
+    with pytest.raises(ConfigError, match="unknown setting local-stepz; did you mean local-steps"):
+        settings.replaced({"local-stepz": 3})
+
+
+def test_history_and_settings_describe_the_run(dataset: Path, tmp_path: Path) -> None:
+    seen: list[dict[str, Any]] = []
+    settings = minimal_settings(dataset, tmp_path, 2, num_identities=5)
+    run_federation(simulated_grid(settings), settings, seen.append)
+    rows = [json.loads(line) for line in (tmp_path / "history.jsonl").read_text().splitlines()]
+    assert rows == seen
+    weights = [rows[0]["clients"][c]["num_examples"] for c in ("0", "1")]
+    losses = [rows[0]["clients"][c]["loss_generator"] for c in ("0", "1")]
+    assert rows[0]["loss_generator"] == pytest.approx(np.average(losses, weights=weights))
+    import tomllib
+
+    assert Settings.from_flat(tomllib.loads((tmp_path / "settings.toml").read_text())) == settings
+    assert load_checkpoint(tmp_path).identities[:2] == ["person-0", "person-1"]
+
+
+def test_what_clients_send_is_the_travelling_tensors_and_listed_scalars(dataset: Path, tmp_path: Path) -> None:
+    sent: list[tuple[str, ArrayRecord, dict[str, object]]] = []
+
+    def watch(reply: Message, index: int) -> Message:
+        content = reply.content
+        records = (content.array_records["fitres.parameters"], dict(content.config_records["fitres.metrics"]))
+        sent.append((reply.metadata.group_id, *records))
+        return reply
+
+    checkpoint = train(minimal_settings(dataset, tmp_path, 1, num_identities=5, max_rounds=1), tamper=watch)
+    _, arrays, metrics = sent[-1]
+    assert [array.numpy().shape for array in arrays.values()] == [a.shape for a in simulated_order(checkpoint)]
+    assert all(type(value) is float for value in metrics.values())
+
+
+def simulated_order(checkpoint: Checkpoint) -> list[np.ndarray]:
+    return list(checkpoint.networks().travelling_tensors().values())
