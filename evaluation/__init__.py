@@ -1,0 +1,1 @@
+"""Metrics, and comparisons of a checkpoint with baselines."""

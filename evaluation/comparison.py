@@ -67,9 +67,9 @@ def compare_with_copy_source(
 ) -> Comparison:
     """Evaluate self-reenactment on `num_pairs` seeded pairs of every shard's test frames.
 
-    Source and driving are two different test frames of one clip. The pairs of an identity depend on the seed and
-    the identity's row alone, and every metric is taken pair by pair, so neither the batch size nor the other
-    shards change a value.
+    Source and driving are two different test frames of one clip. The pairs of an identity depend on the seed
+    and the identity's row alone, and every metric is taken pair by pair, so neither the batch size nor the
+    other shards change a value.
 
     Args:
         networks: in evaluation mode, on `device`.
@@ -104,8 +104,8 @@ def draw_test_pairs(shard: Shard, identities: Sequence[str], *, num_pairs: int, 
     """
     if shard.identity not in identities:
         raise DataError(
-            f"{shard.path}: identity {shard.identity} is not among the trained ones ({', '.join(identities)}); "
-            "evaluate on the dataset the model was trained on"
+            f"{shard.path}: identity {shard.identity} is not among the trained ones "
+            f"({', '.join(identities)}); evaluate on the dataset the model was trained on"
         )
     index = list(identities).index(shard.identity)
     sampler = PairSampler(site_data(shard, index), split="test")

@@ -1,7 +1,7 @@
 """Pixel metrics of a generated frame against its ground truth (thesis 4.2), one pair of frames at a time.
 
-Every function takes two uint8 [H, W, 3] RGB frames, that is, frames as they are written to disk, so a value can
-be checked against the files. Because pairs never meet inside a metric, no value depends on a batch size.
+Every function takes two uint8 [H, W, 3] RGB frames, that is, frames as they are written to disk, so a value
+can be checked against the files. Because pairs never meet inside a metric, no value depends on a batch size.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def l1(truth_HWC: Frame, generated_HWC: Frame) -> float:
 def ssim(truth_HWC: Frame, generated_HWC: Frame) -> float:
     """Windowed structural similarity (Eq 4.3; Wang et al. 2004), mean over windows and RGB channels.
 
-    Gaussian window of 11 x 11 pixels, sigma 1.5, K1 = 0.01, K2 = 0.03; only windows that lie inside the frame.
+    Gaussian window of 11 x 11 pixels, sigma 1.5, K1 = 0.01, K2 = 0.03; only windows inside the frame count.
 
     Returns:
         -1 to 1, 1 for identical frames; higher is better.
@@ -61,7 +61,8 @@ def ssim(truth_HWC: Frame, generated_HWC: Frame) -> float:
     """
     truth, generated = _as_float(truth_HWC, generated_HWC)
     if min(truth.shape[:2]) < _WINDOW_PX:
-        raise ValueError(f"SSIM needs frames of at least {_WINDOW_PX} x {_WINDOW_PX} pixels, got {truth.shape[:2]}")
+        wanted = f"{_WINDOW_PX} x {_WINDOW_PX} pixels"
+        raise ValueError(f"SSIM needs frames of at least {wanted}, got {truth.shape[:2]}")
     mean_t, mean_g = _window_mean(truth), _window_mean(generated)
     variance_t = _window_mean(truth**2) - mean_t**2
     variance_g = _window_mean(generated**2) - mean_g**2

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
+from typing import NamedTuple
 
 import av
 import numpy as np
@@ -31,8 +32,8 @@ Progress = Callable[[str, int, int], None]
 def face_of_picture(path: Path, size_px: int) -> FaceFrame:
     """The face in a picture file.
 
-    A frame of a shard is taken as it is, with the shard's annotation and identity; any other picture is annotated
-    and cropped to head and shoulders.
+    A frame of a shard is taken as it is, with the shard's annotation and identity; any other picture is
+    annotated and cropped to head and shoulders.
 
     Raises:
         DataError: if the file is no picture or shows no face.
@@ -44,7 +45,7 @@ def face_of_picture(path: Path, size_px: int) -> FaceFrame:
         annotation = annotator.detect(image)
     if annotation is None:
         raise DataError(f"{path}: no face found; choose a picture with one clearly visible face")
-    box = single_image_box(annotation.landmarks_KC, *image.shape[:2])
+    box = single_image_box(annotation.landmarks_KC, _size_HW(image))
     return _crop(image, annotation, box, size_px)
 
 
@@ -86,7 +87,9 @@ class DrivingClip:
 
     def landmarks_NKC(self) -> FloatArray:
         """[N, 68, 2] pixels of the crops, of the N frames with a face."""
-        return np.stack([self.boxes[i].to_crop(a.landmarks_KC, self.size_px) for i, a in self.annotations.items()])
+        return np.stack(
+            [self.boxes[i].to_crop(face.landmarks_KC, self.size_px) for i, face in self.annotations.items()]
+        )
 
     def faces(self) -> Iterator[FaceFrame | None]:
         """Every frame's face crop in order, None where there is no face."""
@@ -105,36 +108,52 @@ def annotate_clip(path: Path, size_px: int, progress: Progress) -> DrivingClip:
         DataError: if the clip cannot be read or shows no face at all.
     """
     num_announced = count_frames(path)
-    annotations: dict[int, FaceAnnotation] = {}
-    timestamps: dict[int, float] = {}
-    num_frames, height, width = 0, 0, 0
+    detections: list[_Detection] = []
+    num_frames, timestamp_ms = 0, -1
     with FaceAnnotator(is_video=True) as annotator:
         for frame in read_frames(path, logger.warning):
-            annotation = annotator.detect(frame.image_HWC, round(1000 * frame.timestamp_s))
-            if annotation is not None:
-                annotations[frame.index], timestamps[frame.index] = annotation, frame.timestamp_s
+            timestamp_ms = max(timestamp_ms + 1, round(1000 * frame.timestamp_s))
+            face = annotator.detect(frame.image_HWC, timestamp_ms)
+            if face is not None:
+                detections.append(_Detection(frame.index, frame.timestamp_s, _size_HW(frame.image_HWC), face))
             num_frames += 1
-            height, width = frame.image_HWC.shape[:2]
             progress("Finding the face", num_frames, num_announced)
-    if not annotations:
-        raise DataError(f"{path}: no face found in {num_frames} frames; choose a clip with a clearly visible face")
-    boxes = _boxes(annotations, timestamps, height, width)
-    return DrivingClip(path=path, size_px=size_px, num_frames=num_frames, annotations=annotations, boxes=boxes)
+    if not detections:
+        raise DataError(f"{path}: no face found in {num_frames} frames; choose a clip that shows a face")
+    return DrivingClip(
+        path=path,
+        size_px=size_px,
+        num_frames=num_frames,
+        annotations={detection.frame_index: detection.face for detection in detections},
+        boxes=_steady_boxes(detections),
+    )
 
 
-def _boxes(
-    annotations: dict[int, FaceAnnotation], timestamps: dict[int, float], height: int, width: int
-) -> dict[int, CropBox]:
-    index_F = np.array(list(annotations), np.int64)
-    landmarks_FKC = np.stack([annotation.landmarks_KC for annotation in annotations.values()])
-    time_F = np.array(list(timestamps.values()))
-    take_F = find_takes(landmarks_FKC, index_F)
+class _Detection(NamedTuple):
+    frame_index: int
+    timestamp_s: float
+    image_HW: tuple[int, int]
+    face: FaceAnnotation
+
+
+def _steady_boxes(detections: list[_Detection]) -> dict[int, CropBox]:
+    """Frame index to the crop of each detection: steady within a take."""
+    index_F = np.array([detection.frame_index for detection in detections])
+    time_F = np.array([detection.timestamp_s for detection in detections])
+    size_FHW = np.array([detection.image_HW for detection in detections])
+    landmarks_FKC = np.stack([detection.face.landmarks_KC for detection in detections])
+    take_F = find_takes(landmarks_FKC, index_F, size_FHW)
     boxes: dict[int, CropBox] = {}
     for take in np.unique(take_F):
-        rows = take_F == take
-        steady = steady_boxes(landmarks_FKC[rows], time_F[rows], height, width)
+        rows = np.flatnonzero(take_F == take)
+        steady = steady_boxes(landmarks_FKC[rows], time_F[rows], detections[rows[0]].image_HW)
         boxes.update(zip(index_F[rows].tolist(), steady, strict=True))
     return boxes
+
+
+def _size_HW(image: Frame) -> tuple[int, int]:
+    height, width = image.shape[:2]
+    return height, width
 
 
 def _crop(image: Frame, annotation: FaceAnnotation, box: CropBox, size_px: int) -> FaceFrame:
@@ -150,5 +169,5 @@ def _face_of_shard_file(path: Path, size_px: int) -> FaceFrame:
     shard = open_shard(path.parent.parent)
     name = f"{FRAMES_NAME}/{path.name}"
     if name not in shard.file_name:
-        raise DataError(f"{path}: not a frame of the shard {shard.path}; choose one that its metadata.parquet lists")
+        raise DataError(f"{path}: not in the metadata of shard {shard.path}; choose a frame that is")
     return face_of_shard(shard, shard.file_name.index(name), size_px)

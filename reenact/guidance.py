@@ -1,4 +1,4 @@
-"""Where the landmarks of the result shall be: the driving ones as they are, LSt or LGAN (thesis 3.2 and 3.3).
+"""Target landmarks by LSt and LGAN (thesis 3.3.1 and 3.3.2), and the statistics that LSt needs.
 
 Legend: N frames, I identities of a federation, K = 68 landmarks, C coordinates, A = 18 action units.
 """
@@ -6,14 +6,12 @@ Legend: N frames, I identities of a federation, K = 68 landmarks, C coordinates,
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import StrEnum
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from model.checkpoint import Checkpoint
-from model.errors import ConfigError
 from model.landmark_style import recentre, transfer_landmarks
 from model.networks import Networks
 
@@ -21,15 +19,6 @@ FloatArray = NDArray[np.float32]
 
 _PRIOR_FRAMES = 30
 """Frames of an unknown person that weigh as much as the known identities' spread: one second of video."""
-
-
-class Guidance(StrEnum):
-    """How target landmarks are made."""
-
-    AUTO = "auto"
-    DRIVING = "driving"
-    LST = "lst"
-    LGAN = "lgan"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -40,36 +29,6 @@ class LandmarkStatistics:
     """[68, 2] pixels."""
     std_KC: FloatArray
     """[68, 2] pixels."""
-
-
-def choose_guidance(
-    requested: Guidance, *, trained: str, source_index: int | None, same_person: bool
-) -> Guidance:
-    """The guidance to use: what was asked for, or else by the thesis' rule.
-
-    One person: driving landmarks as they are. Two people: the checkpoint's own setting, LGAN by default, but LSt in
-    place of LGAN when the source is unknown, since LGAN knows the federation's identities alone.
-
-    Args:
-        requested: AUTO leaves the choice to the rule.
-        trained: the checkpoint's setting `landmarks`: driving, lst or lgan.
-        source_index: row of the source identity in the checkpoint, None for an unknown person.
-        same_person: whether source and driving are known to show one person.
-
-    Raises:
-        ConfigError: if LGAN is asked for and the source identity is unknown.
-    """
-    if requested is Guidance.LGAN and source_index is None:
-        raise ConfigError(
-            "--landmarks lgan needs a source identity the checkpoint knows; name it with --identity or use "
-            "--landmarks lst"
-        )
-    if requested is not Guidance.AUTO:
-        return requested
-    if same_person:
-        return Guidance.DRIVING
-    guidance = Guidance(trained)
-    return Guidance.LST if guidance is Guidance.LGAN and source_index is None else guidance
 
 
 @torch.inference_mode()
@@ -102,7 +61,7 @@ def lgan_landmarks(
 
 
 def lst_landmarks(driving_NKC: FloatArray, driving: LandmarkStatistics, source: LandmarkStatistics) -> FloatArray:
-    """The driving landmarks restyled to the source person (Eq 3.3), moved to the driving centre: [N, 68, 2]."""
+    """[N, 68, 2] driving landmarks restyled to the source person (Eq 3.3), at the driving centre."""
     return transfer_landmarks(
         driving_NKC,
         driving_mean_KC=driving.mean_KC,
@@ -115,18 +74,20 @@ def lst_landmarks(driving_NKC: FloatArray, driving: LandmarkStatistics, source: 
 def known_statistics(checkpoint: Checkpoint, identity_index: int) -> LandmarkStatistics:
     """A known identity's statistics, as the federation agreed them."""
     return LandmarkStatistics(
-        mean_KC=checkpoint.landmark_mean_IKC[identity_index], std_KC=checkpoint.landmark_std_IKC[identity_index]
+        mean_KC=checkpoint.landmark_mean_IKC[identity_index],
+        std_KC=checkpoint.landmark_std_IKC[identity_index],
     )
 
 
 def estimated_statistics(checkpoint: Checkpoint, landmarks_NKC: FloatArray) -> LandmarkStatistics:
     """Statistics of an unknown person from the N frames at hand, one picture included.
 
-    One picture shows a face *and* an expression; taking it for the person's mean would erase the expression it
-    should drive. So the mean is the posterior of a normal model: the known identities' average shape, moved to the
-    frames' centre, against the frames' mean, weighted by how much people differ from each other (spread of the known
-    means) and how much one person's frames differ (pooled variance) over N. With many frames only the frames count.
-    The variance is the pooled variance of the known identities, counted as 30 frames, joined with the frames' own.
+    One picture shows a face *and* an expression; taking it for the person's mean would erase the expression
+    it should drive. So the mean is the posterior of a normal model: the known identities' average shape,
+    moved to the frames' centre, against the frames' mean, weighted by how much people differ (spread of the
+    known means) and how much one person's frames differ (pooled variance over N). With many frames only the
+    frames count. The variance is the known identities' pooled variance, counted as 30 frames, joined with
+    the frames' own.
 
     Args:
         checkpoint: gives the known identities' statistics.
@@ -146,9 +107,7 @@ def estimated_statistics(checkpoint: Checkpoint, landmarks_NKC: FloatArray) -> L
 
 def _prior_weight(known_IKC: NDArray[np.floating], within: float, num_frames: int) -> float:
     """How much the average known shape counts against `num_frames` frames, 0 to 1."""
-    if len(known_IKC) < 2:
-        between = within  # one identity shows no spread between people
-    else:
-        between = float(known_IKC.var(axis=0, ddof=1).mean())
+    # One identity shows no spread between people; it is then taken to be as large as that within a person.
+    between = float(known_IKC.var(axis=0, ddof=1).mean()) if len(known_IKC) > 1 else within
     total = within / num_frames + between
     return within / num_frames / total if total > 0 else 0.0

@@ -15,8 +15,9 @@ from evaluation.frames import Frame
 from model.checkpoint import load_checkpoint
 from model.errors import ConfigError
 from reenact.faces import DrivingClip, Progress, annotate_clip, face_of_picture
-from reenact.guidance import Guidance, LandmarkStatistics
-from reenact.reenactor import FaceFrame, Reenactor
+from reenact.guidance import LandmarkStatistics
+from reenact.guidance_choice import Guidance
+from reenact.reenactor import Drawing, FaceFrame, Reenactor
 from reenact.video_writer import VideoWriter
 
 _FRAMES_AT_ONCE = 8
@@ -109,13 +110,17 @@ def _reenact_clip(
 
 
 def _draw_clip(
-    reenactor: Reenactor, source: FaceFrame, clip: DrivingClip, guidance: Guidance, statistics: LandmarkStatistics
+    reenactor: Reenactor,
+    source: FaceFrame,
+    clip: DrivingClip,
+    guidance: Guidance,
+    statistics: LandmarkStatistics,
 ) -> Iterator[Frame]:
     """One frame per driving frame; before the first face the source crop stands still."""
     last = source.image_HWC
     for chunk in _chunks(clip.faces(), _FRAMES_AT_ONCE):
         faces = [face for face in chunk if face is not None]
-        drawings = iter(())
+        drawings: Iterator[Drawing] = iter(())
         if faces:
             targets_NKC = reenactor.target_landmarks(guidance, source, faces, statistics)
             drawings = iter(reenactor.draw(source, faces, targets_NKC))
@@ -137,8 +142,8 @@ def _check_output(request: ReenactRequest, has_clip: bool) -> None:
         raise ConfigError(f"--out {request.out}: the driving input is a clip, so the output must end in .mp4")
     if not has_clip and suffix not in _PICTURE_SUFFIXES:
         raise ConfigError(
-            f"--out {request.out}: the driving input {request.driving} is one picture, so the output must end in "
-            + " or ".join(_PICTURE_SUFFIXES)
+            f"--out {request.out}: the driving input {request.driving} is one picture, so the output must "
+            "end in " + " or ".join(_PICTURE_SUFFIXES)
         )
     if request.out.resolve() in (request.source.resolve(), request.driving.resolve()):
         raise ConfigError(f"--out {request.out} would overwrite an input; choose another name")

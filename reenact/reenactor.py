@@ -17,14 +17,13 @@ from model.checkpoint import Checkpoint
 from model.errors import ConfigError
 from model.landmarks import draw_heatmap
 from reenact.guidance import (
-    Guidance,
     LandmarkStatistics,
-    choose_guidance,
     estimated_statistics,
     known_statistics,
     lgan_landmarks,
     lst_landmarks,
 )
+from reenact.guidance_choice import Guidance, choose_guidance
 
 FloatArray = NDArray[np.float32]
 

@@ -35,7 +35,7 @@ class SheetRow:
     result: Frame
 
     def columns(self) -> dict[str, Frame]:
-        """Column title to frame, in reading order; the last is the baseline that ignores the driving frame."""
+        """Column title to frame, in reading order; the last is a baseline that ignores the driving frame."""
         return {
             "Source": self.source,
             "Driving": self.driving,

@@ -19,7 +19,7 @@ _CODECS = ("libx264", "mpeg4")
 
 
 class VideoWriter:
-    """An MP4 file without sound; the file appears at `path` only if the `with` block ends without an error."""
+    """An MP4 file without sound that appears at `path` only if the `with` block ends without an error."""
 
     def __init__(self, path: Path, *, frame_rate_hz: Fraction, size_px: int) -> None:
         """Open the file.

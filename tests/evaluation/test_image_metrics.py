@@ -27,9 +27,7 @@ def naive_ssim(first: np.ndarray, second: np.ndarray) -> float:
                 var_b = (window * (b - mean_b) ** 2).sum()
                 cov = (window * (a - mean_a) * (b - mean_b)).sum()
                 values.append(
-                    (2 * mean_a * mean_b + c1)
-                    * (2 * cov + c2)
-                    / ((mean_a**2 + mean_b**2 + c1) * (var_a + var_b + c2))
+                    (2 * mean_a * mean_b + c1) * (2 * cov + c2) / ((mean_a**2 + mean_b**2 + c1) * (var_a + var_b + c2))
                 )
     return float(np.mean(values))
 

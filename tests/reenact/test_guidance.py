@@ -5,13 +5,12 @@ import pytest
 
 from model.errors import ConfigError
 from reenact.guidance import (
-    Guidance,
     LandmarkStatistics,
-    choose_guidance,
     estimated_statistics,
     lgan_landmarks,
     lst_landmarks,
 )
+from reenact.guidance_choice import Guidance, choose_guidance
 from tests.reenact.conftest import small_face
 
 
@@ -26,9 +25,7 @@ from tests.reenact.conftest import small_face
     ],
 )
 def test_auto_follows_the_thesis(trained, source_index, same_person, expected):
-    chosen = choose_guidance(
-        Guidance.AUTO, trained=trained, source_index=source_index, same_person=same_person
-    )
+    chosen = choose_guidance(Guidance.AUTO, trained=trained, source_index=source_index, same_person=same_person)
     assert chosen is expected
 
 
@@ -58,9 +55,7 @@ def test_lgan_landmarks_lie_at_the_driving_centre(checkpoint):
 
 def test_lst_between_equal_statistics_changes_nothing():
     driving = np.random.default_rng(0).uniform(0, 32, (4, 68, 2)).astype(np.float32)
-    same = LandmarkStatistics(
-        mean_KC=driving.mean(axis=0), std_KC=np.full((68, 2), 2.0, np.float32)
-    )
+    same = LandmarkStatistics(mean_KC=driving.mean(axis=0), std_KC=np.full((68, 2), 2.0, np.float32))
     np.testing.assert_allclose(lst_landmarks(driving, same, same), driving, atol=1e-4)
 
 
@@ -99,6 +94,4 @@ def test_a_federation_of_one_identity_trusts_picture_and_prior_alike(checkpoint)
     )
     picture = small_face(0).landmarks_KC[None]
     centred = one.landmark_mean_IKC[0] - one.landmark_mean_IKC[0].mean(axis=0) + picture[0].mean(axis=0)
-    np.testing.assert_allclose(
-        estimated_statistics(one, picture).mean_KC, (centred + picture[0]) / 2, atol=1e-4
-    )
+    np.testing.assert_allclose(estimated_statistics(one, picture).mean_KC, (centred + picture[0]) / 2, atol=1e-4)

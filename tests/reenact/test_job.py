@@ -6,7 +6,7 @@ import torch
 from data_partition.images import read_image
 from model.checkpoint import save_checkpoint
 from model.errors import ConfigError, DataError
-from reenact.guidance import Guidance
+from reenact.guidance_choice import Guidance
 from reenact.job import ReenactRequest, run_request
 from tests.shards import write_random_shard
 

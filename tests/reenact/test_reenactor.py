@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from model.errors import ConfigError
-from reenact.guidance import Guidance
+from reenact.guidance_choice import Guidance
 from reenact.reenactor import Reenactor
 from tests.reenact.conftest import small_face
 
@@ -44,8 +44,7 @@ def test_lst_and_lgan_differ_by_source_person(reenactor):
     statistics = reenactor.statistics("", driving[0].landmarks_KC[None])
     for guidance in (Guidance.LST, Guidance.LGAN):
         ana, ben = (
-            reenactor.target_landmarks(guidance, small_face(0, name), driving, statistics)
-            for name in ("ana", "ben")
+            reenactor.target_landmarks(guidance, small_face(0, name), driving, statistics) for name in ("ana", "ben")
         )
         assert np.abs(ana - ben).max() > 0.01
 
@@ -57,5 +56,5 @@ def test_choice_depends_on_who_is_known(reenactor):
 
 
 def test_unknown_identity_names_the_known_ones(reenactor):
-    with pytest.raises(ConfigError, match="'eva'.*ana, ben"):
+    with pytest.raises(ConfigError, match=r"'eva'.*ana, ben"):
         reenactor.known_identity("eva")

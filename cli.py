@@ -1,0 +1,261 @@
+"""`fedreenact ...`: reads the command line, calls the package that does the work, prints what came of it."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from collections.abc import Mapping, Sequence
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+from model.config import Scalar, Settings, read_preset
+from model.errors import ConfigError, FedreenactError
+from reenact.guidance_choice import Guidance
+from reenact.terminal import LiveProgress, comparison_table
+
+# The commands import what they need themselves: `fedreenact --help` should not wait for PyTorch and Flower.
+
+PRESET_FOLDER = Path(__file__).parent / "deploy" / "presets"
+
+console = Console(highlight=False)
+error_console = Console(stderr=True, highlight=False)
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Federated face reenactment with generative landmark guidance.",
+)
+
+
+class Mode(StrEnum):
+    """How `train` trains."""
+
+    FEDERATED = "federated"
+    CENTRALIZED = "centralized"
+
+
+Preset = Annotated[str, typer.Option(help="tiny, small, paper, or a TOML file of settings.")]
+Changes = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Change one setting; repeat for more. See `settings`."),
+]
+Workers = Annotated[int | None, typer.Option(help="Processes; default is one per core.")]
+"""Options that several commands share."""
+
+
+@app.command()
+def prepare(
+    src: Annotated[Path, typer.Argument(help="Folder with a video, or a folder of videos or frames, per person.")],
+    out: Annotated[Path, typer.Argument(help="Dataset folder to write; one shard a person.")],
+    size: Annotated[int, typer.Option(help="Side of the face crops, pixels.")] = 256,
+    workers: Workers = None,
+    consent: Annotated[str, typer.Option(help="Where consent is recorded; kept in every shard.")] = "",
+) -> None:
+    """Turn videos of people into annotated face crops; people finished before are skipped."""
+    from data_partition.prepare import prepare as prepare_dataset
+
+    with LiveProgress(console) as live:
+        report = prepare_dataset(
+            src,
+            out,
+            size_px=size,
+            num_workers=workers,
+            consent=consent,
+            progress=lambda done, total, text: live.progress(f"Preparing {text}", done, total),
+        )
+    for line in report.to_lines():
+        console.print(escape(line), soft_wrap=True)
+    _say_where({"Dataset": out, "Every 50th crop": report.contact_sheet})
+
+
+@app.command()
+def synth(
+    out: Annotated[Path, typer.Argument(help="Dataset folder to write; one shard an identity.")],
+    identities: Annotated[int, typer.Option(help="Number of people.")] = 5,
+    frames: Annotated[int, typer.Option(help="Frames of each.")] = 400,
+    size: Annotated[int, typer.Option(help="Side of the frames, pixels.")] = 128,
+    seed: Annotated[int, typer.Option(help="The same seed draws the same people.")] = 0,
+    workers: Workers = None,
+) -> None:
+    """Draw talking heads with exact labels, for trying things out without anybody's face."""
+    from data_partition.synth import synthesize
+
+    with console.status(f"Drawing {identities} x {frames} frames"):
+        shards = synthesize(
+            out, num_identities=identities, num_frames=frames, size_px=size, seed=seed, num_workers=workers
+        )
+    _say_where({shard.name: shard for shard in shards})
+
+
+@app.command()
+def doctor(dataset: Annotated[Path, typer.Argument(help="Dataset folder, or one shard.")]) -> None:
+    """Check a dataset and say in words what is wrong. Exit code 1 if it cannot be trained on."""
+    from data_partition.doctor import diagnose
+
+    colours = {"error": "red", "warning": "yellow", "ok": "green"}
+    findings = diagnose(dataset)
+    for finding in findings:
+        colour = colours[finding.severity]
+        console.print(
+            f"[{colour}]{finding.severity:>7}[/]  {escape(str(finding.where))}: {escape(finding.text)}",
+            soft_wrap=True,
+        )
+    if any(finding.severity == "error" for finding in findings):
+        raise typer.Exit(1)
+
+
+@app.command()
+def train(
+    dataset: Annotated[Path, typer.Argument(help="Dataset folder, as `prepare` or `synth` writes it.")],
+    out: Annotated[Path, typer.Option(help="Run folder: checkpoints, history, settings.")],
+    mode: Annotated[Mode, typer.Option(help="One site per person, or all frames in one place.")] = (Mode.FEDERATED),
+    preset: Preset = "tiny",
+    changes: Changes = None,
+    resume: Annotated[bool, typer.Option(help="Go on from the newest checkpoint in the run folder.")] = False,
+) -> None:
+    """Train on this machine: a simulated federation, or centralized for comparison."""
+    from server.simulation import run_simulation
+
+    from data_partition.shard import open_dataset
+    from server.centralized import train_centralized
+
+    num_identities = len(open_dataset(dataset))
+    chosen = _chosen(preset, changes)
+    places: dict[str, Scalar] = {"data-dir": str(dataset.resolve()), "output-dir": str(out.resolve()), "resume": resume}
+    settings = Settings.from_flat({**_sized_for(num_identities, chosen), **chosen, **places})
+    train_it = run_simulation if mode is Mode.FEDERATED else train_centralized
+    with LiveProgress(console) as live:
+        live.start_rounds(settings.federation.max_rounds)
+        run = train_it(settings, on_round=live.on_round)
+    command = f"fedreenact reenact {run} --source A.jpg --driving B.mp4 --out result.mp4"
+    _say_where({"Run": run, "Next": command})
+
+
+@app.command()
+def reenact(
+    checkpoint: Annotated[Path, typer.Argument(help="A round's folder, or a run folder (newest round).")],
+    source: Annotated[Path, typer.Option(help="Picture of the person to draw.")],
+    driving: Annotated[Path, typer.Option(help="Picture or video that gives head movement and expression.")],
+    out: Annotated[Path, typer.Option(help="Result: .jpg or .png, for a video .mp4 (no sound).")],
+    landmarks: Annotated[
+        Guidance,
+        typer.Option(help="auto: driving for one person, LGAN for a known source, LSt otherwise."),
+    ] = Guidance.AUTO,
+    identity: Annotated[str, typer.Option(help="The source's name among the checkpoint's identities.")] = "",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+) -> None:
+    """Draw the source person making the driving movement."""
+    from model.trainer import pick_device
+    from reenact.job import ReenactRequest, run_request
+
+    request = ReenactRequest(
+        checkpoint=checkpoint, source=source, driving=driving, out=out, landmarks=landmarks, identity=identity
+    )
+    with LiveProgress(console) as live:
+        report = run_request(request, device=pick_device(device), progress=live.progress)
+    console.print(f"{report.num_frames} frame(s), landmarks by {report.guidance}")
+    if report.num_without_face:
+        console.print(f"[yellow]{report.num_without_face} frames show no face and repeat the last result[/]")
+    _say_where({"Result": report.out})
+
+
+@app.command()
+def demo(out: Annotated[Path, typer.Argument(help="Folder for everything the demonstration makes.")]) -> None:
+    """Five synthetic people, federated training, comparison sheets and one HTML page: about ten minutes."""
+    from reenact.demo import run_demo
+
+    with LiveProgress(console) as live:
+        report = run_demo(out, Settings.from_flat(_preset("tiny")), live)
+    console.print(comparison_table(report.comparison))
+    _say_where({"Dataset": report.dataset, "Run": report.run, "Sheets": report.sheets, "Page": report.page})
+
+
+@app.command()
+def weights(
+    download: Annotated[str, typer.Option(help="Fetch one file from its official address: vgg19.")] = "",
+) -> None:
+    """Say which pretrained model files are there, and how to get the others."""
+    from model.errors import WeightsError
+    from model.weights import SOURCES, resolve
+    from model.weights import download as fetch
+
+    if download:
+        _say_where({download: fetch(download)})
+        return
+    for name in SOURCES:
+        try:
+            console.print(f"[green]  found[/]  {name}: {escape(str(resolve(name)))}", soft_wrap=True)
+        except WeightsError as error:
+            console.print(f"[yellow]missing[/]  {escape(str(error))}", soft_wrap=True)
+
+
+@app.command()
+def settings(preset: Preset = "paper", changes: Changes = None) -> None:
+    """Print all settings as TOML, as `flwr run . --run-config FILE` reads it; see docs/settings.md."""
+    resolved = Settings.from_flat(_chosen(preset, changes))
+    for key, value in resolved.to_flat().items():
+        sys.stdout.write(f"{key} = {json.dumps(value, ensure_ascii=False)}\n")
+
+
+def _say_where(places: Mapping[str, object]) -> None:
+    for name, place in places.items():
+        console.print(f"[bold]{escape(name)}:[/] {escape(str(place))}", soft_wrap=True)
+
+
+def _preset(name: str) -> dict[str, Scalar]:
+    """The settings of a preset's name or TOML file."""
+    path = Path(name) if name.endswith(".toml") else PRESET_FOLDER / f"{name}.toml"
+    if not name.endswith(".toml") and not path.is_file():
+        names = ", ".join(sorted(file.stem for file in PRESET_FOLDER.glob("*.toml")))
+        raise ConfigError(f"--preset: got {name!r}, wanted one of {names}, or a file that ends in .toml")
+    return read_preset(path)
+
+
+def _chosen(preset: str, changes: list[str] | None) -> dict[str, Scalar]:
+    """The preset's settings and the changes to them."""
+    return {**_preset(preset), **dict(_parse_change(change) for change in changes or [])}
+
+
+def _parse_change(change: str) -> tuple[str, Scalar]:
+    """Key and value of KEY=VALUE, the value in the type of the setting's default."""
+    key, separator, text = change.partition("=")
+    if not separator:
+        raise ConfigError(f"--set: got {change!r}, wanted KEY=VALUE, for example --set max-rounds=20")
+    default = Settings().to_flat().get(key.strip(), "")
+    if isinstance(default, str):
+        return key.strip(), text
+    try:
+        return key.strip(), json.loads(text.lower())
+    except ValueError as error:
+        kind = {bool: "true or false", int: "a whole number", float: "a number"}[type(default)]
+        raise ConfigError(f"--set {key}: got {text!r}, wanted {kind}") from error
+
+
+def _sized_for(num_identities: int, chosen: Mapping[str, Scalar]) -> dict[str, Scalar]:
+    """As many embedding rows and sites as there are people, for settings that are not chosen."""
+    num_clients = chosen.get("num-clients", num_identities)
+    return {
+        "num-identities": num_identities,
+        "num-clients": num_clients,
+        "min-fit-clients": min(int(num_clients), Settings().federation.min_fit_clients),
+    }
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run one command; an error a user can cause becomes one line on stderr and exit code 2."""
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
+    try:
+        app(args=arguments, prog_name="fedreenact")
+    except (FedreenactError, OSError) as error:
+        error_console.print(f"[bold red]error:[/] {escape(' '.join(str(error).split()))}", soft_wrap=True)
+        raise SystemExit(2) from None
+
+
+if __name__ == "__main__":
+    main()

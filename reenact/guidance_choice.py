@@ -1,0 +1,44 @@
+"""Which landmarks guide the result: the driving ones as they are, LSt or LGAN (thesis 3.2 and 3.3)."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from model.errors import ConfigError
+
+
+class Guidance(StrEnum):
+    """How target landmarks are made."""
+
+    AUTO = "auto"
+    DRIVING = "driving"
+    LST = "lst"
+    LGAN = "lgan"
+
+
+def choose_guidance(requested: Guidance, *, trained: str, source_index: int | None, same_person: bool) -> Guidance:
+    """The guidance to use: what was asked for, or else by the thesis' rule.
+
+    One person: driving landmarks as they are. Two people: the checkpoint's own setting, LGAN by default, but
+    LSt in place of LGAN when the source is unknown, since LGAN knows the federation's identities alone.
+
+    Args:
+        requested: AUTO leaves the choice to the rule.
+        trained: the checkpoint's setting `landmarks`: driving, lst or lgan.
+        source_index: row of the source identity in the checkpoint, None for an unknown person.
+        same_person: whether source and driving are known to show one person.
+
+    Raises:
+        ConfigError: if LGAN is asked for and the source identity is unknown.
+    """
+    if requested is Guidance.LGAN and source_index is None:
+        raise ConfigError(
+            "--landmarks lgan needs a source identity the checkpoint knows; name it with --identity or use "
+            "--landmarks lst"
+        )
+    if requested is not Guidance.AUTO:
+        return requested
+    if same_person:
+        return Guidance.DRIVING
+    guidance = Guidance(trained)
+    return Guidance.LST if guidance is Guidance.LGAN and source_index is None else guidance

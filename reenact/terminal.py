@@ -1,0 +1,110 @@
+"""What a person sees in the terminal: progress bars, one line a round, a table of results."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+from rich.text import Text
+
+if TYPE_CHECKING:
+    from evaluation.comparison import Comparison
+
+_ROUNDS = "Rounds, at most"
+"""The stopping rule may end training sooner."""
+
+
+class LiveProgress:
+    """Progress bars with rate and time left, and one line a round."""
+
+    def __init__(self, console: Console) -> None:
+        self._bars = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            _RateColumn(),
+            TimeRemainingColumn(elapsed_when_finished=True),
+            console=console,
+            speed_estimate_period=600,
+        )
+        self._console = console
+        self._tasks: dict[str, TaskID] = {}
+        self._max_rounds = 0
+
+    def progress(self, text: str, done: int, total: int) -> None:
+        """`done` of `total` (0 if unknown) units of the work that `text` names."""
+        if text not in self._tasks:
+            self._tasks[text] = self._bars.add_task(escape(text))
+        self._bars.update(self._tasks[text], completed=done, total=total or None)
+
+    def start_rounds(self, max_rounds: int) -> None:
+        """Show the bar of rounds before the first one is done."""
+        self._max_rounds = max_rounds
+        self.progress(_ROUNDS, 0, max_rounds)
+
+    def on_round(self, row: Mapping[str, Any]) -> None:
+        """One finished round, as history.jsonl has it."""
+        self.progress(_ROUNDS, row["round"], self._max_rounds)
+        self._console.print(round_line(row), soft_wrap=True)
+
+    def __enter__(self) -> Self:
+        """Start drawing."""
+        self._bars.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Stop drawing."""
+        self._bars.stop()
+
+
+class _RateColumn(ProgressColumn):
+    def render(self, task: Task) -> Text:
+        speed = task.finished_speed or task.speed
+        if not speed:
+            return Text("")
+        return Text(f"{speed:.1f}/s" if speed >= 1 else f"{1 / speed:.1f} s each", style="progress.data.speed")
+
+
+def round_line(row: Mapping[str, Any]) -> str:
+    """One row of history.jsonl in words: losses, Var(L_G) against tau, time, and who was left out and why."""
+    variance = row["variance_loss_generator"]
+    clients = " ".join(f"{name}:{values['loss_generator']:.2f}" for name, values in row["clients"].items())
+    parts = [
+        f"round {row['round']}",
+        f"L_G {row['loss_generator']:.2f}" + (f" [dim]({clients})[/]" if clients else ""),
+        f"L_D {row['loss_discriminator']:.3f}",
+        "Var(L_G) too early" if variance is None else f"Var(L_G) {variance:.3g}, tau {row['tau']:g}",
+        f"{row['seconds']:.0f} s",
+    ]
+    parts += [f"[yellow]left out {name}: {escape(reason)}[/]" for name, reason in row["rejected"].items()]
+    if row["stop"]:
+        parts.append(f"[bold]stopped by {row['stop']}[/]")
+    return " | ".join(parts)
+
+
+def comparison_table(comparison: Comparison) -> Table:
+    """Model beside copy-source, an identity a row, the mean over all pairs last."""
+    table = Table("identity", "pairs", "PSNR dB", "copy-source", "SSIM", "copy-source", "L1", "copy-source")
+    for row in (*comparison.rows, comparison.overall):
+        model, copy = row.model, row.copy_source
+        cells = [f"{model.psnr_db:.2f}", f"{copy.psnr_db:.2f}", f"{model.ssim:.3f}", f"{copy.ssim:.3f}"]
+        cells += [f"{model.l1:.4f}", f"{copy.l1:.4f}"]
+        style = "bold" if row is comparison.overall else ""
+        table.add_row(row.identity, str(row.num_pairs), *cells, style=style)
+    return table
