@@ -1,0 +1,1 @@
+"""Networks, losses, one trainer and checkpoints; knows neither Flower nor file formats of data."""

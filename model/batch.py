@@ -40,9 +40,7 @@ class ReenactmentBatch:
 
     def to(self, device: torch.device) -> ReenactmentBatch:
         """The same batch with every tensor on `device`."""
-        return ReenactmentBatch(
-            **{f.name: getattr(self, f.name).to(device, non_blocking=True) for f in fields(self)}
-        )
+        return ReenactmentBatch(**{f.name: getattr(self, f.name).to(device, non_blocking=True) for f in fields(self)})
 
     def __len__(self) -> int:
         """Number of pairs N."""

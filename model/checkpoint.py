@@ -1,7 +1,7 @@
 """Checkpoints: one folder a round, safetensors for arrays and JSON for the rest, written whole or not at all.
 
-    <run>/round-000007/weights.safetensors      "model/<name>", "ema/<name>", "landmarks/mean", "landmarks/std"
-    <run>/round-000007/checkpoint.json          round, settings, identities, part sizes, loss window, SHA-256 of the weights
+<run>/round-000007/weights.safetensors      "model/<name>", "ema/<name>", "landmarks/mean", "landmarks/std"
+<run>/round-000007/checkpoint.json          round, settings, identities, part sizes, loss window, SHA-256 of the weights
 """
 
 from __future__ import annotations

@@ -82,7 +82,14 @@ class ModelConfig:
         _check_choice(self, "backbone", ("vit", "resnet34"))
         _check_choice(self, "landmarks", ("driving", "lst", "lgan"))
         _check_at_least(
-            self, 1, "num_identities", "patch_size_px", "embed_dim", "num_vit_layers", "flow_seed_px", "flow_channels"
+            self,
+            1,
+            "num_identities",
+            "patch_size_px",
+            "embed_dim",
+            "num_vit_layers",
+            "flow_seed_px",
+            "flow_channels",
         )
         _check_at_least(self, 1, "generator_channels", "style_dim", "part_channels", "discriminator_channels")
         _check_at_least(self, 1, "num_discriminator_layers", "lgan_dim", "num_intermediate_blocks")
@@ -220,13 +227,25 @@ class FederationConfig:
     """Continue from the newest checkpoint in output_dir instead of refusing a folder that has one."""
     keep_checkpoints: int = 3
     """Newest checkpoints that are kept."""
+    client_num_cpus: int = 1
+    """CPU cores that the simulation reserves for one client; as many clients train side by side as fit."""
+    client_num_gpus: float = 0.0
+    """Share of a GPU that the simulation reserves for one client; with 0 clients share the GPUs there are evenly."""
 
     def __post_init__(self) -> None:
         """Check ranges and that the quorum can be met."""
         _check_at_least(
-            self, 1, "num_clients", "min_fit_clients", "local_steps", "max_rounds", "variance_window", "keep_checkpoints"
+            self,
+            1,
+            "num_clients",
+            "min_fit_clients",
+            "local_steps",
+            "max_rounds",
+            "variance_window",
+            "keep_checkpoints",
+            "client_num_cpus",
         )
-        _check_at_least(self, 0, "tau", "proximal_mu", "seed")
+        _check_at_least(self, 0, "tau", "proximal_mu", "seed", "client_num_gpus")
         _check(self.round_timeout_s > 0, "round_timeout_s", self.round_timeout_s, "> 0 seconds")
         _check(0 <= self.server_ema_decay < 1, "server_ema_decay", self.server_ema_decay, "0 <= decay < 1")
         _check(

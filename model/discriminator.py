@@ -21,7 +21,9 @@ class PatchDiscriminator(nn.Module):
             widened = min(2 * channels, 8 * config.discriminator_channels)
             layers.append(
                 nn.Sequential(
-                    nn.Conv2d(channels, widened, 4, stride=2, padding=1), nn.InstanceNorm2d(widened), nn.LeakyReLU(0.2)
+                    nn.Conv2d(channels, widened, 4, stride=2, padding=1),
+                    nn.InstanceNorm2d(widened),
+                    nn.LeakyReLU(0.2),
                 )
             )
             channels = widened

@@ -24,7 +24,9 @@ class LandmarkHead(nn.Module):
         super().__init__()
         self.size_px = config.image_size_px
         self.mlp = nn.Sequential(
-            nn.Linear(config.embed_dim, config.embed_dim), nn.ReLU(), nn.Linear(config.embed_dim, NUM_LANDMARKS * 2)
+            nn.Linear(config.embed_dim, config.embed_dim),
+            nn.ReLU(),
+            nn.Linear(config.embed_dim, NUM_LANDMARKS * 2),
         )
 
     def forward(self, token_ND: Tensor) -> Tensor:
@@ -73,7 +75,10 @@ def warp(features_NCHW: Tensor, flow_NCHW: Tensor) -> Tensor:
         flow_NCHW = functional.interpolate(flow_NCHW, size, mode="bilinear", align_corners=False)
     grid = _identity_grid(*size, like=flow_NCHW) + flow_NCHW
     return functional.grid_sample(
-        features_NCHW, grid.permute(0, 2, 3, 1).to(features_NCHW.dtype), padding_mode="border", align_corners=False
+        features_NCHW,
+        grid.permute(0, 2, 3, 1).to(features_NCHW.dtype),
+        padding_mode="border",
+        align_corners=False,
     )
 
 

@@ -18,7 +18,7 @@ _MASK_BIAS = 2.0  # sigmoid(2) = 0.88: the appearance skip starts from the warpe
 
 
 class StyleBranch(nn.Module):
-    """Style vector from the 1-channel heatmap of the target landmarks (3.4), in place of StyleGAN2's mapping network."""
+    """Style vector from the heatmap of the target landmarks (3.4), in place of StyleGAN2's mapping network."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()

@@ -23,7 +23,8 @@ class Condition(nn.Module):
     def forward(self, identity_N: Tensor, pose_NC: Tensor, au_NA: Tensor) -> Tensor:
         """[N] int64, [N, 3] degrees and [N, 18] presence to [N, 3 * lgan_dim]."""
         return torch.cat(
-            [self.identity(identity_N), self.pose(pose_NC / _POSE_SCALE_DEG), au_NA @ self.action_units], dim=1
+            [self.identity(identity_N), self.pose(pose_NC / _POSE_SCALE_DEG), au_NA @ self.action_units],
+            dim=1,
         )
 
 

@@ -33,12 +33,11 @@ def transfer_landmarks(
     """
     normalised = (driving_NKC - driving_mean_KC) / np.maximum(driving_std_KC, _MIN_STD_PX)
     restyled = normalised * source_std_KC + source_mean_KC
-    return recentre(restyled, driving_NKC)
+    return recentre(restyled.astype(np.float32), driving_NKC)
 
 
-def recentre(
-    landmarks_NKC: npt.NDArray[np.float32], reference_NKC: npt.NDArray[np.float32]
-) -> npt.NDArray[np.float32]:
+def recentre(landmarks_NKC: npt.NDArray[np.float32], reference_NKC: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     """`landmarks_NKC` moved so that each frame's mean point is that of `reference_NKC` ([N, 68, 2] pixels)."""
     shift = reference_NKC.mean(axis=1, keepdims=True) - landmarks_NKC.mean(axis=1, keepdims=True)
-    return (landmarks_NKC + shift).astype(np.float32)
+    moved: npt.NDArray[np.float32] = landmarks_NKC + shift
+    return moved

@@ -27,7 +27,7 @@ PARTS: dict[str, tuple[int, ...]] = {
 """The four individually reenacted parts (thesis 3.2) and their landmark indices."""
 
 CURVES: tuple[tuple[tuple[int, ...], bool], ...] = (
-    (tuple(range(0, 17)), False),  # face outline
+    (tuple(range(17)), False),  # face outline
     (tuple(range(17, 22)), False),  # right brow
     (tuple(range(22, 27)), False),  # left brow
     (tuple(range(27, 31)), False),  # bridge of the nose
@@ -70,7 +70,7 @@ class PartSizes:
 
     def to_flat(self) -> dict[str, int]:
         """Kebab-case scalars, as they travel to the clients and into checkpoints."""
-        flat = {}
+        flat: dict[str, int] = {}
         for part, height, width in zip(PARTS, self.heights_px, self.widths_px, strict=True):
             name = part.replace("_", "-")
             flat |= {f"part-height-px-{name}": height, f"part-width-px-{name}": width}

@@ -18,7 +18,10 @@ from model.landmarks import PartSizes
 
 NamedArrays = Mapping[str, npt.NDArray[np.float32]]
 
-IDENTITY_ROWS = ("landmark_generator.condition.identity.weight", "landmark_discriminator.condition.identity.weight")
+IDENTITY_ROWS = (
+    "landmark_generator.condition.identity.weight",
+    "landmark_discriminator.condition.identity.weight",
+)
 """Travelling tensors [num_identities, D] whose rows are trained by the owners of the identity only."""
 
 
@@ -55,7 +58,7 @@ class Networks(nn.Module):
 
 
 def build_networks(config: ModelConfig, part_sizes: PartSizes, *, seed: int) -> Networks:
-    """Freshly initialised networks on the CPU; the same seed gives the same weights, the global RNG is left as it was."""
+    """Freshly initialised networks on the CPU; equal seeds give equal weights, the global RNG is left as it was."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return Networks(config, part_sizes)

@@ -50,7 +50,11 @@ class PartReenactment(nn.Module):
         self.networks = nn.ModuleDict({part: PartNetwork(config.part_channels) for part in PARTS})
 
     def forward(
-        self, source_NCHW: Tensor, heatmap_NCHW: Tensor, source_landmarks_NKC: Tensor, target_landmarks_NKC: Tensor
+        self,
+        source_NCHW: Tensor,
+        heatmap_NCHW: Tensor,
+        source_landmarks_NKC: Tensor,
+        target_landmarks_NKC: Tensor,
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """I_p and the parts that were placed on it.
 

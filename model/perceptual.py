@@ -11,6 +11,7 @@ from pathlib import Path
 
 import h5py
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 from torchvision.models import vgg19
@@ -18,6 +19,8 @@ from torchvision.models import vgg19
 from model import weights
 from model.config import LossConfig
 from model.losses import l1_loss
+
+FloatArray = npt.NDArray[np.float32]
 
 _VGG19_LEVEL_ENDS = (2, 7, 12, 21, 30)  # exclusive ends in `features`: relu1_1 ... relu5_1
 _IMAGENET_MEAN_RGB = (0.485, 0.456, 0.406)
@@ -84,7 +87,8 @@ def vgg19_loss(path: Path, num_levels: int) -> PerceptualLoss:
     """Eq 3.9 on torchvision's VGG-19 state dict at `path`."""
     network = vgg19(weights=None)
     network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
-    levels, start = [], 0
+    levels: list[nn.Module] = []
+    start = 0
     for end in _VGG19_LEVEL_ENDS[:num_levels]:
         levels.append(_without_inplace(network.features[start:end]))
         start = end
@@ -112,7 +116,7 @@ def vgg16_loss(path: Path, num_levels: int) -> PerceptualLoss:
     return PerceptualLoss(levels[:num_levels], mean=mean, std=std, flip_channels=True, relative=True)
 
 
-def _convolution(kernel_HWIO: np.ndarray, bias: np.ndarray, in_channels: int, out_channels: int) -> nn.Conv2d:  # type: ignore[type-arg]
+def _convolution(kernel_HWIO: FloatArray, bias: FloatArray, in_channels: int, out_channels: int) -> nn.Conv2d:
     conv = nn.Conv2d(in_channels, out_channels, 3, padding=1)
     with torch.no_grad():
         conv.weight.copy_(torch.from_numpy(kernel_HWIO.transpose(3, 2, 0, 1)))

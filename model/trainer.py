@@ -82,7 +82,10 @@ class GANTrainer:
         }
         self.optimizers = {
             phase: torch.optim.Adam(
-                self._phase_parameters(phase).values(), rates[phase], betas=(optimizer.adam_beta1, _ADAM_BETA2)
+                self._phase_parameters(phase).values(),
+                rates[phase],
+                betas=(optimizer.adam_beta1, _ADAM_BETA2),
+                fused=True,
             )
             for phase in PHASE_NETWORKS
         }
@@ -143,14 +146,14 @@ class GANTrainer:
         for name, value in terms.items():
             if not torch.isfinite(value):
                 raise NonFiniteLossError(f"step {self.step}: {name} is {value.item()}; no {phase} update was made")
-        weights = term_weights(self.loss)
+        weights = losses.term_weights(self.loss)
         weights["perceptual"] *= self.loss.perceptual_every
         optimizer, parameters = self.optimizers[phase], self._phase_parameters(phase)
         optimizer.zero_grad(set_to_none=True)
         torch.stack([weights[name] * value for name, value in terms.items() if weights.get(name)]).sum().backward()  # type: ignore[no-untyped-call]
         for name, anchor in self.anchors.items():
-            if name in parameters and parameters[name].grad is not None:  # gradient of mu / 2 * (w - w_global)^2
-                parameters[name].grad += self.proximal_mu * (parameters[name].detach() - anchor)
+            if name in parameters and (gradient := parameters[name].grad) is not None:
+                gradient += self.proximal_mu * (parameters[name].detach() - anchor)  # of mu / 2 * |w - w_global|^2
         gradients = [parameter.grad for parameter in parameters.values() if parameter.grad is not None]
         if not torch.isfinite(nn.utils.get_total_norm(gradients)):
             raise NonFiniteLossError(f"step {self.step}: gradient of the {phase} is not finite; no update was made")
@@ -217,9 +220,7 @@ class GANTrainer:
         fake_logits, fake_features = self.networks.discriminator(output.image_NCHW)
         with torch.no_grad():
             _, real_features = self.networks.discriminator(batch.driving_NCHW)
-        judged = self.networks.landmark_discriminator(
-            landmarks_NKC, batch.identity_N, batch.pose_NC, batch.au_NA
-        )
+        judged = self.networks.landmark_discriminator(landmarks_NKC, batch.identity_N, batch.pose_NC, batch.au_NA)
         return {
             "adversarial": losses.generator_adversarial_loss(fake_logits),
             "feature_matching": losses.feature_matching_loss(real_features, fake_features),
@@ -248,7 +249,7 @@ class GANTrainer:
         Raises:
             TensorMismatchError: if a name is unknown or a shape differs; nothing is changed then.
         """
-        states: dict[str, dict[nn.Parameter, dict[str, Tensor]]] = {phase: {} for phase in PHASE_NETWORKS}
+        states: dict[str, dict[Tensor, dict[str, Tensor]]] = {phase: {} for phase in PHASE_NETWORKS}
         owners = {
             name: (phase, parameter)
             for phase in PHASE_NETWORKS
@@ -257,34 +258,17 @@ class GANTrainer:
         for key, value in tensors.items():
             name, _, moment = key.rpartition("/")
             if name not in owners or moment not in _MOMENTS:
-                raise TensorMismatchError(f"optimiser moments: unknown tensor {key}; were they made with another preset?")
+                raise TensorMismatchError(
+                    f"optimiser moments: unknown tensor {key}; were they made with another preset?"
+                )
             phase, parameter = owners[name]
             if moment != "step" and value.shape != parameter.shape:
                 raise TensorMismatchError(
                     f"optimiser moments: {key} has shape {tuple(value.shape)}, expected {tuple(parameter.shape)}"
                 )
-            target = value if moment == "step" else value.to(self.device)  # Adam keeps its step count on the CPU
-            states[phase].setdefault(parameter, {})[moment] = target.clone()
+            states[phase].setdefault(parameter, {})[moment] = value.to(self.device).clone()
         for phase, state in states.items():
             self.optimizers[phase].state.update(state)
-
-
-def term_weights(loss: LossConfig) -> dict[str, float]:
-    """Weight of each term in its phase's sum; terms that are only observed have none."""
-    return {
-        "discriminator_image": 1.0,
-        "discriminator_landmarks": 1.0,
-        "l1_image": loss.weight_l1_image,
-        "l1_parts": loss.weight_l1_parts,
-        "adversarial": loss.weight_adversarial,
-        "feature_matching": loss.weight_feature_matching,
-        "perceptual": loss.weight_perceptual,
-        "landmark_regression": loss.weight_landmark_regression,
-        "flow_landmarks": loss.weight_flow_landmarks,
-        "flow_smoothness": loss.weight_flow_smoothness,
-        "lgan_l1": loss.weight_lgan_l1,
-        "lgan_adversarial": loss.weight_lgan_adversarial,
-    }
 
 
 def run_steps(
@@ -313,7 +297,7 @@ def run_steps(
     for phase in PHASE_NETWORKS:
         value = sum(
             weight * totals[name].value
-            for name, weight in term_weights(trainer.loss).items()
+            for name, weight in losses.term_weights(trainer.loss).items()
             if name in totals and name.startswith("discriminator") == (phase == "discriminator")
         )
         totals[f"loss_{phase}"] = WeightedMean.of(value, num_pairs)

@@ -69,6 +69,4 @@ def make_batch(seed: int, num_pairs: int = 2, size_px: int = SIZE_PX) -> Reenact
 
 def make_trainer(networks: Networks, loss: LossConfig, step: int = 0) -> GANTrainer:
     optimizer = OptimizerConfig(learning_rate_generator=1e-3, learning_rate_discriminator=1e-3)
-    return GANTrainer(
-        networks, loss=loss, optimizer=optimizer, perceptual=None, device=torch.device("cpu"), step=step
-    )
+    return GANTrainer(networks, loss=loss, optimizer=optimizer, perceptual=None, device=torch.device("cpu"), step=step)

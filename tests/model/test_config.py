@@ -20,7 +20,11 @@ def test_paper_preset_is_the_default() -> None:
     paper = Settings.from_flat(read_preset(next(path for path in PRESETS if path.stem == "paper")))
     assert paper == Settings()
     assert (paper.federation.local_steps, paper.federation.tau) == (100, 3.0)
-    assert (paper.loss.weight_l1_image, paper.loss.weight_l1_parts, paper.loss.weight_perceptual) == (20, 5, 10)
+    assert (paper.loss.weight_l1_image, paper.loss.weight_l1_parts, paper.loss.weight_perceptual) == (
+        20,
+        5,
+        10,
+    )
     assert paper.optimizer.learning_rate_generator == paper.optimizer.learning_rate_discriminator == 1e-4
 
 

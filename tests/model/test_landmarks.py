@@ -35,7 +35,7 @@ def test_heatmap_is_bright_on_the_landmarks_and_black_elsewhere() -> None:
     landmarks = np.stack([64 + 40 * np.cos(angles), 64 + 40 * np.sin(angles)], axis=1)
     heatmap = draw_heatmap(landmarks, 128)
     assert heatmap.dtype == np.float32 and heatmap.shape == (128, 128)
-    assert 0 <= heatmap.min() and heatmap.max() <= 1
+    assert heatmap.min() >= 0 and heatmap.max() <= 1
     on_curve = [heatmap[round(y) - 1 : round(y) + 2, round(x) - 1 : round(x) + 2].max() for x, y in landmarks]
     assert min(on_curve) > 0.4
     assert heatmap[64, 64] == 0 and heatmap[0, 0] == 0
@@ -72,7 +72,11 @@ def test_transfer_follows_eq_3_3_then_moves_to_the_driving_centre() -> None:
     driving, mean_d, mean_s = (rng.normal(50, 10, (68, 2)).astype(np.float32) for _ in range(3))
     std_d, std_s = (rng.uniform(1, 3, (68, 2)).astype(np.float32) for _ in range(2))
     result = transfer_landmarks(
-        driving[None], driving_mean_KC=mean_d, driving_std_KC=std_d, source_mean_KC=mean_s, source_std_KC=std_s
+        driving[None],
+        driving_mean_KC=mean_d,
+        driving_std_KC=std_d,
+        source_mean_KC=mean_s,
+        source_std_KC=std_s,
     )[0]
     expected = (driving - mean_d) / std_d * std_s + mean_s
     expected += driving.mean(axis=0) - expected.mean(axis=0)
@@ -84,9 +88,7 @@ def test_transfer_to_oneself_changes_nothing() -> None:
     rng = np.random.default_rng(1)
     driving = rng.normal(50, 10, (3, 68, 2)).astype(np.float32)
     mean, std = driving.mean(axis=0), driving.std(axis=0)
-    own = transfer_landmarks(
-        driving, driving_mean_KC=mean, driving_std_KC=std, source_mean_KC=mean, source_std_KC=std
-    )
+    own = transfer_landmarks(driving, driving_mean_KC=mean, driving_std_KC=std, source_mean_KC=mean, source_std_KC=std)
     np.testing.assert_allclose(own, driving, atol=1e-4)
 
 

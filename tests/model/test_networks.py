@@ -116,9 +116,7 @@ def test_travelling_tensors_are_float32_and_name_their_network(networks: Network
     assert all(tensors[name].shape[0] == config.num_identities for name in IDENTITY_ROWS)
 
 
-def test_load_tensors_round_trips_and_leaves_everything_on_an_error(
-    config: ModelConfig, part_sizes: PartSizes
-) -> None:
+def test_load_tensors_round_trips_and_leaves_everything_on_an_error(config: ModelConfig, part_sizes: PartSizes) -> None:
     source, target = (build_networks(config, part_sizes, seed=s) for s in (0, 1))
     wanted, before = source.travelling_tensors(), target.travelling_tensors()
     last = list(wanted)[-1]
@@ -137,7 +135,10 @@ def test_validation_names_what_is_wrong() -> None:
         ({**expected, "c": np.zeros(1, np.float32)}, "unknown tensor c"),
         ({**expected, "b.bias": np.zeros(5, np.float32)}, r"b.bias has shape \(5,\), expected \(4,\)"),
         ({**expected, "b.bias": np.zeros(4)}, "b.bias has dtype float64, expected float32"),
-        ({**expected, "b.bias": np.float32([0, np.nan, np.inf, 0])}, "b.bias has 2 of 4 values that are not finite"),
+        (
+            {**expected, "b.bias": np.float32([0, np.nan, np.inf, 0])},
+            "b.bias has 2 of 4 values that are not finite",
+        ),
     ]
     for tensors, words in cases:
         with pytest.raises(TensorMismatchError, match=words):

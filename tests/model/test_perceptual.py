@@ -19,7 +19,10 @@ def test_vgg19_levels_are_the_thesis_groups(tmp_path: Path) -> None:
     torch.save(network.state_dict(), tmp_path / "vgg19.pth")
     perceptual = vgg19_loss(tmp_path / "vgg19.pth", 5)
     a, b = torch.rand(1, 3, 32, 32) * 2 - 1, torch.rand(1, 3, 32, 32) * 2 - 1
-    mean, std = torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1), torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1)
+    mean, std = (
+        torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1),
+        torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1),
+    )
     x, y = (((image + 1) / 2 - mean) / std for image in (a, b))
     expected = 0.0
     with torch.no_grad():
@@ -38,7 +41,9 @@ def hed_file() -> Path:
         pytest.skip(str(error))
 
 
-def test_vgg16_distance_is_zero_for_equal_images_and_has_gradients_for_the_generated_one(hed_file: Path) -> None:
+def test_vgg16_distance_is_zero_for_equal_images_and_has_gradients_for_the_generated_one(
+    hed_file: Path,
+) -> None:
     perceptual = vgg16_loss(hed_file, 5)
     image = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0)) * 2 - 1
     assert perceptual(image, image).item() == 0

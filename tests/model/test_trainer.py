@@ -35,9 +35,7 @@ def test_step_trains_all_four_networks_and_reports_every_term(networks: Networks
     assert {mean.weight for mean in means.values()} == {2}
 
 
-def test_before_the_adversarial_start_the_discriminators_stay_as_they_are(
-    networks: Networks, loss: LossConfig
-) -> None:
+def test_before_the_adversarial_start_the_discriminators_stay_as_they_are(networks: Networks, loss: LossConfig) -> None:
     before = networks.travelling_tensors()
     trainer = make_trainer(networks, replace(loss, adversarial_from_step=1))
     trainer.train_step(make_batch(0))
