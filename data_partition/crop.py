@@ -1,8 +1,7 @@
 """Steady square crops of head and shoulders, and landmarks moved along with them.
 
-A clip is first cut into takes wherever the face jumps (a film cut). Within a take the box keeps one size; it
-stays put while the head stays near, and follows slowly when the head travels. Landmark noise therefore never
-moves the picture. The box stays inside the picture wherever it fits, with the face off its centre if need be.
+A clip is first cut into takes wherever the face jumps (a film cut). Within a take the box stays put while the
+head stays near, and follows slowly when the head travels. Landmark noise therefore never moves the picture. The box stays inside the picture wherever that leaves the landmarks inside the box.
 
 Legend: F frames, H, W picture size, K = 68 landmarks, C coordinates (x, y).
 """
@@ -20,7 +19,9 @@ FACE_TO_BOX = 2.2
 MIN_FACE_TO_BOX = 1.6
 """A tightly framed picture is used whole, down to this many face sizes, before its border is continued."""
 STILL_RADIUS = 0.35
-"""A head that stays this near (in face sizes) to its middle place gets a box that never moves."""
+"""A head that stays this near (in face sizes) to its middle place gets a box that never moves,"""
+STILL_GROWTH = 1.5
+"""unless the face becomes this many times larger within the take."""
 JUMP_DISTANCE = 0.5
 """A face that moves further than this (in face sizes) from one frame to the next is a film cut."""
 JUMP_GROWTH = 1.4
@@ -62,8 +63,7 @@ def single_image_box(landmarks_KC: NDArray[np.float32], image_HW: tuple[int, int
         landmarks_KC: [68, 2] (x, y) pixels.
         image_HW: height and width of the picture.
     """
-    centre_FC, size_F = _face_boxes(landmarks_KC[None])
-    return _box(centre_FC[0], float(size_F[0]), image_HW)
+    return steady_boxes(landmarks_KC[None], np.zeros(1), image_HW)[0]
 
 
 def find_takes(
@@ -99,16 +99,22 @@ def steady_boxes(
         image_HW: height and width of the pictures.
 
     Returns:
-        F boxes of one size.
+        F boxes.
     """
     centre_FC, size_F = _face_boxes(landmarks_FKC)
     size = float(np.median(size_F))
     middle_C = (np.quantile(centre_FC, 0.05, axis=0) + np.quantile(centre_FC, 0.95, axis=0)) / 2
     distance_F = np.linalg.norm(centre_FC - middle_C, axis=1) / size
-    if np.quantile(distance_F, 0.98) <= STILL_RADIUS:
-        return [_box(middle_C, size, image_HW)] * len(centre_FC)
-    path_FC = _smoothed(centre_FC, timestamp_s)
-    return [_box(centre_C, size, image_HW) for centre_C in path_FC]
+    is_near = np.quantile(distance_F, 0.98) <= STILL_RADIUS
+    if is_near and np.quantile(size_F, 0.98) <= STILL_GROWTH * np.quantile(size_F, 0.02):
+        low_C = np.quantile(landmarks_FKC.min(axis=1), 0.01, axis=0)
+        high_C = np.quantile(landmarks_FKC.max(axis=1), 0.99, axis=0)
+        return [_box(middle_C, size, (low_C, high_C), image_HW)] * len(centre_FC)
+    path = _smoothed(np.column_stack([centre_FC, size_F]), timestamp_s)
+    return [
+        _box(xy, face, (xy - face / 2, xy + face / 2), image_HW)
+        for xy, face in zip(path[:, :2], path[:, 2], strict=True)
+    ]
 
 
 def crop_and_resize(image_HWC: NDArray[np.uint8], box: CropBox, size_px: int) -> NDArray[np.uint8]:
@@ -137,19 +143,25 @@ def _face_boxes(landmarks_FKC: NDArray[np.float32]) -> tuple[NDArray[np.float64]
     return (low_FC + high_FC) / 2 + 0.5, np.maximum((high_FC - low_FC).max(axis=1), 1.0)
 
 
-def _box(centre_C: NDArray[np.float64], face_size: float, image_HW: tuple[int, int]) -> CropBox:
+def _box(
+    centre_C: NDArray[np.float64],
+    face_size: float,
+    face_range: tuple[NDArray[np.float64], NDArray[np.float64]],
+    image_HW: tuple[int, int],
+) -> CropBox:
+    """The box around a centre: inside the picture if it fits, but never cutting `face_range` (low, high)."""
     height_px, width_px = image_HW
     fitting = max(min(height_px, width_px), MIN_FACE_TO_BOX * face_size)
     side = round(min(FACE_TO_BOX * face_size, fitting))
-    left, top = (
-        round(float(np.clip(middle - side / 2, min(0, length - side), max(0, length - side))))
-        for middle, length in zip(centre_C, (width_px, height_px), strict=True)
-    )
-    return CropBox(left=left, top=top, side=side)
+    length_C = np.array([width_px, height_px])
+    inside_C = np.clip(centre_C - side / 2, np.minimum(0, length_C - side), np.maximum(0, length_C - side))
+    low_C, high_C = face_range
+    left, top = np.maximum(np.minimum(inside_C, low_C), high_C + 1 - side)
+    return CropBox(left=round(float(left)), top=round(float(top)), side=side)
 
 
 def _smoothed(path_FC: NDArray[np.float64], timestamp_s: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Gaussian average of a path over time [F, 2]; works for uneven timestamps in constant memory."""
+    """Gaussian average over time of each column [F, C]; timestamps may be uneven."""
     result = np.empty_like(path_FC)
     for frame, now in enumerate(timestamp_s):
         near = slice(*np.searchsorted(timestamp_s, (now - 3 * FOLLOW_S, now + 3 * FOLLOW_S)))

@@ -111,9 +111,7 @@ def open_dataset(root: Path) -> list[Shard]:
         return [open_shard(root)]
     folders = shard_folders(root)
     if not folders:
-        raise DataError(
-            f"{root}: no shard found; wanted folders with {INFO_NAME}; run `fedreenact prepare` or `synth`"
-        )
+        raise DataError(f"{root}: no shard found; wanted folders with {INFO_NAME}; run `fedreenact prepare` or `synth`")
     return sorted((open_shard(folder) for folder in folders), key=lambda shard: shard.identity)
 
 
@@ -195,6 +193,8 @@ def _read_info(path: Path) -> dict[str, Any]:
         raise DataError(f"{path}: missing {', '.join(missing)}; {_REMEDY}")
     if not isinstance(info["size_px"], int) or info["size_px"] < 1:
         raise DataError(f"{path}: size_px is {info['size_px']!r}, wanted a positive whole number; {_REMEDY}")
+    if not isinstance(info["sources"], list) or not all(isinstance(s, dict) for s in info["sources"]):
+        raise DataError(f"{path}: sources is {info['sources']!r}, wanted a list of objects; {_REMEDY}")
     return dict(info)
 
 
@@ -230,9 +230,7 @@ def _to_array(path: Path, name: str, column: pa.ChunkedArray, width: int) -> NDA
     lengths = np.array([len(value) for value in column])
     wrong = np.flatnonzero(lengths != width)
     if wrong.size:
-        raise DataError(
-            f"{path}: {name} has {lengths[wrong[0]]} numbers in row {wrong[0]}, wanted {width}; {_REMEDY}"
-        )
+        raise DataError(f"{path}: {name} has {lengths[wrong[0]]} numbers in row {wrong[0]}, wanted {width}; {_REMEDY}")
     flat = column.combine_chunks().flatten().to_numpy(zero_copy_only=False)
     return np.asarray(flat, np.float32).reshape(-1, width)
 
@@ -243,6 +241,5 @@ def _check_files(path: Path, file_name: list[str]) -> None:
     missing = [name for name in file_name if name not in present]
     if missing:
         raise DataError(
-            f"{path / missing[0]}: frame file missing ({len(missing)} of {len(file_name)} are); "
-            f"restore it or {_REMEDY}"
+            f"{path / missing[0]}: frame file missing ({len(missing)} of {len(file_name)} are); restore it or {_REMEDY}"
         )
