@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import functools
 import logging
+from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 import torch
 from flwr.app import Context
@@ -18,13 +18,14 @@ from data_partition.statistics import local_statistics
 from model.config import Scalar, Settings
 from model.errors import ConfigError, FederationError, NonFiniteLossError, TensorMismatchError
 from model.landmarks import PartSizes
+from model.losses import term_weights
 from model.moments import MomentStore
 from model.perceptual import load_perceptual
-from model.trainer import pick_device, term_weights
+from model.trainer import pick_device
 
 _log = logging.getLogger(__name__)
 
-Arrays = list[npt.NDArray[np.float32]] | list[npt.NDArray[np.float64]]
+Arrays = list[npt.NDArray[Any]]
 FitResult = tuple[Arrays, int, dict[str, Scalar]]
 
 _OTHER_METRICS = {

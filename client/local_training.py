@@ -110,9 +110,7 @@ def train_locally(
     )
 
 
-def _load(
-    networks: Networks, arrays: Sequence[npt.NDArray[np.float32]]
-) -> dict[str, npt.NDArray[np.float32]]:
+def _load(networks: Networks, arrays: Sequence[npt.NDArray[np.float32]]) -> dict[str, npt.NDArray[np.float32]]:
     """Load the arrays by position; returns them by name."""
     names = list(networks.travelling_tensors())
     if len(arrays) != len(names):

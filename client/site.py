@@ -71,15 +71,11 @@ def _deployed_site(settings: Settings, node_config: Mapping[str, Scalar], partit
 def _simulated_site(settings: Settings, node_config: Mapping[str, Scalar], partition_id: int) -> Site:
     federation = settings.federation
     if partition_id >= federation.num_clients:
-        raise ConfigError(
-            f"got partition-id {partition_id}, wanted less than num-clients = {federation.num_clients}"
-        )
+        raise ConfigError(f"got partition-id {partition_id}, wanted less than num-clients = {federation.num_clients}")
     for key, value in (("data-dir", settings.data.data_dir), ("output-dir", federation.output_dir)):
         if not Path(value).is_absolute():
             raise ConfigError(f"setting {key}: got {value!r}, wanted an absolute path")
-    clients, names = _partitions(
-        settings.data, federation.num_clients, federation.seed, settings.model.num_identities
-    )
+    clients, names = _partitions(settings.data, federation.num_clients, federation.seed, settings.model.num_identities)
     data = clients[partition_id]
     return Site(
         partition_id=partition_id,

@@ -1,0 +1,1 @@
+"""Flower server: the FedGAN strategy, its round loop, simulation, and centralized training."""

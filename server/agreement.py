@@ -42,9 +42,7 @@ class SiteStatistics:
         shapes = [(len(PARTS), 2), landmark_shape, landmark_shape, (num_identities,)]
         got = [(array.shape, array.dtype) for array in arrays]
         if got != [(shape, np.dtype(np.float64)) for shape in shapes]:
-            raise RejectedUpdateError(
-                f"sent statistics of shapes {[s for s, _ in got]}, expected {shapes} in float64"
-            )
+            raise RejectedUpdateError(f"sent statistics of shapes {[s for s, _ in got]}, expected {shapes} in float64")
         if not all(np.isfinite(array).all() for array in arrays):
             raise RejectedUpdateError("sent statistics that are not finite")
         if (arrays[3] < 0).any() or not arrays[3].any():
@@ -95,8 +93,9 @@ def agree(sites: Sequence[SiteStatistics], *, size_px: int) -> Agreement:
     num_frames = float(sum(site.counts_I.sum() for site in sites))
     mean = sum(site.sums_IKC for site in sites) / counts_I
     variance = np.maximum(sum(site.squares_IKC for site in sites) / counts_I - np.square(mean), 0.0)
+    part_mean_P2 = np.sum([site.part_sums_P2 for site in sites], axis=0) / num_frames
     return Agreement(
-        part_sizes=PartSizes.from_mean(sum(site.part_sums_P2 for site in sites) / num_frames, size_px),
+        part_sizes=PartSizes.from_mean(part_mean_P2, size_px),
         landmark_mean_IKC=mean.astype(np.float32),
         landmark_std_IKC=np.sqrt(variance).astype(np.float32),
     )

@@ -13,7 +13,7 @@ from server.federation import run_federation
 app = ServerApp()
 
 
-@app.main()
+@app.main()  # type: ignore[untyped-decorator]
 def main(grid: Grid, context: Context) -> None:
     """Run the federation that the run config describes."""
     _show_progress()

@@ -91,9 +91,7 @@ def _round_trainer(
         device=pick_device(settings.optimizer.device),
         step=state.round * federation.local_steps,
     )
-    moments = MomentStore(
-        folder=folder.path / "moments", run_id=folder.run_id, num_kept=federation.keep_checkpoints
-    )
+    moments = MomentStore(folder=folder.path / "moments", run_id=folder.run_id, num_kept=federation.keep_checkpoints)
     moments.restore(trainer, state.round + 1)
 
     def train_round(round_number: int) -> RoundOutcome:

@@ -53,9 +53,7 @@ class FedGAN(Strategy):  # type: ignore[misc]
         ]
         return [message for _, message in self._sent]
 
-    def aggregate_train(
-        self, server_round: int, replies: Iterable[Message]
-    ) -> tuple[ArrayRecord, MetricRecord]:
+    def aggregate_train(self, server_round: int, replies: Iterable[Message]) -> tuple[ArrayRecord, MetricRecord]:
         """The mean of the valid updates, taken one at a time in the order of `replies`.
 
         Raises:

@@ -23,9 +23,7 @@ def fit_message(node_id: int, arrays: ArrayRecord, config: Mapping[str, Scalar],
         ttl_s: seconds after which neither the message nor its reply counts.
     """
     content = RecordDict({"fitins.parameters": arrays, "fitins.config": ConfigRecord(dict(config))})
-    return Message(
-        content, node_id, MessageType.TRAIN, ttl=ttl_s, group_id=str(config.get("server-round", 0))
-    )
+    return Message(content, node_id, MessageType.TRAIN, ttl=ttl_s, group_id=str(config.get("server-round", 0)))
 
 
 def exchange(grid: Grid, messages: Sequence[Message], *, timeout_s: float) -> Iterator[Message]:

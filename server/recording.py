@@ -91,9 +91,7 @@ class RunRecorder:
         )
         stop = self._decide()
         row = self._row(outcome, seconds, stop)
-        self._folder.append_history(
-            row
-        )  # before the checkpoint: a resume drops rows without one, never misses any
+        self._folder.append_history(row)  # before the checkpoint: a resume drops rows without one, never misses any
         save_checkpoint(self._folder.path, self.state)
         self._drop_old_checkpoints()
         self._round_seconds.append(seconds)
@@ -137,9 +135,7 @@ class RunRecorder:
 
     def _progress(self, row: dict[str, Any]) -> str:
         """The round in one line a person can read."""
-        clients = " ".join(
-            f"{client}:{values['loss_generator']:.2f}" for client, values in row["clients"].items()
-        )
+        clients = " ".join(f"{client}:{values['loss_generator']:.2f}" for client, values in row["clients"].items())
         variance = row["variance_loss_generator"]
         num_left = self._config.max_rounds - row["round"]
         left_s = num_left * sum(self._round_seconds) / len(self._round_seconds)

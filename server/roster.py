@@ -77,9 +77,7 @@ class Roster:
         self.refused = {node: reason for node, reason in self.refused.items() if node in connected}
         strangers = sorted(connected - self._by_node.keys() - self.refused.keys())
         timeout_s = self._federation.round_timeout_s
-        messages = [
-            fit_message(n, ArrayRecord(), {"phase": "statistics"}, ttl_s=timeout_s) for n in strangers
-        ]
+        messages = [fit_message(n, ArrayRecord(), {"phase": "statistics"}, ttl_s=timeout_s) for n in strangers]
         replies = exchange(grid, messages, timeout_s=timeout_s)
         node_of = {message.metadata.message_id: message.metadata.dst_node_id for message in messages}
         for reply in replies:
@@ -103,9 +101,7 @@ class Roster:
             site = self._read(reply)
             rival = next((n for n, s in self._by_node.items() if s.partition_id == site.partition_id), None)
             if rival is not None:
-                raise RejectedUpdateError(
-                    f"partition-id {site.partition_id} is taken by another connected site"
-                )
+                raise RejectedUpdateError(f"partition-id {site.partition_id} is taken by another connected site")
         except RejectedUpdateError as error:
             self.refused[node_id] = str(error)
             _log.warning("node %d cannot take part: %s", node_id, error)

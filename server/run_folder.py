@@ -119,9 +119,7 @@ def read_result(path: Path) -> dict[str, str] | None:
 def write_settings(settings: Settings) -> Path:
     """All settings as TOML in the run folder; the file can be given to `flwr run --run-config`."""
     path = Path(settings.federation.output_dir) / SETTINGS_NAME
-    lines = (
-        f"{key} = {json.dumps(value, ensure_ascii=False)}\n" for key, value in settings.to_flat().items()
-    )
+    lines = (f"{key} = {json.dumps(value, ensure_ascii=False)}\n" for key, value in settings.to_flat().items())
     write_atomically(path, "".join(lines))
     return path
 
@@ -162,7 +160,5 @@ def _require_same_training(before: Mapping[str, Scalar], now: Mapping[str, Scala
     ]
     if changed:
         raise ConfigError(
-            "cannot resume with other settings: "
-            + "; ".join(changed)
-            + "; put them back or use another output-dir"
+            "cannot resume with other settings: " + "; ".join(changed) + "; put them back or use another output-dir"
         )

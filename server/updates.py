@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from flwr.app import Error, Message
+from flwr.app import Array, ArrayRecord, Error, Message
 
 from model.errors import FederationError, TensorMismatchError
 from model.networks import NamedArrays, validate_tensors
@@ -63,7 +64,7 @@ def read_update(reply: Message, expected: NamedArrays) -> ClientUpdate:
     return ClientUpdate(tensors=tensors, num_examples=num_examples, metrics=metrics)
 
 
-def read_fit_reply(reply: Message) -> tuple[list[npt.NDArray[np.float32]], int, dict[str, float]]:
+def read_fit_reply(reply: Message) -> tuple[list[npt.NDArray[Any]], int, dict[str, float]]:
     """Arrays, number of examples and numeric metrics of a fit reply; other metrics are dropped.
 
     Raises:
@@ -77,9 +78,7 @@ def read_fit_reply(reply: Message) -> tuple[list[npt.NDArray[np.float32]], int, 
         num_examples = int(records.metric_records["fitres.num_examples"]["num_examples"])
         metrics = dict(records.config_records["fitres.metrics"])
     except (KeyError, ValueError, TypeError, EOFError) as error:
-        raise RejectedUpdateError(
-            f"sent a reply that cannot be read ({type(error).__name__}: {error})"
-        ) from error
+        raise RejectedUpdateError(f"sent a reply that cannot be read ({type(error).__name__}: {error})") from error
     return arrays, num_examples, {k: float(v) for k, v in metrics.items() if isinstance(v, int | float)}
 
 
@@ -93,6 +92,6 @@ def failure_reason(error: Error) -> str:
     return line if len(line) <= _MAX_REASON_CHARACTERS else line[:_MAX_REASON_CHARACTERS] + " ..."
 
 
-def _without_marker(record: dict[str, object]) -> list[object]:
+def _without_marker(record: ArrayRecord) -> list[Array]:
     """The arrays of a record; Flower marks an empty one with a key of its own."""
     return [array for key, array in record.items() if key != "_empty"]

@@ -1,0 +1,145 @@
+"""A federated run on Flower's simulation engine, from start to finish, in one call."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import FrameType
+from typing import NoReturn
+
+import torch
+
+from data_partition.shard import open_dataset
+from model.config import FederationConfig, Settings
+from model.errors import ConfigError, FederationError
+from server.recording import RoundHook
+from server.run_folder import read_history, read_result, require_free_folder, write_settings
+from server.superlink import LocalSuperLink
+
+_log = logging.getLogger(__name__)
+
+_PROJECT = Path(__file__).resolve().parent.parent
+_POLL_INTERVAL_S = 1.0
+_STATUS_INTERVAL_S = 20.0
+_SHUTDOWN_TIMEOUT_S = 60.0
+_NUM_LOG_LINES = 15
+
+
+def run_simulation(settings: Settings, *, on_round: RoundHook | None = None) -> Path:
+    """Train with one process per client on this machine; the same app as `flwr run .`.
+
+    Flower's own files and logs are in output-dir/flower. The SuperLink and all processes below it are stopped before
+    this returns or raises, also on Ctrl-C and SIGTERM.
+
+    Args:
+        settings: of the run; data-dir and output-dir must be absolute.
+        on_round: called with every new row of the history, within about a second.
+
+    Returns:
+        The run folder, with checkpoints and history.jsonl.
+
+    Raises:
+        ConfigError: if the settings do not fit this machine or the run folder.
+        DataError: if the dataset cannot be used.
+        FederationError: if the run fails; it says why and where the logs are.
+    """
+    folder = require_free_folder(settings)
+    if not Path(settings.data.data_dir).is_absolute():
+        raise ConfigError(f"setting data-dir: got {settings.data.data_dir!r}, wanted an absolute path")
+    open_dataset(Path(settings.data.data_dir))
+    if not (_PROJECT / "pyproject.toml").is_file():
+        raise ConfigError(f"{_PROJECT} has no pyproject.toml; simulations run from a source checkout (pip install -e)")
+    folder.mkdir(parents=True, exist_ok=True)
+    run_config = write_settings(settings)
+    (folder / "result.json").unlink(missing_ok=True)
+    with _sigterm_raises(), LocalSuperLink(folder / "flower") as superlink:
+        superlink.submit(_PROJECT, run_config, _federation_config(settings))
+        status = _follow(superlink, folder, on_round or (lambda row: None))
+        log = superlink.log()
+        (folder / "flower" / "run.log").write_text(log, encoding="utf-8")
+    _check(status, folder, log)
+    return folder
+
+
+def _federation_config(settings: Settings) -> dict[str, int | float]:
+    """Clients of the simulation and what each may use; as many run side by side as fit, and no more are started."""
+    federation = settings.federation
+    num_cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    num_parallel = max(1, min(federation.num_clients, num_cores // federation.client_num_cpus))
+    return {
+        "num-supernodes": federation.num_clients,
+        "client-resources-num-cpus": federation.client_num_cpus,
+        "client-resources-num-gpus": _gpu_share(federation, settings.optimizer.device),
+        "init-args-num-cpus": num_parallel * federation.client_num_cpus,
+    }
+
+
+def _gpu_share(federation: FederationConfig, device: str) -> float:
+    """GPUs per client: the setting, or an even share of those there are; none if the run is told to use the CPU."""
+    num_gpus = 0 if device == "cpu" else torch.cuda.device_count()
+    if federation.client_num_gpus > 0 and not num_gpus:
+        raise ConfigError(
+            f"setting client-num-gpus: got {federation.client_num_gpus:g}, but there is no GPU to use; set it to 0"
+        )
+    if federation.client_num_gpus > 0 or not num_gpus:
+        return federation.client_num_gpus
+    return min(1.0, num_gpus / federation.num_clients)
+
+
+def _follow(superlink: LocalSuperLink, folder: Path, on_round: RoundHook) -> str:
+    """Pass new rows of the history on until the run has ended; returns Flower's last status of it."""
+    num_seen = len(read_history(folder))
+    next_status = time.monotonic() + _STATUS_INTERVAL_S
+    deadline = None
+    while True:
+        rows = read_history(folder)
+        for row in rows[num_seen:]:
+            on_round(row)
+        num_seen = len(rows)
+        if deadline is None and read_result(folder) is not None:
+            deadline = time.monotonic() + _SHUTDOWN_TIMEOUT_S
+            next_status = time.monotonic()
+        if time.monotonic() >= next_status:
+            status = superlink.status()
+            if status.startswith("finished") or (deadline is not None and time.monotonic() >= deadline):
+                return status
+            next_status = time.monotonic() + (_POLL_INTERVAL_S if deadline is not None else _STATUS_INTERVAL_S)
+        time.sleep(_POLL_INTERVAL_S)
+
+
+def _check(status: str, folder: Path, log: str) -> None:
+    """Raise unless the server app says that training is complete."""
+    result = read_result(folder)
+    if result is not None and result["status"] == "completed":
+        if status != "finished:completed":
+            _log.warning("training is complete, but Flower's run ended as %s; see %s", status, folder / "flower")
+        return
+    if result is not None:
+        raise FederationError(f"{result['reason']} (logs: {folder / 'flower'})")
+    tail = "\n".join(line for line in log.splitlines()[-_NUM_LOG_LINES:])
+    raise FederationError(
+        f"the simulation ended as {status} without a result; logs are in {folder / 'flower'}; the last lines:\n{tail}"
+    )
+
+
+@contextlib.contextmanager
+def _sigterm_raises() -> Iterator[None]:
+    """Turn SIGTERM into SystemExit, so that `with` blocks clean up; only the main thread can."""
+
+    def leave(signum: int, frame: FrameType | None) -> NoReturn:
+        raise SystemExit(128 + signum)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
