@@ -50,6 +50,8 @@ class ModelConfig:
     """False gives the `Style` variant of Table 4.6: source features are not warped."""
     use_appearance_skip: bool = False
     """Blend the warped source image into the output through a predicted mask. Beyond the thesis."""
+    use_landmark_flow: bool = False
+    """Give the flow head the source and target landmarks beside the image tokens. Beyond the thesis."""
     num_identities: int = 5
     """Rows of the landmark GAN's identity embedding."""
     patch_size_px: int = 14

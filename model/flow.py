@@ -15,6 +15,7 @@ from model.config import ModelConfig
 
 _COMPRESSED_DIM = 128
 _MIN_CHANNELS = 16
+_MOTION_SCALE = 10.0  # landmarks move by about a tenth of the frame
 
 
 class LandmarkHead(nn.Module):
@@ -39,10 +40,12 @@ class FlowHead(nn.Module):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        self.seed_px, channels = config.flow_seed_px, config.flow_channels
+        self.seed_px, self.size_px, channels = config.flow_seed_px, config.image_size_px, config.flow_channels
+        self.use_landmarks = config.use_landmark_flow
         self.compress = nn.Linear(config.embed_dim, _COMPRESSED_DIM)
         seed_dim = channels * self.seed_px**2
-        self.mlp = nn.Sequential(nn.Linear(4 * _COMPRESSED_DIM, 512), nn.ReLU(), nn.Linear(512, seed_dim), nn.ReLU())
+        in_dim = 4 * _COMPRESSED_DIM + (4 * NUM_LANDMARKS if self.use_landmarks else 0)
+        self.mlp = nn.Sequential(nn.Linear(in_dim, 512), nn.ReLU(), nn.Linear(512, seed_dim), nn.ReLU())
         layers: list[nn.Module] = []
         for _ in range((config.image_size_px // self.seed_px).bit_length() - 1):
             halved = max(channels // 2, _MIN_CHANNELS)
@@ -53,10 +56,30 @@ class FlowHead(nn.Module):
         nn.init.normal_(self.to_flow.weight, std=1e-3)
         nn.init.zeros_(self.to_flow.bias)  # type: ignore[arg-type]
 
-    def forward(self, source_tokens_N2D: Tensor, driving_tokens_N2D: Tensor) -> Tensor:
-        """Tokens [N, 2, D] of both images to flow [N, 2, S, S]."""
-        compressed = [self.compress(tokens).flatten(1) for tokens in (source_tokens_N2D, driving_tokens_N2D)]
-        seed = self.mlp(torch.cat(compressed, dim=1)).view(-1, self.upsample[0].in_channels, self.seed_px, self.seed_px)
+    def forward(
+        self,
+        source_tokens_N2D: Tensor,
+        driving_tokens_N2D: Tensor,
+        source_landmarks_NKC: Tensor,
+        target_landmarks_NKC: Tensor,
+    ) -> Tensor:
+        """Flow from the tokens of both images and, if the setting is on, the landmarks.
+
+        Args:
+            source_tokens_N2D: [N, 2, D].
+            driving_tokens_N2D: [N, 2, D].
+            source_landmarks_NKC: [N, 68, 2] pixels.
+            target_landmarks_NKC: [N, 68, 2] pixels.
+
+        Returns:
+            [N, 2, S, S].
+        """
+        inputs = [self.compress(tokens).flatten(1) for tokens in (source_tokens_N2D, driving_tokens_N2D)]
+        if self.use_landmarks:
+            motion = (source_landmarks_NKC - target_landmarks_NKC) * (_MOTION_SCALE / self.size_px)
+            inputs += [motion.flatten(1), (target_landmarks_NKC / self.size_px - 0.5).flatten(1)]
+        seed_channels = self.upsample[0].in_channels
+        seed = self.mlp(torch.cat(inputs, dim=1)).view(-1, seed_channels, self.seed_px, self.seed_px)
         return self.to_flow(self.upsample(seed))  # type: ignore[no-any-return]
 
 

@@ -64,7 +64,9 @@ class GLR(nn.Module):
         extracted = self.extractor(torch.cat([source_NCHW, driving_NCHW]))
         source_tokens, driving_tokens = extracted.chunk(2)
         if self.use_flow:
-            flow_NCHW = self.flow_head(source_tokens[:, :2], driving_tokens[:, :2])
+            flow_NCHW = self.flow_head(
+                source_tokens[:, :2], driving_tokens[:, :2], source_landmarks_NKC, target_landmarks_NKC
+            )
         else:
             flow_NCHW = source_NCHW.new_zeros(len(source_NCHW), 2, *source_NCHW.shape[-2:])
         warped_source = warp(source_NCHW, flow_NCHW)

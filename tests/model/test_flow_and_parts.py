@@ -23,7 +23,8 @@ def test_flow_of_two_pixels_to_the_right_fetches_from_two_pixels_to_the_right() 
 def test_flow_head_starts_close_to_copying_the_source(config: ModelConfig) -> None:
     torch.manual_seed(0)
     tokens = torch.randn(2, 2, config.embed_dim)
-    flow = FlowHead(config)(tokens, tokens)
+    landmarks = torch.rand(2, 68, 2) * 32
+    flow = FlowHead(config)(tokens, tokens, landmarks, landmarks)
     assert flow.shape == (2, 2, 32, 32)
     assert flow.abs().max() * 16 < 0.1  # pixels
 

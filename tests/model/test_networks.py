@@ -51,6 +51,7 @@ def test_feature_maps_of_the_generator_shrink_224_113_58() -> None:
         {"backbone": "resnet34", "embed_dim": 8},
         {"use_style": False},
         {"use_flow": False},
+        {"use_landmark_flow": True},
         {"use_appearance_skip": True},
     ],
     ids=lambda changes: "-".join(map(str, changes)) or "default",
