@@ -120,10 +120,9 @@ def train(
     resume: Annotated[bool, typer.Option(help="Go on from the newest checkpoint in the run folder.")] = False,
 ) -> None:
     """Train on this machine: a simulated federation, or centralized for comparison."""
-    from server.simulation import run_simulation
-
     from data_partition.shard import open_dataset
     from server.centralized import train_centralized
+    from server.simulation import run_simulation
 
     num_identities = len(open_dataset(dataset))
     chosen = _chosen(preset, changes)
@@ -253,7 +252,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         app(args=arguments, prog_name="fedreenact")
     except (FedreenactError, OSError) as error:
-        error_console.print(f"[bold red]error:[/] {escape(' '.join(str(error).split()))}", soft_wrap=True)
+        error_console.print(f"[bold red]error:[/] {escape(str(error))}", soft_wrap=True)
         raise SystemExit(2) from None
 
 

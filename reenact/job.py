@@ -97,7 +97,7 @@ def _reenact_clip(
     clip = annotate_clip(request.driving, reenactor.size_px, progress)
     statistics = reenactor.statistics("", clip.landmarks_NKC())
     results = _draw_clip(reenactor, source, clip, guidance, statistics)
-    with VideoWriter(request.out, frame_rate_hz=clip.frame_rate_hz, size_px=reenactor.size_px) as writer:
+    with VideoWriter(request.out, frame_rate_hz=clip.frame_rate_hz) as writer:
         for done, frame in enumerate(results, start=1):
             writer.add(frame)
             progress("Drawing", done, clip.num_frames)

@@ -62,7 +62,7 @@ class Reenactor:
     def __init__(self, checkpoint: Checkpoint, device: torch.device) -> None:
         """Load the checkpoint's averaged weights, or its last ones if it has no average."""
         self._checkpoint = checkpoint
-        self._device = device
+        self.device = device
         self.networks = checkpoint.networks().to(device)
 
     @property
@@ -148,7 +148,7 @@ class Reenactor:
             torch.from_numpy(targets_NKC),
             heatmap_NCHW,
         )
-        output = self.networks.generator(*(tensor.to(self._device) for tensor in inputs))
+        output = self.networks.generator(*(tensor.to(self.device) for tensor in inputs))
         columns = (
             to_frames(output.image_NCHW),
             to_frames(heatmap_NCHW.expand(-1, 3, -1, -1) * 2 - 1),

@@ -13,6 +13,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from evaluation.frames import Frame
+from reenact.guidance_choice import Guidance
+from reenact.reenactor import FaceFrame, Reenactor
 
 _CELL_PX = 160
 _LABEL_PX = 150
@@ -45,6 +47,24 @@ class SheetRow:
             "Result": self.result,
             "Copy-source": self.source,
         }
+
+
+def sheet_row(reenactor: Reenactor, source: FaceFrame, driving: FaceFrame) -> SheetRow:
+    """The stages of one pair of annotated faces, with the guidance that `reenact` would choose for them."""
+    guidance = reenactor.choose(Guidance.AUTO, source, driving.identity)
+    statistics = reenactor.statistics(driving.identity, driving.landmarks_KC[None])
+    targets_NKC = reenactor.target_landmarks(guidance, source, [driving], statistics)
+    drawing = reenactor.draw(source, [driving], targets_NKC)[0]
+    who = source.identity if source.identity == driving.identity else f"{source.identity}\nas {driving.identity}"
+    return SheetRow(
+        label=f"{who}\nlandmarks: {guidance}",
+        source=source.image_HWC,
+        driving=driving.image_HWC,
+        heatmap=drawing.heatmap,
+        warped_source=drawing.warped_source,
+        parts=drawing.parts,
+        result=drawing.result,
+    )
 
 
 def write_sheet(path: Path, rows: Sequence[SheetRow]) -> None:

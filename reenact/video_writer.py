@@ -21,13 +21,12 @@ _CODECS = ("libx264", "mpeg4")
 class VideoWriter:
     """An MP4 file without sound that appears at `path` only if the `with` block ends without an error."""
 
-    def __init__(self, path: Path, *, frame_rate_hz: Fraction, size_px: int) -> None:
+    def __init__(self, path: Path, *, frame_rate_hz: Fraction) -> None:
         """Open the file.
 
         Args:
             path: ends in .mp4; its folder is made if need be.
             frame_rate_hz: > 0.
-            size_px: side of the square frames, even.
 
         Raises:
             DataError: if `path` does not end in .mp4.
@@ -40,13 +39,13 @@ class VideoWriter:
         self._container = av.open(str(self._temporary), "w", format="mp4")
         codec = next(name for name in _CODECS if name in av.codecs_available)
         self._stream: Any = self._container.add_stream(codec, rate=frame_rate_hz)
-        self._stream.width = self._stream.height = size_px
         self._stream.pix_fmt = "yuv420p"
         if codec == "libx264":
             self._stream.options = {"crf": "16", "preset": "medium"}
 
     def add(self, frame_HWC: NDArray[np.uint8]) -> None:
-        """Append one uint8 [S, S, 3] RGB frame."""
+        """Append one uint8 [H, W, 3] RGB frame; H and W are even and the same for all frames."""
+        self._stream.height, self._stream.width = frame_HWC.shape[:2]
         frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame_HWC), format="rgb24")
         self._container.mux(self._stream.encode(frame))
 

@@ -1,0 +1,71 @@
+"""Imports run one way: model <- data_partition <- client, server, evaluation, reenact <- cli."""
+
+import ast
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+OURS = ("model", "data_partition", "client", "server", "evaluation", "reenact", "cli")
+
+ALLOWED = {
+    "model": {"model"},
+    "data_partition": {"model", "data_partition"},
+    "client": {"model", "data_partition", "client"},
+    "server": {"model", "data_partition", "server"},
+    "evaluation": {"model", "data_partition", "evaluation"},
+    "reenact": {"model", "data_partition", "evaluation", "reenact"},
+    "cli": set(OURS),
+}
+EXCEPTIONS = {
+    "reenact/demo.py": {"server"},  # the demonstration runs the whole path
+}
+
+
+def modules() -> list[Path]:
+    found = [ROOT / "cli.py"]
+    for package in OURS[:-1]:
+        found += sorted((ROOT / package).rglob("*.py"))
+    return [path.relative_to(ROOT) for path in found]
+
+
+def imported_packages(path: Path) -> set[str]:
+    """Top-level names of everything a module imports, also inside functions."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse((ROOT / path).read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import hides where a name comes from"
+            names.add(str(node.module))
+    return {name.partition(".")[0] for name in names}
+
+
+def test_imports_run_one_way():
+    violations = []
+    for path in modules():
+        package = path.parts[0].removesuffix(".py")
+        allowed = ALLOWED[package] | EXCEPTIONS.get(path.as_posix(), set())
+        forbidden = (imported_packages(path) & set(OURS)) - allowed
+        violations += [f"{path} imports {name}" for name in sorted(forbidden)]
+    assert not violations
+
+
+def test_flower_and_ray_stay_in_client_and_server():
+    users = {path.parts[0] for path in modules() if imported_packages(path) & {"flwr", "ray"}}
+    assert users <= {"client", "server"}
+
+
+def test_prometheus_client_is_used_in_one_module_of_the_server_at_most():
+    users = [path for path in modules() if "prometheus_client" in imported_packages(path)]
+    assert len(users) <= 1
+    assert all(path.parts[0] == "server" for path in users)
+
+
+def test_only_the_command_line_prints():
+    for path in modules():
+        calls = [n for n in ast.walk(ast.parse((ROOT / path).read_text("utf-8"))) if isinstance(n, ast.Call)]
+        prints = [call for call in calls if isinstance(call.func, ast.Name) and call.func.id == "print"]
+        assert not prints or path == Path("cli.py"), f"{path} line {prints[0].lineno} prints"
+
+
+def test_every_package_is_covered():
+    assert {path.parts[0].removesuffix(".py") for path in modules()} == set(OURS)
