@@ -1,8 +1,8 @@
 """Geometry of a synthetic head: its surface, its expressions and its 68 landmarks.
 
-Frame of the head: x to the image's right, y down, z away from the viewer; the nose points to -z. The eyes lie
-at y = 0, one unit is about 100 mm. The face is a height field z(x, y), so a point painted on it and a landmark
-are the same closed formula: labels are exact.
+Frame of the head: x to the image's right, y down, z away from the viewer; the nose points to -z. The eyes
+lie at y = 0, one unit is about 100 mm. The face is a height field z(x, y), so a point painted on it and a
+landmark are the same closed formula: labels are exact.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ class Expression:
     gaze_y: float = 0.0
 
 
-def smoothstep(low: float, high: float, value: FloatArray) -> FloatArray:
+def smoothstep(low: float | FloatArray, high: float | FloatArray, value: FloatArray) -> FloatArray:
     """0 below `low`, 1 above `high`, smooth between."""
     t = np.clip((value - low) / (high - low), 0.0, 1.0)
     return t * t * (3 - 2 * t)
@@ -150,9 +150,7 @@ def move_skin(shape: HeadShape, expression: Expression, points: FloatArray, fron
     moved = np.empty_like(points)
     outwards = 0.05 * expression.smile + 0.035 * expression.stretch
     moved[..., 0] = sign * outwards * corner - 0.3 * x * lips
-    moved[..., 1] = (
-        jaw - (0.07 * expression.smile - 0.05 * expression.frown) * corner - 0.03 * apple - 0.05 * chin
-    )
+    moved[..., 1] = jaw - (0.07 * expression.smile - 0.05 * expression.frown) * corner - 0.03 * apple - 0.05 * chin
     moved[..., 2] = 0.2 * jaw - 0.05 * apple - 0.06 * lips - 0.02 * chin
     return points + moved * front[..., None]
 
@@ -170,9 +168,9 @@ def landmarks_3d(shape: HeadShape, expression: Expression) -> FloatArray:
 
 def _outline(shape: HeadShape, expression: Expression) -> FloatArray:
     angle = np.linspace(-1, 1, _NUM_JAW_LANDMARKS) * np.pi / 2
-    y = -0.05 + (0.985 * shape.chin_y + 0.05) * np.cos(angle) ** 0.95
+    y = -0.14 + (0.985 * shape.chin_y + 0.14) * np.cos(angle) ** 0.95
     half_width, half_depth, centre_z = ring(shape, y)
-    turn = np.sign(angle) * np.minimum(1.25, np.abs(angle) * 1.9)
+    turn = np.sign(angle) * np.minimum(1.25, np.abs(angle) * 2.6)
     across = np.sin(turn)
     points = np.stack([half_width * across, y, centre_z - half_depth * bulge(np.abs(across))], axis=-1)
     return move_skin(shape, expression, points, np.ones(_NUM_JAW_LANDMARKS))
@@ -180,10 +178,10 @@ def _outline(shape: HeadShape, expression: Expression) -> FloatArray:
 
 def _brows(shape: HeadShape, expression: Expression) -> FloatArray:
     s = np.linspace(0, 1, 5)  # from the outer end to the inner one
-    x = shape.eye_x + 0.21 - s * 0.37 - 0.025 * expression.brow_lower * s
-    y = shape.brow_y + 0.045 - shape.brow_arch * 2 * np.sin(np.pi * (0.12 + 0.62 * s)) ** 2 + 0.045 * s
+    x = shape.eye_x + 0.25 - s * 0.42 - 0.025 * expression.brow_lower * s
+    y = shape.brow_y + 0.02 - shape.brow_arch * 2 * np.sin(np.pi * (0.12 + 0.62 * s)) ** 2 + 0.045 * s
     y -= 0.085 * expression.brow_inner * s**1.5 + 0.075 * expression.brow_outer * (1 - s) ** 0.8
-    y += 0.08 * expression.brow_lower * (0.35 + 0.65 * s)
+    y += 0.1 * expression.brow_lower * (0.35 + 0.65 * s)
     right = np.stack([-x, y, skin_z(shape, x, y)], axis=-1)
     return np.concatenate([right, (right * (-1, 1, 1))[::-1]])
 
@@ -211,7 +209,7 @@ def eye_lids(shape: HeadShape, expression: Expression, s: FloatArray) -> tuple[F
     line = shape.eye_tilt * (s - 0.5)
     arch = np.sin(np.pi * s) ** 0.85
     lower = 0.62 * shape.eye_half_height * (1 - 0.45 * expression.squint - 0.35 * expression.smile)
-    upper = shape.eye_half_height * (1 + 0.4 * expression.eye_wide - 0.3 * expression.squint)
+    upper = shape.eye_half_height * (1 + 0.55 * expression.eye_wide - 0.3 * expression.squint)
     upper = upper + (-0.9 * lower - upper) * expression.blink
     skew = 1 + 0.25 * (s - 0.5)
     lids = [line - upper * arch * skew, line + lower * arch]
@@ -239,13 +237,7 @@ def _mouth(shape: HeadShape, expression: Expression) -> FloatArray:
     is_upper[1:6] = is_upper[13:16] = 1
     corner_lift = 0.02 + 0.12 * expression.smile - 0.06 * expression.frown
     drop = _JAW_DROP * expression.jaw
-    width = (
-        1
-        + 0.2 * expression.smile
-        + 0.14 * expression.stretch
-        - 0.38 * expression.pucker
-        - 0.1 * expression.jaw
-    )
+    width = 1 + 0.2 * expression.smile + 0.14 * expression.stretch - 0.38 * expression.pucker - 0.1 * expression.jaw
     x = xi * shape.mouth_half_width * width
     rest_y = shape.mouth_y + (lower - upper) * thick - 0.05 * expression.chin_raise * (0.4 + 0.6 * is_lower)
     bow = (1 - xi**2) ** 0.8

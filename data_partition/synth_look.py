@@ -85,28 +85,28 @@ class Look:
 def draw_look(index: int, seed: int) -> Look:
     """The look of person `index` in the cast of `seed`.
 
-    Colours and styles are dealt from shuffled lists, so that people next to each other in a cast differ in all
-    of them; proportions and details are drawn at random.
+    Colours and styles are dealt from shuffled lists, so that people next to each other in a cast differ
+    in all of them; proportions and details are drawn at random.
     """
     cast = np.random.default_rng([seed, 0])
     rng = np.random.default_rng([seed, 1, index])
     skin, hair, iris = _deal(COMPLEXIONS, index, cast)
-    skin = _jitter(skin, rng, 6)
+    skin = _jitter(skin, rng)
     hair_style = _deal(HAIR_STYLES, index, cast)
     is_soft = hair_style in ("long", "bob", "bun")
     return Look(
         seed=int(rng.integers(2**31)),
         shape=_draw_shape(rng, is_soft=is_soft),
         skin=skin,
-        hair=_jitter(hair, rng, 6),
+        hair=_jitter(hair, rng),
         iris=iris,
         lips=_lip_colour(skin, is_soft=is_soft),
         clothes=_deal(CLOTHES, index, cast),
-        background=_jitter(_deal(BACKGROUNDS, index, cast), rng, 10),
+        background=_jitter(_deal(BACKGROUNDS, index, cast), rng),
         hair_style=hair_style,
         hair_volume=float(rng.uniform(0.08, 0.14)),
         part_side=float(rng.choice([-1, 1]) * rng.uniform(0.5, 1)),
-        brow_thickness=float(rng.uniform(0.018, 0.024) if is_soft else rng.uniform(0.026, 0.036)),
+        brow_thickness=float(rng.uniform(0.014, 0.024) if is_soft else rng.uniform(0.022, 0.044)),
         beard=0.0 if is_soft else _deal(BEARDS, index, cast),
         freckles=float(rng.random() < 0.35),
         glasses=_deal(GLASSES, index, cast),
@@ -122,8 +122,10 @@ def _deal(choices: Sequence[Choice], index: int, cast: np.random.Generator) -> C
     return choices[int(order[index % len(choices)])]
 
 
-def _jitter(colour: Colour, rng: np.random.Generator, amount: float) -> Colour:
-    red, green, blue = np.clip(np.array(colour) + rng.normal(0, amount, 3), 12, 250).astype(int).tolist()
+def _jitter(colour: Colour, rng: np.random.Generator) -> Colour:
+    """A slightly lighter or darker colour of nearly the same hue."""
+    shifted = np.array(colour) * rng.normal(1, 0.06) + rng.normal(0, 2, 3)
+    red, green, blue = np.clip(shifted, 12, 250).astype(int).tolist()
     return red, green, blue
 
 
@@ -135,27 +137,29 @@ def _lip_colour(skin: Colour, *, is_soft: bool) -> Colour:
 
 def _draw_shape(rng: np.random.Generator, *, is_soft: bool) -> HeadShape:
     """Proportions around the mean; a soft face has a narrower jaw, larger eyes and fuller lips."""
-    chin_y = float(rng.uniform(1.04, 1.14) if is_soft else rng.uniform(1.10, 1.24))
-    nose_length = float(rng.uniform(0.36, 0.42) if is_soft else rng.uniform(0.40, 0.48))
-    mouth_y = nose_length + float(rng.uniform(0.45, 0.50)) * (chin_y - nose_length)
-    eye_height = 0.088 if is_soft else 0.076
+
+    def between(low: float, high: float) -> float:
+        return float(rng.uniform(low, high))
+
+    chin_y = between(1.0, 1.14) if is_soft else between(1.08, 1.26)
+    nose_length = between(0.32, 0.40) if is_soft else between(0.36, 0.45)
     return HeadShape(
-        half_width=float(rng.uniform(0.68, 0.80)),
-        crown_y=float(rng.uniform(-1.16, -1.04)),
+        half_width=between(0.66, 0.82),
+        crown_y=between(-1.16, -1.04),
         chin_y=chin_y,
-        jaw_power=float(rng.uniform(1.8, 2.05) if is_soft else rng.uniform(2.1, 2.7)),
-        cheek=float(rng.uniform(0.02, 0.08)),
+        jaw_power=between(1.75, 2.1) if is_soft else between(2.0, 2.9),
+        cheek=between(0.01, 0.09),
         nose_length=nose_length,
-        nose_height=float(rng.uniform(0.2, 0.26) if is_soft else rng.uniform(0.24, 0.32)),
-        nose_half_width=float(rng.uniform(0.115, 0.14) if is_soft else rng.uniform(0.13, 0.175)),
-        eye_x=float(rng.uniform(0.29, 0.345)),
-        eye_half_width=float(rng.uniform(0.13, 0.155)),
-        eye_half_height=float(eye_height * rng.uniform(0.85, 1.15)),
-        eye_tilt=float(rng.uniform(-0.02, 0.05)),
-        brow_y=float(rng.uniform(-0.25, -0.19)),
-        brow_arch=float(rng.uniform(0.02, 0.06)),
-        mouth_y=mouth_y,
-        mouth_half_width=float(rng.uniform(0.23, 0.29)),
-        upper_lip=float(rng.uniform(0.06, 0.085) if is_soft else rng.uniform(0.04, 0.065)),
-        lower_lip=float(rng.uniform(0.085, 0.11) if is_soft else rng.uniform(0.06, 0.09)),
+        nose_height=between(0.18, 0.25) if is_soft else between(0.22, 0.34),
+        nose_half_width=between(0.105, 0.15) if is_soft else between(0.12, 0.19),
+        eye_x=between(0.285, 0.355),
+        eye_half_width=between(0.12, 0.16),
+        eye_half_height=between(0.070, 0.105) if is_soft else between(0.058, 0.088),
+        eye_tilt=between(-0.04, 0.06),
+        brow_y=between(-0.27, -0.18),
+        brow_arch=between(0.0, 0.07),
+        mouth_y=nose_length + between(0.44, 0.52) * (chin_y - nose_length),
+        mouth_half_width=between(0.21, 0.31),
+        upper_lip=between(0.055, 0.09) if is_soft else between(0.03, 0.065),
+        lower_lip=between(0.08, 0.125) if is_soft else between(0.055, 0.095),
     )

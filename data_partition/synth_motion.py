@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from data_partition.synth_camera import Pose
 from data_partition.synth_face import Expression, FloatArray
-from data_partition.synth_mesh import Pose
 from model.batch import AU_ORDER
 
 FRAME_RATE_HZ = 25.0

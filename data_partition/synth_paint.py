@@ -1,7 +1,8 @@
-"""Paint of a synthetic person: the texture atlas, the background, and eyes, brows, lips and glasses per frame."""
+"""Paint of a synthetic person: texture atlas and background; per frame eyes, brows, lips and glasses."""
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 
 import cv2
@@ -10,7 +11,7 @@ import numpy.typing as npt
 
 from data_partition.synth_face import Expression, FloatArray, bump, eye_lids, ring, skin_z, smoothstep
 from data_partition.synth_look import Colour, Look
-from data_partition.synth_mesh import ATLAS_ROWS_PX, ATLAS_WIDTH_PX, atlas_height_px
+from data_partition.synth_mesh import ATLAS_HEIGHT_PX, ATLAS_ROWS_PX, ATLAS_WIDTH_PX
 from model.landmarks import interpolating_spline_matrix
 
 Image = npt.NDArray[np.uint8]
@@ -23,7 +24,7 @@ _SHIFT = 4  # sub-pixel bits of OpenCV's drawing
 def paint_atlas(look: Look) -> Image:
     """[A, 512, 3] RGB texture of every mesh."""
     rng = np.random.default_rng(look.seed)
-    atlas = np.zeros((atlas_height_px(), ATLAS_WIDTH_PX, 3), np.float64)
+    atlas = np.zeros((ATLAS_HEIGHT_PX, ATLAS_WIDTH_PX, 3), np.float64)
     atlas[ATLAS_ROWS_PX["head"]] = _paint_head(look, rng)
     atlas[ATLAS_ROWS_PX["hair"]] = _paint_hair(look, rng)
     atlas[ATLAS_ROWS_PX["torso"]] = _paint_torso(look)
@@ -40,12 +41,10 @@ def paint_background(look: Look, size_px: int) -> Image:
         corner = rng.uniform(-0.2, 1.0, 2) * size_px
         extent = rng.uniform(0.1, 0.45, 2) * size_px
         shade = np.clip(np.array(look.background) * rng.uniform(0.65, 1.3) + rng.normal(0, 12, 3), 0, 255)
-        cv2.rectangle(
-            canvas, corner.astype(int).tolist(), (corner + extent).astype(int).tolist(), shade.tolist(), -1
-        )
+        cv2.rectangle(canvas, corner.astype(int).tolist(), (corner + extent).astype(int).tolist(), shade.tolist(), -1)
     blurred = cv2.GaussianBlur(canvas, (0, 0), size_px / 28)
     fade = np.linspace(1.06, 0.88, size_px)[:, None, None]
-    return np.clip(blurred * fade, 0, 255).astype(np.uint8)
+    return np.asarray(np.clip(blurred * fade, 0, 255), np.uint8)
 
 
 def _paint_head(look: Look, rng: np.random.Generator) -> FloatArray:
@@ -61,9 +60,7 @@ def _paint_head(look: Look, rng: np.random.Generator) -> FloatArray:
     side = np.abs(x)
     front = (np.cos(phi) > 0).astype(float)
     skin = np.array(look.skin, float)
-    redness = 0.30 * bump(side, y, (0.42, 0.40), (0.15, 0.12)) + 0.22 * bump(
-        x, y, (0, shape.nose_length), (0.1, 0.08)
-    )
+    redness = 0.30 * bump(side, y, (0.42, 0.40), (0.15, 0.12)) + 0.22 * bump(x, y, (0, shape.nose_length), (0.1, 0.08))
     socket = 0.16 * bump(side, y, (shape.eye_x, -0.08), (0.17, 0.06)) + 0.10 * bump(
         side, y, (shape.eye_x - 0.02, 0.12), (0.13, 0.04)
     )
@@ -75,9 +72,7 @@ def _paint_head(look: Look, rng: np.random.Generator) -> FloatArray:
     if look.freckles:
         spots = _noise(rng, y.shape, 2) > 1.8
         where = bump(side, y, (0.25, 0.30), (0.26, 0.14)) > 0.35
-        image = _mix(
-            image, skin * (0.72, 0.58, 0.48), front * cv2.GaussianBlur((spots & where) * 0.55, (0, 0), 0.9)
-        )
+        image = _mix(image, skin * (0.72, 0.58, 0.48), front * cv2.GaussianBlur((spots & where) * 0.55, (0, 0), 0.9))
     return _mix(image, np.array(look.hair, float) * 0.9, _beard(look, x, y, phi, rng))
 
 
@@ -125,9 +120,7 @@ def _paint_torso(look: Look) -> FloatArray:
     return _mix(image, np.array(look.skin, float), smoothstep(0.015, -0.015, v - neck_line))
 
 
-def paint_features(
-    canvas: Image, look: Look, expression: Expression, points_K3: FloatArray, to_px: ToPixels
-) -> None:
+def paint_features(canvas: Image, look: Look, expression: Expression, points_K3: FloatArray, to_px: ToPixels) -> None:
     """Draw eyes, brows, nostrils and mouth of one frame over the skin.
 
     Args:
@@ -161,31 +154,28 @@ def _paint_eye(canvas: Image, look: Look, expression: Expression, to_px: ToPixel
     s = np.linspace(0, 1, 17)
     upper, lower = (to_px(lid * mirror) for lid in eye_lids(shape, expression, s))
     unit_px = float(abs(np.diff(to_px(np.array([[0.5, 0.0, 0.0], [-0.5, 0.0, 0.0]]))[:, 0])[0]))
-    crease = upper - (0, 0.035 * unit_px) * np.sin(np.pi * s)[:, None]
+    crease = upper - np.array((0, 0.035 * unit_px)) * np.sin(np.pi * s)[:, None]
     _line(canvas, crease[2:-2], _darker(look.skin, 0.72), 0.013 * unit_px)
     almond = np.concatenate([upper, lower[::-1]])
     x = -shape.eye_x + 0.055 * expression.gaze_x * side + 0.01
     y = -0.2 * shape.eye_half_height + 0.03 * expression.gaze_y
     centre = np.array([[x, y, float(skin_z(shape, np.array(x), np.array(y)))]]) * mirror
-    mask = np.zeros(canvas.shape[:2], np.uint8)
-    _fill(mask, almond, 255)
     eye = canvas.copy()
     _fill(eye, almond + (almond - almond.mean(0)) * 0.2, (238, 234, 230))
-    _line(eye, upper + (0, 0.02 * unit_px), (176, 168, 166), 0.03 * unit_px)
+    _line(eye, upper + np.array((0, 0.02 * unit_px)), (176, 168, 166), 0.03 * unit_px)
     radius = 0.092 * (shape.eye_half_height / 0.07) ** 0.5
     for scale, colour in ((1.0, _darker(look.iris, 0.5)), (0.86, look.iris), (0.45, (12, 10, 12))):
         _disc(eye, to_px(centre)[0], scale * radius * unit_px, colour)
-    canvas[:] = _composite(canvas, eye, mask)
+    _composite(canvas, eye, almond)
     _line(canvas, lower, _darker(look.skin, 0.7), 0.010 * unit_px)
     _line(canvas, upper, (34, 24, 22), (0.024 if look.shape.upper_lip > 0.06 else 0.017) * unit_px)
     glint = to_px(centre)[0] + np.array((-0.03, -0.03)) * unit_px
-    if mask[tuple(np.clip(np.rint(glint[::-1]).astype(int), 0, len(mask) - 1))] > 200:
+    if expression.blink < 0.5:
         _disc(canvas, glint, 0.022 * unit_px, (255, 255, 255))
 
 
 def _paint_brow(canvas: Image, look: Look, brow_53: FloatArray, to_px: ToPixels) -> None:
-    spline = interpolating_spline_matrix(5, closed=False)
-    centre = spline @ brow_53
+    centre = _open_curve(brow_53)
     taper = np.abs(centre[:, 0] - centre[0 if abs(brow_53[0, 0]) > abs(brow_53[-1, 0]) else -1, 0])
     half = look.brow_thickness * (0.25 + 0.75 * np.clip(taper / 0.2, 0, 1))
     above, below = centre.copy(), centre.copy()
@@ -207,15 +197,13 @@ def _paint_mouth(canvas: Image, look: Look, mouth_px: FloatArray) -> None:
     opening = np.concatenate([inner_upper, inner_lower])
     gap_px = float(np.linalg.norm(mouth_px[18] - mouth_px[14]))
     if gap_px > 0.03 * width_px:
-        mask = np.zeros(canvas.shape[:2], np.uint8)
-        _fill(mask, opening, 255)
         inside = np.empty_like(canvas)
         inside[:] = (70, 26, 28)
         down = (mouth_px[18] - mouth_px[14]) / max(gap_px, 1e-6)
         _disc(inside, mouth_px[18] + 0.06 * width_px * down, 0.24 * width_px, (176, 84, 84))
         teeth = inner_upper + down * min(0.13 * width_px, 0.55 * gap_px)
         _fill(inside, np.concatenate([inner_upper - down * width_px * 0.1, teeth[::-1]]), (240, 236, 228))
-        canvas[:] = _composite(canvas, inside, mask)
+        _composite(canvas, inside, opening)
     _line(canvas, inner_upper, _darker(look.lips, 0.5), 0.022 * width_px)
 
 
@@ -249,7 +237,12 @@ def paint_glasses(
 
 
 def _open_curve(knots: FloatArray) -> FloatArray:
-    return np.asarray(interpolating_spline_matrix(len(knots), closed=False) @ knots)
+    return np.asarray(_spline(len(knots)) @ knots)
+
+
+@functools.cache
+def _spline(num_knots: int) -> FloatArray:
+    return interpolating_spline_matrix(num_knots, closed=False)
 
 
 def _noise(rng: np.random.Generator, shape: tuple[int, ...], sigma: float) -> FloatArray:
@@ -283,9 +276,7 @@ def _fill(canvas: Image, points_px: FloatArray, colour: Colour | int) -> None:
 
 def _line(canvas: Image, points_px: FloatArray, colour: Colour, width_px: float) -> None:
     if len(points_px) > 1:
-        cv2.polylines(
-            canvas, [_fixed(points_px)], False, colour, max(1, round(width_px)), cv2.LINE_AA, _SHIFT
-        )
+        cv2.polylines(canvas, [_fixed(points_px)], False, colour, max(1, round(width_px)), cv2.LINE_AA, _SHIFT)
 
 
 def _disc(canvas: Image, centre_px: FloatArray, radius_px: float, colour: Colour) -> None:
@@ -293,6 +284,12 @@ def _disc(canvas: Image, centre_px: FloatArray, radius_px: float, colour: Colour
     cv2.circle(canvas, centre, round(radius_px * (1 << _SHIFT)), colour, -1, cv2.LINE_AA, _SHIFT)
 
 
-def _composite(below: Image, above: Image, mask_HW: Image) -> Image:
-    amount = mask_HW[..., None].astype(np.uint16)
-    return ((above * amount + below * (255 - amount) + 127) // 255).astype(np.uint8)
+def _composite(canvas: Image, above: Image, outline_px: FloatArray) -> None:
+    """Copy what `above` shows inside the outline onto the canvas, in place."""
+    low = np.clip(np.floor(outline_px.min(axis=0)).astype(int) - 1, 0, None)
+    high = np.ceil(outline_px.max(axis=0)).astype(int) + 2
+    box = np.s_[low[1] : max(high[1], 0), low[0] : max(high[0], 0)]
+    mask = np.zeros(canvas.shape[:2], np.uint8)
+    _fill(mask, outline_px, 255)
+    amount = mask[box][..., None].astype(np.uint16)
+    canvas[box] = (above[box] * amount + canvas[box] * (255 - amount) + 127) // 255

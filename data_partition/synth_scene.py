@@ -6,13 +6,14 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from data_partition.synth_camera import CAMERA_DISTANCE, PIVOT, Pose, project
 from data_partition.synth_face import Expression, FloatArray, landmarks_3d
 from data_partition.synth_look import Look
-from data_partition.synth_mesh import CAMERA_DISTANCE, PIVOT, Pose, Rendered, Renderer, project
 from data_partition.synth_paint import paint_atlas, paint_background, paint_features, paint_glasses
+from data_partition.synth_render import Rendered, Renderer
 
 _SUPERSAMPLING = 2
-_SHADOW_TINT = np.array((1.0, 0.9, 0.88), np.float32)  # light through skin is red
+_SHADOW_TINT = np.array((0.12, 0.0, -0.02), np.float32)  # light that went through skin is red
 
 
 class Scene:
@@ -32,9 +33,7 @@ class Scene:
         self._atlas = paint_atlas(look)
         self._background = paint_background(look, self._canvas_px)
 
-    def frame(
-        self, pose: Pose, expression: Expression
-    ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.float32]]:
+    def frame(self, pose: Pose, expression: Expression) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.float32]]:
         """One frame.
 
         Returns:
@@ -51,17 +50,15 @@ class Scene:
         paint_features(albedo, self._look, expression, points_K3, to_px)
         canvas = self._shade(albedo, rendered)
         if self._look.glasses != "none":
-            paint_glasses(
-                canvas, self._look, to_px, lambda points: self._is_visible(pose.place(points), rendered)
-            )
+            paint_glasses(canvas, self._look, to_px, lambda points: self._is_visible(pose.place(points), rendered))
         image = cv2.resize(canvas, (self._size_px, self._size_px), interpolation=cv2.INTER_AREA)
         landmarks_KC = (to_px(points_K3) + 0.5) / _SUPERSAMPLING - 0.5
         return image, landmarks_KC.astype(np.float32)
 
     def _shade(self, albedo: npt.NDArray[np.uint8], rendered: Rendered) -> npt.NDArray[np.uint8]:
         light = rendered.light_HW[..., None]
-        tinted = light + (1 - np.minimum(light, 1)) * 0.12 * (_SHADOW_TINT - 0.9) * 10
-        lit = np.clip(albedo * tinted, 0, 255).astype(np.uint8)
+        tinted = light + np.maximum(1 - light, 0) * _SHADOW_TINT
+        lit = cv2.multiply(albedo, tinted, dtype=cv2.CV_8U)
         return np.where(rendered.is_person_HW[..., None], lit, self._background)
 
     def _is_visible(self, world: FloatArray, rendered: Rendered) -> npt.NDArray[np.bool_]:
