@@ -75,31 +75,37 @@ def _write_identity(out: Path, num_frames: int, size_px: int, seed: int, index: 
     """Draw one person and write the shard; deterministic given its arguments."""
     cv2.setNumThreads(1)
     scene = Scene(draw_look(index, seed), size_px)
-    writer = ShardWriter(
+    identity = f"person-{index + 1:02d}"
+    sources = [{"name": "drawn by fedreenact synth", "sha256": "", "seed": seed, "person": index}]
+    with ShardWriter(
         out,
-        f"person-{index + 1:02d}",
+        identity,
         size_px,
         ANNOTATOR,
         annotator_version=ANNOTATOR_VERSION,
+        sources=sources,
         consent=_CONSENT,
-    )
-    with writer:
+    ) as writer:
         for clip, clip_frames in enumerate(_clip_lengths(num_frames)):
-            moments = animate(clip_frames, np.random.default_rng([seed, 2, index, clip]))
-            for frame_index, moment in enumerate(moments):
-                image_HWC, landmarks_KC = scene.frame(moment.pose, moment.expression)
-                writer.add(
-                    image_HWC,
-                    clip=f"take-{clip + 1}",
-                    frame_index=frame_index,
-                    timestamp_s=frame_index / FRAME_RATE_HZ,
-                    landmarks_KC=landmarks_KC,
-                    pose_C=moment.pose.angles_deg_C(),
-                    au_presence_A=moment.au_presence_A(),
-                    au_intensity_A=moment.au_intensity_A(),
-                    confidence=1.0,
-                )
-    return out / f"person-{index + 1:02d}"
+            rng = np.random.default_rng([seed, 2, index, clip])
+            _write_clip(writer, scene, f"take-{clip + 1}", clip_frames, rng)
+    return out / identity
+
+
+def _write_clip(writer: ShardWriter, scene: Scene, clip: str, num_frames: int, rng: np.random.Generator) -> None:
+    for frame_index, moment in enumerate(animate(num_frames, rng)):
+        image_HWC, landmarks_KC = scene.frame(moment.pose, moment.expression)
+        writer.add(
+            image_HWC,
+            clip=clip,
+            frame_index=frame_index,
+            timestamp_s=frame_index / FRAME_RATE_HZ,
+            landmarks_KC=landmarks_KC,
+            pose_C=moment.pose.angles_deg_C(),
+            au_presence_A=moment.au_presence_A(),
+            au_intensity_A=moment.au_intensity_A(),
+            confidence=1.0,
+        )
 
 
 def _clip_lengths(num_frames: int) -> list[int]:

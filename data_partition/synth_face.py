@@ -179,7 +179,7 @@ def _outline(shape: HeadShape, expression: Expression) -> FloatArray:
 def _brows(shape: HeadShape, expression: Expression) -> FloatArray:
     s = np.linspace(0, 1, 5)  # from the outer end to the inner one
     x = shape.eye_x + 0.25 - s * 0.42 - 0.025 * expression.brow_lower * s
-    y = shape.brow_y + 0.02 - shape.brow_arch * 2 * np.sin(np.pi * (0.12 + 0.62 * s)) ** 2 + 0.045 * s
+    y = shape.brow_y - 0.01 - shape.brow_arch * 2 * np.sin(np.pi * (0.12 + 0.62 * s)) ** 2 + 0.045 * s
     y -= 0.085 * expression.brow_inner * s**1.5 + 0.075 * expression.brow_outer * (1 - s) ** 0.8
     y += 0.1 * expression.brow_lower * (0.35 + 0.65 * s)
     right = np.stack([-x, y, skin_z(shape, x, y)], axis=-1)
@@ -209,7 +209,7 @@ def eye_lids(shape: HeadShape, expression: Expression, s: FloatArray) -> tuple[F
     line = shape.eye_tilt * (s - 0.5)
     arch = np.sin(np.pi * s) ** 0.85
     lower = 0.62 * shape.eye_half_height * (1 - 0.45 * expression.squint - 0.35 * expression.smile)
-    upper = shape.eye_half_height * (1 + 0.55 * expression.eye_wide - 0.3 * expression.squint)
+    upper = shape.eye_half_height * (1 + 0.7 * expression.eye_wide - 0.3 * expression.squint)
     upper = upper + (-0.9 * lower - upper) * expression.blink
     skew = 1 + 0.25 * (s - 0.5)
     lids = [line - upper * arch * skew, line + lower * arch]
