@@ -19,19 +19,18 @@ _CLIENT = "#93b4f5"
 _THRESHOLD = "#c2410c"
 
 
-def write_curves(path: Path, history: History, client_names: Sequence[str]) -> None:
+def write_curves(path: Path, history: History) -> None:
     """Generator loss, discriminator loss and Var(L_G) over rounds, as one PNG.
 
     Args:
         path: ends in .png; written under a temporary name and renamed.
         history: rows of history.jsonl, at least one.
-        client_names: name of each client id, for the thin lines of single clients.
     """
     figure = Figure(figsize=(12, 3.6), dpi=110, layout="constrained")
     generator, discriminator, variance = figure.subplots(1, 3)
-    _losses(generator, history, "loss_generator", client_names)
+    _losses(generator, history, "loss_generator")
     generator.set_title("Generator loss $L_G$")
-    _losses(discriminator, history, "loss_discriminator", client_names)
+    _losses(discriminator, history, "loss_discriminator")
     discriminator.set_title("Discriminator loss $L_D$")
     _variance(variance, history)
     for axes in (generator, discriminator, variance):
@@ -42,12 +41,12 @@ def write_curves(path: Path, history: History, client_names: Sequence[str]) -> N
     os.replace(temporary, path)
 
 
-def _losses(axes: Axes, history: History, name: str, client_names: Sequence[str]) -> None:
+def _losses(axes: Axes, history: History, name: str) -> None:
+    """Thin lines of the clients, a thick one of their mean."""
     rounds = [row["round"] for row in history]
-    for client, client_name in enumerate(client_names):
-        values = [row["clients"].get(str(client), {}).get(name, float("nan")) for row in history]
+    for client in sorted({client for row in history for client in row["clients"]}):
+        values = [row["clients"].get(client, {}).get(name, float("nan")) for row in history]
         axes.plot(rounds, values, color=_CLIENT, linewidth=1)
-        axes.annotate(client_name, (rounds[-1], values[-1]), xytext=(4, 0), textcoords="offset points", fontsize=7)
     axes.plot(rounds, [row[name] for row in history], color=_MEAN, linewidth=2.2, marker="o", markersize=3.5)
 
 
@@ -61,7 +60,7 @@ def _variance(axes: Axes, history: History) -> None:
         axes.annotate(rf"stop below $\tau$ = {tau:g}", (0.98, tau), xycoords=("axes fraction", "data"),
                       ha="right", va="bottom", color=_THRESHOLD, fontsize=8)  # fmt: skip
     if known:
-        axes.set_yscale("log")
+        axes.set_ylim(bottom=0)
     else:
         axes.text(0.5, 0.5, "too few rounds", ha="center", va="center", transform=axes.transAxes)
     axes.set_title("Var($L_G$) over the last rounds")

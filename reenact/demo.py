@@ -127,7 +127,7 @@ def _results(settings: Settings, dataset: Path, run: Path, sheets: Path, listene
     comparison = _evaluate(reenactor, checkpoint, shards, listener)
     listener.progress("Drawing sheets", 0, 2)
     history = read_history(run)
-    write_curves(sheets / "curves.png", history, checkpoint.identities)
+    write_curves(sheets / "curves.png", history)
     _write_sheets(reenactor, shards, sheets)
     listener.progress("Drawing sheets", 1, 2)
     _write_clip(sheets / "cross.mp4", reenactor, shards)

@@ -73,7 +73,7 @@ def write_page(path: Path, page: DemoPage) -> Path:
         overall=page.results.comparison.overall,
         gain_db=page.results.comparison.overall.model.psnr_db - page.results.comparison.overall.copy_source.psnr_db,
         settings={key: flat[key] for key in _SHOWN_SETTINGS},
-        versions={name: version(name) for name in ("fedreenact", "flwr", "torch", "mediapipe")},
+        versions={name: version(name) for name in ("flwr", "torch", "mediapipe")},
     )
     temporary = path.with_name(path.name + ".partial")
     temporary.write_text(text, encoding="utf-8")

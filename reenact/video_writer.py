@@ -45,7 +45,8 @@ class VideoWriter:
 
     def add(self, frame_HWC: NDArray[np.uint8]) -> None:
         """Append one uint8 [H, W, 3] RGB frame; H and W are even and the same for all frames."""
-        self._stream.height, self._stream.width = frame_HWC.shape[:2]
+        if not self._stream.codec_context.is_open:
+            self._stream.height, self._stream.width = frame_HWC.shape[:2]
         frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame_HWC), format="rgb24")
         self._container.mux(self._stream.encode(frame))
 
