@@ -1,7 +1,8 @@
 """Steady square crops of head and shoulders, and landmarks moved along with them.
 
 A clip is first cut into takes wherever the face jumps (a film cut). Within a take the box stays put while the
-head stays near, and follows slowly when the head travels. Landmark noise therefore never moves the picture. The box stays inside the picture wherever that leaves the landmarks inside the box.
+head stays near, and follows slowly when the head travels. Landmark noise therefore never moves the picture.
+The box stays inside the picture wherever that leaves the landmarks inside the box.
 
 Legend: F frames, H, W picture size, K = 68 landmarks, C coordinates (x, y).
 """

@@ -1,0 +1,134 @@
+"""Promises of data_partition.doctor."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from data_partition.doctor import Finding, diagnose
+from data_partition.shard import Shard, open_shard
+from data_partition.shard_writer import ShardWriter
+from model.errors import DataError
+from tests.shards import write_random_shard
+
+
+def _texts(findings: list[Finding], severity: str) -> str:
+    return "\n".join(finding.text for finding in findings if finding.severity == severity)
+
+
+def _poor_shard(root: Path, identity: str = "anna", *, landmark_shift: float = 0.0, num_frames: int = 30) -> Shard:
+    """The same smooth picture again and again, with one expression and one pose."""
+    ramp = np.tile(np.linspace(0, 255, 64, dtype=np.uint8)[:, None, None], (1, 64, 3))
+    angle = np.linspace(0, 2 * np.pi, 68)
+    face = 32 + 14 * np.stack([np.cos(angle), np.sin(angle)], axis=-1) + landmark_shift
+    with ShardWriter(root, identity, 64, "test") as writer:
+        for index in range(num_frames):
+            writer.add(
+                ramp,
+                clip="c",
+                frame_index=index,
+                timestamp_s=index / 25,
+                landmarks_KC=face,
+                pose_C=[0, 1, 0],
+                au_presence_A=np.arange(18) < 2,
+                au_intensity_A=np.full(18, np.nan),
+                confidence=1.0,
+            )
+    return open_shard(root / identity)
+
+
+def test_a_good_dataset_gets_one_ok_per_person(drawn_people: list[Shard], tmp_path: Path) -> None:
+    write_random_shard(tmp_path, "anna", num_frames=220)
+    write_random_shard(tmp_path, "ben", num_frames=220, seed=1)
+    findings = diagnose(tmp_path)
+    assert [finding.severity for finding in findings] == ["ok", "ok"]
+    assert "220 frames of 32 px in 1 clip(s), 22 of them kept for testing" in findings[0].text
+
+
+def test_too_little_variety_is_said_in_words(tmp_path: Path) -> None:
+    findings = diagnose(_poor_shard(tmp_path).path)
+    warnings = _texts(findings, "warning")
+    assert "only 30 frames" in warnings
+    assert "the head hardly turns (yaw 1 to 1 degrees)" in warnings
+    assert "the face hardly moves" in warnings
+    assert "only 2 of 18 action units ever occur (never: AU4, AU5" in warnings
+    assert "frames are blurred" in warnings
+    assert "29 of 30 frames repeat the one before" in warnings
+    assert not _texts(findings, "error")
+
+
+def test_landmarks_outside_of_the_frame_are_reported(tmp_path: Path) -> None:
+    warnings = _texts(diagnose(_poor_shard(tmp_path, landmark_shift=25).path), "warning")
+    assert "in 100 % of the frames landmarks lie outside of the frame" in warnings
+
+
+def test_broken_pictures_are_counted_and_the_first_is_named(tmp_path: Path) -> None:
+    shard = write_random_shard(tmp_path, "anna", num_frames=20)
+    for name in ("000003.jpg", "000007.jpg"):
+        path = shard.path / "frames" / name
+        path.write_bytes(path.read_bytes()[:200])
+    errors = _texts(diagnose(tmp_path), "error")
+    assert errors.startswith("2 of 20 frames cannot be read") and "000003.jpg: truncated picture" in errors
+
+
+def test_a_shard_that_cannot_be_opened_does_not_hide_the_others(tmp_path: Path) -> None:
+    write_random_shard(tmp_path, "anna")
+    write_random_shard(tmp_path, "ben")
+    (tmp_path / "anna" / "metadata.parquet").unlink()
+    findings = diagnose(tmp_path)
+    assert [(finding.severity, finding.where.name) for finding in findings if finding.severity != "warning"] == [
+        ("error", "anna"),
+        ("ok", "ben"),
+    ]
+
+
+def test_a_missing_frame_is_an_error(tmp_path: Path) -> None:
+    shard = write_random_shard(tmp_path, "anna")
+    (shard.path / "frames" / "000000.jpg").unlink()
+    assert "000000.jpg: frame file missing" in _texts(diagnose(tmp_path), "error")
+
+
+def test_different_sizes_and_left_overs_are_reported(tmp_path: Path) -> None:
+    write_random_shard(tmp_path, "anna", size_px=32)
+    write_random_shard(tmp_path, "ben", size_px=48)
+    (tmp_path / "cat.parts").mkdir()
+    (tmp_path / "holiday").mkdir()
+    findings = diagnose(tmp_path)
+    assert "different sizes (32, 48 px)" in _texts(findings, "warning")
+    assert {finding.where.name for finding in findings[:2]} == {"cat.parts", "holiday"}
+    assert "unfinished preparation" in findings[0].text
+
+
+def test_one_source_under_two_names_is_reported(tmp_path: Path) -> None:
+    for name in ("anna", "ben"):
+        path = write_random_shard(tmp_path, name).path / "shard.json"
+        info = json.loads(path.read_text()) | {"sources": [{"name": "x.mp4", "sha256": "ab"}]}
+        path.write_text(json.dumps(info))
+    assert "anna and ben come from the same source file" in _texts(diagnose(tmp_path), "warning")
+
+
+def test_two_shards_of_one_identity_are_an_error(tmp_path: Path) -> None:
+    write_random_shard(tmp_path, "anna")
+    path = write_random_shard(tmp_path, "ben").path / "shard.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"identity": "anna"}))
+    assert "both claim to be anna" in _texts(diagnose(tmp_path), "error")
+
+
+def test_what_preparation_lost_is_repeated(tmp_path: Path) -> None:
+    path = write_random_shard(tmp_path, "anna").path / "shard.json"
+    source = {"name": "x", "sha256": "a", "num_frames": 100, "num_kept": 40, "problems": ["x: cut short"]}
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"sources": [source]}))
+    warnings = _texts(diagnose(tmp_path), "warning")
+    assert "60 % of the frames were dropped" in warnings
+    assert "x: cut short" in warnings and "no consent on record" in warnings
+
+
+def test_a_shard_without_pairs_is_an_error(tmp_path: Path) -> None:
+    shard = _poor_shard(tmp_path, num_frames=1)
+    assert "no (source, driving) pair can be made" in _texts(diagnose(shard.path), "error")
+
+
+def test_a_folder_without_shards_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no shard found"):
+        diagnose(tmp_path)

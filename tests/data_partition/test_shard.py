@@ -1,0 +1,210 @@
+"""Promises of data_partition.shard and data_partition.shard_writer."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from data_partition.shard import Shard, last_tenth, open_dataset, open_shard
+from data_partition.shard_writer import ShardWriter
+from model.errors import DataError
+from tests.shards import write_random_shard
+
+
+@pytest.fixture
+def shard(tmp_path: Path) -> Shard:
+    return write_random_shard(tmp_path, "anna", num_frames=6)
+
+
+def _rewrite(shard: Shard, name: str, values: list[object]) -> None:
+    path = shard.path / "metadata.parquet"
+    table = pq.read_table(path)
+    pq.write_table(table.set_column(table.column_names.index(name), name, pa.array(values)), path)
+
+
+def test_annotations_come_back_as_they_were_written(tmp_path: Path) -> None:
+    rng = np.random.default_rng(3)
+    landmarks = rng.uniform(0, 16, (2, 68, 2)).astype(np.float32)
+    intensity = np.where(np.arange(18) == 6, np.nan, 2.5)
+    with ShardWriter(
+        tmp_path, "eva", 16, "hand", annotator_version="2", sources=[{"name": "x"}], consent="file 7"
+    ) as w:
+        for row in range(2):
+            w.add(
+                np.full((16, 16, 3), 50 * row, np.uint8),
+                clip="c",
+                frame_index=10 + row,
+                timestamp_s=0.5 + row,
+                landmarks_KC=landmarks[row],
+                pose_C=[1, 2, 3],
+                au_presence_A=np.arange(18) == row,
+                au_intensity_A=intensity,
+                confidence=0.75,
+            )
+    shard = open_shard(tmp_path / "eva")
+    np.testing.assert_array_equal(shard.landmarks_FKC, landmarks)
+    np.testing.assert_array_equal(shard.pose_FC, [[1, 2, 3]] * 2)
+    np.testing.assert_array_equal(shard.au_presence_FA, np.eye(2, 18))
+    np.testing.assert_array_equal(shard.au_intensity_FA, [intensity] * 2)
+    assert shard.frame_index.tolist() == [10, 11] and shard.timestamp_s.tolist() == [0.5, 1.5]
+    assert shard.confidence_F.tolist() == [0.75, 0.75]
+    assert (shard.identity, shard.size_px, shard.info["consent"]) == ("eva", 16, "file 7")
+    assert abs(int(shard.read_frame(1).mean()) - 50) <= 1
+
+
+def test_the_last_tenth_of_each_clip_in_time_is_for_testing() -> None:
+    clip = np.array(["a"] * 20 + ["b"] * 4 + ["c"] * 5)
+    index = np.concatenate([np.arange(20)[::-1], np.arange(4), np.arange(5)])
+    is_test = last_tenth(clip, index)
+    assert np.flatnonzero(is_test).tolist() == [0, 1, 28]  # frames 19 and 18 of a, none of b, the last of c
+
+
+def test_lists_of_another_program_are_read_too(shard: Shard) -> None:
+    _rewrite(shard, "landmarks", shard.landmarks_FKC.reshape(6, 136).astype(float).tolist())
+    np.testing.assert_array_equal(open_shard(shard.path).landmarks_FKC, shard.landmarks_FKC)
+
+
+def test_a_missing_column_is_named(shard: Shard) -> None:
+    path = shard.path / "metadata.parquet"
+    pq.write_table(pq.read_table(path).drop_columns(["au_presence", "clip"]), path)
+    with pytest.raises(DataError, match=r"metadata\.parquet: missing column clip, au_presence"):
+        open_shard(shard.path)
+
+
+def test_nan_landmarks_are_refused_with_their_row(shard: Shard) -> None:
+    values = shard.landmarks_FKC.reshape(6, 136).astype(float)
+    values[4, 7] = np.nan
+    _rewrite(shard, "landmarks", values.tolist())
+    with pytest.raises(DataError, match=r"landmarks is NaN or infinite in row 4 \(frames/000004\.jpg\)"):
+        open_shard(shard.path)
+
+
+def test_lists_of_a_wrong_length_are_refused(shard: Shard) -> None:
+    _rewrite(shard, "pose_deg", [[1.0, 2.0, 3.0]] * 5 + [[1.0, 2.0]])
+    with pytest.raises(DataError, match="pose_deg has 2 numbers in row 5, wanted 3"):
+        open_shard(shard.path)
+
+
+def test_empty_cells_are_refused(shard: Shard) -> None:
+    _rewrite(shard, "clip", ["a", "a", None, "a", "a", "a"])
+    with pytest.raises(DataError, match="clip is empty in row 2"):
+        open_shard(shard.path)
+
+
+def test_a_missing_frame_file_is_named(shard: Shard) -> None:
+    (shard.path / "frames/000003.jpg").unlink()
+    with pytest.raises(DataError, match=r"000003\.jpg: frame file missing \(1 of 6"):
+        open_shard(shard.path)
+
+
+def test_a_file_outside_of_the_shard_is_never_read(shard: Shard) -> None:
+    _rewrite(shard, "file_name", ["../../secret.jpg", *shard.file_name[1:]])
+    with pytest.raises(DataError, match="frame file missing"):
+        open_shard(shard.path)
+
+
+def test_a_truncated_frame_is_named_when_it_is_read(shard: Shard) -> None:
+    path = shard.path / "frames/000002.jpg"
+    path.write_bytes(path.read_bytes()[:300])
+    with pytest.raises(DataError, match=r"000002\.jpg: truncated picture"):
+        open_shard(shard.path).read_frame(2)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "words"),
+    [
+        ("schema_version", 99, "schema version is 99, wanted 1"),
+        ("size_px", "big", "size_px is 'big'"),
+        ("sources", ["x"], "wanted a list of objects"),
+    ],
+)
+def test_a_wrong_shard_json_is_refused(shard: Shard, key: str, value: object, words: str) -> None:
+    path = shard.path / "shard.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {key: value}))
+    with pytest.raises(DataError, match=words):
+        open_shard(shard.path)
+
+
+@pytest.mark.parametrize("name", ["shard.json", "metadata.parquet"])
+def test_torn_files_are_refused(shard: Shard, name: str) -> None:
+    path = shard.path / name
+    path.write_bytes(path.read_bytes()[:40])
+    with pytest.raises(DataError, match=f"{name}: not readable"):
+        open_shard(shard.path)
+
+
+def test_a_dataset_is_sorted_by_identity_and_ignores_unfinished_work(tmp_path: Path) -> None:
+    for name in ("zoe", "anna", "max"):
+        write_random_shard(tmp_path, name, num_frames=2)
+    (tmp_path / "max").rename(tmp_path / "max.partial")
+    (tmp_path / "notes").mkdir()
+    assert [shard.identity for shard in open_dataset(tmp_path)] == ["anna", "zoe"]
+
+
+def test_one_shard_is_a_dataset_too(shard: Shard) -> None:
+    assert [one.identity for one in open_dataset(shard.path)] == ["anna"]
+
+
+def test_a_folder_without_shards_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no shard found"):
+        open_dataset(tmp_path)
+    with pytest.raises(DataError, match="no such dataset folder"):
+        open_dataset(tmp_path / "gone")
+
+
+def test_an_interrupted_writer_leaves_no_shard_and_the_next_one_starts_afresh(tmp_path: Path) -> None:
+    frame = {
+        "clip": "c",
+        "timestamp_s": 0.0,
+        "landmarks_KC": np.zeros((68, 2)),
+        "pose_C": np.zeros(3),
+        "au_presence_A": np.zeros(18),
+        "au_intensity_A": np.zeros(18),
+        "confidence": 1.0,
+    }
+    killed = ShardWriter(tmp_path, "anna", 8, "x")
+    killed.add(np.zeros((8, 8, 3), np.uint8), frame_index=0, **frame)
+    assert not (tmp_path / "anna").exists()
+    with ShardWriter(tmp_path, "anna", 8, "x") as writer:
+        writer.add(np.zeros((8, 8, 3), np.uint8), frame_index=5, **frame)
+    assert open_shard(tmp_path / "anna").frame_index.tolist() == [5]
+    assert [path.name for path in tmp_path.iterdir()] == ["anna"]
+
+
+def test_an_error_while_writing_keeps_the_older_shard(shard: Shard) -> None:
+    with pytest.raises(KeyboardInterrupt), ShardWriter(shard.path.parent, "anna", 8, "x"):
+        raise KeyboardInterrupt
+    assert open_shard(shard.path).num_frames == 6
+    assert [path.name for path in shard.path.parent.iterdir()] == ["anna"]
+
+
+def test_bad_frames_are_refused_by_the_writer(tmp_path: Path) -> None:
+    good = {
+        "clip": "c",
+        "frame_index": 3,
+        "timestamp_s": 0.0,
+        "landmarks_KC": np.zeros((68, 2)),
+        "pose_C": np.zeros(3),
+        "au_presence_A": np.zeros(18),
+        "au_intensity_A": np.full(18, np.nan),
+        "confidence": 1.0,
+    }
+    frame = np.zeros((8, 8, 3), np.uint8)
+    writer = ShardWriter(tmp_path, "anna", 8, "x")
+    with pytest.raises(DataError, match=r"anna, clip c, frame 3: frame is \(4, 4, 3\)"):
+        writer.add(frame[:4, :4], **good)
+    with pytest.raises(DataError, match="landmarks has a NaN"):
+        writer.add(frame, **good | {"landmarks_KC": np.full((68, 2), np.nan)})
+    with pytest.raises(DataError, match=r"landmarks has shape \(98, 2\)"):
+        writer.add(frame, **good | {"landmarks_KC": np.zeros((98, 2))})
+    with pytest.raises(DataError, match="no frames to write"):
+        writer.finish()
+
+
+@pytest.mark.parametrize("identity", ["", ".hidden", "a/b"])
+def test_identities_that_are_no_folder_names_are_refused(tmp_path: Path, identity: str) -> None:
+    with pytest.raises(DataError, match="not a valid folder name"):
+        ShardWriter(tmp_path, identity, 8, "x")
