@@ -49,7 +49,8 @@ class ModelConfig:
     use_flow: bool = True
     """False gives the `Style` variant of Table 4.6: source features are not warped."""
     use_appearance_skip: bool = False
-    """Blend the warped source image into the output through a predicted mask. Beyond the thesis."""
+    """Blend what is drawn, pixel by pixel, with what can be copied: warped source and placed parts for the image, the
+    source crop for a part. Beyond the thesis."""
     use_landmark_flow: bool = False
     """Give the flow head the source and target landmarks beside the image tokens. Beyond the thesis."""
     num_identities: int = 5

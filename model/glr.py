@@ -70,9 +70,9 @@ class GLR(nn.Module):
         else:
             flow_NCHW = source_NCHW.new_zeros(len(source_NCHW), 2, *source_NCHW.shape[-2:])
         warped_source = warp(source_NCHW, flow_NCHW)
-        canvas, crops = self.parts(source_NCHW, heatmap_NCHW, source_landmarks_NKC, target_landmarks_NKC)
+        canvas, is_covered, crops = self.parts(source_NCHW, heatmap_NCHW, source_landmarks_NKC, target_landmarks_NKC)
         return GLROutput(
-            image_NCHW=self.image_generator(source_NCHW, warped_source, flow_NCHW, canvas, heatmap_NCHW),
+            image_NCHW=self.image_generator(source_NCHW, warped_source, flow_NCHW, canvas, is_covered, heatmap_NCHW),
             warped_source_NCHW=warped_source,
             parts_canvas_NCHW=canvas,
             part_crops=crops,

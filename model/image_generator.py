@@ -14,7 +14,7 @@ from model.config import ModelConfig
 from model.flow import warp
 
 _SLOPE = 0.2
-_MASK_BIAS = 2.0  # sigmoid(2) = 0.88: the appearance skip starts from the warped source
+_WARPED_BIAS = 2.0  # the appearance skip starts close to the warped source
 
 
 class StyleBranch(nn.Module):
@@ -90,21 +90,27 @@ class ImageGenerator(nn.Module):
         )
         self.upsample_half = StyledConv(8 * channels, 2 * channels, style_dim)
         self.upsample_full = StyledConv(2 * channels, channels, style_dim)
-        self.to_rgb = nn.Conv2d(channels, 4 if self.use_appearance_skip else 3, 7, padding=3)
+        self.to_rgb = nn.Conv2d(channels, 6 if self.use_appearance_skip else 3, 7, padding=3)
         if self.use_appearance_skip:
-            nn.init.constant_(self.to_rgb.bias[3:], _MASK_BIAS)  # type: ignore[index]
+            nn.init.constant_(self.to_rgb.bias[3:4], _WARPED_BIAS)  # type: ignore[index]
 
     def forward(
-        self, source_NCHW: Tensor, warped_source_NCHW: Tensor, flow_NCHW: Tensor, placed_parts_NCHW: Tensor,
+        self,
+        source_NCHW: Tensor,
+        warped_source_NCHW: Tensor,
+        flow_NCHW: Tensor,
+        placed_parts_NCHW: Tensor,
+        is_covered_NCHW: Tensor,
         heatmap_NCHW: Tensor,
-    ) -> Tensor:  # fmt: skip
+    ) -> Tensor:
         """The reenacted image.
 
         Args:
             source_NCHW: [N, 3, S, S] in [-1, 1].
-            warped_source_NCHW: [N, 3, S, S], blended in where the appearance skip is on.
+            warped_source_NCHW: [N, 3, S, S], used by the appearance skip only.
             flow_NCHW: [N, 2, S, S] normalised offsets.
             placed_parts_NCHW: I_p, [N, 3, S, S].
+            is_covered_NCHW: [N, 1, S, S] bool, true where I_p shows a part; used by the skip only.
             heatmap_NCHW: [N, 1, S, S] of the target landmarks, for the style branch.
 
         Returns:
@@ -124,8 +130,10 @@ class ImageGenerator(nn.Module):
         image = torch.tanh(x[:, :3])
         if not self.use_appearance_skip:
             return image
-        mask = torch.sigmoid(x[:, 3:])
-        return mask * warped_source_NCHW + (1 - mask) * image
+        warped_logit, parts_logit, drawn_logit = x[:, 3:].split(1, dim=1)
+        parts_logit = parts_logit.masked_fill(~is_covered_NCHW, -torch.inf)
+        share = torch.softmax(torch.cat([warped_logit, parts_logit, drawn_logit], dim=1), dim=1)
+        return share[:, :1] * warped_source_NCHW + share[:, 1:2] * placed_parts_NCHW + share[:, 2:] * image
 
 
 def _resize(x_NCHW: Tensor, size_px: int) -> Tensor:

@@ -10,10 +10,14 @@ from model.landmarks import PARTS, PartSizes
 
 
 class PartNetwork(nn.Module):
-    """One part: RGB crop and heatmap crop are encoded, added, and decoded to a new crop (Fig 3.3b)."""
+    """One part: RGB crop and heatmap crop are encoded, added, and decoded to a new crop (Fig 3.3b).
 
-    def __init__(self, channels: int) -> None:
+    With the appearance skip, a predicted mask blends the source crop into the result.
+    """
+
+    def __init__(self, channels: int, *, use_appearance_skip: bool) -> None:
         super().__init__()
+        self.use_appearance_skip = use_appearance_skip
         self.encode_rgb = _encoder(3, channels)
         self.encode_heatmap = _encoder(1, channels)
         self.decode = nn.Sequential(
@@ -21,13 +25,16 @@ class PartNetwork(nn.Module):
             nn.LeakyReLU(0.2),
             nn.ConvTranspose2d(channels, channels, 4, stride=2, padding=1),
             nn.LeakyReLU(0.2),
-            nn.Conv2d(channels, 3, 3, padding=1),
-            nn.Tanh(),
+            nn.Conv2d(channels, 4 if use_appearance_skip else 3, 3, padding=1),
         )
 
     def forward(self, rgb_NCHW: Tensor, heatmap_NCHW: Tensor) -> Tensor:
         """[N, 3, h, w] in [-1, 1] and [N, 1, h, w] in [0, 1] to [N, 3, h, w] in [-1, 1]."""
-        return self.decode(self.encode_rgb(rgb_NCHW) + self.encode_heatmap(heatmap_NCHW))  # type: ignore[no-any-return]
+        decoded = self.decode(self.encode_rgb(rgb_NCHW) + self.encode_heatmap(heatmap_NCHW))
+        drawn = torch.tanh(decoded[:, :3])
+        if not self.use_appearance_skip:
+            return drawn
+        return torch.lerp(drawn, rgb_NCHW.to(drawn.dtype), torch.sigmoid(decoded[:, 3:]))
 
 
 def _encoder(in_channels: int, channels: int) -> nn.Sequential:
@@ -47,7 +54,9 @@ class PartReenactment(nn.Module):
     def __init__(self, config: ModelConfig, sizes: PartSizes) -> None:
         super().__init__()
         self.sizes = sizes
-        self.networks = nn.ModuleDict({part: PartNetwork(config.part_channels) for part in PARTS})
+        self.networks = nn.ModuleDict(
+            {part: PartNetwork(config.part_channels, use_appearance_skip=config.use_appearance_skip) for part in PARTS}
+        )
 
     def forward(
         self,
@@ -55,8 +64,8 @@ class PartReenactment(nn.Module):
         heatmap_NCHW: Tensor,
         source_landmarks_NKC: Tensor,
         target_landmarks_NKC: Tensor,
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        """I_p and the parts that were placed on it.
+    ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+        """I_p, where it is covered, and the parts that were placed on it.
 
         Args:
             source_NCHW: [N, 3, S, S] in [-1, 1].
@@ -65,9 +74,11 @@ class PartReenactment(nn.Module):
             target_landmarks_NKC: [N, 68, 2] pixels; centres at which the parts are placed.
 
         Returns:
-            I_p [N, 3, S, S], 0 (mid grey) where no part lies, and part name to [N, 3, h, w].
+            I_p [N, 3, S, S], 0 (mid grey) where no part lies; [N, 1, S, S] bool, true where one lies; and part
+            name to [N, 3, h, w].
         """
         placed = torch.zeros_like(source_NCHW)
+        is_covered = torch.zeros_like(source_NCHW[:, :1], dtype=torch.bool)
         parts = {}
         for part, network in self.networks.items():
             source_crop = crop_part(source_NCHW, source_landmarks_NKC, part, self.sizes)
@@ -75,7 +86,8 @@ class PartReenactment(nn.Module):
             parts[part] = network(source_crop, heatmap_crop)
             index_N, ys_Nh1, xs_N1w = _crop_index(target_landmarks_NKC, part, self.sizes, placed.shape[-1])
             placed[index_N, :, ys_Nh1, xs_N1w] = parts[part].permute(0, 2, 3, 1).to(placed.dtype)
-        return placed, parts
+            is_covered[index_N, :, ys_Nh1, xs_N1w] = True
+        return placed, is_covered, parts
 
 
 def crop_part(image_NCHW: Tensor, landmarks_NKC: Tensor, part: str, sizes: PartSizes) -> Tensor:
