@@ -38,7 +38,7 @@ def _poor_shard(root: Path, identity: str = "anna", *, landmark_shift: float = 0
     return open_shard(root / identity)
 
 
-def test_a_good_dataset_gets_one_ok_per_person(drawn_people: list[Shard], tmp_path: Path) -> None:
+def test_a_good_dataset_gets_one_ok_per_person(tmp_path: Path) -> None:
     write_random_shard(tmp_path, "anna", num_frames=220)
     write_random_shard(tmp_path, "ben", num_frames=220, seed=1)
     findings = diagnose(tmp_path)
