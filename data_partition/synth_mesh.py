@@ -42,8 +42,9 @@ class Grid:
 
 def build_grids(look: Look) -> list[Grid]:
     """All meshes of a person; the head comes first."""
-    grids = [head_grid(look.shape), *(_ear(look.shape, side) for side in (-1, 1))]
-    grids += [_neck(look.shape), _torso()]
+    grids = [head_grid(look.shape), _neck(look.shape), _torso()]
+    if look.hair_style not in ("long", "bob"):  # these cover the ears
+        grids += [_ear(look.shape, side) for side in (-1, 1)]
     if look.hair_style != "bald":
         grids.append(hair_grid(look))
     if look.hair_style == "bun":

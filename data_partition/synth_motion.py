@@ -80,7 +80,7 @@ def _muscles(num_frames: int, rng: np.random.Generator) -> dict[str, FloatArray]
     raised = np.clip(1.4 * brows - 0.2, 0, 1)
     talk = _talk(num_frames, rng)
     rounding = np.clip(1.3 * _wander(num_frames, rng, fastest_hz=0.5) - 0.3, 0, 1)
-    smile = np.clip(0.12 + 1.2 * mood, 0.0, 1)
+    smile = np.clip(0.2 + 1.2 * mood, 0.0, 1)
     return {
         "brow_inner": raised * np.clip(0.8 + 0.4 * _wander(num_frames, rng, fastest_hz=0.2), 0, 1),
         "brow_outer": raised * np.clip(0.7 + 0.5 * _wander(num_frames, rng, fastest_hz=0.2), 0, 1),
@@ -89,7 +89,7 @@ def _muscles(num_frames: int, rng: np.random.Generator) -> dict[str, FloatArray]
         "squint": _episodes(num_frames, rng),
         "blink": _blinks(num_frames, rng),
         "smile": smile,
-        "frown": np.clip(-1.3 * mood - 0.35, 0, 1),
+        "frown": np.clip(-1.3 * mood - 0.5, 0, 1),
         "upper_lip_raise": _episodes(num_frames, rng) * (1 - talk),
         "chin_raise": _episodes(num_frames, rng) * (1 - talk),
         "stretch": _episodes(num_frames, rng) * (1 - rounding),
