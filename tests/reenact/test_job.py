@@ -3,7 +3,10 @@ import numpy as np
 import pytest
 import torch
 
-from data_partition.images import read_image
+from data_partition.images import read_image, write_image
+from data_partition.shard import open_shard
+from data_partition.synth import synthesize
+from data_partition.video import read_frames
 from model.checkpoint import save_checkpoint
 from model.errors import ConfigError, DataError
 from reenact.guidance_choice import Guidance
@@ -99,4 +102,48 @@ def test_an_input_is_never_overwritten(site):
             source=frame(site, "ana"),
             driving=frame(site, "eva"),
             out=frame(site, "ana"),
+        )
+
+
+def test_driving_clip_gives_a_video_in_which_frames_without_a_face_repeat(site, tmp_path):
+    """Invented people, because the annotator must find a face."""
+    shard = open_shard(synthesize(tmp_path / "synth", num_identities=1, num_frames=20, size_px=128)[0])
+    clip = tmp_path / "clip"
+    clip.mkdir()
+    grey = np.full((128, 128, 3), 90, np.uint8)
+    frames = [grey, shard.read_frame(0), shard.read_frame(1), grey, shard.read_frame(2)]
+    for number, picture in enumerate(frames):
+        write_image(clip / f"{number}.png", picture)
+    told = []
+    report = run_request(
+        ReenactRequest(checkpoint=site / "run", source=frame(site, "ana"), driving=clip, out=tmp_path / "out.mp4"),
+        device=torch.device("cpu"),
+        progress=lambda *progress: told.append(progress),
+    )
+    assert (report.num_frames, report.num_without_face, report.guidance) == (5, 2, Guidance.LGAN)
+    assert told[-1] == ("Drawing", 5, 5)
+    written = [picture.image_HWC.mean(axis=2) for picture in read_frames(report.out, print)]
+    assert len(written) == 5
+    standing_still = read_image(frame(site, "ana")).mean(axis=2)
+    assert np.corrcoef(written[0].ravel(), standing_still.ravel())[0, 1] > 0.9
+    assert np.abs(written[3] - written[2]).mean() < 3
+
+
+def test_clip_without_any_face_is_an_error_and_leaves_no_file(site, tmp_path):
+    clip = tmp_path / "clip"
+    clip.mkdir()
+    write_image(clip / "0.png", np.full((128, 128, 3), 90, np.uint8))
+    with pytest.raises(DataError, match="no face found in 1 frames"):
+        run(checkpoint=site / "run", source=frame(site, "ana"), driving=clip, out=tmp_path / "out.mp4")
+    assert not (tmp_path / "out.mp4").exists()
+
+
+def test_clip_needs_an_mp4_output(site, tmp_path):
+    (tmp_path / "clip.mov").write_bytes(b"")
+    with pytest.raises(ConfigError, match=r"must end in \.mp4"):
+        run(
+            checkpoint=site / "run",
+            source=frame(site, "ana"),
+            driving=tmp_path / "clip.mov",
+            out=tmp_path / "out.jpg",
         )
