@@ -107,9 +107,7 @@ class PairSampler:
                     self._clips.append((part.identity_index, part.shard, clip_rows))
         if not self._clips:
             where = ", ".join(str(part.shard.path) for part in data.frames) or "a client without frames"
-            raise DataError(
-                f"{where}: no clip has two {split} frames to pair; add frames or lower num-clients"
-            )
+            raise DataError(f"{where}: no clip has two {split} frames to pair; add frames or lower num-clients")
         self._ends = np.cumsum([len(rows) for _, _, rows in self._clips])
 
     @property

@@ -77,9 +77,7 @@ def site_data(shard: Shard, identity_index: int) -> ClientData:
     return ClientData([IdentityFrames(identity_index, shard, np.arange(shard.num_frames))])
 
 
-def make_partitions(
-    shards: Sequence[Shard], data: DataConfig, num_clients: int, seed: int
-) -> list[ClientData]:
+def make_partitions(shards: Sequence[Shard], data: DataConfig, num_clients: int, seed: int) -> list[ClientData]:
     """The data of clients 0 to num_clients - 1; equal arguments give equal partitions.
 
     `identity`: identity i goes to client i mod num_clients. With more clients than identities, client c
@@ -118,17 +116,12 @@ def make_partitions(
 def _ownership(num_identities: int, num_clients: int) -> FloatArray:
     """[I, C] share of each identity that each client owns; rows sum to 1."""
     identity, client = np.indices((num_identities, num_clients))
-    if num_clients <= num_identities:
-        owns = client == identity % num_clients
-    else:
-        owns = identity == client % num_identities
+    owns = identity % num_clients == client % num_identities  # one of the two never wraps
     shares: FloatArray = owns / owns.sum(axis=1, keepdims=True)
     return shares
 
 
-def _dirichlet_shares(
-    shards: Sequence[Shard], alpha: float, num_clients: int, rng: np.random.Generator
-) -> FloatArray:
+def _dirichlet_shares(shards: Sequence[Shard], alpha: float, num_clients: int, rng: np.random.Generator) -> FloatArray:
     """[I, C] shares: a Dir(alpha) draw per identity, redrawn while a client would get no pair."""
     num_train_I = np.array([int((~shard.is_test_F).sum()) for shard in shards])
     for _ in range(_MAX_DIRICHLET_DRAWS):
@@ -146,9 +139,7 @@ def _cuts(share_C: FloatArray, num_rows: int) -> IntArray:
     return cuts
 
 
-def _deal(
-    shards: Sequence[Shard], shares_IC: FloatArray, shuffle: np.random.Generator | None
-) -> list[ClientData]:
+def _deal(shards: Sequence[Shard], shares_IC: FloatArray, shuffle: np.random.Generator | None) -> list[ClientData]:
     """Cut each identity's train rows, then its test rows, by its shares."""
     clients: list[ClientData] = [ClientData([]) for _ in range(shares_IC.shape[1])]
     for identity_index, shard in enumerate(shards):

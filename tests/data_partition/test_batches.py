@@ -53,9 +53,7 @@ def rows_shown(frames_NCHW: torch.Tensor) -> list[int]:
     return [round((float(level) - 20) / 5) for level in grey]
 
 
-def take(
-    data: ClientData, num_batches: int, seed: int = 0, cache: FrameCache | None = None
-) -> list[ReenactmentBatch]:
+def take(data: ClientData, num_batches: int, seed: int = 0, cache: FrameCache | None = None) -> list[ReenactmentBatch]:
     batches = iter_batches(
         data,
         size_px=64,
@@ -70,9 +68,7 @@ def take(
 def test_pairs_are_two_different_training_frames_of_one_clip(data: ClientData) -> None:
     seen = set()
     for batch in take(data, 100):
-        for source, driving in zip(
-            rows_shown(batch.source_NCHW), rows_shown(batch.driving_NCHW), strict=True
-        ):
+        for source, driving in zip(rows_shown(batch.source_NCHW), rows_shown(batch.driving_NCHW), strict=True):
             assert source != driving and source // 20 == driving // 20
             seen |= {source, driving}
     assert seen == {*range(18), *range(20, 38)}  # rows 18, 19, 38, 39 are test frames; row 40 has no partner
@@ -106,9 +102,7 @@ def test_equal_generators_give_equal_batches(data: ClientData) -> None:
 def test_batch_carries_the_driving_frames_labels_at_the_models_size(shard: Shard) -> None:
     batch = make_batch([(2, (shard, 3), (shard, 5)), (0, (shard, 21), (shard, 3))], 64)
     assert batch.source_NCHW.shape == batch.driving_NCHW.shape == (2, 3, 64, 64)
-    torch.testing.assert_close(
-        batch.source_NCHW[0], torch.full((3, 64, 64), grey_of(3) / 127.5 - 1), atol=0.01, rtol=0
-    )
+    torch.testing.assert_close(batch.source_NCHW[0], torch.full((3, 64, 64), grey_of(3) / 127.5 - 1), atol=0.01, rtol=0)
     assert batch.identity_N.tolist() == [2, 0]
     assert batch.pose_NC.tolist() == [[5.0, -5.0, 0.5], [3.0, -3.0, 0.5]]
     assert batch.au_NA.argmax(dim=1).tolist() == [5, 3]

@@ -90,9 +90,7 @@ def test_iid_gives_every_client_an_equal_share_of_every_identity(shards: list[Sh
 def test_smaller_dirichlet_alpha_is_more_skewed(shards: list[Shard]) -> None:
     def spread(alpha: float) -> float:
         data = DataConfig(partitioner="dirichlet", dirichlet_alpha=alpha)
-        return float(
-            np.std([c.identity_counts(3) for c in make_partitions(shards, data, 2, seed=0)], axis=0).sum()
-        )
+        return float(np.std([c.identity_counts(3) for c in make_partitions(shards, data, 2, seed=0)], axis=0).sum())
 
     assert spread(100.0) < spread(0.3)
 
