@@ -60,7 +60,7 @@ class StreamingMean:
         """
         if not self._weight:
             raise ValueError("no update was added")
-        return {name: self._mean(name).astype(array.dtype) for name, array in self._current.items()}
+        return {name: np.asarray(self._mean(name), array.dtype) for name, array in self._current.items()}
 
     def _mean(self, name: str) -> npt.NDArray[np.float64]:
         if name not in self._identity_rows:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import time
@@ -31,14 +32,15 @@ def descendants(pid: int) -> set[ProcessKey]:
 
 
 def end(processes: set[ProcessKey], *, patience_s: float) -> None:
-    """Wait for the processes to end; then ask them to, then force them, each time after `patience_s` seconds."""
+    """Ask the processes and all below them to end, wait `patience_s` seconds, then force what is left."""
     for sign in (signal.SIGTERM, signal.SIGKILL):
-        if _wait(processes, patience_s):
-            return
+        processes = processes.union(*(descendants(key.pid) for key in processes if _is_alive(key)))
         for key in processes:
             if _is_alive(key):
-                os.kill(key.pid, sign)
-    _wait(processes, patience_s)
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(key.pid, sign)
+        if _wait(processes, patience_s):
+            return
 
 
 def _wait(processes: set[ProcessKey], timeout_s: float) -> bool:

@@ -111,7 +111,7 @@ class RunRecorder:
         if not self.state.ema_tensors:
             return {name: array.copy() for name, array in tensors.items()}
         return {
-            name: decay * self.state.ema_tensors[name] + (np.float32(1) - decay) * array
+            name: np.asarray(decay * self.state.ema_tensors[name] + (np.float32(1) - decay) * array)
             for name, array in tensors.items()
         }
 
@@ -145,8 +145,16 @@ class RunRecorder:
             f"L_D {row['loss_discriminator']:.3f}",
             f"Var(L_G) {'needs more rounds' if variance is None else format(variance, '.3g')}, tau {row['tau']:g}",
             f"{row['seconds']:.1f} s",
-            f"at most {left_s / 60:.0f} min left",
+            f"at most {_duration(left_s)} left",
         ]
         if row["rejected"]:
             parts.append("left out: " + ", ".join(row["rejected"]))
         return " | ".join(parts)
+
+
+def _duration(seconds: float) -> str:
+    """A duration as people say it."""
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60:02d} min"

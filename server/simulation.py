@@ -26,7 +26,7 @@ _log = logging.getLogger(__name__)
 
 _PROJECT = Path(__file__).resolve().parent.parent
 _POLL_INTERVAL_S = 1.0
-_STATUS_INTERVAL_S = 20.0
+_STATUS_INTERVAL_S = 60.0  # asking takes Flower's command seconds of CPU time
 _SHUTDOWN_TIMEOUT_S = 60.0
 _NUM_LOG_LINES = 15
 

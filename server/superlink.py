@@ -20,7 +20,7 @@ from server import processes
 
 _START_TIMEOUT_S = 60.0
 _COMMAND_TIMEOUT_S = 120.0
-_STOP_TIMEOUT_S = 20.0
+_STOP_TIMEOUT_S = 10.0
 _ENVIRONMENT = {
     "FLWR_TELEMETRY_ENABLED": "0",
     "FLWR_DISABLE_UPDATE_CHECK": "1",
@@ -91,7 +91,8 @@ class LocalSuperLink:
         try:
             self._run_id = str(json.loads(answer)["run-id"])
         except (ValueError, KeyError, TypeError) as error:
-            raise FederationError(f"Flower did not start the run: {answer.strip()}") from error
+            reason = " ".join(answer.split())
+            raise FederationError(f"Flower did not start the run of {app} with {run_config}: {reason}") from error
 
     def status(self) -> str:
         """Status of the run in Flower's words: pending, starting, running, finished:completed, finished:failed, ..."""
@@ -123,27 +124,29 @@ class LocalSuperLink:
         if self._process is None:
             return
         below = processes.descendants(self._process.pid)
-        if self._run_id and below:
-            self._flwr("stop", self._run_id, "local", timeout_s=_STOP_TIMEOUT_S)
-        below |= processes.descendants(self._process.pid)
         self._process.terminate()
+        processes.end(below, patience_s=_STOP_TIMEOUT_S)
         try:
             self._process.wait(_STOP_TIMEOUT_S)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
-        processes.end(below, patience_s=5.0)
         self._process = None
 
-    def _flwr(self, *arguments: str, timeout_s: float = _COMMAND_TIMEOUT_S) -> str:
+    def _flwr(self, *arguments: str) -> str:
         """Output of a `flwr` command, its errors included."""
         command = [self._find("flwr"), *arguments]
         try:
             done = subprocess.run(
-                command, env=self._environment, cwd=self._home, capture_output=True, text=True, timeout=timeout_s
+                command,
+                env=self._environment,
+                cwd=self._home,
+                capture_output=True,
+                text=True,
+                timeout=_COMMAND_TIMEOUT_S,
             )
         except subprocess.TimeoutExpired:
-            return f"flwr {arguments[0]} gave no answer within {timeout_s:g} s"
+            return f"flwr {arguments[0]} gave no answer within {_COMMAND_TIMEOUT_S:g} s"
         return done.stdout if done.returncode == 0 else done.stdout + done.stderr
 
     def _find(self, name: str) -> str:

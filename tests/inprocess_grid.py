@@ -77,9 +77,7 @@ class InProcessGrid(Grid):
         self.pulled += [reply.metadata.src_node_id - FIRST_NODE_ID for reply in found]
         return found
 
-    def send_and_receive(
-        self, messages: Iterable[Message], *, timeout: float | None = None
-    ) -> Iterable[Message]:
+    def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> Iterable[Message]:
         return self.pull_messages(self.push_messages(messages))
 
     def _answer(self, message: Message, index: int) -> None:

@@ -46,9 +46,7 @@ def without_times(row: dict[str, Any]) -> dict[str, Any]:
     return {key: without_times(value) for key, value in row.items() if key != "seconds"}
 
 
-def test_two_rounds_of_five_clients_repeat_bit_for_bit_in_any_order_of_arrival(
-    dataset: Path, tmp_path: Path
-) -> None:
+def test_two_rounds_of_five_clients_repeat_bit_for_bit_in_any_order_of_arrival(dataset: Path, tmp_path: Path) -> None:
     first = train(minimal_settings(dataset, tmp_path / "first", 5))
     settings = minimal_settings(dataset, tmp_path / "second", 5)
     grid = simulated_grid(settings, arrival=[3, 0, 4, 2, 1])
@@ -74,9 +72,7 @@ def test_one_client_one_round_federated_equals_centralized_bit_for_bit(dataset: 
     assert_same_bits(federated, load_checkpoint(centralized))
 
 
-def test_one_client_three_rounds_federated_equals_centralized_since_moments_stay(
-    dataset: Path, tmp_path: Path
-) -> None:
+def test_one_client_three_rounds_federated_equals_centralized_since_moments_stay(dataset: Path, tmp_path: Path) -> None:
     changes = {"max_rounds": 3, "num_identities": 5}
     federated = train(minimal_settings(dataset, tmp_path / "federated", 1, **changes))
     centralized = train_centralized(minimal_settings(dataset, tmp_path / "centralized", 1, **changes))
@@ -86,9 +82,7 @@ def test_one_client_three_rounds_federated_equals_centralized_since_moments_stay
 @pytest.mark.parametrize("is_federated", [True, False], ids=["federated", "centralized"])
 def test_stop_and_resume_equals_uninterrupted(dataset: Path, tmp_path: Path, is_federated: bool) -> None:
     def run(name: str, **changes: Any) -> Checkpoint:
-        settings = minimal_settings(
-            dataset, tmp_path / name, 2, num_identities=5, server_ema_decay=0.5, **changes
-        )
+        settings = minimal_settings(dataset, tmp_path / name, 2, num_identities=5, server_ema_decay=0.5, **changes)
         if is_federated:
             return train(settings)
         return load_checkpoint(train_centralized(settings))
@@ -118,9 +112,7 @@ def test_resume_after_a_round_that_clients_trained_but_the_server_lost(dataset: 
     assert_same_bits(uninterrupted, train(settings.replaced({"resume": True})))
 
 
-def test_lost_moments_start_fresh_and_say_so(
-    dataset: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_lost_moments_start_fresh_and_say_so(dataset: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     settings = minimal_settings(dataset, tmp_path / "run", 1, num_identities=5, max_rounds=1)
     train(settings)
     for path in (tmp_path / "run" / "clients" / "0").iterdir():
@@ -208,9 +200,7 @@ def test_identity_rows_of_an_absent_owner_keep_their_values(dataset: Path, tmp_p
     def lose_client_two(reply: Message, index: int) -> Message | None:
         return None if index == 2 and reply.metadata.group_id == "2" else reply
 
-    settings = minimal_settings(
-        dataset, tmp_path, 5, min_fit_clients=4, round_timeout_s=1.0, keep_checkpoints=2
-    )
+    settings = minimal_settings(dataset, tmp_path, 5, min_fit_clients=4, round_timeout_s=1.0, keep_checkpoints=2)
     train(settings, tamper=lose_client_two)
     before, after = (load_checkpoint(tmp_path / f"round-{r:06d}").tensors[name] for r in (1, 2))
     moved = [not np.array_equal(before[row], after[row]) for row in range(5)]
@@ -218,9 +208,7 @@ def test_identity_rows_of_an_absent_owner_keep_their_values(dataset: Path, tmp_p
     assert read_history(tmp_path)[1]["rejected"] == {"2": "no reply within 1 s"}
 
 
-def test_too_few_valid_updates_end_the_run_with_names_and_keep_the_checkpoint(
-    dataset: Path, tmp_path: Path
-) -> None:
+def test_too_few_valid_updates_end_the_run_with_names_and_keep_the_checkpoint(dataset: Path, tmp_path: Path) -> None:
     def poison(reply: Message, index: int) -> Message:
         return with_nan(reply) if index == 3 and reply.metadata.group_id == "2" else reply
 

@@ -1,0 +1,86 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from flwr.app import Context, RecordDict
+
+from client.app import FedReenactClient
+from model.config import Scalar, Settings
+from model.errors import FederationError
+from model.landmarks import PartSizes
+from model.networks import build_networks
+from tests.federated_setup import minimal_settings, write_dataset
+
+PART_SIZES = PartSizes((8, 8, 8, 8), (8, 8, 8, 12))
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_dataset(tmp_path_factory.mktemp("dataset"), 2)
+
+
+@pytest.fixture
+def settings(dataset: Path, tmp_path: Path) -> Settings:
+    return minimal_settings(dataset, tmp_path, 2)
+
+
+def client(settings: Settings, **node_config: Scalar) -> FedReenactClient:
+    config = {name.replace("_", "-"): value for name, value in node_config.items()}
+    return FedReenactClient(Context(1, 1, config, RecordDict(), settings.to_flat()))
+
+
+def train_config(round_number: int = 1) -> dict[str, Scalar]:
+    return {"phase": "train", "server-round": round_number, "run-id": "run", **PART_SIZES.to_flat()}
+
+
+def arrays(settings: Settings) -> list[np.ndarray]:
+    return list(build_networks(settings.model, PART_SIZES, seed=0).travelling_tensors().values())
+
+
+def test_metrics_are_floats_from_the_list(settings: Settings) -> None:
+    got, num_examples, metrics = client(settings, partition_id=1, num_partitions=2).fit(
+        arrays(settings), train_config()
+    )
+    assert [array.shape for array in got] == [array.shape for array in arrays(settings)]
+    assert num_examples == 11  # 12 frames, the last tenth of them held out
+    assert {"loss_generator", "loss_discriminator", "accuracy_real", "seconds", "has_moments"} <= metrics.keys()
+    assert {type(value) for value in metrics.values()} == {float}
+
+
+def test_the_same_round_gives_the_same_bits(settings: Settings) -> None:
+    results = [
+        client(settings, partition_id=0, num_partitions=2).fit(arrays(settings), train_config())[0] for _ in range(2)
+    ]
+    assert all(a.tobytes() == b.tobytes() for a, b in zip(*results, strict=True))
+
+
+def test_clients_and_rounds_draw_different_pairs(settings: Settings) -> None:
+    def loss(partition_id: int, round_number: int) -> Scalar:
+        site = client(settings, partition_id=partition_id, num_partitions=2)
+        return site.fit(arrays(settings), train_config(round_number))[2]["loss_generator"]
+
+    assert len({loss(0, 1), loss(0, 2), loss(1, 1)}) == 3
+
+
+def test_tensors_of_another_network_are_refused_with_the_name(settings: Settings) -> None:
+    other = settings.replaced({"style-dim": 12})
+    with pytest.raises(FederationError, match=r"TensorMismatchError: .* has shape"):
+        client(settings, partition_id=0, num_partitions=2).fit(arrays(other), train_config())
+
+
+def test_a_simulated_client_says_what_is_wrong_with_the_dataset(settings: Settings) -> None:
+    lost = settings.replaced({"data-dir": "/no/such/folder"})
+    with pytest.raises(FederationError, match="DataError: /no/such/folder"):
+        client(lost, partition_id=0, num_partitions=2).fit([], {"phase": "statistics"})
+
+
+def test_a_deployed_site_keeps_its_paths_to_itself(
+    settings: Settings, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    site = client(settings, partition_id=0, data_dir="/secret/patient", state_dir=str(tmp_path))
+    with pytest.raises(FederationError) as caught:
+        site.fit([], {"phase": "statistics"})
+    assert str(caught.value) == "DataError: the site's own log says more"
+    assert "/secret/patient" in caplog.text

@@ -1,0 +1,68 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from data_partition.partition import ClientData, site_data
+from data_partition.statistics import local_statistics
+from model.landmarks import PartSizes, mean_part_sizes_px
+from server.agreement import SiteStatistics, agree
+from server.updates import RejectedUpdateError
+from tests.shards import write_random_shard
+
+SIZE_PX = 64
+
+
+@pytest.fixture
+def sites(tmp_path: Path) -> list[ClientData]:
+    """Identities 0 and 2 of three, with 20 and 40 frames of 32 px."""
+    return [
+        site_data(write_random_shard(tmp_path, name, num_frames=num, seed=num), index)
+        for name, num, index in (("a", 20, 0), ("c", 40, 2))
+    ]
+
+
+def statistics(data: ClientData) -> SiteStatistics:
+    return SiteStatistics.from_arrays(local_statistics(data, num_identities=3, size_px=SIZE_PX), num_identities=3)
+
+
+def train_landmarks(data: ClientData) -> np.ndarray:
+    """[F, 68, 2] at the model's size."""
+    part = data.frames[0]
+    return (part.shard.landmarks_FKC[part.split_rows("train")].astype(np.float64) + 0.5) * 2 - 0.5
+
+
+def test_agreed_values_equal_those_of_the_pooled_training_frames(sites: list[ClientData]) -> None:
+    agreement = agree([statistics(site) for site in sites], size_px=SIZE_PX)
+    first, third = (train_landmarks(site) for site in sites)
+    np.testing.assert_allclose(agreement.landmark_mean_IKC[0], first.mean(axis=0), rtol=1e-6)
+    np.testing.assert_allclose(agreement.landmark_std_IKC[2], third.std(axis=0), rtol=1e-4)
+    assert not agreement.landmark_mean_IKC[1].any()
+    pooled = mean_part_sizes_px(np.concatenate([first, third]))
+    assert agreement.part_sizes == PartSizes.from_mean(pooled, SIZE_PX)
+
+
+def test_test_frames_do_not_enter(sites: list[ClientData]) -> None:
+    assert statistics(sites[0]).counts_I.tolist() == [18, 0, 0]
+    assert statistics(sites[1]).counts_I.tolist() == [0, 0, 36]
+
+
+def test_statistics_of_another_shape_are_rejected(sites: list[ClientData]) -> None:
+    arrays = local_statistics(sites[0], num_identities=2, size_px=SIZE_PX)
+    with pytest.raises(RejectedUpdateError, match="sent statistics of shapes"):
+        SiteStatistics.from_arrays(arrays, num_identities=3)
+
+
+def test_statistics_that_are_not_finite_are_rejected(sites: list[ClientData]) -> None:
+    arrays = local_statistics(sites[0], num_identities=3, size_px=SIZE_PX)
+    arrays[1][0, 0, 0] = np.nan
+    with pytest.raises(RejectedUpdateError, match="not finite"):
+        SiteStatistics.from_arrays(arrays, num_identities=3)
+
+
+def test_statistics_without_frames_are_rejected() -> None:
+    arrays = local_statistics(ClientData([]), num_identities=3, size_px=SIZE_PX)
+    with pytest.raises(RejectedUpdateError, match="no training frames"):
+        SiteStatistics.from_arrays(arrays, num_identities=3)

@@ -1,0 +1,46 @@
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from model.config import Settings
+from model.errors import ConfigError
+from server.run_folder import RunFolder, read_history, read_result, require_free_folder, write_settings
+
+
+def settings(path: Path | str, **changes: object) -> Settings:
+    return Settings.from_flat({"output-dir": str(path), **changes})  # type: ignore[dict-item]
+
+
+def test_settings_survive_the_way_through_toml(tmp_path: Path) -> None:
+    wanted = settings(tmp_path, **{"data-dir": 'C:\\faces of "Zoë"', "learning-rate-generator": 1e-5, "resume": True})
+    assert Settings.from_flat(tomllib.loads(write_settings(wanted).read_text("utf-8"))) == wanted
+
+
+def test_a_relative_folder_is_refused() -> None:
+    with pytest.raises(ConfigError, match="output-dir: got 'runs', wanted an absolute path"):
+        require_free_folder(settings("runs"))
+
+
+def test_no_folder_is_refused() -> None:
+    with pytest.raises(ConfigError, match="wanted an absolute path"):
+        require_free_folder(settings(""))
+
+
+def test_a_line_still_being_written_is_not_read(tmp_path: Path) -> None:
+    (tmp_path / "history.jsonl").write_text('{"round": 1}\n{"round": 2, "loss_ge')
+    assert read_history(tmp_path) == [{"round": 1}]
+
+
+def test_a_new_run_starts_with_an_empty_history_and_no_result(tmp_path: Path) -> None:
+    folder, checkpoint = RunFolder.open(settings(tmp_path))
+    assert checkpoint is None
+    folder.append_history({"round": 1})
+    folder.write_result("failed", "why")
+    assert read_result(tmp_path) == {"status": "failed", "reason": "why"}
+    again, _ = RunFolder.open(settings(tmp_path))
+    assert read_history(tmp_path) == []
+    assert read_result(tmp_path) is None
+    assert again.run_id != folder.run_id
