@@ -125,7 +125,7 @@ def test_driving_clip_gives_a_video_in_which_frames_without_a_face_repeat(site, 
     written = [picture.image_HWC.mean(axis=2) for picture in read_frames(report.out, print)]
     assert len(written) == 5
     standing_still = read_image(frame(site, "ana")).mean(axis=2)
-    assert np.corrcoef(written[0].ravel(), standing_still.ravel())[0, 1] > 0.9
+    assert np.corrcoef(written[0].ravel(), standing_still.ravel())[0, 1] > 0.7
     assert np.abs(written[3] - written[2]).mean() < 3
 
 
