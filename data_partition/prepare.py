@@ -7,31 +7,23 @@ a person are done, the parts become the shard. A killed run loses only the clips
 from __future__ import annotations
 
 import json
-import multiprocessing
-import os
-import queue
 import shutil
-from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from data_partition.annotate import ANNOTATOR_NAME, ANNOTATOR_VERSION, FaceAnnotator
-from data_partition.clip import ClipJob, ClipSummary, prepare_clip
+from data_partition.clip import ClipJob, ClipSummary
+from data_partition.clip_pool import Progress, run_clips
 from data_partition.contact_sheet import write_contact_sheet
 from data_partition.shard import INFO_NAME, open_shard
-from data_partition.shard_writer import ShardWriter
+from data_partition.shard_writer import ShardWriter, record_consent
 from data_partition.sources import find_sources
-from data_partition.video import count_frames, source_sha256
+from data_partition.video import source_sha256
 from model.errors import DataError
-
-Progress = Callable[[int, int, str], None]
-"""Called with frames done, frames in all and a short text. Each frame counts twice: annotated, then cut."""
 
 CONTACT_SHEET_NAME = "contact-sheet.jpg"
 PARTS_SUFFIX = ".parts"
-_POLL_S = 0.2
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -101,7 +93,7 @@ def prepare(
         size_px: side of the crops.
         num_workers: processes; None is one per core, at most one per clip.
         progress: told how far it is.
-        consent: where the people's consent is recorded, stored in every shard.
+        consent: where the people's consent is recorded, stored in every shard, finished ones too; "" if unknown.
 
     Returns:
         Kept and dropped frames of every person, and where the contact sheet is.
@@ -128,7 +120,9 @@ def prepare(
     }
     done = {identity: _finished(out / identity, jobs[identity]) for identity in jobs}
     todo = [job for identity, one in jobs.items() if done[identity] is None for job in one]
-    fresh = _run_jobs(todo, num_workers, progress or (lambda done, total, text: None))
+    parts = {job: part[0] for job in todo if (part := _finished(job.part_dir / job.name, [job]))}
+    unfinished = [job for job in todo if job not in parts]
+    fresh = parts | run_clips(unfinished, num_workers, progress or (lambda done, total, text: None))
     reports, failures = [], []
     for identity, one in jobs.items():
         clips = done[identity] or [fresh[job] for job in one]
@@ -169,6 +163,8 @@ def _finished(shard_dir: Path, jobs: Sequence[ClipJob]) -> list[ClipSummary] | N
 
 def _merge_parts(out: Path, jobs: Sequence[ClipJob], report: IdentityReport, consent: str) -> None:
     if report.was_done:
+        if consent:
+            record_consent(out / report.identity, consent)
         return
     with ShardWriter(
         out,
@@ -183,68 +179,3 @@ def _merge_parts(out: Path, jobs: Sequence[ClipJob], report: IdentityReport, con
             if clip.num_kept:
                 writer.adopt(open_shard(job.part_dir / job.name))
     shutil.rmtree(jobs[0].part_dir, ignore_errors=True)
-
-
-def _run_jobs(jobs: Sequence[ClipJob], num_workers: int | None, progress: Progress) -> dict[ClipJob, ClipSummary]:
-    """Every job's summary; parts of an earlier run are reused."""
-    summaries = {job: part[0] for job in jobs if (part := _finished(job.part_dir / job.name, [job]))}
-    todo = [job for job in jobs if job not in summaries]
-    if not todo:
-        return summaries
-    context = multiprocessing.get_context("spawn")  # mediapipe's threads do not survive a fork
-    num_workers = min(num_workers or os.cpu_count() or 1, len(todo))
-    with context.Manager() as manager:
-        ticks = manager.Queue()
-        with ProcessPoolExecutor(num_workers, mp_context=context) as pool:
-            futures = {job: pool.submit(_work, job, ticks) for job in todo}
-            try:
-                _watch(list(futures.values()), ticks, _total_frames(todo), progress)
-                summaries |= {job: future.result() for job, future in futures.items()}
-            except BrokenProcessPool as error:
-                raise DataError(
-                    "a worker process was ended from outside, perhaps for lack of memory; "
-                    "use fewer workers and run the command again: finished clips are kept"
-                ) from error
-            except BaseException:
-                pool.shutdown(wait=False, cancel_futures=True)
-                raise
-    return summaries
-
-
-def _total_frames(jobs: Sequence[ClipJob]) -> int:
-    return 2 * sum(count_frames(job.path) for job in jobs)
-
-
-def _watch(
-    futures: list[Future[ClipSummary]], ticks: queue.Queue[tuple[str, int]], total: int, progress: Progress
-) -> None:
-    done = 0
-    is_running = True
-    while is_running or not ticks.empty():
-        is_running = bool(wait(futures, timeout=0).not_done)
-        try:
-            text, frames = ticks.get(timeout=_POLL_S)
-        except queue.Empty:
-            continue
-        done += frames
-        progress(done, max(total, done), text)
-
-
-_TICK_FRAMES = 10
-
-
-def _work(job: ClipJob, ticks: queue.Queue[tuple[str, int]]) -> ClipSummary:
-    """One job in a worker process."""
-    pending = 0
-
-    def on_frame() -> None:
-        nonlocal pending
-        pending += 1
-        if pending == _TICK_FRAMES:
-            ticks.put((job.identity, pending))
-            pending = 0
-
-    with FaceAnnotator(is_video=True) as annotator:
-        summary = prepare_clip(job, annotator, on_frame)
-    ticks.put((job.identity, pending))
-    return summary

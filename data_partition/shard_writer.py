@@ -28,10 +28,7 @@ _SCALARS = {
     "confidence": pa.float32(),
 }
 _SCHEMA = pa.schema(
-    [
-        (name, pa.list_(pa.float32(), width) if width else _SCALARS[name])
-        for name, width in COLUMN_WIDTHS.items()
-    ]
+    [(name, pa.list_(pa.float32(), width) if width else _SCALARS[name]) for name, width in COLUMN_WIDTHS.items()]
 )
 
 
@@ -153,14 +150,11 @@ class ShardWriter:
         self._append(row)
 
     def adopt(self, part: Shard) -> None:
-        """Move all frames of a finished shard of the same size into this one, with their rows.
-
-        The part's files are gone afterwards; its folder is left to the caller.
-        """
+        """Add all frames of a finished shard of the same size, with their rows; the part stays as it is."""
         assert part.size_px == self._size_px
         for row in range(part.num_frames):
             file_name = f"{FRAMES_NAME}/{self.num_frames:06d}.jpg"
-            os.replace(part.path / part.file_name[row], self._partial / file_name)
+            _link_or_copy(part.path / part.file_name[row], self._partial / file_name)
             self._append(
                 {
                     "file_name": file_name,
@@ -194,8 +188,7 @@ class ShardWriter:
             for name, width in COLUMN_WIDTHS.items()
         }
         pq.write_table(pa.table(arrays, schema=_SCHEMA), self._partial / METADATA_NAME)
-        text = json.dumps(self._info, indent=2, ensure_ascii=False)
-        (self._partial / INFO_NAME).write_text(text + "\n", encoding="utf-8")
+        _write_info(self._partial / INFO_NAME, self._info)
         if self._final.exists():
             shutil.rmtree(self._final)
         os.replace(self._partial, self._final)
@@ -204,6 +197,25 @@ class ShardWriter:
     def _append(self, row: Mapping[str, Any]) -> None:
         for name, value in row.items():
             self._columns[name].append(value)
+
+
+def record_consent(shard_dir: Path, consent: str) -> None:
+    """Note in a finished shard where the person's consent is recorded."""
+    path = shard_dir / INFO_NAME
+    _write_info(path, json.loads(path.read_text(encoding="utf-8")) | {"consent": consent})
+
+
+def _write_info(path: Path, info: Mapping[str, Any]) -> None:
+    temporary = path.with_name(path.name + ".partial")
+    temporary.write_text(json.dumps(info, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    os.replace(temporary, path)
+
+
+def _link_or_copy(source: Path, target: Path) -> None:
+    try:
+        os.link(source, target)
+    except OSError:  # network and USB drives may know no links
+        shutil.copyfile(source, target)
 
 
 def _vector(

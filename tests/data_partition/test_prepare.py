@@ -1,7 +1,12 @@
 """Promises of data_partition.prepare, kept on drawn people with the real annotator."""
 
 import json
+import os
 import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -103,6 +108,13 @@ def test_a_second_run_keeps_finished_shards(prepared: Prepared) -> None:
     assert "done before" in report.to_lines()[0]
 
 
+def test_consent_can_be_noted_later(prepared: Prepared, tmp_path: Path) -> None:
+    shutil.copytree(prepared.out, tmp_path / "out")
+    report = prepare(prepared.src, tmp_path / "out", size_px=96, consent="folder 13")
+    assert all(one.was_done for one in report.identities)
+    assert {shard.info["consent"] for shard in open_dataset(tmp_path / "out")} == {"folder 13"}
+
+
 def test_only_a_changed_source_is_prepared_again_and_finished_clips_are_reused(
     prepared: Prepared, tmp_path: Path
 ) -> None:
@@ -120,6 +132,44 @@ def test_only_a_changed_source_is_prepared_again_and_finished_clips_are_reused(
     assert [one.was_done for one in report.identities] == [True, False]
     assert [source["name"] for source in open_dataset(out)[1].info["sources"]] == ["first"]
     assert not (out / "ben.parts").exists()
+
+
+@pytest.mark.integration
+def test_a_run_killed_in_the_middle_leaves_no_process_and_the_next_one_completes(
+    prepared: Prepared, tmp_path: Path
+) -> None:
+    src, out = tmp_path / "src", tmp_path / "out"
+    (src / "ben").mkdir(parents=True)
+    for copy in range(30):  # 240 pictures: several seconds of work
+        for picture in (prepared.src / "ben" / "first").iterdir():
+            shutil.copy(picture, src / "ben" / f"{copy:02d}-{picture.name}")
+    lines = (
+        "from pathlib import Path",
+        "from data_partition.prepare import prepare",
+        "if __name__ == '__main__':",
+        f"    prepare(Path({str(src)!r}), Path({str(out)!r}), size_px=64)",
+    )
+    (tmp_path / "run.py").write_text("\n".join(lines))
+    root = Path(__file__).resolve().parents[2]
+    run = subprocess.Popen([sys.executable, str(tmp_path / "run.py")], env=os.environ | {"PYTHONPATH": str(root)})
+    frames = out / "ben.parts" / "ben.partial" / "frames"
+    _wait_until(lambda: frames.is_dir() and any(frames.iterdir()))
+    run.kill()
+    run.wait()
+    time.sleep(1)
+    num_written = len(list(frames.iterdir()))
+    time.sleep(1)
+    assert len(list(frames.iterdir())) == num_written < 240
+    report = prepare(src, out, size_px=64)
+    assert report.identities[0].num_kept == open_dataset(out)[0].num_frames >= 228
+    assert sorted(path.name for path in out.iterdir()) == ["ben", "contact-sheet.jpg"]
+
+
+def _wait_until(condition: Callable[[], bool], timeout_s: float = 300.0) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline, "timed out"
+        time.sleep(0.02)
 
 
 def test_people_without_a_usable_frame_are_named_after_the_others_are_finished(
