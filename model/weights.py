@@ -130,9 +130,7 @@ def _installed_file(source: WeightsSource) -> Path | None:
 
 
 def _hub_file(source: WeightsSource) -> Path:
-    return (
-        Path(torch.hub.get_dir()) / "checkpoints" / (source.url or source.path_in_package).rpartition("/")[2]
-    )
+    return Path(torch.hub.get_dir()) / "checkpoints" / (source.url or source.path_in_package).rpartition("/")[2]
 
 
 def _remedy(name: str, source: WeightsSource) -> str:
