@@ -52,7 +52,7 @@ class ModelConfig:
     """Blend what is drawn, pixel by pixel, with what can be copied: warped source and placed parts for the image, the
     source crop for a part. Beyond the thesis."""
     use_landmark_flow: bool = False
-    """Give the flow head the source and target landmarks beside the image tokens. Beyond the thesis."""
+    """Add the flow head's flow to one that carries the source landmarks to the target ones. Beyond the thesis."""
     num_identities: int = 5
     """Rows of the landmark GAN's identity embedding."""
     patch_size_px: int = 14

@@ -15,7 +15,10 @@ from model.config import ModelConfig
 
 _COMPRESSED_DIM = 128
 _MIN_CHANNELS = 16
-_MOTION_SCALE = 10.0  # landmarks move by about a tenth of the frame
+_KERNEL_GRID_PX = 64
+_NARROW, _WIDE = 0.04, 0.15  # standard deviations, frame units of [-1, 1]; chosen on training frames of five people
+_WIDE_SHARE = 0.02
+_KERNEL_FADE = 0.05
 
 
 class LandmarkHead(nn.Module):
@@ -44,8 +47,7 @@ class FlowHead(nn.Module):
         self.use_landmarks = config.use_landmark_flow
         self.compress = nn.Linear(config.embed_dim, _COMPRESSED_DIM)
         seed_dim = channels * self.seed_px**2
-        in_dim = 4 * _COMPRESSED_DIM + (4 * NUM_LANDMARKS if self.use_landmarks else 0)
-        self.mlp = nn.Sequential(nn.Linear(in_dim, 512), nn.ReLU(), nn.Linear(512, seed_dim), nn.ReLU())
+        self.mlp = nn.Sequential(nn.Linear(4 * _COMPRESSED_DIM, 512), nn.ReLU(), nn.Linear(512, seed_dim), nn.ReLU())
         layers: list[nn.Module] = []
         for _ in range((config.image_size_px // self.seed_px).bit_length() - 1):
             halved = max(channels // 2, _MIN_CHANNELS)
@@ -63,7 +65,7 @@ class FlowHead(nn.Module):
         source_landmarks_NKC: Tensor,
         target_landmarks_NKC: Tensor,
     ) -> Tensor:
-        """Flow from the tokens of both images and, if the setting is on, the landmarks.
+        """Flow from the tokens of both images, added to `landmark_flow` if the setting is on.
 
         Args:
             source_tokens_N2D: [N, 2, D].
@@ -74,13 +76,41 @@ class FlowHead(nn.Module):
         Returns:
             [N, 2, S, S].
         """
-        inputs = [self.compress(tokens).flatten(1) for tokens in (source_tokens_N2D, driving_tokens_N2D)]
-        if self.use_landmarks:
-            motion = (source_landmarks_NKC - target_landmarks_NKC) * (_MOTION_SCALE / self.size_px)
-            inputs += [motion.flatten(1), (target_landmarks_NKC / self.size_px - 0.5).flatten(1)]
+        compressed = [self.compress(tokens).flatten(1) for tokens in (source_tokens_N2D, driving_tokens_N2D)]
         seed_channels = self.upsample[0].in_channels
-        seed = self.mlp(torch.cat(inputs, dim=1)).view(-1, seed_channels, self.seed_px, self.seed_px)
-        return self.to_flow(self.upsample(seed))  # type: ignore[no-any-return]
+        seed = self.mlp(torch.cat(compressed, dim=1)).view(-1, seed_channels, self.seed_px, self.seed_px)
+        flow_NCHW = self.to_flow(self.upsample(seed))
+        if self.use_landmarks:
+            flow_NCHW = flow_NCHW + landmark_flow(source_landmarks_NKC, target_landmarks_NKC, self.size_px)
+        return flow_NCHW  # type: ignore[no-any-return]
+
+
+@torch.no_grad()
+def landmark_flow(source_landmarks_NKC: Tensor, target_landmarks_NKC: Tensor, size_px: int) -> Tensor:
+    """Flow that carries each landmark of the source to its target, spread over the frame by Gaussian weights.
+
+    flow(x) = sum_k w_k(x) m_k / (sum_k w_k(x) + eps) with the motion m_k of landmark k and w_k the sum of a narrow and a
+    weak wide Gaussian of the distance to its target: kernel regression (Nadaraya 1964, Watson 1964) that fades to zero
+    far from the face. Has no parameters, so it is the same at all sites and before any training. Not in the thesis.
+
+    Args:
+        source_landmarks_NKC: [N, 68, 2] pixels.
+        target_landmarks_NKC: [N, 68, 2] pixels.
+        size_px: side S of the frame.
+
+    Returns:
+        [N, 2, S, S] float32 normalised offsets; computed on a grid of at most 64 and enlarged.
+    """
+    side = min(size_px, _KERNEL_GRID_PX)
+    grid_P2 = _identity_grid(side, side, like=source_landmarks_NKC)[0].flatten(1).T
+    target_NKC = (target_landmarks_NKC * 2 + 1) / size_px - 1
+    motion_NKC = (source_landmarks_NKC - target_landmarks_NKC) * 2 / size_px
+    squared_NPK = (grid_P2[None, :, None] - target_NKC[:, None]).square().sum(dim=-1)
+    narrow, wide = (torch.exp(squared_NPK / (-2 * width**2)) for width in (_NARROW, _WIDE))
+    weight_NPK = narrow + _WIDE_SHARE * wide
+    flow_NPC = weight_NPK @ motion_NKC / (weight_NPK.sum(dim=-1, keepdim=True) + _KERNEL_FADE)
+    flow_NCHW = flow_NPC.transpose(1, 2).unflatten(2, (side, side))
+    return functional.interpolate(flow_NCHW, (size_px, size_px), mode="bilinear", align_corners=False)
 
 
 def warp(features_NCHW: Tensor, flow_NCHW: Tensor) -> Tensor:
