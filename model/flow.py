@@ -89,9 +89,9 @@ class FlowHead(nn.Module):
 def landmark_flow(source_landmarks_NKC: Tensor, target_landmarks_NKC: Tensor, size_px: int) -> Tensor:
     """Flow that carries each landmark of the source to its target, spread over the frame by Gaussian weights.
 
-    flow(x) = sum_k w_k(x) m_k / (sum_k w_k(x) + eps) with the motion m_k of landmark k and w_k the sum of a narrow and a
-    weak wide Gaussian of the distance to its target: kernel regression (Nadaraya 1964, Watson 1964) that fades to zero
-    far from the face. Has no parameters, so it is the same at all sites and before any training. Not in the thesis.
+    flow(x) = sum_k w_k(x) m_k / (sum_k w_k(x) + eps) with the motion m_k of landmark k and w_k the sum of a narrow and
+    a weak wide Gaussian of the distance to its target: kernel regression (Nadaraya 1964, Watson 1964) that fades to
+    zero far from the face. It has no parameters, so it is the same at all sites and before training. Not in the thesis.
 
     Args:
         source_landmarks_NKC: [N, 68, 2] pixels.
@@ -109,7 +109,7 @@ def landmark_flow(source_landmarks_NKC: Tensor, target_landmarks_NKC: Tensor, si
     narrow, wide = (torch.exp(squared_NPK / (-2 * width**2)) for width in (_NARROW, _WIDE))
     weight_NPK = narrow + _WIDE_SHARE * wide
     flow_NPC = weight_NPK @ motion_NKC / (weight_NPK.sum(dim=-1, keepdim=True) + _KERNEL_FADE)
-    flow_NCHW = flow_NPC.transpose(1, 2).unflatten(2, (side, side))
+    flow_NCHW = flow_NPC.transpose(1, 2).reshape(-1, 2, side, side)
     return functional.interpolate(flow_NCHW, (size_px, size_px), mode="bilinear", align_corners=False)
 
 
