@@ -8,9 +8,7 @@ from data_partition.shard import Shard, open_shard
 from data_partition.shard_writer import ShardWriter
 
 
-def write_random_shard(
-    root: Path, identity: str, *, num_frames: int = 40, size_px: int = 32, seed: int = 0
-) -> Shard:
+def write_random_shard(root: Path, identity: str, *, num_frames: int = 40, size_px: int = 32, seed: int = 0) -> Shard:
     """A shard of one clip with noise for frames and landmarks well inside of them."""
     rng = np.random.default_rng(seed)
     with ShardWriter(root, identity, size_px, "test") as writer:
