@@ -35,7 +35,11 @@ def client(context: Context) -> Answer:
             counts = np.zeros(3)
             counts[index % 3] = 10 * (index + 1)
             landmarks = np.zeros((3, 68, 2))
-            return [np.ones((4, 2)), landmarks, landmarks, counts], 10, {"partition-id": index, f"label-{index}": f"Ada {index}"}
+            return (
+                [np.ones((4, 2)), landmarks, landmarks, counts],
+                10,
+                {"partition-id": index, f"label-{index}": f"Ada {index}"},
+            )
         if context.node_config.get("is-broken"):
             raise RuntimeError("disk full")
         return [array + index + 1 for array in parameters], 10 * (index + 1), {"loss_generator": 100.0 * (index + 1)}
