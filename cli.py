@@ -17,7 +17,7 @@ from rich.markup import escape
 from model.config import Scalar, Settings, read_preset
 from model.errors import ConfigError, FedreenactError
 from reenact.guidance_choice import Guidance
-from reenact.terminal import LiveProgress, comparison_table
+from reenact.terminal import LiveProgress, comparison_table, rich_table
 
 # The commands import what they need themselves: `fedreenact --help` should not wait for PyTorch and Flower.
 
@@ -162,6 +162,40 @@ def reenact(
     if report.num_without_face:
         console.print(f"[yellow]{report.num_without_face} frames show no face and repeat the last result[/]")
     _say_where({"Result": report.out})
+
+
+@app.command()
+def evaluate(
+    checkpoint: Annotated[Path, typer.Argument(help="A round's folder, or a run folder (newest round).")],
+    dataset: Annotated[Path, typer.Argument(help="Dataset with people the checkpoint knows.")],
+    out: Annotated[Path, typer.Option(help="Folder for tables, values of every pair and sheets.")],
+    protocol: Annotated[str, typer.Option(help="self, self-any, cross or all: who drives whom.")] = "all",
+    num_pairs: Annotated[int, typer.Option(help="Pairs of each person and protocol, at most.")] = 200,
+    seed: Annotated[int, typer.Option(help="Of the pairs and of the intervals.")] = 0,
+    pairs: Annotated[Path | None, typer.Option(help="A pairs.csv to evaluate instead of drawing pairs.")] = None,
+    landmarks: Annotated[Guidance, typer.Option(help="As for `reenact`.")] = Guidance.AUTO,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+) -> None:
+    """Measure a checkpoint and baselines on held-out frames, with intervals."""
+    from evaluation.pairs import protocols_named
+    from model.trainer import pick_device
+    from reenact.evaluation_job import EvaluationRequest, run_evaluation
+
+    request = EvaluationRequest(
+        checkpoint=checkpoint,
+        dataset=dataset,
+        out=out,
+        protocols=protocols_named(protocol),
+        num_pairs=num_pairs,
+        seed=seed,
+        pairs=pairs,
+        landmarks=landmarks,
+    )
+    with LiveProgress(console) as live:
+        report = run_evaluation(request, device=pick_device(device), progress=live.progress)
+    for table in report.tables:
+        console.print(rich_table(table))
+    _say_where(report.files)
 
 
 @app.command()

@@ -35,6 +35,14 @@ def psnr_db(truth_HWC: Frame, generated_HWC: Frame) -> float:
     return float(10 * np.log10(_MAX_VALUE**2 / mean_squared_error))
 
 
+def largest_psnr_db(frame_HWC: Frame) -> float:
+    """The largest PSNR that two different frames of this shape can have: one value off by one level.
+
+    It stands in for the infinity of identical frames where a mean is taken.
+    """
+    return float(10 * np.log10(_MAX_VALUE**2 * frame_HWC.size))
+
+
 def l1(truth_HWC: Frame, generated_HWC: Frame) -> float:
     """Mean absolute difference over all pixels and channels, as a fraction of 255.
 

@@ -80,10 +80,7 @@ def _reenact_picture(
     request: ReenactRequest, reenactor: Reenactor, source: FaceFrame, progress: Progress
 ) -> ReenactReport:
     driving = face_of_picture(request.driving, reenactor.size_px)
-    guidance = reenactor.choose(request.landmarks, source, driving.identity)
-    statistics = reenactor.statistics(driving.identity, driving.landmarks_KC[None])
-    targets_NKC = reenactor.target_landmarks(guidance, source, [driving], statistics)
-    drawing = reenactor.draw(source, [driving], targets_NKC)[0]
+    drawing, guidance = reenactor.draw_pair(source, driving, request.landmarks)
     request.out.parent.mkdir(parents=True, exist_ok=True)
     write_image(request.out, drawing.result)
     progress("Drawing", 1, 1)

@@ -129,6 +129,17 @@ class Reenactor:
         au_NA = np.stack([face.au_presence_A for face in driving])
         return lgan_landmarks(self.networks, index, pose_NC=pose_NC, au_NA=au_NA, driving_NKC=driving_NKC)
 
+    def draw_pair(self, source: FaceFrame, driving: FaceFrame, requested: Guidance) -> tuple[Drawing, Guidance]:
+        """The drawing for one driving frame, and the guidance it was made with.
+
+        Raises:
+            ConfigError: as `choose`.
+        """
+        guidance = self.choose(requested, source, driving.identity)
+        statistics = self.statistics(driving.identity, driving.landmarks_KC[None])
+        targets_NKC = self.target_landmarks(guidance, source, [driving], statistics)
+        return self.draw(source, [driving], targets_NKC)[0], guidance
+
     @torch.inference_mode()
     def draw(self, source: FaceFrame, driving: Sequence[FaceFrame], targets_NKC: FloatArray) -> list[Drawing]:
         """One drawing per driving frame.

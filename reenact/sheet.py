@@ -49,12 +49,11 @@ class SheetRow:
         }
 
 
-def sheet_row(reenactor: Reenactor, source: FaceFrame, driving: FaceFrame) -> SheetRow:
-    """The stages of one pair of annotated faces, with the guidance that `reenact` would choose for them."""
-    guidance = reenactor.choose(Guidance.AUTO, source, driving.identity)
-    statistics = reenactor.statistics(driving.identity, driving.landmarks_KC[None])
-    targets_NKC = reenactor.target_landmarks(guidance, source, [driving], statistics)
-    drawing = reenactor.draw(source, [driving], targets_NKC)[0]
+def sheet_row(
+    reenactor: Reenactor, source: FaceFrame, driving: FaceFrame, requested: Guidance = Guidance.AUTO
+) -> SheetRow:
+    """The stages of one pair of annotated faces; AUTO takes the guidance that `reenact` would choose for them."""
+    drawing, guidance = reenactor.draw_pair(source, driving, requested)
     who = source.identity if source.identity == driving.identity else f"{source.identity}\nas {driving.identity}"
     return SheetRow(
         label=f"{who}\nlandmarks: {guidance}",

@@ -23,6 +23,7 @@ from rich.text import Text
 
 if TYPE_CHECKING:
     from evaluation.comparison import Comparison
+    from evaluation.tables import TextTable
 
 _ROUNDS = "Rounds, at most"
 """The stopping rule may end training sooner."""
@@ -108,3 +109,11 @@ def comparison_table(comparison: Comparison) -> Table:
         style = "bold" if row is comparison.overall else ""
         table.add_row(row.identity, str(row.num_pairs), *cells, style=style)
     return table
+
+
+def rich_table(table: TextTable) -> Table:
+    """Any table of an evaluation."""
+    view = Table(*map(escape, table.header), title=escape(table.title), title_justify="left")
+    for row in table.rows:
+        view.add_row(*map(escape, row))
+    return view

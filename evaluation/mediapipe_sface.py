@@ -1,0 +1,51 @@
+"""The default face analyser: MediaPipe for landmarks, pose and action units, SFace for identity."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import Self
+
+from data_partition.action_units import SILENT_AUS
+from data_partition.annotate import FaceAnnotator
+from evaluation.face_analysis import Backends, FaceAnalysis
+from evaluation.frames import Frame
+from evaluation.sface import SFace
+from model.batch import AU_ORDER
+
+
+class MediaPipeSFace:
+    """Looks at every picture by itself, without the smoothing that clips are annotated with."""
+
+    backends = Backends(embedding="SFace", landmarks="MediaPipe", pose="MediaPipe", action_units="MediaPipe proxy")
+    evaluated_aus = tuple(au for au in AU_ORDER if au not in SILENT_AUS)
+
+    def __init__(self) -> None:
+        """Load both models.
+
+        Raises:
+            WeightsError: if a file is missing.
+        """
+        self._sface = SFace()
+        self._annotator = FaceAnnotator(is_video=False)
+
+    def __enter__(self) -> Self:
+        """The analyser itself."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Release the models."""
+        self._annotator.close()
+
+    def analyse(self, frame_HWC: Frame) -> FaceAnalysis | None:
+        """The face in an uint8 [H, W, 3] RGB frame, None if there is none."""
+        face = self._annotator.detect(frame_HWC)
+        if face is None:
+            return None
+        return FaceAnalysis(
+            embedding_D=self._sface.embed(frame_HWC, face.landmarks_KC),
+            landmarks_KC=face.landmarks_KC,
+            pose_C=face.pose_C,
+            au_presence_A=face.au_presence_A,
+        )

@@ -1,0 +1,191 @@
+"""Which source meets which driving frame: the protocols, drawn from a seed, kept in a CSV file."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable, Mapping, Sequence
+from enum import StrEnum
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from data_partition.batches import FrameRef
+from data_partition.shard import Shard
+from evaluation.files import csv_text, write_text
+from model.errors import ConfigError, DataError
+
+_COLUMNS = ("protocol", "source_identity", "source_file", "driving_identity", "driving_file")
+
+Rows = NDArray[np.int64]
+
+
+class Protocol(StrEnum):
+    """Rule for the two frames of a pair; the driving frame is always held out of training."""
+
+    SELF = "self"
+    """Two held-out frames of one clip."""
+    SELF_ANY = "self-any"
+    """One clip again, the source from its training part: another time of the recording."""
+    CROSS = "cross"
+    """Two people the model knows, both frames held out."""
+
+    @property
+    def has_truth(self) -> bool:
+        """Whether the driving frame is the picture that should come out."""
+        return self is not Protocol.CROSS
+
+
+def protocols_named(name: str) -> tuple[Protocol, ...]:
+    """The protocol of that name, or every one for "all".
+
+    Raises:
+        ConfigError: for any other name.
+    """
+    if name == "all":
+        return tuple(Protocol)
+    if name not in list(Protocol):
+        raise ConfigError(f"--protocol: got {name!r}, wanted {', '.join(Protocol)} or all")
+    return (Protocol(name),)
+
+
+class EvaluationPair(NamedTuple):
+    """One source and one driving frame under one protocol."""
+
+    protocol: Protocol
+    source: FrameRef
+    driving: FrameRef
+
+    def cells(self) -> tuple[str, ...]:
+        """The row of the CSV file: protocol, then identity and file name of both frames."""
+        return (self.protocol.value, *_name(self.source), *_name(self.driving))
+
+
+def draw_pairs(protocol: Protocol, shards: Sequence[Shard], *, num_pairs: int, seed: int) -> list[EvaluationPair]:
+    """Up to `num_pairs` different pairs for every source identity, the same for the same seed.
+
+    Every possible driving frame is used equally often (to within one), each time with another source, both
+    in random order; there are fewer pairs where the frames allow no more. The pairs of an identity do not
+    depend on the order of the shards.
+
+    Args:
+        protocol: the rule.
+        shards: one per identity.
+        num_pairs: wanted for each source identity, >= 1.
+        seed: of all draws, >= 0.
+
+    Raises:
+        DataError: if the frames of an identity allow no pair at all.
+    """
+    shards = sorted(shards, key=lambda shard: shard.identity)
+    return [pair for shard in shards for pair in _draw_of(shard, protocol, shards, num_pairs, seed)]
+
+
+def _draw_of(
+    shard: Shard, protocol: Protocol, shards: Sequence[Shard], num_pairs: int, seed: int
+) -> list[EvaluationPair]:
+    drivings = [FrameRef(other, int(row)) for other in _drivers(shard, protocol, shards) for row in _held_out(other)]
+    sources_of = _source_rule(shard, protocol)
+    candidates = [(driving, sources_of(driving)) for driving in drivings]
+    candidates = [(driving, rows) for driving, rows in candidates if len(rows)]
+    if not candidates:
+        raise DataError(f"{shard.path}: no {protocol} pair can be formed; {_needs(protocol)}")
+    rng = np.random.default_rng([seed, list(Protocol).index(protocol), *shard.identity.encode()])
+    num_each, num_extra = divmod(num_pairs, len(candidates))
+    pairs = []
+    for rank, index in enumerate(rng.permutation(len(candidates))):
+        driving, rows = candidates[index]
+        wanted = min(num_each + (rank < num_extra), len(rows))
+        chosen = rng.choice(rows, wanted, replace=False)
+        pairs += [EvaluationPair(protocol, FrameRef(shard, int(row)), driving) for row in chosen]
+    return pairs
+
+
+def _drivers(shard: Shard, protocol: Protocol, shards: Sequence[Shard]) -> list[Shard]:
+    return [shard] if protocol.has_truth else [other for other in shards if other.identity != shard.identity]
+
+
+def _source_rule(shard: Shard, protocol: Protocol) -> Callable[[FrameRef], Rows]:
+    """Rows of the shard that may be the source for a driving frame."""
+    if protocol is Protocol.CROSS:
+        rows = _held_out(shard)
+        return lambda driving: rows
+    is_candidate = shard.is_test_F if protocol is Protocol.SELF else ~shard.is_test_F
+    return lambda driving: _others(is_candidate & (shard.clip == shard.clip[driving.row]), driving.row)
+
+
+def _others(is_candidate: NDArray[np.bool_], row: int) -> Rows:
+    rows = np.flatnonzero(is_candidate)
+    return np.asarray(rows[rows != row], np.int64)
+
+
+def _held_out(shard: Shard) -> Rows:
+    return np.asarray(np.flatnonzero(shard.is_test_F), np.int64)
+
+
+def _needs(protocol: Protocol) -> str:
+    return {
+        Protocol.SELF: "wanted a clip of at least 15 frames, so that two are held out",
+        Protocol.SELF_ANY: "wanted a clip of at least 6 frames, so that one is held out",
+        Protocol.CROSS: "wanted two people with held-out frames",
+    }[protocol]
+
+
+def write_pairs(path: Path, pairs: Sequence[EvaluationPair]) -> None:
+    """Write the pairs as CSV, one a row, in a form `read_pairs` takes; the file appears whole."""
+    write_text(path, csv_text(_COLUMNS, [pair.cells() for pair in pairs]))
+
+
+def read_pairs(path: Path, shards: Sequence[Shard]) -> list[EvaluationPair]:
+    """The pairs of a file, in its order.
+
+    Args:
+        path: CSV as `write_pairs` writes it.
+        shards: the dataset the file names belong to.
+
+    Raises:
+        DataError: naming file and line, for a file that is not readable, a missing column, an unknown
+            protocol, identity or frame, or a pair that breaks its protocol's rule.
+    """
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            reader = csv.DictReader(file)
+            missing = set(_COLUMNS) - set(reader.fieldnames or ())
+            if missing:
+                raise DataError(f"{path}: missing column {', '.join(sorted(missing))}; wanted {', '.join(_COLUMNS)}")
+            frames = {_name(FrameRef(s, row)): FrameRef(s, row) for s in shards for row in range(s.num_frames)}
+            pairs = [_parse(f"{path} line {reader.line_num}", row, frames) for row in reader]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{path}: cannot read pairs ({error}); wanted a pairs.csv of an earlier evaluation") from error
+    if not pairs:
+        raise DataError(f"{path}: no pairs in it; wanted a pairs.csv of an earlier evaluation")
+    return pairs
+
+
+def _parse(where: str, row: Mapping[str, str], frames: Mapping[tuple[str, str], FrameRef]) -> EvaluationPair:
+    if row["protocol"] not in list(Protocol):
+        raise DataError(f"{where}: protocol is {row['protocol']!r}, wanted one of {', '.join(Protocol)}")
+    refs = []
+    for role in ("source", "driving"):
+        name = (row[f"{role}_identity"], row[f"{role}_file"])
+        if name not in frames:
+            raise DataError(f"{where}: {role} frame {name[1]} of {name[0]} is not in the dataset")
+        refs.append(frames[name])
+    pair = EvaluationPair(Protocol(row["protocol"]), *refs)
+    if not _keeps_its_rule(pair):
+        raise DataError(f"{where}: this is no {pair.protocol} pair in this dataset; draw new pairs")
+    return pair
+
+
+def _keeps_its_rule(pair: EvaluationPair) -> bool:
+    """Whether the pair is one that `draw_pairs` could draw."""
+    driver, row = pair.driving
+    is_same_person = pair.source.shard.identity == driver.identity
+    if is_same_person != pair.protocol.has_truth or not driver.is_test_F[row]:
+        return False
+    return pair.source.row in _source_rule(pair.source.shard, pair.protocol)(pair.driving)
+
+
+def _name(frame: FrameRef) -> tuple[str, str]:
+    return frame.shard.identity, frame.shard.file_name[frame.row]

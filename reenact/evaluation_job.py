@@ -1,0 +1,218 @@
+"""`fedreenact evaluate`: a checkpoint against baselines on drawn or given pairs, as tables and sheets."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from data_partition.shard import Shard, open_dataset
+from evaluation.face_analysis import Backends, FaceAnalyser, RememberingAnalyser
+from evaluation.files import write_text
+from evaluation.frames import Frame
+from evaluation.measurement import MODEL, Measurement, Method, baselines, measure
+from evaluation.mediapipe_sface import MediaPipeSFace
+from evaluation.metrics import CSIM
+from evaluation.pairs import EvaluationPair, Protocol, draw_pairs, read_pairs, write_pairs
+from evaluation.summary import summarise
+from evaluation.tables import (
+    TextTable,
+    action_unit_agreement,
+    identity_tables,
+    measurements_csv,
+    method_tables,
+    rows_to_plain,
+)
+from model.checkpoint import Checkpoint, load_checkpoint
+from model.errors import ConfigError, DataError
+from reenact.faces import Progress, face_of_shard
+from reenact.guidance_choice import Guidance
+from reenact.reenactor import FaceFrame, Reenactor
+from reenact.sheet import SheetRow, sheet_row, write_sheet
+
+_HEADING = """# Evaluation
+
+Figures are pooled over pairs, with 95 % bootstrap intervals over pairs. Copy-source hands the source frame back,
+copy-driving the driving frame. AUCON on shuffled pairs is what a result gets that follows another driving frame.
+"""
+
+_SHEET_ROWS = 2
+"""Best, median and worst pairs on a sheet, each."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EvaluationRequest:
+    """What to evaluate."""
+
+    checkpoint: Path
+    """A round folder, or a run folder for its newest intact round."""
+    dataset: Path
+    """Dataset folder; its people must be known to the checkpoint."""
+    out: Path
+    """Folder for the results; files of an earlier evaluation are replaced."""
+    protocols: tuple[Protocol, ...]
+    num_pairs: int
+    """Of each source identity and protocol, at most."""
+    seed: int
+    """Of the pair draws and the bootstrap."""
+    pairs: Path | None
+    """A pairs.csv to use in place of drawing."""
+    landmarks: Guidance
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EvaluationReport:
+    """What was found and written."""
+
+    tables: list[TextTable]
+    files: dict[str, Path]
+    """What is in it to file."""
+
+
+def run_evaluation(request: EvaluationRequest, *, device: torch.device, progress: Progress) -> EvaluationReport:
+    """Measure the model and the baselines, and write tables, per-pair values, pairs and sheets.
+
+    Args:
+        request: what to do.
+        device: where the networks run.
+        progress: called for every pair.
+
+    Raises:
+        CheckpointError: if the checkpoint cannot be used.
+        ConfigError: for a number of pairs below 1 or landmarks that the checkpoint cannot give.
+        DataError: for an unusable dataset, unknown people in it, or an unusable pairs file.
+        WeightsError: if the face analysers' files are missing.
+    """
+    if request.num_pairs < 1 or request.seed < 0:
+        raise ConfigError(f"--num-pairs {request.num_pairs} --seed {request.seed}: wanted at least 1 and 0")
+    checkpoint = load_checkpoint(request.checkpoint)
+    shards = open_dataset(request.dataset)
+    _check_identities(shards, checkpoint)
+    pairs = _pairs(request, shards)
+    reenactor = Reenactor(checkpoint, device)
+    with MediaPipeSFace() as faces:
+        analyser = RememberingAnalyser(faces)
+        methods = {MODEL: _model(reenactor, request.landmarks), **baselines(reenactor.size_px)}
+        measurements = measure(
+            pairs,
+            methods,
+            analyser,
+            size_px=reenactor.size_px,
+            progress=lambda done, total: progress("Evaluating pairs", done, total),
+        )
+    return _write(request, checkpoint, reenactor, measurements, analyser)
+
+
+def _check_identities(shards: Sequence[Shard], checkpoint: Checkpoint) -> None:
+    unknown = [shard for shard in shards if shard.identity not in checkpoint.identities]
+    if unknown:
+        raise DataError(
+            f"{unknown[0].path}: identity {unknown[0].identity} is not among the trained ones "
+            f"({', '.join(checkpoint.identities)}); evaluate on the dataset the model was trained on"
+        )
+
+
+def _pairs(request: EvaluationRequest, shards: Sequence[Shard]) -> list[EvaluationPair]:
+    if request.pairs is None:
+        return [
+            pair
+            for protocol in request.protocols
+            for pair in draw_pairs(protocol, shards, num_pairs=request.num_pairs, seed=request.seed)
+        ]
+    pairs = [pair for pair in read_pairs(request.pairs, shards) if pair.protocol in request.protocols]
+    if not pairs:
+        raise DataError(f"{request.pairs}: no pair of protocol {', '.join(request.protocols)}; choose --protocol all")
+    return pairs
+
+
+def _model(reenactor: Reenactor, landmarks: Guidance) -> Method:
+    def draw(pair: EvaluationPair) -> Frame:
+        return reenactor.draw_pair(*_faces(pair, reenactor.size_px), landmarks)[0].result
+
+    return draw
+
+
+def _faces(pair: EvaluationPair, size_px: int) -> tuple[FaceFrame, FaceFrame]:
+    source, driving = (face_of_shard(frame.shard, frame.row, size_px) for frame in (pair.source, pair.driving))
+    return source, driving
+
+
+def _write(
+    request: EvaluationRequest,
+    checkpoint: Checkpoint,
+    reenactor: Reenactor,
+    measurements: Sequence[Measurement],
+    analyser: FaceAnalyser,
+) -> EvaluationReport:
+    rows = summarise(measurements, seed=request.seed)
+    tables = method_tables(rows, analyser.backends)
+    files = {
+        "Figures": request.out / "metrics.json",
+        "Tables": request.out / "table.md",
+        "Values of every pair": request.out / "per-pair.csv",
+        "Pairs": request.out / "pairs.csv",
+    }
+    summary = {**_origin(request, checkpoint, reenactor, analyser), "rows": rows_to_plain(rows, analyser.backends)}
+    summary["action_units"] = _action_units(measurements, analyser)
+    write_text(files["Figures"], json.dumps(summary, indent=2) + "\n")
+    everything = [*tables, *identity_tables(rows, analyser.backends)]
+    write_text(files["Tables"], "\n".join([_HEADING, *(table.to_markdown() for table in everything)]))
+    write_text(files["Values of every pair"], measurements_csv(measurements, analyser.backends))
+    write_pairs(files["Pairs"], list(dict.fromkeys(found.pair for found in measurements)))
+    for protocol in dict.fromkeys(found.pair.protocol for found in measurements):
+        found = [found for found in measurements if found.pair.protocol is protocol and found.method == MODEL]
+        files[f"Sheet, {protocol}"] = request.out / f"{protocol}.png"
+        write_sheet(files[f"Sheet, {protocol}"], _sheet_rows(reenactor, found, request.landmarks, analyser.backends))
+    return EvaluationReport(tables=tables, files=files)
+
+
+def _origin(
+    request: EvaluationRequest, checkpoint: Checkpoint, reenactor: Reenactor, analyser: FaceAnalyser
+) -> dict[str, object]:
+    """What the figures are of."""
+    return {
+        "checkpoint": str(request.checkpoint),
+        "round": checkpoint.round,
+        "dataset": str(request.dataset),
+        "landmarks": request.landmarks.value,
+        "size_px": reenactor.size_px,
+        "pairs": "given" if request.pairs else "drawn",
+        "seed": request.seed,
+        "backends": asdict(analyser.backends),
+        "evaluated_aus": list(analyser.evaluated_aus),
+    }
+
+
+def _action_units(measurements: Sequence[Measurement], analyser: FaceAnalyser) -> dict[str, object]:
+    """Agreement of every action unit, by protocol and method."""
+    groups: dict[Protocol, dict[str, list[Measurement]]] = {}
+    for found in measurements:
+        groups.setdefault(found.pair.protocol, {}).setdefault(found.method, []).append(found)
+    return {
+        protocol.value: {
+            method: action_unit_agreement(group, analyser.evaluated_aus) for method, group in methods.items()
+        }
+        for protocol, methods in groups.items()
+    }
+
+
+def _sheet_rows(
+    reenactor: Reenactor, measurements: Sequence[Measurement], landmarks: Guidance, backends: Backends
+) -> list[SheetRow]:
+    """The best, median and worst pairs by CSIM; a result without a face is worst of all."""
+    ranked = sorted(measurements, key=lambda found: np.nan_to_num(found.values[CSIM.key], nan=-np.inf), reverse=True)
+    middle = max(0, len(ranked) - _SHEET_ROWS) // 2
+    chosen = {index: "best" for index in range(_SHEET_ROWS)}
+    chosen |= {middle + index: "median" for index in range(_SHEET_ROWS)}
+    chosen |= {len(ranked) - 1 - index: "worst" for index in range(_SHEET_ROWS)}
+    rows = []
+    for index in sorted(index for index in chosen if 0 <= index < len(ranked)):
+        row = sheet_row(reenactor, *_faces(ranked[index].pair, reenactor.size_px), landmarks)
+        value = ranked[index].values[CSIM.key]
+        text = "no face found" if np.isnan(value) else f"{CSIM.name(backends)} {value:.3f}"
+        rows.append(replace(row, label=f"{chosen[index]}\n{text}\n{row.label}"))
+    return rows
