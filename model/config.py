@@ -49,8 +49,8 @@ class ModelConfig:
     use_flow: bool = True
     """False gives the `Style` variant of Table 4.6: source features are not warped."""
     use_appearance_skip: bool = False
-    """Blend what is drawn, pixel by pixel, with what can be copied: warped source and placed parts for the image, the
-    source crop for a part. Beyond the thesis."""
+    """Draw corrections of what can be copied: parts are redrawn on the warped source, and the image on both. Beyond the
+    thesis."""
     use_landmark_flow: bool = False
     """Add the flow head's flow to one that carries the source landmarks to the target ones. Beyond the thesis."""
     num_identities: int = 5

@@ -40,7 +40,7 @@ class GLR(nn.Module):
 
     def __init__(self, config: ModelConfig, part_sizes: PartSizes) -> None:
         super().__init__()
-        self.use_flow = config.use_flow
+        self.use_flow, self.use_appearance_skip = config.use_flow, config.use_appearance_skip
         self.extractor = build_extractor(config)
         self.landmark_head = LandmarkHead(config)
         self.flow_head = FlowHead(config)
@@ -70,7 +70,10 @@ class GLR(nn.Module):
         else:
             flow_NCHW = source_NCHW.new_zeros(len(source_NCHW), 2, *source_NCHW.shape[-2:])
         warped_source = warp(source_NCHW, flow_NCHW)
-        canvas, is_covered, crops = self.parts(source_NCHW, heatmap_NCHW, source_landmarks_NKC, target_landmarks_NKC)
+        parts_source = (source_NCHW, source_landmarks_NKC)
+        if self.use_appearance_skip:  # redraw the parts where the flow has already carried them
+            parts_source = (warped_source, target_landmarks_NKC)
+        canvas, is_covered, crops = self.parts(*parts_source, heatmap_NCHW, target_landmarks_NKC)
         return GLROutput(
             image_NCHW=self.image_generator(source_NCHW, warped_source, flow_NCHW, canvas, is_covered, heatmap_NCHW),
             warped_source_NCHW=warped_source,

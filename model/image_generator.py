@@ -12,9 +12,9 @@ from torch.nn import functional
 
 from model.config import ModelConfig
 from model.flow import warp
+from model.parts import corrected
 
 _SLOPE = 0.2
-_WARPED_BIAS = 2.0  # the appearance skip starts close to the warped source
 
 
 class StyleBranch(nn.Module):
@@ -90,9 +90,10 @@ class ImageGenerator(nn.Module):
         )
         self.upsample_half = StyledConv(8 * channels, 2 * channels, style_dim)
         self.upsample_full = StyledConv(2 * channels, channels, style_dim)
-        self.to_rgb = nn.Conv2d(channels, 6 if self.use_appearance_skip else 3, 7, padding=3)
+        self.to_rgb = nn.Conv2d(channels, 3, 7, padding=3)
         if self.use_appearance_skip:
-            nn.init.constant_(self.to_rgb.bias[3:4], _WARPED_BIAS)  # type: ignore[index]
+            nn.init.zeros_(self.to_rgb.weight)
+            nn.init.zeros_(self.to_rgb.bias)  # type: ignore[arg-type]
 
     def forward(
         self,
@@ -127,13 +128,9 @@ class ImageGenerator(nn.Module):
         size_px = source_NCHW.shape[-1]
         x = self.upsample_half(_resize(x, size_px // 2), style_NS)
         x = self.to_rgb(self.upsample_full(_resize(x, size_px), style_NS))
-        image = torch.tanh(x[:, :3])
         if not self.use_appearance_skip:
-            return image
-        warped_logit, parts_logit, drawn_logit = x[:, 3:].split(1, dim=1)
-        parts_logit = parts_logit.masked_fill(~is_covered_NCHW, -torch.inf)
-        share = torch.softmax(torch.cat([warped_logit, parts_logit, drawn_logit], dim=1), dim=1)
-        return share[:, :1] * warped_source_NCHW + share[:, 1:2] * placed_parts_NCHW + share[:, 2:] * image
+            return torch.tanh(x)
+        return corrected(torch.where(is_covered_NCHW, placed_parts_NCHW, warped_source_NCHW), x)
 
 
 def _resize(x_NCHW: Tensor, size_px: int) -> Tensor:

@@ -12,7 +12,7 @@ from model.landmarks import PARTS, PartSizes
 class PartNetwork(nn.Module):
     """One part: RGB crop and heatmap crop are encoded, added, and decoded to a new crop (Fig 3.3b).
 
-    With the appearance skip, a predicted mask blends the source crop into the result.
+    With the appearance skip it draws a correction of the RGB crop, zero at first.
     """
 
     def __init__(self, channels: int, *, use_appearance_skip: bool) -> None:
@@ -25,16 +25,25 @@ class PartNetwork(nn.Module):
             nn.LeakyReLU(0.2),
             nn.ConvTranspose2d(channels, channels, 4, stride=2, padding=1),
             nn.LeakyReLU(0.2),
-            nn.Conv2d(channels, 4 if use_appearance_skip else 3, 3, padding=1),
+            nn.Conv2d(channels, 3, 3, padding=1),
         )
+        if use_appearance_skip:
+            nn.init.zeros_(self.decode[-1].weight)  # type: ignore[arg-type]
+            nn.init.zeros_(self.decode[-1].bias)  # type: ignore[arg-type]
 
     def forward(self, rgb_NCHW: Tensor, heatmap_NCHW: Tensor) -> Tensor:
         """[N, 3, h, w] in [-1, 1] and [N, 1, h, w] in [0, 1] to [N, 3, h, w] in [-1, 1]."""
-        decoded = self.decode(self.encode_rgb(rgb_NCHW) + self.encode_heatmap(heatmap_NCHW))
-        drawn = torch.tanh(decoded[:, :3])
-        if not self.use_appearance_skip:
-            return drawn
-        return torch.lerp(drawn, rgb_NCHW.to(drawn.dtype), torch.sigmoid(decoded[:, 3:]))
+        drawn = self.decode(self.encode_rgb(rgb_NCHW) + self.encode_heatmap(heatmap_NCHW))
+        return corrected(rgb_NCHW, drawn) if self.use_appearance_skip else torch.tanh(drawn)
+
+
+def corrected(image_NCHW: Tensor, correction_NCHW: Tensor) -> Tensor:
+    """`image_NCHW` plus 2 tanh(`correction_NCHW`), cut to [-1, 1]; the gradient passes through the cut.
+
+    A correction can replace any value by any other and never saturates where it is zero, unlike a predicted mask.
+    """
+    unbounded = image_NCHW + 2 * torch.tanh(correction_NCHW)
+    return unbounded + (unbounded.clamp(-1, 1) - unbounded).detach()
 
 
 def _encoder(in_channels: int, channels: int) -> nn.Sequential:
@@ -61,16 +70,16 @@ class PartReenactment(nn.Module):
     def forward(
         self,
         source_NCHW: Tensor,
-        heatmap_NCHW: Tensor,
         source_landmarks_NKC: Tensor,
+        heatmap_NCHW: Tensor,
         target_landmarks_NKC: Tensor,
     ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         """I_p, where it is covered, and the parts that were placed on it.
 
         Args:
             source_NCHW: [N, 3, S, S] in [-1, 1].
-            heatmap_NCHW: [N, 1, S, S] of the target landmarks.
             source_landmarks_NKC: [N, 68, 2] pixels; centres of the source crops.
+            heatmap_NCHW: [N, 1, S, S] of the target landmarks.
             target_landmarks_NKC: [N, 68, 2] pixels; centres at which the parts are placed.
 
         Returns:

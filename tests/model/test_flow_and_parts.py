@@ -78,7 +78,7 @@ def test_parts_are_placed_at_the_target_and_the_rest_is_blank(config: ModelConfi
     centres = {"left_eye": (23.5, 7.5), "right_eye": (7.5, 7.5), "nose": (15.5, 15.5), "mouth": (15.5, 25.5)}
     for name, centre in centres.items():
         target[:, list(PARTS[name])] = torch.tensor(centre)
-    placed, is_covered, crops = parts(torch.rand(1, 3, 32, 32), torch.rand(1, 1, 32, 32), target, target)
+    placed, is_covered, crops = parts(torch.rand(1, 3, 32, 32), target, torch.rand(1, 1, 32, 32), target)
     assert torch.equal(placed[0, :, 4:12, 20:28], crops["left_eye"][0])
     assert torch.equal(placed[0, :, 22:30, 10:22], crops["mouth"][0])
     assert crops["mouth"].shape == (1, 3, 8, 12)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -15,6 +16,7 @@ from model.glr import GLR
 from model.image_generator import StyledConv
 from model.landmarks import PartSizes
 from model.networks import IDENTITY_ROWS, Networks, build_networks, validate_tensors
+from model.parts import corrected
 from tests.model.conftest import make_batch
 
 
@@ -73,6 +75,27 @@ def test_every_variant_gives_an_image_of_the_source_size(
         assert torch.equal(output.warped_source_NCHW, batch.source_NCHW) or torch.allclose(
             output.warped_source_NCHW, batch.source_NCHW, atol=1e-5
         )
+
+
+def test_with_the_appearance_skip_training_starts_from_the_warped_source(
+    config: ModelConfig, part_sizes: PartSizes
+) -> None:
+    networks = build_networks(replace(config, use_appearance_skip=True), part_sizes, seed=0)
+    batch = make_batch(0)
+    output = networks.generator(
+        batch.source_NCHW, batch.driving_NCHW, batch.source_landmarks_NKC, batch.driving_landmarks_NKC,
+        batch.heatmap_NCHW,
+    )  # fmt: skip
+    torch.testing.assert_close(output.image_NCHW, output.warped_source_NCHW, atol=1e-6, rtol=0)
+
+
+def test_correction_is_cut_to_the_range_but_keeps_its_gradient() -> None:
+    correction = torch.tensor([0.0, 0.2, 9.0], requires_grad=True)
+    image = corrected(torch.tensor([0.5, 0.0, 0.5]), correction)
+    torch.testing.assert_close(image, torch.tensor([0.5, 2 * math.tanh(0.2), 1.0]))
+    image.sum().backward()
+    assert correction.grad is not None
+    torch.testing.assert_close(correction.grad, 2 * (1 - torch.tanh(correction.detach()) ** 2))
 
 
 def test_styled_conv_equals_a_convolution_with_modulated_and_demodulated_weights() -> None:
