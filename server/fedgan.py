@@ -96,8 +96,8 @@ class FedGAN(Strategy):  # type: ignore[misc]
         raise FederationError(
             f"round {server_round}: {num_valid} valid updates, min-fit-clients is {self._config.min_fit_clients}"
             + (f" ({reasons})" if reasons else "")
-            + "; the checkpoint of the round before is kept: mend the clients or lower min-fit-clients, and start "
-            "again with resume"
+            + "; mend the clients or lower min-fit-clients"
+            + (f"; with resume the run goes on after round {server_round - 1}" if server_round > 1 else "")
         )
 
 

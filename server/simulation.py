@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import shutil
 import signal
 import threading
 import time
@@ -25,6 +26,7 @@ from server.superlink import LocalSuperLink
 _log = logging.getLogger(__name__)
 
 _PROJECT = Path(__file__).resolve().parent.parent
+_APP_PACKAGES = ("model", "data_partition", "client", "server")
 _POLL_INTERVAL_S = 1.0
 _STATUS_INTERVAL_S = 60.0  # asking takes Flower's command seconds of CPU time
 _SHUTDOWN_TIMEOUT_S = 60.0
@@ -59,12 +61,21 @@ def run_simulation(settings: Settings, *, on_round: RoundHook | None = None) -> 
     run_config = write_settings(settings)
     (folder / "result.json").unlink(missing_ok=True)
     with _sigterm_raises(), LocalSuperLink(folder / "flower") as superlink:
-        superlink.submit(_PROJECT, run_config, _federation_config(settings))
+        superlink.submit(_stage_app(folder / "flower" / "app" / "fedreenact"), run_config, _federation_config(settings))
         status = _follow(superlink, folder, on_round or (lambda row: None))
         log = superlink.log()
         (folder / "flower" / "run.log").write_text(log, encoding="utf-8")
     _check(status, folder, log)
     return folder
+
+
+def _stage_app(target: Path) -> Path:
+    """A copy of the app alone: Flower takes no folder with an underscore or a dot in its name, checkouts have such."""
+    shutil.rmtree(target, ignore_errors=True)
+    for package in _APP_PACKAGES:
+        shutil.copytree(_PROJECT / package, target / package, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(_PROJECT / "pyproject.toml", target)
+    return target
 
 
 def _federation_config(settings: Settings) -> dict[str, int | float]:
