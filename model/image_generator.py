@@ -89,7 +89,8 @@ class ImageGenerator(nn.Module):
             StyledConv(4 * channels, 4 * channels, style_dim) for _ in range(config.num_intermediate_blocks)
         )
         self.upsample_half = StyledConv(8 * channels, 2 * channels, style_dim)
-        self.upsample_full = StyledConv(2 * channels, channels, style_dim)
+        # What is left to correct is finer than the features: with the skip, the last layers see the image again.
+        self.upsample_full = StyledConv(2 * channels + (4 if self.use_appearance_skip else 0), channels, style_dim)
         self.to_rgb = nn.Conv2d(channels, 3, 7, padding=3)
         if self.use_appearance_skip:
             nn.init.zeros_(self.to_rgb.weight)
@@ -127,10 +128,12 @@ class ImageGenerator(nn.Module):
         x = torch.cat([x, warped], dim=1)
         size_px = source_NCHW.shape[-1]
         x = self.upsample_half(_resize(x, size_px // 2), style_NS)
-        x = self.to_rgb(self.upsample_full(_resize(x, size_px), style_NS))
+        x = _resize(x, size_px)
         if not self.use_appearance_skip:
-            return torch.tanh(x)
-        return corrected(torch.where(is_covered_NCHW, placed_parts_NCHW, warped_source_NCHW), x)
+            return torch.tanh(self.to_rgb(self.upsample_full(x, style_NS)))
+        copied = torch.where(is_covered_NCHW, placed_parts_NCHW, warped_source_NCHW)
+        x = self.upsample_full(torch.cat([x, copied, heatmap_NCHW], dim=1), style_NS)
+        return corrected(copied, self.to_rgb(x))
 
 
 def _resize(x_NCHW: Tensor, size_px: int) -> Tensor:

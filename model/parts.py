@@ -12,7 +12,8 @@ from model.landmarks import PARTS, PartSizes
 class PartNetwork(nn.Module):
     """One part: RGB crop and heatmap crop are encoded, added, and decoded to a new crop (Fig 3.3b).
 
-    With the appearance skip it draws a correction of the RGB crop, zero at first.
+    With the appearance skip it draws a correction of the RGB crop, zero at first, and sees both crops again at their
+    full size: what is left to correct is finer than the pooled features.
     """
 
     def __init__(self, channels: int, *, use_appearance_skip: bool) -> None:
@@ -25,16 +26,20 @@ class PartNetwork(nn.Module):
             nn.LeakyReLU(0.2),
             nn.ConvTranspose2d(channels, channels, 4, stride=2, padding=1),
             nn.LeakyReLU(0.2),
-            nn.Conv2d(channels, 3, 3, padding=1),
         )
+        self.to_rgb = nn.Conv2d(channels, 3, 3, padding=1)
         if use_appearance_skip:
-            nn.init.zeros_(self.decode[-1].weight)  # type: ignore[arg-type]
-            nn.init.zeros_(self.decode[-1].bias)  # type: ignore[arg-type]
+            self.refine = nn.Sequential(nn.Conv2d(channels + 4, channels, 3, padding=1), nn.LeakyReLU(0.2))
+            nn.init.zeros_(self.to_rgb.weight)
+            nn.init.zeros_(self.to_rgb.bias)  # type: ignore[arg-type]
 
     def forward(self, rgb_NCHW: Tensor, heatmap_NCHW: Tensor) -> Tensor:
         """[N, 3, h, w] in [-1, 1] and [N, 1, h, w] in [0, 1] to [N, 3, h, w] in [-1, 1]."""
-        drawn = self.decode(self.encode_rgb(rgb_NCHW) + self.encode_heatmap(heatmap_NCHW))
-        return corrected(rgb_NCHW, drawn) if self.use_appearance_skip else torch.tanh(drawn)
+        decoded = self.decode(self.encode_rgb(rgb_NCHW) + self.encode_heatmap(heatmap_NCHW))
+        if not self.use_appearance_skip:
+            return torch.tanh(self.to_rgb(decoded))
+        refined = self.refine(torch.cat([decoded, rgb_NCHW, heatmap_NCHW], dim=1))
+        return corrected(rgb_NCHW, self.to_rgb(refined))
 
 
 def corrected(image_NCHW: Tensor, correction_NCHW: Tensor) -> Tensor:
