@@ -9,22 +9,29 @@ from flwr.serverapp import Grid, ServerApp
 
 from model.config import Settings
 from server.federation import run_federation
+from server.run_folder import LOG_NAME, require_free_folder
 
 app = ServerApp()
 
 
 @app.main()  # type: ignore[untyped-decorator]
 def main(grid: Grid, context: Context) -> None:
-    """Run the federation that the run config describes."""
-    _show_progress()
-    run_federation(grid, Settings.from_flat(context.run_config))
-
-
-def _show_progress() -> None:
-    """Log this package's lines to stderr, which Flower shows and keeps; Flower has its own handler for its own."""
+    """Run the federation that the run config describes; its log goes to stderr and to the run folder."""
+    settings = Settings.from_flat(context.run_config)
+    folder = require_free_folder(settings)
+    folder.mkdir(parents=True, exist_ok=True)
+    handlers: list[logging.Handler] = [
+        logging.StreamHandler(),
+        logging.FileHandler(folder / LOG_NAME, encoding="utf-8"),
+    ]
     logger = logging.getLogger("server")
     logger.setLevel(logging.INFO)
-    if not logger.handlers:
-        handler = logging.StreamHandler()
+    for handler in handlers:
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
         logger.addHandler(handler)
+    try:
+        run_federation(grid, settings)
+    finally:
+        for handler in handlers:
+            logger.removeHandler(handler)
+            handler.close()

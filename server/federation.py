@@ -58,6 +58,7 @@ def run_federation(grid: Grid, settings: Settings, on_round: RoundHook | None = 
 
         stop = recorder.run(train_round)
     except Exception as error:
+        _log.error("training ends: %s", error)
         folder.write_result("failed", f"{error}" or type(error).__name__)
         raise
     folder.write_result("completed", stop.reason)

@@ -17,6 +17,7 @@ from model.networks import build_networks, validate_tensors
 
 SETTINGS_NAME = "settings.toml"
 HISTORY_NAME = "history.jsonl"
+LOG_NAME = "server.log"
 RESULT_NAME = "result.json"
 _RUN_NAME = "run.json"
 

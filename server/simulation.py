@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
 import shutil
 import signal
@@ -20,16 +19,14 @@ from data_partition.shard import open_dataset
 from model.config import FederationConfig, Settings
 from model.errors import ConfigError, FederationError
 from server.recording import RoundHook
-from server.run_folder import read_history, read_result, require_free_folder, write_settings
+from server.run_folder import LOG_NAME, read_history, read_result, require_free_folder, write_settings
 from server.superlink import LocalSuperLink
-
-_log = logging.getLogger(__name__)
 
 _PROJECT = Path(__file__).resolve().parent.parent
 _APP_PACKAGES = ("model", "data_partition", "client", "server")
 _POLL_INTERVAL_S = 1.0
-_STATUS_INTERVAL_S = 60.0  # asking takes Flower's command seconds of CPU time
-_SHUTDOWN_TIMEOUT_S = 60.0
+_IDLE_TIMEOUT_S = 30.0
+_SHUTDOWN_TIMEOUT_S = 30.0
 _NUM_LOG_LINES = 15
 
 
@@ -62,10 +59,10 @@ def run_simulation(settings: Settings, *, on_round: RoundHook | None = None) -> 
     (folder / "result.json").unlink(missing_ok=True)
     with _sigterm_raises(), LocalSuperLink(folder / "flower") as superlink:
         superlink.submit(_stage_app(folder / "flower" / "app" / "fedreenact"), run_config, _federation_config(settings))
-        status = _follow(superlink, folder, on_round or (lambda row: None))
-        log = superlink.log()
-        (folder / "flower" / "run.log").write_text(log, encoding="utf-8")
-    _check(status, folder, log)
+        _follow(superlink, folder, on_round or (lambda row: None))
+    result = read_result(folder)
+    if result is None or result["status"] != "completed":
+        raise FederationError(f"{result['reason'] if result else 'no result'} (log: {folder / LOG_NAME})")
     return folder
 
 
@@ -103,38 +100,38 @@ def _gpu_share(federation: FederationConfig, device: str) -> float:
     return min(1.0, num_gpus / federation.num_clients)
 
 
-def _follow(superlink: LocalSuperLink, folder: Path, on_round: RoundHook) -> str:
-    """Pass new rows of the history on until the run has ended; returns Flower's last status of it."""
+def _follow(superlink: LocalSuperLink, folder: Path, on_round: RoundHook) -> None:
+    """Pass new rows of the history on until the server app has written its result.
+
+    Raises:
+        FederationError: if the run ends without a result, with the end of its log.
+    """
     num_seen = len(read_history(folder))
-    next_status = time.monotonic() + _STATUS_INTERVAL_S
-    deadline = None
+    last_busy = time.monotonic()
     while True:
+        has_result = read_result(folder) is not None
         rows = read_history(folder)
         for row in rows[num_seen:]:
             on_round(row)
         num_seen = len(rows)
-        if deadline is None and read_result(folder) is not None:
-            deadline = time.monotonic() + _SHUTDOWN_TIMEOUT_S
-            next_status = time.monotonic()
-        if time.monotonic() >= next_status:
+        if has_result:
+            superlink.wait_until_idle(_SHUTDOWN_TIMEOUT_S)
+            return
+        if superlink.is_busy():
+            last_busy = time.monotonic()
+        elif time.monotonic() - last_busy >= _IDLE_TIMEOUT_S:
             status = superlink.status()
-            if status.startswith("finished") or (deadline is not None and time.monotonic() >= deadline):
-                return status
-            next_status = time.monotonic() + (_POLL_INTERVAL_S if deadline is not None else _STATUS_INTERVAL_S)
+            if status.startswith("finished") and read_result(folder) is None:
+                raise FederationError(_post_mortem(status, superlink.log(), folder))
+            last_busy = time.monotonic()
         time.sleep(_POLL_INTERVAL_S)
 
 
-def _check(status: str, folder: Path, log: str) -> None:
-    """Raise unless the server app says that training is complete."""
-    result = read_result(folder)
-    if result is not None and result["status"] == "completed":
-        if status != "finished:completed":
-            _log.warning("training is complete, but Flower's run ended as %s; see %s", status, folder / "flower")
-        return
-    if result is not None:
-        raise FederationError(f"{result['reason']} (logs: {folder / 'flower'})")
-    tail = "\n".join(line for line in log.splitlines()[-_NUM_LOG_LINES:])
-    raise FederationError(
+def _post_mortem(status: str, log: str, folder: Path) -> str:
+    """What can be said about a run that ended without a word from the server app."""
+    (folder / "flower" / "run.log").write_text(log, encoding="utf-8")
+    tail = "\n".join(log.splitlines()[-_NUM_LOG_LINES:])
+    return (
         f"the simulation ended as {status} without a result; logs are in {folder / 'flower'}; the last lines:\n{tail}"
     )
 

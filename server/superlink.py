@@ -19,6 +19,7 @@ from model.errors import FederationError
 from server import processes
 
 _START_TIMEOUT_S = 60.0
+_NUM_OWN_PROCESSES = 1  # the SuperExec, which starts runs
 _COMMAND_TIMEOUT_S = 120.0
 _STOP_TIMEOUT_S = 10.0
 _ENVIRONMENT = {
@@ -104,6 +105,16 @@ class LocalSuperLink:
             return str(runs[0]["status"])
         except (ValueError, KeyError, IndexError, TypeError) as error:
             raise FederationError(f"Flower does not tell the run's status: {answer.strip()}") from error
+
+    def is_busy(self) -> bool:
+        """Whether any process of a run lives; never, where processes cannot be seen."""
+        return self._process is not None and len(processes.descendants(self._process.pid)) > _NUM_OWN_PROCESSES
+
+    def wait_until_idle(self, timeout_s: float) -> None:
+        """Give a run that is done `timeout_s` seconds to shut down by itself."""
+        deadline = time.monotonic() + timeout_s
+        while self.is_busy() and time.monotonic() < deadline:
+            time.sleep(0.2)
 
     def log(self) -> str:
         """What server and clients logged so far."""

@@ -1,0 +1,64 @@
+"""Runs on Flower's simulation engine with real processes; about a minute each."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from model.checkpoint import load_checkpoint
+from model.errors import FederationError
+from server import processes
+from server.simulation import run_simulation
+from tests.federated_setup import minimal_settings, simulated_grid, write_dataset
+
+pytestmark = pytest.mark.integration
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_dataset(tmp_path_factory.mktemp("dataset"), 2)
+
+
+def test_a_simulation_equals_the_in_process_run_and_leaves_no_process(dataset: Path, tmp_path: Path) -> None:
+    from server.federation import run_federation
+
+    rows: list[dict[str, Any]] = []
+    folder = run_simulation(minimal_settings(dataset, tmp_path / "simulated", 2), on_round=rows.append)
+    assert processes.descendants(os.getpid()) == set()
+    assert [row["round"] for row in rows] == [1, 2]
+    assert "round 2/2 | L_G" in (folder / "server.log").read_text()
+    settings = minimal_settings(dataset, tmp_path / "in-process", 2)
+    run_federation(simulated_grid(settings), settings)
+    simulated, in_process = load_checkpoint(folder), load_checkpoint(tmp_path / "in-process")
+    assert simulated.loss_window == in_process.loss_window
+    different = [n for n, a in in_process.tensors.items() if a.tobytes() != simulated.tensors[n].tobytes()]
+    assert different == []
+
+
+def test_a_simulation_that_dies_is_an_error_with_its_log_and_leaves_no_process(dataset: Path, tmp_path: Path) -> None:
+    def kill_the_engine(row: dict[str, Any]) -> None:
+        for key in processes.descendants(os.getpid()):
+            command = Path(f"/proc/{key.pid}/cmdline").read_bytes()
+            if b"flwr-simulation" in command:
+                os.kill(key.pid, signal.SIGKILL)
+
+    settings = minimal_settings(dataset, tmp_path, 2, max_rounds=1000)
+    with pytest.raises(FederationError, match="the simulation ended as finished:failed without a result"):
+        run_simulation(settings, on_round=kill_the_engine)
+    assert processes.descendants(os.getpid()) == set()
+    assert load_checkpoint(tmp_path).round >= 1
+
+
+def test_ctrl_c_stops_everything_and_keeps_the_checkpoint(dataset: Path, tmp_path: Path) -> None:
+    def press_ctrl_c(row: dict[str, Any]) -> None:
+        threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGINT)).start()
+
+    with pytest.raises(KeyboardInterrupt):
+        run_simulation(minimal_settings(dataset, tmp_path, 2, max_rounds=1000), on_round=press_ctrl_c)
+    assert processes.descendants(os.getpid()) == set()
+    assert load_checkpoint(tmp_path).round >= 1
