@@ -166,21 +166,31 @@ def reenact(
 
 @app.command()
 def evaluate(
-    checkpoint: Annotated[Path, typer.Argument(help="A round's folder, or a run folder (newest round).")],
-    dataset: Annotated[Path, typer.Argument(help="Dataset with people the checkpoint knows.")],
-    out: Annotated[Path, typer.Option(help="Folder for tables, values of every pair and sheets.")],
+    checkpoint: Annotated[Path | None, typer.Argument(help="A round's folder, or a run folder (newest round).")] = None,
+    dataset: Annotated[Path | None, typer.Argument(help="Dataset with people the checkpoint knows.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for tables, values of every pair and sheets.")] = None,
     protocol: Annotated[str, typer.Option(help="self, self-any, cross or all: who drives whom.")] = "all",
     num_pairs: Annotated[int, typer.Option(help="Pairs of each person and protocol, at most.")] = 200,
     seed: Annotated[int, typer.Option(help="Of the pairs and of the intervals.")] = 0,
     pairs: Annotated[Path | None, typer.Option(help="A pairs.csv to evaluate instead of drawing pairs.")] = None,
     landmarks: Annotated[Guidance, typer.Option(help="As for `reenact`.")] = Guidance.AUTO,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    self_check: Annotated[
+        Path | None, typer.Option(metavar="DATASET", help="Check the metrics themselves on a dataset, no checkpoint.")
+    ] = None,
 ) -> None:
     """Measure a checkpoint and baselines on held-out frames, with intervals."""
     from evaluation.pairs import protocols_named
+    from evaluation.self_check import self_check_dataset
     from model.trainer import pick_device
     from reenact.evaluation_job import EvaluationRequest, run_evaluation
 
+    if self_check is not None:
+        checked = self_check_dataset(self_check)
+        console.print(rich_table(checked.figures), rich_table(checked.checks))
+        raise typer.Exit(0 if checked.holds else 1)
+    if checkpoint is None or dataset is None or out is None:
+        raise ConfigError("evaluate: wanted CHECKPOINT DATASET --out FOLDER, or --self-check DATASET")
     request = EvaluationRequest(
         checkpoint=checkpoint,
         dataset=dataset,
@@ -193,8 +203,7 @@ def evaluate(
     )
     with LiveProgress(console) as live:
         report = run_evaluation(request, device=pick_device(device), progress=live.progress)
-    for table in report.tables:
-        console.print(rich_table(table))
+    console.print(*map(rich_table, report.tables))
     _say_where(report.files)
 
 

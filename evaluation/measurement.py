@@ -89,19 +89,13 @@ def measure(
     return _with_shuffled_aucon(found, analyser.evaluated_aus)
 
 
-def measure_frames(source: Frame, driving: Frame, generated: Frame, analyser: FaceAnalyser) -> dict[str, float]:
-    """Every metric but the shuffled AUCON of one generated frame; NaN where a face is missing."""
-    faces = (analyser.analyse(source), analyser.analyse(driving), analyser.analyse(generated))
-    return _pixel_values(driving, generated) | _face_values(*faces, analyser.evaluated_aus)
-
-
 def _measure(
     pair: EvaluationPair, method: str, frames: tuple[Frame, Frame, Frame], analyser: FaceAnalyser
 ) -> Measurement:
     source, driving, generated = map(analyser.analyse, frames)
-    values = _face_values(source, driving, generated, analyser.evaluated_aus)
+    values = face_values(source, driving, generated, analyser.evaluated_aus)
     if pair.protocol.has_truth:
-        values |= _pixel_values(frames[1], frames[2])
+        values |= pixel_values(frames[1], frames[2])
     return Measurement(
         pair=pair,
         method=method,
@@ -112,7 +106,8 @@ def _measure(
     )
 
 
-def _pixel_values(driving: Frame, generated: Frame) -> dict[str, float]:
+def pixel_values(driving: Frame, generated: Frame) -> dict[str, float]:
+    """The pixel metrics of a generated frame against the driving frame that should come out."""
     return {
         PSNR.key: min(psnr_db(driving, generated), largest_psnr_db(driving)),
         SSIM.key: ssim(driving, generated),
@@ -120,12 +115,13 @@ def _pixel_values(driving: Frame, generated: Frame) -> dict[str, float]:
     }
 
 
-def _face_values(
+def face_values(
     source: FaceAnalysis | None,
     driving: FaceAnalysis | None,
     generated: FaceAnalysis | None,
     evaluated_aus: Sequence[int],
 ) -> dict[str, float]:
+    """The face metrics of a generated frame; NaN where a face that a metric needs is missing."""
     values = dict.fromkeys((CSIM.key, PRMSE.key, AUCON.key, LANDMARK_ERROR.key), math.nan)
     if source and generated:
         values[CSIM.key] = csim(source, generated)

@@ -46,14 +46,14 @@ PRMSE = Metric(
 AUCON = Metric(key="aucon", title="AUCON", backend="action_units", is_higher_better=True, num_decimals=3)
 AUCON_SHUFFLED = Metric(
     key="aucon_shuffled",
-    title="AUCON on shuffled pairs",
+    title="AUCON, shuffled pairs",
     backend="action_units",
     is_higher_better=True,
     num_decimals=3,
 )
 LANDMARK_ERROR = Metric(
     key="landmark_error_percent",
-    title="Landmark error, % of eye distance",
+    title="Landmark error, %",
     backend="landmarks",
     is_higher_better=False,
     needs_truth=True,

@@ -37,7 +37,9 @@ from reenact.sheet import SheetRow, sheet_row, write_sheet
 _HEADING = """# Evaluation
 
 Figures are pooled over pairs, with 95 % bootstrap intervals over pairs. Copy-source hands the source frame back,
-copy-driving the driving frame. AUCON on shuffled pairs is what a result gets that follows another driving frame.
+copy-driving the driving frame. AUCON on shuffled pairs is what a result gets when it is compared with other driving
+frames of the same person. Landmark error is in percent of the driving face's outer eye distance. Figures whose names
+differ in the backend in brackets are on different scales.
 """
 
 _SHEET_ROWS = 2
