@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from data_partition.augment import recoloured
 from data_partition.batches import iter_batches
 from data_partition.partition import ClientData
 from model.config import Settings
@@ -98,6 +99,7 @@ def train_locally(
         rng=rng,
         split="train",
     )
+    batches = recoloured(batches, settings.data.colour_jitter, rng)
     means = run_steps(trainer, batches, federation.local_steps)
     moments.save(task.round_number, trainer.optimizer_tensors())
     metrics = {name: mean.value for name, mean in means.items()} | {

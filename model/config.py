@@ -193,11 +193,14 @@ class DataConfig:
     """identity (one identity each), iid or dirichlet."""
     dirichlet_alpha: float = 0.5
     """Concentration of the Dirichlet partitioner; smaller is more skewed."""
+    colour_jitter: float = 0.0
+    """+ Strength of random colours of training pairs; 0 is off."""
 
     def __post_init__(self) -> None:
         """Check ranges."""
         _check_choice(self, "partitioner", ("identity", "iid", "dirichlet"))
         _check(self.dirichlet_alpha > 0, "dirichlet_alpha", self.dirichlet_alpha, "> 0")
+        _check_at_least(self, 0, "colour_jitter")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from data_partition.augment import recoloured
 from data_partition.batches import iter_batches
 from data_partition.partition import ClientData, make_partitions
 from data_partition.shard import open_dataset
@@ -95,13 +96,15 @@ def _round_trainer(
     moments.restore(trainer, state.round + 1)
 
     def train_round(round_number: int) -> RoundOutcome:
+        rng = np.random.default_rng((federation.seed, 0, round_number))
         batches = iter_batches(
             data,
             size_px=settings.model.image_size_px,
             batch_size=settings.optimizer.batch_size,
-            rng=np.random.default_rng((federation.seed, 0, round_number)),
+            rng=rng,
             split="train",
         )
+        batches = recoloured(batches, settings.data.colour_jitter, rng)
         means = run_steps(trainer, batches, federation.local_steps)
         moments.save(round_number, trainer.optimizer_tensors())
         metrics = {name: mean.value for name, mean in means.items()}

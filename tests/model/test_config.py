@@ -32,7 +32,7 @@ def test_thesis_defaults_have_nothing_beyond_the_thesis_switched_on() -> None:
     flat = Settings().to_flat()
     beyond = ("use-appearance-skip", "use-landmark-flow", "weight-flow-landmarks",
               "weight-flow-smoothness", "flow-warmup-steps",
-              "adversarial-from-step", "server-ema-decay", "proximal-mu")  # fmt: skip
+              "adversarial-from-step", "colour-jitter", "server-ema-decay", "proximal-mu")  # fmt: skip
     assert not any(flat[key] for key in beyond)
 
 
