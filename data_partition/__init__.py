@@ -1,0 +1,1 @@
+"""Videos and datasets to annotated shards, partitions and batches; synthetic faces."""
