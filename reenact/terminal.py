@@ -101,11 +101,14 @@ def round_line(row: Mapping[str, Any]) -> str:
 
 def comparison_table(comparison: Comparison) -> Table:
     """Model beside copy-source, an identity a row, the mean over all pairs last."""
-    table = Table("identity", "pairs", "PSNR dB", "copy-source", "SSIM", "copy-source", "L1", "copy-source")
+    table = Table("identity", "pairs", "PSNR dB", "SSIM", "L1", title="Model / copy-source on held-out frames")
     for row in (*comparison.rows, comparison.overall):
         model, copy = row.model, row.copy_source
-        cells = [f"{model.psnr_db:.2f}", f"{copy.psnr_db:.2f}", f"{model.ssim:.3f}", f"{copy.ssim:.3f}"]
-        cells += [f"{model.l1:.4f}", f"{copy.l1:.4f}"]
+        cells = (
+            f"{model.psnr_db:.2f} / {copy.psnr_db:.2f}",
+            f"{model.ssim:.3f} / {copy.ssim:.3f}",
+            f"{model.l1:.4f} / {copy.l1:.4f}",
+        )
         style = "bold" if row is comparison.overall else ""
         table.add_row(row.identity, str(row.num_pairs), *cells, style=style)
     return table
