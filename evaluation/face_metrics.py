@@ -21,7 +21,8 @@ def csim(source: FaceAnalysis, generated: FaceAnalysis) -> float:
     Returns:
         -1 to 1; higher is better.
     """
-    return float(source.embedding_D.astype(np.float64) @ generated.embedding_D.astype(np.float64))
+    first, second = source.embedding_D.astype(np.float64), generated.embedding_D.astype(np.float64)
+    return float(first @ second / (np.linalg.norm(first) * np.linalg.norm(second)))
 
 
 def prmse_deg(driving: FaceAnalysis, generated: FaceAnalysis) -> float:

@@ -159,8 +159,8 @@ def _chance_aucon_N(group: Sequence[Measurement], columns: Sequence[int]) -> NDA
     chance_N = np.full(len(group), np.nan)
     if len(drivings) < 2:
         return chance_N
-    driving_MU = np.stack([face.au_presence_A[columns] for face in drivings.values()])
-    rows_M = np.array(list(drivings))
+    rows_M = np.array(sorted(drivings))
+    driving_MU = np.stack([drivings[row].au_presence_A[columns] for row in rows_M.tolist()])
     for index, found in enumerate(group):
         if found.generated and found.driving:
             agreement_M = (driving_MU == found.generated.au_presence_A[columns]).mean(axis=1)
