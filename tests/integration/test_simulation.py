@@ -28,11 +28,13 @@ def test_a_simulation_equals_the_in_process_run_and_leaves_no_process(dataset: P
     from server.federation import run_federation
 
     rows: list[dict[str, Any]] = []
-    folder = run_simulation(minimal_settings(dataset, tmp_path / "simulated", 2), on_round=rows.append)
+    folder = run_simulation(
+        minimal_settings(dataset, tmp_path / "simulated", 2, round_timeout_s=300.0), on_round=rows.append
+    )
     assert processes.descendants(os.getpid()) == set()
     assert [row["round"] for row in rows] == [1, 2]
     assert "round 2/2 | L_G" in (folder / "server.log").read_text()
-    settings = minimal_settings(dataset, tmp_path / "in-process", 2)
+    settings = minimal_settings(dataset, tmp_path / "in-process", 2, round_timeout_s=300.0)
     run_federation(simulated_grid(settings), settings)
     simulated, in_process = load_checkpoint(folder), load_checkpoint(tmp_path / "in-process")
     assert simulated.loss_window == in_process.loss_window
@@ -47,7 +49,7 @@ def test_a_simulation_that_dies_is_an_error_with_its_log_and_leaves_no_process(d
             if b"flwr-simulation" in command:
                 os.kill(key.pid, signal.SIGKILL)
 
-    settings = minimal_settings(dataset, tmp_path, 2, max_rounds=1000)
+    settings = minimal_settings(dataset, tmp_path, 2, max_rounds=1000, round_timeout_s=300.0)
     with pytest.raises(FederationError, match="the simulation ended as finished:failed without a result"):
         run_simulation(settings, on_round=kill_the_engine)
     assert processes.descendants(os.getpid()) == set()
@@ -58,7 +60,8 @@ def test_ctrl_c_stops_everything_and_keeps_the_checkpoint(dataset: Path, tmp_pat
     def press_ctrl_c(row: dict[str, Any]) -> None:
         threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGINT)).start()
 
+    settings = minimal_settings(dataset, tmp_path, 2, max_rounds=1000, round_timeout_s=300.0)
     with pytest.raises(KeyboardInterrupt):
-        run_simulation(minimal_settings(dataset, tmp_path, 2, max_rounds=1000), on_round=press_ctrl_c)
+        run_simulation(settings, on_round=press_ctrl_c)
     assert processes.descendants(os.getpid()) == set()
     assert load_checkpoint(tmp_path).round >= 1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from flwr.app import ConfigRecord, Context
+from flwr.app import ConfigRecord, Context, Error, Message
 
 from model.config import Settings
 from model.errors import FederationError
@@ -124,6 +124,23 @@ def test_a_second_site_with_the_same_partition_id_is_refused() -> None:
     roster.wait_for_sites(InProcessGrid(answering_app(client), configs, {}))
     assert [site.partition_id for _, site in roster.sites] == [0, 1]
     assert list(roster.refused.values()) == ["partition-id 1 is taken by another connected site"]
+
+
+def test_a_site_whose_greeting_got_lost_is_asked_again() -> None:
+    lost: list[int] = []
+
+    def lose_once(reply: Message, index: int) -> Message:
+        if index != 1 or lost:
+            return reply
+        lost.append(index)
+        expired = Message(Error(code=3, reason="expired"), reply_to=reply)
+        expired.metadata.__dict__["_reply_to_message_id"] = reply.metadata.reply_to_message_id
+        return expired
+
+    roster = Roster(settings().replaced({"round-timeout-s": 5.0}))
+    roster.wait_for_sites(grid(tamper=lose_once))
+    assert lost == [1]
+    assert [site.partition_id for _, site in roster.sites] == [0, 1, 2]
 
 
 def test_too_few_sites_end_the_wait_with_a_reason() -> None:
