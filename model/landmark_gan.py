@@ -29,13 +29,26 @@ class Condition(nn.Module):
 
 
 class LandmarkGenerator(nn.Module):
-    """g(ID_s, (alpha, beta, gamma), sum of AU embeddings) of Eq 3.4."""
+    """g(ID_s, (alpha, beta, gamma), sum of AU embeddings) of Eq 3.4.
+
+    Draws the difference to a shape of the identity, zero at first. The shapes start from the mean landmarks that the
+    sites agree on before round 1 and are trained like the identity embedding.
+    """
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.size_px = config.image_size_px
         self.condition = Condition(config)
+        self.shape = nn.Embedding(config.num_identities, NUM_LANDMARKS * 2)
         self.mlp = _mlp(3 * config.lgan_dim, config.lgan_dim, NUM_LANDMARKS * 2)
+        nn.init.zeros_(self.shape.weight)
+        nn.init.zeros_(self.mlp[-1].weight)  # type: ignore[arg-type]
+        nn.init.zeros_(self.mlp[-1].bias)  # type: ignore[arg-type]
+
+    @torch.no_grad()
+    def start_from(self, landmark_mean_IKC: Tensor) -> None:
+        """Take [I, 68, 2] mean landmarks in pixels as the identities' shapes."""
+        self.shape.weight.copy_((landmark_mean_IKC / self.size_px).flatten(1))
 
     def forward(self, identity_N: Tensor, pose_NC: Tensor, au_NA: Tensor) -> Tensor:
         """Landmarks of the source person in the driving pose and expression.
@@ -51,7 +64,8 @@ class LandmarkGenerator(nn.Module):
         Returns:
             [N, 68, 2] float32 pixels.
         """
-        points_NKC = self.mlp(self.condition(identity_N, pose_NC, au_NA)).view(-1, NUM_LANDMARKS, 2)
+        difference = self.mlp(self.condition(identity_N, pose_NC, au_NA))
+        points_NKC = (self.shape(identity_N) + difference).view(-1, NUM_LANDMARKS, 2)
         return (points_NKC - points_NKC.mean(dim=1, keepdim=True)) * self.size_px + (self.size_px - 1) / 2  # type: ignore[no-any-return]
 
 

@@ -20,6 +20,7 @@ NamedArrays = Mapping[str, npt.NDArray[np.float32]]
 
 IDENTITY_ROWS = (
     "landmark_generator.condition.identity.weight",
+    "landmark_generator.shape.weight",
     "landmark_discriminator.condition.identity.weight",
 )
 """Travelling tensors [num_identities, D] whose rows are trained by the owners of the identity only."""
