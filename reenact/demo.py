@@ -47,13 +47,13 @@ CLIP_CELL_PX = 192
 DEMO_SETTINGS: dict[str, Scalar] = {
     "num-clients": NUM_IDENTITIES,
     "num-identities": NUM_IDENTITIES,
-    "local-steps": 50,
-    "max-rounds": 6,
-    "adversarial-from-step": 200,
+    "local-steps": 40,
+    "max-rounds": 5,
+    "adversarial-from-step": 120,
     "tau": 0.0,
     "seed": SEED,
 }
-"""Sized for two CPU cores: 300 local steps a site take some seven minutes with the tiny preset. The discriminator joins
+"""Sized for two CPU cores: 200 local steps a site take some five minutes with the tiny preset. The discriminator joins
 for the last two rounds; tau 0 never stops early, so that the demonstration always shows the same training."""
 
 
