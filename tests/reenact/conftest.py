@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+import torch
 
 from model.checkpoint import Checkpoint
 from model.config import ModelConfig, Settings
@@ -42,12 +43,15 @@ def checkpoint() -> Checkpoint:
     """Untrained networks that know the identities ana and ben."""
     rng = np.random.default_rng(0)
     settings = Settings(model=SMALL).to_flat()
+    landmark_mean_IKC = rng.uniform(8, 24, (2, 68, 2)).astype(np.float32)
+    networks = build_networks(SMALL, PART_SIZES, seed=0)
+    networks.landmark_generator.start_from(torch.from_numpy(landmark_mean_IKC))  # as the server does before round 1
     return Checkpoint(
         round=1,
         settings=settings,
         identities=["ana", "ben"],
         part_sizes=PART_SIZES,
-        landmark_mean_IKC=rng.uniform(8, 24, (2, 68, 2)).astype(np.float32),
+        landmark_mean_IKC=landmark_mean_IKC,
         landmark_std_IKC=rng.uniform(1, 3, (2, 68, 2)).astype(np.float32),
-        tensors=build_networks(SMALL, PART_SIZES, seed=0).travelling_tensors(),
+        tensors=networks.travelling_tensors(),
     )
