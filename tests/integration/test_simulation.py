@@ -24,14 +24,22 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_dataset(tmp_path_factory.mktemp("dataset"), 2)
 
 
-def test_a_simulation_equals_the_in_process_run_and_leaves_no_process(dataset: Path, tmp_path: Path) -> None:
+@pytest.fixture
+def before() -> set[processes.ProcessKey]:
+    """Processes below this one that are not the simulation's, for example multiprocessing's own of an earlier test."""
+    return processes.descendants(os.getpid())
+
+
+def test_a_simulation_equals_the_in_process_run_and_leaves_no_process(
+    dataset: Path, tmp_path: Path, before: set[processes.ProcessKey]
+) -> None:
     from server.federation import run_federation
 
     rows: list[dict[str, Any]] = []
     folder = run_simulation(
         minimal_settings(dataset, tmp_path / "simulated", 2, round_timeout_s=300.0), on_round=rows.append
     )
-    assert processes.descendants(os.getpid()) == set()
+    assert processes.descendants(os.getpid()) - before == set()
     assert [row["round"] for row in rows] == [1, 2]
     assert "round 2/2 | L_G" in (folder / "server.log").read_text()
     settings = minimal_settings(dataset, tmp_path / "in-process", 2, round_timeout_s=300.0)
@@ -42,7 +50,9 @@ def test_a_simulation_equals_the_in_process_run_and_leaves_no_process(dataset: P
     assert different == []
 
 
-def test_a_simulation_that_dies_is_an_error_with_its_log_and_leaves_no_process(dataset: Path, tmp_path: Path) -> None:
+def test_a_simulation_that_dies_is_an_error_with_its_log_and_leaves_no_process(
+    dataset: Path, tmp_path: Path, before: set[processes.ProcessKey]
+) -> None:
     def kill_the_engine(row: dict[str, Any]) -> None:
         for key in processes.descendants(os.getpid()):
             command = Path(f"/proc/{key.pid}/cmdline").read_bytes()
@@ -52,16 +62,18 @@ def test_a_simulation_that_dies_is_an_error_with_its_log_and_leaves_no_process(d
     settings = minimal_settings(dataset, tmp_path, 2, max_rounds=1000, round_timeout_s=300.0)
     with pytest.raises(FederationError, match="the simulation ended as finished:failed without a result"):
         run_simulation(settings, on_round=kill_the_engine)
-    assert processes.descendants(os.getpid()) == set()
+    assert processes.descendants(os.getpid()) - before == set()
     assert load_checkpoint(tmp_path).round >= 1
 
 
-def test_ctrl_c_stops_everything_and_keeps_the_checkpoint(dataset: Path, tmp_path: Path) -> None:
+def test_ctrl_c_stops_everything_and_keeps_the_checkpoint(
+    dataset: Path, tmp_path: Path, before: set[processes.ProcessKey]
+) -> None:
     def press_ctrl_c(row: dict[str, Any]) -> None:
         threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGINT)).start()
 
     settings = minimal_settings(dataset, tmp_path, 2, max_rounds=1000, round_timeout_s=300.0)
     with pytest.raises(KeyboardInterrupt):
         run_simulation(settings, on_round=press_ctrl_c)
-    assert processes.descendants(os.getpid()) == set()
+    assert processes.descendants(os.getpid()) - before == set()
     assert load_checkpoint(tmp_path).round >= 1
