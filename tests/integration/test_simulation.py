@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +67,15 @@ def test_a_simulation_that_dies_is_an_error_with_its_log_and_leaves_no_process(
     assert load_checkpoint(tmp_path).round >= 1
 
 
+@pytest.fixture
+def _interruptible() -> Iterator[None]:
+    """Python's handling of Ctrl-C, also where the tests were started in the background and inherit that it is ignored."""
+    inherited = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, inherited)
+
+
+@pytest.mark.usefixtures("_interruptible")
 def test_ctrl_c_stops_everything_and_keeps_the_checkpoint(
     dataset: Path, tmp_path: Path, before: set[processes.ProcessKey]
 ) -> None:
