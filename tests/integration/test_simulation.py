@@ -69,7 +69,7 @@ def test_a_simulation_that_dies_is_an_error_with_its_log_and_leaves_no_process(
 
 @pytest.fixture
 def _interruptible() -> Iterator[None]:
-    """Python's handling of Ctrl-C, also where the tests were started in the background and inherit that it is ignored."""
+    """Python's handling of Ctrl-C, also where tests started in the background inherit that it is ignored."""
     inherited = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, inherited)
