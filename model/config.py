@@ -52,7 +52,8 @@ class ModelConfig:
     """Draw corrections of what can be copied: parts are redrawn on the warped source, and the image on both. Beyond the
     thesis."""
     use_landmark_flow: bool = False
-    """Add the flow head's flow to one that carries the source landmarks to the target ones. Beyond the thesis."""
+    """Add the flow head's flow to motions that carry the source landmarks to the target ones, mixed pixel by pixel.
+    Beyond the thesis."""
     num_identities: int = 5
     """Rows of the landmark GAN's identity embedding."""
     patch_size_px: int = 14

@@ -9,10 +9,11 @@ from torch import Tensor, nn
 
 from model.config import ModelConfig
 from model.feature_extractor import build_extractor
-from model.flow import FlowHead, LandmarkHead, warp
+from model.flow import FlowHead, LandmarkHead
 from model.image_generator import ImageGenerator
 from model.landmarks import PartSizes
 from model.parts import PartReenactment
+from model.warping import warp
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -65,7 +66,12 @@ class GLR(nn.Module):
         source_tokens, driving_tokens = extracted.chunk(2)
         if self.use_flow:
             flow_NCHW = self.flow_head(
-                source_tokens[:, :2], driving_tokens[:, :2], source_landmarks_NKC, target_landmarks_NKC
+                source_tokens[:, :2],
+                driving_tokens[:, :2],
+                source_NCHW=source_NCHW,
+                heatmap_NCHW=heatmap_NCHW,
+                source_landmarks_NKC=source_landmarks_NKC,
+                target_landmarks_NKC=target_landmarks_NKC,
             )
         else:
             flow_NCHW = source_NCHW.new_zeros(len(source_NCHW), 2, *source_NCHW.shape[-2:])

@@ -11,8 +11,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from model.config import ModelConfig
-from model.flow import warp
 from model.parts import corrected
+from model.unet import UNet, block
+from model.warping import resized, warp
 
 _SLOPE = 0.2
 
@@ -74,25 +75,23 @@ class ImageGenerator(nn.Module):
         super().__init__()
         channels = config.generator_channels
         style_dim = config.style_dim if config.use_style else None
-        self.use_flow, self.use_appearance_skip = config.use_flow, config.use_appearance_skip
+        self.use_flow = config.use_flow
         self.style_branch = StyleBranch(config) if config.use_style else None
         self.encode = nn.Sequential(  # 224 -> 224 -> 113 -> 58
-            nn.Conv2d(3, channels, 7, padding=3),
-            nn.LeakyReLU(_SLOPE),
-            nn.Conv2d(channels, 2 * channels, 3, stride=2, padding=2),
-            nn.LeakyReLU(_SLOPE),
-            nn.Conv2d(2 * channels, 4 * channels, 3, stride=2, padding=2),
-            nn.LeakyReLU(_SLOPE),
+            block(3, channels, kernel_px=7, padding=3),
+            block(channels, 2 * channels, stride=2, padding=2),
+            block(2 * channels, 4 * channels, stride=2, padding=2),
         )
         self.join_parts = StyledConv(4 * channels + 3, 4 * channels, style_dim)
         self.intermediate = nn.ModuleList(
             StyledConv(4 * channels, 4 * channels, style_dim) for _ in range(config.num_intermediate_blocks)
         )
         self.upsample_half = StyledConv(8 * channels, 2 * channels, style_dim)
-        # What is left to correct is finer than the features: with the skip, the last layers see the image again.
-        self.upsample_full = StyledConv(2 * channels + (4 if self.use_appearance_skip else 0), channels, style_dim)
+        self.upsample_full = StyledConv(2 * channels, channels, style_dim)
         self.to_rgb = nn.Conv2d(channels, 3, 7, padding=3)
-        if self.use_appearance_skip:
+        self.refine = None
+        if config.use_appearance_skip:  # what is left to correct is finer than the features
+            self.refine = UNet(7, 3, width=channels)
             nn.init.zeros_(self.to_rgb.weight)
             nn.init.zeros_(self.to_rgb.bias)  # type: ignore[arg-type]
 
@@ -121,20 +120,15 @@ class ImageGenerator(nn.Module):
         style_NS = self.style_branch(heatmap_NCHW) if self.style_branch is not None else None
         encoded = self.encode(source_NCHW)
         warped = warp(encoded, flow_NCHW) if self.use_flow else encoded  # r* of the thesis
-        parts = functional.interpolate(placed_parts_NCHW, warped.shape[-2:], mode="bilinear", align_corners=False)
+        parts = resized(placed_parts_NCHW, *warped.shape[-2:])
         x = self.join_parts(torch.cat([warped, parts], dim=1), style_NS)
-        for block in self.intermediate:
-            x = x + block(x, style_NS)
+        for intermediate in self.intermediate:
+            x = x + intermediate(x, style_NS)
         x = torch.cat([x, warped], dim=1)
         size_px = source_NCHW.shape[-1]
-        x = self.upsample_half(_resize(x, size_px // 2), style_NS)
-        x = _resize(x, size_px)
-        if not self.use_appearance_skip:
-            return torch.tanh(self.to_rgb(self.upsample_full(x, style_NS)))
+        x = self.upsample_half(resized(x, size_px // 2, size_px // 2), style_NS)
+        drawn = self.to_rgb(self.upsample_full(resized(x, size_px, size_px), style_NS))
+        if self.refine is None:
+            return torch.tanh(drawn)
         copied = torch.where(is_covered_NCHW, placed_parts_NCHW, warped_source_NCHW)
-        x = self.upsample_full(torch.cat([x, copied, heatmap_NCHW], dim=1), style_NS)
-        return corrected(copied, self.to_rgb(x))
-
-
-def _resize(x_NCHW: Tensor, size_px: int) -> Tensor:
-    return functional.interpolate(x_NCHW, (size_px, size_px), mode="bilinear", align_corners=False)
+        return corrected(copied, drawn + self.refine(torch.cat([copied, source_NCHW, heatmap_NCHW], dim=1)))

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from model.config import ModelConfig
 from model.landmarks import PARTS, PartSizes
+from model.unet import block
 
 
 class PartNetwork(nn.Module):
@@ -29,7 +30,7 @@ class PartNetwork(nn.Module):
         )
         self.to_rgb = nn.Conv2d(channels, 3, 3, padding=1)
         if use_appearance_skip:
-            self.refine = nn.Sequential(nn.Conv2d(channels + 4, channels, 3, padding=1), nn.LeakyReLU(0.2))
+            self.refine = block(channels + 4, channels)
             nn.init.zeros_(self.to_rgb.weight)
             nn.init.zeros_(self.to_rgb.bias)  # type: ignore[arg-type]
 
@@ -52,14 +53,7 @@ def corrected(image_NCHW: Tensor, correction_NCHW: Tensor) -> Tensor:
 
 
 def _encoder(in_channels: int, channels: int) -> nn.Sequential:
-    return nn.Sequential(
-        nn.Conv2d(in_channels, channels, 3, padding=1),
-        nn.LeakyReLU(0.2),
-        nn.MaxPool2d(2),
-        nn.Conv2d(channels, 2 * channels, 3, padding=1),
-        nn.LeakyReLU(0.2),
-        nn.MaxPool2d(2),
-    )
+    return nn.Sequential(block(in_channels, channels), nn.MaxPool2d(2), block(channels, 2 * channels), nn.MaxPool2d(2))
 
 
 class PartReenactment(nn.Module):

@@ -1,13 +1,12 @@
 from __future__ import annotations
 
-from dataclasses import replace
-
 import torch
 
 from model.config import ModelConfig
-from model.flow import FlowHead, landmark_flow, sample_at, warp
+from model.flow import FlowHead
 from model.landmarks import PARTS, PartSizes
 from model.parts import PartReenactment, crop_part
+from model.warping import sample_at, warp
 
 
 def test_zero_flow_copies_the_features() -> None:
@@ -26,32 +25,16 @@ def test_flow_head_starts_close_to_copying_the_source(config: ModelConfig) -> No
     torch.manual_seed(0)
     tokens = torch.randn(2, 2, config.embed_dim)
     landmarks = torch.rand(2, 68, 2) * 32
-    flow = FlowHead(config)(tokens, tokens, landmarks, landmarks)
+    flow = FlowHead(config)(
+        tokens,
+        tokens,
+        source_NCHW=torch.zeros(2, 3, 32, 32),
+        heatmap_NCHW=torch.zeros(2, 1, 32, 32),
+        source_landmarks_NKC=landmarks,
+        target_landmarks_NKC=landmarks,
+    )
     assert flow.shape == (2, 2, 32, 32)
     assert flow.abs().max() * 16 < 0.1  # pixels
-
-
-def test_landmark_flow_carries_every_landmark_to_its_target_and_leaves_the_far_background() -> None:
-    rng = torch.Generator().manual_seed(0)
-    target = torch.rand(1, 68, 2, generator=rng) * 24 + 20
-    source = target + torch.tensor([3.0, -2.0])
-    flow = landmark_flow(source, target, 128)
-    expected = torch.tensor([3.0, -2.0]) * 2 / 128
-    torch.testing.assert_close(sample_at(flow, target)[0], expected.expand(68, 2), rtol=0.1, atol=0)
-    assert flow[0, :, -8:, -8:].abs().max() < 1e-3
-    assert landmark_flow(target, target, 128).abs().max() == 0
-
-
-def test_landmark_flow_setting_adds_it_to_the_learned_flow(config: ModelConfig) -> None:
-    torch.manual_seed(0)
-    tokens = torch.randn(1, 2, config.embed_dim)
-    source, target = torch.rand(2, 1, 68, 2) * 32
-    heads = []
-    for use_landmark_flow in (False, True):
-        torch.manual_seed(1)
-        heads.append(FlowHead(replace(config, use_landmark_flow=use_landmark_flow)))
-    plain, with_landmarks = (head(tokens, tokens, source, target) for head in heads)
-    torch.testing.assert_close(with_landmarks - plain, landmark_flow(source, target, 32), atol=1e-6, rtol=0)
 
 
 def test_sample_at_reads_pixel_centres_and_interpolates_between_them() -> None:

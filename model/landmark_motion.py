@@ -1,0 +1,175 @@
+"""Motions of the whole frame that carry source landmarks to target landmarks, and a network that mixes them.
+
+Not in the thesis (docs/decisions/003). The candidates have no parameters, so they are the same at all sites and before
+training. The mixer sees where each candidate takes the source's pixels, never who the person is.
+
+Legend: N pairs, K landmarks, C = 2 coordinates, P pixels of the mixing grid, M candidates. All flows are in
+`warping`'s units.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from model.unet import UNet
+from model.warping import identity_grid, resized, to_normalised, warp
+
+_NARROW, _WIDE = 0.04, 0.15  # standard deviations, frame units of [-1, 1]; chosen on training frames of five people
+_WIDE_SHARE = 0.02
+_KERNEL_FADE = 0.05
+_SPLINE_STIFFNESS = 0.01  # chosen among 0.0001 to 1 on the frames of the same people
+_TINY = 1e-6
+_NUM_CANDIDATES = 4
+_KERNEL_CANDIDATE = 1
+_KERNEL_START = 2.0  # logit: the mix starts as four fifths of the candidate that is best alone
+_MAX_RESIDUAL = 0.1  # frame units
+_MIXER_CHANNELS = 24
+_MAP_SCALE = 4.0  # brings flows of the usual size to the range of the other inputs
+
+
+class MotionMixer(nn.Module):
+    """Weighs the candidate motions pixel by pixel and adds a small flow of its own; a U-Net at half the side."""
+
+    def __init__(self, num_features: int) -> None:
+        """Start as a mix that is mostly `kernel_flow`.
+
+        Args:
+            num_features: channels of the flow head's last map, which brings in the tokens of both frames.
+        """
+        super().__init__()
+        self.unet = UNet(num_features + 1 + 5 * _NUM_CANDIDATES, _NUM_CANDIDATES + 2, width=_MIXER_CHANNELS)
+        self.unet.out.bias.data[_KERNEL_CANDIDATE] = _KERNEL_START  # type: ignore[union-attr]
+
+    def forward(
+        self,
+        features_NCHW: Tensor,
+        source_NCHW: Tensor,
+        heatmap_NCHW: Tensor,
+        source_landmarks_NKC: Tensor,
+        target_landmarks_NKC: Tensor,
+    ) -> Tensor:
+        """The mixed flow.
+
+        Args:
+            features_NCHW: [N, F, S, S] of the flow head.
+            source_NCHW: [N, 3, S, S] in [-1, 1].
+            heatmap_NCHW: [N, 1, S, S] in [0, 1], of the target landmarks.
+            source_landmarks_NKC: [N, 68, 2] pixels.
+            target_landmarks_NKC: [N, 68, 2] pixels.
+
+        Returns:
+            [N, 2, S, S].
+        """
+        size_px = source_NCHW.shape[-1]
+        side = size_px // 2
+        candidates_NMCHW = candidate_flows(source_landmarks_NKC, target_landmarks_NKC, size_px, side=side)
+        source_NCHW = _shrunk(source_NCHW, side)
+        inputs = [_shrunk(features_NCHW, side), _shrunk(heatmap_NCHW, side)]
+        for flow_NCHW in candidates_NMCHW.unbind(dim=1):
+            inputs += [warp(source_NCHW, flow_NCHW), _MAP_SCALE * flow_NCHW]
+        mix_NCHW = self.unet(torch.cat(inputs, dim=1))
+        weight_NMHW = mix_NCHW[:, :_NUM_CANDIDATES].softmax(dim=1)
+        flow_NCHW = (weight_NMHW.unsqueeze(2) * candidates_NMCHW).sum(dim=1)
+        flow_NCHW = flow_NCHW + _MAX_RESIDUAL * torch.tanh(mix_NCHW[:, _NUM_CANDIDATES:])
+        return resized(flow_NCHW, size_px, size_px)
+
+
+def _shrunk(image_NCHW: Tensor, side: int) -> Tensor:
+    return functional.interpolate(image_NCHW, (side, side), mode="bilinear", align_corners=False, antialias=True)
+
+
+@torch.no_grad()
+def candidate_flows(source_landmarks_NKC: Tensor, target_landmarks_NKC: Tensor, size_px: int, *, side: int) -> Tensor:
+    """No motion (background), `kernel_flow` (surroundings), `similarity_flow` (hair), `spline_flow` (face).
+
+    Args:
+        source_landmarks_NKC: [N, 68, 2] pixels.
+        target_landmarks_NKC: [N, 68, 2] pixels.
+        size_px: side S of the frame of the landmarks.
+        side: of the flows.
+
+    Returns:
+        [N, 4, 2, side, side] float32, without mixed precision.
+    """
+    with torch.autocast(source_landmarks_NKC.device.type, enabled=False):
+        target_NKC = to_normalised(target_landmarks_NKC.float(), size_px)
+        source_NKC = to_normalised(source_landmarks_NKC.float(), size_px)
+        grid_PC = identity_grid(side, side, like=target_NKC)[0].flatten(1).T
+        flows = [
+            torch.zeros_like(grid_PC).expand(len(target_NKC), -1, -1),
+            kernel_flow(source_NKC, target_NKC, grid_PC),
+            similarity_flow(source_NKC, target_NKC, grid_PC),
+            spline_flow(source_NKC, target_NKC, grid_PC),
+        ]
+        return torch.stack(flows, dim=1).transpose(2, 3).reshape(len(target_NKC), _NUM_CANDIDATES, 2, side, side)
+
+
+def kernel_flow(source_NKC: Tensor, target_NKC: Tensor, grid_PC: Tensor) -> Tensor:
+    """Each landmark's motion spread by Gaussian weights, fading to zero far from the face.
+
+    flow(x) = sum_k w_k(x) m_k / (sum_k w_k(x) + eps) with the motion m_k of landmark k and w_k the sum of a narrow and
+    a weak wide Gaussian of the distance to its target: kernel regression (Nadaraya 1964, Watson 1964).
+
+    Args:
+        source_NKC: [N, K, 2] in frame units.
+        target_NKC: [N, K, 2] in frame units.
+        grid_PC: [P, 2] where to evaluate.
+
+    Returns:
+        [N, P, 2].
+    """
+    squared_NPK = _squared_distances(grid_PC.expand(len(target_NKC), -1, -1), target_NKC)
+    narrow, wide = (torch.exp(squared_NPK / (-2 * width**2)) for width in (_NARROW, _WIDE))
+    weight_NPK = narrow + _WIDE_SHARE * wide
+    return weight_NPK @ (source_NKC - target_NKC) / (weight_NPK.sum(dim=-1, keepdim=True) + _KERNEL_FADE)
+
+
+def similarity_flow(source_NKC: Tensor, target_NKC: Tensor, grid_PC: Tensor) -> Tensor:
+    """Rotation, scale and shift of the whole frame that fit the landmarks best in the least-squares sense.
+
+    Arguments and result as of `kernel_flow`. Landmarks that are all one point give a pure shift.
+    """
+    target_mean, source_mean = target_NKC.mean(dim=1, keepdim=True), source_NKC.mean(dim=1, keepdim=True)
+    a_NKC, b_NKC = target_NKC - target_mean, source_NKC - source_mean
+    energy_N = a_NKC.square().sum(dim=(1, 2)).clamp_min(_TINY)
+    cosine_N = (a_NKC * b_NKC).sum(dim=(1, 2)) / energy_N
+    sine_N = (a_NKC[..., 0] * b_NKC[..., 1] - a_NKC[..., 1] * b_NKC[..., 0]).sum(dim=1) / energy_N
+    is_point_N = energy_N <= _TINY
+    cosine_N = torch.where(is_point_N, torch.ones_like(cosine_N), cosine_N)
+    rotation_NCC = torch.stack([torch.stack([cosine_N, sine_N], -1), torch.stack([-sine_N, cosine_N], -1)], dim=1)
+    return (grid_PC - target_mean) @ rotation_NCC + source_mean - grid_PC
+
+
+def spline_flow(source_NKC: Tensor, target_NKC: Tensor, grid_PC: Tensor) -> Tensor:
+    """Thin-plate spline through the landmarks' motions, slightly smoothed: no folds where the head turns far.
+
+    Bookstein 1989, with the stiffness of Wahba 1990 on the diagonal; affine far from the landmarks. Arguments and
+    result as of `kernel_flow`.
+    """
+    num_pairs, num_landmarks, _ = target_NKC.shape
+    bend_NKK = _thin_plate(_squared_distances(target_NKC, target_NKC))
+    bend_NKK = bend_NKK + _SPLINE_STIFFNESS * torch.eye(num_landmarks, device=target_NKC.device)
+    affine_NK3 = functional.pad(target_NKC, (0, 1), value=1.0)
+    # The small negative corner keeps the system solvable where all landmarks lie on one line.
+    corner_N33 = (-_TINY * torch.eye(3, device=target_NKC.device)).expand(num_pairs, 3, 3)
+    system = torch.cat(
+        [torch.cat([bend_NKK, affine_NK3], 2), torch.cat([affine_NK3.transpose(1, 2), corner_N33], 2)], 1
+    )
+    motion = functional.pad(source_NKC - target_NKC, (0, 0, 0, 3))
+    weights = torch.linalg.solve(system, motion)
+    basis_NPK = _thin_plate(_squared_distances(grid_PC.expand(num_pairs, -1, -1), target_NKC))
+    affine_P3 = functional.pad(grid_PC, (0, 1), value=1.0)
+    flow_NPC: Tensor = basis_NPK @ weights[:, :num_landmarks] + affine_P3 @ weights[:, num_landmarks:]
+    return flow_NPC
+
+
+def _thin_plate(squared: Tensor) -> Tensor:
+    """U(r) = r^2 log r of squared distances."""
+    return 0.5 * squared * torch.log(squared.clamp_min(1e-12))
+
+
+def _squared_distances(a_NPC: Tensor, b_NKC: Tensor) -> Tensor:
+    """[N, P, K]."""
+    return (a_NPC[:, :, None] - b_NKC[:, None]).square().sum(dim=-1)

@@ -1,0 +1,65 @@
+"""Sampling images and maps along a flow.
+
+Flow is [N, 2, h, w] float32: the offset (x, y) in grid_sample's units (the frame spans [-1, 1]) from a pixel of
+the driving frame to the place in the source where its content comes from. Zero flow copies the source.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+
+def warp(features_NCHW: Tensor, flow_NCHW: Tensor) -> Tensor:
+    """`features_NCHW` sampled along the flow, which is resized to their side; border padding.
+
+    Args:
+        features_NCHW: [N, C, h, w].
+        flow_NCHW: [N, 2, S, S] offsets in normalised units.
+
+    Returns:
+        [N, C, h, w].
+    """
+    size = features_NCHW.shape[-2:]
+    if flow_NCHW.shape[-2:] != size:
+        flow_NCHW = resized(flow_NCHW, *size)
+    grid = identity_grid(*size, like=flow_NCHW) + flow_NCHW
+    return functional.grid_sample(
+        features_NCHW,
+        grid.permute(0, 2, 3, 1).to(features_NCHW.dtype),
+        padding_mode="border",
+        align_corners=False,
+    )
+
+
+def identity_grid(height: int, width: int, *, like: Tensor) -> Tensor:
+    """[1, 2, h, w] normalised (x, y) of each pixel centre, in dtype and on device of `like`."""
+    xs = (torch.arange(width, device=like.device, dtype=like.dtype) * 2 + 1) / width - 1
+    ys = (torch.arange(height, device=like.device, dtype=like.dtype) * 2 + 1) / height - 1
+    return torch.stack(torch.meshgrid(xs, ys, indexing="xy")).unsqueeze(0)
+
+
+def resized(maps_NCHW: Tensor, height: int, width: int) -> Tensor:
+    """Bilinear, corners not aligned, as everywhere in the model; [N, C, height, width]."""
+    return functional.interpolate(maps_NCHW, (height, width), mode="bilinear", align_corners=False)
+
+
+def to_normalised(points_NKC: Tensor, size_px: int) -> Tensor:
+    """Pixel positions (centres at integers) in grid_sample's units; [N, K, 2]."""
+    return (points_NKC * 2 + 1) / size_px - 1
+
+
+def sample_at(maps_NCHW: Tensor, points_NKC: Tensor) -> Tensor:
+    """Values of maps at pixel positions, bilinear, border padding.
+
+    Args:
+        maps_NCHW: [N, C, S, S].
+        points_NKC: [N, K, 2] (x, y) pixels.
+
+    Returns:
+        [N, K, C].
+    """
+    grid_NK1C = to_normalised(points_NKC, maps_NCHW.shape[-1]).unsqueeze(2)
+    sampled_NCK1 = functional.grid_sample(maps_NCHW, grid_NK1C, padding_mode="border", align_corners=False)
+    return sampled_NCK1.squeeze(3).transpose(1, 2)

@@ -1,0 +1,115 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+
+from model.config import ModelConfig
+from model.flow import FlowHead
+from model.landmark_motion import candidate_flows, kernel_flow, similarity_flow, spline_flow
+from model.unet import UNet
+from model.warping import identity_grid, sample_at
+
+SIDE = 64
+GRID_PC = identity_grid(SIDE, SIDE, like=torch.zeros(1))[0].flatten(1).T
+
+
+def _landmarks() -> torch.Tensor:
+    """[1, 68, 2] in frame units, around the centre."""
+    return torch.rand(1, 68, 2, generator=torch.Generator().manual_seed(0)) - 0.5
+
+
+def _as_map(flow_NPC: torch.Tensor) -> torch.Tensor:
+    return flow_NPC.transpose(1, 2).unflatten(2, (SIDE, SIDE))
+
+
+def test_kernel_flow_carries_every_landmark_to_its_target_and_leaves_the_far_background() -> None:
+    target = _landmarks() * 0.5
+    shift = torch.tensor([0.05, -0.03])
+    at_landmarks = kernel_flow(target + shift, target, target[0])
+    torch.testing.assert_close(at_landmarks, shift.expand(1, 68, 2), rtol=0.1, atol=0)
+    corner = torch.tensor([[0.95, 0.95]])
+    assert kernel_flow(target + shift, target, corner).abs().max() < 1e-3
+
+
+def test_similarity_flow_recovers_a_rotation_with_scale_and_shift_everywhere() -> None:
+    target = _landmarks()
+    cosine, sine = 1.1 * torch.cos(torch.tensor(0.3)), 1.1 * torch.sin(torch.tensor(0.3))
+    matrix = torch.stack([torch.stack([cosine, -sine]), torch.stack([sine, cosine])])
+    shift = torch.tensor([0.1, -0.2])
+
+    def move(points: torch.Tensor) -> torch.Tensor:
+        return points @ matrix.T + shift
+
+    flow = similarity_flow(move(target), target, GRID_PC)
+    torch.testing.assert_close(flow[0], move(GRID_PC) - GRID_PC, atol=1e-5, rtol=0)
+
+
+def test_spline_flow_recovers_an_affine_motion_everywhere_and_passes_near_bent_landmarks() -> None:
+    target = _landmarks()
+    matrix = torch.tensor([[1.1, 0.2], [-0.1, 0.9]])
+    flow = spline_flow(target @ matrix.T, target, GRID_PC)
+    torch.testing.assert_close(flow[0], GRID_PC @ matrix.T - GRID_PC, atol=1e-3, rtol=0)
+    bent = target + 0.1 * torch.sin(3 * target.flip(-1))
+    at_landmarks = spline_flow(bent, target, target[0])
+    assert (at_landmarks - (bent - target)).abs().mean() < 0.1 * (bent - target).abs().mean()
+
+
+def test_spline_flow_does_not_fold_where_two_landmarks_cross() -> None:
+    # Two landmarks 0.02 apart that swap places are noise; a kernel follows both and tears the picture between them.
+    target = _landmarks()
+    target[0, 1] = target[0, 0] + torch.tensor([0.02, 0.0])
+    source = target.clone()
+    source[0, [0, 1]] = target[0, [1, 0]]
+    xs = torch.linspace(-0.1, 0.1, 41)[:, None] * torch.tensor([[1.0, 0.0]]) + target[0, 0]
+    places = xs + spline_flow(source, target, xs)[0]
+    assert (places[1:, 0] > places[:-1, 0]).all()
+
+
+def test_equal_landmarks_give_no_motion_and_degenerate_ones_a_finite_one() -> None:
+    landmarks = torch.rand(1, 68, 2, generator=torch.Generator().manual_seed(0)) * 64
+    assert candidate_flows(landmarks, landmarks, 64, side=32).abs().max() < 1e-5
+    on_a_line = torch.arange(68.0)[None, :, None].expand(1, 68, 2) / 2
+    one_point = torch.full((1, 68, 2), 5.0)
+    for degenerate in (on_a_line, one_point):
+        assert torch.isfinite(candidate_flows(degenerate + 1, degenerate, 64, side=32)).all()
+    shift = candidate_flows(one_point + 2, one_point, 64, side=32)[0, 2] * 32
+    torch.testing.assert_close(shift, torch.full((2, 32, 32), 2.0), atol=1e-4, rtol=0)
+
+
+def test_candidates_are_float32_under_mixed_precision() -> None:
+    landmarks = torch.rand(2, 68, 2, generator=torch.Generator().manual_seed(0)) * 64
+    plain = candidate_flows(landmarks, landmarks.flip(0), 64, side=16)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        mixed = candidate_flows(landmarks, landmarks.flip(0), 64, side=16)
+    assert mixed.dtype == torch.float32
+    assert torch.equal(plain, mixed)
+
+
+def test_flow_head_with_landmark_flow_starts_as_mostly_the_kernel_candidate(config: ModelConfig) -> None:
+    torch.manual_seed(0)
+    head = FlowHead(replace(config, use_landmark_flow=True))
+    torch.nn.init.zeros_(head.to_flow.weight)
+    target = torch.rand(1, 68, 2) * 16 + 8
+    source = target + 1
+    tokens = torch.zeros(1, 2, config.embed_dim)
+    flow = head(
+        tokens,
+        tokens,
+        source_NCHW=torch.rand(1, 3, 32, 32),
+        heatmap_NCHW=torch.rand(1, 1, 32, 32),
+        source_landmarks_NKC=source,
+        target_landmarks_NKC=target,
+    )
+    candidates = candidate_flows(source, target, 32, side=16)[0]
+    weights = torch.tensor([0.0, 2.0, 0.0, 0.0]).softmax(dim=0)
+    expected = (weights[:, None, None, None] * candidates).sum(dim=0, keepdim=True)
+    sampled = sample_at(expected, torch.tensor([[[7.5, 7.5]]]))
+    torch.testing.assert_close(sample_at(flow, torch.tensor([[[15.5, 15.5]]])), sampled, atol=1e-4, rtol=0)
+
+
+def test_unet_starts_at_zero_and_takes_sides_that_do_not_halve_evenly() -> None:
+    torch.manual_seed(0)
+    result = UNet(5, 2, width=4)(torch.rand(1, 5, 29, 13))
+    assert result.shape == (1, 2, 29, 13)
+    assert result.abs().max() == 0
