@@ -40,6 +40,13 @@ class Mode(StrEnum):
     CENTRALIZED = "centralized"
 
 
+class Network(StrEnum):
+    """What `train` trains."""
+
+    GLR = "glr"
+    X2FACE = "x2face"
+
+
 Preset = Annotated[str, typer.Option(help="tiny, small, paper, or a TOML file of settings.")]
 Changes = Annotated[
     list[str] | None,
@@ -115,6 +122,7 @@ def train(
     dataset: Annotated[Path, typer.Argument(help="Dataset folder, as `prepare` or `synth` writes it.")],
     out: Annotated[Path, typer.Option(help="Run folder: checkpoints, history, settings.")],
     mode: Annotated[Mode, typer.Option(help="One site per person, or all frames in one place.")] = (Mode.FEDERATED),
+    model: Annotated[Network | None, typer.Option(help="GLR or the baseline; short for --set network=...")] = None,
     preset: Preset = "tiny",
     changes: Changes = None,
     resume: Annotated[bool, typer.Option(help="Go on from the newest checkpoint in the run folder.")] = False,
@@ -125,7 +133,7 @@ def train(
     from server.simulation import run_simulation
 
     num_identities = len(open_dataset(dataset))
-    chosen = _chosen(preset, changes)
+    chosen = _chosen(preset, changes) | ({"network": model.value} if model else {})
     places: dict[str, Scalar] = {"data-dir": str(dataset.resolve()), "output-dir": str(out.resolve()), "resume": resume}
     settings = Settings.from_flat({**_sized_for(num_identities, chosen), **chosen, **places})
     train_it = run_simulation if mode is Mode.FEDERATED else train_centralized

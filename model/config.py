@@ -36,8 +36,10 @@ def _check_choice(config: object, name: str, choices: tuple[str, ...]) -> None:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ModelConfig:
-    """Shape of the GLR network (thesis chapter 3)."""
+    """Shape of the network (thesis chapter 3)."""
 
+    network: str = "glr"
+    """glr, or the baseline x2face (Table 4.4), which uses image-size-px and generator-channels alone."""
     image_size_px: int = 224
     """Side S of every image in the model."""
     backbone: str = "vit"
@@ -83,6 +85,7 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         """Check ranges and the fields that must fit each other."""
+        _check_choice(self, "network", ("glr", "x2face"))
         _check_choice(self, "backbone", ("vit", "resnet34"))
         _check_choice(self, "landmarks", ("driving", "lst", "lgan"))
         _check_at_least(

@@ -35,6 +35,10 @@ class GLROutput:
     driving_landmarks_NKC: Tensor
     """[N, 68, 2] pixels, regressed from the driving frame."""
 
+    def stages(self) -> dict[str, Tensor]:
+        """Pictures on the way to the image, [N, 3, S, S] in [-1, 1]."""
+        return {"Warped source": self.warped_source_NCHW, "Parts": self.parts_canvas_NCHW}
+
 
 class GLR(nn.Module):
     """The generator of the method."""

@@ -1,4 +1,4 @@
-"""The four networks that travel between server and clients, as named float32 arrays."""
+"""The networks that travel between server and clients, as named float32 arrays."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from model.errors import TensorMismatchError
 from model.glr import GLR
 from model.landmark_gan import LandmarkDiscriminator, LandmarkGenerator
 from model.landmarks import PartSizes
+from model.x2face import X2Face
 
 NamedArrays = Mapping[str, npt.NDArray[np.float32]]
 
@@ -27,16 +28,29 @@ IDENTITY_ROWS = (
 
 
 class Networks(nn.Module):
-    """Generator (GLR), discriminator, and the landmark GAN's pair."""
+    """Generator, and for GLR its discriminator and the landmark GAN's pair; X2Face has its generator alone."""
+
+    generator: GLR | X2Face
+    discriminator: PatchDiscriminator
+    landmark_generator: LandmarkGenerator
+    landmark_discriminator: LandmarkDiscriminator
 
     def __init__(self, config: ModelConfig, part_sizes: PartSizes) -> None:
         super().__init__()
         self.config = config
         self.part_sizes = part_sizes
+        if config.network == "x2face":
+            self.generator = X2Face(config)
+            return
         self.generator = GLR(config, part_sizes)
         self.discriminator = PatchDiscriminator(config)
         self.landmark_generator = LandmarkGenerator(config)
         self.landmark_discriminator = LandmarkDiscriminator(config)
+
+    def start_from(self, landmark_mean_IKC: npt.NDArray[np.float32]) -> None:
+        """Take the agreed [I, 68, 2] mean landmarks in pixels where a network starts from them."""
+        if self.config.network == "glr":
+            self.landmark_generator.start_from(torch.from_numpy(landmark_mean_IKC))
 
     def travelling_tensors(self) -> dict[str, npt.NDArray[np.float32]]:
         """Name to a float32 copy on the CPU, in a fixed order; all that leaves a site besides scalars."""

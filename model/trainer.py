@@ -12,12 +12,9 @@ from model import losses
 from model.batch import ReenactmentBatch
 from model.config import LossConfig, OptimizerConfig
 from model.errors import ConfigError, NonFiniteLossError, TensorMismatchError
-from model.glr import GLROutput
-from model.landmark_gan import centre_landmarks
-from model.landmarks import PARTS
 from model.metrics import WeightedMean, merge
 from model.networks import NamedArrays, Networks
-from model.parts import crop_part
+from model.objectives import objective_of
 from model.perceptual import PerceptualLoss
 
 _ADAM_BETA2 = 0.999
@@ -27,7 +24,7 @@ PHASE_NETWORKS: dict[str, tuple[str, ...]] = {
     "discriminator": ("discriminator", "landmark_discriminator"),
     "generator": ("generator", "landmark_generator"),
 }
-"""The networks that each phase of a step trains, in the order of the phases."""
+"""The networks that each phase of a step trains, where there are such, in the order of the phases."""
 
 
 def pick_device(name: str) -> torch.device:
@@ -74,20 +71,16 @@ class GANTrainer:
         """
         self.networks = networks.to(device)
         self.loss, self.device, self.step = loss, device, step
-        self.perceptual = perceptual.to(device) if perceptual is not None else None
+        self.objective = objective_of(self.networks, loss, perceptual.to(device) if perceptual is not None else None)
         self.use_amp = optimizer.use_amp and device.type == "cuda"
         rates = {
             "generator": optimizer.learning_rate_generator,
             "discriminator": optimizer.learning_rate_discriminator,
         }
         self.optimizers = {
-            phase: torch.optim.Adam(
-                self._phase_parameters(phase).values(),
-                rates[phase],
-                betas=(optimizer.adam_beta1, _ADAM_BETA2),
-                fused=True,
-            )
+            phase: torch.optim.Adam(parameters, rates[phase], betas=(optimizer.adam_beta1, _ADAM_BETA2), fused=True)
             for phase in PHASE_NETWORKS
+            if (parameters := list(self._phase_parameters(phase).values()))
         }
         self.proximal_mu = proximal[1] if proximal else 0.0
         self.anchors = (
@@ -103,36 +96,18 @@ class GANTrainer:
             batch: N pairs, each of one identity.
 
         Returns:
-            Term name to its unweighted mean over the N pairs: the terms of both phases, and the share of real and
-            of generated patches that the discriminator calls by their name.
+            Term name to its unweighted mean over the N pairs: the terms of both phases.
 
         Raises:
             NonFiniteLossError: naming the term; the optimiser of that phase has not stepped.
         """
         batch = batch.to(self.device)
         with self._autocast():
-            output = self.networks.generator(
-                batch.source_NCHW,
-                batch.driving_NCHW,
-                batch.source_landmarks_NKC,
-                batch.driving_landmarks_NKC,
-                batch.heatmap_NCHW,
-            )
-            landmarks = self.networks.landmark_generator(batch.identity_N, batch.pose_NC, batch.au_NA)
-        means: dict[str, Tensor] = {}
-        if self._is_adversarial:
-            means |= self._update("discriminator", lambda: self._discriminator_terms(batch, output, landmarks))
-        means |= self._update("generator", lambda: self._generator_terms(batch, output, landmarks))
+            drawn = self.objective.draw(batch)
+        means = self._update("discriminator", lambda: self.objective.discriminator_terms(batch, drawn, self.step))
+        means |= self._update("generator", lambda: self.objective.generator_terms(batch, drawn, self.step))
         self.step += 1
         return {name: WeightedMean.of(value.item(), len(batch)) for name, value in means.items()}
-
-    @property
-    def _is_warming_up(self) -> bool:
-        return self.step < self.loss.flow_warmup_steps
-
-    @property
-    def _is_adversarial(self) -> bool:
-        return not self._is_warming_up and self.step >= self.loss.adversarial_from_step
 
     def _autocast(self) -> torch.autocast:
         return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.use_amp)
@@ -143,6 +118,8 @@ class GANTrainer:
             network.requires_grad_(name in PHASE_NETWORKS[phase])
         with self._autocast():
             terms = compute_terms()
+        if not terms:
+            return {}
         for name, value in terms.items():
             if not torch.isfinite(value):
                 raise NonFiniteLossError(f"step {self.step}: {name} is {value.item()}; no {phase} update was made")
@@ -159,73 +136,6 @@ class GANTrainer:
             raise NonFiniteLossError(f"step {self.step}: gradient of the {phase} is not finite; no update was made")
         optimizer.step()
         return {name: value.detach() for name, value in terms.items()}
-
-    def _discriminator_terms(
-        self, batch: ReenactmentBatch, output: GLROutput, landmarks_NKC: Tensor
-    ) -> dict[str, Tensor]:
-        real_logits, _ = self.networks.discriminator(batch.driving_NCHW)
-        fake_logits, _ = self.networks.discriminator(output.image_NCHW.detach())
-        condition = (batch.identity_N, batch.pose_NC, batch.au_NA)
-        centred = centre_landmarks(batch.driving_landmarks_NKC, self.networks.config.image_size_px)
-        judge = self.networks.landmark_discriminator
-        return {
-            "discriminator_image": losses.discriminator_loss(real_logits, fake_logits),
-            "discriminator_landmarks": losses.discriminator_loss(
-                judge(centred, *condition), judge(landmarks_NKC.detach(), *condition)
-            ),
-            "accuracy_real": (real_logits > 0).float().mean(),
-            "accuracy_fake": (fake_logits < 0).float().mean(),
-        }
-
-    def _generator_terms(self, batch: ReenactmentBatch, output: GLROutput, landmarks_NKC: Tensor) -> dict[str, Tensor]:
-        terms = self._geometry_terms(batch, output, landmarks_NKC)
-        if self._is_warming_up:
-            return terms
-        terms["l1_image"] = losses.l1_loss(output.image_NCHW, batch.driving_NCHW)
-        terms["l1_parts"] = torch.stack(
-            [
-                losses.l1_loss(
-                    output.part_crops[part],
-                    crop_part(batch.driving_NCHW, batch.driving_landmarks_NKC, part, self.networks.part_sizes),
-                )
-                for part in PARTS
-            ]
-        ).mean()
-        if self.perceptual is not None and self.step % self.loss.perceptual_every == 0:
-            terms["perceptual"] = self.perceptual(output.image_NCHW, batch.driving_NCHW)
-        return terms | self._adversarial_terms(batch, output, landmarks_NKC)
-
-    def _geometry_terms(self, batch: ReenactmentBatch, output: GLROutput, landmarks_NKC: Tensor) -> dict[str, Tensor]:
-        """The terms on landmarks and flow; alone during the warm-up."""
-        size_px = self.networks.config.image_size_px
-        centred = centre_landmarks(batch.driving_landmarks_NKC, size_px)
-        regressed = torch.cat([output.source_landmarks_NKC, output.driving_landmarks_NKC])
-        true = torch.cat([batch.source_landmarks_NKC, batch.driving_landmarks_NKC])
-        terms = {
-            "landmark_regression": losses.l1_loss(regressed, true) / size_px,
-            "lgan_l1": losses.l1_loss(landmarks_NKC, centred) / size_px,
-        }
-        if self.networks.config.use_flow:
-            terms["flow_landmarks"] = losses.flow_landmark_loss(
-                output.flow_NCHW, batch.source_landmarks_NKC, batch.driving_landmarks_NKC
-            )
-            terms["flow_smoothness"] = losses.flow_smoothness_loss(output.flow_NCHW)
-        return terms
-
-    def _adversarial_terms(
-        self, batch: ReenactmentBatch, output: GLROutput, landmarks_NKC: Tensor
-    ) -> dict[str, Tensor]:
-        if not self._is_adversarial:
-            return {}
-        fake_logits, fake_features = self.networks.discriminator(output.image_NCHW)
-        with torch.no_grad():
-            _, real_features = self.networks.discriminator(batch.driving_NCHW)
-        judged = self.networks.landmark_discriminator(landmarks_NKC, batch.identity_N, batch.pose_NC, batch.au_NA)
-        return {
-            "adversarial": losses.generator_adversarial_loss(fake_logits),
-            "feature_matching": losses.feature_matching_loss(real_features, fake_features),
-            "lgan_adversarial": losses.generator_adversarial_loss(judged),
-        }
 
     def _phase_parameters(self, phase: str) -> dict[str, nn.Parameter]:
         return {
@@ -249,7 +159,7 @@ class GANTrainer:
         Raises:
             TensorMismatchError: if a name is unknown or a shape differs; nothing is changed then.
         """
-        states: dict[str, dict[Tensor, dict[str, Tensor]]] = {phase: {} for phase in PHASE_NETWORKS}
+        states: dict[str, dict[Tensor, dict[str, Tensor]]] = {phase: {} for phase in self.optimizers}
         owners = {
             name: (phase, parameter)
             for phase in PHASE_NETWORKS
@@ -293,7 +203,7 @@ def run_steps(
         totals = merge(totals, trainer.train_step(next(batches)))
         if on_step is not None:
             on_step(done)
-    num_pairs = totals["landmark_regression"].weight
+    num_pairs = max(mean.weight for mean in totals.values())  # some terms are computed on some steps only
     for phase in PHASE_NETWORKS:
         value = sum(
             weight * totals[name].value

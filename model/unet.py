@@ -1,4 +1,4 @@
-"""A small U-Net over maps of the frame, for what is beyond the thesis: mixing motions and correcting copied pixels."""
+"""A small U-Net over maps of the frame."""
 
 from __future__ import annotations
 
@@ -11,35 +11,38 @@ _SLOPE = 0.2
 
 
 class UNet(nn.Module):
-    """Three halvings, three enlargements with skip connections, and an output convolution that starts at zero.
+    """Halvings, as many enlargements with skip connections, and an output convolution that starts at zero.
 
     It overfits a handful of pairs several times faster than corrections drawn from the generator's small feature maps.
     """
 
-    def __init__(self, in_channels: int, out_channels: int, *, width: int) -> None:
+    def __init__(
+        self, in_channels: int, out_channels: int, *, width: int, num_halvings: int = 3, max_growth: int = 4
+    ) -> None:
         """Build it.
 
         Args:
             in_channels: of the input.
             out_channels: of the output.
-            width: channels at full side; twice and four times as many below.
+            width: channels at full side, doubled at each halving.
+            num_halvings: of the side.
+            max_growth: largest number of channels, in widths.
         """
         super().__init__()
-        self.encode = nn.ModuleList(
-            [
-                block(in_channels, width),
-                block(width, 2 * width, stride=2),
-                block(2 * width, 4 * width, stride=2),
-                block(4 * width, 4 * width, stride=2),
-            ]
-        )
-        self.decode = nn.ModuleList([block(8 * width, 2 * width), block(4 * width, width), block(2 * width, width)])
+        widths = [width * min(2**level, max_growth) for level in range(num_halvings + 1)]
+        self.encode = nn.ModuleList([block(in_channels, width)])
+        self.encode.extend(block(widths[level], widths[level + 1], stride=2) for level in range(num_halvings))
+        self.decode = nn.ModuleList()
+        channels = widths[-1]
+        for level in reversed(range(num_halvings)):
+            self.decode.append(block(channels + widths[level], widths[max(level - 1, 0)]))
+            channels = widths[max(level - 1, 0)]
         self.out = nn.Conv2d(width, out_channels, 3, padding=1)
         nn.init.zeros_(self.out.weight)
         nn.init.zeros_(self.out.bias)  # type: ignore[arg-type]
 
     def forward(self, x_NCHW: Tensor) -> Tensor:
-        """[N, in_channels, h, w] to [N, out_channels, h, w]; any sides >= 8."""
+        """[N, in_channels, h, w] to [N, out_channels, h, w]; any sides of at least 2 ** num_halvings."""
         skips = []
         for encode in self.encode:
             x_NCHW = encode(x_NCHW)

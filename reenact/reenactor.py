@@ -49,11 +49,9 @@ class Drawing:
     """The result for one driving frame and the stages it came from, each uint8 [S, S, 3] RGB."""
 
     result: Frame
-    heatmap: Frame
-    """Target landmarks as curves."""
-    warped_source: Frame
-    parts: Frame
-    """I_p: the reenacted eyes, nose and mouth in place."""
+    stages: dict[str, Frame]
+    """Name to picture, in the order of drawing; for GLR the target landmarks as curves, the warped source, and the
+    reenacted eyes, nose and mouth in place."""
 
 
 class Reenactor:
@@ -74,8 +72,13 @@ class Reenactor:
         """The guidance for a source and a driving person ("" if unknown); never AUTO.
 
         Raises:
-            ConfigError: if LGAN is asked for and the source is not one of the checkpoint's identities.
+            ConfigError: if LGAN is asked for and the source is not one of the checkpoint's identities, or landmarks
+                are asked for and the network is not guided by any.
         """
+        if self.networks.config.network == "x2face":
+            if requested not in (Guidance.AUTO, Guidance.DRIVING):
+                raise ConfigError(f"--landmarks {requested}: x2face is driven by the frame itself; use auto")
+            return Guidance.DRIVING
         return choose_guidance(
             requested,
             trained=self.networks.config.landmarks,
@@ -160,15 +163,12 @@ class Reenactor:
             heatmap_NCHW,
         )
         output = self.networks.generator(*(tensor.to(self.device) for tensor in inputs))
-        columns = (
-            to_frames(output.image_NCHW),
-            to_frames(heatmap_NCHW.expand(-1, 3, -1, -1) * 2 - 1),
-            to_frames(output.warped_source_NCHW),
-            to_frames(output.parts_canvas_NCHW),
-        )
+        stages = {name: to_frames(picture_NCHW) for name, picture_NCHW in output.stages().items()}
+        if self.networks.config.network == "glr":
+            stages = {"Heatmap": to_frames(heatmap_NCHW.expand(-1, 3, -1, -1) * 2 - 1), **stages}
         return [
-            Drawing(result=result, heatmap=heatmap, warped_source=warped, parts=parts)
-            for result, heatmap, warped, parts in zip(*columns, strict=True)
+            Drawing(result=result, stages={name: frames[index] for name, frames in stages.items()})
+            for index, result in enumerate(to_frames(output.image_NCHW))
         ]
 
     def _index(self, identity: str) -> int | None:

@@ -31,22 +31,14 @@ class SheetRow:
     label: str
     source: Frame
     driving: Frame
-    heatmap: Frame
-    warped_source: Frame
-    parts: Frame
+    stages: dict[str, Frame]
+    """What the network shows on the way, name to picture."""
     result: Frame
 
     def columns(self) -> dict[str, Frame]:
         """Column title to frame, in reading order; the last is a baseline that ignores the driving frame."""
-        return {
-            "Source": self.source,
-            "Driving": self.driving,
-            "Heatmap": self.heatmap,
-            "Warped source": self.warped_source,
-            "Parts": self.parts,
-            "Result": self.result,
-            "Copy-source": self.source,
-        }
+        ends = {"Result": self.result, "Copy-source": self.source}
+        return {"Source": self.source, "Driving": self.driving, **self.stages, **ends}
 
 
 def sheet_row(
@@ -59,9 +51,7 @@ def sheet_row(
         label=f"{who}\nlandmarks: {guidance}",
         source=source.image_HWC,
         driving=driving.image_HWC,
-        heatmap=drawing.heatmap,
-        warped_source=drawing.warped_source,
-        parts=drawing.parts,
+        stages=drawing.stages,
         result=drawing.result,
     )
 

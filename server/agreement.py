@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from model.batch import NUM_LANDMARKS
 from model.checkpoint import Checkpoint
@@ -72,7 +71,7 @@ def initial_state(settings: Settings, sites: Sequence[SiteStatistics], identitie
     """
     agreement = agree(sites, size_px=settings.model.image_size_px)
     networks = build_networks(settings.model, agreement.part_sizes, seed=settings.federation.seed)
-    networks.landmark_generator.start_from(torch.from_numpy(agreement.landmark_mean_IKC))
+    networks.start_from(agreement.landmark_mean_IKC)
     return Checkpoint(
         round=0,
         settings=settings.to_flat(),

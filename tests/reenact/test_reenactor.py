@@ -1,11 +1,15 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
+from model.config import Settings
 from model.errors import ConfigError
+from model.networks import build_networks
 from reenact.guidance_choice import Guidance
 from reenact.reenactor import Reenactor
-from tests.reenact.conftest import small_face
+from tests.reenact.conftest import PART_SIZES, SMALL, small_face
 
 
 @pytest.fixture
@@ -19,7 +23,8 @@ def test_every_stage_is_a_frame_of_the_models_size(reenactor):
     drawings = reenactor.draw(source, driving, targets)
     assert len(drawings) == 2
     for drawing in drawings:
-        for frame in (drawing.result, drawing.heatmap, drawing.warped_source, drawing.parts):
+        assert list(drawing.stages) == ["Heatmap", "Warped source", "Parts"]
+        for frame in (drawing.result, *drawing.stages.values()):
             assert frame.shape == (32, 32, 3) and frame.dtype == np.uint8
 
 
@@ -58,3 +63,16 @@ def test_choice_depends_on_who_is_known(reenactor):
 def test_unknown_identity_names_the_known_ones(reenactor):
     with pytest.raises(ConfigError, match=r"'eva'.*ana, ben"):
         reenactor.known_identity("eva")
+
+
+def test_x2face_is_driven_by_the_frame_and_refuses_landmark_guidance(checkpoint):
+    config = replace(SMALL, network="x2face")
+    networks = build_networks(config, PART_SIZES, seed=0)
+    baseline = replace(checkpoint, settings=Settings(model=config).to_flat(), tensors=networks.travelling_tensors())
+    reenactor = Reenactor(baseline, torch.device("cpu"))
+    drawing, guidance = reenactor.draw_pair(small_face(0, "ana"), small_face(1, "ben"), Guidance.AUTO)
+    assert guidance is Guidance.DRIVING
+    assert list(drawing.stages) == ["Embedded face"]
+    np.testing.assert_array_equal(drawing.result, small_face(0).image_HWC)  # untrained: a copy of the source
+    with pytest.raises(ConfigError, match="driven by the frame itself"):
+        reenactor.choose(Guidance.LGAN, small_face(0, "ana"), "ben")
