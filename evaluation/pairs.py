@@ -30,21 +30,23 @@ class Protocol(StrEnum):
     """One clip again, the source from its training part: another time of the recording."""
     CROSS = "cross"
     """Two people the model knows, both frames held out."""
+    CROSS_UNSEEN = "cross-unseen"
+    """Two people the model has never seen; the same frames as `cross` of their dataset."""
 
     @property
     def has_truth(self) -> bool:
         """Whether the driving frame is the picture that should come out."""
-        return self is not Protocol.CROSS
+        return self in (Protocol.SELF, Protocol.SELF_ANY)
 
 
 def protocols_named(name: str) -> tuple[Protocol, ...]:
-    """The protocol of that name, or every one for "all".
+    """The protocol of that name, or for "all" every one for people the model knows.
 
     Raises:
         ConfigError: for any other name.
     """
     if name == "all":
-        return tuple(Protocol)
+        return tuple(protocol for protocol in Protocol if protocol is not Protocol.CROSS_UNSEEN)
     if name not in list(Protocol):
         raise ConfigError(f"--protocol: got {name!r}, wanted {', '.join(Protocol)} or all")
     return (Protocol(name),)
@@ -108,7 +110,7 @@ def _drivers(shard: Shard, protocol: Protocol, shards: Sequence[Shard]) -> list[
 
 def _source_rule(shard: Shard, protocol: Protocol) -> Callable[[FrameRef], Rows]:
     """Rows of the shard that may be the source for a driving frame."""
-    if protocol is Protocol.CROSS:
+    if not protocol.has_truth:
         rows = _held_out(shard)
         return lambda driving: rows
     is_candidate = shard.is_test_F if protocol is Protocol.SELF else ~shard.is_test_F
@@ -129,6 +131,7 @@ def _needs(protocol: Protocol) -> str:
         Protocol.SELF: "wanted a clip of at least 15 frames, so that two are held out",
         Protocol.SELF_ANY: "wanted a clip of at least 6 frames, so that one is held out",
         Protocol.CROSS: "wanted two people with held-out frames",
+        Protocol.CROSS_UNSEEN: "wanted two people with held-out frames",
     }[protocol]
 
 

@@ -53,7 +53,7 @@ class EvaluationRequest:
     checkpoint: Path
     """A round folder, or a run folder for its newest intact round."""
     dataset: Path
-    """Dataset folder; its people must be known to the checkpoint."""
+    """Dataset folder; its people must be known to the checkpoint, for `cross-unseen` unknown."""
     out: Path
     """Folder for the results; files of an earlier evaluation are replaced."""
     protocols: tuple[Protocol, ...]
@@ -93,7 +93,7 @@ def run_evaluation(request: EvaluationRequest, *, device: torch.device, progress
         raise ConfigError(f"--num-pairs {request.num_pairs} --seed {request.seed}: wanted at least 1 and 0")
     checkpoint = load_checkpoint(request.checkpoint)
     shards = open_dataset(request.dataset)
-    _check_identities(shards, checkpoint)
+    _check_identities(shards, checkpoint, request.protocols)
     pairs = _pairs(request, shards)
     reenactor = Reenactor(checkpoint, device)
     with MediaPipeSFace() as faces:
@@ -109,12 +109,18 @@ def run_evaluation(request: EvaluationRequest, *, device: torch.device, progress
     return _write(request, checkpoint, reenactor, measurements, analyser)
 
 
-def _check_identities(shards: Sequence[Shard], checkpoint: Checkpoint) -> None:
-    unknown = [shard for shard in shards if shard.identity not in checkpoint.identities]
-    if unknown:
+def _check_identities(shards: Sequence[Shard], checkpoint: Checkpoint, protocols: Sequence[Protocol]) -> None:
+    """Whether the dataset's people are known, or for `cross-unseen` unknown, to the checkpoint."""
+    wants_unseen = Protocol.CROSS_UNSEEN in protocols
+    if wants_unseen and len(protocols) > 1:
+        raise ConfigError("protocol cross-unseen needs a dataset of its own; evaluate it by itself")
+    wrong = [shard for shard in shards if (shard.identity in checkpoint.identities) == wants_unseen]
+    if wrong:
+        is_what = "among" if wants_unseen else "not among"
+        do_what = "on people it has not seen" if wants_unseen else "on the dataset the model was trained on"
         raise DataError(
-            f"{unknown[0].path}: identity {unknown[0].identity} is not among the trained ones "
-            f"({', '.join(checkpoint.identities)}); evaluate on the dataset the model was trained on"
+            f"{wrong[0].path}: identity {wrong[0].identity} is {is_what} the trained ones "
+            f"({', '.join(checkpoint.identities)}); evaluate {do_what}"
         )
 
 

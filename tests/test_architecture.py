@@ -1,10 +1,10 @@
-"""Imports run one way: model <- data_partition <- client, server, evaluation, reenact <- cli."""
+"""Imports run one way: model <- data_partition <- client, server, evaluation, reenact <- experiments <- cli."""
 
 import ast
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-OURS = ("model", "data_partition", "client", "server", "evaluation", "reenact", "cli")
+OURS = ("model", "data_partition", "client", "server", "evaluation", "reenact", "experiments", "cli")
 
 ALLOWED = {
     "model": {"model"},
@@ -13,6 +13,7 @@ ALLOWED = {
     "server": {"model", "data_partition", "server"},
     "evaluation": {"model", "data_partition", "evaluation"},
     "reenact": {"model", "data_partition", "evaluation", "reenact"},
+    "experiments": {"model", "data_partition", "server", "evaluation", "reenact", "experiments"},
     "cli": set(OURS),
 }
 EXCEPTIONS = {

@@ -7,7 +7,7 @@ import torch
 
 import cli
 from data_partition.images import read_image
-from evaluation.pairs import Protocol
+from evaluation.pairs import Protocol, protocols_named
 from model.checkpoint import save_checkpoint
 from model.errors import ConfigError, DataError, WeightsError
 from model.weights import resolve
@@ -30,7 +30,7 @@ def request_(tmp_path, checkpoint) -> EvaluationRequest:
         checkpoint=tmp_path / "run",
         dataset=tmp_path / "data",
         out=tmp_path / "out",
-        protocols=tuple(Protocol),
+        protocols=protocols_named("all"),
         num_pairs=2,
         seed=0,
         pairs=None,
@@ -106,3 +106,16 @@ def test_command_line_prints_the_tables_and_says_where(capsys, request_):
     text = capsys.readouterr().out
     assert exit_info.value.code in (0, None)
     assert "copy-source" in text and str(request_.out / "metrics.json") in text and "Cross" not in text
+
+
+def test_unseen_people_are_evaluated_by_the_protocol_for_them_alone(request_, tmp_path):
+    with pytest.raises(DataError, match=r"ana is among the trained ones \(ana, ben\); evaluate on people it has not"):
+        run(replace(request_, protocols=(Protocol.CROSS_UNSEEN,)))
+    for seed, name in enumerate(("eve", "zoe")):
+        write_random_shard(tmp_path / "strangers", name, seed=seed)
+    strangers = replace(request_, dataset=tmp_path / "strangers", protocols=(Protocol.CROSS_UNSEEN,))
+    run(replace(strangers, landmarks=Guidance.DRIVING))
+    rows = json.loads((request_.out / "metrics.json").read_text())["rows"]
+    assert {row["protocol"] for row in rows} == {"cross-unseen"}
+    with pytest.raises(ConfigError, match="dataset of its own"):
+        run(replace(strangers, protocols=(Protocol.SELF, Protocol.CROSS_UNSEEN)))

@@ -1,0 +1,137 @@
+"""One trained and evaluated model of a table, kept under a hash of all that it depends on."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from data_partition.shard import METADATA_NAME, Shard, open_dataset
+from evaluation.pairs import Protocol
+from experiments.thesis_tables import ModelRow
+from model.config import Scalar, Settings
+from model.errors import ConfigError
+from reenact.guidance_choice import Guidance
+from server.run_folder import read_history, read_result
+from server.training import Mode
+
+Train = Callable[[Mode, Settings], object]
+"""Trains into the settings' output-dir, going on with what is there if the settings say so."""
+
+_PLACES = ("data-dir", "output-dir", "resume", "num-threads", "client-num-cpus", "client-num-gpus", "keep-checkpoints")
+"""Settings that change nothing about the result."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Budget:
+    """What every model of a table may spend, however it is trained."""
+
+    num_steps: int
+    """Optimiser steps in total, over all sites."""
+
+    def apply(self, settings: Settings, mode: Mode) -> Settings:
+        """Settings that spend it: as many rounds for every mode, and in each the same number of steps in total.
+
+        A federated round of E steps at each of C sites becomes a centralized round of E * C steps, with the same batch
+        size: equal steps, equal samples, equal computation. Schedules that count local steps are stretched alike.
+
+        Raises:
+            ConfigError: if the budget is less than one federated round.
+        """
+        federation = settings.federation
+        steps_a_round = federation.local_steps * federation.num_clients
+        num_rounds = self.num_steps // steps_a_round
+        if num_rounds < 1:
+            raise ConfigError(
+                f"--budget {self.num_steps}: one round is {federation.local_steps} local steps at "
+                f"{federation.num_clients} sites; wanted at least {steps_a_round}, or fewer with --set local-steps="
+            )
+        changes: dict[str, Scalar] = {"max-rounds": num_rounds, "tau": 0.0}
+        if mode is Mode.CENTRALIZED:
+            loss, sites = settings.loss, federation.num_clients
+            changes |= {
+                "local-steps": steps_a_round,
+                "flow-warmup-steps": loss.flow_warmup_steps * sites,
+                "adversarial-from-step": loss.adversarial_from_step * sites,
+            }
+        return settings.replaced(changes)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Cell:
+    """A training: rows that differ in landmarks at evaluation share one."""
+
+    mode: Mode
+    settings: Settings
+    """Resolved, with the budget applied and its own seed."""
+    folder: Path
+
+    @property
+    def run(self) -> Path:
+        """Run folder."""
+        return self.folder / "run"
+
+    @property
+    def is_trained(self) -> bool:
+        """Whether training has ended as it should."""
+        result = read_result(self.run)
+        return result is not None and result["status"] == "completed"
+
+    def evaluation(self, protocol: Protocol, guidance: Guidance, num_pairs: int, dataset: Path) -> Path:
+        """Folder of an evaluation of this training."""
+        name = f"{protocol}-{guidance}-{num_pairs}-{fingerprint(open_dataset(dataset))[:8]}"
+        return self.folder / name
+
+    def train(self, train: Train) -> None:
+        """Train it if that has not been done; an interrupted training goes on where it was."""
+        if self.is_trained:
+            return
+        self.run.mkdir(parents=True, exist_ok=True)
+        train(self.mode, self.settings.replaced({"output-dir": str(self.run), "resume": True}))
+
+    def spent(self) -> tuple[int, int]:
+        """Optimiser steps and samples in total, counted from the run's history."""
+        rows = read_history(self.run)
+        return sum(row["num_steps"] for row in rows), sum(row["num_samples"] for row in rows)
+
+
+def cell_of(row: ModelRow, base: Settings, budget: Budget, *, seed: int, folder: Path) -> Cell:
+    """The training of a row, for one seed.
+
+    Args:
+        row: of a table.
+        base: preset and the user's changes; its data-dir is the dataset.
+        budget: of every cell.
+        seed: of the training.
+        folder: where all cells are kept.
+    """
+    settings = budget.apply(base.replaced({**row.changes, "seed": seed}), row.mode)
+    settings = _without_unused(settings)
+    dataset = open_dataset(Path(settings.data.data_dir))
+    depends_on: Mapping[str, Any] = {
+        "settings": {key: value for key, value in settings.to_flat().items() if key not in _PLACES},
+        "mode": row.mode.value,
+        "data": fingerprint(dataset),
+    }
+    key = hashlib.sha256(json.dumps(depends_on, sort_keys=True).encode()).hexdigest()[:16]
+    return Cell(mode=row.mode, settings=settings, folder=folder / key)
+
+
+def _without_unused(settings: Settings) -> Settings:
+    """X2Face knows neither backbone nor style: tables that differ in them share its training."""
+    if settings.model.network != "x2face":
+        return settings
+    model = replace(settings.model, backbone="vit", use_style=True)
+    return replace(settings, model=model)
+
+
+def fingerprint(shards: Sequence[Shard]) -> str:
+    """SHA-256 over names and annotations of all shards: changes whenever a frame comes, goes or is annotated anew."""
+    digest = hashlib.sha256()
+    for shard in shards:
+        digest.update(shard.identity.encode())
+        digest.update((shard.path / METADATA_NAME).read_bytes())
+    return digest.hexdigest()

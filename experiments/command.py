@@ -1,0 +1,103 @@
+"""Experiments on this machine: the settings of a request, and the functions that train and evaluate its cells."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+from experiments.cells import Budget
+from experiments.experiment import EvaluationTask, ExperimentReport, ExperimentRequest, run_experiment
+from experiments.thesis_tables import TABLES, with_backbone
+from model.config import Settings
+from model.errors import ConfigError
+from model.trainer import pick_device
+from reenact.evaluation_job import EvaluationRequest, run_evaluation
+from server.training import Mode, train
+
+_EVALUATION_SEED = 0
+"""Of the pairs: the same for every model, so that models can be compared pair by pair."""
+
+
+class Listener(Protocol):
+    """Told how far the experiment is."""
+
+    def progress(self, text: str, done: int, total: int) -> None:
+        """`done` of `total` units of the work that `text` names."""
+
+    def start_rounds(self, max_rounds: int) -> None:
+        """A training begins."""
+
+    def on_round(self, row: Mapping[str, Any]) -> None:
+        """One finished round."""
+
+
+def experiment_request(
+    name: str,
+    settings: Settings,
+    *,
+    out: Path,
+    num_seeds: int,
+    num_steps: int,
+    num_pairs: int,
+    unseen: Path | None,
+    backbone: str,
+) -> ExperimentRequest:
+    """What the command line asked for.
+
+    Args:
+        name: of the table.
+        settings: preset and changes; the seeds count from its seed.
+        out: absolute folder.
+        num_seeds: >= 1.
+        num_steps: budget of each model; 0 for the one of the settings.
+        num_pairs: of each source person, >= 1.
+        unseen: dataset for cross-unseen.
+        backbone: for every row; "" as in the thesis.
+
+    Raises:
+        ConfigError: for an unknown table or backbone, or numbers out of range.
+    """
+    if name not in TABLES:
+        raise ConfigError(f"experiment: got {name!r}, wanted one of {', '.join(TABLES)}")
+    if backbone not in ("", "vit", "resnet34"):
+        raise ConfigError(f"--backbone: got {backbone!r}, wanted vit or resnet34")
+    if num_seeds < 1 or num_pairs < 1 or num_steps < 0:
+        raise ConfigError(
+            f"--seeds {num_seeds} --num-pairs {num_pairs} --budget {num_steps}: wanted at least 1, 1 and 0"
+        )
+    federation = settings.federation
+    table = TABLES[name]
+    return ExperimentRequest(
+        name=name,
+        table=with_backbone(table, backbone) if backbone else table,
+        settings=settings,
+        out=out,
+        seeds=tuple(range(federation.seed, federation.seed + num_seeds)),
+        budget=Budget(num_steps=num_steps or federation.max_rounds * federation.local_steps * federation.num_clients),
+        num_pairs=num_pairs,
+        unseen=unseen,
+    )
+
+
+def run_on_this_machine(request: ExperimentRequest, listener: Listener) -> ExperimentReport:
+    """Train federated cells with the simulation engine, the others in this process, and evaluate all."""
+
+    def train_cell(mode: Mode, settings: Settings) -> None:
+        listener.start_rounds(settings.federation.max_rounds)
+        train(mode, settings, listener.on_round)
+
+    def evaluate_cell(task: EvaluationTask) -> None:
+        wanted = EvaluationRequest(
+            checkpoint=task.checkpoint,
+            dataset=task.dataset,
+            out=task.out,
+            protocols=(task.protocol,),
+            num_pairs=task.num_pairs,
+            seed=_EVALUATION_SEED,
+            pairs=None,
+            landmarks=task.guidance,
+        )
+        run_evaluation(wanted, device=pick_device(request.settings.optimizer.device), progress=listener.progress)
+
+    return run_experiment(request, train=train_cell, evaluate=evaluate_cell)

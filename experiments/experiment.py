@@ -1,0 +1,271 @@
+"""`fedreenact experiment`: trains what a table of the thesis lacks, evaluates, and writes the table."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from evaluation.files import write_text
+from evaluation.gap import gap_table, gaps, read_pair_values
+from evaluation.measurement import COPY_DRIVING, COPY_SOURCE, MODEL
+from evaluation.metrics import Metric
+from evaluation.pairs import Protocol
+from evaluation.tables import TextTable
+from experiments.cells import Budget, Cell, Train, cell_of
+from experiments.thesis_tables import ModelRow, ThesisTable
+from model.config import Settings
+from model.errors import ConfigError
+from reenact.guidance_choice import Guidance
+from server.training import Mode
+
+PUBLISHED_NOTE = (
+    "Other data, another frame size and other analysers (ArcFace, OpenFace): look at the order of the rows, do not "
+    "compare number by number."
+)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ExperimentRequest:
+    """What to make."""
+
+    name: str
+    """Of the table, "table-4-7"."""
+    table: ThesisTable
+    settings: Settings
+    """Preset and the user's changes, sized for the dataset; data-dir is the dataset."""
+    out: Path
+    """Folder of tables and of all cells; experiments on one dataset can share it."""
+    seeds: tuple[int, ...]
+    """Of the trainings."""
+    budget: Budget
+    num_pairs: int
+    """Of each source person."""
+    unseen: Path | None
+    """Dataset of people the models have not seen, for cross-unseen."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EvaluationTask:
+    """One trained cell to be evaluated."""
+
+    checkpoint: Path
+    dataset: Path
+    out: Path
+    protocol: Protocol
+    num_pairs: int
+    guidance: Guidance
+
+
+Evaluate = Callable[[EvaluationTask], object]
+"""Writes metrics.json and per-pair.csv into the task's folder."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PlannedCell:
+    """A training of the plan."""
+
+    labels: tuple[str, ...]
+    """Rows that use it."""
+    seed: int
+    cell: Cell
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ExperimentReport:
+    """What was found and written."""
+
+    tables: list[TextTable]
+    files: dict[str, Path]
+
+
+def plan(request: ExperimentRequest) -> list[PlannedCell]:
+    """The trainings the table needs, each once.
+
+    Raises:
+        ConfigError: if the budget is below one round, or the table needs a dataset of unseen people.
+        DataError: if the dataset cannot be used.
+    """
+    _dataset(request)
+    labels: dict[tuple[int, Path], list[str]] = {}
+    cells: dict[tuple[int, Path], Cell] = {}
+    for seed in request.seeds:
+        for row in request.table.rows:
+            cell = _cell(request, row, seed)
+            labels.setdefault((seed, cell.folder), []).append(row.label)
+            cells[seed, cell.folder] = cell
+    return [PlannedCell(labels=tuple(labels[key]), seed=key[0], cell=cell) for key, cell in cells.items()]
+
+
+def plan_table(planned: Sequence[PlannedCell]) -> TextTable:
+    """The plan for people."""
+    body = []
+    for item in planned:
+        federation = item.cell.settings.federation
+        num_clients = federation.num_clients if item.cell.mode is Mode.FEDERATED else 1
+        num_steps = federation.max_rounds * federation.local_steps * num_clients
+        num_samples = num_steps * item.cell.settings.optimizer.batch_size
+        state = "done" if item.cell.is_trained else "to train"
+        cells = (item.cell.mode.value, str(item.seed), str(num_steps), str(num_samples), state, item.cell.folder.name)
+        body.append((", ".join(item.labels), *cells))
+    header = ("rows", "mode", "seed", "optimiser steps", "samples", "state", "cell")
+    return TextTable(title="Trainings", header=header, rows=tuple(body))
+
+
+def run_experiment(request: ExperimentRequest, *, train: Train, evaluate: Evaluate) -> ExperimentReport:
+    """Train and evaluate what is missing, then write `<name>.md` and `<name>.json`.
+
+    Args:
+        request: what to make.
+        train: trains a cell.
+        evaluate: evaluates a cell.
+    """
+    planned = plan(request)
+    for item in planned:
+        item.cell.train(train)
+    folders = [[_evaluated(request, row, seed, evaluate) for seed in request.seeds] for row in request.table.rows]
+    ours = _ours(request, folders)
+    tables = [ours, _published(request.table), *_gap_tables(request, folders), _spent(planned)]
+    files = {"Table": request.out / f"{request.name}.md", "Figures": request.out / f"{request.name}.json"}
+    write_text(files["Table"], _markdown(request, tables))
+    write_text(files["Figures"], json.dumps(_plain(request, folders), indent=2) + "\n")
+    return ExperimentReport(tables=tables, files=files)
+
+
+def _dataset(request: ExperimentRequest) -> Path:
+    if request.table.protocol is not Protocol.CROSS_UNSEEN:
+        return Path(request.settings.data.data_dir)
+    if request.unseen is None:
+        raise ConfigError(
+            f"{request.name} evaluates on people the models have not seen: name their dataset with --unseen"
+        )
+    return request.unseen
+
+
+def _cell(request: ExperimentRequest, row: ModelRow, seed: int) -> Cell:
+    return cell_of(row, request.settings, request.budget, seed=seed, folder=request.out / "cells")
+
+
+def _evaluated(request: ExperimentRequest, row: ModelRow, seed: int, evaluate: Evaluate) -> Path:
+    """Folder of the row's evaluation, made now if it is not there."""
+    cell, dataset = _cell(request, row, seed), _dataset(request)
+    out = cell.evaluation(request.table.protocol, row.guidance, request.num_pairs, dataset)
+    if not (out / "metrics.json").is_file():
+        task = EvaluationTask(
+            checkpoint=cell.run,
+            dataset=dataset,
+            out=out,
+            protocol=request.table.protocol,
+            num_pairs=request.num_pairs,
+            guidance=row.guidance,
+        )
+        evaluate(task)
+    return out
+
+
+def _ours(request: ExperimentRequest, folders: Sequence[Sequence[Path]]) -> TextTable:
+    metrics = request.table.metrics
+    body = [
+        (row.label, *(_mean_and_spread(_values(per_seed, MODEL, metric), metric) for metric in metrics))
+        for row, per_seed in zip(request.table.rows, folders, strict=True)
+    ]
+    for baseline in (COPY_SOURCE, COPY_DRIVING):
+        values = [_values(folders[0][:1], baseline, metric) for metric in metrics]
+        if any(values):
+            figures = (_mean_and_spread(value, metric) for value, metric in zip(values, metrics, strict=True))
+            body.append((baseline, *figures))
+    names = [_name(folders[0][0], metric) for metric in metrics]
+    count = f"mean ± standard deviation over {len(request.seeds)} seeds" if len(request.seeds) > 1 else "one seed"
+    title = f"{request.table.title}, {request.table.protocol}, ours ({count})"
+    return TextTable(title=title, header=("model", *names), rows=tuple(body))
+
+
+def _published(table: ThesisTable) -> TextTable:
+    header = ("model", *(f"{metric.title} {_arrow(metric)}" for metric in table.metrics))
+    return TextTable(title=f"{table.title}, as the thesis printed it", header=header, rows=table.published)
+
+
+def _gap_tables(request: ExperimentRequest, folders: Sequence[Sequence[Path]]) -> Iterator[TextTable]:
+    """Centralized against federated, for rows that differ in nothing else."""
+    by_row = list(zip(request.table.rows, folders, strict=True))
+    for row, first in by_row:
+        for other, second in by_row:
+            if row.mode is Mode.CENTRALIZED and other == replace(row, label=other.label, mode=Mode.FEDERATED):
+                rows = gaps([read_pair_values(f) for f in first], [read_pair_values(f) for f in second], seed=0)
+                yield replace(gap_table(rows), title=f"Gap: {row.label} (first), {other.label} (second)")
+
+
+def _spent(planned: Sequence[PlannedCell]) -> TextTable:
+    body = []
+    for item in planned:
+        num_steps, num_samples = item.cell.spent()
+        body.append((", ".join(item.labels), str(item.seed), str(num_steps), str(num_samples)))
+    return TextTable(title="What was spent", header=("rows", "seed", "optimiser steps", "samples"), rows=tuple(body))
+
+
+def _markdown(request: ExperimentRequest, tables: Sequence[TextTable]) -> str:
+    ours, published, *rest = (table.to_markdown() for table in tables)
+    shown = f"Settings: {request.settings.model.image_size_px} px, batch {request.settings.optimizer.batch_size}, "
+    shown += f"{request.budget.num_steps} optimiser steps a model at most, {request.num_pairs} pairs a source person.\n"
+    return "\n".join([f"# {request.name}\n", shown, ours, published, PUBLISHED_NOTE + "\n", *rest])
+
+
+def _plain(request: ExperimentRequest, folders: Sequence[Sequence[Path]]) -> dict[str, object]:
+    rows = [
+        {
+            "model": row.label,
+            "mode": row.mode.value,
+            "landmarks": row.guidance.value,
+            "values": {metric.key: _values(per_seed, MODEL, metric) for metric in request.table.metrics},
+            "evaluations": [str(folder) for folder in per_seed],
+        }
+        for row, per_seed in zip(request.table.rows, folders, strict=True)
+    ]
+    published = [
+        dict(zip(("model", *(m.key for m in request.table.metrics)), row, strict=True))
+        for row in request.table.published
+    ]
+    return {
+        "table": request.name,
+        "protocol": request.table.protocol.value,
+        "seeds": list(request.seeds),
+        "num_steps": request.budget.num_steps,
+        "rows": rows,
+        "published": published,
+        "note": PUBLISHED_NOTE,
+    }
+
+
+def _values(folders: Sequence[Path], method: str, metric: Metric) -> list[float]:
+    """One value a seed; a seed without any is left out."""
+    values = [_figure(folder, method, metric).get("value") for folder in folders]
+    return [float(value) for value in values if value is not None]
+
+
+def _name(folder: Path, metric: Metric) -> str:
+    """The metric with its backend, as the evaluation names it."""
+    return f"{_figure(folder, MODEL, metric)['name']} {_arrow(metric)}"
+
+
+def _figure(folder: Path, method: str, metric: Metric) -> dict[str, Any]:
+    """The figure of everybody's pairs in an evaluation; empty if the method was not measured."""
+    for row in json.loads((folder / "metrics.json").read_text(encoding="utf-8"))["rows"]:
+        if row["identity"] == "all" and row["method"] == method:
+            figure: dict[str, Any] = row["metrics"][metric.key]
+            return figure
+    return {}
+
+
+def _mean_and_spread(values: Sequence[float], metric: Metric) -> str:
+    if not values:
+        return "-"
+    mean = f"{np.mean(values):.{metric.num_decimals}f}"
+    return mean if len(values) == 1 else f"{mean} ± {np.std(values, ddof=1):.{metric.num_decimals}f}"
+
+
+def _arrow(metric: Metric) -> str:
+    return "↑" if metric.is_higher_better else "↓"

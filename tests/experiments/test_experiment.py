@@ -1,0 +1,138 @@
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from data_partition.shard import open_dataset
+from evaluation.pairs import Protocol
+from experiments.cells import Budget, cell_of, fingerprint
+from experiments.command import experiment_request
+from experiments.experiment import EvaluationTask, ExperimentRequest, plan, run_experiment
+from experiments.thesis_tables import TABLES, ModelRow, with_backbone
+from model.config import Settings
+from model.errors import ConfigError
+from server.training import Mode, train
+from tests.federated_setup import minimal_settings, write_dataset
+from tests.shards import write_random_shard
+
+LANDMARK_ROWS = ("ViT", "ViT+LSt", "ViT+LGAN")
+
+
+@pytest.fixture
+def request_(tmp_path: Path) -> ExperimentRequest:
+    dataset = write_dataset(tmp_path / "dataset", 2)
+    settings = minimal_settings(dataset, Path("/unused"), 2, local_steps=1, generator_channels=8)
+    return experiment_request(
+        "table-4-5",
+        settings,
+        out=tmp_path / "out",
+        num_seeds=2,
+        num_steps=4,
+        num_pairs=1,
+        unseen=None,
+        backbone="vit",
+    )
+
+
+class Desk:
+    """Trains for real and writes evaluations with values that can be followed."""
+
+    def __init__(self) -> None:
+        self.trained: list[int] = []
+        self.evaluated: list[str] = []
+
+    def train(self, mode: Mode, settings: Settings) -> None:
+        self.trained.append(settings.federation.seed)
+        train(mode, settings)
+
+    def evaluate(self, task: EvaluationTask) -> None:
+        self.evaluated.append(f"{task.guidance}")
+        value = 0.5 + 0.1 * (len(self.evaluated) % 2)
+        figures = {key: {"name": key.upper(), "value": value} for key in ("csim", "prmse_deg", "aucon")}
+        rows = [{"identity": "all", "method": name, "metrics": figures} for name in ("model", "copy-source")]
+        task.out.mkdir(parents=True)
+        (task.out / "metrics.json").write_text(json.dumps({"rows": rows}))
+
+
+def test_rows_that_differ_in_landmarks_share_a_training_and_a_second_run_does_nothing(request_) -> None:
+    desk = Desk()
+    report = run_experiment(request_, train=desk.train, evaluate=desk.evaluate)
+    assert desk.trained == [0, 1]
+    assert desk.evaluated == ["driving", "driving", "lst", "lst", "lgan", "lgan"]
+    assert [row[0] for row in report.tables[0].rows] == [*LANDMARK_ROWS, "copy-source"]
+    assert report.tables[0].rows[0][1] == "0.550 ± 0.071"  # of 0.6 and 0.5
+    again = Desk()
+    run_experiment(request_, train=again.train, evaluate=again.evaluate)
+    assert (again.trained, again.evaluated) == ([], [])
+
+
+def test_published_numbers_stand_in_a_block_of_their_own(request_) -> None:
+    desk = Desk()
+    report = run_experiment(request_, train=desk.train, evaluate=desk.evaluate)
+    text = report.files["Table"].read_text()
+    ours, published = text.index("ours"), text.index("as the thesis printed it")
+    assert ours < text.index("copy-source") < published < text.index("do not compare")
+    assert "| ViT+LSt | 0.620 | 3.87 | 0.646 |" in text[published:]
+
+
+def test_an_interrupted_training_goes_on(request_) -> None:
+    cell = plan(request_)[0].cell
+    desk = Desk()
+    first_round = cell.settings.replaced({"max-rounds": 1})
+    replace(cell, settings=first_round).train(desk.train)
+    (cell.run / "result.json").unlink()  # as if the process had died before its last round
+    assert not cell.is_trained
+    cell.train(desk.train)
+    assert cell.spent() == (4, 8)
+    assert cell.is_trained
+
+
+def test_every_mode_spends_the_same_steps_and_keeps_its_schedule_in_proportion(tmp_path: Path) -> None:
+    settings = minimal_settings(tmp_path, tmp_path, 5, local_steps=10, adversarial_from_step=20)
+    budget = Budget(num_steps=200)
+    federated, centralized = (budget.apply(settings, mode) for mode in (Mode.FEDERATED, Mode.CENTRALIZED))
+    assert federated.federation.max_rounds * federated.federation.local_steps * 5 == 200
+    assert centralized.federation.max_rounds * centralized.federation.local_steps == 200
+    assert centralized.loss.adversarial_from_step == 100
+    with pytest.raises(ConfigError, match="--budget 49: one round is 10 local steps at 5 sites; wanted at least 50"):
+        Budget(num_steps=49).apply(settings, Mode.FEDERATED)
+
+
+def test_cell_changes_with_what_it_depends_on_and_with_nothing_else(request_, tmp_path: Path) -> None:
+    row = request_.table.rows[0]
+
+    def key(row: ModelRow = row, seed: int = 0, **changes: object) -> str:
+        settings = request_.settings.replaced(changes)  # type: ignore[arg-type]
+        return cell_of(row, settings, request_.budget, seed=seed, folder=tmp_path).folder.name
+
+    assert key() == key(**{"num-threads": 2})
+    assert len({key(), key(seed=1), key(**{"batch-size": 3}), key(replace(row, mode=Mode.FEDERATED))}) == 4
+    shards = open_dataset(tmp_path / "dataset")
+    before = fingerprint(shards)
+    write_random_shard(tmp_path / "dataset", "zoe", num_frames=10)
+    assert fingerprint(open_dataset(tmp_path / "dataset")) != before
+
+
+def test_table_of_unseen_people_asks_for_them(request_) -> None:
+    with pytest.raises(ConfigError, match="--unseen"):
+        plan(replace(request_, table=TABLES["table-4-3"], name="table-4-3"))
+
+
+def test_every_table_has_rows_of_known_settings_and_published_values_for_each_metric() -> None:
+    known = Settings().to_flat()
+    for table in TABLES.values():
+        assert all(row.changes.keys() <= known.keys() for row in table.rows)
+        assert all(len(values) == len(table.metrics) + 1 for values in table.published)
+    assert TABLES["table-4-2"].protocol is Protocol.SELF_ANY
+
+
+def test_one_backbone_for_all_rows_renames_them() -> None:
+    table = with_backbone(TABLES["table-4-7"], "vit")
+    assert [row.label for row in table.rows] == [
+        "ViT+Style (C)", "ViT+Style (F)", "ViT+Style+LGAN (C)", "ViT+Style+LGAN (F)", "X2Face",
+    ]  # fmt: skip
+    assert {row.changes.get("backbone") for row in table.rows} == {"vit", None}
+    assert [row.label for row in with_backbone(TABLES["table-4-4"], "vit").rows] == ["X2Face", "ViT", "ViT+LGAN+Style"]
