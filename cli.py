@@ -17,7 +17,7 @@ from rich.markup import escape
 from model.config import Scalar, Settings, read_preset
 from model.errors import ConfigError, FedreenactError
 from reenact.guidance_choice import Guidance
-from reenact.terminal import LiveProgress, comparison_table, rich_table
+from reenact.terminal import LiveProgress, rich_table
 
 # The commands import what they need themselves: `fedreenact --help` should not wait for PyTorch and Flower.
 
@@ -213,6 +213,23 @@ def evaluate(
 
 
 @app.command()
+def report(
+    run: Annotated[Path, typer.Argument(help="Run folder, as `train` writes it.")],
+    out: Annotated[Path, typer.Option(help="The page, .html; JSON and Markdown are written beside it.")],
+    evaluation: Annotated[
+        list[Path] | None, typer.Option(help="Results of `evaluate` to show; repeat for more.")
+    ] = None,
+) -> None:
+    """Write one self-contained page about a run: results, curves, sheets, settings, data, versions."""
+    from experiments.report import read_report
+    from experiments.report_page import write_report
+
+    if out.suffix != ".html":
+        raise ConfigError(f"--out: got {str(out)!r}, wanted a file that ends in .html")
+    _say_where(write_report(out, read_report(run, evaluation or [])))
+
+
+@app.command()
 def gap(
     first: Annotated[Path, typer.Argument(help="Results of `evaluate`, for example of a centralized model.")],
     second: Annotated[Path, typer.Argument(help="Results of another model on the same pairs (`--pairs`).")],
@@ -267,12 +284,13 @@ def experiment(
 @app.command()
 def demo(out: Annotated[Path, typer.Argument(help="Folder for everything the demonstration makes.")]) -> None:
     """Five synthetic people, federated training, comparison sheets and one HTML page: about ten minutes."""
-    from reenact.demo import run_demo
+    from experiments.demo import run_demo
 
     with LiveProgress(console) as live:
         report = run_demo(out, Settings.from_flat(_preset("tiny")), live)
-    console.print(comparison_table(report.comparison))
-    _say_where({"Dataset": report.dataset, "Run": report.run, "Sheets": report.sheets, "Page": report.page})
+    console.print(*map(rich_table, report.tables))
+    places = {"Dataset": report.dataset, "Run": report.run, "Tables, sheets, clip": report.results, "Page": report.page}
+    _say_where(places)
 
 
 @app.command()

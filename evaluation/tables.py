@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 
@@ -14,7 +15,7 @@ from evaluation.files import csv_text
 from evaluation.measurement import Measurement
 from evaluation.metrics import METRICS, Metric, metrics_of
 from evaluation.pairs import Protocol
-from evaluation.summary import EVERYBODY, SummaryRow
+from evaluation.summary import EVERYBODY, Faces, SummaryRow
 from model.batch import AU_ORDER
 
 PROTOCOL_TITLES = {
@@ -89,6 +90,26 @@ def rows_to_plain(rows: Sequence[SummaryRow], backends: Backends) -> list[dict[s
                 for metric in metrics_of(row.protocol)
             },
         }
+        for row in rows
+    ]
+
+
+def rows_from_plain(rows: Sequence[Mapping[str, Any]]) -> list[SummaryRow]:
+    """The inverse of `rows_to_plain`."""
+    return [
+        SummaryRow(
+            protocol=Protocol(row["protocol"]),
+            identity=EVERYBODY if row["identity"] == "all" else row["identity"],
+            method=row["method"],
+            faces=Faces(**row["faces"]),
+            figures={
+                key: Estimate(
+                    num_pairs=figure["num_pairs"],
+                    **{name: math.nan if figure[name] is None else figure[name] for name in ("value", "low", "high")},
+                )
+                for key, figure in row["metrics"].items()
+            },
+        )
         for row in rows
     ]
 

@@ -22,7 +22,6 @@ from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:
-    from evaluation.comparison import Comparison
     from evaluation.tables import TextTable
 
 _ROUNDS = "Rounds, at most"
@@ -97,21 +96,6 @@ def round_line(row: Mapping[str, Any]) -> str:
     if row["stop"]:
         parts.append(f"[bold]stopped by {row['stop']}[/]")
     return " | ".join(parts)
-
-
-def comparison_table(comparison: Comparison) -> Table:
-    """Model beside copy-source, an identity a row, the mean over all pairs last."""
-    table = Table("identity", "pairs", "PSNR dB", "SSIM", "L1", title="Model / copy-source on held-out frames")
-    for row in (*comparison.rows, comparison.overall):
-        model, copy = row.model, row.copy_source
-        cells = (
-            f"{model.psnr_db:.2f} / {copy.psnr_db:.2f}",
-            f"{model.ssim:.3f} / {copy.ssim:.3f}",
-            f"{model.l1:.4f} / {copy.l1:.4f}",
-        )
-        style = "bold" if row is comparison.overall else ""
-        table.add_row(row.identity, str(row.num_pairs), *cells, style=style)
-    return table
 
 
 def rich_table(table: TextTable) -> Table:

@@ -16,9 +16,6 @@ ALLOWED = {
     "experiments": {"model", "data_partition", "server", "evaluation", "reenact", "experiments"},
     "cli": set(OURS),
 }
-EXCEPTIONS = {
-    "reenact/demo.py": {"server"},  # the demonstration runs the whole path
-}
 
 
 def modules() -> list[Path]:
@@ -44,8 +41,7 @@ def test_imports_run_one_way():
     violations = []
     for path in modules():
         package = path.parts[0].removesuffix(".py")
-        allowed = ALLOWED[package] | EXCEPTIONS.get(path.as_posix(), set())
-        forbidden = (imported_packages(path) & set(OURS)) - allowed
+        forbidden = (imported_packages(path) & set(OURS)) - ALLOWED[package]
         violations += [f"{path} imports {name}" for name in sorted(forbidden)]
     assert not violations
 

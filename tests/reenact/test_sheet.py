@@ -4,7 +4,6 @@ import pytest
 import torch
 
 from data_partition.images import read_image
-from reenact.curves import write_curves
 from reenact.reenactor import Reenactor
 from reenact.sheet import sheet_row, write_sheet
 from tests.reenact.conftest import small_face
@@ -41,19 +40,3 @@ def test_every_frame_is_on_the_sheet(reenactor, tmp_path):
             match = cv2.matchTemplate(sheet, cell, cv2.TM_SQDIFF)
             assert match.min() < 1e-2 * cell.size
     assert list(path.parent.iterdir()) == [path]
-
-
-def test_curves_cope_with_rounds_without_a_client_and_without_a_variance(tmp_path):
-    history = [
-        {
-            "round": number,
-            "loss_generator": 5.0 / number,
-            "loss_discriminator": 0.6,
-            "variance_loss_generator": None,
-            "tau": 3.0,
-            "clients": {"0": {"loss_generator": 5.0, "loss_discriminator": 0.6}} if number == 1 else {},
-        }
-        for number in (1, 2)
-    ]
-    write_curves(tmp_path / "curves.png", history)
-    assert read_image(tmp_path / "curves.png").std() > 0

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
+import io
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
+from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -15,39 +15,46 @@ from matplotlib.ticker import MaxNLocator
 History = Sequence[Mapping[str, Any]]
 
 _MEAN = "#1d4ed8"
-_CLIENT = "#93b4f5"
 _THRESHOLD = "#c2410c"
+_MAX_NAMED = 10
+"""Clients with a colour and a name of their own; more are drawn alike."""
 
 
-def write_curves(path: Path, history: History) -> None:
-    """Generator loss, discriminator loss and Var(L_G) over rounds, as one PNG.
+def curves_png(history: History, names: Sequence[str]) -> bytes:
+    """Generator loss, discriminator loss and Var(L_G) over rounds, as a PNG.
 
     Args:
-        path: ends in .png; written under a temporary name and renamed.
         history: rows of history.jsonl, at least one.
+        names: of the clients, by index; a client beyond them is called by its number.
     """
-    figure = Figure(figsize=(12, 3.6), dpi=110, layout="constrained")
+    figure = Figure(figsize=(12, 3.9), dpi=110, layout="constrained")
     generator, discriminator, variance = figure.subplots(1, 3)
-    _losses(generator, history, "loss_generator")
+    _losses(generator, history, "loss_generator", names)
     generator.set_title("Generator loss $L_G$")
-    _losses(discriminator, history, "loss_discriminator")
+    _losses(discriminator, history, "loss_discriminator", names)
     discriminator.set_title("Discriminator loss $L_D$")
     _variance(variance, history)
     for axes in (generator, discriminator, variance):
         _finish(axes)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".partial")
-    FigureCanvasAgg(figure).print_png(str(temporary))
-    os.replace(temporary, path)
+    handles, labels = generator.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=min(len(labels), 6), frameon=False, fontsize=9)
+    buffer = io.BytesIO()
+    FigureCanvasAgg(figure).print_png(buffer)
+    return buffer.getvalue()
 
 
-def _losses(axes: Axes, history: History, name: str) -> None:
-    """Thin lines of the clients, a thick one of their mean."""
+def _losses(axes: Axes, history: History, name: str, names: Sequence[str]) -> None:
+    """Thin lines of the clients, a thick one of their mean weighted by frames."""
     rounds = [row["round"] for row in history]
-    for client in sorted({client for row in history for client in row["clients"]}):
+    clients = sorted({client for row in history for client in row["clients"]}, key=int)
+    colours = colormaps["tab10"].colors if len(clients) <= _MAX_NAMED else ["#93b4f5"] * len(clients)  # type: ignore[attr-defined]
+    for client, colour in zip(clients, colours, strict=False):
         values = [row["clients"].get(client, {}).get(name, float("nan")) for row in history]
-        axes.plot(rounds, values, color=_CLIENT, linewidth=1)
-    axes.plot(rounds, [row[name] for row in history], color=_MEAN, linewidth=2.2, marker="o", markersize=3.5)
+        name_of = names[int(client)] if int(client) < len(names) else f"client {client}"
+        label = name_of if 1 < len(clients) <= _MAX_NAMED else None
+        axes.plot(rounds, values, color=colour, linewidth=1.1, label=label)
+    mean = [row[name] for row in history]
+    axes.plot(rounds, mean, color=_MEAN, linewidth=2.4, marker="o", markersize=3.5, label="mean")
 
 
 def _variance(axes: Axes, history: History) -> None:

@@ -5,7 +5,6 @@ synthetic faces -> federated training on Flower's simulation engine -> evaluatio
 
 from __future__ import annotations
 
-import json
 import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,30 +16,31 @@ from typing import Any, Protocol
 
 import cv2
 import numpy as np
+import torch
 
 from data_partition.shard import Shard, open_dataset
 from data_partition.synth import synthesize
 from data_partition.synth_motion import FRAME_RATE_HZ
-from evaluation.comparison import Comparison, compare_with_copy_source
-from model.checkpoint import Checkpoint, load_checkpoint
+from evaluation.pairs import Protocol as PairProtocol
+from evaluation.tables import TextTable
+from experiments.report import read_report
+from experiments.report_page import Demonstration, write_report
+from model.checkpoint import load_checkpoint
 from model.config import Scalar, Settings
 from model.trainer import pick_device
-from reenact.curves import write_curves
+from reenact.evaluation_job import EvaluationReport, EvaluationRequest, run_evaluation
 from reenact.faces import face_of_shard
 from reenact.guidance_choice import Guidance
-from reenact.page import DemoPage, DemoResults, write_page
 from reenact.reenactor import Reenactor
-from reenact.sheet import sheet_row, write_sheet
 from reenact.video_writer import VideoWriter
-from server.run_folder import read_history
 from server.simulation import run_simulation
 
 NUM_IDENTITIES = 5
 NUM_FRAMES = 400
 SIZE_PX = 128
 SEED = 0
-NUM_PAIRS = 40
-"""Test pairs of each identity in the table."""
+NUM_PAIRS = 30
+"""Evaluation pairs of each identity and protocol."""
 CLIP_FRAMES = 75
 CLIP_CELL_PX = 192
 
@@ -76,9 +76,10 @@ class DemoReport:
 
     dataset: Path
     run: Path
-    sheets: Path
+    results: Path
+    """Tables, sheets and clip."""
     page: Path
-    comparison: Comparison
+    tables: list[TextTable]
 
 
 def run_demo(out: Path, settings: Settings, listener: DemoListener) -> DemoReport:
@@ -93,8 +94,8 @@ def run_demo(out: Path, settings: Settings, listener: DemoListener) -> DemoRepor
         FedreenactError: whatever stops one of the steps.
     """
     out = out.resolve()
-    dataset, run, sheets = out / "dataset", out / "run", out / "sheets"
-    for folder in (dataset, run, sheets):
+    dataset, run, results = out / "dataset", out / "run", out / "results"
+    for folder in (dataset, run, results):
         shutil.rmtree(folder, ignore_errors=True)
     seconds: dict[str, float] = {}
     with _timed(seconds, "Drawing people"):
@@ -105,13 +106,19 @@ def run_demo(out: Path, settings: Settings, listener: DemoListener) -> DemoRepor
     with _timed(seconds, "Federated training"):
         listener.start_rounds(resolved.federation.max_rounds)
         run_simulation(resolved, on_round=listener.on_round)
+    device = pick_device(resolved.optimizer.device)
     with _timed(seconds, "Evaluation and pictures"):
-        results = _results(resolved, dataset, run, sheets, listener)
-    places = {"Dataset": dataset, "Run: checkpoints, history, settings": run, "Sheets and clip": sheets}
-    page = write_page(out / "index.html", DemoPage(settings=resolved, seconds=seconds, places=places, results=results))
-    summary = json.dumps(results.comparison.to_dict(), indent=2)
-    (out / "summary.json").write_text(summary + "\n", encoding="utf-8")
-    return DemoReport(dataset=dataset, run=run, sheets=sheets, page=page, comparison=results.comparison)
+        evaluated = _evaluate(run, dataset, results, device, listener)
+        shards = open_dataset(dataset)
+        _write_clip(results / "cross.mp4", Reenactor(load_checkpoint(run), device), shards)
+    demonstration = Demonstration(
+        clip=results / "cross.mp4",
+        clip_people=tuple(shard.identity for shard in shards),
+        seconds=seconds,
+        places={"Dataset": dataset, "Run: checkpoints, history, settings": run, "Tables, sheets and clip": results},
+    )
+    files = write_report(out / "index.html", read_report(run, [results]), demonstration)
+    return DemoReport(dataset=dataset, run=run, results=results, page=files["Page"], tables=evaluated.tables)
 
 
 @contextmanager
@@ -121,56 +128,20 @@ def _timed(seconds: dict[str, float], name: str) -> Iterator[None]:
     seconds[name] = time.monotonic() - started
 
 
-def _results(settings: Settings, dataset: Path, run: Path, sheets: Path, listener: DemoListener) -> DemoResults:
-    """Numbers, curves, sheets and clip of a finished run."""
-    checkpoint = load_checkpoint(run)
-    shards = open_dataset(dataset)
-    reenactor = Reenactor(checkpoint, pick_device(settings.optimizer.device))
-    comparison = _evaluate(reenactor, checkpoint, shards, listener)
-    listener.progress("Drawing sheets", 0, 2)
-    history = read_history(run)
-    write_curves(sheets / "curves.png", history)
-    _write_sheets(reenactor, shards, sheets)
-    listener.progress("Drawing sheets", 1, 2)
-    _write_clip(sheets / "cross.mp4", reenactor, shards)
-    listener.progress("Drawing sheets", 2, 2)
-    return DemoResults(
-        comparison=comparison,
-        history=history,
-        curves=sheets / "curves.png",
-        self_sheet=sheets / "self.png",
-        cross_sheet=sheets / "cross.png",
-        clip=sheets / "cross.mp4",
-    )
-
-
 def _evaluate(
-    reenactor: Reenactor, checkpoint: Checkpoint, shards: Sequence[Shard], listener: DemoListener
-) -> Comparison:
-    listener.progress("Evaluating", 0, 1)
-    comparison = compare_with_copy_source(
-        reenactor.networks,
-        shards,
-        checkpoint.identities,
+    run: Path, dataset: Path, results: Path, device: torch.device, listener: DemoListener
+) -> EvaluationReport:
+    request = EvaluationRequest(
+        checkpoint=run,
+        dataset=dataset,
+        out=results,
+        protocols=(PairProtocol.SELF, PairProtocol.CROSS),
         num_pairs=NUM_PAIRS,
         seed=SEED,
-        device=reenactor.device,
+        pairs=None,
+        landmarks=Guidance.AUTO,
     )
-    listener.progress("Evaluating", 1, 1)
-    return comparison
-
-
-def _write_sheets(reenactor: Reenactor, shards: Sequence[Shard], sheets: Path) -> None:
-    """self.png and cross.png, one row a source person; the frames are drawn at random from the seed."""
-    rng = np.random.default_rng(SEED)
-    faces = []
-    for shard in shards:
-        rows = rng.choice(np.flatnonzero(shard.is_test_F), 2, replace=False)
-        faces.append([face_of_shard(shard, int(row), reenactor.size_px) for row in rows])
-    others = [*faces[1:], faces[0]]
-    write_sheet(sheets / "self.png", [sheet_row(reenactor, source, driving) for source, driving in faces])
-    pairs = [(mine[0], other[1]) for mine, other in zip(faces, others, strict=True)]
-    write_sheet(sheets / "cross.png", [sheet_row(reenactor, source, driving) for source, driving in pairs])
+    return run_evaluation(request, device=device, progress=listener.progress)
 
 
 def _write_clip(path: Path, reenactor: Reenactor, shards: Sequence[Shard]) -> None:

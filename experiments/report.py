@@ -1,0 +1,175 @@
+"""What can be told about a run: how it went, what it was made of, what it scores."""
+
+from __future__ import annotations
+
+import base64
+import json
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from data_partition.shard import open_dataset
+from evaluation.face_analysis import Backends
+from evaluation.pairs import Protocol
+from evaluation.tables import PROTOCOL_TITLES, TextTable, identity_tables, method_tables, rows_from_plain
+from experiments.curves import curves_png
+from model.checkpoint import load_checkpoint
+from model.config import Scalar, Settings
+from model.errors import ConfigError, DataError
+from server.run_folder import read_history, read_result
+
+_PACKAGES = ("fedreenact", "flwr", "torch", "torchvision", "numpy", "mediapipe", "opencv-python-headless")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Evaluation:
+    """Results of `evaluate`."""
+
+    folder: Path
+    figures: Mapping[str, Any]
+    """All of metrics.json."""
+    tables: tuple[TextTable, ...]
+    """One a protocol, all pairs together."""
+    by_person: tuple[TextTable, ...]
+    sheets: Mapping[str, bytes]
+    """What it shows to PNG; empty if the evaluation drew none."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunReport:
+    """A run and its evaluations."""
+
+    run: Path
+    round: int
+    ended: str
+    """How the run ended, in words."""
+    num_steps: int
+    num_samples: int
+    settings: Settings
+    changed: Mapping[str, Scalar]
+    """Settings that are not at their default."""
+    data: TextTable | None
+    """None where the dataset is not on this machine."""
+    history: Sequence[Mapping[str, Any]]
+    curves: bytes
+    """PNG."""
+    evaluations: tuple[Evaluation, ...]
+    versions: Mapping[str, str]
+
+
+def read_report(run: Path, evaluations: Sequence[Path]) -> RunReport:
+    """Collect the report of a run folder.
+
+    Args:
+        run: as `train` writes it.
+        evaluations: folders as `evaluate --out` writes them.
+
+    Raises:
+        CheckpointError: if the folder has no intact checkpoint.
+        ConfigError: if it has no history.
+        DataError: if an evaluation cannot be read.
+    """
+    checkpoint = load_checkpoint(run)
+    history, result = read_history(run), read_result(run)
+    if not history:
+        raise ConfigError(f"{run} has no history.jsonl with a finished round; wanted a run folder as `train` writes it")
+    settings = Settings.from_flat(checkpoint.settings)
+    defaults = Settings().to_flat()
+    return RunReport(
+        run=run,
+        round=checkpoint.round,
+        ended=f"{result['status']}: {result['reason']}" if result else "has not ended, or was stopped",
+        num_steps=sum(row["num_steps"] for row in history),
+        num_samples=sum(row["num_samples"] for row in history),
+        settings=settings,
+        changed={key: value for key, value in settings.to_flat().items() if value != defaults[key]},
+        data=_data_table(settings),
+        history=history,
+        curves=curves_png(history, checkpoint.identities),
+        evaluations=tuple(_read_evaluation(folder) for folder in evaluations),
+        versions={"python": platform.python_version(), **{name: version(name) for name in _PACKAGES}},
+    )
+
+
+def report_json(report: RunReport) -> str:
+    """The report for programs, pictures left out."""
+    plain = {
+        "run": str(report.run),
+        "round": report.round,
+        "ended": report.ended,
+        "num_steps": report.num_steps,
+        "num_samples": report.num_samples,
+        "settings": report.settings.to_flat(),
+        "data": [dict(zip(report.data.header, row, strict=True)) for row in report.data.rows] if report.data else None,
+        "history": list(report.history),
+        "evaluations": [dict(evaluation.figures) for evaluation in report.evaluations],
+        "versions": dict(report.versions),
+    }
+    return json.dumps(plain, indent=2) + "\n"
+
+
+def report_markdown(report: RunReport) -> str:
+    """The report's tables for people."""
+    tables = [table for evaluation in report.evaluations for table in (*evaluation.tables, *evaluation.by_person)]
+    tables += [report.data] if report.data else []
+    head = (
+        f"# {report.run.name}\n\n{report.ended}. {report.round} rounds, {report.num_steps} optimiser steps, "
+        f"{report.num_samples} samples seen.\n"
+    )
+    settings = TextTable(
+        title="Settings that are not at their default",
+        header=("setting", "value"),
+        rows=tuple((key, str(value)) for key, value in report.changed.items()),
+    )
+    versions = TextTable(title="Versions", header=("package", "version"), rows=tuple(report.versions.items()))
+    return "\n".join([head, *(table.to_markdown() for table in (*tables, settings, versions))])
+
+
+def _read_evaluation(folder: Path) -> Evaluation:
+    path = folder / "metrics.json"
+    try:
+        figures = json.loads(path.read_text(encoding="utf-8"))
+        rows, backends = rows_from_plain(figures["rows"]), Backends(**figures["backends"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{path}: cannot be read ({error!r}); wanted the folder `evaluate --out` wrote") from error
+    sheets = {
+        PROTOCOL_TITLES[protocol]: sheet.read_bytes()
+        for protocol in Protocol
+        if (sheet := folder / f"{protocol}.png").is_file()
+    }
+    return Evaluation(
+        folder=folder,
+        figures=figures,
+        tables=tuple(method_tables(rows, backends)),
+        by_person=tuple(identity_tables(rows, backends)),
+        sheets=sheets,
+    )
+
+
+def _data_table(settings: Settings) -> TextTable | None:
+    """People, frames and clips of the run's dataset."""
+    try:
+        shards = open_dataset(Path(settings.data.data_dir))
+    except DataError:
+        return None
+    body = [
+        (
+            shard.identity,
+            str(shard.num_frames),
+            str(len(set(shard.clip.tolist()))),
+            str(int((~shard.is_test_F).sum())),
+            str(int(shard.is_test_F.sum())),
+            f"{shard.size_px} px",
+        )
+        for shard in shards
+    ]
+    header = ("person", "frames", "clips", "training frames", "held-out frames", "size")
+    return TextTable(title="Data", header=header, rows=tuple(body))
+
+
+def data_uri(content: bytes, media_type: str) -> str:
+    """The content as a data URI, so that a page can be sent on as one file."""
+    return f"data:{media_type};base64,{base64.b64encode(content).decode('ascii')}"

@@ -1,0 +1,110 @@
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+import cli
+from evaluation.estimates import Estimate
+from evaluation.face_analysis import Backends
+from evaluation.pairs import Protocol
+from evaluation.summary import EVERYBODY, Faces, SummaryRow
+from evaluation.tables import rows_from_plain, rows_to_plain
+from experiments.curves import curves_png
+from experiments.report import read_report
+from experiments.report_page import Demonstration, write_report
+from model.errors import DataError, FedreenactError
+from server.training import Mode, train
+from tests.federated_setup import minimal_settings, write_dataset
+
+BACKENDS = Backends(embedding="SFace", landmarks="MediaPipe", pose="MediaPipe", action_units="proxy")
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory) -> Path:
+    root = tmp_path_factory.mktemp("run")
+    dataset = write_dataset(root / "dataset", 2)
+    return train(Mode.CENTRALIZED, minimal_settings(dataset, root / "<run>", 2))[0]
+
+
+def _row(method: str, psnr_db: float, identity: str = EVERYBODY) -> SummaryRow:
+    keys = ("csim", "psnr_db", "ssim", "l1", "prmse_deg", "aucon", "aucon_shuffled", "landmark_error_percent")
+    figures = {key: Estimate(value=0.5, low=0.4, high=0.6, num_pairs=4) for key in keys}
+    figures["psnr_db"] = Estimate(value=psnr_db, low=psnr_db - 1, high=psnr_db + 1, num_pairs=4)
+    figures["prmse_deg"] = Estimate(value=np.nan, low=np.nan, high=np.nan, num_pairs=0)
+    faces = Faces(num_pairs=4, num_without_source=0, num_without_driving=0, num_without_generated=4)
+    return SummaryRow(protocol=Protocol.SELF, identity=identity, method=method, faces=faces, figures=figures)
+
+
+@pytest.fixture
+def evaluation(tmp_path: Path) -> Path:
+    rows = [_row("model", 22.5), _row("copy-source", 20.0), _row("model", 23.0, "<ana>")]
+    folder = tmp_path / "evaluation"
+    folder.mkdir()
+    figures = {"backends": {name: getattr(BACKENDS, name) for name in BACKENDS.__slots__}}
+    figures["rows"] = rows_to_plain(rows, BACKENDS)
+    (folder / "metrics.json").write_text(json.dumps(figures))
+    (folder / "self.png").write_bytes(cv2.imencode(".png", np.zeros((8, 8, 3), np.uint8))[1].tobytes())
+    return folder
+
+
+def test_rows_survive_the_way_through_json() -> None:
+    rows = [_row("model", 22.5)]
+    (back,) = rows_from_plain(json.loads(json.dumps(rows_to_plain(rows, BACKENDS))))
+    assert back.figures["psnr_db"] == rows[0].figures["psnr_db"]
+    assert np.isnan(back.figures["prmse_deg"].value)
+    assert (back.protocol, back.identity, back.faces) == (Protocol.SELF, EVERYBODY, rows[0].faces)
+
+
+def test_page_needs_no_other_file_and_shows_figures_beside_the_baseline(run, evaluation, tmp_path) -> None:
+    clip = tmp_path / "clip.mp4"
+    clip.write_bytes(b"clip")
+    demonstration = Demonstration(clip=clip, clip_people=("ana", "ben"), seconds={"Training": 90.0})
+    page = write_report(tmp_path / "page.html", read_report(run, [evaluation]), demonstration)["Page"].read_text()
+    sources = re.findall(r'(?:src|href)="([^"]*)"', page)
+    assert len(sources) == 3 and all(source.startswith("data:") for source in sources)
+    assert "http" not in page
+    assert "<b>22.50</b><span>PSNR, dB; copy-source 20.00</span>" in page
+    assert "1 min 30 s" in page and "nothing picked by hand" in page
+    assert "<ana>" not in page and "&lt;ana&gt;" in page
+
+
+def test_report_without_evaluation_says_how_the_run_went(run, tmp_path) -> None:
+    files = write_report(tmp_path / "page.html", read_report(run, []))
+    figures = json.loads(files["Figures"].read_text())
+    assert (figures["round"], figures["num_steps"], figures["num_samples"]) == (2, 4, 8)
+    assert figures["ended"].startswith("completed: ")
+    assert [row["person"] for row in figures["data"]] == ["person-0", "person-1"]
+    assert "| local-steps | 2 |" in files["Tables"].read_text()
+    page = files["Page"].read_text()
+    assert "Results" not in page and "person-1" in page
+
+
+def test_wrong_folders_are_one_clear_error(run, tmp_path, capsys) -> None:
+    with pytest.raises(FedreenactError, match=str(tmp_path)):
+        read_report(tmp_path, [])
+    with pytest.raises(DataError, match=r"metrics\.json: cannot be read .*`evaluate --out` wrote"):
+        read_report(run, [tmp_path])
+    with pytest.raises(SystemExit):
+        cli.main(["report", str(run), "--out", "page.txt"])
+    assert "ends in .html" in capsys.readouterr().err
+
+
+def test_curves_cope_with_rounds_without_a_client_and_without_a_variance() -> None:
+    history = [
+        {
+            "round": number,
+            "loss_generator": 5.0 / number,
+            "loss_discriminator": 0.6,
+            "variance_loss_generator": None,
+            "tau": 3.0,
+            "clients": {"0": {"loss_generator": 5.0, "loss_discriminator": 0.6}} if number == 1 else {},
+        }
+        for number in (1, 2)
+    ]
+    picture = cv2.imdecode(np.frombuffer(curves_png(history, ["ana"]), np.uint8), cv2.IMREAD_COLOR)
+    assert picture.std() > 0
