@@ -36,6 +36,8 @@ class Backends:
     landmarks: str
     pose: str
     action_units: str
+    perceptual: str = "not measured"
+    """Network of the perceptual distance; no analyser's business, filled in by the evaluation."""
 
 
 class FaceAnalyser(Protocol):

@@ -6,17 +6,16 @@ can be checked against the files. Because pairs never meet inside a metric, no v
 
 from __future__ import annotations
 
-import cv2
 import numpy as np
-from numpy.typing import NDArray
+import torch
+from torch import Tensor
+from torchmetrics.functional.image import peak_signal_noise_ratio, structural_similarity_index_measure
 
 from evaluation.frames import Frame
 
 _MAX_VALUE = 255.0
 _WINDOW_PX = 11
 _WINDOW_SIGMA_PX = 1.5
-_C1 = (0.01 * _MAX_VALUE) ** 2
-_C2 = (0.03 * _MAX_VALUE) ** 2
 
 
 def psnr_db(truth_HWC: Frame, generated_HWC: Frame) -> float:
@@ -28,11 +27,8 @@ def psnr_db(truth_HWC: Frame, generated_HWC: Frame) -> float:
     Raises:
         ValueError: if the frames differ in shape or are not uint8.
     """
-    truth, generated = _as_float(truth_HWC, generated_HWC)
-    mean_squared_error = float(np.mean((truth - generated) ** 2))
-    if mean_squared_error == 0:
-        return float("inf")
-    return float(10 * np.log10(_MAX_VALUE**2 / mean_squared_error))
+    truth, generated = _as_tensors(truth_HWC, generated_HWC)
+    return float(peak_signal_noise_ratio(generated, truth, data_range=1.0))
 
 
 def largest_psnr_db(frame_HWC: Frame) -> float:
@@ -52,8 +48,8 @@ def l1(truth_HWC: Frame, generated_HWC: Frame) -> float:
     Raises:
         ValueError: if the frames differ in shape or are not uint8.
     """
-    truth, generated = _as_float(truth_HWC, generated_HWC)
-    return float(np.mean(np.abs(truth - generated)) / _MAX_VALUE)
+    truth, generated = _as_tensors(truth_HWC, generated_HWC)
+    return float((truth - generated).abs().mean())
 
 
 def ssim(truth_HWC: Frame, generated_HWC: Frame) -> float:
@@ -67,30 +63,30 @@ def ssim(truth_HWC: Frame, generated_HWC: Frame) -> float:
     Raises:
         ValueError: if the frames differ in shape, are not uint8, or are smaller than the window.
     """
-    truth, generated = _as_float(truth_HWC, generated_HWC)
-    if min(truth.shape[:2]) < _WINDOW_PX:
+    truth, generated = _as_tensors(truth_HWC, generated_HWC)
+    if min(truth.shape[-2:]) < _WINDOW_PX:
         wanted = f"{_WINDOW_PX} x {_WINDOW_PX} pixels"
-        raise ValueError(f"SSIM needs frames of at least {wanted}, got {truth.shape[:2]}")
-    mean_t, mean_g = _window_mean(truth), _window_mean(generated)
-    variance_t = _window_mean(truth**2) - mean_t**2
-    variance_g = _window_mean(generated**2) - mean_g**2
-    covariance = _window_mean(truth * generated) - mean_t * mean_g
-    luminance = (2 * mean_t * mean_g + _C1) / (mean_t**2 + mean_g**2 + _C1)
-    structure = (2 * covariance + _C2) / (variance_t + variance_g + _C2)
-    return float(np.mean(luminance * structure))
-
-
-def _window_mean(values_HWC: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Gaussian-weighted mean of every window inside the frame: [H-10, W-10, C]."""
-    kernel = cv2.getGaussianKernel(_WINDOW_PX, _WINDOW_SIGMA_PX, cv2.CV_64F)
+        raise ValueError(f"SSIM needs frames of at least {wanted}, got {tuple(truth.shape[-2:])}")
+    # The library's own mean also counts windows that reach over a mirrored border.
+    _, every_window = structural_similarity_index_measure(
+        generated,
+        truth,
+        sigma=_WINDOW_SIGMA_PX,
+        kernel_size=_WINDOW_PX,
+        data_range=1.0,
+        return_full_image=True,
+    )
     border = _WINDOW_PX // 2
-    filtered = cv2.sepFilter2D(values_HWC, cv2.CV_64F, kernel, kernel)
-    return np.asarray(filtered[border:-border, border:-border])
+    return float(every_window[..., border:-border, border:-border].mean())
 
 
-def _as_float(truth: Frame, generated: Frame) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _as_tensors(truth: Frame, generated: Frame) -> tuple[Tensor, Tensor]:
+    """Both frames as [1, 3, H, W] float64 in 0..1."""
     if truth.shape != generated.shape:
         raise ValueError(f"frames differ in shape: truth {truth.shape}, generated {generated.shape}")
     if truth.dtype != np.uint8 or generated.dtype != np.uint8:
         raise ValueError(f"frames must be uint8 in 0..255, got {truth.dtype} and {generated.dtype}")
-    return truth.astype(np.float64), generated.astype(np.float64)
+    one, other = (
+        torch.from_numpy(frame.transpose(2, 0, 1)[None].astype(np.float64) / _MAX_VALUE) for frame in (truth, generated)
+    )
+    return one, other

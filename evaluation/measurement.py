@@ -18,12 +18,15 @@ from evaluation.face_analysis import FaceAnalyser, FaceAnalysis
 from evaluation.face_metrics import aucon, csim, landmark_error_percent, prmse_deg
 from evaluation.frames import Frame
 from evaluation.image_metrics import l1, largest_psnr_db, psnr_db, ssim
-from evaluation.metrics import AUCON, AUCON_SHUFFLED, CSIM, L1, LANDMARK_ERROR, PRMSE, PSNR, SSIM
+from evaluation.metrics import AUCON, AUCON_SHUFFLED, CSIM, L1, LANDMARK_ERROR, PERCEPTUAL, PRMSE, PSNR, SSIM
 from evaluation.pairs import EvaluationPair
 from model.batch import AU_ORDER
 
 Method = Callable[[EvaluationPair], Frame]
 """Draws the result of a pair, [S, S, 3] uint8 RGB: a model, or a baseline that shows what a cheat scores."""
+
+FrameDistance = Callable[[Frame, Frame], float]
+"""Driving and generated frame to a distance: `PerceptualDistance`."""
 
 MODEL, COPY_SOURCE, COPY_DRIVING = "model", "copy-source", "copy-driving"
 
@@ -61,6 +64,7 @@ def measure(
     methods: Mapping[str, Method],
     analyser: FaceAnalyser,
     *,
+    perceptual: FrameDistance,
     size_px: int,
     progress: Callable[[int, int], None],
 ) -> list[Measurement]:
@@ -72,6 +76,7 @@ def measure(
         pairs: any protocols mixed.
         methods: name to method.
         analyser: looks at source, driving and generated frames, all at the same size.
+        perceptual: of driving and generated frames, where the driving one is the truth.
         size_px: side S of all frames.
         progress: called with the number of pairs done and of all pairs.
 
@@ -84,18 +89,21 @@ def measure(
             if name == COPY_DRIVING and pair.protocol.has_truth:
                 continue
             frames = (frame_at(pair.source, size_px), frame_at(pair.driving, size_px), method(pair))
-            found.append(_measure(pair, name, frames, analyser))
+            values = pixel_values(*frames[1:], perceptual) if pair.protocol.has_truth else {}
+            found.append(_measure(pair, name, frames, analyser, values))
         progress(done, len(pairs))
     return _with_shuffled_aucon(found, analyser.evaluated_aus)
 
 
 def _measure(
-    pair: EvaluationPair, method: str, frames: tuple[Frame, Frame, Frame], analyser: FaceAnalyser
+    pair: EvaluationPair,
+    method: str,
+    frames: tuple[Frame, Frame, Frame],
+    analyser: FaceAnalyser,
+    of_pixels: dict[str, float],
 ) -> Measurement:
     source, driving, generated = map(analyser.analyse, frames)
-    values = face_values(source, driving, generated, analyser.evaluated_aus)
-    if pair.protocol.has_truth:
-        values |= pixel_values(frames[1], frames[2])
+    values = face_values(source, driving, generated, analyser.evaluated_aus) | of_pixels
     return Measurement(
         pair=pair,
         method=method,
@@ -106,12 +114,13 @@ def _measure(
     )
 
 
-def pixel_values(driving: Frame, generated: Frame) -> dict[str, float]:
-    """The pixel metrics of a generated frame against the driving frame that should come out."""
+def pixel_values(driving: Frame, generated: Frame, perceptual: FrameDistance) -> dict[str, float]:
+    """The pixel and feature metrics of a generated frame against the driving frame that should come out."""
     return {
         PSNR.key: min(psnr_db(driving, generated), largest_psnr_db(driving)),
         SSIM.key: ssim(driving, generated),
         L1.key: l1(driving, generated),
+        PERCEPTUAL.key: perceptual(driving, generated),
     }
 
 

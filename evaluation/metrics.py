@@ -35,6 +35,14 @@ CSIM = Metric(key="csim", title="CSIM", backend="embedding", is_higher_better=Tr
 PSNR = Metric(key="psnr_db", title="PSNR, dB", is_higher_better=True, needs_truth=True, num_decimals=2)
 SSIM = Metric(key="ssim", title="SSIM", is_higher_better=True, needs_truth=True, num_decimals=3)
 L1 = Metric(key="l1", title="L1", is_higher_better=False, needs_truth=True, num_decimals=4)
+PERCEPTUAL = Metric(
+    key="perceptual",
+    title="Perceptual distance",
+    backend="perceptual",
+    is_higher_better=False,
+    needs_truth=True,
+    num_decimals=3,
+)
 PRMSE = Metric(
     key="prmse_deg",
     title="PRMSE, degrees",
@@ -60,7 +68,7 @@ LANDMARK_ERROR = Metric(
     num_decimals=2,
 )
 
-METRICS = (CSIM, PSNR, SSIM, L1, PRMSE, AUCON, AUCON_SHUFFLED, LANDMARK_ERROR)
+METRICS = (CSIM, PSNR, SSIM, L1, PERCEPTUAL, PRMSE, AUCON, AUCON_SHUFFLED, LANDMARK_ERROR)
 """In the order of every table."""
 
 

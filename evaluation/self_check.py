@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations, pairwise
 from pathlib import Path
 
@@ -21,9 +21,22 @@ from evaluation.estimates import Estimate, estimate
 from evaluation.face_analysis import FaceAnalyser, RememberingAnalyser
 from evaluation.face_metrics import csim
 from evaluation.frames import Frame
-from evaluation.measurement import face_values, frame_at, pixel_values
+from evaluation.measurement import FrameDistance, face_values, frame_at, pixel_values
 from evaluation.mediapipe_sface import MediaPipeSFace
-from evaluation.metrics import AUCON, AUCON_SHUFFLED, CSIM, L1, LANDMARK_ERROR, METRICS, PRMSE, PSNR, SSIM, Metric
+from evaluation.metrics import (
+    AUCON,
+    AUCON_SHUFFLED,
+    CSIM,
+    L1,
+    LANDMARK_ERROR,
+    METRICS,
+    PERCEPTUAL,
+    PRMSE,
+    PSNR,
+    SSIM,
+    Metric,
+)
+from evaluation.perceptual_distance import PerceptualDistance
 from evaluation.tables import TextTable
 
 _METRICS = tuple(metric for metric in METRICS if metric is not AUCON_SHUFFLED)
@@ -81,32 +94,38 @@ def self_check_dataset(dataset: Path) -> SelfCheck:
         for shard in shards
     }
     with MediaPipeSFace() as faces:
-        return self_check(frames, RememberingAnalyser(faces))
+        perceptual = PerceptualDistance()
+        return self_check(frames, RememberingAnalyser(faces), perceptual, perceptual.name)
 
 
-def self_check(frames: Mapping[str, Sequence[Frame]], analyser: FaceAnalyser) -> SelfCheck:
+def self_check(
+    frames: Mapping[str, Sequence[Frame]], analyser: FaceAnalyser, perceptual: FrameDistance, perceptual_name: str
+) -> SelfCheck:
     """Measure altered copies of the frames, other frames and other people against the frames.
 
     Args:
         frames: person to at least two uint8 [S, S, 3] RGB frames, one size for all.
         analyser: the one to check; each frame is asked for several times.
+        perceptual: the perceptual distance to check.
+        perceptual_name: its network.
     """
     everything = [frame for own in frames.values() for frame in own]
     found = {
-        name: _figures(((frame, alter(frame)) for frame in everything), analyser)
+        name: _figures(((frame, alter(frame)) for frame in everything), analyser, perceptual)
         for name, alter in _alterations().items()
     }
     found[_TURNED] = _turned_figures(everything, analyser)
-    found[_OTHER_FRAME] = _figures(_other_frames(frames), analyser)
+    found[_OTHER_FRAME] = _figures(_other_frames(frames), analyser, perceptual)
     checks = [*_checks_of_copies(found), *_checks_of_other_frames(found)]
     if len(frames) > 1:
-        found[_OTHER_PERSON] = _figures(_other_people(frames), analyser)
+        found[_OTHER_PERSON] = _figures(_other_people(frames), analyser, perceptual)
         checks.append(_separation(frames, analyser))
+    backends = replace(analyser.backends, perceptual=perceptual_name)
     no_face = sum(analyser.analyse(frame) is None for frame in everything)
     figures = TextTable(
         title=f"Metrics of {len(everything)} frames of {len(frames)} people against altered copies and other frames "
         f"(no face found in {no_face})",
-        header=("against", *(metric.name(analyser.backends) for metric in _METRICS)),
+        header=("against", *(metric.name(backends) for metric in _METRICS)),
         rows=tuple((name, *(_text(row[metric.key], metric) for metric in _METRICS)) for name, row in found.items()),
     )
     verdicts = tuple((check.text, "ok" if check.holds else "wrong") for check in checks)
@@ -132,12 +151,13 @@ def _alterations() -> dict[str, Callable[[Frame], Frame]]:
     }
 
 
-def _figures(pairs: Iterator[tuple[Frame, Frame]], analyser: FaceAnalyser) -> Row:
+def _figures(pairs: Iterator[tuple[Frame, Frame]], analyser: FaceAnalyser, perceptual: FrameDistance) -> Row:
     """Every metric pooled over pairs of (frame that is source and driving, frame in place of the generated)."""
     values = []
     for frame, other in pairs:
         face, other_face = analyser.analyse(frame), analyser.analyse(other)
-        values.append(pixel_values(frame, other) | face_values(face, face, other_face, analyser.evaluated_aus))
+        of_faces = face_values(face, face, other_face, analyser.evaluated_aus)
+        values.append(pixel_values(frame, other, perceptual) | of_faces)
     return _pooled(values)
 
 
@@ -147,7 +167,7 @@ def _turned_figures(frames: Sequence[Frame], analyser: FaceAnalyser) -> Row:
     for frame in frames:
         face, mirrored = analyser.analyse(frame), analyser.analyse(mirror(frame))
         turned = turn_back(mirrored, frame.shape[1]) if mirrored else None
-        nothing = dict.fromkeys((PSNR.key, SSIM.key, L1.key), math.nan)
+        nothing = dict.fromkeys((PSNR.key, SSIM.key, L1.key, PERCEPTUAL.key), math.nan)
         values.append(nothing | face_values(face, face, turned, analyser.evaluated_aus))
     return _pooled(values)
 
@@ -173,12 +193,12 @@ def _pooled(values: Sequence[Mapping[str, float]]) -> Row:
 
 
 def _checks_of_copies(found: Mapping[str, Row]) -> Iterator[Check]:
-    best = {CSIM: 1, SSIM: 1, L1: 0, PRMSE: 0, AUCON: 1, LANDMARK_ERROR: 0}
+    best = {CSIM: 1, SSIM: 1, L1: 0, PERCEPTUAL: 0, PRMSE: 0, AUCON: 1, LANDMARK_ERROR: 0}
     for metric, value in best.items():
         holds = abs(found[_IDENTICAL][metric.key].value - value) < 1e-5
         yield Check(text=f"{metric.title} of identical frames is {value}", holds=holds)
     for little, much in _LEVELS:
-        for metric in (CSIM, PSNR, SSIM, L1):
+        for metric in (CSIM, PSNR, SSIM, L1, PERCEPTUAL):
             yield _worsens(metric, found, (_IDENTICAL, little, much))
         for metric in (PRMSE, AUCON, LANDMARK_ERROR):
             yield _worsens(metric, found, (_IDENTICAL, much))
@@ -191,7 +211,7 @@ def _checks_of_other_frames(found: Mapping[str, Row]) -> Iterator[Check]:
         f"{turned:.2f}, wanted below {_MAX_MIRRORED_PRMSE_DEG}",
         holds=turned < min(mirrored, _MAX_MIRRORED_PRMSE_DEG),
     )
-    for metric in (CSIM, PSNR, SSIM, L1, PRMSE, AUCON, LANDMARK_ERROR):
+    for metric in (CSIM, PSNR, SSIM, L1, PERCEPTUAL, PRMSE, AUCON, LANDMARK_ERROR):
         yield _worsens(metric, found, (_IDENTICAL, _OTHER_FRAME))
 
 

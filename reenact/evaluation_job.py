@@ -11,13 +11,14 @@ import numpy as np
 import torch
 
 from data_partition.shard import Shard, open_dataset
-from evaluation.face_analysis import Backends, FaceAnalyser, RememberingAnalyser
+from evaluation.face_analysis import Backends, RememberingAnalyser
 from evaluation.files import write_text
 from evaluation.frames import Frame
 from evaluation.measurement import MODEL, Measurement, Method, baselines, measure
 from evaluation.mediapipe_sface import MediaPipeSFace
 from evaluation.metrics import CSIM
 from evaluation.pairs import EvaluationPair, Protocol, draw_pairs, read_pairs, write_pairs
+from evaluation.perceptual_distance import PerceptualDistance
 from evaluation.summary import summarise
 from evaluation.tables import (
     TextTable,
@@ -98,15 +99,18 @@ def run_evaluation(request: EvaluationRequest, *, device: torch.device, progress
     reenactor = Reenactor(checkpoint, device)
     with MediaPipeSFace() as faces:
         analyser = RememberingAnalyser(faces)
+        perceptual = PerceptualDistance()
         methods = {MODEL: _model(reenactor, request.landmarks), **baselines(reenactor.size_px)}
         measurements = measure(
             pairs,
             methods,
             analyser,
+            perceptual=perceptual,
             size_px=reenactor.size_px,
             progress=lambda done, total: progress("Evaluating pairs", done, total),
         )
-    return _write(request, checkpoint, reenactor, measurements, analyser)
+    backends = replace(analyser.backends, perceptual=perceptual.name)
+    return _write(request, checkpoint, reenactor, measurements, backends, analyser.evaluated_aus)
 
 
 def _check_identities(shards: Sequence[Shard], checkpoint: Checkpoint, protocols: Sequence[Protocol]) -> None:
@@ -154,32 +158,38 @@ def _write(
     checkpoint: Checkpoint,
     reenactor: Reenactor,
     measurements: Sequence[Measurement],
-    analyser: FaceAnalyser,
+    backends: Backends,
+    evaluated_aus: Sequence[int],
 ) -> EvaluationReport:
     rows = summarise(measurements, seed=request.seed)
-    tables = method_tables(rows, analyser.backends)
+    tables = method_tables(rows, backends)
     files = {
         "Figures": request.out / "metrics.json",
         "Tables": request.out / "table.md",
         "Values of every pair": request.out / "per-pair.csv",
         "Pairs": request.out / "pairs.csv",
     }
-    summary = {**_origin(request, checkpoint, reenactor, analyser), "rows": rows_to_plain(rows, analyser.backends)}
-    summary["action_units"] = _action_units(measurements, analyser)
+    summary = _origin(request, checkpoint, reenactor, backends, evaluated_aus)
+    summary["rows"] = rows_to_plain(rows, backends)
+    summary["action_units"] = _action_units(measurements, evaluated_aus)
     write_text(files["Figures"], json.dumps(summary, indent=2) + "\n")
-    everything = [*tables, *identity_tables(rows, analyser.backends)]
+    everything = [*tables, *identity_tables(rows, backends)]
     write_text(files["Tables"], "\n".join([_HEADING, *(table.to_markdown() for table in everything)]))
-    write_text(files["Values of every pair"], measurements_csv(measurements, analyser.backends))
+    write_text(files["Values of every pair"], measurements_csv(measurements, backends))
     write_pairs(files["Pairs"], list(dict.fromkeys(found.pair for found in measurements)))
     for protocol in dict.fromkeys(found.pair.protocol for found in measurements):
         found = [found for found in measurements if found.pair.protocol is protocol and found.method == MODEL]
         files[f"Sheet, {protocol}"] = request.out / f"{protocol}.png"
-        write_sheet(files[f"Sheet, {protocol}"], _sheet_rows(reenactor, found, request.landmarks, analyser.backends))
+        write_sheet(files[f"Sheet, {protocol}"], _sheet_rows(reenactor, found, request.landmarks, backends))
     return EvaluationReport(tables=tables, files=files)
 
 
 def _origin(
-    request: EvaluationRequest, checkpoint: Checkpoint, reenactor: Reenactor, analyser: FaceAnalyser
+    request: EvaluationRequest,
+    checkpoint: Checkpoint,
+    reenactor: Reenactor,
+    backends: Backends,
+    evaluated_aus: Sequence[int],
 ) -> dict[str, object]:
     """What the figures are of."""
     return {
@@ -190,20 +200,18 @@ def _origin(
         "size_px": reenactor.size_px,
         "pairs": "given" if request.pairs else "drawn",
         "seed": request.seed,
-        "backends": asdict(analyser.backends),
-        "evaluated_aus": list(analyser.evaluated_aus),
+        "backends": asdict(backends),
+        "evaluated_aus": list(evaluated_aus),
     }
 
 
-def _action_units(measurements: Sequence[Measurement], analyser: FaceAnalyser) -> dict[str, object]:
+def _action_units(measurements: Sequence[Measurement], evaluated_aus: Sequence[int]) -> dict[str, object]:
     """Agreement of every action unit, by protocol and method."""
     groups: dict[Protocol, dict[str, list[Measurement]]] = {}
     for found in measurements:
         groups.setdefault(found.pair.protocol, {}).setdefault(found.method, []).append(found)
     return {
-        protocol.value: {
-            method: action_unit_agreement(group, analyser.evaluated_aus) for method, group in methods.items()
-        }
+        protocol.value: {method: action_unit_agreement(group, evaluated_aus) for method, group in methods.items()}
         for protocol, methods in groups.items()
     }
 

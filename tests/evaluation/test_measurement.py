@@ -26,7 +26,18 @@ def some_pairs(shards):
 
 
 def measured(pairs, analyser, **methods):
-    return measure(pairs, methods or baselines(SIZE), analyser, size_px=SIZE, progress=lambda done, total: None)
+    return measure(
+        pairs,
+        methods or baselines(SIZE),
+        analyser,
+        perceptual=half_of_l1,
+        size_px=SIZE,
+        progress=lambda done, total: None,
+    )
+
+
+def half_of_l1(driving, generated):
+    return l1(driving, generated) / 2
 
 
 def darkened(pair):
@@ -43,6 +54,7 @@ def test_values_are_those_of_the_metrics_on_the_frames(shards, analyser):
     assert found.values["psnr_db"] == psnr_db(driving, driving // 2)
     assert found.values["ssim"] == ssim(driving, driving // 2)
     assert found.values["l1"] == l1(driving, driving // 2)
+    assert found.values["perceptual"] == l1(driving, driving // 2) / 2
 
 
 def test_copies_score_what_a_cheat_would(shards, analyser):
@@ -56,7 +68,7 @@ def test_copies_score_what_a_cheat_would(shards, analyser):
 
 def test_pixels_are_not_compared_where_the_driving_frame_shows_somebody_else(shards, analyser):
     cross = [found for found in measured(some_pairs(shards), analyser) if found.pair.protocol is Protocol.CROSS]
-    assert not {"psnr_db", "ssim", "l1"} & cross[0].values.keys()
+    assert not {"psnr_db", "ssim", "l1", "perceptual"} & cross[0].values.keys()
     table = method_tables(summarise(cross, seed=0), analyser.backends)[0]
     assert not any(row[0].startswith(("PSNR", "Landmark")) for row in table.rows)
 

@@ -10,7 +10,9 @@ from data_partition.synth_scene import Scene
 from evaluation.alterations import mirror, turn_back
 from evaluation.face_analysis import FaceAnalysis, RememberingAnalyser
 from evaluation.face_metrics import csim, prmse_deg
+from evaluation.image_metrics import l1
 from evaluation.mediapipe_sface import MediaPipeSFace
+from evaluation.perceptual_distance import PerceptualDistance
 from evaluation.self_check import self_check
 from model.errors import WeightsError
 from model.weights import resolve
@@ -26,6 +28,14 @@ def real_analyser():
         pytest.skip(str(error))
     with MediaPipeSFace() as faces:
         yield RememberingAnalyser(faces)
+
+
+@pytest.fixture(scope="module")
+def real_distance() -> PerceptualDistance:
+    try:
+        return PerceptualDistance()
+    except WeightsError as error:
+        pytest.skip(str(error))
 
 
 @pytest.fixture(scope="module")
@@ -49,16 +59,16 @@ def wrong(report) -> list[str]:
     return [text for text, verdict in report.checks.rows if verdict != "ok"]
 
 
-def test_metrics_of_drawn_people_move_the_right_way(real_analyser):
-    report = self_check(drawn_people(), real_analyser)
+def test_metrics_of_drawn_people_move_the_right_way(real_analyser, real_distance):
+    report = self_check(drawn_people(), real_analyser, real_distance, real_distance.name)
     assert wrong(report) == [] and report.holds
     names = [row[0] for row in report.figures.rows]
     assert names[0] == "identical" and names[-1] == "other person" and len(names) == 11
 
 
 @pytest.mark.integration
-def test_metrics_of_real_people_move_the_right_way(real_analyser, celebrities):
-    assert wrong(self_check(celebrities, real_analyser)) == []
+def test_metrics_of_real_people_move_the_right_way(real_analyser, real_distance, celebrities):
+    assert wrong(self_check(celebrities, real_analyser, real_distance, real_distance.name)) == []
 
 
 def test_real_people_are_told_apart_and_mirrored_poses_agree_within_a_degree(real_analyser, celebrities):
@@ -78,7 +88,7 @@ def test_a_backend_that_does_not_see_movement_is_found_out(analyser):
         def analyse(self, frame_HWC):
             return super().analyse(np.full_like(frame_HWC, 99))
 
-    report = self_check(drawn_people(), Blind())
+    report = self_check(drawn_people(), Blind(), l1, "L1")
     assert not report.holds
     assert any(text.startswith("CSIM gets worse") for text in wrong(report))
     assert any("separates people" in text for text in wrong(report))

@@ -32,7 +32,17 @@ def run(tmp_path_factory) -> Path:
 
 
 def _row(method: str, psnr_db: float, identity: str = EVERYBODY) -> SummaryRow:
-    keys = ("csim", "psnr_db", "ssim", "l1", "prmse_deg", "aucon", "aucon_shuffled", "landmark_error_percent")
+    keys = (
+        "csim",
+        "psnr_db",
+        "ssim",
+        "l1",
+        "perceptual",
+        "prmse_deg",
+        "aucon",
+        "aucon_shuffled",
+        "landmark_error_percent",
+    )
     figures = {key: Estimate(value=0.5, low=0.4, high=0.6, num_pairs=4) for key in keys}
     figures["psnr_db"] = Estimate(value=psnr_db, low=psnr_db - 1, high=psnr_db + 1, num_pairs=4)
     figures["prmse_deg"] = Estimate(value=np.nan, low=np.nan, high=np.nan, num_pairs=0)
