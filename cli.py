@@ -179,19 +179,21 @@ def evaluate(
     seed: Annotated[int, typer.Option(help="Of the pairs and of the intervals.")] = 0,
     pairs: Annotated[Path | None, typer.Option(help="A pairs.csv to evaluate instead of drawing pairs.")] = None,
     landmarks: Annotated[Guidance, typer.Option(help="As for `reenact`.")] = Guidance.AUTO,
+    embedder: Annotated[str, typer.Option(help="Who measures CSIM: sface, or arcface or dlib if installed.")] = "sface",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
     self_check: Annotated[
         Path | None, typer.Option(metavar="DATASET", help="Check the metrics themselves on a dataset, no checkpoint.")
     ] = None,
 ) -> None:
     """Measure a checkpoint and baselines on held-out frames, with intervals."""
+    from evaluation.embedders import embedder_named
     from evaluation.pairs import protocols_named
     from evaluation.self_check import self_check_dataset
     from model.trainer import pick_device
     from reenact.evaluation_job import EvaluationRequest, run_evaluation
 
     if self_check is not None:
-        checked = self_check_dataset(self_check)
+        checked = self_check_dataset(self_check, embedder_named(embedder))
         console.print(rich_table(checked.figures), rich_table(checked.checks))
         raise typer.Exit(0 if checked.holds else 1)
     if checkpoint is None or dataset is None or out is None:
@@ -205,6 +207,7 @@ def evaluate(
         seed=seed,
         pairs=pairs,
         landmarks=landmarks,
+        embedder=embedder,
     )
     with LiveProgress(console) as live:
         report = run_evaluation(request, device=pick_device(device), progress=live.progress)

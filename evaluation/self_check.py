@@ -17,12 +17,13 @@ from numpy.typing import NDArray
 from data_partition.batches import FrameRef
 from data_partition.shard import open_dataset
 from evaluation.alterations import blur, jpeg, mirror, shrink, turn_back
+from evaluation.embedders import Embedder
 from evaluation.estimates import Estimate, estimate
 from evaluation.face_analysis import FaceAnalyser, RememberingAnalyser
 from evaluation.face_metrics import csim
 from evaluation.frames import Frame
 from evaluation.measurement import FrameDistance, face_values, frame_at, pixel_values
-from evaluation.mediapipe_sface import MediaPipeSFace
+from evaluation.mediapipe_analyser import MediaPipeAnalyser
 from evaluation.metrics import (
     AUCON,
     AUCON_SHUFFLED,
@@ -76,8 +77,8 @@ class SelfCheck:
     """Whether all are ok."""
 
 
-def self_check_dataset(dataset: Path) -> SelfCheck:
-    """Check the default analyser on frames spread evenly over every person of a dataset.
+def self_check_dataset(dataset: Path, embedder: Embedder) -> SelfCheck:
+    """Check the analyser with an embedder on frames spread evenly over every person of a dataset.
 
     Raises:
         DataError: if the dataset cannot be used.
@@ -93,7 +94,7 @@ def self_check_dataset(dataset: Path) -> SelfCheck:
         ]
         for shard in shards
     }
-    with MediaPipeSFace() as faces:
+    with MediaPipeAnalyser(embedder) as faces:
         perceptual = PerceptualDistance()
         return self_check(frames, RememberingAnalyser(faces), perceptual, perceptual.name)
 

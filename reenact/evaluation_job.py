@@ -11,11 +11,12 @@ import numpy as np
 import torch
 
 from data_partition.shard import Shard, open_dataset
+from evaluation.embedders import embedder_named
 from evaluation.face_analysis import Backends, RememberingAnalyser
 from evaluation.files import write_text
 from evaluation.frames import Frame
 from evaluation.measurement import MODEL, Measurement, Method, baselines, measure
-from evaluation.mediapipe_sface import MediaPipeSFace
+from evaluation.mediapipe_analyser import MediaPipeAnalyser
 from evaluation.metrics import CSIM
 from evaluation.pairs import EvaluationPair, Protocol, draw_pairs, read_pairs, write_pairs
 from evaluation.perceptual_distance import PerceptualDistance
@@ -65,6 +66,8 @@ class EvaluationRequest:
     pairs: Path | None
     """A pairs.csv to use in place of drawing."""
     landmarks: Guidance
+    embedder: str = "sface"
+    """A key of `EMBEDDERS`."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -97,7 +100,7 @@ def run_evaluation(request: EvaluationRequest, *, device: torch.device, progress
     _check_identities(shards, checkpoint, request.protocols)
     pairs = _pairs(request, shards)
     reenactor = Reenactor(checkpoint, device)
-    with MediaPipeSFace() as faces:
+    with MediaPipeAnalyser(embedder_named(request.embedder)) as faces:
         analyser = RememberingAnalyser(faces)
         perceptual = PerceptualDistance()
         methods = {MODEL: _model(reenactor, request.landmarks), **baselines(reenactor.size_px)}

@@ -8,10 +8,11 @@ from data_partition.synth_look import draw_look
 from data_partition.synth_motion import animate
 from data_partition.synth_scene import Scene
 from evaluation.alterations import mirror, turn_back
+from evaluation.embedders import SFace
 from evaluation.face_analysis import FaceAnalysis, RememberingAnalyser
 from evaluation.face_metrics import csim, prmse_deg
 from evaluation.image_metrics import l1
-from evaluation.mediapipe_sface import MediaPipeSFace
+from evaluation.mediapipe_analyser import MediaPipeAnalyser
 from evaluation.perceptual_distance import PerceptualDistance
 from evaluation.self_check import self_check
 from model.errors import WeightsError
@@ -26,7 +27,7 @@ def real_analyser():
         resolve("sface"), resolve("face-landmarker")
     except WeightsError as error:
         pytest.skip(str(error))
-    with MediaPipeSFace() as faces:
+    with MediaPipeAnalyser(SFace()) as faces:
         yield RememberingAnalyser(faces)
 
 

@@ -1,4 +1,4 @@
-"""The default face analyser: MediaPipe for landmarks, pose and action units, SFace for identity."""
+"""The face analyser: MediaPipe for landmarks, pose and action units, an embedder for identity."""
 
 from __future__ import annotations
 
@@ -7,25 +7,30 @@ from typing import Self
 
 from data_partition.action_units import SILENT_AUS
 from data_partition.annotate import FaceAnnotator
+from evaluation.embedders import Embedder
 from evaluation.face_analysis import Backends, FaceAnalysis
 from evaluation.frames import Frame
-from evaluation.sface import SFace
 from model.batch import AU_ORDER
 
 
-class MediaPipeSFace:
+class MediaPipeAnalyser:
     """Looks at every picture by itself, without the smoothing that clips are annotated with."""
 
-    backends = Backends(embedding="SFace", landmarks="MediaPipe", pose="MediaPipe", action_units="MediaPipe proxy")
     evaluated_aus = tuple(au for au in AU_ORDER if au not in SILENT_AUS)
 
-    def __init__(self) -> None:
-        """Load both models.
+    def __init__(self, embedder: Embedder) -> None:
+        """Load MediaPipe's model.
+
+        Args:
+            embedder: tells people apart.
 
         Raises:
             WeightsError: if a file is missing.
         """
-        self._sface = SFace()
+        self._embedder = embedder
+        self.backends = Backends(
+            embedding=embedder.name, landmarks="MediaPipe", pose="MediaPipe", action_units="MediaPipe proxy"
+        )
         self._annotator = FaceAnnotator(is_video=False)
 
     def __enter__(self) -> Self:
@@ -44,7 +49,7 @@ class MediaPipeSFace:
         if face is None:
             return None
         return FaceAnalysis(
-            embedding_D=self._sface.embed(frame_HWC, face.landmarks_KC),
+            embedding_D=self._embedder.embed(frame_HWC, face.landmarks_KC),
             landmarks_KC=face.landmarks_KC,
             pose_C=face.pose_C,
             au_presence_A=face.au_presence_A,

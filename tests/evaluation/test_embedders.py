@@ -1,6 +1,6 @@
 import numpy as np
 
-from evaluation.sface import five_points, similarity_transform
+from evaluation.embedders import five_points, similarity_transform
 
 
 def test_five_points_are_eye_centres_nose_tip_and_mouth_corners():
