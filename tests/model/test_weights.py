@@ -86,5 +86,6 @@ def test_only_files_with_an_official_address_are_downloaded() -> None:
         download("face-landmarker")
 
 
-def test_every_source_can_be_obtained_in_one_of_the_two_ways() -> None:
-    assert all(bool(source.package) != bool(source.url) for source in weights.SOURCES.values())
+def test_every_source_can_be_obtained_in_one_of_the_three_ways() -> None:
+    for source in weights.SOURCES.values():
+        assert sum(map(bool, (source.package, source.path_in_home, source.url))) == 1
