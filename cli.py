@@ -135,7 +135,7 @@ def train(
         runs = train_on(Mode(mode), settings, live.on_round)
     for run in runs:
         _say_where({"Run": run})
-        _say_spent(run)
+        _say_spent(run, settings)
     _say_where({"Next": f"fedreenact reenact {runs[0]} --source A.jpg --driving B.mp4 --out result.mp4"})
 
 
@@ -365,12 +365,12 @@ def _settings_for(dataset: Path, chosen: Mapping[str, Scalar], places: Mapping[s
     return Settings.from_flat({**sized, **chosen, "data-dir": str(dataset.resolve()), **places})
 
 
-def _say_spent(run: Path) -> None:
+def _say_spent(run: Path, settings: Settings) -> None:
     """Optimiser steps and samples of a run, over all its clients, and how it ended."""
-    from server.run_folder import read_history, read_result
+    from server.run_folder import read_history, read_result, spent
 
     rows, result = read_history(run), read_result(run) or {}
-    steps, samples = (sum(row[key] for row in rows) for key in ("num_steps", "num_samples"))
+    steps, samples = spent(rows, settings)
     ended = escape(result.get("reason", ""))
     console.print(
         f"{len(rows)} rounds, {steps} optimiser steps, {samples} samples seen; ended: {ended}", soft_wrap=True

@@ -15,7 +15,7 @@ from experiments.thesis_tables import ModelRow
 from model.config import Scalar, Settings
 from model.errors import ConfigError
 from reenact.guidance_choice import Guidance
-from server.run_folder import read_history, read_result
+from server.run_folder import read_history, read_result, spent
 from server.training import Mode
 
 Train = Callable[[Mode, Settings], object]
@@ -94,8 +94,7 @@ class Cell:
 
     def spent(self) -> tuple[int, int]:
         """Optimiser steps and samples in total, counted from the run's history."""
-        rows = read_history(self.run)
-        return sum(row["num_steps"] for row in rows), sum(row["num_samples"] for row in rows)
+        return spent(read_history(self.run), self.settings)
 
 
 def cell_of(row: ModelRow, base: Settings, budget: Budget, *, seed: int, folder: Path) -> Cell:

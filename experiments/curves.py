@@ -49,12 +49,17 @@ def _losses(axes: Axes, history: History, name: str, names: Sequence[str]) -> No
     clients = sorted({client for row in history for client in row["clients"]}, key=int)
     colours = colormaps["tab10"].colors if len(clients) <= _MAX_NAMED else ["#93b4f5"] * len(clients)  # type: ignore[attr-defined]
     for client, colour in zip(clients, colours, strict=False):
-        values = [row["clients"].get(client, {}).get(name, float("nan")) for row in history]
+        values = [_known(row["clients"].get(client, {}).get(name)) for row in history]
         name_of = names[int(client)] if int(client) < len(names) else f"client {client}"
         label = name_of if 1 < len(clients) <= _MAX_NAMED else None
         axes.plot(rounds, values, color=colour, linewidth=1.1, label=label)
-    mean = [row[name] for row in history]
+    mean = [_known(row[name]) for row in history]
     axes.plot(rounds, mean, color=_MEAN, linewidth=2.4, marker="o", markersize=3.5, label="mean")
+
+
+def _known(value: float | None) -> float:
+    """NaN, which is not drawn, for a client without the value and for the zero of a phase that has not begun."""
+    return value or float("nan")
 
 
 def _variance(axes: Axes, history: History) -> None:

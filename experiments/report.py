@@ -19,7 +19,7 @@ from experiments.curves import curves_png
 from model.checkpoint import load_checkpoint
 from model.config import Scalar, Settings
 from model.errors import ConfigError, DataError
-from server.run_folder import read_history, read_result
+from server.run_folder import read_history, read_result, spent
 
 _PACKAGES = ("fedreenact", "flwr", "torch", "torchvision", "numpy", "mediapipe", "opencv-python-headless")
 
@@ -77,13 +77,14 @@ def read_report(run: Path, evaluations: Sequence[Path]) -> RunReport:
     if not history:
         raise ConfigError(f"{run} has no history.jsonl with a finished round; wanted a run folder as `train` writes it")
     settings = Settings.from_flat(checkpoint.settings)
+    num_steps, num_samples = spent(history, settings)
     defaults = Settings().to_flat()
     return RunReport(
         run=run,
         round=checkpoint.round,
         ended=f"{result['status']}: {result['reason']}" if result else "has not ended, or was stopped",
-        num_steps=sum(row["num_steps"] for row in history),
-        num_samples=sum(row["num_samples"] for row in history),
+        num_steps=num_steps,
+        num_samples=num_samples,
         settings=settings,
         changed={key: value for key, value in settings.to_flat().items() if value != defaults[key]},
         data=_data_table(settings),

@@ -120,7 +120,6 @@ class RunRecorder:
             shutil.rmtree(old, ignore_errors=True)
 
     def _row(self, outcome: RoundOutcome, seconds: float, stop: StopDecision | None) -> dict[str, Any]:
-        num_steps = self._config.local_steps * len(outcome.clients)  # over all clients whose work was used
         return {
             "round": self.state.round,
             "loss_generator": outcome.metrics["loss_generator"],
@@ -128,8 +127,6 @@ class RunRecorder:
             "variance_loss_generator": self._rule.variance(self.state.loss_window),
             "tau": self._config.tau,
             "seconds": seconds,
-            "num_steps": num_steps,
-            "num_samples": num_steps * self._settings.optimizer.batch_size,
             "metrics": outcome.metrics,
             "clients": {str(client): metrics for client, metrics in outcome.clients.items()},
             "rejected": {str(client): reason for client, reason in outcome.rejected.items()},

@@ -6,7 +6,7 @@ import dataclasses
 import json
 import os
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -106,6 +106,12 @@ def read_history(path: Path) -> list[dict[str, Any]]:
     except FileNotFoundError:
         return []
     return [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
+
+
+def spent(history: Sequence[Mapping[str, Any]], settings: Settings) -> tuple[int, int]:
+    """Optimiser steps and samples seen in a history, over all clients whose work was used."""
+    num_steps = sum(len(row["clients"]) for row in history) * settings.federation.local_steps
+    return num_steps, num_steps * settings.optimizer.batch_size
 
 
 def read_result(path: Path) -> dict[str, str] | None:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from model.checkpoint import load_checkpoint
-from server.run_folder import read_history
+from server.run_folder import read_history, spent
 from server.training import Mode, train
 from tests.federated_setup import minimal_settings, write_dataset
 
@@ -28,4 +28,4 @@ def test_local_mode_trains_every_person_alone_in_a_folder_of_their_own(dataset: 
 def test_history_counts_steps_and_samples(dataset: Path, tmp_path: Path) -> None:
     settings = minimal_settings(dataset, tmp_path / "run", 2, local_steps=3, batch_size=2)
     (run,) = train(Mode.CENTRALIZED, settings)
-    assert [(row["num_steps"], row["num_samples"]) for row in read_history(run)] == [(3, 6), (3, 6)]
+    assert spent(read_history(run), settings) == (6, 12)
