@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -70,8 +70,8 @@ def read_openface(path: Path) -> OpenFaceTable:
     never change (a fault of some versions) are replaced by the order of the timestamps.
 
     Raises:
-        DataError: if the file cannot be read, is not OpenFace's, or is OpenFace 3's, whose columns of the same names are
-            other action units.
+        DataError: if the file cannot be read, is not OpenFace's, or is OpenFace 3's, whose columns of the same names
+            are other action units.
     """
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
@@ -91,8 +91,8 @@ def _require_openface(path: Path, header: Sequence[str]) -> None:
         return
     if has_units and not set(_PRESENCE) & set(header):
         raise DataError(
-            f"{path}: action units without confidence and presence columns, as OpenFace 3 writes them; its AU columns are "
-            "other units under the same names. Run OpenFace 2 (FeatureExtraction) on the frames"
+            f"{path}: action units without confidence and presence columns, as OpenFace 3 writes them; its AU columns "
+            "are other units under the same names. Run OpenFace 2 (FeatureExtraction) on the frames"
         )
     raise DataError(
         f"{path}: no confidence column beside action units, landmarks or pose; wanted a CSV file of OpenFace 2"
@@ -105,8 +105,7 @@ def _wanted(header: Sequence[str]) -> list[str]:
 
 
 def _read_rows(
-    lines: Sequence[Sequence[str]] | csv.reader,
-    header: Sequence[str],  # type: ignore[valid-type]
+    lines: Iterable[Sequence[str]], header: Sequence[str]
 ) -> tuple[list[Mapping[str, float]], list[RejectedRow]]:
     place = {name: index for index, name in enumerate(header)}
     wanted = _wanted(header)
