@@ -180,6 +180,12 @@ def evaluate(
     pairs: Annotated[Path | None, typer.Option(help="A pairs.csv to evaluate instead of drawing pairs.")] = None,
     landmarks: Annotated[Guidance, typer.Option(help="As for `reenact`.")] = Guidance.AUTO,
     embedder: Annotated[str, typer.Option(help="Who measures CSIM: sface, or arcface or dlib if installed.")] = "sface",
+    frames_out: Annotated[
+        Path | None, typer.Option(help="Keep every analysed picture here, for OpenFace to look at.")
+    ] = None,
+    openface: Annotated[
+        Path | None, typer.Option(help="Such a folder after OpenFace: pose and action units from its CSV files.")
+    ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
     self_check: Annotated[
         Path | None, typer.Option(metavar="DATASET", help="Check the metrics themselves on a dataset, no checkpoint.")
@@ -208,6 +214,8 @@ def evaluate(
         pairs=pairs,
         landmarks=landmarks,
         embedder=embedder,
+        frames_out=frames_out,
+        openface=openface,
     )
     with LiveProgress(console) as live:
         report = run_evaluation(request, device=pick_device(device), progress=live.progress)

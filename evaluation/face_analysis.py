@@ -55,13 +55,18 @@ class FaceAnalyser(Protocol):
         """The face in an uint8 [H, W, 3] RGB frame, None if there is none."""
 
 
+def frame_key(frame_HWC: Frame) -> str:
+    """Equal for equal pictures alone, in all practice: hexadecimal SHA-256 of shape and pixels."""
+    return hashlib.sha256(repr(frame_HWC.shape).encode() + frame_HWC.tobytes()).hexdigest()
+
+
 class RememberingAnalyser:
     """Another analyser's results, each picture looked at once however often it is asked for."""
 
     def __init__(self, analyser: FaceAnalyser) -> None:
         """Start with nothing remembered; a result takes about a kilobyte."""
         self._analyser = analyser
-        self._known: dict[bytes, FaceAnalysis | None] = {}
+        self._known: dict[str, FaceAnalysis | None] = {}
 
     @property
     def backends(self) -> Backends:
@@ -75,7 +80,7 @@ class RememberingAnalyser:
 
     def analyse(self, frame_HWC: Frame) -> FaceAnalysis | None:
         """The face in the frame, None if there is none."""
-        key = hashlib.sha256(repr(frame_HWC.shape).encode() + frame_HWC.tobytes()).digest()
+        key = frame_key(frame_HWC)
         if key not in self._known:
             self._known[key] = self._analyser.analyse(frame_HWC)
         return self._known[key]

@@ -12,12 +12,13 @@ import torch
 
 from data_partition.shard import Shard, open_dataset
 from evaluation.embedders import embedder_named
-from evaluation.face_analysis import Backends, RememberingAnalyser
+from evaluation.face_analysis import Backends, FaceAnalyser, RememberingAnalyser
 from evaluation.files import write_text
 from evaluation.frames import Frame
 from evaluation.measurement import MODEL, Measurement, Method, baselines, measure
 from evaluation.mediapipe_analyser import MediaPipeAnalyser
 from evaluation.metrics import CSIM
+from evaluation.openface_exchange import FrameSaver, OpenFaceAnalyser
 from evaluation.pairs import EvaluationPair, Protocol, draw_pairs, read_pairs, write_pairs
 from evaluation.perceptual_distance import PerceptualDistance
 from evaluation.summary import summarise
@@ -68,6 +69,10 @@ class EvaluationRequest:
     landmarks: Guidance
     embedder: str = "sface"
     """A key of `EMBEDDERS`."""
+    frames_out: Path | None = None
+    """Folder for every analysed picture, for OpenFace to look at."""
+    openface: Path | None = None
+    """Such a folder with OpenFace's CSV files in it: pose and action units are taken from them."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -101,7 +106,7 @@ def run_evaluation(request: EvaluationRequest, *, device: torch.device, progress
     pairs = _pairs(request, shards)
     reenactor = Reenactor(checkpoint, device)
     with MediaPipeAnalyser(embedder_named(request.embedder)) as faces:
-        analyser = RememberingAnalyser(faces)
+        analyser = RememberingAnalyser(_analyser(faces, request))
         perceptual = PerceptualDistance()
         methods = {MODEL: _model(reenactor, request.landmarks), **baselines(reenactor.size_px)}
         measurements = measure(
@@ -114,6 +119,15 @@ def run_evaluation(request: EvaluationRequest, *, device: torch.device, progress
         )
     backends = replace(analyser.backends, perceptual=perceptual.name)
     return _write(request, checkpoint, reenactor, measurements, backends, analyser.evaluated_aus)
+
+
+def _analyser(faces: FaceAnalyser, request: EvaluationRequest) -> FaceAnalyser:
+    """The analyser with what OpenFace is to see or has seen."""
+    if request.frames_out is not None and request.openface is not None:
+        raise ConfigError("evaluate: --frames-out and --openface exclude each other; OpenFace runs in between")
+    if request.frames_out is not None:
+        return FrameSaver(faces, request.frames_out)
+    return OpenFaceAnalyser(faces, request.openface) if request.openface is not None else faces
 
 
 def _check_identities(shards: Sequence[Shard], checkpoint: Checkpoint, protocols: Sequence[Protocol]) -> None:
