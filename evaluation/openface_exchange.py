@@ -94,5 +94,5 @@ class OpenFaceAnalyser:
 
 
 def _known_aus(table: OpenFaceTable) -> tuple[int, ...]:
-    lacks_column_A = np.isnan(table.au_presence_NA).all(axis=0)
-    return tuple(au for au, is_lacking in zip(AU_ORDER, lacks_column_A, strict=True) if not is_lacking)
+    presence_AN = table.au_presence_NA.T
+    return tuple(au for au, presence_N in zip(AU_ORDER, presence_AN, strict=True) if not np.isnan(presence_N).all())
