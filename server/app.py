@@ -9,7 +9,7 @@ from flwr.serverapp import Grid, ServerApp
 
 from model.config import Settings
 from server.federation import run_federation
-from server.run_folder import LOG_NAME, require_free_folder
+from server.run_folder import LOG_NAME, find_checkpoint
 
 app = ServerApp()
 
@@ -18,7 +18,7 @@ app = ServerApp()
 def main(grid: Grid, context: Context) -> None:
     """Run the federation that the run config describes; its log goes to stderr and to the run folder."""
     settings = Settings.from_flat(context.run_config)
-    folder = require_free_folder(settings)
+    folder, _ = find_checkpoint(settings)
     folder.mkdir(parents=True, exist_ok=True)
     handlers: list[logging.Handler] = [
         logging.StreamHandler(),

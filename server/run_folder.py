@@ -56,9 +56,8 @@ class RunFolder:
             ConfigError: if output-dir is not absolute, holds a run and resume is off, or was trained otherwise.
             CheckpointError: if it has checkpoints and none is intact.
         """
-        path = require_free_folder(settings)
+        path, checkpoint = find_checkpoint(settings)
         path.mkdir(parents=True, exist_ok=True)
-        checkpoint = _load(path, settings) if round_folders(path) else None
         folder = cls(path, _read_run_id(path) if checkpoint is not None else uuid.uuid4().hex)
         write_atomically(path / _RUN_NAME, json.dumps({"run-id": folder.run_id}) + "\n")
         write_settings(settings)
@@ -83,11 +82,12 @@ class RunFolder:
         write_atomically(self.path / HISTORY_NAME, "".join(json.dumps(row) + "\n" for row in kept))
 
 
-def require_free_folder(settings: Settings) -> Path:
-    """The absolute output-dir, which holds no run unless it is to be resumed.
+def find_checkpoint(settings: Settings) -> tuple[Path, Checkpoint | None]:
+    """The absolute output-dir, and the checkpoint in it that a run with these settings goes on from; nothing is changed.
 
     Raises:
-        ConfigError: otherwise.
+        ConfigError: if output-dir is not absolute, holds a run and resume is off, or was trained otherwise.
+        CheckpointError: if it has checkpoints and none is intact.
     """
     path = Path(settings.federation.output_dir)
     if not path.is_absolute():
@@ -96,7 +96,7 @@ def require_free_folder(settings: Settings) -> Path:
         raise ConfigError(
             f"{path} already holds a run; choose another output-dir, or set resume to go on with this one"
         )
-    return path
+    return path, _load(path, settings) if round_folders(path) else None
 
 
 def read_history(path: Path) -> list[dict[str, Any]]:
@@ -144,7 +144,7 @@ def write_atomically(path: Path, text: str) -> None:
 def _load(path: Path, settings: Settings) -> Checkpoint:
     """The newest intact checkpoint, its tensors in the order in which they travel (files sort them)."""
     checkpoint = load_checkpoint(path)
-    _require_same_training(checkpoint.settings, settings.to_flat())
+    _require_same_training(Settings.from_flat(checkpoint.settings).to_flat(), settings.to_flat())
     fresh = build_networks(settings.model, checkpoint.part_sizes, seed=0).travelling_tensors()
     validate_tensors(checkpoint.tensors, fresh, where=f"{path}, round {checkpoint.round}")
     return dataclasses.replace(checkpoint, tensors={name: checkpoint.tensors[name] for name in fresh})
@@ -161,9 +161,9 @@ def _read_run_id(path: Path) -> str:
 
 def _require_same_training(before: Mapping[str, Scalar], now: Mapping[str, Scalar]) -> None:
     changed = [
-        f"{key} was {before.get(key)!r}, now {now.get(key)!r}"
-        for key in sorted(before.keys() | now.keys())
-        if before.get(key) != now.get(key) and key not in _MAY_CHANGE
+        f"{key} was {before[key]!r}, now {now[key]!r}"
+        for key in sorted(now)
+        if before[key] != now[key] and key not in _MAY_CHANGE
     ]
     if changed:
         raise ConfigError(

@@ -19,7 +19,7 @@ from data_partition.shard import open_dataset
 from model.config import FederationConfig, Settings
 from model.errors import ConfigError, FederationError
 from server.recording import RoundHook
-from server.run_folder import LOG_NAME, read_history, read_result, require_free_folder, write_settings
+from server.run_folder import LOG_NAME, find_checkpoint, read_history, read_result, write_settings
 from server.superlink import LocalSuperLink
 
 _PROJECT = Path(__file__).resolve().parent.parent
@@ -48,7 +48,7 @@ def run_simulation(settings: Settings, *, on_round: RoundHook | None = None) -> 
         DataError: if the dataset cannot be used.
         FederationError: if the run fails; it says why and where the logs are.
     """
-    folder = require_free_folder(settings)
+    folder, _ = find_checkpoint(settings)
     if not Path(settings.data.data_dir).is_absolute():
         raise ConfigError(f"setting data-dir: got {settings.data.data_dir!r}, wanted an absolute path")
     open_dataset(Path(settings.data.data_dir))
