@@ -83,7 +83,7 @@ class RunFolder:
 
 
 def find_checkpoint(settings: Settings) -> tuple[Path, Checkpoint | None]:
-    """The absolute output-dir, and the checkpoint in it that a run with these settings goes on from; nothing is changed.
+    """The absolute output-dir, and the checkpoint in it that these settings go on from; nothing is changed.
 
     Raises:
         ConfigError: if output-dir is not absolute, holds a run and resume is off, or was trained otherwise.
