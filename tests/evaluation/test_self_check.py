@@ -60,8 +60,8 @@ def wrong(report) -> list[str]:
     return [text for text, verdict in report.checks.rows if verdict != "ok"]
 
 
-def test_metrics_of_drawn_people_move_the_right_way(real_analyser, real_distance):
-    report = self_check(drawn_people(), real_analyser, real_distance, real_distance.name)
+def test_metrics_of_drawn_people_move_the_right_way(real_analyser):
+    report = self_check(drawn_people(), real_analyser, l1, "L1")  # VGG takes a minute; real people have it
     assert wrong(report) == [] and report.holds
     names = [row[0] for row in report.figures.rows]
     assert names[0] == "identical" and names[-1] == "other person" and len(names) == 11
@@ -89,7 +89,9 @@ def test_a_backend_that_does_not_see_movement_is_found_out(analyser):
         def analyse(self, frame_HWC):
             return super().analyse(np.full_like(frame_HWC, 99))
 
-    report = self_check(drawn_people(), Blind(), l1, "L1")
+    rng = np.random.default_rng(0)
+    noise = {who: list(rng.integers(1, 256, (3, 32, 32, 3), dtype=np.uint8)) for who in ("ana", "ben", "eve")}
+    report = self_check(noise, Blind(), l1, "L1")
     assert not report.holds
     assert any(text.startswith("CSIM gets worse") for text in wrong(report))
     assert any("separates people" in text for text in wrong(report))
