@@ -51,7 +51,7 @@ def drawn_people() -> dict[str, list[np.ndarray]]:
     people = {}
     for person in range(3):
         scene = Scene(draw_look(person, seed=0), 128)
-        moments = list(animate(60, np.random.default_rng(person)))[::20]
+        moments = list(animate(60, np.random.default_rng(person)))[::30]
         people[str(person)] = [scene.frame(moment.pose, moment.expression)[0] for moment in moments]
     return people
 
