@@ -75,6 +75,7 @@ def _variance(axes: Axes, history: History) -> None:
         axes.set_ylim(bottom=0)
     else:
         axes.text(0.5, 0.5, "too few rounds", ha="center", va="center", transform=axes.transAxes)
+    axes.set_xlim(history[0]["round"] - 0.5, history[-1]["round"] + 0.5)
     axes.set_title("Var($L_G$) over the last rounds")
 
 
