@@ -42,7 +42,7 @@ def run_federation(grid: Grid, settings: Settings, on_round: RoundHook | None = 
         statistics = [site.statistics for _, site in roster.sites]
         state = checkpoint or initial_state(settings, statistics, roster.labels())
         recorder = RunRecorder(settings, folder, state, on_round)
-        strategy = FedGAN(recorder.state.tensors, roster, settings.federation)
+        strategy = FedGAN(recorder.state.tensors, roster, settings.federation, folder.path / "updates")
         strategy.summary()
         if checkpoint is not None:
             _log.info("going on after round %d", checkpoint.round)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord
 from flwr.serverapp import Grid
@@ -17,7 +18,8 @@ from server.aggregation import StreamingMean
 from server.messaging import fit_message
 from server.recording import RoundOutcome
 from server.roster import KnownSite, Roster
-from server.updates import RejectedUpdateError, read_update
+from server.update_geometry import UpdateGeometry
+from server.updates import RejectedUpdateError, Rejection, read_update, size_in_bytes
 
 _log = logging.getLogger(__name__)
 
@@ -29,17 +31,20 @@ class FedGAN(Strategy):  # type: ignore[misc]
     it is averaged; an unusable one is left out by name. `outcome` has the details of the last round.
     """
 
-    def __init__(self, tensors: NamedArrays, roster: Roster, config: FederationConfig) -> None:
+    def __init__(self, tensors: NamedArrays, roster: Roster, config: FederationConfig, update_folder: Path) -> None:
         """Start from given networks.
 
         Args:
             tensors: the global travelling tensors; not changed.
             roster: the sites; kept up to date by the caller.
             config: quorum and waiting time.
+            update_folder: where the updates of a round lie until they are measured; removed after each round.
         """
         self.outcome = RoundOutcome(tensors=dict(tensors), metrics={})
         self._roster = roster
         self._config = config
+        self._update_folder = update_folder
+        self._num_bytes_down = 0
         self._sent: list[tuple[KnownSite, Message]] = []
 
     def configure_train(
@@ -47,6 +52,7 @@ class FedGAN(Strategy):  # type: ignore[misc]
     ) -> list[Message]:
         """One message for each known site, ascending by partition id."""
         scalars: dict[str, Scalar] = {**config, "phase": "train", "server-round": server_round}
+        self._num_bytes_down = size_in_bytes(arrays)
         self._sent = [
             (site, fit_message(node_id, arrays, scalars, ttl_s=self._config.round_timeout_s))
             for node_id, site in self._roster.sites
@@ -61,11 +67,11 @@ class FedGAN(Strategy):  # type: ignore[misc]
         """
         sites = {message.metadata.message_id: site for site, message in self._sent}
         self._sent = []
-        tally = _Tally(self.outcome.tensors)
+        tally = _Tally(self.outcome.tensors, self._update_folder, self._num_bytes_down)
         for reply in replies:
             tally.take(sites.pop(reply.metadata.reply_to_message_id), reply)
         for late in sites.values():
-            tally.rejected[late.partition_id] = f"no reply within {self._config.round_timeout_s:g} s"
+            tally.reject(late, f"no reply within {self._config.round_timeout_s:g} s", Rejection.LATE)
         self._require_quorum(server_round, len(tally.clients), tally.rejected)
         self.outcome = tally.outcome()
         return to_record(self.outcome.tensors), MetricRecord(self.outcome.metrics)
@@ -104,20 +110,26 @@ class FedGAN(Strategy):  # type: ignore[misc]
 class _Tally:
     """The round so far: sums of what was accepted, reasons for what was not."""
 
-    def __init__(self, current: NamedArrays) -> None:
+    def __init__(self, current: NamedArrays, update_folder: Path, num_bytes_down: int) -> None:
         self._current = current
+        self._geometry = UpdateGeometry(current, update_folder)
+        self._num_bytes_down = num_bytes_down
+        self._num_bytes_up: dict[int, int] = {}
         self._mean = StreamingMean(current, identity_rows=IDENTITY_ROWS)
         self._metrics: dict[str, WeightedMean] = {}
         self.clients: dict[int, dict[str, float]] = {}
         self.rejected: dict[int, str] = {}
+        self._kinds: dict[int, str] = {}
 
     def take(self, site: KnownSite, reply: Message) -> None:
         """Add the site's update to the sums, or its reason to the rejected."""
         try:
             update = read_update(reply, self._current)
         except RejectedUpdateError as error:
-            self.rejected[site.partition_id] = str(error)
+            self.reject(site, str(error), error.kind)
             return
+        self._geometry.add(site.partition_id, update.tensors)
+        self._num_bytes_up[site.partition_id] = update.num_bytes
         weight = update.num_examples
         self._mean.add(update.tensors, weight=weight, identity_weights_I=site.identity_weights_I)
         self.clients[site.partition_id] = update.metrics | {"num_examples": weight}
@@ -125,13 +137,30 @@ class _Tally:
             self._metrics, {name: WeightedMean.of(value, weight) for name, value in update.metrics.items()}
         )
 
+    def reject(self, site: KnownSite, reason: str, kind: Rejection) -> None:
+        """Leave the site out of the round."""
+        self.rejected[site.partition_id] = reason
+        self._kinds[site.partition_id] = kind.value
+
     def outcome(self) -> RoundOutcome:
-        """The averages."""
+        """The averages, and how each update lies to them."""
+        tensors = self._mean.result()
+        measured = {
+            client: {
+                "update_norm": step.norm,
+                "cosine_to_mean": step.cosine_to_mean,
+                "bytes_up": self._num_bytes_up[client],
+                "bytes_down": self._num_bytes_down,
+            }
+            for client, step in self._geometry.measure(tensors).items()
+        }
         return RoundOutcome(
-            tensors=self._mean.result(),
+            tensors=tensors,
             metrics={name: value.value for name, value in self._metrics.items()},
             clients=self.clients,
             rejected=dict(sorted(self.rejected.items())),
+            rejected_kinds=dict(sorted(self._kinds.items())),
+            measured=measured,
         )
 
 

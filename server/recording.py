@@ -36,6 +36,11 @@ class RoundOutcome:
     """Partition id of an accepted client to its metrics and `num_examples`."""
     rejected: dict[int, str] = field(default_factory=dict)
     """Partition id of a client that failed, was late or sent an unusable update, to the reason."""
+    rejected_kinds: dict[int, str] = field(default_factory=dict)
+    """The same clients to the kind of the reason: one of few words."""
+    measured: dict[int, dict[str, float]] = field(default_factory=dict)
+    """Partition id of an accepted client to what the server measured: `update_norm`, `cosine_to_mean`, `bytes_up`,
+    `bytes_down`."""
 
 
 class RunRecorder:
@@ -130,6 +135,8 @@ class RunRecorder:
             "metrics": outcome.metrics,
             "clients": {str(client): metrics for client, metrics in outcome.clients.items()},
             "rejected": {str(client): reason for client, reason in outcome.rejected.items()},
+            "rejected_kinds": {str(client): kind for client, kind in outcome.rejected_kinds.items()},
+            "measured": {str(client): values for client, values in outcome.measured.items()},
             "stop": stop.kind if stop else None,
         }
 

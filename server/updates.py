@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any
 
 import numpy as np
@@ -17,8 +18,27 @@ from model.networks import NamedArrays, validate_tensors
 _MAX_REASON_CHARACTERS = 400
 
 
+class Rejection(StrEnum):
+    """Kinds of reasons for leaving a client out of a round: few, so that they can be counted."""
+
+    FAILED = "failed"
+    """The client says that it failed, or the node that ran it is gone."""
+    LATE = "late"
+    """No reply in time."""
+    UNREADABLE = "unreadable"
+    """The reply is not one of this app."""
+    MISMATCH = "mismatch"
+    """Other tensors than the global networks have: number, shapes or dtypes."""
+    NOT_FINITE = "not-finite"
+    """NaN or infinity among tensors or metrics."""
+
+
 class RejectedUpdateError(FederationError):
     """A client's reply cannot be used; the message is the reason that log and history show."""
+
+    def __init__(self, reason: str, kind: Rejection = Rejection.UNREADABLE) -> None:
+        super().__init__(reason)
+        self.kind = kind
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -31,6 +51,8 @@ class ClientUpdate:
     """Training frames, > 0: the weight in the average."""
     metrics: dict[str, float]
     """Finite scalars, `loss_generator` among them."""
+    num_bytes: int
+    """Size of the tensors as they were sent."""
 
 
 def read_update(reply: Message, expected: NamedArrays) -> ClientUpdate:
@@ -49,19 +71,22 @@ def read_update(reply: Message, expected: NamedArrays) -> ClientUpdate:
         raise RejectedUpdateError(f"reports {num_examples} training frames, wanted at least 1")
     if len(arrays) != len(expected):
         raise RejectedUpdateError(
-            f"sent {len(arrays)} tensors, expected {len(expected)}; was the client started with another preset?"
+            f"sent {len(arrays)} tensors, expected {len(expected)}; was the client started with another preset?",
+            Rejection.MISMATCH,
         )
     tensors = dict(zip(expected, arrays, strict=True))
     try:
         validate_tensors(tensors, expected, where="update")
     except TensorMismatchError as error:
-        raise RejectedUpdateError(str(error)) from error
+        has_bad_values = any(array.dtype.kind == "f" and not np.isfinite(array).all() for array in arrays)
+        raise RejectedUpdateError(str(error), Rejection.NOT_FINITE if has_bad_values else Rejection.MISMATCH) from error
     if "loss_generator" not in metrics:
         raise RejectedUpdateError("sent no loss_generator")
     for name, value in metrics.items():
         if not math.isfinite(value):
-            raise RejectedUpdateError(f"metric {name} is {value}, wanted a finite number")
-    return ClientUpdate(tensors=tensors, num_examples=num_examples, metrics=metrics)
+            raise RejectedUpdateError(f"metric {name} is {value}, wanted a finite number", Rejection.NOT_FINITE)
+    num_bytes = size_in_bytes(reply.content.array_records["fitres.parameters"])
+    return ClientUpdate(tensors=tensors, num_examples=num_examples, metrics=metrics, num_bytes=num_bytes)
 
 
 def read_fit_reply(reply: Message) -> tuple[list[npt.NDArray[Any]], int, dict[str, float]]:
@@ -71,7 +96,7 @@ def read_fit_reply(reply: Message) -> tuple[list[npt.NDArray[Any]], int, dict[st
         RejectedUpdateError: if the client failed or a record is missing or unreadable.
     """
     if reply.has_error():
-        raise RejectedUpdateError(failure_reason(reply.error))
+        raise RejectedUpdateError(failure_reason(reply.error), Rejection.FAILED)
     try:
         records = reply.content
         arrays = [array.numpy() for array in _without_marker(records.array_records["fitres.parameters"])]
@@ -90,6 +115,11 @@ def failure_reason(error: Error) -> str:
     text = text.split("Exception ClientAppException occurred. Message: ")[-1]
     line = " ".join(text.split())
     return line if len(line) <= _MAX_REASON_CHARACTERS else line[:_MAX_REASON_CHARACTERS] + " ..."
+
+
+def size_in_bytes(record: ArrayRecord) -> int:
+    """Bytes of a record's arrays as Flower sends them."""
+    return sum(len(array.data) for array in record.values())
 
 
 def _without_marker(record: ArrayRecord) -> list[Array]:

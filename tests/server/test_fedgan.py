@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
-from flwr.app import ConfigRecord, Context, Error, Message
+from flwr.app import Array, ConfigRecord, Context, Error, Message
 
 from model.config import Settings
 from model.errors import FederationError
@@ -53,17 +55,17 @@ def grid(**options: object) -> InProcessGrid:
     return InProcessGrid(answering_app(client), configs, {}, **options)  # type: ignore[arg-type]
 
 
-def one_round(network: InProcessGrid, config: Settings) -> FedGAN:
+def one_round(network: InProcessGrid, config: Settings, folder: Path) -> FedGAN:
     roster = Roster(config)
     roster.wait_for_sites(network)
-    strategy = FedGAN(START, roster, config.federation)
+    strategy = FedGAN(START, roster, config.federation, folder / "updates")
     messages = strategy.configure_train(1, to_record(START), ConfigRecord({"run-id": "r"}), network)
     strategy.aggregate_train(1, exchange(network, messages, timeout_s=0.2))
     return strategy
 
 
-def test_a_round_averages_tensors_and_metrics_by_examples() -> None:
-    outcome = one_round(grid(), settings()).outcome
+def test_a_round_averages_tensors_and_metrics_by_examples(tmp_path: Path) -> None:
+    outcome = one_round(grid(), settings(), tmp_path).outcome
     expected = (1 * 10 + 2 * 20 + 3 * 30) / 60
     assert outcome.tensors["generator.w"].tolist() == [np.float32(expected)] * 2
     assert outcome.tensors["discriminator.w"] == np.float32(expected)
@@ -72,40 +74,51 @@ def test_a_round_averages_tensors_and_metrics_by_examples() -> None:
     assert outcome.rejected == {}
 
 
-def test_the_global_tensors_given_are_not_changed() -> None:
-    one_round(grid(), settings())
+def test_a_round_measures_every_update(tmp_path: Path) -> None:
+    measured = one_round(grid(), settings(), tmp_path).outcome.measured
+    assert [values["update_norm"] for values in measured.values()] == pytest.approx([3**0.5, 2 * 3**0.5, 3 * 3**0.5])
+    assert [values["cosine_to_mean"] for values in measured.values()] == pytest.approx([1.0, 1.0, 1.0])
+    num_bytes = sum(len(Array(array).data) for array in START.values())
+    assert {(values["bytes_up"], values["bytes_down"]) for values in measured.values()} == {(num_bytes, num_bytes)}
+    assert not (tmp_path / "updates").exists()
+
+
+def test_the_global_tensors_given_are_not_changed(tmp_path: Path) -> None:
+    one_round(grid(), settings(), tmp_path)
     assert not any(array.any() for array in START.values())
 
 
-def test_replies_are_taken_in_the_order_of_partitions_whatever_the_order_of_arrival() -> None:
+def test_replies_are_taken_in_the_order_of_partitions_whatever_the_order_of_arrival(tmp_path: Path) -> None:
     network = grid(arrival=[2, 0, 1])
-    one_round(network, settings())
+    one_round(network, settings(), tmp_path)
     assert network.pulled == [0, 1, 2, 0, 1, 2]
 
 
-def test_a_client_that_raises_is_named_with_its_reason() -> None:
-    outcome = one_round(grid(broken=1), settings(min_fit_clients=2)).outcome
+def test_a_client_that_raises_is_named_with_its_reason(tmp_path: Path) -> None:
+    outcome = one_round(grid(broken=1), settings(min_fit_clients=2), tmp_path).outcome
     assert outcome.rejected == {1: "disk full"}
+    assert outcome.rejected_kinds == {1: "failed"}
     assert outcome.tensors["discriminator.w"] == np.float32((1 * 10 + 3 * 30) / 40)
 
 
-def test_a_client_that_does_not_answer_is_named() -> None:
+def test_a_client_that_does_not_answer_is_named(tmp_path: Path) -> None:
     network = grid(tamper=lambda reply, index: None if index == 0 and reply.metadata.group_id == "1" else reply)
-    outcome = one_round(network, settings(min_fit_clients=2)).outcome
+    outcome = one_round(network, settings(min_fit_clients=2), tmp_path).outcome
     assert outcome.rejected == {0: "no reply within 0.2 s"}
+    assert outcome.rejected_kinds == {0: "late"}
 
 
-def test_too_few_updates_raise_with_every_reason_and_what_to_do() -> None:
+def test_too_few_updates_raise_with_every_reason_and_what_to_do(tmp_path: Path) -> None:
     words = r"round 1: 2 valid updates, min-fit-clients is 3 \(client 1: disk full\); mend the clients"
     with pytest.raises(FederationError, match=words):
-        one_round(grid(broken=1), settings())
+        one_round(grid(broken=1), settings(), tmp_path)
 
 
-def test_the_strategy_also_runs_in_flowers_own_loop() -> None:
+def test_the_strategy_also_runs_in_flowers_own_loop(tmp_path: Path) -> None:
     network, config = grid(), settings()
     roster = Roster(config)
     roster.wait_for_sites(network)
-    strategy = FedGAN(START, roster, config.federation)
+    strategy = FedGAN(START, roster, config.federation, tmp_path / "updates")
     result = strategy.start(network, to_record(START), num_rounds=2, timeout=1.0)
     step = (1 * 10 + 2 * 20 + 3 * 30) / 60
     assert result.arrays["discriminator.w"].numpy() == pytest.approx(2 * step)

@@ -20,6 +20,23 @@ def rejection(reply: Message) -> str:
     return str(caught.value)
 
 
+def kind(reply: Message) -> str:
+    with pytest.raises(RejectedUpdateError) as caught:
+        read_update(reply, EXPECTED)
+    return caught.value.kind.value
+
+
+def test_every_rejection_has_a_kind_that_can_be_counted() -> None:
+    nan = [np.full((2, 3), np.nan, np.float32), valid_arrays()[1]]
+    assert kind(reply_with(nan)) == "not-finite"
+    assert kind(reply_with(valid_arrays(), 5, {"loss_generator": float("inf")})) == "not-finite"
+    assert kind(reply_with([np.ones((1, 3), np.float32), valid_arrays()[1]])) == "mismatch"
+    assert kind(reply_with([np.full((2, 3), np.nan, np.float64), valid_arrays()[1]])) == "not-finite"
+    assert kind(reply_with([np.full((2, 3), "text"), valid_arrays()[1]])) == "mismatch"
+    assert kind(reply_with(valid_arrays()[:1])) == "mismatch"
+    assert kind(reply_with(valid_arrays(), 0)) == "unreadable"
+
+
 def test_a_valid_reply_gives_named_tensors_examples_and_numeric_metrics() -> None:
     update = read_update(
         reply_with(valid_arrays(), 36, {"loss_generator": 2.5, "num_steps": 10, "note": "text"}), EXPECTED
