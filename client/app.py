@@ -21,6 +21,7 @@ from model.landmarks import PartSizes
 from model.losses import term_weights
 from model.moments import MomentStore
 from model.perceptual import load_perceptual
+from model.resources import RESOURCES
 from model.trainer import pick_device
 
 _log = logging.getLogger(__name__)
@@ -36,6 +37,7 @@ _OTHER_METRICS = {
     "seconds",
     "num_steps",
     "has_moments",
+    *RESOURCES,
 }
 _SPEAKABLE_ERRORS = (ConfigError, NonFiniteLossError, TensorMismatchError)
 """Errors whose messages name settings, terms and tensors only, never a site's files."""

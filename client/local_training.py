@@ -19,6 +19,7 @@ from model.landmarks import PartSizes
 from model.moments import MomentStore
 from model.networks import Networks, build_networks
 from model.perceptual import PerceptualLoss
+from model.resources import ResourceUse
 from model.trainer import GANTrainer, run_steps
 
 FloatArrays = list[npt.NDArray[np.float32]]
@@ -45,7 +46,7 @@ class LocalResult:
     num_examples: int
     """Training frames (not batches): the client's weight in the average."""
     metrics: dict[str, float]
-    """Mean terms and losses over the local steps, accuracies, `seconds`, `num_steps`, `has_moments`."""
+    """Mean terms and losses over the local steps, accuracies, `seconds`, `num_steps`, `has_moments`, resources."""
 
 
 def train_locally(
@@ -77,7 +78,7 @@ def train_locally(
         NonFiniteLossError: if a term stops being finite; neither tensors nor moments are kept.
         DataError: if a frame cannot be read.
     """
-    started = time.monotonic()
+    started, used = time.monotonic(), ResourceUse(device)
     federation = settings.federation
     networks = build_networks(settings.model, task.part_sizes, seed=federation.seed)
     named = _load(networks, arrays)
@@ -102,11 +103,15 @@ def train_locally(
     batches = recoloured(batches, settings.data.colour_jitter, rng)
     means = run_steps(trainer, batches, federation.local_steps)
     moments.save(task.round_number, trainer.optimizer_tensors())
-    metrics = {name: mean.value for name, mean in means.items()} | {
-        "seconds": time.monotonic() - started,
-        "num_steps": float(federation.local_steps),
-        "has_moments": float(has_moments),
-    }
+    metrics = (
+        {name: mean.value for name, mean in means.items()}
+        | used.until_now()
+        | {
+            "seconds": time.monotonic() - started,
+            "num_steps": float(federation.local_steps),
+            "has_moments": float(has_moments),
+        }
+    )
     return LocalResult(
         arrays=list(networks.travelling_tensors().values()), num_examples=data.num_examples, metrics=metrics
     )

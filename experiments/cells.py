@@ -21,7 +21,17 @@ from server.training import Mode
 Train = Callable[[Mode, Settings], object]
 """Trains into the settings' output-dir, going on with what is there if the settings say so."""
 
-_PLACES = ("data-dir", "output-dir", "resume", "num-threads", "client-num-cpus", "client-num-gpus", "keep-checkpoints")
+_PLACES = (
+    "data-dir",
+    "output-dir",
+    "resume",
+    "num-threads",
+    "client-num-cpus",
+    "client-num-gpus",
+    "keep-checkpoints",
+    "eval-data-dir",
+    "eval-every",
+)
 """Settings that change nothing about the result."""
 
 

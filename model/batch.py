@@ -42,6 +42,16 @@ class ReenactmentBatch:
         """The same batch with every tensor on `device`."""
         return ReenactmentBatch(**{f.name: getattr(self, f.name).to(device, non_blocking=True) for f in fields(self)})
 
+    def generator_inputs(self) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """What every generator takes, in its order."""
+        return (
+            self.source_NCHW,
+            self.driving_NCHW,
+            self.source_landmarks_NKC,
+            self.driving_landmarks_NKC,
+            self.heatmap_NCHW,
+        )
+
     def __len__(self) -> int:
         """Number of pairs N."""
         return int(self.source_NCHW.shape[0])

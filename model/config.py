@@ -199,6 +199,9 @@ class DataConfig:
     """Concentration of the Dirichlet partitioner; smaller is more skewed."""
     colour_jitter: float = 0.0
     """+ Strength of random colours of training pairs; 0 is off."""
+    eval_data_dir: str = ""
+    """Absolute path of a dataset at the server, never a site's, on whose held-out frames rounds are measured; empty is
+    off."""
 
     def __post_init__(self) -> None:
         """Check ranges."""
@@ -239,6 +242,8 @@ class FederationConfig:
     """Newest checkpoints that are kept."""
     client_num_cpus: int = 1
     """CPU cores that the simulation reserves for one client; as many clients train side by side as fit."""
+    eval_every: int = 1
+    """Measure every n-th round on eval_data_dir."""
     client_num_gpus: float = 0.0
     """Share of a GPU that the simulation reserves for one client; with 0 clients share the GPUs there are evenly."""
 
@@ -254,6 +259,7 @@ class FederationConfig:
             "variance_window",
             "keep_checkpoints",
             "client_num_cpus",
+            "eval_every",
         )
         _check_at_least(self, 0, "tau", "proximal_mu", "seed", "client_num_gpus")
         _check(self.round_timeout_s > 0, "round_timeout_s", self.round_timeout_s, "> 0 seconds")

@@ -52,7 +52,7 @@ class X2FaceObjective:
 
     def draw(self, batch: ReenactmentBatch) -> Tensor:
         """The images, [N, 3, S, S]."""
-        image_NCHW: Tensor = self._networks.generator(*_inputs(batch)).image_NCHW
+        image_NCHW: Tensor = self._networks.generator(*batch.generator_inputs()).image_NCHW
         return image_NCHW
 
     def discriminator_terms(self, batch: ReenactmentBatch, drawn: Tensor, step: int) -> Terms:
@@ -81,7 +81,7 @@ class GLRObjective:
 
     def draw(self, batch: ReenactmentBatch) -> GLRDrawing:
         """Images and landmarks of the batch."""
-        output = self._networks.generator(*_inputs(batch))
+        output = self._networks.generator(*batch.generator_inputs())
         landmarks = self._networks.landmark_generator(batch.identity_N, batch.pose_NC, batch.au_NA)
         return GLRDrawing(output, landmarks)
 
@@ -158,14 +158,3 @@ class GLRObjective:
             "feature_matching": losses.feature_matching_loss(real_features, fake_features),
             "lgan_adversarial": losses.generator_adversarial_loss(judged),
         }
-
-
-def _inputs(batch: ReenactmentBatch) -> tuple[Tensor, ...]:
-    """What every generator takes, in its order."""
-    return (
-        batch.source_NCHW,
-        batch.driving_NCHW,
-        batch.source_landmarks_NKC,
-        batch.driving_landmarks_NKC,
-        batch.heatmap_NCHW,
-    )

@@ -9,7 +9,9 @@ from flwr.serverapp import Grid
 
 from model.config import Settings
 from server.agreement import initial_state
+from server.central_evaluation import CentralEvaluation
 from server.fedgan import FedGAN, to_record
+from server.live_status import LiveStatus, Phase
 from server.messaging import exchange
 from server.recording import RoundHook, RoundOutcome, RunRecorder
 from server.roster import Roster
@@ -37,11 +39,17 @@ def run_federation(grid: Grid, settings: Settings, on_round: RoundHook | None = 
     """
     folder, checkpoint = RunFolder.open(settings)
     try:
-        roster = Roster(settings)
-        roster.wait_for_sites(grid)
+        central = CentralEvaluation(settings) if settings.data.eval_data_dir else None
+        roster, live = Roster(settings), LiveStatus(folder.path)
+
+        def watch() -> None:
+            live.see(roster.connected(grid), roster.refused)
+
+        live.enter(Phase.WAITING, checkpoint.round + 1 if checkpoint else 0)
+        roster.wait_for_sites(grid, on_wait=watch)
         statistics = [site.statistics for _, site in roster.sites]
         state = checkpoint or initial_state(settings, statistics, roster.labels())
-        recorder = RunRecorder(settings, folder, state, on_round)
+        recorder = RunRecorder(settings, folder, state, on_round, central)
         strategy = FedGAN(recorder.state.tensors, roster, settings.federation, folder.path / "updates")
         strategy.summary()
         if checkpoint is not None:
@@ -49,11 +57,13 @@ def run_federation(grid: Grid, settings: Settings, on_round: RoundHook | None = 
         scalars = ConfigRecord({**recorder.state.part_sizes.to_flat(), "run-id": folder.run_id})
 
         def train_round(round_number: int) -> RoundOutcome:
-            roster.refresh(grid)
+            roster.refresh(grid, on_wait=watch)
+            live.enter(Phase.TRAINING, round_number)
             arrays = to_record(recorder.state.tensors)
             messages = strategy.configure_train(round_number, arrays, scalars, grid)
             timeout_s = settings.federation.round_timeout_s
-            strategy.aggregate_train(round_number, exchange(grid, messages, timeout_s=timeout_s))
+            replies = exchange(grid, messages, timeout_s=timeout_s, on_wait=watch)
+            strategy.aggregate_train(round_number, replies)
             return strategy.outcome
 
         stop = recorder.run(train_round)
@@ -62,4 +72,5 @@ def run_federation(grid: Grid, settings: Settings, on_round: RoundHook | None = 
         folder.write_result("failed", f"{error}" or type(error).__name__)
         raise
     folder.write_result("completed", stop.reason)
+    live.enter(Phase.ENDED, recorder.state.round)
     return stop

@@ -12,9 +12,12 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from model.checkpoint import Checkpoint, round_folders, save_checkpoint
 from model.config import FederationConfig, Settings
+from model.resources import ResourceUse
+from server.central_evaluation import CentralEvaluation
 from server.run_folder import RunFolder
 from server.stopping import StopDecision, StoppingRule
 
@@ -47,7 +50,12 @@ class RunRecorder:
     """Holds the state that a checkpoint holds, and takes it from round to round."""
 
     def __init__(
-        self, settings: Settings, folder: RunFolder, state: Checkpoint, on_round: RoundHook | None = None
+        self,
+        settings: Settings,
+        folder: RunFolder,
+        state: Checkpoint,
+        on_round: RoundHook | None = None,
+        central: CentralEvaluation | None = None,
     ) -> None:
         """Begin or go on.
 
@@ -56,16 +64,19 @@ class RunRecorder:
             folder: where to write.
             state: of the last round; round 0 for a new run.
             on_round: called with every new row of the history.
+            central: measures the networks after a round, or None.
         """
         self.state = state
         self._config: FederationConfig = settings.federation
         self._settings = settings
         self._folder = folder
         self._on_round = on_round
+        self._central = central
         self._rule = StoppingRule(
             tau=self._config.tau, window=self._config.variance_window, max_rounds=self._config.max_rounds
         )
         self._round_seconds: list[float] = []
+        self._used = ResourceUse(torch.device("cpu"))
 
     def run(self, train_round: Callable[[int], RoundOutcome]) -> StopDecision:
         """Train round after round until the stopping rule says so.
@@ -137,8 +148,17 @@ class RunRecorder:
             "rejected": {str(client): reason for client, reason in outcome.rejected.items()},
             "rejected_kinds": {str(client): kind for client, kind in outcome.rejected_kinds.items()},
             "measured": {str(client): values for client, values in outcome.measured.items()},
+            "evaluation": self._evaluation(),
+            "server": self._used.until_now(),
+            "time": time.time(),
             "stop": stop.kind if stop else None,
         }
+
+    def _evaluation(self) -> dict[str, float]:
+        """Central evaluation, if there is one for this round."""
+        if self._central is None or not self._central.is_due(self.state.round):
+            return {}
+        return self._central.measure(self.state)
 
     def _progress(self, row: dict[str, Any]) -> str:
         """The round in one line a person can read."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -54,8 +54,12 @@ class Roster:
         self.refused: dict[int, str] = {}
         """Node id to why its site cannot take part."""
 
-    def wait_for_sites(self, grid: Grid) -> None:
+    def wait_for_sites(self, grid: Grid, on_wait: Callable[[], None] | None = None) -> None:
         """Greet nodes until num-clients sites are known or every wait is over.
+
+        Args:
+            grid: Flower's.
+            on_wait: called about once a second.
 
         Raises:
             FederationError: if fewer than min-fit-clients sites answered within round-timeout-s; it names the others.
@@ -63,7 +67,9 @@ class Roster:
         deadline = time.monotonic() + self._federation.round_timeout_s
         next_notice = time.monotonic() + _NOTICE_INTERVAL_S
         while True:
-            self.refresh(grid)
+            self.refresh(grid, on_wait)
+            if on_wait is not None:
+                on_wait()
             num_settled = len(self._by_node) + len(self.refused)
             if num_settled >= self._federation.num_clients or time.monotonic() >= deadline:
                 break
@@ -73,7 +79,7 @@ class Roster:
             time.sleep(_POLL_INTERVAL_S)
         self._require_quorum()
 
-    def refresh(self, grid: Grid) -> None:
+    def refresh(self, grid: Grid, on_wait: Callable[[], None] | None = None) -> None:
         """Ask every connected node not known yet who it is, and forget nodes that left."""
         connected = set(grid.get_node_ids())
         self._by_node = {node: site for node, site in self._by_node.items() if node in connected}
@@ -81,7 +87,7 @@ class Roster:
         strangers = sorted(connected - self._by_node.keys() - self.refused.keys())
         timeout_s = self._federation.round_timeout_s
         messages = [fit_message(n, ArrayRecord(), {"phase": "statistics"}, ttl_s=timeout_s) for n in strangers]
-        replies = exchange(grid, messages, timeout_s=timeout_s)
+        replies = exchange(grid, messages, timeout_s=timeout_s, on_wait=on_wait)
         node_of = {message.metadata.message_id: message.metadata.dst_node_id for message in messages}
         for reply in replies:
             self._meet(node_of[reply.metadata.reply_to_message_id], reply)
@@ -90,6 +96,11 @@ class Roster:
     def sites(self) -> list[tuple[int, KnownSite]]:
         """(node id, site) of every known site, ascending by partition id."""
         return sorted(self._by_node.items(), key=lambda item: item[1].partition_id)
+
+    def connected(self, grid: Grid) -> list[int]:
+        """Partition ids of the known sites whose heartbeat Flower has, ascending."""
+        alive = set(grid.get_node_ids())
+        return [site.partition_id for node, site in self.sites if node in alive]
 
     def labels(self) -> list[str]:
         """[I] name of each identity, `identity-<index>` where no site gave one."""

@@ -35,6 +35,8 @@ _MAY_CHANGE = frozenset(
         "num-threads",
         "client-num-cpus",
         "client-num-gpus",
+        "eval-data-dir",
+        "eval-every",
     }
 )
 """Settings that a resumed run may have other than the run before; all others are part of what is being trained."""

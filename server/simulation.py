@@ -23,7 +23,7 @@ from server.run_folder import LOG_NAME, find_checkpoint, read_history, read_resu
 from server.superlink import LocalSuperLink
 
 _PROJECT = Path(__file__).resolve().parent.parent
-_APP_PACKAGES = ("model", "data_partition", "client", "server")
+_APP_PACKAGES = ("model", "data_partition", "client", "evaluation", "server")
 _POLL_INTERVAL_S = 1.0
 _IDLE_TIMEOUT_S = 30.0
 _SHUTDOWN_TIMEOUT_S = 30.0

@@ -1,4 +1,4 @@
-"""Imports run one way: model <- data_partition <- client, server, evaluation, reenact <- experiments <- cli."""
+"""Imports run one way: model <- data_partition <- client, evaluation <- server, reenact <- experiments <- cli."""
 
 import ast
 from pathlib import Path
@@ -10,7 +10,7 @@ ALLOWED = {
     "model": {"model"},
     "data_partition": {"model", "data_partition"},
     "client": {"model", "data_partition", "client"},
-    "server": {"model", "data_partition", "server"},
+    "server": {"model", "data_partition", "evaluation", "server"},
     "evaluation": {"model", "data_partition", "evaluation"},
     "reenact": {"model", "data_partition", "evaluation", "reenact"},
     "experiments": {"model", "data_partition", "server", "evaluation", "reenact", "experiments"},

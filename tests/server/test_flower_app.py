@@ -24,7 +24,7 @@ def test_flower_config_has_the_types_of_the_settings() -> None:
     assert types == {key: type(value) for key, value in Settings().to_flat().items()}
 
 
-def test_only_the_packages_that_run_at_sites_are_packed() -> None:
+def test_only_the_packages_that_the_apps_import_are_packed() -> None:
     assert flower_section()["fab-include"] == [
-        f"{package}/**/*.py" for package in ("model", "data_partition", "client", "server")
+        f"{package}/**/*.py" for package in ("model", "data_partition", "client", "evaluation", "server")
     ]
