@@ -305,6 +305,44 @@ def demo(out: Annotated[Path, typer.Argument(help="Folder for everything the dem
 
 
 @app.command()
+def status(
+    run: Annotated[Path, typer.Argument(help="Run folder, or a folder of runs (the newest is shown).")],
+) -> None:
+    """Say where a run stands: rounds, losses, sites, the last errors. Exit code 1 if it failed or is lost."""
+    import time
+
+    from server.run_view import RunView, newest_run
+    from server.status_report import last_errors, sites_table, status_lines
+
+    folder = newest_run(run)
+    if folder is None:
+        raise ConfigError(f"{run} holds no run yet")
+    now = time.time()
+    view = RunView.read(folder)
+    for line in status_lines(view, now):
+        console.print(escape(line), soft_wrap=True)
+    console.print(rich_table(sites_table(view, now)))
+    for line in last_errors(view):
+        console.print(f"[yellow]{escape(line)}[/]", soft_wrap=True)
+    if view.state(now) in ("failed", "lost"):
+        raise typer.Exit(1)
+
+
+@app.command()
+def exporter(
+    runs: Annotated[Path, typer.Argument(help="Run folder, or a folder of runs (the newest is shown).")],
+    port: Annotated[int, typer.Option(help="Where to answer Prometheus, at /metrics.")] = 9464,
+    superlink_log: Annotated[
+        Path | None, typer.Option(help="The SuperLink's --log-file, to count refused connections.")
+    ] = None,
+) -> None:
+    """Serve a run's numbers to Prometheus, during training and after it."""
+    from server.exporter import serve
+
+    serve(runs, port=port, superlink_log=superlink_log)
+
+
+@app.command()
 def weights(
     download: Annotated[str, typer.Option(help="Fetch one file from its official address: vgg19.")] = "",
 ) -> None:

@@ -142,6 +142,7 @@ class RunRecorder:
             "loss_discriminator": outcome.metrics.get("loss_discriminator", 0.0),
             "variance_loss_generator": self._rule.variance(self.state.loss_window),
             "tau": self._config.tau,
+            "rounds_until_stop_possible": max(0, self._config.variance_window - len(self.state.loss_window)),
             "seconds": seconds,
             "metrics": outcome.metrics,
             "clients": {str(client): metrics for client, metrics in outcome.clients.items()},

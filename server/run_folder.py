@@ -19,7 +19,7 @@ SETTINGS_NAME = "settings.toml"
 HISTORY_NAME = "history.jsonl"
 LOG_NAME = "server.log"
 RESULT_NAME = "result.json"
-_RUN_NAME = "run.json"
+RUN_NAME = "run.json"
 
 _MAY_CHANGE = frozenset(
     {
@@ -60,8 +60,8 @@ class RunFolder:
         """
         path, checkpoint = find_checkpoint(settings)
         path.mkdir(parents=True, exist_ok=True)
-        folder = cls(path, _read_run_id(path) if checkpoint is not None else uuid.uuid4().hex)
-        write_atomically(path / _RUN_NAME, json.dumps({"run-id": folder.run_id}) + "\n")
+        folder = cls(path, read_run_id(path) if checkpoint is not None else uuid.uuid4().hex)
+        write_atomically(path / RUN_NAME, json.dumps({"run-id": folder.run_id}) + "\n")
         write_settings(settings)
         (path / RESULT_NAME).unlink(missing_ok=True)
         folder._keep_history(checkpoint.round if checkpoint is not None else 0)
@@ -152,12 +152,17 @@ def _load(path: Path, settings: Settings) -> Checkpoint:
     return dataclasses.replace(checkpoint, tensors={name: checkpoint.tensors[name] for name in fresh})
 
 
-def _read_run_id(path: Path) -> str:
+def read_run_id(path: Path) -> str:
+    """The name of the run in a folder.
+
+    Raises:
+        CheckpointError: if the folder does not say.
+    """
     try:
-        return str(json.loads((path / _RUN_NAME).read_text(encoding="utf-8"))["run-id"])
+        return str(json.loads((path / RUN_NAME).read_text(encoding="utf-8"))["run-id"])
     except (OSError, ValueError, KeyError) as error:
         raise CheckpointError(
-            f"{path / _RUN_NAME} cannot be read ({error}); restore it or train in another folder"
+            f"{path / RUN_NAME} cannot be read ({error}); restore it or train in another folder"
         ) from error
 
 
