@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import sys
-from collections.abc import Mapping, Sequence
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -17,7 +19,10 @@ from rich.markup import escape
 from model.config import Scalar, Settings, read_preset
 from model.errors import ConfigError, FedreenactError
 from reenact.guidance_choice import Guidance
-from reenact.terminal import LiveProgress, rich_table
+from reenact.terminal import LiveProgress, rich_table, round_line
+
+if TYPE_CHECKING:
+    from server.flower_commands import FlowerCommands
 
 # The commands import what they need themselves: `fedreenact --help` should not wait for PyTorch and Flower.
 
@@ -46,6 +51,8 @@ Changes = Annotated[
     typer.Option("--set", metavar="KEY=VALUE", help="Change one setting; repeat for more. See `settings`."),
 ]
 Workers = Annotated[int | None, typer.Option(help="Processes; default is one per core.")]
+SuperLink = Annotated[str, typer.Option(metavar="HOST:PORT", help="The SuperLink's Control API.")]
+RootCertificates = Annotated[Path | None, typer.Option(help="The CA's certificate; without it there is no TLS.")]
 """Options that several commands share."""
 
 
@@ -137,6 +144,41 @@ def train(
         _say_where({"Run": run})
         _say_spent(run, settings)
     _say_where({"Next": f"fedreenact reenact {runs[0]} --source A.jpg --driving B.mp4 --out result.mp4"})
+
+
+@app.command()
+def submit(
+    out: Annotated[Path, typer.Argument(help="Run folder, under the path that the server app knows; readable here.")],
+    superlink: SuperLink = "127.0.0.1:8000",
+    root_certificates: RootCertificates = None,
+    preset: Preset = "tiny",
+    changes: Changes = None,
+) -> None:
+    """Train on a deployed federation; goes on from the run folder, and again if the server app dies."""
+    from server.deployment import Supervisor
+
+    chosen = _chosen(preset, changes)
+    settings = Settings.from_flat(
+        {**_sized_for(Settings().model.num_identities, chosen), **chosen, "output-dir": str(out)}
+    )
+    if not out.is_absolute():
+        raise ConfigError(f"run folder: got {str(out)!r}, wanted an absolute path, as the server app knows it")
+    with _flower(superlink, root_certificates) as flower:
+        reason = Supervisor(settings, flower, lambda row: console.print(round_line(row), soft_wrap=True)).run()
+    console.print(f"ended: {escape(reason)}", soft_wrap=True)
+    _say_where({"Run": out})
+
+
+@app.command()
+def register(
+    keys: Annotated[list[Path], typer.Argument(help="Public keys of SuperNodes, as deploy/certs.sh makes them.")],
+    superlink: SuperLink = "127.0.0.1:8000",
+    root_certificates: RootCertificates = None,
+) -> None:
+    """Let sites with these keys into a federation that asks for keys; keys known before are no error."""
+    with _flower(superlink, root_certificates) as flower:
+        for key in keys:
+            console.print(f"{escape(str(key))}: {escape(flower.register(key))}", soft_wrap=True)
 
 
 @app.command()
@@ -372,6 +414,19 @@ def settings(preset: Preset = "paper", changes: Changes = None) -> None:
 def _say_where(places: Mapping[str, object]) -> None:
     for name, place in places.items():
         console.print(f"[bold]{escape(name)}:[/] {escape(str(place))}", soft_wrap=True)
+
+
+@contextlib.contextmanager
+def _flower(superlink: str, root_certificates: Path | None) -> Iterator[FlowerCommands]:
+    """Flower's commands, connected to a SuperLink, with files in a folder that does not stay."""
+    from server.flower_commands import FlowerCommands
+
+    if root_certificates is not None and not root_certificates.is_file():
+        raise ConfigError(f"--root-certificates: {root_certificates} does not exist")
+    with tempfile.TemporaryDirectory(prefix="fedreenact-") as home:
+        flower = FlowerCommands(Path(home))
+        flower.connect(superlink, root_certificates.resolve() if root_certificates else None)
+        yield flower
 
 
 def _preset(name: str) -> dict[str, Scalar]:

@@ -51,9 +51,9 @@ def train_centralized(settings: Settings, on_round: RoundHook | None = None) -> 
         recorder = RunRecorder(settings, folder, state, on_round)
         stop = recorder.run(_round_trainer(settings, data, state, folder))
     except Exception as error:
-        folder.write_result("failed", f"{error}" or type(error).__name__)
+        folder.write_failed(error)
         raise
-    folder.write_result("completed", stop.reason)
+    folder.write_completed(stop.reason)
     return folder.path
 
 

@@ -69,8 +69,8 @@ def run_federation(grid: Grid, settings: Settings, on_round: RoundHook | None = 
         stop = recorder.run(train_round)
     except Exception as error:
         _log.error("training ends: %s", error)
-        folder.write_result("failed", f"{error}" or type(error).__name__)
+        folder.write_failed(error)
         raise
-    folder.write_result("completed", stop.reason)
+    folder.write_completed(stop.reason)
     live.enter(Phase.ENDED, recorder.state.round)
     return stop

@@ -74,9 +74,17 @@ class RunFolder:
             file.flush()
             os.fsync(file.fileno())
 
-    def write_result(self, status: str, reason: str) -> None:
-        """How the run ended: status is completed or failed."""
-        write_atomically(self.path / RESULT_NAME, json.dumps({"status": status, "reason": reason}) + "\n")
+    def write_completed(self, reason: str) -> None:
+        """The run ended as it should."""
+        self._write_result({"status": "completed", "reason": reason})
+
+    def write_failed(self, error: Exception) -> None:
+        """The run ended with an error."""
+        name = type(error).__name__
+        self._write_result({"status": "failed", "reason": f"{error}" or name, "error": name})
+
+    def _write_result(self, result: Mapping[str, str]) -> None:
+        write_atomically(self.path / RESULT_NAME, json.dumps(result) + "\n")
 
     def _keep_history(self, num_rounds: int) -> None:
         """Drop lines of rounds that the run to come will write again."""
@@ -128,9 +136,13 @@ def read_result(path: Path) -> dict[str, str] | None:
 def write_settings(settings: Settings) -> Path:
     """All settings as TOML in the run folder; the file can be given to `flwr run --run-config`."""
     path = Path(settings.federation.output_dir) / SETTINGS_NAME
-    lines = (f"{key} = {json.dumps(value, ensure_ascii=False)}\n" for key, value in settings.to_flat().items())
-    write_atomically(path, "".join(lines))
+    write_atomically(path, to_toml(settings))
     return path
+
+
+def to_toml(settings: Settings) -> str:
+    """All settings as TOML, one a line."""
+    return "".join(f"{key} = {json.dumps(value, ensure_ascii=False)}\n" for key, value in settings.to_flat().items())
 
 
 def write_atomically(path: Path, text: str) -> None:

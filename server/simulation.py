@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import signal
 import threading
 import time
@@ -22,8 +21,6 @@ from server.recording import RoundHook
 from server.run_folder import LOG_NAME, find_checkpoint, read_history, read_result, write_settings
 from server.superlink import LocalSuperLink
 
-_PROJECT = Path(__file__).resolve().parent.parent
-_APP_PACKAGES = ("model", "data_partition", "client", "evaluation", "server")
 _POLL_INTERVAL_S = 1.0
 _IDLE_TIMEOUT_S = 30.0
 _SHUTDOWN_TIMEOUT_S = 30.0
@@ -52,27 +49,16 @@ def run_simulation(settings: Settings, *, on_round: RoundHook | None = None) -> 
     if not Path(settings.data.data_dir).is_absolute():
         raise ConfigError(f"setting data-dir: got {settings.data.data_dir!r}, wanted an absolute path")
     open_dataset(Path(settings.data.data_dir))
-    if not (_PROJECT / "pyproject.toml").is_file():
-        raise ConfigError(f"{_PROJECT} has no pyproject.toml; simulations run from a source checkout (pip install -e)")
     folder.mkdir(parents=True, exist_ok=True)
     run_config = write_settings(settings)
     (folder / "result.json").unlink(missing_ok=True)
     with _sigterm_raises(), LocalSuperLink(folder / "flower") as superlink:
-        superlink.submit(_stage_app(folder / "flower" / "app" / "fedreenact"), run_config, _federation_config(settings))
+        superlink.submit(run_config, _federation_config(settings))
         _follow(superlink, folder, on_round or (lambda row: None))
     result = read_result(folder)
     if result is None or result["status"] != "completed":
         raise FederationError(f"{result['reason'] if result else 'no result'} (log: {folder / LOG_NAME})")
     return folder
-
-
-def _stage_app(target: Path) -> Path:
-    """A copy of the app alone: Flower takes no folder with an underscore or a dot in its name, checkouts have such."""
-    shutil.rmtree(target, ignore_errors=True)
-    for package in _APP_PACKAGES:
-        shutil.copytree(_PROJECT / package, target / package, ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copy(_PROJECT / "pyproject.toml", target)
-    return target
 
 
 def _federation_config(settings: Settings) -> dict[str, int | float]:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from model.config import Settings
-from model.errors import ConfigError
+from model.errors import ConfigError, FederationError
 from server.run_folder import RunFolder, find_checkpoint, read_history, read_result, write_settings
 from server.training import Mode, train
 from tests.federated_setup import minimal_settings, write_dataset
@@ -40,8 +40,8 @@ def test_a_new_run_starts_with_an_empty_history_and_no_result(tmp_path: Path) ->
     folder, checkpoint = RunFolder.open(settings(tmp_path))
     assert checkpoint is None
     folder.append_history({"round": 1})
-    folder.write_result("failed", "why")
-    assert read_result(tmp_path) == {"status": "failed", "reason": "why"}
+    folder.write_failed(FederationError("why"))
+    assert read_result(tmp_path) == {"status": "failed", "reason": "why", "error": "FederationError"}
     again, _ = RunFolder.open(settings(tmp_path))
     assert read_history(tmp_path) == []
     assert read_result(tmp_path) is None

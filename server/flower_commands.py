@@ -1,0 +1,176 @@
+"""Flower's own commands against one SuperLink: submit a run, ask for its status and log."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from model.errors import FederationError
+
+_COMMAND_TIMEOUT_S = 120.0
+_APP_PACKAGES = ("model", "data_partition", "client", "evaluation", "server")
+_PROJECT = Path(__file__).resolve().parent.parent
+QUIET = {
+    "FLWR_TELEMETRY_ENABLED": "0",
+    "FLWR_DISABLE_UPDATE_CHECK": "1",
+    "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
+    "RAY_USAGE_STATS_ENABLED": "0",
+}
+"""Environment in which Flower and Ray call nobody and install nothing."""
+
+
+class FlowerCommands:
+    """`flwr ...` and its relatives, with their files in one folder."""
+
+    def __init__(self, home: Path) -> None:
+        """Nothing is written yet.
+
+        Args:
+            home: absolute folder for Flower's own files (FLWR_HOME).
+        """
+        self.home = home
+        commands = Path(sys.executable).parent
+        path = f"{commands}{os.pathsep}{os.environ.get('PATH', '')}"
+        self.environment = os.environ | QUIET | {"FLWR_HOME": str(home), "PATH": path}
+
+    def connect(self, address: str, root_certificates: Path | None) -> None:
+        """Have all commands talk to one SuperLink.
+
+        Args:
+            address: host:port of its Control API.
+            root_certificates: PEM file of the CA; None for a connection without TLS.
+        """
+        security = "insecure = true" if root_certificates is None else f'root-certificates = "{root_certificates}"'
+        self.home.mkdir(parents=True, exist_ok=True)
+        (self.home / "config.toml").write_text(
+            f'[superlink]\ndefault = "remote"\n[superlink.remote]\naddress = "{address}"\n{security}\n',
+            encoding="utf-8",
+        )
+
+    def submit(self, run_config: Path, federation_config: Mapping[str, int | float] | None = None) -> str:
+        """Start a run of this project's app.
+
+        Args:
+            run_config: TOML file of settings.
+            federation_config: of Flower's simulation engine; None for a deployment.
+
+        Returns:
+            The run's id.
+
+        Raises:
+            FederationError: with Flower's words if it does not accept the run.
+        """
+        app = self._stage_app()
+        command = ["run", str(app), "remote", "--run-config", str(run_config)]
+        if federation_config is not None:
+            options = " ".join(f"{key}={value}" for key, value in federation_config.items())
+            command += ["--federation-config", options]
+        answer = self._flwr(*command, "--format", "json")
+        try:
+            return str(json.loads(answer)["run-id"])
+        except (ValueError, KeyError, TypeError) as error:
+            reason = " ".join(answer.split())
+            raise FederationError(f"Flower did not start the run with {run_config}: {reason}") from error
+
+    def status(self, run_id: str) -> str:
+        """Status of a run in Flower's words: pending, starting, running, finished:completed, finished:failed, ...
+
+        Raises:
+            FederationError: if Flower does not tell.
+        """
+        answer = self._flwr("ls", "remote", "--run-id", run_id, "--format", "json")
+        try:
+            runs: list[dict[str, Any]] = json.loads(answer)["runs"]
+            return str(runs[0]["status"])
+        except (ValueError, KeyError, IndexError, TypeError) as error:
+            raise FederationError(f"Flower does not tell the run's status: {' '.join(answer.split())}") from error
+
+    def unfinished(self) -> list[str]:
+        """Ids of the runs that have not ended, the oldest first.
+
+        Raises:
+            FederationError: if Flower does not tell.
+        """
+        answer = self._flwr("ls", "remote", "--format", "json")
+        try:
+            runs: list[dict[str, Any]] = json.loads(answer)["runs"]
+            return [str(run["run-id"]) for run in reversed(runs) if not str(run["status"]).startswith("finished")]
+        except (ValueError, KeyError, TypeError) as error:
+            raise FederationError(f"Flower does not list its runs: {' '.join(answer.split())}") from error
+
+    def stop(self, run_id: str) -> None:
+        """End a run; what Flower answers does not matter."""
+        self._flwr("stop", run_id, "remote")
+
+    def log(self, run_id: str) -> str:
+        """What server and clients logged so far."""
+        return self._flwr("log", run_id, "remote", "--show")
+
+    def register(self, public_key: Path) -> str:
+        """Let the SuperNode with this key in.
+
+        Returns:
+            What became of it, in a word or two.
+
+        Raises:
+            FederationError: with Flower's words if the key is not taken.
+        """
+        if not public_key.is_file():
+            raise FederationError(f"{public_key} does not exist")
+        answer = self._flwr("supernode", "register", str(public_key.resolve()), "remote", "--format", "json")
+        if "already" in answer:
+            return "known"
+        try:
+            return f"registered as node {json.loads(answer)['node-id']}"
+        except (ValueError, KeyError, TypeError) as error:
+            raise FederationError(f"{public_key} is not registered: {' '.join(answer.split())}") from error
+
+    def find(self, name: str) -> str:
+        """Path of one of Flower's commands.
+
+        Raises:
+            FederationError: if it is not installed.
+        """
+        path = shutil.which(name, path=self.environment["PATH"])
+        if path is None:
+            raise FederationError(f"command {name} is not installed; install flwr[simulation]")
+        return path
+
+    def _stage_app(self) -> Path:
+        """A copy of the app alone: Flower takes no folder with an underscore or a dot in its name, checkouts have such.
+
+        Raises:
+            FederationError: if this is not a source checkout.
+        """
+        if not (_PROJECT / "pyproject.toml").is_file():
+            raise FederationError(
+                f"{_PROJECT} has no pyproject.toml; runs start from a source checkout (pip install -e)"
+            )
+        target = self.home / "app" / "fedreenact"
+        shutil.rmtree(target, ignore_errors=True)
+        for package in _APP_PACKAGES:
+            shutil.copytree(_PROJECT / package, target / package, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copy(_PROJECT / "pyproject.toml", target)
+        return target
+
+    def _flwr(self, *arguments: str) -> str:
+        """Output of a `flwr` command, its errors included."""
+        command = [self.find("flwr"), *arguments]
+        try:
+            done = subprocess.run(
+                command,
+                env=self.environment,
+                cwd=self.home,
+                capture_output=True,
+                text=True,
+                timeout=_COMMAND_TIMEOUT_S,
+            )
+        except subprocess.TimeoutExpired:
+            return f"flwr {arguments[0]} gave no answer within {_COMMAND_TIMEOUT_S:g} s"
+        return done.stdout if done.returncode == 0 else done.stdout + done.stderr
