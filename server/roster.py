@@ -11,20 +11,17 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 from flwr.app import ArrayRecord, Message
-from flwr.common.constant import ErrorCode
 from flwr.serverapp import Grid
 
 from model.config import Settings
 from model.errors import FederationError
 from server.agreement import SiteStatistics
 from server.messaging import exchange, fit_message
-from server.updates import RejectedUpdateError, failure_reason, read_fit_reply
+from server.updates import SITES_OWN_ERRORS, RejectedUpdateError, failure_reason, read_fit_reply
 
 _log = logging.getLogger(__name__)
 
 _LABEL = re.compile(r"[\w.\- ]{1,64}")
-_SITES_OWN_ERRORS = (ErrorCode.LOAD_CLIENT_APP_EXCEPTION, ErrorCode.CLIENT_APP_RAISED_EXCEPTION)
-"""Codes that asking again would not change; the others tell of messages or nodes that got lost."""
 _POLL_INTERVAL_S = 1.0
 _NOTICE_INTERVAL_S = 30.0
 
@@ -111,7 +108,7 @@ class Roster:
         return names
 
     def _meet(self, node_id: int, reply: Message) -> None:
-        if reply.has_error() and reply.error.code not in _SITES_OWN_ERRORS:
+        if reply.has_error() and reply.error.code not in SITES_OWN_ERRORS:  # asking again may help
             _log.warning("node %d is asked again: %s", node_id, failure_reason(reply.error))
             return
         try:

@@ -11,9 +11,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from flwr.app import Array, ArrayRecord, Error, Message
+from flwr.common.constant import ErrorCode
 
-from model.errors import FederationError, TensorMismatchError
+from model.errors import FederationError, NonFiniteLossError, TensorMismatchError
 from model.networks import NamedArrays, validate_tensors
+
+SITES_OWN_ERRORS = (ErrorCode.LOAD_CLIENT_APP_EXCEPTION, ErrorCode.CLIENT_APP_RAISED_EXCEPTION)
+"""Codes of what went wrong in a site's app; the others tell of messages or nodes that got lost."""
 
 _MAX_REASON_CHARACTERS = 400
 
@@ -22,7 +26,11 @@ class Rejection(StrEnum):
     """Kinds of reasons for leaving a client out of a round: few, so that they can be counted."""
 
     FAILED = "failed"
-    """The client says that it failed, or the node that ran it is gone."""
+    """The client says that it failed."""
+    LOSS_NOT_FINITE = "loss-not-finite"
+    """The client stopped because a loss or gradient was NaN or infinite."""
+    LOST = "lost"
+    """The node is gone, or the message got lost on its way."""
     LATE = "late"
     """No reply in time."""
     UNREADABLE = "unreadable"
@@ -96,7 +104,7 @@ def read_fit_reply(reply: Message) -> tuple[list[npt.NDArray[Any]], int, dict[st
         RejectedUpdateError: if the client failed or a record is missing or unreadable.
     """
     if reply.has_error():
-        raise RejectedUpdateError(failure_reason(reply.error), Rejection.FAILED)
+        raise RejectedUpdateError(failure_reason(reply.error), _kind_of_failure(reply.error))
     try:
         records = reply.content
         arrays = [array.numpy() for array in _without_marker(records.array_records["fitres.parameters"])]
@@ -115,6 +123,13 @@ def failure_reason(error: Error) -> str:
     text = text.split("Exception ClientAppException occurred. Message: ")[-1]
     line = " ".join(text.split())
     return line if len(line) <= _MAX_REASON_CHARACTERS else line[:_MAX_REASON_CHARACTERS] + " ..."
+
+
+def _kind_of_failure(error: Error) -> Rejection:
+    if error.code not in SITES_OWN_ERRORS:
+        return Rejection.LOST
+    is_not_finite = NonFiniteLossError.__name__ in (error.reason or "")
+    return Rejection.LOSS_NOT_FINITE if is_not_finite else Rejection.FAILED
 
 
 def size_in_bytes(record: ArrayRecord) -> int:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from flwr.app import Array, Error, Message
+from flwr.common.constant import ErrorCode
 
 from server.updates import RejectedUpdateError, failure_reason, read_update
 from tests.server.replies import reply_with
@@ -35,6 +36,20 @@ def test_every_rejection_has_a_kind_that_can_be_counted() -> None:
     assert kind(reply_with([np.full((2, 3), "text"), valid_arrays()[1]])) == "mismatch"
     assert kind(reply_with(valid_arrays()[:1])) == "mismatch"
     assert kind(reply_with(valid_arrays(), 0)) == "unreadable"
+
+
+@pytest.mark.parametrize(
+    ("code", "reason", "expected"),
+    [
+        (ErrorCode.CLIENT_APP_RAISED_EXCEPTION, "<class 'X'>:<'disk full'>", "failed"),
+        (ErrorCode.CLIENT_APP_RAISED_EXCEPTION, "<class 'X'>:<'NonFiniteLossError: step 3'>", "loss-not-finite"),
+        (ErrorCode.NODE_UNAVAILABLE, "Node Unavailable", "lost"),
+        (ErrorCode.MESSAGE_UNAVAILABLE, "Message Unavailable", "lost"),
+    ],
+)
+def test_failures_are_told_from_losses(code: int, reason: str, expected: str) -> None:
+    reply = reply_with(valid_arrays())
+    assert kind(Message(Error(code=code, reason=reason), reply_to=reply)) == expected
 
 
 def test_a_valid_reply_gives_named_tensors_examples_and_numeric_metrics() -> None:
