@@ -24,7 +24,9 @@ class Patience:
     """How long a supervisor waits for what, in seconds."""
 
     poll_s: float = 2.0
-    """Between two looks."""
+    """Between two looks into the run folder."""
+    ask_s: float = 20.0
+    """Between two questions to the SuperLink; each takes a process about a second of CPU."""
     start_s: float = 600.0
     """For a submitted run to start."""
     silence_s: float = 900.0
@@ -114,16 +116,14 @@ class Supervisor:
     def _follow(self, run_id: str, result_before: float | None) -> str:
         """Until the run has a result that is newer than `result_before`."""
         submitted = heard = time.monotonic()
-        sign = self._sign_of_life()
+        sign, status, next_question = self._sign_of_life(), "pending", submitted
         while True:
             self._pass_rows_on()
             if self._result_stamp() not in (None, result_before):
                 return self._conclude()
-            try:
-                status = self._flower.status(run_id)
-            except FederationError as error:
-                status = f"unknown ({error})"
             now = time.monotonic()
+            if now >= next_question:
+                status, next_question = self._status(run_id), now + self._patience.ask_s
             if self._sign_of_life() != sign:
                 sign, heard = self._sign_of_life(), now
             if status.startswith("finished"):
@@ -142,6 +142,12 @@ class Supervisor:
                     f"run {run_id} is {status} after {self._patience.start_s:g} s; is the server app's service up?"
                 )
             time.sleep(self._patience.poll_s)
+
+    def _status(self, run_id: str) -> str:
+        try:
+            return self._flower.status(run_id)
+        except FederationError as error:
+            return f"unknown ({error})"
 
     def _conclude(self) -> str:
         self._pass_rows_on()

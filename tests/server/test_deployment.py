@@ -21,7 +21,7 @@ from server.flower_commands import FlowerCommands
 from server.run_folder import read_history
 from tests.federated_setup import minimal_settings, simulated_grid, write_dataset
 
-QUICK = Patience(poll_s=0.05, start_s=0.5, silence_s=30.0, retry_s=0.05, max_attempts=2)
+QUICK = Patience(poll_s=0.05, ask_s=0.05, start_s=0.5, silence_s=30.0, retry_s=0.05, max_attempts=2)
 App = Callable[[Settings, int], None]
 
 
