@@ -12,7 +12,7 @@ from server.agreement import initial_state
 from server.central_evaluation import CentralEvaluation
 from server.fedgan import FedGAN, to_record
 from server.live_status import LiveStatus, Phase
-from server.messaging import exchange
+from server.messaging import PatientGrid, exchange
 from server.recording import RoundHook, RoundOutcome, RunRecorder
 from server.roster import Roster
 from server.run_folder import RunFolder
@@ -37,6 +37,7 @@ def run_federation(grid: Grid, settings: Settings, on_round: RoundHook | None = 
         CheckpointError: if the run is to be resumed and no checkpoint is intact.
         FederationError: if too few sites take part or send valid updates; the last checkpoint is kept.
     """
+    grid = PatientGrid(grid)
     folder, checkpoint = RunFolder.open(settings)
     try:
         central = CentralEvaluation(settings) if settings.data.eval_data_dir else None

@@ -2,15 +2,77 @@
 
 from __future__ import annotations
 
+import logging
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import TypeVar
 
+import httpx
 from flwr.app import ArrayRecord, ConfigRecord, Message, MessageType, RecordDict
 from flwr.serverapp import Grid
+from flwr.supercore.run import Run
 
 from model.config import Scalar
+from model.errors import FederationError
+
+_log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 _POLL_INTERVAL_S = 0.5
+_PATIENCE_S = 60.0
+_RETRY_INTERVAL_S = 2.0
+
+
+class PatientGrid(Grid):  # type: ignore[misc]
+    """A grid that asks again when the SuperLink stumbles (HTTP 500, a restart), for as long as a minute."""
+
+    def __init__(self, grid: Grid) -> None:
+        self._grid = grid
+
+    def set_run(self, run: Run) -> None:
+        """As the grid does."""
+        self._grid.set_run(run)
+
+    @property
+    def run(self) -> Run:
+        """As the grid's."""
+        return self._grid.run
+
+    def create_message(self, *args: object, **kwargs: object) -> Message:
+        """As the grid does."""
+        message: Message = self._grid.create_message(*args, **kwargs)
+        return message
+
+    def get_node_ids(self) -> Iterable[int]:
+        """Nodes that are connected."""
+        return list(self._patiently(self._grid.get_node_ids))
+
+    def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
+        """Send; returns the messages' ids."""
+        held = list(messages)
+        return list(self._patiently(lambda: self._grid.push_messages(held)))
+
+    def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
+        """Replies that are there."""
+        held = list(message_ids)
+        return list(self._patiently(lambda: self._grid.pull_messages(held)))
+
+    def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> Iterable[Message]:
+        """As the grid does."""
+        replies: Iterable[Message] = self._grid.send_and_receive(messages, timeout=timeout)
+        return replies
+
+    def _patiently(self, ask: Callable[[], Iterable[T]]) -> Iterable[T]:
+        deadline = time.monotonic() + _PATIENCE_S
+        while True:
+            try:
+                return ask()
+            except httpx.HTTPError as error:
+                if time.monotonic() >= deadline:
+                    raise FederationError(f"the SuperLink does not answer for {_PATIENCE_S:g} s: {error}") from error
+                _log.warning("the SuperLink stumbles, asking again: %s", " ".join(str(error).split()))
+                time.sleep(_RETRY_INTERVAL_S)
 
 
 def fit_message(node_id: int, arrays: ArrayRecord, config: Mapping[str, Scalar], *, ttl_s: float) -> Message:

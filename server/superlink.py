@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import signal
 import socket
 import subprocess
+import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 
@@ -63,8 +66,9 @@ class LocalSuperLink:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Stop the run, the SuperLink and everything below it, whatever happened."""
-        self._stop()
+        """Stop the run, the SuperLink and everything below it, whatever happened; Ctrl-C waits meanwhile."""
+        with _without_ctrl_c():
+            self._stop()
 
     def submit(self, run_config: Path, federation_config: Mapping[str, int | float]) -> None:
         """Start the run of this project's app.
@@ -117,6 +121,19 @@ class LocalSuperLink:
             self._process.kill()
             self._process.wait()
         self._process = None
+
+
+@contextlib.contextmanager
+def _without_ctrl_c() -> Iterator[None]:
+    """Ignore Ctrl-C, which only the main thread can, so that a second one leaves nothing running."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _free_port() -> int:

@@ -19,10 +19,11 @@ from logging import WARNING
 from typing import Any
 
 import uvicorn
-from flwr.supercore import log
+from flwr.supercore import log, sql_mixin
 
 FLEET_PORT_VARIABLE = "FEDREENACT_FLEET_PORT"
 _DEFAULT_FLEET_PORT = 9092
+_DATABASE_PATIENCE_MS = "300000"
 _OPEN_TO_SITES = ("/v1/fleet/", "/health")
 REFUSED = "refused connection"
 """How every line about a refusal begins; `server/refusals.py` counts them."""
@@ -100,9 +101,20 @@ def log_refused_handshakes() -> None:
     protocol._on_handshake_complete = logged
 
 
+def wait_for_the_database() -> None:
+    """Let writers of Flower's SQLite database wait for each other.
+
+    Five sites that send tensors at once hold it for longer than the five seconds after which Flower gives up, and a
+    message is lost.
+    """
+    others = tuple((name, value) for name, value in sql_mixin.SQLITE_PRAGMAS if name != "busy_timeout")
+    sql_mixin.SQLITE_PRAGMAS = (("busy_timeout", _DATABASE_PATIENCE_MS), *others)
+
+
 def main() -> None:
     """Run Flower's SuperLink."""
     log_refused_handshakes()
+    wait_for_the_database()
     flower = importlib.import_module("flwr.superlink.cli.flower_superlink")  # its package has a function of that name
     flower.uvicorn.run = serve_both
     flower.flower_superlink()

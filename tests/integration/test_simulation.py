@@ -80,7 +80,9 @@ def test_ctrl_c_stops_everything_and_keeps_the_checkpoint(
     dataset: Path, tmp_path: Path, before: set[processes.ProcessKey]
 ) -> None:
     def press_ctrl_c(row: dict[str, Any]) -> None:
-        threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGINT)).start()
+        if row["round"] == 1:
+            for delay_s in (0.1, 3.0):  # again while everything is being stopped
+                threading.Timer(delay_s, os.kill, (os.getpid(), signal.SIGINT)).start()
 
     settings = minimal_settings(dataset, tmp_path, 2, max_rounds=1000, round_timeout_s=300.0)
     with pytest.raises(KeyboardInterrupt):

@@ -1,0 +1,50 @@
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import httpx
+import pytest
+from flwr.app import Message
+
+from model.errors import FederationError
+from server import messaging
+from server.messaging import PatientGrid
+from tests.inprocess_grid import FIRST_NODE_ID, InProcessGrid
+from tests.server.replies import answering_app
+
+
+class StumblingGrid(InProcessGrid):
+    """Fails a number of times, as a SuperLink whose database is locked does."""
+
+    num_failures = 0
+
+    def get_node_ids(self) -> Iterable[int]:
+        if self.num_failures > 0:
+            self.num_failures -= 1
+            raise httpx.HTTPError("500 Internal Server Error")
+        return super().get_node_ids()
+
+    def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
+        self.get_node_ids()
+        return super().pull_messages(message_ids)
+
+
+@pytest.fixture
+def grid(monkeypatch: pytest.MonkeyPatch) -> StumblingGrid:
+    monkeypatch.setattr(messaging, "_RETRY_INTERVAL_S", 0.01)
+    app = answering_app(lambda context: lambda parameters, config: (parameters, 1, {}))
+    return StumblingGrid(app, [{}, {}], {})
+
+
+def test_a_superlink_that_stumbles_is_asked_again(grid: StumblingGrid) -> None:
+    grid.num_failures = 3
+    assert PatientGrid(grid).get_node_ids() == [FIRST_NODE_ID, FIRST_NODE_ID + 1]
+    grid.num_failures = 2
+    assert PatientGrid(grid).pull_messages(["unknown"]) == []
+
+
+def test_patience_ends(grid: StumblingGrid, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(messaging, "_PATIENCE_S", 0.05)
+    grid.num_failures = 10**9
+    with pytest.raises(FederationError, match=r"the SuperLink does not answer for 0.05 s: 500 Internal Server Error"):
+        PatientGrid(grid).get_node_ids()
