@@ -347,6 +347,25 @@ def demo(out: Annotated[Path, typer.Argument(help="Folder for everything the dem
 
 
 @app.command()
+def egress(preset: Preset = "tiny", changes: Changes = None) -> None:
+    """Print all that leaves a site in a run with these settings: every tensor and every number."""
+    from client.egress import inventory
+    from evaluation.tables import TextTable
+
+    settings = Settings.from_flat(_chosen(preset, changes))
+    items = inventory(settings)
+    rows = tuple((i.when, i.name, "x".join(map(str, i.shape)) or "number", i.dtype, f"{i.num_bytes:,}") for i in items)
+    console.print(rich_table(TextTable(title="Egress", header=("when", "name", "shape", "type", "bytes"), rows=rows)))
+    once, each = (sum(item.num_bytes for item in items if item.when == when) for when in ("once", "every round"))
+    rounds = settings.federation.max_rounds
+    console.print(
+        f"once {once:,} bytes, every round {each:,} bytes; {rounds} rounds at most: {once + rounds * each:,} bytes. "
+        "A site may send its name (identity-label) besides. Frames, paths and landmarks of frames never leave.",
+        soft_wrap=True,
+    )
+
+
+@app.command()
 def status(
     run: Annotated[Path, typer.Argument(help="Run folder, or a folder of runs (the newest is shown).")],
 ) -> None:

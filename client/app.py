@@ -12,16 +12,16 @@ from flwr.app import Context
 from flwr.client import Client, NumPyClient
 from flwr.clientapp import ClientApp
 
+from client.egress import training_scalars
 from client.local_training import RoundTask, train_locally
+from client.policy import SitePolicy
 from client.site import Site, open_site
 from data_partition.statistics import local_statistics
 from model.config import Scalar, Settings
 from model.errors import ConfigError, FederationError, NonFiniteLossError, TensorMismatchError
 from model.landmarks import PartSizes
-from model.losses import term_weights
 from model.moments import MomentStore
 from model.perceptual import load_perceptual
-from model.resources import RESOURCES
 from model.trainer import pick_device
 
 _log = logging.getLogger(__name__)
@@ -29,16 +29,6 @@ _log = logging.getLogger(__name__)
 Arrays = list[npt.NDArray[Any]]
 FitResult = tuple[Arrays, int, dict[str, Scalar]]
 
-_OTHER_METRICS = {
-    "loss_generator",
-    "loss_discriminator",
-    "accuracy_real",
-    "accuracy_fake",
-    "seconds",
-    "num_steps",
-    "has_moments",
-    *RESOURCES,
-}
 _SPEAKABLE_ERRORS = (ConfigError, NonFiniteLossError, TensorMismatchError)
 """Errors whose messages name settings, terms and tensors only, never a site's files."""
 
@@ -61,6 +51,8 @@ class FedReenactClient(NumPyClient):  # type: ignore[misc]
         try:
             settings = Settings.from_flat(self._context.run_config)
             site = open_site(settings, node_config)
+            if not site.num_simulated:
+                SitePolicy.from_node_config(node_config).check_run(settings, site.data.num_examples)
             if config["phase"] == "statistics":
                 return _statistics(settings, site)
             return _train(settings, site, parameters, config)
@@ -98,7 +90,7 @@ def _train(settings: Settings, site: Site, parameters: Arrays, config: dict[str,
         perceptual=_perceptual(settings.loss),
         device=pick_device(settings.optimizer.device),
     )
-    allowed = _OTHER_METRICS | set(term_weights(settings.loss))
+    allowed = training_scalars(settings)
     metrics: dict[str, Scalar] = {k: float(v) for k, v in result.metrics.items() if k in allowed}
     return result.arrays, result.num_examples, metrics
 

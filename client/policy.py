@@ -1,0 +1,77 @@
+"""What a deployed site lets a server have it do, decided by the site alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+
+from model.config import Scalar, Settings
+from model.errors import ConfigError
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SitePolicy:
+    """Limits in a site's node config, in kebab-case; a run whose settings pass one is refused.
+
+    What leaves a site is fixed by its own code. These settings of a run could still make an update say more about
+    single frames, or the site work without end.
+    """
+
+    min_frames: int = 30
+    """Training frames below which the site takes no part: means over a few frames say much about each."""
+    min_samples_per_round: int = 100
+    """Pairs seen in a round, local-steps x batch-size, below which it is refused: pictures can be reconstructed from an
+    update of few samples."""
+    max_learning_rate: float = 0.01
+    """Learning rate above which a round is refused: a single step as large as the weights carries more of its batch."""
+    max_local_steps: int = 10_000
+    """Local steps of a round above which it is refused."""
+    max_image_size_px: int = 512
+    """Image side above which a run is refused."""
+
+    @classmethod
+    def from_node_config(cls, node_config: Mapping[str, Scalar]) -> SitePolicy:
+        """The limits that the node config names, the defaults for the others.
+
+        Raises:
+            ConfigError: for a limit that is not a number.
+        """
+        chosen: dict[str, float] = {}
+        for field in fields(cls):
+            key = field.name.replace("_", "-")
+            value = node_config.get(key)
+            if value is None:
+                continue
+            if isinstance(value, bool) or not isinstance(value, int | float):
+                raise ConfigError(f"node config: got {key} {value!r}, wanted a number")
+            chosen[field.name] = value
+        return cls(**chosen)  # type: ignore[arg-type]
+
+    def check_run(self, settings: Settings, num_frames: int) -> None:
+        """Refuse a run.
+
+        Args:
+            settings: what the server asks for.
+            num_frames: the site's training frames.
+
+        Raises:
+            ConfigError: naming the setting, what the server asks, and the site's limit.
+        """
+        optimizer = settings.optimizer
+        _at_least("training frames", num_frames, self.min_frames, "min-frames")
+        num_samples = settings.federation.local_steps * optimizer.batch_size
+        _at_least("local-steps x batch-size", num_samples, self.min_samples_per_round, "min-samples-per-round")
+        rate = max(optimizer.learning_rate_generator, optimizer.learning_rate_discriminator)
+        _at_most("learning rate", rate, self.max_learning_rate, "max-learning-rate")
+        _at_most("local-steps", settings.federation.local_steps, self.max_local_steps, "max-local-steps")
+        _at_most("image-size-px", settings.model.image_size_px, self.max_image_size_px, "max-image-size-px")
+
+
+def _at_least(what: str, got: float, limit: float, key: str) -> None:
+    if got < limit:
+        raise ConfigError(f"site policy: {what} is {got:g}, this site wants at least {key} = {limit:g}")
+
+
+def _at_most(what: str, got: float, limit: float, key: str) -> None:
+    if got > limit:
+        raise ConfigError(f"site policy: {what} is {got:g}, this site wants at most {key} = {limit:g}")

@@ -1,0 +1,86 @@
+"""What crosses a deployed site's border in a run, captured from its replies."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from flwr.app import Message
+
+from client.app import app
+from client.egress import inventory, training_scalars
+from model.config import Settings
+from server.federation import run_federation
+from tests.federated_setup import minimal_settings, write_dataset
+from tests.inprocess_grid import InProcessGrid
+
+LIMITS = {"min-frames": 5, "min-samples-per-round": 4}
+
+
+@pytest.fixture(scope="module")
+def captured(tmp_path_factory: pytest.TempPathFactory) -> tuple[Settings, list[Message], Path]:
+    """Two rounds of two deployed sites; settings, every reply of site 0, the sites' folder."""
+    root = tmp_path_factory.mktemp("egress")
+    dataset = write_dataset(root / "secret-hospital", 2)
+    settings = minimal_settings(dataset, root / "run", 2, min_fit_clients=1, data_dir="")
+    configs = [
+        {"partition-id": i, "data-dir": str(dataset / f"person-{i}"), "state-dir": str(root / f"state-{i}"), **LIMITS}
+        for i in range(2)
+    ]
+    replies: list[Message] = []
+
+    def capture(reply: Message, index: int) -> Message:
+        if index == 0:
+            replies.append(reply)
+        return reply
+
+    run_federation(InProcessGrid(app, configs, settings.to_flat(), tamper=capture), settings)
+    return settings, replies, dataset
+
+
+def arrays(reply: Message) -> list[np.ndarray]:
+    return [array.numpy() for array in reply.content.array_records["fitres.parameters"].values()]
+
+
+def test_the_inventory_is_exactly_what_leaves(captured: tuple[Settings, list[Message], Path]) -> None:
+    settings, (statistics, *rounds), _ = captured
+    items = inventory(settings)
+    listed = [(item.shape, item.dtype) for item in items if item.when == "once" and item.shape]
+    assert [(array.shape, str(array.dtype)) for array in arrays(statistics)] == listed
+    tensors = [item for item in items if item.when == "every round" and item.shape]
+    scalar_tensors = [item for item in items if item.when == "every round" and item.dtype == "float32"]
+    assert len(rounds) == 2
+    for reply in rounds:
+        assert [(a.shape, str(a.dtype)) for a in arrays(reply)] == [(i.shape, i.dtype) for i in scalar_tensors]
+        assert sum(array.nbytes for array in arrays(reply)) == sum(item.num_bytes for item in scalar_tensors)
+    assert {item.name for item in tensors} <= {item.name for item in scalar_tensors}
+
+
+def test_only_numbers_of_the_list_leave(captured: tuple[Settings, list[Message], Path]) -> None:
+    settings, (statistics, *rounds), _ = captured
+    assert dict(statistics.content.config_records["fitres.metrics"]) == {"partition-id": 0, "num-simulated": 0}
+    for reply in rounds:
+        metrics = dict(reply.content.config_records["fitres.metrics"])
+        assert metrics.keys() <= training_scalars(settings)
+        assert {type(value) for value in metrics.values()} == {float}
+
+
+def test_a_reply_has_no_other_record_and_no_path(captured: tuple[Settings, list[Message], Path]) -> None:
+    _, replies, dataset = captured
+    for reply in replies:
+        assert set(reply.content) == {"fitres.parameters", "fitres.num_examples", "fitres.metrics", "fitres.status"}
+        status = dict(reply.content.config_records["fitres.status"])
+        assert set(status) == {"code", "message"} and status["message"] == "Success"
+        assert dataset.name not in repr(reply.content.config_records)
+
+
+def test_pixels_cannot_be_among_the_statistics(captured: tuple[Settings, list[Message], Path]) -> None:
+    """Means over frames leave, and no row of them is a frame's own landmarks."""
+    _, (statistics, *_), dataset = captured
+    from data_partition.shard import open_shard
+
+    sums, counts = arrays(statistics)[1], arrays(statistics)[3]
+    shard = open_shard(dataset / "person-0")
+    assert counts[0] == (~shard.is_test_F).sum() > 1
+    assert not any(np.allclose(sums[0], landmarks) for landmarks in shard.landmarks_FKC)
