@@ -15,6 +15,7 @@ from flwr.app import Array, Message
 from model.checkpoint import Checkpoint, load_checkpoint
 from model.config import Settings
 from model.errors import ConfigError, FederationError
+from model.resources import RESOURCES
 from server.centralized import train_centralized
 from server.federation import run_federation
 from server.run_folder import read_history, read_result
@@ -42,9 +43,17 @@ def assert_same_bits(left: Checkpoint, right: Checkpoint) -> None:
 
 
 def without_times(row: dict[str, Any]) -> dict[str, Any]:
-    if not isinstance(row, dict):
-        return row
-    return {key: without_times(value) for key, value in row.items() if key != "seconds"}
+    """A row of the history without what differs from run to run: times, memory and CPU."""
+    changing = {"seconds", "time", "server", *RESOURCES}
+
+    def cleaned(values: dict[str, Any]) -> dict[str, Any]:
+        return {
+            key: cleaned(value) if isinstance(value, dict) else value
+            for key, value in values.items()
+            if key not in changing
+        }
+
+    return cleaned(row)
 
 
 def test_two_rounds_of_five_clients_repeat_bit_for_bit_in_any_order_of_arrival(dataset: Path, tmp_path: Path) -> None:
