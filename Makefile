@@ -16,7 +16,7 @@ PACKAGES := model data_partition client server evaluation reenact experiments
 
 DEMO_DIR ?= demo
 
-.PHONY: help install demo test integration lint format docs clean
+.PHONY: help install demo test integration e2e lint format docs clean
 
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -48,6 +48,9 @@ lint: install ## ruff, format check and mypy
 format: install ## Format the code and apply safe lint fixes
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+e2e: install ## End-to-end tests of the compose files; needs a Docker engine (a quarter of an hour)
+	$(BIN)/python -m pytest -m docker tests
 
 docs: install ## Write docs/settings.md anew from model/config.py
 	$(BIN)/python docs/settings_page.py

@@ -101,7 +101,7 @@ def exchange(
         grid: Flower's.
         messages: sent at once; they have their ids when this returns.
         timeout_s: longest wait for all replies together, in seconds.
-        on_wait: called about twice a second while a reply is waited for.
+        on_wait: called before every look for a reply, about twice a second.
     """
     deadline = time.monotonic() + timeout_s
     if messages:
@@ -113,10 +113,10 @@ def exchange(
 def _pull(grid: Grid, message_id: str, deadline: float, on_wait: Callable[[], None] | None) -> list[Message]:
     """The reply to one message in a list, which is empty if there is none at the deadline."""
     while True:
+        if on_wait is not None:
+            on_wait()
         replies = list(grid.pull_messages([message_id]))
         remaining_s = deadline - time.monotonic()
         if replies or remaining_s <= 0:
             return replies
-        if on_wait is not None:
-            on_wait()
         time.sleep(min(_POLL_INTERVAL_S, remaining_s))

@@ -13,7 +13,8 @@ from server.live_status import Live
 from server.run_folder import HISTORY_NAME, RUN_NAME, read_history, read_result, read_run_id
 
 STATES = ("waiting", "training", "completed", "failed", "lost")
-_SILENCE_S = 60.0
+_SILENCE_S = 180.0
+"""A reply of hundreds of megabytes takes minutes to fetch over a busy machine, and nothing is written meanwhile."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -48,7 +49,7 @@ class RunView:
         )
 
     def state(self, now: float) -> str:
-        """One of `STATES`; lost if the server app has not written for a minute though the run has not ended.
+        """One of `STATES`; lost if the server app has not written for three minutes though the run has not ended.
 
         Args:
             now: Unix seconds.

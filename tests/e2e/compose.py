@@ -1,0 +1,87 @@
+"""One compose project of the end-to-end tests: commands, waiting, faults."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import time
+import urllib.parse
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[2]
+
+
+class Compose:
+    """`docker compose` with some files, in a project of its own."""
+
+    def __init__(self, project: str, files: list[Path], environment: dict[str, str], prometheus_port: int) -> None:
+        self._base = ["docker", "compose", "-p", project, *(part for file in files for part in ("-f", str(file)))]
+        self._environment = os.environ | environment | {"PROMETHEUS_PORT": str(prometheus_port)}
+        self._port = prometheus_port
+        self.project = project
+
+    def __call__(self, *arguments: str, timeout_s: float = 300, check: bool = True) -> str:
+        """Standard output and error of a compose command."""
+        done = subprocess.run(
+            [*self._base, *arguments],
+            cwd=ROOT,
+            env=self._environment,
+            capture_output=True,
+            text=True,
+            timeout=timeout_s,
+            check=False,
+        )
+        assert not check or done.returncode == 0, f"{arguments}: {done.stdout}{done.stderr}"
+        return done.stdout + done.stderr
+
+    def state(self, service: str) -> dict[str, Any]:
+        """Docker's state of a service's container."""
+        return dict(json.loads(docker("inspect", f"{self.project}-{service}-1"))[0]["State"])
+
+    def kill(self, service: str) -> None:
+        """As a crash: SIGKILL of the container's first process, which Docker does not take for a wish to stop."""
+        os.kill(int(self.state(service)["Pid"]), 9)
+
+    def query(self, expression: str) -> list[tuple[dict[str, str], float]]:
+        """Labels and value of every series of a Prometheus query."""
+        answer = self.prometheus("query", query=expression)
+        assert answer["status"] == "success", answer
+        return [(series["metric"], float(series["value"][1])) for series in answer["data"]["result"]]
+
+    def prometheus(self, path: str, **parameters: str) -> dict[str, Any]:
+        """Answer of Prometheus' HTTP API."""
+        url = f"http://127.0.0.1:{self._port}/api/v1/{path}?{urllib.parse.urlencode(parameters)}"
+        with urllib.request.urlopen(url, timeout=10) as answer:
+            return dict(json.load(answer))
+
+    def run_file(self, name: str) -> str:
+        """A file of the run folder, empty if it is not there."""
+        return self("exec", "-T", "exporter", "sh", "-c", f"cat /runs/main/{name} 2>/dev/null || true")
+
+    def history(self) -> list[dict[str, Any]]:
+        """Rows of the run's history."""
+        return [json.loads(line) for line in self.run_file("history.jsonl").splitlines() if line.startswith("{")]
+
+    def live(self) -> dict[str, Any]:
+        """What the run is doing."""
+        text = self.run_file("live.json")
+        return dict(json.loads(text)) if text.startswith("{") else {"phase": "", "round": 0, "connected": []}
+
+
+def docker(*arguments: str, check: bool = True) -> str:
+    """Standard output of a docker command."""
+    done = subprocess.run(["docker", *arguments], capture_output=True, text=True, timeout=120, check=False)
+    assert not check or done.returncode == 0, f"{arguments}: {done.stdout}{done.stderr}"
+    return done.stdout
+
+
+def wait_until(what: str, condition: Callable[[], bool], *, timeout_s: float, poll_s: float = 3.0) -> None:
+    """Wait, and say what for if it does not come."""
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline, f"waited {timeout_s:g} s in vain for {what}"
+        time.sleep(poll_s)

@@ -1,0 +1,187 @@
+"""`docker compose up` on a real engine: five sites with TLS and keys, through strangers, crashes and poison."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.compose import ROOT, Compose, docker, wait_until
+
+pytestmark = pytest.mark.docker
+
+MAX_ROUNDS = 5
+SETTINGS = {
+    "max-rounds": MAX_ROUNDS,
+    "local-steps": 25,
+    "tau": 0,
+    "variance-window": 2,
+    "adversarial-from-step": 0,
+    "round-timeout-s": 400,
+}
+ROUND_S = 500.0
+DASHBOARDS = sorted((ROOT / "deploy" / "grafana" / "dashboards").glob("*.json"))
+
+
+@pytest.fixture(scope="module")
+def certs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Ours, and `other`: a CA and keys that the federation does not know."""
+    folder = tmp_path_factory.mktemp("certs")
+    folder.parent.chmod(0o755)
+    folder.chmod(0o755)
+    for name in ("ours", "other"):
+        subprocess.run([ROOT / "deploy" / "certs.sh", "make", folder / name], check=True, capture_output=True)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def federation(
+    image: None, certs: Path, without_grafana: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Compose]:
+    """Brought up once; site 5 is poisoned: it sends NaN."""
+    poison = tmp_path_factory.mktemp("poison") / "poison.yml"
+    poison.write_text(
+        "services:\n  site-5:\n    volumes:\n"
+        f"      - {ROOT / 'tests' / 'e2e' / 'poisoned_clientapp.py'}:/opt/site-bin/flwr-clientapp:ro\n"
+    )
+    files = [ROOT / "docker-compose.yml", ROOT / "docker-compose.tls.yml", without_grafana, poison]
+    settings = " ".join(f"--set {key}={value}" for key, value in SETTINGS.items())
+    environment = {"FEDREENACT_CERTS": str(certs / "ours"), "FEDREENACT_SETTINGS": settings, "GRAFANA_PORT": "13000"}
+    compose = Compose("fedreenact-e2e", files, environment, prometheus_port=19090)
+    compose("down", "-v", "-t", "5", check=False)
+    try:
+        compose("up", "-d", timeout_s=600)
+        yield compose
+    finally:
+        (ROOT / "e2e.log").write_text(compose("logs", "--no-color", check=False))
+        compose("down", "-v", "-t", "5", check=False)
+
+
+def stranger(federation: Compose, certs: Path, *options: str) -> str:
+    """What a SuperNode with other credentials says in site 1's network, in half a minute at most."""
+    command = ["timeout", "25", "flower-supernode", "--superlink", "superlink:9092", "--max-retries", "1", *options]
+    mount = f"{certs}:/certs:ro"
+    network = f"{federation.project}_site-1"
+    return docker("run", "--rm", "--user", "0", "-v", mount, "--network", network, "fedreenact", *command, check=False)
+
+
+def refused(federation: Compose, reason: str) -> float:
+    return sum(value for _, value in federation.query(f'fedreenact_refused_connections_total{{reason="{reason}"}}'))
+
+
+def test_strangers_are_refused_and_counted(federation: Compose, certs: Path) -> None:
+    wait_until("the exporter", lambda: bool(federation.query("fedreenact_refused_connections_total")), timeout_s=120)
+    stranger(federation, certs, "--insecure")
+    stranger(federation, certs, "--root-certificates", "/certs/other/ca.crt")
+    stranger(federation, certs, "--root-certificates", "/certs/ours/ca.crt")
+    key = ["--auth-supernode-private-key", "/certs/other/site-1.key"]
+    stranger(federation, certs, "--root-certificates", "/certs/ours/ca.crt", *key)
+    for reason in ("plaintext", "tls", "no-key", "unknown-key"):
+        wait_until(f"refusals ({reason})", lambda reason=reason: refused(federation, reason) > 0, timeout_s=60)
+    log = federation("logs", "superlink")
+    assert "refused connection (plaintext)" in log and "refused connection (tls)" in log
+
+
+def test_a_site_reaches_neither_another_site_nor_the_control_api_nor_the_world(federation: Compose) -> None:
+    script = (
+        "import socket\n"
+        "def reach(host, port):\n"
+        "    try:\n"
+        "        socket.create_connection((host, port), 3).close(); return 'reached'\n"
+        "    except OSError: return 'no'\n"
+        "print(reach('superlink', 9092), reach('superlink', 8000), reach('site-2', 9094), reach('server', 9099), "
+        "reach('1.1.1.1', 443))\n"
+    )
+    assert federation("exec", "-T", "site-1", "python", "-c", script).split()[-5:] == [
+        "reached",
+        "no",
+        "no",
+        "no",
+        "no",
+    ]
+
+
+def test_containers_are_locked_down(federation: Compose) -> None:
+    for service in ("superlink", "server", "site-1", "exporter"):
+        config = json.loads(docker("inspect", f"{federation.project}-{service}-1"))[0]
+        assert config["HostConfig"]["ReadonlyRootfs"] and config["HostConfig"]["CapDrop"] == ["ALL"]
+        assert config["Config"]["User"] == "10001" and config["HostConfig"]["Memory"] > 0
+        secrets = " ".join([*config["Config"]["Env"], *(config["Config"]["Cmd"] or [])])
+        assert "PRIVATE KEY" not in secrets
+    denied = federation("exec", "-T", "site-1", "sh", "-c", "touch /data/x", check=False)
+    assert "Read-only file system" in denied
+
+
+def test_a_site_that_crashes_mid_round_returns(federation: Compose) -> None:
+    wait_until("round 1 in training", lambda: federation.live()["phase"] == "training", timeout_s=300)
+    federation.kill("site-2")
+    wait_until("site 2 again", lambda: federation.state("site-2")["Running"], timeout_s=120)
+    wait_until("round 1", lambda: len(federation.history()) >= 1, timeout_s=ROUND_S)
+    wait_until(
+        "site 2 in a round", lambda: any("1" in row["clients"] for row in federation.history()), timeout_s=ROUND_S
+    )
+
+
+def test_a_site_that_is_cut_off_heals(federation: Compose) -> None:
+    network, container = f"{federation.project}_site-3", f"{federation.project}-site-3-1"
+    docker("network", "disconnect", network, container)
+    wait_until("site 3 silent", lambda: "2" not in federation.live()["connected"], timeout_s=240)
+    docker("network", "connect", "--alias", "site-3", network, container)
+    wait_until("site 3 again", lambda: "2" in federation.live()["connected"], timeout_s=240)
+
+
+def test_the_server_app_is_killed_and_the_run_goes_on_from_its_checkpoint(federation: Compose) -> None:
+    wait_until("round 2", lambda: len(federation.history()) >= 2, timeout_s=ROUND_S)
+    completed = len(federation.history())
+    assert completed < MAX_ROUNDS, "all rounds are over before the server could be killed"
+    federation.kill("server")
+    wait_until("the next submission", lambda: federation("logs", "run").count("submitted as run") >= 2, timeout_s=300)
+    wait_until("one more round", lambda: len(federation.history()) > completed, timeout_s=ROUND_S)
+
+
+def test_training_ends_with_a_model_that_loads(federation: Compose) -> None:
+    wait_until("the end", lambda: federation.state("run")["Status"] == "exited", timeout_s=MAX_ROUNDS * ROUND_S)
+    assert federation.state("run")["ExitCode"] == 0
+    assert "ended: round 5 is the last that max-rounds allows" in federation("logs", "run")
+    script = (
+        "from pathlib import Path; from model.checkpoint import load_checkpoint; import numpy as np; "
+        "c = load_checkpoint(Path('/runs/main')); c.networks(); "
+        "print('loaded', c.round, c.identities, all(np.isfinite(t).all() for t in c.tensors.values()))"
+    )
+    names = ["site-1", "site-2", "site-3", "site-4", "site-5"]
+    assert f"loaded 5 {names} True" in federation("exec", "-T", "exporter", "python", "-c", script)
+
+
+def test_metrics_and_history_tell_the_story(federation: Compose) -> None:
+    rows = federation.history()
+    assert [row["round"] for row in rows] == [1, 2, 3, 4, 5]
+    assert all(row["rejected_kinds"]["4"] == "not-finite" for row in rows)
+    wait_until("the last scrape", lambda: federation.query("fedreenact_round")[0][1] == MAX_ROUNDS, timeout_s=60)
+    rejected = 'fedreenact_rejections_total{site="4",reason="not-finite"}'
+    assert federation.query(rejected)[0][1] == MAX_ROUNDS
+    assert federation.query('fedreenact_run_state{state="completed"}')[0][1] == 1
+    status = federation("exec", "-T", "exporter", "fedreenact", "status", "/runs")
+    assert "completed: round 5" in status
+    assert "site 4: update: " in status
+
+
+@pytest.mark.parametrize("path", DASHBOARDS, ids=lambda path: path.stem)
+def test_every_dashboard_query_returns_data(federation: Compose, path: Path) -> None:
+    board = json.loads(path.read_text())
+    values = {"__rate_interval": "15s", "__range": "10m"}
+    for variable in board["templating"]["list"]:
+        metric, label = re.fullmatch(r"label_values\((.+), (\w+)\)", variable["query"]).groups()  # type: ignore[union-attr]
+        found = federation.prometheus(f"label/{label}/values", **{"match[]": metric})["data"]
+        assert found, f"variable {variable['name']} has no values"
+        values[variable["name"]] = found[0]
+    empty = []
+    for panel in board["panels"]:
+        for target in panel["targets"]:
+            expression = re.sub(r"\$(\w+)", lambda match: values[match[1]], target["expr"])
+            if not federation.query(expression):
+                empty.append(f"{panel['title']}: {expression}")
+    assert not empty
