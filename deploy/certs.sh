@@ -30,9 +30,9 @@ make_ca() {
   chmod 0644 "$DIR/ca.crt"
 }
 
-# Flower's own processes reach the server as 127.0.0.1, services of the compose file as superlink.
+# The names by which services of the compose file reach the server, and the machine itself.
 make_server() {
-  local name san="DNS:superlink,DNS:localhost,IP:127.0.0.1"
+  local name san="DNS:superlink,DNS:superlink-control,DNS:localhost,IP:127.0.0.1"
   for name in "$@"; do
     if [[ $name =~ ^[0-9.]+$ || $name == *:* ]]; then san+=",IP:$name"; else san+=",DNS:$name"; fi
   done
