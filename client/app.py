@@ -57,7 +57,8 @@ class FedReenactClient(NumPyClient):  # type: ignore[misc]
                 return _statistics(settings, site)
             return _train(settings, site, parameters, config)
         except Exception as error:
-            _log.exception("client %s failed", node_config.get("partition-id", "?"))
+            where = {"round": config.get("server-round", 0), "site": node_config.get("partition-id", "?")}
+            _log.exception("client %s failed", where["site"], extra=where)
             is_speakable = isinstance(error, _SPEAKABLE_ERRORS) or "data-dir" not in node_config
             reason = str(error) if is_speakable else "the site's own log says more"
             raise FederationError(f"{type(error).__name__}: {reason}") from None
@@ -91,6 +92,14 @@ def _train(settings: Settings, site: Site, parameters: Arrays, config: dict[str,
         device=pick_device(settings.optimizer.device),
     )
     allowed = training_scalars(settings)
+    _log.info(
+        "round %s: %d local steps in %.0f s, L_G %.3f",
+        config["server-round"],
+        settings.federation.local_steps,
+        result.metrics["seconds"],
+        result.metrics["loss_generator"],
+        extra={"round": config["server-round"], "site": site.partition_id},
+    )
     metrics: dict[str, Scalar] = {k: float(v) for k, v in result.metrics.items() if k in allowed}
     return result.arrays, result.num_examples, metrics
 

@@ -8,12 +8,15 @@ with the app that is installed here, and refuses a run of another app or version
 from __future__ import annotations
 
 import functools
+import logging
 from pathlib import Path
 from typing import Any
 
 from flwr.clientapp.utils import get_load_client_app_fn
 from flwr.supernode.cli.flwr_clientapp import flwr_clientapp
 from flwr.supernode.runtime import run_clientapp
+
+from model.json_log import JsonFormatter
 
 APP_FOLDER = Path(__file__).resolve().parent.parent
 """Of the installed app: holds its pyproject.toml."""
@@ -38,6 +41,11 @@ def _load_from(app_folder: Path, default_app_ref: str, app_path: str | None, mul
 
 
 def main() -> None:
-    """Run one ClientApp task."""
+    """Run one ClientApp task; what the site's own code logs goes to standard error as JSON."""
     keep_to_own_code()
+    handler = logging.StreamHandler()
+    handler.setFormatter(JsonFormatter())
+    for package in ("client", "model", "data_partition"):
+        logging.getLogger(package).addHandler(handler)
+        logging.getLogger(package).setLevel(logging.INFO)
     flwr_clientapp()

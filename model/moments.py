@@ -46,7 +46,7 @@ class MomentStore:
         try:
             trainer.load_optimizer_tensors(self.load(round_number - 1))
         except (LookupError, TensorMismatchError) as error:
-            _log.warning("round %d: the optimisers start fresh: %s", round_number, error)
+            _log.warning("round %d: the optimisers start fresh: %s", round_number, error, extra={"round": round_number})
             return False
         return True
 

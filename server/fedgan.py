@@ -95,7 +95,8 @@ class FedGAN(Strategy):  # type: ignore[misc]
 
     def _require_quorum(self, server_round: int, num_valid: int, rejected: Mapping[int, str]) -> None:
         for partition_id, reason in sorted(rejected.items()):
-            _log.warning("round %d: client %d is left out: %s", server_round, partition_id, reason)
+            where = {"round": server_round, "site": partition_id}
+            _log.warning("round %d: client %d is left out: %s", server_round, partition_id, reason, extra=where)
         if num_valid >= self._config.min_fit_clients:
             return
         reasons = "; ".join(f"client {p}: {reason}" for p, reason in sorted(rejected.items()))

@@ -92,7 +92,7 @@ class RunRecorder:
             started = time.monotonic()
             outcome = train_round(self.state.round + 1)
             stop = self._record(outcome, time.monotonic() - started)
-        _log.info("training ends after round %d: %s", self.state.round, stop.reason)
+        _log.info("training ends after round %d: %s", self.state.round, stop.reason, extra={"round": self.state.round})
         return stop
 
     def _record(self, outcome: RoundOutcome, seconds: float) -> StopDecision | None:
@@ -111,7 +111,7 @@ class RunRecorder:
         save_checkpoint(self._folder.path, self.state)
         self._drop_old_checkpoints()
         self._round_seconds.append(seconds)
-        _log.info("%s", self._progress(row))
+        _log.info("%s", self._progress(row), extra={"round": self.state.round})
         if self._on_round is not None:
             self._on_round(row)
         return stop

@@ -121,7 +121,12 @@ class Roster:
             _log.warning("node %d cannot take part: %s", node_id, error)
             return
         self._by_node[node_id] = site
-        _log.info("site %d is here with %d training frames", site.partition_id, site.identity_weights_I.sum())
+        _log.info(
+            "site %d is here with %d training frames",
+            site.partition_id,
+            site.identity_weights_I.sum(),
+            extra={"site": site.partition_id},
+        )
 
     def _read(self, reply: Message) -> KnownSite:
         arrays, _, metrics = read_fit_reply(reply)
