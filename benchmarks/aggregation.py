@@ -104,7 +104,9 @@ def main() -> None:
     options = parser.parse_args()
     if options.one:
         flat = read_preset(ROOT / "deploy" / "presets" / f"{options.preset}.toml")
-        settings = Settings.from_flat({**flat, "embed-dim": options.one, "num-clients": options.sites})
+        settings = Settings.from_flat(
+            {**flat, "embed-dim": options.one, "num-clients": options.sites, "num-identities": options.sites}
+        )
         sys.stdout.write(json.dumps(measure(settings, options.sites)))
         return
     sys.stdout.write("embed-dim | million values | model MiB | before MiB | peak MiB | (peak - before) / model | s\n")
