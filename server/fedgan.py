@@ -54,7 +54,7 @@ class FedGAN(Strategy):  # type: ignore[misc]
         scalars: dict[str, Scalar] = {**config, "phase": "train", "server-round": server_round}
         self._num_bytes_down = size_in_bytes(arrays)
         self._sent = [
-            (site, fit_message(node_id, arrays, scalars, ttl_s=self._config.round_timeout_s))
+            (site, fit_message(node_id, arrays, scalars, timeout_s=self._config.round_timeout_s))
             for node_id, site in self._roster.sites
         ]
         return [message for _, message in self._sent]

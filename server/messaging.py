@@ -22,6 +22,8 @@ T = TypeVar("T")
 _POLL_INTERVAL_S = 0.5
 _PATIENCE_S = 60.0
 _RETRY_INTERVAL_S = 2.0
+_FETCHING_S = 1800.0
+"""For fetching the replies that are there at the deadline, one after the other over a slow line."""
 
 
 class PatientGrid(Grid):  # type: ignore[misc]
@@ -75,16 +77,18 @@ class PatientGrid(Grid):  # type: ignore[misc]
                 time.sleep(_RETRY_INTERVAL_S)
 
 
-def fit_message(node_id: int, arrays: ArrayRecord, config: Mapping[str, Scalar], *, ttl_s: float) -> Message:
+def fit_message(node_id: int, arrays: ArrayRecord, config: Mapping[str, Scalar], *, timeout_s: float) -> Message:
     """A message that a NumPyClient answers with `fit`.
 
     Args:
         node_id: whom it is for.
         arrays: may be shared between messages; it is not changed.
         config: the round's scalars.
-        ttl_s: seconds after which neither the message nor its reply counts.
+        timeout_s: longest wait for the reply, as for `exchange`. Flower keeps the reply for longer: it drops replies
+            together with the message's time to live, and those that are in time are fetched after the deadline.
     """
     content = RecordDict({"fitins.parameters": arrays, "fitins.config": ConfigRecord(dict(config))})
+    ttl_s = timeout_s + _FETCHING_S
     return Message(content, node_id, MessageType.TRAIN, ttl=ttl_s, group_id=str(config.get("server-round", 0)))
 
 

@@ -83,7 +83,7 @@ class Roster:
         self.refused = {node: reason for node, reason in self.refused.items() if node in connected}
         strangers = sorted(connected - self._by_node.keys() - self.refused.keys())
         timeout_s = self._federation.round_timeout_s
-        messages = [fit_message(n, ArrayRecord(), {"phase": "statistics"}, ttl_s=timeout_s) for n in strangers]
+        messages = [fit_message(n, ArrayRecord(), {"phase": "statistics"}, timeout_s=timeout_s) for n in strangers]
         replies = exchange(grid, messages, timeout_s=timeout_s, on_wait=on_wait)
         node_of = {message.metadata.message_id: message.metadata.dst_node_id for message in messages}
         for reply in replies:

@@ -37,5 +37,5 @@ def reply_with(arrays: list[np.ndarray], num_examples: int = 5, metrics: Mapping
     TaskIdentity.task_id, TaskIdentity.run_id, TaskIdentity.node_id = 1, 1, 1
     values = dict(metrics) if metrics is not None else {"loss_generator": 2.5}
     app = answering_app(lambda context: lambda parameters, config: (arrays, num_examples, values))
-    message = fit_message(7, ArrayRecord(), {"phase": "train", "server-round": 1}, ttl_s=60.0)
+    message = fit_message(7, ArrayRecord(), {"phase": "train", "server-round": 1}, timeout_s=60.0)
     return app(message, Context(1, 7, {}, RecordDict(), {}))
