@@ -45,6 +45,17 @@ class Network(StrEnum):
     X2FACE = "x2face"
 
 
+class SourceLayout(StrEnum):
+    """What `prepare` reads: the names of data_partition.sources.Layout, which takes a second to import."""
+
+    AUTO = "auto"
+    VIDEOS = "videos"
+    FRAMES = "frames"
+    CELEBV = "celebv"
+    VOXCELEB = "voxceleb"
+    OPENFACE = "openface"
+
+
 Preset = Annotated[str, typer.Option(help="tiny, small, paper, or a TOML file of settings.")]
 Changes = Annotated[
     list[str] | None,
@@ -58,27 +69,41 @@ RootCertificates = Annotated[Path | None, typer.Option(help="The CA's certificat
 
 @app.command()
 def prepare(
-    src: Annotated[Path, typer.Argument(help="Folder with a video, or a folder of videos or frames, per person.")],
+    src: Annotated[
+        Path, typer.Argument(help="Folder with a video, or a folder of videos or frames, per person; or a dataset.")
+    ],
     out: Annotated[Path, typer.Argument(help="Dataset folder to write; one shard a person.")],
+    layout: Annotated[
+        SourceLayout, typer.Option(help="How SRC is built: docs/data.md. auto looks, and says what it saw.")
+    ] = SourceLayout.AUTO,
     size: Annotated[int, typer.Option(help="Side of the face crops, pixels.")] = 256,
     workers: Workers = None,
     consent: Annotated[str, typer.Option(help="Where consent is recorded; kept in every shard.")] = "",
 ) -> None:
-    """Turn videos of people into annotated face crops; people finished before are skipped."""
+    """Turn videos, pictures or published datasets into annotated face crops; what is finished is skipped."""
+    from data_partition.prepare import is_prepared
     from data_partition.prepare import prepare as prepare_dataset
+    from data_partition.sources import Layout
 
+    if is_prepared(src):
+        console.print(f"{escape(str(src))} is a prepared dataset already; nothing to do", soft_wrap=True)
+        return
     with LiveProgress(console) as live:
         report = prepare_dataset(
             src,
             out,
+            layout=None if layout is SourceLayout.AUTO else Layout(layout.value),
             size_px=size,
             num_workers=workers,
             consent=consent,
-            progress=lambda done, total, text: live.progress(f"Preparing {text}", done, total),
+            progress=lambda done, total, text: live.progress(text, done, total),
         )
     for line in report.to_lines():
         console.print(escape(line), soft_wrap=True)
-    _say_where({"Dataset": out, "Every 50th crop": report.contact_sheet})
+    _say_where(
+        {f"Dataset {one.path.name}": one.path for one in report.datasets}
+        | {"Every 50th crop": report.datasets[0].contact_sheet, "Left out": report.rejected_csv}
+    )
 
 
 @app.command()
@@ -101,20 +126,48 @@ def synth(
 
 
 @app.command()
-def doctor(dataset: Annotated[Path, typer.Argument(help="Dataset folder, or one shard.")]) -> None:
-    """Check a dataset and say in words what is wrong. Exit code 1 if it cannot be trained on."""
+def doctor(
+    dataset: Annotated[Path, typer.Argument(help="Dataset folder, or one shard.")],
+    page: Annotated[Path | None, typer.Option(help="Also write a page with pictures and histograms: .html.")] = None,
+    speed: Annotated[bool, typer.Option("--speed", help="Also measure loader and trainer on this machine.")] = False,
+    preset: Preset = "tiny",
+) -> None:
+    """Check a dataset and say in words what is wrong.
+
+    Exit code 0: fit for training, warnings or not, or for evaluation only. 1: an error was found. 2: nothing to check.
+    --preset says what --speed trains.
+    """
     from data_partition.doctor import diagnose
 
+    if page is not None and page.suffix != ".html":
+        raise ConfigError(f"--page: got {str(page)!r}, wanted a name that ends in .html")
+    with LiveProgress(console) as live:
+        diagnosis = diagnose(dataset, lambda done, total: live.progress("Reading frames", done, total))
     colours = {"error": "red", "warning": "yellow", "ok": "green"}
-    findings = diagnose(dataset)
-    for finding in findings:
+    for finding in diagnosis.findings:
         colour = colours[finding.severity]
         console.print(
             f"[{colour}]{finding.severity:>7}[/]  {escape(str(finding.where))}: {escape(finding.text)}",
             soft_wrap=True,
         )
-    if any(finding.severity == "error" for finding in findings):
+    console.print(f"[bold]{escape(str(dataset))}: {diagnosis.verdict}[/]", soft_wrap=True)
+    if page is not None:
+        from data_partition.doctor_page import write_page
+
+        _say_where({"Page": write_page(page, diagnosis)})
+    if diagnosis.has_errors:
+        if speed:
+            console.print("Speed: not measured, because of the errors")
         raise typer.Exit(1)
+    if speed:
+        from data_partition.speed import measure_speed
+
+        chosen = _chosen(preset, None)
+        settings = Settings.from_flat({**_sized_for(len(diagnosis.people), chosen), **chosen})
+        with console.status("Measuring the speed"):
+            lines = measure_speed([person.shard for person in diagnosis.people], settings).to_lines()
+        for line in lines:
+            console.print(line, soft_wrap=True)
 
 
 @app.command()

@@ -7,14 +7,15 @@ import os
 import queue
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, wait
+from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from multiprocessing.connection import wait as wait_for_sentinel
 from typing import TYPE_CHECKING
 
-from data_partition.annotate import FaceAnnotator
 from data_partition.clip import ClipJob, ClipSummary, prepare_clip
+from data_partition.clip_annotators import open_annotator
+from data_partition.rejected import Rejected
 from data_partition.video import count_frames
 from model.errors import DataError
 
@@ -22,7 +23,9 @@ if TYPE_CHECKING:
     from multiprocessing.queues import Queue
 
 Progress = Callable[[int, int, str], None]
-"""Called with frames done, frames in all and a short text. Each frame counts twice: annotated, then cut."""
+"""Called with units done, units in all, and what is being done to them."""
+PREPARING = "Preparing"
+"""The work of `run_clips`, in frames. Each counts twice: annotated, then cut."""
 
 _POLL_S = 0.2
 _TICK_FRAMES = 10
@@ -55,7 +58,9 @@ def run_clips(jobs: Sequence[ClipJob], num_workers: int | None, progress: Progre
     with pool:
         futures = {job: pool.submit(_prepare_in_worker, job) for job in jobs}
         try:
-            _watch(list(futures.values()), ticks, 2 * sum(count_frames(job.path) for job in jobs), progress)
+            with ThreadPoolExecutor() as threads:
+                total = 2 * sum(threads.map(_num_frames, jobs))
+            _watch(list(futures.values()), ticks, total, progress)
             return {job: future.result() for job, future in futures.items()}
         except BrokenProcessPool as error:
             raise DataError(
@@ -67,30 +72,32 @@ def run_clips(jobs: Sequence[ClipJob], num_workers: int | None, progress: Progre
             raise
 
 
-def _watch(
-    futures: Sequence[Future[ClipSummary]], ticks: Queue[tuple[str, int]], total: int, progress: Progress
-) -> None:
-    done, text = 0, ""
+def _num_frames(job: ClipJob) -> int:
+    stretch = job.source.stretch
+    return stretch[1] - stretch[0] if stretch else count_frames(job.source.path)
+
+
+def _watch(futures: Sequence[Future[ClipSummary]], ticks: Queue[int], total: int, progress: Progress) -> None:
+    done = 0
     is_running = True
     while is_running or not ticks.empty():
         is_running = bool(wait(futures, timeout=0).not_done)
         try:
-            text, frames = ticks.get(timeout=_POLL_S)
+            done += ticks.get(timeout=_POLL_S)
         except queue.Empty:
             continue
-        done += frames
-        progress(done, max(total, done), text)
-    progress(max(total, done), max(total, done), text)  # a video may announce more frames than it has
+        progress(done, max(total, done), PREPARING)
+    progress(max(total, done), max(total, done), PREPARING)  # a video may announce more frames than it has
 
 
 @dataclass
 class _Worker:
     """State of a worker process, set once by the pool."""
 
-    ticks: Queue[tuple[str, int]] | None = None
+    ticks: Queue[int] | None = None
 
     @staticmethod
-    def start(ticks: Queue[tuple[str, int]]) -> None:
+    def start(ticks: Queue[int]) -> None:
         _WORKER.ticks = ticks
         threading.Thread(target=_Worker._end_with_parent, daemon=True).start()
 
@@ -115,10 +122,15 @@ def _prepare_in_worker(job: ClipJob) -> ClipSummary:
         nonlocal pending
         pending += 1
         if pending == _TICK_FRAMES:
-            ticks.put((job.identity, pending))
+            ticks.put(pending)
             pending = 0
 
-    with FaceAnnotator(is_video=True) as annotator:
-        summary = prepare_clip(job, annotator, on_frame)
-    ticks.put((job.identity, pending))
-    return summary
+    try:
+        with open_annotator(job.source) as annotator:
+            return prepare_clip(job, annotator, on_frame)
+    except DataError as error:  # its annotation file
+        return ClipSummary(
+            name=job.source.name, sha256=job.sha256, problems=[Rejected.by_error(job.source.path, error)]
+        )
+    finally:
+        ticks.put(pending)

@@ -8,15 +8,17 @@ Legend: N usable rows, K = 68 landmarks, C coordinates, A = 18 action units in A
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from data_partition.numbers import parse_number
 from model.batch import AU_ORDER, NUM_LANDMARKS
 from model.errors import DataError
 
@@ -31,8 +33,10 @@ class RejectedRow:
     """A row that is not in the table."""
 
     line: int
-    """In the file, the header is line 1."""
+    """In the file, the header is line 1; of a quoted field with line breaks the last one."""
     reason: str
+    is_no_face: bool = False
+    """OpenFace says that it found no face; every other row is damaged."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, slots=True)
@@ -65,9 +69,10 @@ class OpenFaceTable:
 def read_openface(path: Path) -> OpenFaceTable:
     """Read a CSV file of OpenFace.
 
-    A row is usable if it has as many fields as the header, all needed ones are numbers, and OpenFace found a face
-    (`success` is 1, or there is no such column); every other row is listed with its line and reason. Frame numbers that
-    never change (a fault of some versions) are replaced by the order of the timestamps.
+    A row is usable if it has as many fields as the header, all needed ones are numbers in their ranges, and OpenFace
+    found a face (`success` is 1, or there is no such column); every other row is listed with its line and reason. Frame
+    numbers that never change (a fault of some versions) are replaced by the order of the timestamps, in which rows that
+    are not usable count too.
 
     Raises:
         DataError: if the file cannot be read, is not OpenFace's, or is OpenFace 3's, whose columns of the same names
@@ -78,11 +83,12 @@ def read_openface(path: Path) -> OpenFaceTable:
             reader = csv.reader(file)
             header = [name.strip() for name in next(reader, [])]
             _require_openface(path, header)
-            rows, rejected = _read_rows(reader, header)
+            rows = _Rows(header)
+            for fields in reader:
+                rows.take(reader.line_num, fields)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path}: cannot be read ({error}); wanted a CSV file of OpenFace 2") from error
-    columns = {name: np.array([row[name] for row in rows], np.float64) for name in _wanted(header)}
-    return _table(columns, len(rows), tuple(rejected))
+    return rows.table()
 
 
 def _require_openface(path: Path, header: Sequence[str]) -> None:
@@ -99,69 +105,95 @@ def _require_openface(path: Path, header: Sequence[str]) -> None:
     )
 
 
-def _wanted(header: Sequence[str]) -> list[str]:
-    names = ("frame", "face_id", "face", "timestamp", "confidence", "success")
-    return [name for name in (*names, *_POSE, *_PRESENCE, *_INTENSITY, *_LANDMARKS) if name in header]
+_WHOLE_NUMBERS = ("frame", "face_id", "face")
+_RANGES = (
+    {name: (0.0, 2.0**53) for name in _WHOLE_NUMBERS}
+    | {"timestamp": (0.0, 1e9), "confidence": (0.0, 1.0), "success": (0.0, 1.0)}
+    | dict.fromkeys(_POSE, (-2 * math.pi, 2 * math.pi))
+    | dict.fromkeys(_PRESENCE, (0.0, 1.0))
+    | dict.fromkeys(_INTENSITY, (0.0, 5.0))
+    | dict.fromkeys(_LANDMARKS, (-1e6, 1e6))
+)
+"""Columns that are read, and what their numbers must lie between; a pose in degrees shows by leaving its range."""
 
 
-def _read_rows(
-    lines: Iterable[Sequence[str]], header: Sequence[str]
-) -> tuple[list[Mapping[str, float]], list[RejectedRow]]:
-    place = {name: index for index, name in enumerate(header)}
-    wanted = _wanted(header)
-    rows: list[Mapping[str, float]] = []
-    rejected: list[RejectedRow] = []
-    for line, fields in enumerate(lines, start=2):
+class _Rows:
+    """Rows of one file as they come."""
+
+    def __init__(self, header: Sequence[str]) -> None:
+        self._num_fields = len(header)
+        self._place = {name: header.index(name) for name in _RANGES if name in header}
+        self._usable: list[dict[str, float]] = []
+        self._rejected: list[RejectedRow] = []
+        self._frames: list[float] = []
+        self._timestamps: list[float] = []
+
+    def take(self, line: int, fields: Sequence[str]) -> None:
+        """Add a row, or its reason to the rejected."""
         if not fields:
-            continue
-        reason = f"{len(fields)} fields, the header has {len(header)}" if len(fields) != len(header) else ""
-        row: dict[str, float] = {}
-        if not reason:
-            row, reason = _parse({name: fields[place[name]] for name in wanted})
-        if reason:
-            rejected.append(RejectedRow(line, reason))
-        else:
-            rows.append(row)
-    return rows, rejected
-
-
-def _parse(texts: Mapping[str, str]) -> tuple[dict[str, float], str]:
-    """The numbers of a row, and why it cannot be used ("" if it can)."""
-    row: dict[str, float] = {}
-    for name, text in texts.items():
+            return
+        for name, seen in (("frame", self._frames), ("timestamp", self._timestamps)):
+            with contextlib.suppress(KeyError, IndexError, ValueError):  # a row that is cut short counts too
+                seen.append(_number(name, fields[self._place[name]]))
+        if len(fields) != self._num_fields:
+            self._reject(line, f"{len(fields)} fields, the header has {self._num_fields}")
+            return
         try:
-            row[name] = float(text)
-        except ValueError:
-            return {}, f"{name} is {text.strip()!r}, wanted a number"
-        if not math.isfinite(row[name]):
-            return {}, f"{name} is {text.strip()}"
-    return row, "no face found (success is 0)" if row.get("success", 1.0) == 0 else ""
+            row = {name: _number(name, fields[place]) for name, place in self._place.items()}
+        except ValueError as error:
+            self._reject(line, str(error))
+            return
+        if row.get("success", 1.0) == 0:
+            self._rejected.append(RejectedRow(line, "no face found (success is 0)", is_no_face=True))
+        else:
+            self._usable.append(row)
+
+    def _reject(self, line: int, reason: str) -> None:
+        self._rejected.append(RejectedRow(line, reason))
+
+    def table(self) -> OpenFaceTable:
+        """All rows so far."""
+        return OpenFaceTable(
+            frame_index_N=self._frame_index(),
+            face_id_N=self._column("face_id" if "face_id" in self._place else "face", 0.0).astype(np.int64),
+            timestamp_s_N=self._column("timestamp", 0.0),
+            confidence_N=self._column("confidence", np.nan),
+            pose_NC=np.rad2deg(self._columns(_POSE)),
+            landmarks_NKC=self._columns(_LANDMARKS).reshape(-1, NUM_LANDMARKS, 2),
+            au_presence_NA=self._columns(_PRESENCE),
+            au_intensity_NA=self._columns(_INTENSITY),
+            rejected=tuple(self._rejected),
+        )
+
+    def _column(self, name: str, default: float) -> NDArray[np.float64]:
+        return np.array([row.get(name, default) for row in self._usable], np.float64)
+
+    def _columns(self, names: Sequence[str]) -> NDArray[np.float32]:
+        return np.stack([self._column(name, np.nan) for name in names], axis=1).astype(np.float32)
+
+    def _frame_index(self) -> NDArray[np.int64]:
+        """[N] frames from 0; OpenFace counts from 1, or not at all."""
+        timestamps = np.unique(self._timestamps)
+        if len(set(self._frames)) <= 1 and len(timestamps) > 1:
+            return np.searchsorted(timestamps, self._column("timestamp", 0.0)).astype(np.int64)
+        first = 1 if self._frames and min(self._frames) >= 1 else 0
+        return (self._column("frame", 0.0) - first).astype(np.int64)
 
 
-def _table(
-    columns: Mapping[str, NDArray[np.float64]], num_rows: int, rejected: tuple[RejectedRow, ...]
-) -> OpenFaceTable:
-    def gathered(names: Sequence[str]) -> NDArray[np.float32]:
-        nothing = np.full(num_rows, np.nan)
-        return np.stack([columns.get(name, nothing) for name in names], axis=1).astype(np.float32)
+def _number(name: str, text: str) -> float:
+    """A field's number.
 
-    zeros = np.zeros(num_rows)
-    timestamp_s = columns.get("timestamp", zeros)
-    return OpenFaceTable(
-        frame_index_N=_frame_index(columns.get("frame", zeros), timestamp_s),
-        face_id_N=columns.get("face_id", columns.get("face", zeros)).astype(np.int64),
-        timestamp_s_N=timestamp_s,
-        confidence_N=columns["confidence"],
-        pose_NC=np.rad2deg(gathered(_POSE)),
-        landmarks_NKC=gathered(_LANDMARKS).reshape(-1, NUM_LANDMARKS, 2),
-        au_presence_NA=gathered(_PRESENCE),
-        au_intensity_NA=gathered(_INTENSITY),
-        rejected=rejected,
-    )
-
-
-def _frame_index(frame_N: NDArray[np.float64], timestamp_s_N: NDArray[np.float64]) -> NDArray[np.int64]:
-    """[N] frames from 0; OpenFace counts from 1, or not at all."""
-    if len(np.unique(frame_N)) == 1 and len(np.unique(timestamp_s_N)) > 1:
-        return np.unique(timestamp_s_N, return_inverse=True)[1].astype(np.int64)
-    return (frame_N - (1 if frame_N.size and frame_N.min() >= 1 else 0)).astype(np.int64)
+    Raises:
+        ValueError: with the reason, if it is none or out of range.
+    """
+    try:
+        value = parse_number(text)
+    except ValueError:
+        raise ValueError(f"{name} is {text.strip()!r}, wanted a number") from None
+    low, high = _RANGES[name]
+    if not low <= value <= high:
+        unit = ", radians" if name in _POSE else ""
+        raise ValueError(f"{name} is {text.strip()}, wanted {low:g} to {high:g}{unit}")
+    if (name in _WHOLE_NUMBERS or name in _PRESENCE or name == "success") and value != int(value):
+        raise ValueError(f"{name} is {text.strip()}, wanted a whole number")
+    return value

@@ -4,18 +4,22 @@
     <dataset>/<identity>/metadata.parquet        one row a frame, columns in `COLUMN_WIDTHS`
     <dataset>/<identity>/shard.json              schema version, identity, annotator, size, sources, consent
 
+The optional column `is_test` (bool) fixes which frames are for testing; without it that is the last tenth of each clip.
+
 Legend: F frames, K = 68 landmarks, C coordinates, A = 18 action units.
 """
 
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
@@ -40,6 +44,8 @@ COLUMN_WIDTHS: dict[str, int] = {
     "confidence": 0,
 }
 """Column of metadata.parquet to the length of its lists; 0 is a scalar."""
+
+SPLIT_COLUMN = "is_test"
 
 _INFO_KEYS = ("identity", "annotator", "annotator_version", "size_px", "sources", "split_seed", "consent")
 _REMEDY = "prepare this identity again"
@@ -74,7 +80,9 @@ class Shard:
     confidence_F: NDArray[np.float32]
     """[F] 0 to 1."""
     is_test_F: NDArray[np.bool_]
-    """[F] true for the last tenth of each clip in time."""
+    """[F] true for test frames."""
+    has_fixed_split: bool
+    """True if the shard itself says which frames are for testing; else it is the last tenth of each clip in time."""
 
     @property
     def num_frames(self) -> int:
@@ -138,7 +146,7 @@ def open_shard(path: Path) -> Shard:
             wrong length, NaN in landmarks or pose, or an empty shard.
     """
     info = _read_info(path / INFO_NAME)
-    columns = _read_columns(path / METADATA_NAME)
+    columns, is_test_F = _read_columns(path / METADATA_NAME)
     file_name = [str(name) for name in columns["file_name"]]
     _check_files(path, file_name)
     clip = columns["clip"].astype(np.str_)
@@ -156,7 +164,8 @@ def open_shard(path: Path) -> Shard:
         au_presence_FA=columns["au_presence"],
         au_intensity_FA=columns["au_intensity"],
         confidence_F=columns["confidence"].astype(np.float32),
-        is_test_F=last_tenth(clip, columns["frame_index"].astype(np.int64)),
+        is_test_F=last_tenth(clip, columns["frame_index"].astype(np.int64)) if is_test_F is None else is_test_F,
+        has_fixed_split=is_test_F is not None,
     )
 
 
@@ -170,11 +179,13 @@ def last_tenth(clip: NDArray[np.str_], frame_index: NDArray[np.int64]) -> NDArra
     Returns:
         [F] bool; never depends on the order of the rows.
     """
+    _, clip_number, num_frames = np.unique(clip, return_inverse=True, return_counts=True)
+    order = np.lexsort((frame_index, clip_number))  # clip after clip, each in time
+    num_train = num_frames - (num_frames + 5) // 10
+    start = np.cumsum(num_frames) - num_frames
+    position = np.arange(len(clip)) - start[clip_number[order]]
     is_test = np.zeros(len(clip), np.bool_)
-    for name in np.unique(clip):
-        rows = np.flatnonzero(clip == name)
-        rows = rows[np.argsort(frame_index[rows], kind="stable")]
-        is_test[rows[len(rows) - (len(rows) + 5) // 10 :]] = True
+    is_test[order] = position >= num_train[clip_number[order]]
     return is_test
 
 
@@ -198,7 +209,8 @@ def _read_info(path: Path) -> dict[str, Any]:
     return dict(info)
 
 
-def _read_columns(path: Path) -> dict[str, NDArray[Any]]:
+def _read_columns(path: Path) -> tuple[dict[str, NDArray[Any]], NDArray[np.bool_] | None]:
+    """The columns of COLUMN_WIDTHS, and the one of the split if there is one."""
     try:
         table = pq.read_table(path)
     except FileNotFoundError as error:
@@ -218,7 +230,16 @@ def _read_columns(path: Path) -> dict[str, NDArray[Any]]:
                 f"{path}: {name} is NaN or infinite in row {bad[0]} ({columns['file_name'][bad[0]]}) and in "
                 f"{bad.size} of {table.num_rows} rows; remove these rows or {_REMEDY}"
             )
-    return columns
+    return columns, _read_split(path, table)
+
+
+def _read_split(path: Path, table: pa.Table) -> NDArray[np.bool_] | None:
+    if SPLIT_COLUMN not in table.column_names:
+        return None
+    column = table[SPLIT_COLUMN]
+    if not pa.types.is_boolean(column.type):
+        raise DataError(f"{path}: {SPLIT_COLUMN} is of type {column.type}, wanted bool; {_REMEDY}")
+    return np.asarray(_to_array(path, SPLIT_COLUMN, column, 0), np.bool_)
 
 
 def _to_array(path: Path, name: str, column: pa.ChunkedArray, width: int) -> NDArray[Any]:
@@ -227,17 +248,24 @@ def _to_array(path: Path, name: str, column: pa.ChunkedArray, width: int) -> NDA
         raise DataError(f"{path}: {name} is empty in row {row}; {_REMEDY}")
     if width == 0:
         return np.asarray(column.to_numpy())
-    lengths = np.array([len(value) for value in column])
+    if not _is_list_of_numbers(column.type):
+        raise DataError(f"{path}: {name} is of type {column.type}, wanted lists of {width} numbers; {_REMEDY}")
+    lengths = pc.list_value_length(column).to_numpy()
     wrong = np.flatnonzero(lengths != width)
     if wrong.size:
         raise DataError(f"{path}: {name} has {lengths[wrong[0]]} numbers in row {wrong[0]}, wanted {width}; {_REMEDY}")
-    flat = column.combine_chunks().flatten().to_numpy(zero_copy_only=False)
+    flat = pc.list_flatten(column).to_numpy(zero_copy_only=False)
     return np.asarray(flat, np.float32).reshape(-1, width)
+
+
+def _is_list_of_numbers(type_: pa.DataType) -> bool:
+    is_list = pa.types.is_list(type_) or pa.types.is_large_list(type_) or pa.types.is_fixed_size_list(type_)
+    return bool(is_list and (pa.types.is_floating(type_.value_type) or pa.types.is_integer(type_.value_type)))
 
 
 def _check_files(path: Path, file_name: list[str]) -> None:
     folder = path / FRAMES_NAME
-    present = {f"{FRAMES_NAME}/{file.name}" for file in folder.iterdir()} if folder.is_dir() else set()
+    present = {f"{FRAMES_NAME}/{name}" for name in os.listdir(folder)} if folder.is_dir() else set()
     missing = [name for name in file_name if name not in present]
     if missing:
         raise DataError(

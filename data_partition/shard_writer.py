@@ -16,7 +16,15 @@ import pyarrow.parquet as pq
 from numpy.typing import ArrayLike, NDArray
 
 from data_partition.images import write_image
-from data_partition.shard import COLUMN_WIDTHS, FRAMES_NAME, INFO_NAME, METADATA_NAME, SCHEMA_VERSION, Shard
+from data_partition.shard import (
+    COLUMN_WIDTHS,
+    FRAMES_NAME,
+    INFO_NAME,
+    METADATA_NAME,
+    SCHEMA_VERSION,
+    SPLIT_COLUMN,
+    Shard,
+)
 from model.batch import NUM_LANDMARKS
 from model.errors import DataError
 
@@ -78,7 +86,8 @@ class ShardWriter:
             "split_seed": None,  # the split is by time, so nothing is drawn
             "consent": consent,
         }
-        self._columns: dict[str, list[Any]] = {name: [] for name in COLUMN_WIDTHS}
+        self._columns: dict[str, list[NDArray[Any]]] = {name: [] for name in (*COLUMN_WIDTHS, SPLIT_COLUMN)}
+        self._num_frames = 0
         shutil.rmtree(self._partial, ignore_errors=True)
         (self._partial / FRAMES_NAME).mkdir(parents=True)
 
@@ -98,7 +107,7 @@ class ShardWriter:
     @property
     def num_frames(self) -> int:
         """Frames added so far."""
-        return len(self._columns["file_name"])
+        return self._num_frames
 
     def add(
         self,
@@ -112,6 +121,7 @@ class ShardWriter:
         au_presence_A: ArrayLike,
         au_intensity_A: ArrayLike,
         confidence: float,
+        is_test: bool | None = None,
     ) -> None:
         """Append one annotated frame.
 
@@ -125,6 +135,8 @@ class ShardWriter:
             au_presence_A: [18] 0 or 1.
             au_intensity_A: [18] 0 to 5, NaN if unknown.
             confidence: 0 to 1.
+            is_test: which side of the train/test split the frame is on, said of all frames or of none; None leaves it
+                to time.
 
         Raises:
             DataError: for a wrong shape or a NaN, naming frame and value.
@@ -147,27 +159,26 @@ class ShardWriter:
             "confidence": float(confidence),
         }
         write_image(self._partial / str(row["file_name"]), frame_HWC)
-        self._append(row)
+        self._append({name: np.array([value]) for name, value in row.items()}, 1, is_test)
 
     def adopt(self, part: Shard) -> None:
         """Add all frames of a finished shard of the same size, with their rows; the part stays as it is."""
         assert part.size_px == self._size_px
-        for row in range(part.num_frames):
-            file_name = f"{FRAMES_NAME}/{self.num_frames:06d}.jpg"
-            _link_or_copy(part.path / part.file_name[row], self._partial / file_name)
-            self._append(
-                {
-                    "file_name": file_name,
-                    "clip": str(part.clip[row]),
-                    "frame_index": int(part.frame_index[row]),
-                    "timestamp_s": float(part.timestamp_s[row]),
-                    "landmarks": part.landmarks_FKC[row].reshape(-1),
-                    "pose_deg": part.pose_FC[row],
-                    "au_presence": part.au_presence_FA[row],
-                    "au_intensity": part.au_intensity_FA[row],
-                    "confidence": float(part.confidence_F[row]),
-                }
-            )
+        file_names = [f"{FRAMES_NAME}/{self.num_frames + row:06d}.jpg" for row in range(part.num_frames)]
+        for source, target in zip(part.file_name, file_names, strict=True):
+            _link_or_copy(part.path / source, self._partial / target)
+        columns = {
+            "file_name": np.array(file_names),
+            "clip": part.clip,
+            "frame_index": part.frame_index,
+            "timestamp_s": part.timestamp_s,
+            "landmarks": part.landmarks_FKC.reshape(part.num_frames, -1),
+            "pose_deg": part.pose_FC,
+            "au_presence": part.au_presence_FA,
+            "au_intensity": part.au_intensity_FA,
+            "confidence": part.confidence_F,
+        }
+        self._append(columns, part.num_frames, part.is_test_F if part.has_fixed_split else None)
 
     def finish(self) -> Path:
         """Write metadata and rename the folder to its final name, replacing an older shard.
@@ -176,27 +187,39 @@ class ShardWriter:
             The finished shard's folder.
 
         Raises:
-            DataError: if no frame was added.
+            DataError: if no frame was added, or some frames have a side of the split and others have none.
         """
         if not self.num_frames:
             shutil.rmtree(self._partial, ignore_errors=True)
             raise DataError(f"{self._info['identity']}: no frames to write; nothing was saved")
+        columns = {name: np.concatenate(chunks) for name, chunks in self._columns.items() if chunks}
+        num_fixed = len(columns.get(SPLIT_COLUMN, ()))
+        if num_fixed not in (0, self.num_frames):
+            raise DataError(f"{self._info['identity']}: {num_fixed} of {self.num_frames} frames have a fixed split")
         arrays = {
-            name: pa.FixedSizeListArray.from_arrays(pa.array(np.concatenate(self._columns[name])), width)
+            name: pa.FixedSizeListArray.from_arrays(pa.array(columns[name].reshape(-1)), width)
             if width
-            else self._columns[name]
+            else pa.array(columns[name], _SCALARS[name])
             for name, width in COLUMN_WIDTHS.items()
         }
-        pq.write_table(pa.table(arrays, schema=_SCHEMA), self._partial / METADATA_NAME)
+        table = pa.table(arrays, schema=_SCHEMA)
+        if num_fixed:
+            table = table.append_column(SPLIT_COLUMN, pa.array(columns[SPLIT_COLUMN]))
+        pq.write_table(table, self._partial / METADATA_NAME)
         _write_info(self._partial / INFO_NAME, self._info)
         if self._final.exists():
             shutil.rmtree(self._final)
         os.replace(self._partial, self._final)
         return self._final
 
-    def _append(self, row: Mapping[str, Any]) -> None:
-        for name, value in row.items():
-            self._columns[name].append(value)
+    def _append(
+        self, columns: Mapping[str, NDArray[Any]], num_frames: int, is_test: bool | NDArray[np.bool_] | None
+    ) -> None:
+        for name, values in columns.items():
+            self._columns[name].append(values)
+        if is_test is not None:
+            self._columns[SPLIT_COLUMN].append(np.broadcast_to(is_test, num_frames))
+        self._num_frames += num_frames
 
 
 def record_consent(shard_dir: Path, consent: str) -> None:

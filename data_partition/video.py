@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_partition.images import IMAGE_SUFFIXES, read_image
+from data_partition.rejected import Rejected
 from model.errors import DataError
 
 logger = logging.getLogger(__name__)
@@ -33,19 +34,25 @@ class VideoFrame:
     """Seconds from the first frame."""
     image_HWC: NDArray[np.uint8]
     """[H, W, 3] uint8 RGB, upright."""
+    name: str = ""
+    """Of the picture's file; empty for a frame of a video."""
+
+
+Stretch = tuple[int, int]
+"""First picture and the one after the last, of a folder's pictures in natural order."""
 
 
 def is_clip(path: Path) -> bool:
     """Whether a path is a video file or a folder that directly holds pictures."""
     if path.is_dir():
-        return bool(_pictures(path))
+        return any(map(_is_picture, path.iterdir()))
     return path.suffix.lower() in VIDEO_SUFFIXES
 
 
 def count_frames(path: Path) -> int:
     """Number of frames the source announces; 0 if it does not say or cannot be opened."""
     if path.is_dir():
-        return len(_pictures(path))
+        return sum(map(_is_picture, path.iterdir()))
     try:
         with av.open(str(path)) as container:
             return container.streams.video[0].frames if container.streams.video else 0
@@ -53,12 +60,15 @@ def count_frames(path: Path) -> int:
         return 0
 
 
-def read_frames(path: Path, on_problem: Callable[[str], None]) -> Iterator[VideoFrame]:
+def read_frames(
+    path: Path, on_problem: Callable[[Rejected], None], stretch: Stretch | None = None
+) -> Iterator[VideoFrame]:
     """Decode a clip front to back, holding one frame in memory.
 
     Args:
         path: a video file or a folder of pictures (read in natural order: 2.png before 10.png).
-        on_problem: called with one sentence for each picture or packet that is skipped.
+        on_problem: called for each picture that is skipped, and once for the damaged packets of a video.
+        stretch: of a folder's pictures; None is all.
 
     Yields:
         Frames with rising index and timestamp.
@@ -66,37 +76,55 @@ def read_frames(path: Path, on_problem: Callable[[str], None]) -> Iterator[Video
     Raises:
         DataError: if the clip cannot be opened or has no picture track.
     """
-    return _folder_frames(path, on_problem) if path.is_dir() else _video_frames(path, on_problem)
+    return _folder_frames(path, on_problem, stretch) if path.is_dir() else _video_frames(path, on_problem)
 
 
-def source_sha256(path: Path) -> str:
-    """SHA-256 of a video file, or of the names and contents of a folder's pictures."""
+def source_sha256(path: Path, stretch: Stretch | None = None) -> str:
+    """SHA-256 of a file, or of the names and contents of a folder's pictures (of a stretch of them)."""
     if path.is_file():
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     digest = hashlib.sha256()
-    for picture in _pictures(path):
+    for picture in _pictures(path)[slice(*stretch) if stretch else slice(None)]:
         digest.update(picture.name.encode())
         digest.update(hashlib.sha256(picture.read_bytes()).digest())
     return digest.hexdigest()
 
 
+def picture_names(folder: Path, stretch: Stretch | None = None) -> list[str]:
+    """File names of a folder's pictures (of a stretch of them), in natural order."""
+    return [path.name for path in _pictures(folder)[slice(*stretch) if stretch else slice(None)]]
+
+
+def _is_picture(path: Path) -> bool:
+    return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
+
+
 def _pictures(folder: Path) -> list[Path]:
-    files = [f for f in folder.iterdir() if f.suffix.lower() in IMAGE_SUFFIXES and not f.name.startswith(".")]
-    return sorted(files, key=lambda f: [int(p) if p.isdigit() else p for p in re.split(r"(\d+)", f.name)])
+    return sorted(filter(_is_picture, folder.iterdir()), key=lambda file: (_natural_key(file.name), file.name))
 
 
-def _folder_frames(folder: Path, on_problem: Callable[[str], None]) -> Iterator[VideoFrame]:
-    for index, path in enumerate(_pictures(folder)):
+def _natural_key(name: str) -> list[tuple[int, str]]:
+    """Numbers by value, everything else by letter."""
+    parts = re.split(r"([0-9]+)", name)
+    return [(int(part), "") if part.isascii() and part.isdigit() else (-1, part) for part in parts]
+
+
+def _folder_frames(
+    folder: Path, on_problem: Callable[[Rejected], None], stretch: Stretch | None
+) -> Iterator[VideoFrame]:
+    pictures = _pictures(folder)
+    first, end = stretch or (0, len(pictures))
+    for index, path in enumerate(pictures[first:end], start=first):
         try:
             image = read_image(path)
         except DataError as error:
-            on_problem(str(error))
+            on_problem(Rejected.by_error(path, error))
             continue
-        yield VideoFrame(index=index, timestamp_s=index / FOLDER_RATE_HZ, image_HWC=image)
+        yield VideoFrame(index=index, timestamp_s=index / FOLDER_RATE_HZ, image_HWC=image, name=path.name)
 
 
-def _video_frames(path: Path, on_problem: Callable[[str], None]) -> Iterator[VideoFrame]:
+def _video_frames(path: Path, on_problem: Callable[[Rejected], None]) -> Iterator[VideoFrame]:
     try:
         container = av.open(str(path))
     except (av.FFmpegError, OSError) as error:
@@ -121,7 +149,7 @@ def _decoded(
     container: av.container.InputContainer,
     stream: av.VideoStream,
     path: Path,
-    on_problem: Callable[[str], None],
+    on_problem: Callable[[Rejected], None],
 ) -> Iterator[av.VideoFrame]:
     """Frames of a stream; damaged packets are skipped and counted in one sentence."""
     num_damaged = 0
@@ -132,6 +160,6 @@ def _decoded(
             except av.error.InvalidDataError:
                 num_damaged += 1
     except av.FFmpegError as error:
-        on_problem(f"{path}: reading stopped early ({error})")
+        on_problem(Rejected(str(path), f"reading stopped early ({error})"))
     if num_damaged:
-        on_problem(f"{path}: {num_damaged} damaged packets skipped; the file may be cut short")
+        on_problem(Rejected(str(path), f"{num_damaged} damaged packets skipped; the file may be cut short"))

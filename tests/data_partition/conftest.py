@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from data_partition.images import write_image
 from data_partition.shard import Shard, open_dataset
 from data_partition.synth import synthesize
 from model.errors import WeightsError
@@ -54,3 +55,9 @@ def write_video(path: Path, frames: Sequence[NDArray[np.uint8]], *, rate_hz: int
             container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
         container.mux(stream.encode(None))
     return path
+
+
+def write_picture(path: Path, value: int = 0) -> None:
+    """An 8 x 8 picture of one grey; folders are made."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_image(path, np.full((8, 8, 3), value, np.uint8))

@@ -8,7 +8,10 @@ import pytest
 from data_partition.annotate import FaceAnnotation
 from data_partition.clip import ClipJob, prepare_clip
 from data_partition.images import write_image
+from data_partition.rejected import Rejected
 from data_partition.shard import open_shard
+from data_partition.sources import ClipSource, Layout
+from data_partition.video import VideoFrame
 
 SQUARE_PX = 40
 
@@ -17,12 +20,22 @@ class SquareAnnotator:
     """Landmarks on the outline of a bright square; no face where the picture is dark."""
 
     def __init__(self) -> None:
-        self.timestamps_ms: list[int] = []
+        self.timestamps_s: list[float] = []
 
-    def detect(self, image_HWC: np.ndarray, timestamp_ms: int = 0) -> FaceAnnotation | None:
+    def __enter__(self) -> "SquareAnnotator":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def problems(self) -> list[Rejected]:
+        """None."""
+        return []
+
+    def annotate(self, frame: VideoFrame) -> FaceAnnotation | None:
         """Annotate one picture."""
-        self.timestamps_ms.append(timestamp_ms)
-        rows, columns = np.nonzero(image_HWC[..., 0] > 127)
+        self.timestamps_s.append(frame.timestamp_s)
+        rows, columns = np.nonzero(frame.image_HWC[..., 0] > 127)
         if not rows.size:
             return None
         x = np.linspace(columns.min(), columns.max(), 68)
@@ -43,12 +56,13 @@ def _picture(x: int | None, y: int = 100, shape: tuple[int, int] = (240, 320)) -
     return image
 
 
-def _job(tmp_path: Path, pictures: list[np.ndarray]) -> ClipJob:
+def _job(tmp_path: Path, pictures: list[np.ndarray], layout: Layout = Layout.FRAMES) -> ClipJob:
     folder = tmp_path / "clip"
     folder.mkdir()
     for index, picture in enumerate(pictures):
         write_image(folder / f"{index:04d}.png", picture)
-    return ClipJob(path=folder, identity="anna", sha256="ab", part_dir=tmp_path / "parts", size_px=64)
+    source = ClipSource(path=folder, layout=layout)
+    return ClipJob(source=source, identity="anna", sha256="ab", part_dir=tmp_path / "parts", size_px=64)
 
 
 def test_frames_without_a_face_are_dropped_and_counted(tmp_path: Path) -> None:
@@ -99,21 +113,23 @@ def test_pictures_of_different_sizes_are_cropped_each_by_its_own(tmp_path: Path)
 def test_a_clip_without_a_face_is_a_problem_and_writes_nothing(tmp_path: Path) -> None:
     summary = prepare_clip(_job(tmp_path, [_picture(None)] * 7), SquareAnnotator(), lambda: None)
     assert summary.num_kept == 0 and not (tmp_path / "parts").exists()
-    assert len(summary.problems) == 1 and "no face found in any of 7 frames" in summary.problems[0]
+    assert len(summary.problems) == 1 and summary.problems[0].reason == "no face found in any of 7 frames"
 
 
 def test_a_clip_that_cannot_be_opened_is_a_problem(tmp_path: Path) -> None:
     path = tmp_path / "a.mp4"
     path.write_text("no video")
-    job = ClipJob(path=path, identity="anna", sha256="ab", part_dir=tmp_path / "parts", size_px=64)
+    source = ClipSource(path=path)
+    job = ClipJob(source=source, identity="anna", sha256="ab", part_dir=tmp_path / "parts", size_px=64)
     summary = prepare_clip(job, SquareAnnotator(), lambda: None)
-    assert summary.num_kept == 0 and "cannot be opened as a video" in summary.problems[0]
+    (problem,) = summary.problems
+    assert summary.num_kept == 0 and problem.path == str(path) and "cannot be opened as a video" in problem.reason
 
 
-def test_the_annotator_gets_rising_times(tmp_path: Path) -> None:
+def test_the_annotator_gets_the_frames_in_time(tmp_path: Path) -> None:
     annotator = SquareAnnotator()
     prepare_clip(_job(tmp_path, [_picture(40)] * 4), annotator, lambda: None)
-    assert annotator.timestamps_ms == [0, 40, 80, 120]
+    assert annotator.timestamps_s == [0, 0.04, 0.08, 0.12]
 
 
 def test_the_summary_travels_with_the_part(tmp_path: Path) -> None:
@@ -125,4 +141,13 @@ def test_the_summary_travels_with_the_part(tmp_path: Path) -> None:
 @pytest.mark.parametrize("num_frames", [1, 4])
 def test_a_clip_that_is_too_short_says_so(tmp_path: Path, num_frames: int) -> None:
     summary = prepare_clip(_job(tmp_path, [_picture(40)] * num_frames), SquareAnnotator(), lambda: None)
-    assert summary.num_kept == 0 and "never stays in place for 5 frames" in summary.problems[0]
+    assert summary.num_kept == 0 and "never stays in place for 5 frames" in summary.problems[0].reason
+
+
+def test_pictures_that_are_crops_already_are_used_whole(tmp_path: Path) -> None:
+    pictures = [_picture(20 + 30 * (i % 4), 40, (200, 200)) for i in range(4)]  # unrelated: the face jumps
+    summary = prepare_clip(_job(tmp_path, pictures, Layout.CELEBV), SquareAnnotator(), lambda: None)
+    part = open_shard(tmp_path / "parts" / "clip")
+    assert summary.num_kept == 4 and set(part.clip) == {"clip"}
+    left = (20 + 0.5) * 64 / 200 - 0.5  # of the square in the first picture, at 64 px
+    np.testing.assert_allclose(part.landmarks_FKC[0].min(axis=0)[0], left, atol=1e-4)

@@ -1,20 +1,23 @@
 """Promises of data_partition.prepare, kept on drawn people with the real annotator."""
 
+import contextlib
+import csv
 import json
 import os
+import random
 import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from data_partition.clip_pool import PREPARING
 from data_partition.images import read_image, write_image
-from data_partition.prepare import PrepareReport, prepare
+from data_partition.prepare import COMPARING, PrepareReport, prepare
 from data_partition.shard import Shard, open_dataset
 from model.errors import DataError
 from tests.data_partition.conftest import write_video
@@ -71,12 +74,20 @@ def test_each_person_becomes_one_shard(prepared: Prepared) -> None:
 
 
 def test_kept_frames_and_problems_are_reported(prepared: Prepared) -> None:
-    anna, ben = prepared.report.identities
+    (dataset,) = prepared.report.datasets
+    anna, ben = dataset.identities
     assert (anna.num_frames, ben.num_frames) == (10, 15)
     assert ben.num_kept == open_dataset(prepared.out)[1].num_frames
-    assert len(ben.problems) == 1 and "010.jpg: truncated picture" in ben.problems[0]
     text = "\n".join(prepared.report.to_lines())
-    assert "anna: kept" in text and "notes.txt: ignored" in text and "problem: " in text
+    assert "layout: videos (videos of people)" in text and "anna: kept" in text and "left out: " in text
+
+
+def test_what_was_left_out_is_in_a_file_with_path_and_reason(prepared: Prepared) -> None:
+    with (prepared.out / "rejected.csv").open(newline="") as file:
+        rows = {(row["identity"], Path(row["path"]).name): row["reason"] for row in csv.DictReader(file)}
+    assert rows.keys() == {("ben", "010.jpg"), ("", "notes.txt")}
+    assert rows["ben", "010.jpg"].startswith("truncated picture")
+    assert rows["", "notes.txt"] == "ignored, neither a video nor a folder"
 
 
 def test_landmarks_lie_inside_of_the_crops(prepared: Prepared) -> None:
@@ -85,33 +96,39 @@ def test_landmarks_lie_inside_of_the_crops(prepared: Prepared) -> None:
 
 
 def test_progress_rises_to_the_end(prepared: Prepared) -> None:
-    done = [step[0] for step in prepared.progress]
+    assert [step for step in prepared.progress if step[2] == COMPARING] == [(n, 3, COMPARING) for n in (1, 2, 3)]
+    frames = [step for step in prepared.progress if step[2] == PREPARING]
+    done = [step[0] for step in frames]
     assert done == sorted(done) and done[-1] >= 2 * (10 + 15)
-    assert all(step[0] <= step[1] for step in prepared.progress)
-    assert {step[2] for step in prepared.progress} == {"anna", "ben"}
+    assert all(step[0] <= step[1] for step in frames)
 
 
 def test_the_contact_sheet_shows_every_person(prepared: Prepared) -> None:
-    sheet = read_image(prepared.report.contact_sheet)
+    sheet = read_image(prepared.report.datasets[0].contact_sheet)
     assert sheet.shape[0] == 2 * (96 + 22)
 
 
 def test_nothing_unfinished_is_left_behind(prepared: Prepared) -> None:
-    assert sorted(path.name for path in prepared.out.iterdir()) == ["anna", "ben", "contact-sheet.jpg"]
+    assert sorted(path.name for path in prepared.out.iterdir()) == [
+        "anna",
+        "ben",
+        "contact-sheet.jpg",
+        "rejected.csv",
+    ]
 
 
 def test_a_second_run_keeps_finished_shards(prepared: Prepared) -> None:
     before = (prepared.out / "anna" / "metadata.parquet").stat().st_mtime_ns
     report = prepare(prepared.src, prepared.out, size_px=96)
-    assert [one.was_done for one in report.identities] == [True, True]
+    assert [one.was_done for one in report.datasets[0].identities] == [True, True]
     assert (prepared.out / "anna" / "metadata.parquet").stat().st_mtime_ns == before
-    assert "done before" in report.to_lines()[0]
+    assert "done before" in report.to_lines()[1]
 
 
 def test_consent_can_be_noted_later(prepared: Prepared, tmp_path: Path) -> None:
     shutil.copytree(prepared.out, tmp_path / "out")
     report = prepare(prepared.src, tmp_path / "out", size_px=96, consent="folder 13")
-    assert all(one.was_done for one in report.identities)
+    assert all(one.was_done for one in report.datasets[0].identities)
     assert {shard.info["consent"] for shard in open_dataset(tmp_path / "out")} == {"folder 13"}
 
 
@@ -129,50 +146,43 @@ def test_only_a_changed_source_is_prepared_again_and_finished_clips_are_reused(
     info["sources"] = [source for source in info["sources"] if source["name"] == "first"]
     (part / "shard.json").write_text(json.dumps(info))
     report = prepare(src, out, size_px=96, num_workers=1)
-    assert [one.was_done for one in report.identities] == [True, False]
+    assert [one.was_done for one in report.datasets[0].identities] == [True, False]
     assert [source["name"] for source in open_dataset(out)[1].info["sources"]] == ["first"]
     assert not (out / "ben.parts").exists()
 
 
+def _read_tree(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
 @pytest.mark.integration
-def test_a_run_killed_in_the_middle_leaves_no_process_and_the_next_one_completes(
+def test_runs_killed_at_any_moment_leave_no_process_and_in_the_end_the_same_bytes(
     prepared: Prepared, tmp_path: Path
 ) -> None:
-    src, out = tmp_path / "src", tmp_path / "out"
-    (src / "ben").mkdir(parents=True)
-    for copy in range(30):  # 240 pictures: several seconds of work
-        for picture in (prepared.src / "ben" / "first").iterdir():
-            shutil.copy(picture, src / "ben" / f"{copy:02d}-{picture.name}")
-    lines = (
-        "from pathlib import Path",
-        "from data_partition.prepare import prepare",
-        "if __name__ == '__main__':",
-        f"    prepare(Path({str(src)!r}), Path({str(out)!r}), size_px=64)",
-    )
-    (tmp_path / "run.py").write_text("\n".join(lines))
-    root = Path(__file__).resolve().parents[2]
-    run = subprocess.Popen([sys.executable, str(tmp_path / "run.py")], env=os.environ | {"PYTHONPATH": str(root)})
-    frames = out / "ben.parts" / "ben.partial" / "frames"
-    _wait_until(lambda: frames.is_dir() and any(frames.iterdir()))
-    run.kill()
-    run.wait()
+    src, out, undisturbed = tmp_path / "src", tmp_path / "out", tmp_path / "undisturbed"
+    for person, source in (("anna", "first"), ("ben", "second")):
+        for clip in range(4):
+            shutil.copytree(prepared.src / "ben" / source, src / person / f"{clip}")
+    command = [sys.executable, "-m", "cli", "prepare", str(src)]
+    started = time.monotonic()
+    subprocess.run([*command, str(undisturbed), "--size", "64"], check=True, capture_output=True)
+    duration_s = time.monotonic() - started
+    rng = random.Random(int(os.environ.get("CHAOS_SEED", "0")))
+    for _ in range(10):
+        run = subprocess.Popen([*command, str(out), "--size", "64"], stdout=subprocess.DEVNULL)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            run.wait(rng.uniform(0.1, 1.0) * duration_s)
+        run.kill()
+        run.wait()
     time.sleep(1)
-    num_written = len(list(frames.iterdir()))
+    before = _read_tree(out)
     time.sleep(1)
-    assert len(list(frames.iterdir())) == num_written < 240
-    report = prepare(src, out, size_px=64)
-    assert report.identities[0].num_kept == open_dataset(out)[0].num_frames >= 228
-    assert sorted(path.name for path in out.iterdir()) == ["ben", "contact-sheet.jpg"]
+    assert _read_tree(out) == before, "a process goes on writing"
+    subprocess.run([*command, str(out), "--size", "64"], check=True, capture_output=True)
+    assert _read_tree(out) == _read_tree(undisturbed)
 
 
-def _wait_until(condition: Callable[[], bool], timeout_s: float = 300.0) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline, "timed out"
-        time.sleep(0.02)
-
-
-def test_people_without_a_usable_frame_are_named_after_the_others_are_finished(
+def test_people_without_a_usable_frame_are_left_out_and_named(
     tmp_path: Path, face_landmarker: Path, drawn_people: list[Shard]
 ) -> None:
     src, out = tmp_path / "src", tmp_path / "out"
@@ -180,17 +190,19 @@ def test_people_without_a_usable_frame_are_named_after_the_others_are_finished(
     (src / "ben").mkdir()
     noise = np.random.default_rng(0).integers(0, 256, (6, 96, 96, 3), dtype=np.uint8)
     write_video(src / "cat.mp4", list(noise))
-    with pytest.raises(DataError) as caught:
-        prepare(src, out, size_px=64, num_workers=1)
-    message = str(caught.value)
-    assert "ben: no video and no picture in this folder" in message
-    assert "cat: no usable frame" in message and "no face found in any of 6 frames" in message
-    assert "the other 1 are finished" in message
+    report = prepare(src, out, size_px=64, num_workers=1)
     assert [shard.identity for shard in open_dataset(out)] == ["anna"]
+    assert [str(one) for _, one in report.rejected] == [
+        "ben: no clip in this person's folder; add a video or pictures, or remove it",
+        f"{src / 'cat.mp4'}: no face found in any of 6 frames",
+    ]
+    shutil.rmtree(src / "anna")
+    with pytest.raises(DataError, match=r"nobody with a usable frame \(2 things left out, ben: no clip"):
+        prepare(src, tmp_path / "other", size_px=64, num_workers=1)
 
 
 def test_an_empty_source_folder_is_refused(tmp_path: Path, face_landmarker: Path) -> None:
     (tmp_path / "src").mkdir()
-    with pytest.raises(DataError, match="empty; wanted one video file or one folder"):
+    with pytest.raises(DataError, match="nobody found by the layout videos; wanted a video"):
         prepare(tmp_path / "src", tmp_path / "out")
     assert not (tmp_path / "out").exists()

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from data_partition.images import write_image
+from data_partition.rejected import Rejected
 from data_partition.video import count_frames, is_clip, read_frames, source_sha256
 from model.errors import DataError
 from tests.data_partition.conftest import write_video
@@ -16,7 +17,7 @@ def _grey(value: int, height: int = 48, width: int = 64) -> np.ndarray:
     return np.full((height, width, 3), value, np.uint8)
 
 
-def _ignore(problem: str) -> None:
+def _ignore(problem: Rejected) -> None:
     pytest.fail(f"unexpected problem: {problem}")
 
 
@@ -43,9 +44,9 @@ def test_a_truncated_picture_is_reported_and_the_others_are_kept_in_place(tmp_pa
         write_image(tmp_path / f"{number}.jpg", _grey(number))
     broken = tmp_path / "1.jpg"
     broken.write_bytes(broken.read_bytes()[:-40])
-    problems: list[str] = []
+    problems: list[Rejected] = []
     assert [frame.index for frame in read_frames(tmp_path, problems.append)] == [0, 2]
-    assert len(problems) == 1 and "1.jpg: truncated picture" in problems[0]
+    assert len(problems) == 1 and problems[0].path.endswith("1.jpg") and "truncated picture" in problems[0].reason
 
 
 def test_a_text_file_called_mp4_cannot_be_opened(tmp_path: Path) -> None:
@@ -64,7 +65,7 @@ def test_a_damaged_stretch_is_reported_and_the_rest_is_read(tmp_path: Path) -> N
     start = data.index(b"mdat") + len(data) // 3
     data[start : start + 3000] = bytes(3000)
     path.write_bytes(data)
-    problems: list[str] = []
+    problems: list[Rejected] = []
     frames = list(read_frames(path, problems.append))
     assert 10 <= len(frames) <= 20
     assert len(problems) <= 1
