@@ -14,14 +14,14 @@ from tests.e2e.compose import ROOT, Compose, docker, wait_until
 
 pytestmark = pytest.mark.docker
 
-MAX_ROUNDS = 4
+MAX_ROUNDS = 3
 SETTINGS = {
     "max-rounds": MAX_ROUNDS,
     "local-steps": 25,  # times batch-size 4 is what the sites' policy asks for at least
     "tau": 0,
     "variance-window": 2,
     "adversarial-from-step": 0,
-    "round-timeout-s": 300,
+    "round-timeout-s": 240,
 }
 ROUND_S = 400.0
 DASHBOARDS = sorted((ROOT / "deploy" / "grafana" / "dashboards").glob("*.json"))
