@@ -271,6 +271,9 @@ def evaluate(
         str, typer.Option(help="self, self-any, cross, cross-unseen or all (known people): who drives whom.")
     ] = "all",
     num_pairs: Annotated[int, typer.Option(help="Pairs of each person and protocol, at most.")] = 200,
+    in_all: Annotated[
+        bool, typer.Option("--in-all", help="--num-pairs is meant for all people of a protocol together.")
+    ] = False,
     seed: Annotated[int, typer.Option(help="Of the pairs and of the intervals.")] = 0,
     pairs: Annotated[Path | None, typer.Option(help="A pairs.csv to evaluate instead of drawing pairs.")] = None,
     landmarks: Annotated[Guidance, typer.Option(help="As for `reenact`.")] = Guidance.AUTO,
@@ -305,6 +308,7 @@ def evaluate(
         out=out,
         protocols=protocols_named(protocol),
         num_pairs=num_pairs,
+        is_total=in_all,
         seed=seed,
         pairs=pairs,
         landmarks=landmarks,

@@ -100,11 +100,13 @@ class PairSampler:
         self._clips: list[tuple[int, Shard, npt.NDArray[np.int64]]] = []
         for part in data.frames:
             rows = part.split_rows(split)
-            names = np.asarray(part.shard.clip)[rows]
-            for name in dict.fromkeys(names.tolist()):
-                clip_rows = rows[names == name]
-                if len(clip_rows) >= 2:
-                    self._clips.append((part.identity_index, part.shard, clip_rows))
+            _, first, clip_R, num_rows = np.unique(
+                part.shard.clip[rows], return_index=True, return_inverse=True, return_counts=True
+            )
+            rows_of_clip = np.split(rows[np.argsort(clip_R, kind="stable")], np.cumsum(num_rows)[:-1])
+            for clip in np.argsort(first):  # in the order in which the clips come
+                if num_rows[clip] >= 2:
+                    self._clips.append((part.identity_index, part.shard, rows_of_clip[clip]))
         if not self._clips:
             where = ", ".join(str(part.shard.path) for part in data.frames) or "a client without frames"
             raise DataError(f"{where}: no clip has two {split} frames to pair; add frames or lower num-clients")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from pathlib import Path
 
 import cv2
@@ -20,7 +20,7 @@ MAX_THUMBNAILS = 64
 _LABEL_PX = 22
 
 
-def write_contact_sheet(shards: Sequence[Shard], path: Path) -> Path:
+def write_contact_sheet(shards: Iterable[Shard], path: Path) -> Path:
     """Write the sheet.
 
     Args:
@@ -40,12 +40,15 @@ def write_contact_sheet(shards: Sequence[Shard], path: Path) -> Path:
     return path
 
 
+def thumbnail(frame_HWC: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """[S, S, 3] uint8 to [THUMBNAIL_PX, THUMBNAIL_PX, 3] uint8."""
+    small_HWC = cv2.resize(frame_HWC, (THUMBNAIL_PX, THUMBNAIL_PX), interpolation=cv2.INTER_AREA)
+    return np.asarray(small_HWC, np.uint8)
+
+
 def _block(shard: Shard) -> NDArray[np.uint8]:
     step = max(EVERY_NTH, -(-shard.num_frames // MAX_THUMBNAILS))
-    rows = range(0, shard.num_frames, step)
-    thumbnails = [
-        cv2.resize(shard.read_frame(row), (THUMBNAIL_PX, THUMBNAIL_PX), interpolation=cv2.INTER_AREA) for row in rows
-    ]
+    thumbnails = [thumbnail(shard.read_frame(row)) for row in range(0, shard.num_frames, step)]
     num_columns = min(len(thumbnails), MAX_COLUMNS)
     blank = np.full((THUMBNAIL_PX, THUMBNAIL_PX, 3), 255, np.uint8)
     thumbnails += [blank] * (-len(thumbnails) % num_columns)

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -48,6 +49,8 @@ COLUMN_WIDTHS: dict[str, int] = {
 SPLIT_COLUMN = "is_test"
 
 _INFO_KEYS = ("identity", "annotator", "annotator_version", "size_px", "sources", "split_seed", "consent")
+_TEXT_KEYS = ("identity", "annotator", "annotator_version", "consent")
+_TEXT_COLUMNS = ("file_name", "clip")
 _REMEDY = "prepare this identity again"
 
 
@@ -202,6 +205,9 @@ def _read_info(path: Path) -> dict[str, Any]:
     missing = [key for key in _INFO_KEYS if key not in info]
     if missing:
         raise DataError(f"{path}: missing {', '.join(missing)}; {_REMEDY}")
+    for key in _TEXT_KEYS:
+        if not isinstance(info[key], str):
+            raise DataError(f"{path}: {key} is {info[key]!r}, wanted text; {_REMEDY}")
     if not isinstance(info["size_px"], int) or info["size_px"] < 1:
         raise DataError(f"{path}: size_px is {info['size_px']!r}, wanted a positive whole number; {_REMEDY}")
     if not isinstance(info["sources"], list) or not all(isinstance(s, dict) for s in info["sources"]):
@@ -230,26 +236,27 @@ def _read_columns(path: Path) -> tuple[dict[str, NDArray[Any]], NDArray[np.bool_
                 f"{path}: {name} is NaN or infinite in row {bad[0]} ({columns['file_name'][bad[0]]}) and in "
                 f"{bad.size} of {table.num_rows} rows; remove these rows or {_REMEDY}"
             )
+    bad = np.flatnonzero(~np.isin(columns["au_presence"], (0, 1)).all(axis=1))
+    if bad.size:
+        raise DataError(f"{path}: au_presence is neither 0 nor 1 in row {bad[0]} and in {bad.size} rows; {_REMEDY}")
     return columns, _read_split(path, table)
 
 
 def _read_split(path: Path, table: pa.Table) -> NDArray[np.bool_] | None:
     if SPLIT_COLUMN not in table.column_names:
         return None
-    column = table[SPLIT_COLUMN]
-    if not pa.types.is_boolean(column.type):
-        raise DataError(f"{path}: {SPLIT_COLUMN} is of type {column.type}, wanted bool; {_REMEDY}")
-    return np.asarray(_to_array(path, SPLIT_COLUMN, column, 0), np.bool_)
+    return np.asarray(_to_array(path, SPLIT_COLUMN, table[SPLIT_COLUMN], 0), np.bool_)
 
 
 def _to_array(path: Path, name: str, column: pa.ChunkedArray, width: int) -> NDArray[Any]:
+    is_wanted, wanted = _wanted_type(name, width)
+    if not is_wanted(column.type):
+        raise DataError(f"{path}: {name} is of type {column.type}, wanted {wanted}; {_REMEDY}")
     if column.null_count:
         row = column.is_null().to_pylist().index(True)
         raise DataError(f"{path}: {name} is empty in row {row}; {_REMEDY}")
     if width == 0:
         return np.asarray(column.to_numpy())
-    if not _is_list_of_numbers(column.type):
-        raise DataError(f"{path}: {name} is of type {column.type}, wanted lists of {width} numbers; {_REMEDY}")
     lengths = pc.list_value_length(column).to_numpy()
     wrong = np.flatnonzero(lengths != width)
     if wrong.size:
@@ -258,9 +265,26 @@ def _to_array(path: Path, name: str, column: pa.ChunkedArray, width: int) -> NDA
     return np.asarray(flat, np.float32).reshape(-1, width)
 
 
+def _wanted_type(name: str, width: int) -> tuple[Callable[[pa.DataType], bool], str]:
+    """What a column's type must be, as a test and in words."""
+    if width:
+        return _is_list_of_numbers, f"lists of {width} numbers"
+    if name in _TEXT_COLUMNS:
+        return lambda type_: pa.types.is_string(type_) or pa.types.is_large_string(type_), "text"
+    if name == "frame_index":
+        return pa.types.is_integer, "whole numbers"
+    if name == SPLIT_COLUMN:
+        return pa.types.is_boolean, "bool"
+    return _is_number, "numbers"
+
+
+def _is_number(type_: pa.DataType) -> bool:
+    return bool(pa.types.is_floating(type_) or pa.types.is_integer(type_))
+
+
 def _is_list_of_numbers(type_: pa.DataType) -> bool:
     is_list = pa.types.is_list(type_) or pa.types.is_large_list(type_) or pa.types.is_fixed_size_list(type_)
-    return bool(is_list and (pa.types.is_floating(type_.value_type) or pa.types.is_integer(type_.value_type)))
+    return bool(is_list and _is_number(type_.value_type))
 
 
 def _check_files(path: Path, file_name: list[str]) -> None:

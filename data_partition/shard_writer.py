@@ -99,9 +99,10 @@ class ShardWriter:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Finish, or clean up after an error."""
-        if error is None:
-            self.finish()
-        else:
+        try:
+            if error is None:
+                self.finish()
+        finally:
             shutil.rmtree(self._partial, ignore_errors=True)
 
     @property
@@ -190,7 +191,6 @@ class ShardWriter:
             DataError: if no frame was added, or some frames have a side of the split and others have none.
         """
         if not self.num_frames:
-            shutil.rmtree(self._partial, ignore_errors=True)
             raise DataError(f"{self._info['identity']}: no frames to write; nothing was saved")
         columns = {name: np.concatenate(chunks) for name, chunks in self._columns.items() if chunks}
         num_fixed = len(columns.get(SPLIT_COLUMN, ()))

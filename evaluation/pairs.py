@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import NamedTuple
@@ -64,7 +64,9 @@ class EvaluationPair(NamedTuple):
         return (self.protocol.value, *_name(self.source), *_name(self.driving))
 
 
-def draw_pairs(protocol: Protocol, shards: Sequence[Shard], *, num_pairs: int, seed: int) -> list[EvaluationPair]:
+def draw_pairs(
+    protocol: Protocol, shards: Sequence[Shard], *, num_pairs: int, seed: int, is_total: bool = False
+) -> list[EvaluationPair]:
     """Up to `num_pairs` different pairs for every source identity, the same for the same seed.
 
     Every possible driving frame is used equally often (to within one), each time with another source, both
@@ -76,31 +78,41 @@ def draw_pairs(protocol: Protocol, shards: Sequence[Shard], *, num_pairs: int, s
         shards: one per identity.
         num_pairs: wanted for each source identity, >= 1.
         seed: of all draws, >= 0.
+        is_total: `num_pairs` is meant for all identities together: divided evenly, the first by name get one more.
 
     Raises:
         DataError: if the frames of an identity allow no pair at all.
     """
     shards = sorted(shards, key=lambda shard: shard.identity)
-    return [pair for shard in shards for pair in _draw_of(shard, protocol, shards, num_pairs, seed)]
+    num_each, num_extra = divmod(num_pairs, len(shards)) if is_total else (num_pairs, 0)
+    return [
+        pair
+        for rank, shard in enumerate(shards)
+        for pair in _draw_of(shard, protocol, shards, num_each + (rank < num_extra), seed)
+    ]
 
 
 def _draw_of(
     shard: Shard, protocol: Protocol, shards: Sequence[Shard], num_pairs: int, seed: int
 ) -> list[EvaluationPair]:
-    drivings = [FrameRef(other, int(row)) for other in _drivers(shard, protocol, shards) for row in _held_out(other)]
-    sources_of = _source_rule(shard, protocol)
-    candidates = [(driving, sources_of(driving)) for driving in drivings]
-    candidates = [(driving, rows) for driving, rows in candidates if len(rows)]
+    sources = _Sources(shard, protocol)
+    candidates = [
+        driving
+        for other in _drivers(shard, protocol, shards)
+        for driving in (FrameRef(other, int(row)) for row in _held_out(other))
+        if sources.count(driving)
+    ]
     if not candidates:
         raise DataError(f"{shard.path}: no {protocol} pair can be formed; {_needs(protocol)}")
     rng = np.random.default_rng([seed, list(Protocol).index(protocol), *shard.identity.encode()])
     num_each, num_extra = divmod(num_pairs, len(candidates))
     pairs = []
     for rank, index in enumerate(rng.permutation(len(candidates))):
-        driving, rows = candidates[index]
-        wanted = min(num_each + (rank < num_extra), len(rows))
-        chosen = rng.choice(rows, wanted, replace=False)
-        pairs += [EvaluationPair(protocol, FrameRef(shard, int(row)), driving) for row in chosen]
+        driving = candidates[index]
+        wanted = min(num_each + (rank < num_extra), sources.count(driving))
+        if wanted:
+            chosen = rng.choice(sources.rows(driving), wanted, replace=False)
+            pairs += [EvaluationPair(protocol, FrameRef(shard, int(row)), driving) for row in chosen]
     return pairs
 
 
@@ -108,18 +120,35 @@ def _drivers(shard: Shard, protocol: Protocol, shards: Sequence[Shard]) -> list[
     return [shard] if protocol.has_truth else [other for other in shards if other.identity != shard.identity]
 
 
-def _source_rule(shard: Shard, protocol: Protocol) -> Callable[[FrameRef], Rows]:
-    """Rows of the shard that may be the source for a driving frame."""
-    if not protocol.has_truth:
-        rows = _held_out(shard)
-        return lambda driving: rows
-    is_candidate = shard.is_test_F if protocol is Protocol.SELF else ~shard.is_test_F
-    return lambda driving: _others(is_candidate & (shard.clip == shard.clip[driving.row]), driving.row)
+class _Sources:
+    """Frames of one shard that may be the source for a driving frame."""
 
+    def __init__(self, shard: Shard, protocol: Protocol) -> None:
+        is_candidate_F = ~shard.is_test_F if protocol is Protocol.SELF_ANY else shard.is_test_F
+        rows = np.flatnonzero(is_candidate_F)
+        if not protocol.has_truth:
+            self._rows_of_clip = [rows]
+            self._clip_F = None
+            return
+        self._clip_F = np.unique(shard.clip, return_inverse=True)[1]
+        by_clip = rows[np.argsort(self._clip_F[rows], kind="stable")]
+        self._rows_of_clip = np.split(
+            by_clip, np.cumsum(np.bincount(self._clip_F[rows], minlength=self._clip_F.max() + 1))[:-1]
+        )
+        self._is_candidate_F = is_candidate_F
 
-def _others(is_candidate: NDArray[np.bool_], row: int) -> Rows:
-    rows = np.flatnonzero(is_candidate)
-    return np.asarray(rows[rows != row], np.int64)
+    def count(self, driving: FrameRef) -> int:
+        """How many there are."""
+        if self._clip_F is None:
+            return len(self._rows_of_clip[0])
+        return len(self._rows_of_clip[self._clip_F[driving.row]]) - int(self._is_candidate_F[driving.row])
+
+    def rows(self, driving: FrameRef) -> Rows:
+        """[R] their rows, ascending."""
+        if self._clip_F is None:
+            return self._rows_of_clip[0]
+        rows = self._rows_of_clip[self._clip_F[driving.row]]
+        return np.asarray(rows[rows != driving.row], np.int64)
 
 
 def _held_out(shard: Shard) -> Rows:
@@ -183,11 +212,14 @@ def _parse(where: str, row: Mapping[str, str], frames: Mapping[tuple[str, str], 
 
 def _keeps_its_rule(pair: EvaluationPair) -> bool:
     """Whether the pair is one that `draw_pairs` could draw."""
-    driver, row = pair.driving
-    is_same_person = pair.source.shard.identity == driver.identity
+    (shard, source_row), (driver, row) = pair.source, pair.driving
+    is_same_person = shard.identity == driver.identity
+    is_source_held_out = pair.protocol is not Protocol.SELF_ANY
     if is_same_person != pair.protocol.has_truth or not driver.is_test_F[row]:
         return False
-    return pair.source.row in _source_rule(pair.source.shard, pair.protocol)(pair.driving)
+    if shard.is_test_F[source_row] != is_source_held_out:
+        return False
+    return not is_same_person or (source_row != row and shard.clip[source_row] == shard.clip[row])
 
 
 def _name(frame: FrameRef) -> tuple[str, str]:

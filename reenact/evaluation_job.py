@@ -71,6 +71,8 @@ class EvaluationRequest:
     """A key of `EMBEDDERS`."""
     frames_out: Path | None = None
     """Folder for every analysed picture, for OpenFace to look at."""
+    is_total: bool = False
+    """`num_pairs` is meant for all identities of a protocol together."""
     openface: Path | None = None
     """Such a folder with OpenFace's CSV files in it: pose and action units are taken from them."""
 
@@ -150,7 +152,9 @@ def _pairs(request: EvaluationRequest, shards: Sequence[Shard]) -> list[Evaluati
         return [
             pair
             for protocol in request.protocols
-            for pair in draw_pairs(protocol, shards, num_pairs=request.num_pairs, seed=request.seed)
+            for pair in draw_pairs(
+                protocol, shards, num_pairs=request.num_pairs, seed=request.seed, is_total=request.is_total
+            )
         ]
     pairs = [pair for pair in read_pairs(request.pairs, shards) if pair.protocol in request.protocols]
     if not pairs:

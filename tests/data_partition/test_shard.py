@@ -7,8 +7,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
-from data_partition.shard import Shard, last_tenth, open_dataset, open_shard
+from data_partition.shard import COLUMN_WIDTHS, Shard, last_tenth, open_dataset, open_shard
 from data_partition.shard_writer import ShardWriter
 from model.errors import DataError
 from tests.shards import write_random_shard
@@ -208,3 +210,124 @@ def test_bad_frames_are_refused_by_the_writer(tmp_path: Path) -> None:
 def test_identities_that_are_no_folder_names_are_refused(tmp_path: Path, identity: str) -> None:
     with pytest.raises(DataError, match="not a valid folder name"):
         ShardWriter(tmp_path, identity, 8, "x")
+
+
+def test_a_shard_opens_with_pandas_and_as_an_image_folder(
+    shard: Shard, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
+    import datasets
+    import pandas
+
+    row = datasets.load_dataset("imagefolder", data_dir=str(shard.path))["train"][4]
+    np.testing.assert_array_equal(np.asarray(row["image"]), shard.read_frame(4))
+    np.testing.assert_array_equal(np.reshape(row["landmarks"], (68, 2)), shard.landmarks_FKC[4])
+    assert (row["clip"], row["frame_index"]) == ("clip-0", 4)
+    frame = pandas.read_parquet(shard.path / "metadata.parquet")
+    assert frame.file_name.tolist() == shard.file_name
+    np.testing.assert_array_equal(np.stack(frame.pose_deg), shard.pose_FC)
+
+
+def _write_split(root: Path, identity: str, split: list[bool | None]) -> Path:
+    with ShardWriter(root, identity, 8, "test") as writer:
+        for index, is_test in enumerate(split):
+            writer.add(
+                np.zeros((8, 8, 3), np.uint8),
+                clip="clip",
+                frame_index=index,
+                timestamp_s=index / 25,
+                landmarks_KC=np.zeros((68, 2)),
+                pose_C=np.zeros(3),
+                au_presence_A=np.zeros(18),
+                au_intensity_A=np.zeros(18),
+                confidence=1.0,
+                is_test=is_test,
+            )
+    return root / identity
+
+
+def test_a_fixed_split_comes_back_and_is_adopted(tmp_path: Path) -> None:
+    part = open_shard(_write_split(tmp_path, "part", [True, False, False, True]))
+    assert part.has_fixed_split and part.is_test_F.tolist() == [True, False, False, True]
+    with ShardWriter(tmp_path, "whole", 8, "test") as writer:
+        writer.adopt(part)
+        writer.adopt(part)
+    assert open_shard(tmp_path / "whole").is_test_F.tolist() == [True, False, False, True] * 2
+    by_time = open_shard(_write_split(tmp_path, "by-time", [None] * 5))
+    assert not by_time.has_fixed_split and by_time.is_test_F.tolist() == [False] * 4 + [True]
+
+
+def test_a_split_for_some_frames_alone_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="half: 1 of 2 frames have a fixed split"):
+        _write_split(tmp_path, "half", [True, None])
+    assert not (tmp_path / "half").exists() and not (tmp_path / "half.partial").exists()
+
+
+def test_a_split_of_another_type_or_with_gaps_is_refused(tmp_path: Path) -> None:
+    path = _write_split(tmp_path, "anna", [True, False])
+    _rewrite(open_shard(path), "is_test", [1, 0])
+    with pytest.raises(DataError, match="is_test is of type int64, wanted bool"):
+        open_shard(path)
+    path = _write_split(tmp_path, "ben", [True, False])
+    _rewrite(open_shard(path), "is_test", [True, None])
+    with pytest.raises(DataError, match="is_test is empty in row 1"):
+        open_shard(path)
+
+
+json_values = st.recursive(
+    st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=4)),
+    lambda inner: st.one_of(st.lists(inner, max_size=2), st.dictionaries(st.text(max_size=4), inner, max_size=2)),
+    max_leaves=4,
+)
+INFO_KEYS = (
+    "schema_version",
+    "identity",
+    "annotator",
+    "annotator_version",
+    "size_px",
+    "sources",
+    "split_seed",
+    "consent",
+)
+
+
+@given(st.dictionaries(st.sampled_from(INFO_KEYS), json_values, max_size=3))
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_any_shard_json_opens_or_gives_one_clear_error(shard: Shard, changes: dict[str, object]) -> None:
+    path = shard.path / "shard.json"
+    before = path.read_text()
+    try:
+        path.write_text(json.dumps(json.loads(before) | changes))
+        opened = open_shard(shard.path)
+        assert isinstance(opened.identity, str) and isinstance(opened.info["consent"], str)
+        assert all(isinstance(source, dict) for source in opened.info["sources"])
+    except DataError as error:
+        assert str(path) in str(error)
+    finally:
+        path.write_text(before)
+
+
+columns = st.one_of(
+    st.lists(st.integers(-(2**63), 2**63 - 1), min_size=6, max_size=6),
+    st.lists(st.one_of(st.none(), st.text(max_size=3)), min_size=6, max_size=6),
+    st.lists(st.one_of(st.none(), st.lists(st.floats(), max_size=3)), min_size=6, max_size=6),
+    st.lists(st.lists(st.one_of(st.none(), st.floats()), min_size=18, max_size=18), min_size=6, max_size=6),
+    st.lists(st.floats(), min_size=6, max_size=6),
+)
+
+
+@given(st.sampled_from(list(COLUMN_WIDTHS)), columns)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_any_metadata_opens_or_gives_one_clear_error(shard: Shard, name: str, values: list[object]) -> None:
+    path = shard.path / "metadata.parquet"
+    before = path.read_bytes()
+    try:
+        _rewrite(shard, name, values)
+        opened = open_shard(shard.path)
+        assert opened.is_test_F.shape == (6,) and np.isfinite(opened.landmarks_FKC).all()
+        assert set(np.unique(opened.au_presence_FA)) <= {0, 1}
+    except DataError as error:
+        assert str(path) in str(error) or "frame file missing" in str(error)
+    finally:
+        path.write_bytes(before)

@@ -1,7 +1,10 @@
 from collections import Counter
 
+import numpy as np
 import pytest
 
+from data_partition.shard import open_shard
+from data_partition.shard_writer import ShardWriter
 from evaluation.pairs import Protocol, draw_pairs, protocols_named, read_pairs, write_pairs
 from model.errors import ConfigError, DataError
 from tests.shards import write_random_shard
@@ -105,3 +108,34 @@ def test_protocols_by_name():
     assert protocols_named("self-any") == (Protocol.SELF_ANY,)
     with pytest.raises(ConfigError, match="got 'other', wanted self, self-any, cross, cross-unseen or all"):
         protocols_named("other")
+
+
+def test_pairs_for_all_people_together_are_divided_evenly(shards):
+    pairs = draw_pairs(Protocol.SELF, shards, num_pairs=20, seed=0, is_total=True)
+    assert Counter(pair.source.shard.identity for pair in pairs) == {"ana": 7, "ben": 7, "cleo": 6}
+    alone = draw_pairs(Protocol.SELF, shards, num_pairs=6, seed=0)
+    assert [pair for pair in pairs if pair.source.shard.identity == "cleo"] == alone[-6:]
+
+
+def test_pairs_keep_to_their_clip_in_a_shard_of_many_clips(tmp_path):
+    with ShardWriter(tmp_path, "ana", 8, "test") as writer:
+        for index in range(90):  # three clips in turns, so that rows of a clip are never neighbours
+            writer.add(
+                np.zeros((8, 8, 3), np.uint8),
+                clip=f"clip-{index % 3}",
+                frame_index=index // 3,
+                timestamp_s=index / 25,
+                landmarks_KC=np.zeros((68, 2)),
+                pose_C=np.zeros(3),
+                au_presence_A=np.zeros(18),
+                au_intensity_A=np.zeros(18),
+                confidence=1.0,
+            )
+    shard = open_shard(tmp_path / "ana")
+    pairs = draw_pairs(Protocol.SELF, [shard], num_pairs=2000, seed=0)
+    assert {(pair.source.row, pair.driving.row) for pair in pairs} == {
+        (a, b) for a in range(81, 90) for b in range(81, 90) if a != b and a % 3 == b % 3
+    }
+    any_time = draw_pairs(Protocol.SELF_ANY, [shard], num_pairs=2000, seed=0)
+    assert len(any_time) == 9 * 27
+    assert all(pair.source.row % 3 == pair.driving.row % 3 and pair.source.row < 81 for pair in any_time)
