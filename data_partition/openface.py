@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import csv
 import math
+from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -123,7 +124,7 @@ class _Rows:
     def __init__(self, header: Sequence[str]) -> None:
         self._num_fields = len(header)
         self._place = {name: header.index(name) for name in _RANGES if name in header}
-        self._usable: list[dict[str, float]] = []
+        self._usable = array("d")  # row after row; a dict a row would take ten times the memory
         self._rejected: list[RejectedRow] = []
         self._frames: list[float] = []
         self._timestamps: list[float] = []
@@ -146,38 +147,40 @@ class _Rows:
         if row.get("success", 1.0) == 0:
             self._rejected.append(RejectedRow(line, "no face found (success is 0)", is_no_face=True))
         else:
-            self._usable.append(row)
+            self._usable.extend(row.values())
 
     def _reject(self, line: int, reason: str) -> None:
         self._rejected.append(RejectedRow(line, reason))
 
     def table(self) -> OpenFaceTable:
         """All rows so far."""
+        values_NX = np.array(self._usable, np.float64).reshape(-1, len(self._place))
+        columns = dict(zip(self._place, values_NX.T, strict=True))
+        zeros, nothing = np.zeros(len(values_NX)), np.full(len(values_NX), np.nan)
+
+        def gathered(names: Sequence[str]) -> NDArray[np.float32]:
+            return np.stack([columns.get(name, nothing) for name in names], axis=1).astype(np.float32)
+
+        timestamp_s_N = columns.get("timestamp", zeros).copy()
         return OpenFaceTable(
-            frame_index_N=self._frame_index(),
-            face_id_N=self._column("face_id" if "face_id" in self._place else "face", 0.0).astype(np.int64),
-            timestamp_s_N=self._column("timestamp", 0.0),
-            confidence_N=self._column("confidence", np.nan),
-            pose_NC=np.rad2deg(self._columns(_POSE)),
-            landmarks_NKC=self._columns(_LANDMARKS).reshape(-1, NUM_LANDMARKS, 2),
-            au_presence_NA=self._columns(_PRESENCE),
-            au_intensity_NA=self._columns(_INTENSITY),
+            frame_index_N=self._frame_index(columns.get("frame", zeros), timestamp_s_N),
+            face_id_N=columns.get("face_id", columns.get("face", zeros)).astype(np.int64),
+            timestamp_s_N=timestamp_s_N,
+            confidence_N=columns["confidence"].copy(),
+            pose_NC=np.rad2deg(gathered(_POSE)),
+            landmarks_NKC=gathered(_LANDMARKS).reshape(-1, NUM_LANDMARKS, 2),
+            au_presence_NA=gathered(_PRESENCE),
+            au_intensity_NA=gathered(_INTENSITY),
             rejected=tuple(self._rejected),
         )
 
-    def _column(self, name: str, default: float) -> NDArray[np.float64]:
-        return np.array([row.get(name, default) for row in self._usable], np.float64)
-
-    def _columns(self, names: Sequence[str]) -> NDArray[np.float32]:
-        return np.stack([self._column(name, np.nan) for name in names], axis=1).astype(np.float32)
-
-    def _frame_index(self) -> NDArray[np.int64]:
+    def _frame_index(self, frame_N: NDArray[np.float64], timestamp_s_N: NDArray[np.float64]) -> NDArray[np.int64]:
         """[N] frames from 0; OpenFace counts from 1, or not at all."""
         timestamps = np.unique(self._timestamps)
         if len(set(self._frames)) <= 1 and len(timestamps) > 1:
-            return np.searchsorted(timestamps, self._column("timestamp", 0.0)).astype(np.int64)
+            return np.searchsorted(timestamps, timestamp_s_N).astype(np.int64)
         first = 1 if self._frames and min(self._frames) >= 1 else 0
-        return (self._column("frame", 0.0) - first).astype(np.int64)
+        return (frame_N - first).astype(np.int64)
 
 
 def _number(name: str, text: str) -> float:

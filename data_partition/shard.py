@@ -149,7 +149,7 @@ def open_shard(path: Path) -> Shard:
             wrong length, NaN in landmarks or pose, or an empty shard.
     """
     info = _read_info(path / INFO_NAME)
-    columns, is_test_F = _read_columns(path / METADATA_NAME)
+    columns = _read_columns(path / METADATA_NAME)
     file_name = [str(name) for name in columns["file_name"]]
     _check_files(path, file_name)
     clip = columns["clip"].astype(np.str_)
@@ -167,8 +167,10 @@ def open_shard(path: Path) -> Shard:
         au_presence_FA=columns["au_presence"],
         au_intensity_FA=columns["au_intensity"],
         confidence_F=columns["confidence"].astype(np.float32),
-        is_test_F=last_tenth(clip, columns["frame_index"].astype(np.int64)) if is_test_F is None else is_test_F,
-        has_fixed_split=is_test_F is not None,
+        is_test_F=columns[SPLIT_COLUMN].astype(np.bool_)
+        if SPLIT_COLUMN in columns
+        else last_tenth(clip, columns["frame_index"].astype(np.int64)),
+        has_fixed_split=SPLIT_COLUMN in columns,
     )
 
 
@@ -215,37 +217,37 @@ def _read_info(path: Path) -> dict[str, Any]:
     return dict(info)
 
 
-def _read_columns(path: Path) -> tuple[dict[str, NDArray[Any]], NDArray[np.bool_] | None]:
-    """The columns of COLUMN_WIDTHS, and the one of the split if there is one."""
+def _read_columns(path: Path) -> dict[str, NDArray[Any]]:
+    """The columns of COLUMN_WIDTHS, and that of the split if there is one."""
     try:
-        table = pq.read_table(path)
+        with pq.ParquetFile(path) as file:
+            present, num_rows = file.schema_arrow.names, file.metadata.num_rows
+            missing = [name for name in COLUMN_WIDTHS if name not in present]
+            if missing:
+                raise DataError(f"{path}: missing column {', '.join(missing)}; {_REMEDY}")
+            if num_rows == 0:
+                raise DataError(f"{path}: has no rows, so the shard has no frames; {_REMEDY}")
+            wanted = COLUMN_WIDTHS | ({SPLIT_COLUMN: 0} if SPLIT_COLUMN in present else {})
+            columns = {  # one at a time: a large shard is not held twice
+                name: _to_array(path, name, file.read([name]).column(0), width) for name, width in wanted.items()
+            }
     except FileNotFoundError as error:
         raise DataError(f"{path}: missing; {_REMEDY}") from error
     except (OSError, pa.ArrowException) as error:
         raise DataError(f"{path}: not readable as Parquet ({error}); {_REMEDY}") from error
-    missing = [name for name in COLUMN_WIDTHS if name not in table.column_names]
-    if missing:
-        raise DataError(f"{path}: missing column {', '.join(missing)}; {_REMEDY}")
-    if table.num_rows == 0:
-        raise DataError(f"{path}: has no rows, so the shard has no frames; {_REMEDY}")
-    columns = {name: _to_array(path, name, table[name], width) for name, width in COLUMN_WIDTHS.items()}
-    for name in ("landmarks", "pose_deg", "au_presence", "timestamp_s", "confidence"):
-        bad = np.flatnonzero(~np.isfinite(columns[name]).reshape(table.num_rows, -1).all(axis=1))
+    pa.default_memory_pool().release_unused()
+    for name in ("landmarks", "pose_deg", "au_presence", "au_intensity", "timestamp_s", "confidence"):
+        is_bad = np.isinf(columns[name]) if name == "au_intensity" else ~np.isfinite(columns[name])
+        bad = np.flatnonzero(is_bad.reshape(num_rows, -1).any(axis=1))
         if bad.size:
             raise DataError(
                 f"{path}: {name} is NaN or infinite in row {bad[0]} ({columns['file_name'][bad[0]]}) and in "
-                f"{bad.size} of {table.num_rows} rows; remove these rows or {_REMEDY}"
+                f"{bad.size} of {num_rows} rows; remove these rows or {_REMEDY}"
             )
     bad = np.flatnonzero(~np.isin(columns["au_presence"], (0, 1)).all(axis=1))
     if bad.size:
         raise DataError(f"{path}: au_presence is neither 0 nor 1 in row {bad[0]} and in {bad.size} rows; {_REMEDY}")
-    return columns, _read_split(path, table)
-
-
-def _read_split(path: Path, table: pa.Table) -> NDArray[np.bool_] | None:
-    if SPLIT_COLUMN not in table.column_names:
-        return None
-    return np.asarray(_to_array(path, SPLIT_COLUMN, table[SPLIT_COLUMN], 0), np.bool_)
+    return columns
 
 
 def _to_array(path: Path, name: str, column: pa.ChunkedArray, width: int) -> NDArray[Any]:
@@ -262,7 +264,8 @@ def _to_array(path: Path, name: str, column: pa.ChunkedArray, width: int) -> NDA
     if wrong.size:
         raise DataError(f"{path}: {name} has {lengths[wrong[0]]} numbers in row {wrong[0]}, wanted {width}; {_REMEDY}")
     flat = pc.list_flatten(column).to_numpy(zero_copy_only=False)
-    return np.asarray(flat, np.float32).reshape(-1, width)
+    with np.errstate(over="ignore"):  # to infinity, which is looked for
+        return np.asarray(flat, np.float32).reshape(-1, width)
 
 
 def _wanted_type(name: str, width: int) -> tuple[Callable[[pa.DataType], bool], str]:
