@@ -154,7 +154,9 @@ def doctor(
     if page is not None:
         from data_partition.doctor_page import write_page
 
-        _say_where({"Page": write_page(page, diagnosis)})
+        with console.status("Writing the page"):
+            write_page(page, diagnosis)
+        _say_where({"Page": page})
     if diagnosis.has_errors:
         if speed:
             console.print("Speed: not measured, because of the errors")
