@@ -140,9 +140,7 @@ def find_celebv(src: Path) -> Sources:
     return Sources(layout=Layout.CELEBV, people={"": people}, rejected=rejected)
 
 
-def _clips(
-    identity: str, images: Path, points: list[Path], rejected: list[tuple[str, Rejected]]
-) -> list[ClipSource]:
+def _clips(identity: str, images: Path, points: list[Path], rejected: list[tuple[str, Rejected]]) -> list[ClipSource]:
     whole = [path for path in points if path.name.casefold().startswith("all")]
     annotations = tuple(whole or points)
     test_list = next((path for path in points if path.name.casefold().startswith("test")), None)

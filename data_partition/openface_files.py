@@ -71,4 +71,3 @@ def annotations_of(clip: Path) -> tuple[Path, ...]:
         if files:
             return files
     return ()
-

@@ -147,9 +147,7 @@ def prepare(
         FaceAnnotator(is_video=True).close()  # a missing model file is reported before any work
     progress = progress or (lambda done, total, text: None)
     sha256 = _fingerprints(clips, progress)
-    plans = [
-        _Plan(out / subset, people, sha256, size_px) for subset, people in sorted(sources.people.items())
-    ]
+    plans = [_Plan(out / subset, people, sha256, size_px) for subset, people in sorted(sources.people.items())]
     unfinished = [job for plan in plans for job in plan.unfinished()]
     fresh = run_clips(unfinished, num_workers, progress)
     reports = [plan.finish(fresh, consent) for plan in plans]
