@@ -32,11 +32,18 @@ class Protocol(StrEnum):
     """Two people the model knows, both frames held out."""
     CROSS_UNSEEN = "cross-unseen"
     """Two people the model has never seen; the same frames as `cross` of their dataset."""
+    SELF_UNSEEN = "self-unseen"
+    """`self` of people the model has never seen."""
 
     @property
     def has_truth(self) -> bool:
         """Whether the driving frame is the picture that should come out."""
-        return self in (Protocol.SELF, Protocol.SELF_ANY)
+        return self in (Protocol.SELF, Protocol.SELF_ANY, Protocol.SELF_UNSEEN)
+
+    @property
+    def is_unseen(self) -> bool:
+        """Whether it is about people the model has never seen."""
+        return self in (Protocol.CROSS_UNSEEN, Protocol.SELF_UNSEEN)
 
 
 def protocols_named(name: str) -> tuple[Protocol, ...]:
@@ -46,7 +53,7 @@ def protocols_named(name: str) -> tuple[Protocol, ...]:
         ConfigError: for any other name.
     """
     if name == "all":
-        return tuple(protocol for protocol in Protocol if protocol is not Protocol.CROSS_UNSEEN)
+        return tuple(protocol for protocol in Protocol if not protocol.is_unseen)
     if name not in list(Protocol):
         raise ConfigError(f"--protocol: got {name!r}, wanted {', '.join(Protocol)} or all")
     return (Protocol(name),)
@@ -161,6 +168,7 @@ def _needs(protocol: Protocol) -> str:
         Protocol.SELF_ANY: "wanted a clip of at least 6 frames, so that one is held out",
         Protocol.CROSS: "wanted two people with held-out frames",
         Protocol.CROSS_UNSEEN: "wanted two people with held-out frames",
+        Protocol.SELF_UNSEEN: "wanted a clip with two held-out frames",
     }[protocol]
 
 

@@ -22,6 +22,7 @@ PROTOCOL_TITLES = {
     Protocol.SELF: "Self: source and driving frame of one clip, both held out",
     Protocol.SELF_ANY: "Self, any time: source from the training part of the clip, driving frame held out",
     Protocol.CROSS: "Cross: source and driving frame of two known people, both held out",
+    Protocol.SELF_UNSEEN: "Self, unseen: both frames held out, of a person the model has never seen",
     Protocol.CROSS_UNSEEN: "Cross, unseen: source and driving frame of two people the model has never seen",
 }
 

@@ -56,7 +56,7 @@ class EvaluationRequest:
     checkpoint: Path
     """A round folder, or a run folder for its newest intact round."""
     dataset: Path
-    """Dataset folder; its people must be known to the checkpoint, for `cross-unseen` unknown."""
+    """Dataset folder; its people must be known to the checkpoint, for the unseen protocols unknown."""
     out: Path
     """Folder for the results; files of an earlier evaluation are replaced."""
     protocols: tuple[Protocol, ...]
@@ -133,10 +133,11 @@ def _analyser(faces: FaceAnalyser, request: EvaluationRequest) -> FaceAnalyser:
 
 
 def _check_identities(shards: Sequence[Shard], checkpoint: Checkpoint, protocols: Sequence[Protocol]) -> None:
-    """Whether the dataset's people are known, or for `cross-unseen` unknown, to the checkpoint."""
-    wants_unseen = Protocol.CROSS_UNSEEN in protocols
-    if wants_unseen and len(protocols) > 1:
-        raise ConfigError("protocol cross-unseen needs a dataset of its own; evaluate it by itself")
+    """Whether the dataset's people are known, or for the unseen protocols unknown, to the checkpoint."""
+    unseen = [protocol for protocol in protocols if protocol.is_unseen]
+    wants_unseen = bool(unseen)
+    if wants_unseen and len(unseen) < len(protocols):
+        raise ConfigError(f"protocol {unseen[0]} needs a dataset of its own; evaluate it by itself")
     wrong = [shard for shard in shards if (shard.identity in checkpoint.identities) == wants_unseen]
     if wrong:
         is_what = "among" if wants_unseen else "not among"

@@ -117,5 +117,11 @@ def test_unseen_people_are_evaluated_by_the_protocol_for_them_alone(request_, tm
     run(replace(strangers, landmarks=Guidance.DRIVING))
     rows = json.loads((request_.out / "metrics.json").read_text())["rows"]
     assert {row["protocol"] for row in rows} == {"cross-unseen"}
+    run(replace(strangers, protocols=(Protocol.SELF_UNSEEN,)))
+    rows = json.loads((request_.out / "metrics.json").read_text())["rows"]
+    assert {(row["protocol"], row["method"]) for row in rows} == {
+        ("self-unseen", "model"),
+        ("self-unseen", "copy-source"),
+    }
     with pytest.raises(ConfigError, match="dataset of its own"):
         run(replace(strangers, protocols=(Protocol.SELF, Protocol.CROSS_UNSEEN)))
