@@ -106,7 +106,9 @@ def test_missing_pairs_file_is_a_data_error(shards, tmp_path):
 def test_protocols_by_name():
     assert protocols_named("all") == (Protocol.SELF, Protocol.SELF_ANY, Protocol.CROSS)
     assert protocols_named("self-any") == (Protocol.SELF_ANY,)
-    with pytest.raises(ConfigError, match="got 'other', wanted self, self-any, cross, cross-unseen, self-unseen or all"):
+    with pytest.raises(
+        ConfigError, match="got 'other', wanted self, self-any, cross, cross-unseen, self-unseen or all"
+    ):
         protocols_named("other")
 
 

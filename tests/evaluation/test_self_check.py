@@ -69,7 +69,8 @@ def test_metrics_of_drawn_people_move_the_right_way(real_analyser):
 
 @pytest.mark.integration
 def test_metrics_of_real_people_move_the_right_way(real_analyser, real_distance, celebrities):
-    assert wrong(self_check(celebrities, real_analyser, real_distance, real_distance.name)) == []
+    few = {who: frames[:2] for who, frames in celebrities.items()}  # VGG takes more than a second a pair
+    assert wrong(self_check(few, real_analyser, real_distance, real_distance.name)) == []
 
 
 def test_real_people_are_told_apart_and_mirrored_poses_agree_within_a_degree(real_analyser, celebrities):
