@@ -270,7 +270,7 @@ def evaluate(
     dataset: Annotated[Path | None, typer.Argument(help="Dataset with people the checkpoint knows.")] = None,
     out: Annotated[Path | None, typer.Option(help="Folder for tables, values of every pair and sheets.")] = None,
     protocol: Annotated[
-        str, typer.Option(help="self, self-any, cross, all of these three, cross-unseen or self-unseen: who drives whom.")
+        str, typer.Option(help="self, self-any, cross, all (of these), cross-unseen, self-unseen: who drives whom.")
     ] = "all",
     num_pairs: Annotated[int, typer.Option(help="Pairs of each person and protocol, at most.")] = 200,
     in_all: Annotated[

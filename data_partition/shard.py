@@ -244,6 +244,9 @@ def _read_columns(path: Path) -> dict[str, NDArray[Any]]:
                 f"{path}: {name} is NaN or infinite in row {bad[0]} ({columns['file_name'][bad[0]]}) and in "
                 f"{bad.size} of {num_rows} rows; remove these rows or {_REMEDY}"
             )
+    bad = np.flatnonzero((columns["confidence"] < 0) | (columns["confidence"] > 1))
+    if bad.size:
+        raise DataError(f"{path}: confidence is not within 0 and 1 in row {bad[0]} and in {bad.size} rows; {_REMEDY}")
     bad = np.flatnonzero(~np.isin(columns["au_presence"], (0, 1)).all(axis=1))
     if bad.size:
         raise DataError(f"{path}: au_presence is neither 0 nor 1 in row {bad[0]} and in {bad.size} rows; {_REMEDY}")

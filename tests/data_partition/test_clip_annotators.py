@@ -118,6 +118,7 @@ def test_a_clip_whose_file_lacks_columns_is_left_out(tmp_path: Path) -> None:
     assert len(reasons) == 1 and "no complete columns of action units (AU01_c to AU45_c)" in reasons[0]
 
 
+@pytest.mark.integration
 def test_a_real_openface_file_beside_pictures(tmp_path: Path) -> None:
     sample = Path(__file__).parents[3] / "shared" / "openface-samples" / "facsvatar_jt_raw.csv"
     if not sample.is_file():

@@ -60,6 +60,7 @@ def wrong(report) -> list[str]:
     return [text for text, verdict in report.checks.rows if verdict != "ok"]
 
 
+@pytest.mark.integration
 def test_metrics_of_drawn_people_move_the_right_way(real_analyser):
     report = self_check(drawn_people(), real_analyser, l1, "L1")  # VGG takes a minute; real people have it
     assert wrong(report) == [] and report.holds

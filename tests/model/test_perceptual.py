@@ -13,6 +13,7 @@ from model.metrics import WeightedMean, merge
 from model.perceptual import load_perceptual, vgg16_loss, vgg19_loss
 
 
+@pytest.mark.integration
 def test_vgg19_levels_are_the_thesis_groups(tmp_path: Path) -> None:
     torch.manual_seed(0)
     network = vgg19(weights=None).eval()
