@@ -16,7 +16,7 @@ PACKAGES := model data_partition client server evaluation reenact experiments
 
 DEMO_DIR ?= demo
 
-.PHONY: help install demo test integration e2e lint format docs clean
+.PHONY: help install demo test integration chaos e2e lint format docs clean
 
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -35,10 +35,13 @@ demo: install ## Five synthetic people, federated training, sheets and an HTML p
 	$(BIN)/fedreenact demo $(DEMO_DIR)
 
 test: install ## Unit tests
-	$(BIN)/python -m pytest -m "not integration and not docker and not gpu" tests
+	$(BIN)/python -m pytest -m "not integration and not docker and not gpu and not chaos" tests
 
 integration: install ## Integration tests: Flower's simulation engine and real videos (minutes)
 	$(BIN)/python -m pytest -m "integration and not docker and not gpu" tests
+
+chaos: install ## The server killed at random moments over failing clients (two minutes); CHAOS_SEED, CHAOS_KILLS
+	$(BIN)/python -m pytest -m chaos tests
 
 lint: install ## ruff, format check and mypy
 	$(BIN)/ruff check .
