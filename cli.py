@@ -20,6 +20,7 @@ from model.config import Scalar, Settings, read_preset
 from model.errors import ConfigError, FedreenactError
 from reenact.guidance_choice import Guidance
 from reenact.terminal import LiveProgress, rich_table, round_line
+from server.termination import EXIT_CODE, TerminatedError
 
 if TYPE_CHECKING:
     from server.flower_commands import FlowerCommands
@@ -567,10 +568,13 @@ def _sized_for(num_identities: int, chosen: Mapping[str, Scalar]) -> dict[str, S
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run one command; an error a user can cause becomes one line on stderr and exit code 2."""
+    """Run one command; an error a user can cause becomes one line on stderr and exit code 2, SIGTERM one and 143."""
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
     try:
         app(args=arguments, prog_name="fedreenact")
+    except TerminatedError as error:
+        error_console.print(f"{escape(str(error))}; what is finished is kept, --resume goes on", soft_wrap=True)
+        raise SystemExit(EXIT_CODE) from None
     except (FedreenactError, OSError) as error:
         error_console.print(f"[bold red]error:[/] {escape(str(error))}", soft_wrap=True)
         raise SystemExit(2) from None

@@ -59,7 +59,7 @@ def train_locally(
     perceptual: PerceptualLoss | None,
     device: torch.device,
 ) -> LocalResult:
-    """Train from the global networks on the client's own frames for E local steps.
+    """Train from the global networks on the client's own frames for E local steps, or fewer in local-time-limit-s.
 
     The pairs are drawn from a generator seeded by (run seed, partition id, round), so a round repeats exactly whatever
     was run before it, given the same moments.
@@ -101,14 +101,20 @@ def train_locally(
         split="train",
     )
     batches = recoloured(batches, settings.data.colour_jitter, rng)
-    means = run_steps(trainer, batches, federation.local_steps)
+    first_step, limit_s = trainer.step, federation.local_time_limit_s
+    means = run_steps(
+        trainer,
+        batches,
+        federation.local_steps,
+        is_time_over=lambda: 0 < limit_s <= time.monotonic() - started,
+    )
     moments.save(task.round_number, trainer.optimizer_tensors())
     metrics = (
         {name: mean.value for name, mean in means.items()}
         | used.until_now()
         | {
             "seconds": time.monotonic() - started,
-            "num_steps": float(federation.local_steps),
+            "num_steps": float(trainer.step - first_step),
             "has_moments": float(has_moments),
         }
     )

@@ -1,7 +1,10 @@
 """Checkpoints: one folder a round, safetensors for arrays and JSON for the rest, written whole or not at all.
 
 <run>/round-000007/weights.safetensors      "model/<name>", "ema/<name>", "landmarks/mean", "landmarks/std"
-<run>/round-000007/checkpoint.json          round, settings, identities, part sizes, loss window, SHA-256 of the weights
+<run>/round-000007/checkpoint.json          round, settings, identities, part sizes, loss window, SHA-256 of both files
+
+A round is written as .round-000007.partial and renamed. One that is written again moves the old folder to
+.round-000007.replaced first, which counts as the round until the new one has its name: at every moment one is whole.
 """
 
 from __future__ import annotations
@@ -28,7 +31,16 @@ from model.networks import Networks, build_networks
 SCHEMA_VERSION = 1
 _WEIGHTS_FILE = "weights.safetensors"
 _INDEX_FILE = "checkpoint.json"
-_ROUND_FOLDER = re.compile(r"round-(\d{6})")
+_ROUND_FOLDER = re.compile(r"round-(\d{6})|\.round-(\d{6})\.replaced")
+_INDEX_KEYS = {
+    "schema_version",
+    "round",
+    "weights_sha256",
+    "identities",
+    "part_sizes",
+    "loss_window",
+    "settings",
+}
 
 FloatArray = npt.NDArray[np.float32]
 
@@ -67,8 +79,8 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> Path:
     """Write `folder`/round-NNNNNN atomically and durably, replacing one of the same round; returns its path."""
     folder.mkdir(parents=True, exist_ok=True)
     final = folder / f"round-{checkpoint.round:06d}"
-    partial = folder / f".{final.name}.partial"
-    shutil.rmtree(partial, ignore_errors=True)
+    partial, replaced = (folder / f".{final.name}.{word}" for word in ("partial", "replaced"))
+    _clear_away(folder)
     partial.mkdir()
     arrays = {f"model/{name}": value for name, value in checkpoint.tensors.items()}
     arrays |= {f"ema/{name}": value for name, value in checkpoint.ema_tensors.items()}
@@ -83,12 +95,14 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> Path:
         "loss_window": checkpoint.loss_window,
         "settings": checkpoint.settings,
     }
-    (partial / _INDEX_FILE).write_text(json.dumps(index, indent=2))
+    (partial / _INDEX_FILE).write_text(json.dumps(index | {"index_sha256": _index_sha256(index)}, indent=2))
     for path in (partial / _WEIGHTS_FILE, partial / _INDEX_FILE, partial):
         _sync(path)
-    shutil.rmtree(final, ignore_errors=True)
+    if final.exists():
+        final.rename(replaced)
     partial.rename(final)
     _sync(folder)
+    shutil.rmtree(replaced, ignore_errors=True)
     return final
 
 
@@ -111,8 +125,30 @@ def load_checkpoint(path: Path) -> Checkpoint:
 
 
 def round_folders(run: Path) -> list[Path]:
-    """Checkpoint folders of a run, oldest first."""
-    return sorted(p for p in run.glob("round-*") if _ROUND_FOLDER.fullmatch(p.name)) if run.is_dir() else []
+    """Checkpoint folders of a run, oldest first; one a round."""
+    found: dict[int, Path] = {}
+    for path in run.iterdir() if run.is_dir() else ():
+        match = _ROUND_FOLDER.fullmatch(path.name)
+        if match and path.is_dir():
+            number = round_number_of(path)
+            found[number] = path if match[1] else found.get(number, path)
+    return [found[number] for number in sorted(found)]
+
+
+def round_number_of(folder: Path) -> int:
+    """The round of a folder that `round_folders` gave."""
+    match = _ROUND_FOLDER.fullmatch(folder.name)
+    assert match is not None, folder
+    return int(match[1] or match[2])
+
+
+def _clear_away(folder: Path) -> None:
+    """Remove what a writer that was killed left behind, but no round's only folder."""
+    rounds = round_folders(folder)
+    for pattern in (".round-*.partial", ".round-*.replaced"):
+        for path in folder.glob(pattern):
+            if path not in rounds:
+                shutil.rmtree(path, ignore_errors=True)
 
 
 def _load_round(folder: Path) -> Checkpoint:
@@ -122,6 +158,9 @@ def _load_round(folder: Path) -> Checkpoint:
             raise CheckpointError(
                 f"{folder}: schema version {index['schema_version']}, this program reads {SCHEMA_VERSION}"
             )
+        recorded = index.pop("index_sha256", None)  # absent in checkpoints of before there was one
+        if index.keys() != _INDEX_KEYS or recorded not in (None, _index_sha256(index)):
+            raise CheckpointError(f"{folder / _INDEX_FILE} is damaged: its SHA-256 is not the recorded one")
         if _sha256(folder / _WEIGHTS_FILE) != index["weights_sha256"]:
             raise CheckpointError(f"{folder / _WEIGHTS_FILE} is damaged: its SHA-256 is not the recorded one")
         return _assemble(index, load_file(folder / _WEIGHTS_FILE))
@@ -151,6 +190,10 @@ def _assemble(index: dict[str, Any], arrays: dict[str, FloatArray]) -> Checkpoin
 def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _index_sha256(index: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(index, sort_keys=True).encode()).hexdigest()
 
 
 def _sync(path: Path) -> None:

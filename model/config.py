@@ -228,6 +228,13 @@ class FederationConfig:
     """Hard limit."""
     round_timeout_s: float = 3600.0
     """Longest wait for the clients of one round."""
+    quorum_timeout_s: float = 1800.0
+    """Longest wait, with fewer than min_fit_clients valid updates, for sites to come back; the round is repeated
+    meanwhile. 0 ends the run at once."""
+    local_time_limit_s: float = 0.0
+    """Seconds after which a client sends what it has, at the end of a step; 0 is no limit. Its weight stays its number
+    of frames: fewer steps make a smaller update already, and a smaller weight besides would count that twice (Wang et
+    al. 2020, FedNova)."""
     server_ema_decay: float = 0.0
     """+ Exponential averaging over rounds of the global weights, for evaluation and export only; 0 is off."""
     proximal_mu: float = 0.0
@@ -262,7 +269,14 @@ class FederationConfig:
             "eval_every",
         )
         _check_at_least(self, 0, "tau", "proximal_mu", "seed", "client_num_gpus")
+        _check_at_least(self, 0, "quorum_timeout_s", "local_time_limit_s")
         _check(self.round_timeout_s > 0, "round_timeout_s", self.round_timeout_s, "> 0 seconds")
+        _check(
+            self.local_time_limit_s < self.round_timeout_s,
+            "local_time_limit_s",
+            self.local_time_limit_s,
+            f"less than round-timeout-s = {self.round_timeout_s:g} seconds",
+        )
         _check(0 <= self.server_ema_decay < 1, "server_ema_decay", self.server_ema_decay, "0 <= decay < 1")
         _check(
             self.min_fit_clients <= self.num_clients,

@@ -186,8 +186,10 @@ def run_steps(
     batches: Iterator[ReenactmentBatch],
     num_steps: int,
     on_step: Callable[[int], None] | None = None,
+    *,
+    is_time_over: Callable[[], bool] = lambda: False,
 ) -> dict[str, WeightedMean]:
-    """`num_steps` local update steps (Algorithm 1, lines 5-7) and the mean of every term over their pairs.
+    """At most `num_steps` local update steps (Algorithm 1, lines 5-7) and the mean of every term over their pairs.
 
     `loss_generator` and `loss_discriminator` are the weighted sums of the mean terms of their phase: L_G and L_D.
     A term that is computed on some steps only enters with the mean over those steps.
@@ -197,12 +199,15 @@ def run_steps(
         batches: endless, or at least `num_steps` long.
         num_steps: E of Algorithm 1.
         on_step: called after each step with the number of steps done.
+        is_time_over: asked after each step; training ends early if it is.
     """
     totals: dict[str, WeightedMean] = {}
     for done in range(1, num_steps + 1):
         totals = merge(totals, trainer.train_step(next(batches)))
         if on_step is not None:
             on_step(done)
+        if is_time_over():
+            break
     num_pairs = max(mean.weight for mean in totals.values())  # some terms are computed on some steps only
     for phase in PHASE_NETWORKS:
         value = sum(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from model.trainer import GANTrainer, pick_device, run_steps
 from server.agreement import SiteStatistics, initial_state
 from server.recording import RoundHook, RoundOutcome, RunRecorder
 from server.run_folder import RunFolder
+from server.termination import Termination, noticing
 
 
 def train_centralized(settings: Settings, on_round: RoundHook | None = None) -> Path:
@@ -41,20 +43,24 @@ def train_centralized(settings: Settings, on_round: RoundHook | None = None) -> 
     Raises:
         ConfigError: if the settings do not fit the dataset or the run folder.
         DataError: if the dataset cannot be used.
+        FederationError: if the run folder is in use.
         NonFiniteLossError: if a loss term stops being finite; the last checkpoint is kept.
+        TerminatedError: on SIGTERM, after the step in progress; the round in progress is lost.
     """
     torch.set_num_threads(settings.optimizer.num_threads)
     data, identities = _pool(settings)
-    folder, checkpoint = RunFolder.open(settings)
-    try:
-        state = checkpoint or _new_state(settings, data, identities)
-        recorder = RunRecorder(settings, folder, state, on_round)
-        stop = recorder.run(_round_trainer(settings, data, state, folder))
-    except Exception as error:
-        folder.write_failed(error)
-        raise
-    folder.write_completed(stop.reason)
-    return folder.path
+    with noticing(signal.SIGTERM) as termination:
+        folder, checkpoint = RunFolder.open(settings)
+        with folder:
+            try:
+                state = checkpoint or _new_state(settings, data, identities)
+                recorder = RunRecorder(settings, folder, state, on_round)
+                stop = recorder.run(_round_trainer(settings, data, state, folder, termination))
+            except Exception as error:
+                folder.write_failed(error)
+                raise
+            folder.write_completed(stop.reason)
+            return folder.path
 
 
 def _pool(settings: Settings) -> tuple[ClientData, list[str]]:
@@ -78,7 +84,7 @@ def _new_state(settings: Settings, data: ClientData, identities: list[str]) -> C
 
 
 def _round_trainer(
-    settings: Settings, data: ClientData, state: Checkpoint, folder: RunFolder
+    settings: Settings, data: ClientData, state: Checkpoint, folder: RunFolder, termination: Termination
 ) -> Callable[[int], RoundOutcome]:
     """Trains a round on the pool; networks and optimisers go on from round to round."""
     federation = settings.federation
@@ -105,7 +111,7 @@ def _round_trainer(
             split="train",
         )
         batches = recoloured(batches, settings.data.colour_jitter, rng)
-        means = run_steps(trainer, batches, federation.local_steps)
+        means = run_steps(trainer, batches, federation.local_steps, on_step=lambda done: termination.check())
         moments.save(round_number, trainer.optimizer_tensors())
         metrics = {name: mean.value for name, mean in means.items()}
         return RoundOutcome(

@@ -13,6 +13,7 @@ from server.flower_commands import FlowerCommands
 from server.live_status import Live
 from server.recording import RoundHook
 from server.run_folder import RESULT_NAME, find_checkpoint, read_history, read_result, to_toml
+from server.termination import TerminatedError
 
 _log = logging.getLogger(__name__)
 
@@ -155,7 +156,7 @@ class Supervisor:
         assert result is not None
         if result["status"] == "completed":
             return result["reason"]
-        if result.get("error") == FederationError.__name__:  # sites that may come back
+        if result.get("error") in (FederationError.__name__, TerminatedError.__name__):  # sites or server may come back
             raise _AttemptError(result["reason"])
         raise FederationError(result["reason"])
 

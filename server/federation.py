@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import logging
+import signal
 
 from flwr.app import ConfigRecord
 from flwr.serverapp import Grid
 
+from model.checkpoint import Checkpoint
 from model.config import Settings
 from server.agreement import initial_state
 from server.central_evaluation import CentralEvaluation
 from server.fedgan import FedGAN, to_record
 from server.live_status import LiveStatus, Phase
 from server.messaging import PatientGrid, exchange
+from server.quorum import Quorum
 from server.recording import RoundHook, RoundOutcome, RunRecorder
 from server.roster import Roster
 from server.run_folder import RunFolder
 from server.stopping import StopDecision
+from server.termination import Termination, noticing
 
 _log = logging.getLogger(__name__)
 
@@ -35,43 +39,66 @@ def run_federation(grid: Grid, settings: Settings, on_round: RoundHook | None = 
     Raises:
         ConfigError: if the settings do not fit the run folder.
         CheckpointError: if the run is to be resumed and no checkpoint is intact.
-        FederationError: if too few sites take part or send valid updates; the last checkpoint is kept.
+        FederationError: if the run folder is in use, or too few sites take part or send valid updates for as long as
+            quorum-timeout-s; the last checkpoint is kept.
+        TerminatedError: on SIGTERM, or SIGINT, which Flower sends when a run is stopped; the round in progress is lost.
     """
-    grid = PatientGrid(grid)
-    folder, checkpoint = RunFolder.open(settings)
-    try:
-        central = CentralEvaluation(settings) if settings.data.eval_data_dir else None
-        roster, live = Roster(settings), LiveStatus(folder.path)
+    with noticing(signal.SIGTERM, signal.SIGINT) as termination:
+        folder, checkpoint = RunFolder.open(settings)
+        with folder:
+            try:
+                stop = _train(grid, settings, folder, checkpoint, on_round=on_round, termination=termination)
+            except Exception as error:
+                _log.error("training ends: %s", error)
+                folder.write_failed(error)
+                raise
+            folder.write_completed(stop.reason)
+            return stop
 
-        def watch() -> None:
-            live.see(roster.connected(grid), roster.refused)
 
-        live.enter(Phase.WAITING, checkpoint.round + 1 if checkpoint else 0)
-        roster.wait_for_sites(grid, on_wait=watch)
-        statistics = [site.statistics for _, site in roster.sites]
-        state = checkpoint or initial_state(settings, statistics, roster.labels())
-        recorder = RunRecorder(settings, folder, state, on_round, central)
-        strategy = FedGAN(recorder.state.tensors, roster, settings.federation, folder.path / "updates")
-        strategy.summary()
-        if checkpoint is not None:
-            _log.info("going on after round %d", checkpoint.round)
-        scalars = ConfigRecord({**recorder.state.part_sizes.to_flat(), "run-id": folder.run_id})
+def _train(
+    grid: Grid,
+    settings: Settings,
+    folder: RunFolder,
+    checkpoint: Checkpoint | None,
+    *,
+    on_round: RoundHook | None,
+    termination: Termination,
+) -> StopDecision:
+    """Greet the sites, then train round after round; the folder has the result of neither yet."""
+    grid = PatientGrid(grid, on_wait=termination.check)
+    central = CentralEvaluation(settings) if settings.data.eval_data_dir else None
+    roster, live = Roster(settings), LiveStatus(folder.path)
 
-        def train_round(round_number: int) -> RoundOutcome:
-            roster.refresh(grid, on_wait=watch)
-            live.enter(Phase.TRAINING, round_number)
-            arrays = to_record(recorder.state.tensors)
-            messages = strategy.configure_train(round_number, arrays, scalars, grid)
-            timeout_s = settings.federation.round_timeout_s
-            replies = exchange(grid, messages, timeout_s=timeout_s, on_wait=watch)
-            strategy.aggregate_train(round_number, replies)
-            return strategy.outcome
+    def watch() -> None:
+        termination.check()
+        live.see(roster.connected(grid), roster.refused)
 
-        stop = recorder.run(train_round)
-    except Exception as error:
-        _log.error("training ends: %s", error)
-        folder.write_failed(error)
-        raise
-    folder.write_completed(stop.reason)
+    live.enter(Phase.WAITING, checkpoint.round + 1 if checkpoint else 0)
+    roster.wait_for_sites(grid, on_wait=watch)
+    statistics = [site.statistics for _, site in roster.sites]
+    state = checkpoint or initial_state(settings, statistics, roster.labels())
+    recorder = RunRecorder(settings, folder, state, on_round, central)
+    strategy = FedGAN(recorder.state.tensors, roster, settings.federation, folder.path / "updates")
+    strategy.summary()
+    if checkpoint is not None:
+        _log.info("going on after round %d", checkpoint.round)
+    scalars = ConfigRecord({**recorder.state.part_sizes.to_flat(), "run-id": folder.run_id})
+    quorum = Quorum(settings.federation, roster, lambda: roster.refresh(grid, on_wait=watch), on_wait=watch)
+
+    def train_once(round_number: int) -> RoundOutcome:
+        live.enter(Phase.TRAINING, round_number)
+        arrays = to_record(recorder.state.tensors)
+        messages = strategy.configure_train(round_number, arrays, scalars, grid)
+        timeout_s = settings.federation.round_timeout_s
+        replies = quorum.counted(exchange(grid, messages, timeout_s=timeout_s, on_wait=watch))
+        strategy.aggregate_train(round_number, replies)
+        return strategy.outcome
+
+    def train_round(round_number: int) -> RoundOutcome:
+        termination.check()
+        return quorum.train(round_number, lambda: train_once(round_number))
+
+    stop = recorder.run(train_round)
     live.enter(Phase.ENDED, recorder.state.round)
     return stop

@@ -29,8 +29,15 @@ _FETCHING_S = 1800.0
 class PatientGrid(Grid):  # type: ignore[misc]
     """A grid that asks again when the SuperLink stumbles (HTTP 500, a restart), for as long as a minute."""
 
-    def __init__(self, grid: Grid) -> None:
+    def __init__(self, grid: Grid, on_wait: Callable[[], None] = lambda: None) -> None:
+        """Wrap a grid.
+
+        Args:
+            grid: Flower's.
+            on_wait: called before every further attempt.
+        """
         self._grid = grid
+        self._on_wait = on_wait
 
     def set_run(self, run: Run) -> None:
         """As the grid does."""
@@ -73,6 +80,7 @@ class PatientGrid(Grid):  # type: ignore[misc]
             except httpx.HTTPError as error:
                 if time.monotonic() >= deadline:
                     raise FederationError(f"the SuperLink does not answer for {_PATIENCE_S:g} s: {error}") from error
+                self._on_wait()
                 _log.warning("the SuperLink stumbles, asking again: %s", " ".join(str(error).split()))
                 time.sleep(_RETRY_INTERVAL_S)
 
@@ -99,7 +107,7 @@ def exchange(
 
     A reply that is early waits at the SuperLink until its turn, so what the caller does with the replies
     does not depend on who was first. At the deadline the replies that are there are still yielded, and the
-    others skipped.
+    others skipped. A message has one reply: a second one, and one to another message, are dropped by name.
 
     Args:
         grid: Flower's.
@@ -110,17 +118,31 @@ def exchange(
     deadline = time.monotonic() + timeout_s
     if messages:
         grid.push_messages(messages)
-    message_ids = [message.metadata.message_id for message in messages]
-    return (reply for message_id in message_ids for reply in _pull(grid, message_id, deadline, on_wait))
+    return (reply for message in messages for reply in _pull(grid, message, deadline, on_wait))
 
 
-def _pull(grid: Grid, message_id: str, deadline: float, on_wait: Callable[[], None] | None) -> list[Message]:
+def _pull(grid: Grid, message: Message, deadline: float, on_wait: Callable[[], None] | None) -> list[Message]:
     """The reply to one message in a list, which is empty if there is none at the deadline."""
     while True:
         if on_wait is not None:
             on_wait()
-        replies = list(grid.pull_messages([message_id]))
+        found = [reply for reply in grid.pull_messages([message.metadata.message_id]) if _is_reply(reply, message)]
+        if len(found) > 1:
+            _log.warning("%s has answered %d times; one reply is used", _described(message), len(found))
         remaining_s = deadline - time.monotonic()
-        if replies or remaining_s <= 0:
-            return replies
+        if found or remaining_s <= 0:
+            return found[:1]
         time.sleep(min(_POLL_INTERVAL_S, remaining_s))
+
+
+def _is_reply(reply: Message, message: Message) -> bool:
+    """Whether this answers the message; Flower's own notices of lost replies belong to no group."""
+    got, wanted = reply.metadata, message.metadata
+    if got.reply_to_message_id == wanted.message_id and got.group_id in ("", wanted.group_id):
+        return True
+    _log.warning("%s: a late reply, to a message of round %s, is dropped", _described(message), got.group_id)
+    return False
+
+
+def _described(message: Message) -> str:
+    return f"round {message.metadata.group_id}: node {message.metadata.dst_node_id}"

@@ -14,11 +14,12 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from model.checkpoint import Checkpoint, round_folders, save_checkpoint
+from model.checkpoint import Checkpoint, round_folders, round_number_of, save_checkpoint
 from model.config import FederationConfig, Settings
 from model.resources import ResourceUse
+from server.best_round import best_round
 from server.central_evaluation import CentralEvaluation
-from server.run_folder import RunFolder
+from server.run_folder import RunFolder, read_history
 from server.stopping import StopDecision, StoppingRule
 
 _log = logging.getLogger(__name__)
@@ -109,7 +110,7 @@ class RunRecorder:
         row = self._row(outcome, seconds, stop)
         self._folder.append_history(row)  # before the checkpoint: a resume drops rows without one, never misses any
         save_checkpoint(self._folder.path, self.state)
-        self._drop_old_checkpoints()
+        self._keep_the_best_and_the_newest()
         self._round_seconds.append(seconds)
         _log.info("%s", self._progress(row), extra={"round": self.state.round})
         if self._on_round is not None:
@@ -131,9 +132,15 @@ class RunRecorder:
             for name, array in tensors.items()
         }
 
-    def _drop_old_checkpoints(self) -> None:
-        for old in round_folders(self._folder.path)[: -self._config.keep_checkpoints]:
-            shutil.rmtree(old, ignore_errors=True)
+    def _keep_the_best_and_the_newest(self) -> None:
+        """Name the best round, then drop all checkpoints but its and the last `keep-checkpoints`."""
+        folders = {round_number_of(folder): folder for folder in round_folders(self._folder.path)}
+        best = best_round(read_history(self._folder.path), among=folders.keys())
+        if best is not None:
+            best.write(self._folder.path)
+        kept = {*sorted(folders)[-self._config.keep_checkpoints :], best.round if best else 0}
+        for number in folders.keys() - kept:
+            shutil.rmtree(folders[number], ignore_errors=True)
 
     def _row(self, outcome: RoundOutcome, seconds: float, stop: StopDecision | None) -> dict[str, Any]:
         return {

@@ -77,9 +77,15 @@ class Roster:
         self._require_quorum()
 
     def refresh(self, grid: Grid, on_wait: Callable[[], None] | None = None) -> None:
-        """Ask every connected node not known yet who it is, and forget nodes that left."""
+        """Ask every connected node not known yet who it is, and forget nodes that left.
+
+        Refused nodes are asked again when a site has left.
+        """
         connected = set(grid.get_node_ids())
+        has_lost_a_site = not self._by_node.keys() <= connected
         self._by_node = {node: site for node, site in self._by_node.items() if node in connected}
+        if has_lost_a_site:  # a refused node may be the same site, which came back before its old node was missed
+            self.refused = {}
         self.refused = {node: reason for node, reason in self.refused.items() if node in connected}
         strangers = sorted(connected - self._by_node.keys() - self.refused.keys())
         timeout_s = self._federation.round_timeout_s

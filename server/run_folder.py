@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
+import logging
 import os
 import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
-from model.checkpoint import Checkpoint, load_checkpoint, round_folders
+from model.checkpoint import Checkpoint, load_checkpoint, round_folders, round_number_of
 from model.config import Scalar, Settings
 from model.errors import CheckpointError, ConfigError
 from model.networks import build_networks, validate_tensors
+from server.run_lock import RunLock
+from server.termination import TerminatedError
+
+_log = logging.getLogger(__name__)
 
 SETTINGS_NAME = "settings.toml"
 HISTORY_NAME = "history.jsonl"
@@ -37,18 +44,24 @@ _MAY_CHANGE = frozenset(
         "client-num-gpus",
         "eval-data-dir",
         "eval-every",
+        "quorum-timeout-s",
+        "local-time-limit-s",
     }
 )
 """Settings that a resumed run may have other than the run before; all others are part of what is being trained."""
 
 
 class RunFolder:
-    """Files of one run; each is written to a temporary name and renamed."""
+    """Files of one run; each is written to a temporary name and renamed.
 
-    def __init__(self, path: Path, run_id: str) -> None:
+    A context manager: the folder is this process's alone until the `with` block ends.
+    """
+
+    def __init__(self, path: Path, run_id: str, lock: RunLock) -> None:
         self.path = path
         self.run_id = run_id
         """Survives a resume, so that clients recognise their optimiser moments."""
+        self._lock = lock
 
     @classmethod
     def open(cls, settings: Settings) -> tuple[RunFolder, Checkpoint | None]:
@@ -57,15 +70,30 @@ class RunFolder:
         Raises:
             ConfigError: if output-dir is not absolute, holds a run and resume is off, or was trained otherwise.
             CheckpointError: if it has checkpoints and none is intact.
+            FederationError: if another process writes to the folder.
         """
-        path, checkpoint = find_checkpoint(settings)
-        path.mkdir(parents=True, exist_ok=True)
-        folder = cls(path, read_run_id(path) if checkpoint is not None else uuid.uuid4().hex)
-        write_atomically(path / RUN_NAME, json.dumps({"run-id": folder.run_id}) + "\n")
-        write_settings(settings)
-        (path / RESULT_NAME).unlink(missing_ok=True)
-        folder._keep_history(checkpoint.round if checkpoint is not None else 0)
+        lock = RunLock.take(_absolute_path(settings))
+        try:
+            path, checkpoint = find_checkpoint(settings)
+            folder = cls(path, read_run_id(path) if checkpoint is not None else uuid.uuid4().hex, lock)
+            write_atomically(path / RUN_NAME, json.dumps({"run-id": folder.run_id}) + "\n")
+            write_settings(settings)
+            (path / RESULT_NAME).unlink(missing_ok=True)
+            folder._keep_history(checkpoint.round if checkpoint is not None else 0)
+        except BaseException:
+            lock.release()
+            raise
         return folder, checkpoint
+
+    def __enter__(self) -> RunFolder:
+        """Nothing more: the folder is locked since it was opened."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Let others write to the folder."""
+        self._lock.release()
 
     def append_history(self, row: Mapping[str, Any]) -> None:
         """One more line of history.jsonl, on disk when this returns."""
@@ -76,20 +104,37 @@ class RunFolder:
 
     def write_completed(self, reason: str) -> None:
         """The run ended as it should."""
-        self._write_result({"status": "completed", "reason": reason})
+        _write_result(self.path, {"status": "completed", "reason": reason})
 
     def write_failed(self, error: Exception) -> None:
-        """The run ended with an error."""
+        """The run ended with an error, or because it was told to: `failed` or `stopped`."""
+        if isinstance(error, TerminatedError):
+            write_stopped(self.path, error)
+            return
         name = type(error).__name__
-        self._write_result({"status": "failed", "reason": f"{error}" or name, "error": name})
-
-    def _write_result(self, result: Mapping[str, str]) -> None:
-        write_atomically(self.path / RESULT_NAME, json.dumps(result) + "\n")
+        _write_result(self.path, {"status": "failed", "reason": f"{error}" or name, "error": name})
 
     def _keep_history(self, num_rounds: int) -> None:
-        """Drop lines of rounds that the run to come will write again."""
-        kept = [row for row in read_history(self.path) if row["round"] <= num_rounds]
+        """Drop lines of rounds that the run to come will write again, and lines that cannot be read."""
+        rows = read_history(self.path)
+        num_lines = len(_lines(self.path))
+        if num_lines > len(rows):
+            _log.warning("%s: %d damaged lines are dropped", self.path / HISTORY_NAME, num_lines - len(rows))
+        kept = [row for row in rows if row["round"] <= num_rounds]
         write_atomically(self.path / HISTORY_NAME, "".join(json.dumps(row) + "\n" for row in kept))
+
+
+def write_stopped(path: Path, error: TerminatedError) -> None:
+    """The run in this folder ended because it was told to; resume goes on after its last checkpoint."""
+    completed = [round_number_of(folder) for folder in round_folders(path)]
+    after = f"after round {completed[-1]}" if completed else "before the end of round 1"
+    _write_result(
+        path, {"status": "stopped", "reason": f"{error} {after}; resume goes on", "error": type(error).__name__}
+    )
+
+
+def _write_result(path: Path, result: Mapping[str, str]) -> None:
+    write_atomically(path / RESULT_NAME, json.dumps(result) + "\n")
 
 
 def find_checkpoint(settings: Settings) -> tuple[Path, Checkpoint | None]:
@@ -99,9 +144,7 @@ def find_checkpoint(settings: Settings) -> tuple[Path, Checkpoint | None]:
         ConfigError: if output-dir is not absolute, holds a run and resume is off, or was trained otherwise.
         CheckpointError: if it has checkpoints and none is intact.
     """
-    path = Path(settings.federation.output_dir)
-    if not path.is_absolute():
-        raise ConfigError(f"setting output-dir: got {str(path)!r}, wanted an absolute path")
+    path = _absolute_path(settings)
     if round_folders(path) and not settings.federation.resume:
         raise ConfigError(
             f"{path} already holds a run; choose another output-dir, or set resume to go on with this one"
@@ -109,18 +152,35 @@ def find_checkpoint(settings: Settings) -> tuple[Path, Checkpoint | None]:
     return path, _load(path, settings) if round_folders(path) else None
 
 
+def _absolute_path(settings: Settings) -> Path:
+    path = Path(settings.federation.output_dir)
+    if not path.is_absolute():
+        raise ConfigError(f"setting output-dir: got {str(path)!r}, wanted an absolute path")
+    return path
+
+
 def read_history(path: Path) -> list[dict[str, Any]]:
-    """The rows of a run folder's history.jsonl; a last line that is still being written is left out."""
+    """The rows of a run folder's history.jsonl; damaged lines and one that is still being written are left out."""
+    rows = []
+    for line in _lines(path):
+        with contextlib.suppress(ValueError):
+            rows.append(json.loads(line))
+    return [row for row in rows if isinstance(row, dict) and "round" in row]
+
+
+def _lines(path: Path) -> list[bytes]:
+    """The finished lines of history.jsonl."""
     try:
-        text = (path / HISTORY_NAME).read_text(encoding="utf-8")
+        text = (path / HISTORY_NAME).read_bytes()
     except FileNotFoundError:
         return []
-    return [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
+    return [line for line in text.splitlines(keepends=True) if line.endswith(b"\n")]
 
 
 def spent(history: Sequence[Mapping[str, Any]], settings: Settings) -> tuple[int, int]:
     """Optimiser steps and samples seen in a history, over all clients whose work was used."""
-    num_steps = sum(len(row["clients"]) for row in history) * settings.federation.local_steps
+    asked = settings.federation.local_steps
+    num_steps = sum(int(client.get("num_steps", asked)) for row in history for client in row["clients"].values())
     return num_steps, num_steps * settings.optimizer.batch_size
 
 

@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import signal
-import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
-from types import FrameType
-from typing import NoReturn
 
 import torch
 
@@ -18,8 +13,18 @@ from data_partition.shard import open_dataset
 from model.config import FederationConfig, Settings
 from model.errors import ConfigError, FederationError
 from server.recording import RoundHook
-from server.run_folder import LOG_NAME, find_checkpoint, read_history, read_result, write_settings
+from server.run_folder import (
+    LOG_NAME,
+    RESULT_NAME,
+    find_checkpoint,
+    read_history,
+    read_result,
+    write_settings,
+    write_stopped,
+)
+from server.run_lock import RunLock
 from server.superlink import LocalSuperLink
+from server.termination import TerminatedError, Termination, noticing
 
 _POLL_INTERVAL_S = 1.0
 _IDLE_TIMEOUT_S = 30.0
@@ -43,22 +48,40 @@ def run_simulation(settings: Settings, *, on_round: RoundHook | None = None) -> 
     Raises:
         ConfigError: if the settings do not fit this machine or the run folder.
         DataError: if the dataset cannot be used.
-        FederationError: if the run fails; it says why and where the logs are.
+        FederationError: if the run folder is in use, or the run fails; it says why and where the logs are.
+        TerminatedError: on SIGTERM, when all processes have ended; the round in progress is lost.
     """
     folder, _ = find_checkpoint(settings)
     if not Path(settings.data.data_dir).is_absolute():
         raise ConfigError(f"setting data-dir: got {settings.data.data_dir!r}, wanted an absolute path")
     open_dataset(Path(settings.data.data_dir))
-    folder.mkdir(parents=True, exist_ok=True)
-    run_config = write_settings(settings)
-    (folder / "result.json").unlink(missing_ok=True)
-    with _sigterm_raises(), LocalSuperLink(folder / "flower") as superlink:
-        superlink.submit(run_config, _federation_config(settings))
-        _follow(superlink, folder, on_round or (lambda row: None))
+    run_config = _clean(folder, settings)
+    with noticing(signal.SIGTERM) as termination:
+        try:
+            with LocalSuperLink(folder / "flower") as superlink:
+                superlink.submit(run_config, _federation_config(settings))
+                _follow(superlink, folder, on_round or (lambda row: None), termination)
+        except TerminatedError as error:
+            if read_result(folder) is None:
+                write_stopped(folder, error)
+            raise
     result = read_result(folder)
     if result is None or result["status"] != "completed":
         raise FederationError(f"{result['reason'] if result else 'no result'} (log: {folder / LOG_NAME})")
     return folder
+
+
+def _clean(folder: Path, settings: Settings) -> Path:
+    """Take the last run's result out of the folder, if nobody is writing to it; returns the file of the settings.
+
+    Raises:
+        FederationError: if somebody is.
+    """
+    lock = RunLock.take(folder)
+    run_config = write_settings(settings)
+    (folder / RESULT_NAME).unlink(missing_ok=True)
+    lock.release()  # the server app takes it
+    return run_config
 
 
 def _federation_config(settings: Settings) -> dict[str, int | float]:
@@ -86,15 +109,17 @@ def _gpu_share(federation: FederationConfig, device: str) -> float:
     return min(1.0, num_gpus / federation.num_clients)
 
 
-def _follow(superlink: LocalSuperLink, folder: Path, on_round: RoundHook) -> None:
+def _follow(superlink: LocalSuperLink, folder: Path, on_round: RoundHook, termination: Termination) -> None:
     """Pass new rows of the history on until the server app has written its result.
 
     Raises:
+        TerminatedError: on a signal.
         FederationError: if the run ends without a result, with the end of its log.
     """
     num_seen = len(read_history(folder))
     last_busy = time.monotonic()
     while True:
+        termination.check()
         has_result = read_result(folder) is not None
         rows = read_history(folder)
         for row in rows[num_seen:]:
@@ -120,20 +145,3 @@ def _post_mortem(status: str, log: str, folder: Path) -> str:
     return (
         f"the simulation ended as {status} without a result; logs are in {folder / 'flower'}; the last lines:\n{tail}"
     )
-
-
-@contextlib.contextmanager
-def _sigterm_raises() -> Iterator[None]:
-    """Turn SIGTERM into SystemExit, so that `with` blocks clean up; only the main thread can."""
-
-    def leave(signum: int, frame: FrameType | None) -> NoReturn:
-        raise SystemExit(128 + signum)
-
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, leave)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

@@ -31,6 +31,7 @@ MINIMAL: dict[str, Scalar] = {
     "max-rounds": 2,
     "tau": 0.0,
     "round-timeout-s": 30.0,
+    "quorum-timeout-s": 0.0,
 }
 
 

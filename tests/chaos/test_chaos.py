@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import os
 import random
+import signal
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,8 +17,9 @@ import pytest
 import torch
 
 from model.checkpoint import Checkpoint, load_checkpoint, round_folders
-from model.config import Settings
+from model.config import Scalar, Settings
 from model.errors import CheckpointError
+from server import quorum
 from server.federation import run_federation
 from server.run_folder import read_history, read_result
 from tests.chaos.grid import ChaosGrid, Weather, kill_at
@@ -28,6 +31,7 @@ SEED = int(os.environ.get("CHAOS_SEED", "1"))
 NUM_KILLS = int(os.environ.get("CHAOS_KILLS", "12"))
 NUM_ROUNDS = max(30, 2 * NUM_KILLS)  # a life of the server lasts a round or two
 NUM_CLIENTS = 3
+LONGEST_LIFE_S = 60.0 + 10.0 * NUM_ROUNDS
 EVENTS_OF_A_ROUND = 40
 """About as many moments at which a process can be killed lie in one round."""
 
@@ -48,28 +52,36 @@ def in_child(run: Callable[[], object]) -> int:
             status = 0
         finally:
             os._exit(status)
-    return os.waitpid(pid, 0)[1]
+    deadline = time.monotonic() + LONGEST_LIFE_S
+    while time.monotonic() < deadline:
+        ended, status = os.waitpid(pid, os.WNOHANG)
+        if ended:
+            return status
+        time.sleep(0.02)
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+    raise AssertionError(f"the server hangs: no end within {LONGEST_LIFE_S:g} s")
 
 
-def settings_of(dataset: Path, folder: Path) -> Settings:
-    return minimal_settings(
-        dataset,
-        folder,
-        NUM_CLIENTS,
-        max_rounds=NUM_ROUNDS,
-        resume=True,
-        min_fit_clients=1,
-        round_timeout_s=0.05,
-        server_ema_decay=0.5,
-        num_threads=1,
-    )
+def settings_of(dataset: Path, folder: Path, **changes: Scalar) -> Settings:
+    usual: dict[str, Scalar] = {
+        "max_rounds": NUM_ROUNDS,
+        "local_steps": 1,
+        "resume": True,
+        "min_fit_clients": 1,
+        "round_timeout_s": 0.05,
+        "server_ema_decay": 0.5,
+        "num_threads": 1,
+    }
+    return minimal_settings(dataset, folder, NUM_CLIENTS, **(usual | changes))
 
 
-def train(dataset: Path, folder: Path, weather: Weather, *, kill: int | None = None) -> int:
+def train(settings: Settings, weather: Weather, *, kill: int | None = None) -> int:
     """One life of the server; every round that it calls complete is noted in a file beside the run."""
-    settings = settings_of(dataset, folder)
+    folder = Path(settings.federation.output_dir)
 
     def run() -> None:
+        quorum._REPEAT_INTERVAL_S = 0.0
         if kill is not None:
             kill_at(kill)
         descriptor = os.open(folder.with_suffix(".done"), os.O_WRONLY | os.O_APPEND | os.O_CREAT)
@@ -82,17 +94,26 @@ def train(dataset: Path, folder: Path, weather: Weather, *, kill: int | None = N
     return in_child(run)
 
 
+@pytest.fixture(scope="module")
+def undisturbed(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
+    """What all clients and the server give when nothing happens to them."""
+    folder = tmp_path_factory.mktemp("undisturbed") / "run"
+    assert train(settings_of(dataset, folder), Weather()) == 0
+    return load_checkpoint(folder)
+
+
 def newest_round(folder: Path) -> int:
     return load_checkpoint(folder).round if round_folders(folder) else 0
 
 
-def survive(dataset: Path, folder: Path, weather: Weather) -> tuple[Checkpoint, int]:
+def survive(settings: Settings, weather: Weather) -> tuple[Checkpoint, int]:
     """Kill the server until enough is enough, then let it finish; the final checkpoint and the rounds done twice."""
+    folder = Path(settings.federation.output_dir)
     rng = random.Random(SEED)
     num_lost = 0
     for _ in range(NUM_KILLS):
         before = newest_round(folder)
-        status = train(dataset, folder, weather, kill=rng.randint(1, 2 * EVENTS_OF_A_ROUND))
+        status = train(settings, weather, kill=rng.randint(1, 2 * EVENTS_OF_A_ROUND))
         assert os.WIFSIGNALED(status), f"the server ended by itself with status {status}"
         done = folder.with_suffix(".done")
         reported = max([0, *map(int, done.read_text().split())]) if done.is_file() else 0
@@ -101,7 +122,7 @@ def survive(dataset: Path, folder: Path, weather: Weather) -> tuple[Checkpoint, 
         num_rows = max([0, *(row["round"] for row in read_history(folder))])
         assert after <= num_rows <= after + 1, f"history has {num_rows} rounds, the newest checkpoint is {after}"
         num_lost += num_rows - after
-    assert train(dataset, folder, weather) == 0
+    assert train(settings, weather) == 0
     return load_checkpoint(folder), num_lost
 
 
@@ -121,26 +142,38 @@ def assert_same_bits(left: Checkpoint, right: Checkpoint) -> None:
         assert [name for name in one if one[name].tobytes() != other[name].tobytes()] == []
 
 
-def test_kills_of_the_server_leave_the_bits_of_an_undisturbed_run(dataset: Path, tmp_path: Path) -> None:
-    assert train(dataset, tmp_path / "undisturbed", Weather()) == 0
-    survived, num_lost = survive(dataset, tmp_path / "killed", Weather(duplicate=0.2))
+def test_kills_of_the_server_leave_the_bits_of_an_undisturbed_run(
+    dataset: Path, tmp_path: Path, undisturbed: Checkpoint
+) -> None:
+    survived, num_lost = survive(settings_of(dataset, tmp_path / "killed"), Weather(duplicate=0.2))
     print(f"{NUM_KILLS} kills, {num_lost} rounds whose history was written and whose checkpoint was not")
     assert_complete(tmp_path / "killed", survived)
-    assert_same_bits(survived, load_checkpoint(tmp_path / "undisturbed"))
+    assert_same_bits(survived, undisturbed)
 
 
 def test_kills_of_the_server_over_failing_clients_leave_the_bits_of_a_run_over_the_same_clients(
     dataset: Path, tmp_path: Path
 ) -> None:
     weather = Weather(crash=0.1, corrupt=0.1, duplicate=0.2)
-    assert train(dataset, tmp_path / "unkilled", weather) == 0
-    survived, _ = survive(dataset, tmp_path / "killed", weather)
+    assert train(settings_of(dataset, tmp_path / "unkilled"), weather) == 0
+    survived, _ = survive(settings_of(dataset, tmp_path / "killed"), weather)
     assert_complete(tmp_path / "killed", survived)
     assert_same_bits(survived, load_checkpoint(tmp_path / "unkilled"))
     kinds = {kind for row in read_history(tmp_path / "killed") for kind in row["rejected_kinds"].values()}
     assert {"late", "mismatch", "not-finite"} <= kinds
     rejected = sum(len(row["rejected"]) for row in read_history(tmp_path / "killed"))
     assert rejected == sum(len(row["rejected"]) for row in read_history(tmp_path / "unkilled"))
+
+
+def test_where_no_update_is_lost_for_good_the_bits_are_those_of_an_undisturbed_run(
+    dataset: Path, tmp_path: Path, undisturbed: Checkpoint
+) -> None:
+    everybody: dict[str, Scalar] = {"min_fit_clients": NUM_CLIENTS, "quorum_timeout_s": 60.0}
+    weather = Weather(crash=0.1, corrupt=0.1, duplicate=0.2, is_transient=True)
+    survived, num_lost = survive(settings_of(dataset, tmp_path / "killed", **everybody), weather)
+    print(f"{NUM_KILLS} kills over failing clients, {num_lost} rounds whose history alone was written")
+    assert_complete(tmp_path / "killed", survived)
+    assert_same_bits(survived, undisturbed)
 
 
 @pytest.mark.parametrize("damage", ["torn", "flipped", "no index", "no weights", "half an index"])

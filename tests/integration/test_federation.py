@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import copy
 import json
+import subprocess
+import sys
+import time
 import tomllib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +20,14 @@ from model.checkpoint import Checkpoint, load_checkpoint
 from model.config import Settings
 from model.errors import ConfigError, FederationError
 from model.resources import RESOURCES
+from server import processes
 from server.centralized import train_centralized
 from server.federation import run_federation
-from server.run_folder import read_history, read_result
+from server.run_folder import read_history, read_result, spent, to_toml
+from server.run_lock import RunLock
 from tests.federated_setup import minimal_settings, simulated_grid, write_dataset
+from tests.inprocess_grid import InProcessGrid
+from tests.shards import write_random_shard
 
 
 @pytest.fixture(scope="module")
@@ -106,7 +114,10 @@ def test_stop_and_resume_equals_uninterrupted(dataset: Path, tmp_path: Path, is_
     assert [row | {"stop": None} for row in rows[0]] == [row | {"stop": None} for row in rows[1]]
 
 
-def test_resume_after_a_round_that_clients_trained_but_the_server_lost(dataset: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("keep_checkpoints", [1, 3])
+def test_resume_after_a_round_that_clients_trained_but_the_server_lost(
+    dataset: Path, tmp_path: Path, keep_checkpoints: int
+) -> None:
     uninterrupted = train(minimal_settings(dataset, tmp_path / "whole", 2, num_identities=5, max_rounds=3))
 
     class ServerKilledError(Exception):
@@ -117,7 +128,8 @@ def test_resume_after_a_round_that_clients_trained_but_the_server_lost(dataset: 
             raise ServerKilledError
         return reply
 
-    settings = minimal_settings(dataset, tmp_path / "parts", 2, num_identities=5, max_rounds=3)
+    changes = {"max_rounds": 3, "keep_checkpoints": keep_checkpoints}
+    settings = minimal_settings(dataset, tmp_path / "parts", 2, num_identities=5, **changes)
     with pytest.raises(ServerKilledError):
         train(settings, tamper=kill_in_round_two)
     assert_same_bits(uninterrupted, train(settings.replaced({"resume": True})))
@@ -134,11 +146,99 @@ def test_lost_moments_start_fresh_and_say_so(dataset: Path, tmp_path: Path, capl
     assert "the optimisers start fresh: no optimiser moments of round 1" in caplog.text
 
 
+def test_torn_moments_start_fresh_and_say_so(dataset: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    settings = minimal_settings(dataset, tmp_path / "run", 1, num_identities=5, max_rounds=1)
+    train(settings)
+    (path,) = (tmp_path / "run" / "clients" / "0").iterdir()
+    path.write_bytes(path.read_bytes()[:-100])
+    train(settings.replaced({"resume": True, "max-rounds": 2}))
+    assert read_history(tmp_path / "run")[1]["clients"]["0"]["has_moments"] == 0.0
+    assert f"the optimisers start fresh: {path} cannot be read" in caplog.text
+
+
 def test_resume_with_other_training_settings_is_refused_with_the_difference(dataset: Path, tmp_path: Path) -> None:
     settings = minimal_settings(dataset, tmp_path / "run", 1, num_identities=5, max_rounds=1)
     train(settings)
-    with pytest.raises(ConfigError, match="local-steps was 2, now 3"):
-        train(settings.replaced({"resume": True, "local-steps": 3}))
+    for key, before, now in (
+        ("local-steps", 2, 3),
+        ("seed", 0, 1),
+        ("learning-rate-generator", 0.001, 0.002),
+        ("server-ema-decay", 0.0, 0.5),
+        ("variance-window", 5, 6),
+        ("use-style", True, False),
+    ):
+        with pytest.raises(ConfigError, match=f"cannot resume with other settings: {key} was {before}, now {now}; put"):
+            train(settings.replaced({"resume": True, key: now}))
+    with pytest.raises(ConfigError, match="local-steps was 2, now 3; seed was 0, now 1; put them back"):
+        train(settings.replaced({"resume": True, "local-steps": 3, "seed": 1}))
+
+
+def test_settings_that_say_how_long_and_where_may_change_with_a_resume(dataset: Path, tmp_path: Path) -> None:
+    settings = minimal_settings(dataset, tmp_path / "run", 2, num_identities=5, max_rounds=1)
+    train(settings)
+    changes = {
+        "max-rounds": 2,
+        "tau": 0.5,
+        "min-fit-clients": 1,
+        "round-timeout-s": 20.0,
+        "quorum-timeout-s": 1.0,
+        "local-time-limit-s": 10.0,
+        "keep-checkpoints": 5,
+        "resume": True,
+    }
+    assert train(settings.replaced(changes)).round == 2
+
+
+def test_an_unfinished_and_a_damaged_line_of_the_history_are_dropped(
+    dataset: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings = minimal_settings(dataset, tmp_path / "run", 1, num_identities=5, max_rounds=3)
+    train(settings)
+    history = tmp_path / "run" / "history.jsonl"
+    lines = history.read_bytes().splitlines(keepends=True)
+    history.write_bytes(lines[0] + lines[1].replace(b":", b"\xff", 1) + lines[2] + lines[2][:40])
+    train(settings.replaced({"resume": True, "max-rounds": 4}))
+    assert [row["round"] for row in read_history(tmp_path / "run")] == [1, 3, 4]
+    assert history.read_bytes().endswith(b"\n")
+    assert "history.jsonl: 1 damaged lines are dropped" in caplog.text
+
+
+def test_duplicates_and_late_replies_in_a_resumed_run_leave_the_bits_as_they_were(
+    dataset: Path, tmp_path: Path
+) -> None:
+    uninterrupted = train(minimal_settings(dataset, tmp_path / "whole", 3, num_identities=5, max_rounds=3))
+    settings = minimal_settings(dataset, tmp_path / "parts", 3, num_identities=5, max_rounds=3)
+    for num_rounds, arrival in ((1, [2, 1, 0]), (2, [1, 2, 0]), (3, [0, 2, 1])):
+        part = settings.replaced({"max-rounds": num_rounds, "resume": True})
+        grid = simulated_grid(part, arrival=arrival)
+        grid.__class__ = EchoingGrid
+        run_federation(grid, part)
+    assert_same_bits(uninterrupted, load_checkpoint(tmp_path / "parts"))
+
+
+class EchoingGrid(InProcessGrid):
+    """Every message is answered twice, and with the replies that were given out before."""
+
+    def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
+        before: list[Message] = self.__dict__.setdefault("given_out", [])
+        fresh = list(super().pull_messages(message_ids))
+        before += copy.deepcopy(fresh)
+        return [*copy.deepcopy(before), *fresh]
+
+
+def test_a_client_whose_time_is_over_sends_the_steps_it_made_with_its_full_weight(
+    dataset: Path, tmp_path: Path
+) -> None:
+    train(minimal_settings(dataset, tmp_path / "whole", 2, num_identities=5, max_rounds=1))
+    whole = read_history(tmp_path / "whole")
+    assert whole[0]["clients"]["0"]["num_steps"] == 2.0
+    settings = minimal_settings(dataset, tmp_path / "run", 2, num_identities=5, local_steps=50, local_time_limit_s=1e-6)
+    checkpoint = train(settings)
+    rows = read_history(tmp_path / "run")
+    assert [row["clients"][client]["num_steps"] for row in rows for client in ("0", "1")] == [1.0] * 4
+    assert [row["clients"]["0"]["num_examples"] for row in rows] == [whole[0]["clients"]["0"]["num_examples"]] * 2
+    assert spent(rows, settings) == (4, 8)
+    assert checkpoint.round == 2
 
 
 def test_a_folder_with_a_run_is_refused_unless_resumed(dataset: Path, tmp_path: Path) -> None:
@@ -148,9 +248,35 @@ def test_a_folder_with_a_run_is_refused_unless_resumed(dataset: Path, tmp_path: 
         train(settings)
 
 
-def test_only_the_newest_checkpoints_are_kept(dataset: Path, tmp_path: Path) -> None:
-    train(minimal_settings(dataset, tmp_path, 1, num_identities=5, max_rounds=4, keep_checkpoints=2))
-    assert sorted(path.name for path in tmp_path.glob("round-*")) == ["round-000003", "round-000004"]
+def lowest_loss(rows: list[dict[str, Any]]) -> int:
+    return int(min(rows, key=lambda row: row["loss_generator"])["round"])
+
+
+def test_the_newest_checkpoints_and_the_best_are_kept(dataset: Path, tmp_path: Path) -> None:
+    train(minimal_settings(dataset, tmp_path, 1, num_identities=5, max_rounds=6, keep_checkpoints=2))
+    best = lowest_loss(read_history(tmp_path))
+    kept = sorted({best, 5, 6})
+    assert sorted(path.name for path in tmp_path.glob("round-*")) == [f"round-{number:06d}" for number in kept]
+    named = json.loads((tmp_path / "best.json").read_text())
+    assert (named["round"], named["by"]) == (best, "loss_generator")
+
+
+def test_the_best_round_by_central_evaluation_outlives_a_resume(dataset: Path, tmp_path: Path) -> None:
+    write_random_shard(tmp_path / "eval", "person-0", num_frames=60, seed=9)
+    changes = {"max_rounds": 2, "keep_checkpoints": 1, "eval_data_dir": str(tmp_path / "eval")}
+    settings = minimal_settings(dataset, tmp_path / "run", 1, num_identities=5, **changes)
+    tmp_path = tmp_path / "run"
+    train(settings)
+    train(settings.replaced({"resume": True, "max-rounds": 5, "min-fit-clients": 1}))
+    rows = read_history(tmp_path)
+    best = max(rows, key=lambda row: row["evaluation"]["ssim"])
+    kept = sorted({best["round"], 5})
+    assert sorted(path.name for path in tmp_path.glob("round-*")) == [f"round-{number:06d}" for number in kept]
+    assert json.loads((tmp_path / "best.json").read_text()) == {
+        "round": best["round"],
+        "by": "ssim",
+        "value": best["evaluation"]["ssim"],
+    }
 
 
 @pytest.mark.parametrize(
@@ -275,3 +401,37 @@ def test_what_clients_send_is_the_travelling_tensors_and_scalars(dataset: Path, 
     shapes = [array.numpy().shape for array in content.array_records["fitres.parameters"].values()]
     assert shapes == [array.shape for array in checkpoint.networks().travelling_tensors().values()]
     assert {type(value) for value in content.config_records["fitres.metrics"].values()} == {float}
+
+
+@pytest.mark.integration
+def test_sigterm_ends_a_simulation_with_143_and_all_its_processes(dataset: Path, tmp_path: Path) -> None:
+    settings = minimal_settings(dataset, tmp_path / "run", 5, max_rounds=1000, round_timeout_s=300.0)
+    preset = tmp_path / "preset.toml"
+    preset.write_text(to_toml(settings), encoding="utf-8")
+    command = [
+        sys.executable,
+        "-m",
+        "cli",
+        "train",
+        str(dataset),
+        "--out",
+        str(tmp_path / "run"),
+        "--preset",
+        str(preset),
+    ]
+    training = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    try:
+        while training.poll() is None and not read_history(tmp_path / "run"):
+            time.sleep(0.5)
+        below = processes.descendants(training.pid)
+        training.terminate()
+        _, words = training.communicate(timeout=120)
+    finally:
+        training.kill()
+    assert training.returncode == 143
+    assert words.splitlines()[-1] == "stopped by SIGTERM; what is finished is kept, --resume goes on"
+    assert below and not any(processes._is_alive(key) for key in below)
+    result = read_result(tmp_path / "run")
+    assert result is not None and result["status"] == "stopped"
+    assert f"after round {load_checkpoint(tmp_path / 'run').round}; resume goes on" in result["reason"]
+    RunLock.take(tmp_path / "run").release()

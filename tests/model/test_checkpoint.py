@@ -1,13 +1,17 @@
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from model.checkpoint import Checkpoint, load_checkpoint, round_folders, save_checkpoint
 from model.config import ModelConfig, Settings
 from model.errors import CheckpointError, TensorMismatchError
 from model.landmarks import PartSizes
@@ -90,3 +94,104 @@ def test_part_sizes_survive(tmp_path: Path, checkpoint: Checkpoint) -> None:
     sizes = PartSizes((8, 12, 16, 20), (24, 28, 32, 8))
     save_checkpoint(tmp_path, replace(checkpoint, part_sizes=sizes))
     assert load_checkpoint(tmp_path).part_sizes == sizes
+
+
+def torn(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def flipped(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+def emptied(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+@pytest.mark.parametrize("damage", [torn, flipped, emptied, Path.unlink])
+@pytest.mark.parametrize("name", ["weights.safetensors", "checkpoint.json"])
+def test_the_round_before_takes_the_place_of_a_damaged_one(
+    tmp_path: Path, checkpoint: Checkpoint, name: str, damage: Callable[[Path], None]
+) -> None:
+    save_checkpoint(tmp_path, checkpoint)
+    damage(save_checkpoint(tmp_path, replace(checkpoint, round=8)) / name)
+    assert load_checkpoint(tmp_path).round == 7
+    save_checkpoint(tmp_path, replace(checkpoint, round=8))
+    assert load_checkpoint(tmp_path).round == 8
+
+
+def test_no_flipped_bit_of_the_index_goes_unnoticed(tmp_path: Path, checkpoint: Checkpoint) -> None:
+    folder = save_checkpoint(tmp_path, checkpoint)
+    index = folder / "checkpoint.json"
+    whole = index.read_bytes()
+    for position in range(len(whole)):
+        damaged = bytearray(whole)
+        damaged[position] ^= 1 << position % 8
+        index.write_bytes(damaged)
+        try:
+            loaded = load_checkpoint(folder)
+        except CheckpointError:
+            continue
+        for name in ("round", "settings", "identities", "part_sizes", "loss_window"):  # white space has no meaning
+            assert getattr(loaded, name) == getattr(checkpoint, name), position
+
+
+def test_an_index_of_before_it_had_a_checksum_is_read(tmp_path: Path, checkpoint: Checkpoint) -> None:
+    index = save_checkpoint(tmp_path, checkpoint) / "checkpoint.json"
+    content = json.loads(index.read_text())
+    del content["index_sha256"]
+    index.write_text(json.dumps(content))
+    assert load_checkpoint(tmp_path).round == 7
+
+
+class KilledError(BaseException):
+    """Takes the place of SIGKILL: nothing of ours catches it."""
+
+
+CALLS = ("mkdir", "rename", "fsync", "rmdir", "unlink")
+
+
+@pytest.mark.parametrize("is_before", [True, False], ids=["before", "after"])
+def test_a_writer_killed_anywhere_leaves_the_old_round_or_the_new_one(
+    tmp_path: Path, checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch, is_before: bool
+) -> None:
+    rewritten = replace(checkpoint, loss_window=[1.0])
+    num_kills = 0
+    for kill in range(1, 100):
+        run = tmp_path / str(kill)
+        save_checkpoint(run, checkpoint)
+        with monkeypatch.context() as patched, contextlib.suppress(KilledError):
+            kill_at_call(patched, kill, is_before=is_before)
+            save_checkpoint(run, rewritten)
+            break
+        num_kills += 1
+        assert load_checkpoint(run).round == 7
+        assert load_checkpoint(run).loss_window in ([3.5, 2.25], [1.0])
+        save_checkpoint(run, replace(checkpoint, round=8))
+        assert [path.name.strip(".")[:12] for path in round_folders(run)] == ["round-000007", "round-000008"]
+        assert load_checkpoint(run).round == 8
+        assert not list(run.glob(".*.partial"))
+    assert num_kills >= 8
+
+
+def kill_at_call(patched: pytest.MonkeyPatch, kill: int, *, is_before: bool) -> None:
+    """End at the n-th change of the disk, or at the first after it that succeeds."""
+    num_calls = 0
+
+    def counted(function: Callable[..., Any]) -> Callable[..., Any]:
+        def wrapper(*args: Any, **kwargs: Any) -> Any:
+            nonlocal num_calls
+            num_calls += 1
+            if num_calls == kill and is_before:
+                raise KilledError
+            result = function(*args, **kwargs)
+            if num_calls >= kill:
+                raise KilledError
+            return result
+
+        return wrapper
+
+    for name in CALLS:
+        patched.setattr(os, name, counted(getattr(os, name)))

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Iterable
 
@@ -70,3 +71,71 @@ def test_one_lost_site_does_not_cost_the_replies_that_are_fetched_after_the_dead
     replies = list(exchange(grid, messages, timeout_s=0.3))
     assert [reply.metadata.src_node_id for reply in replies] == [FIRST_NODE_ID + 1, FIRST_NODE_ID + 2]
     assert not any(reply.has_error() for reply in replies)
+
+
+def answering_grid() -> InProcessGrid:
+    return InProcessGrid(answering_app(lambda context: lambda parameters, config: (parameters, 1, {})), [{}, {}], {})
+
+
+def train_message(index: int, round_number: int) -> Message:
+    config = {"phase": "train", "server-round": round_number}
+    return fit_message(FIRST_NODE_ID + index, ArrayRecord(), config, timeout_s=0.1)
+
+
+class StaleGrid(InProcessGrid):
+    """Gives out the first round's replies with those of every later round, before or after them."""
+
+    is_first = True
+
+    def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
+        ids = list(super().push_messages(messages))
+        self.old = getattr(self, "old", [copy.deepcopy(self._replies[i]) for i in ids])
+        return ids
+
+    def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
+        fresh = list(super().pull_messages(message_ids))
+        return [*self.old, *fresh] if self.is_first else [*fresh, *self.old]
+
+
+@pytest.mark.parametrize("is_first", [True, False])
+def test_a_late_reply_of_an_earlier_round_is_dropped_by_name(is_first: bool, caplog: pytest.LogCaptureFixture) -> None:
+    app = answering_app(lambda context: lambda parameters, config: (parameters, 1, {}))
+    grid = StaleGrid(app, [{}, {}], {})
+    grid.is_first = is_first
+    list(exchange(grid, [train_message(index, 3) for index in range(2)], timeout_s=0.1))
+    messages = [train_message(index, 4) for index in range(2)]
+    replies = list(exchange(grid, messages, timeout_s=0.1))
+    assert [reply.metadata.group_id for reply in replies] == ["4", "4"]
+    ids = [message.metadata.message_id for message in messages]
+    assert [reply.metadata.reply_to_message_id for reply in replies] == ids
+    assert "round 4: node 1000: a late reply, to a message of round 3, is dropped" in caplog.text
+
+
+def test_a_late_reply_alone_is_no_reply() -> None:
+    grid = answering_grid()
+    (early,) = exchange(grid, [train_message(0, 3)], timeout_s=0.1)
+    late = InProcessGrid(grid._app, [{}], {}, tamper=lambda reply, index: early)
+    assert list(exchange(late, [train_message(0, 4)], timeout_s=0.1)) == []
+
+
+def test_the_same_message_id_with_another_round_is_no_reply() -> None:
+    def of_another_round(reply: Message, index: int) -> Message:
+        reply.metadata.__dict__["_group_id"] = "3"
+        return reply
+
+    grid = InProcessGrid(answering_grid()._app, [{}], {}, tamper=of_another_round)
+    assert list(exchange(grid, [train_message(0, 4)], timeout_s=0.1)) == []
+
+
+class RepeatingGrid(InProcessGrid):
+    """Delivers every reply twice."""
+
+    def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
+        return [copy.deepcopy(reply) for reply in super().pull_messages(message_ids) for _ in range(2)]
+
+
+def test_a_reply_that_comes_twice_is_used_once(caplog: pytest.LogCaptureFixture) -> None:
+    grid = RepeatingGrid(answering_grid()._app, [{}, {}], {})
+    replies = list(exchange(grid, [train_message(index, 1) for index in range(2)], timeout_s=0.1))
+    assert [reply.metadata.src_node_id for reply in replies] == [FIRST_NODE_ID, FIRST_NODE_ID + 1]
+    assert "round 1: node 1001 has answered 2 times; one reply is used" in caplog.text

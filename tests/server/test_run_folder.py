@@ -39,8 +39,9 @@ def test_a_line_still_being_written_is_not_read(tmp_path: Path) -> None:
 def test_a_new_run_starts_with_an_empty_history_and_no_result(tmp_path: Path) -> None:
     folder, checkpoint = RunFolder.open(settings(tmp_path))
     assert checkpoint is None
-    folder.append_history({"round": 1})
-    folder.write_failed(FederationError("why"))
+    with folder:
+        folder.append_history({"round": 1})
+        folder.write_failed(FederationError("why"))
     assert read_result(tmp_path) == {"status": "failed", "reason": "why", "error": "FederationError"}
     again, _ = RunFolder.open(settings(tmp_path))
     assert read_history(tmp_path) == []

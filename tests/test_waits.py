@@ -1,0 +1,127 @@
+"""Every wait of the program ends: calls that block have a timeout, loops that sleep are listed with what ends them."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+PACKAGES = ("model", "data_partition", "client", "server", "evaluation", "reenact", "experiments")
+
+TIMEOUT_OF = {
+    "wait": 0,
+    "join": 0,
+    "result": 0,
+    "get": 0,
+    "communicate": 1,
+    "run": None,
+    "urlopen": 2,
+    "call": None,
+    "check_call": None,
+    "check_output": None,
+    "create_connection": 1,
+}
+"""Calls that may block to the position of their timeout among the arguments; None: it can be given by name alone."""
+
+OWNERS = {
+    "run": "subprocess",
+    "call": "subprocess",
+    "check_call": "subprocess",
+    "check_output": "subprocess",
+}
+"""Calls that block only when they are this module's."""
+
+ENDLESS_BY_DESIGN = {
+    "server/exporter.py:serve": "answers scrapes for as long as its process lives",
+    "server/superlink.py:_stop": "the process has just been sent SIGKILL; the kernel ends it",
+    "data_partition/clip_pool.py:run_clips": "own workers, each of which ends with its clip; a dead one raises",
+    "data_partition/doctor_numbers.py:_frames": "own threads, each of which reads one picture of a local disk",
+    "server/fedgan.py:outcome": "StreamingMean.result, which computes",
+}
+"""Calls without a timeout, and why they end or should not."""
+
+SLEEPING_LOOPS = {
+    "server/deployment.py:run": "Patience.max_attempts",
+    "server/deployment.py:_follow": "Patience.start_s, silence_s, and the end of the run",
+    "server/messaging.py:_patiently": "_PATIENCE_S",
+    "server/messaging.py:_pull": "the round's deadline",
+    "server/processes.py:_wait": "timeout_s",
+    "server/quorum.py:_pause": "until, which is at most quorum-timeout-s ahead",
+    "server/roster.py:wait_for_sites": "round-timeout-s",
+    "server/simulation.py:_follow": "_IDLE_TIMEOUT_S without a process of the run; the server app's own waits end",
+    "server/superlink.py:wait_until_idle": "timeout_s",
+    "server/superlink.py:_wait_until_ready": "_START_TIMEOUT_S",
+}
+"""Functions that sleep, and what ends the loop around it."""
+
+EXIT_CODES = ("0", "1", "2", "130", "143")
+
+
+def functions() -> Iterator[tuple[str, ast.FunctionDef]]:
+    """Every function with its file and name; of nested ones the innermost owns a call."""
+    for package in PACKAGES:
+        for path in sorted((ROOT / package).rglob("*.py")):
+            for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+                if isinstance(node, ast.FunctionDef):
+                    yield f"{path.relative_to(ROOT).as_posix()}:{node.name}", node
+
+
+def own_calls(function: ast.FunctionDef) -> Iterator[ast.Call]:
+    waiting: list[ast.AST] = list(function.body)
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, ast.Call):
+            yield node
+        if not isinstance(node, ast.FunctionDef):
+            waiting += ast.iter_child_nodes(node)
+
+
+def called(call: ast.Call) -> tuple[str, str]:
+    """(module or object, name) of a call; ("", name) if it is called by name alone."""
+    if isinstance(call.func, ast.Attribute):
+        value = call.func.value
+        return (value.id if isinstance(value, ast.Name) else ""), call.func.attr
+    return "", call.func.id if isinstance(call.func, ast.Name) else ""
+
+
+def may_block_forever(call: ast.Call) -> bool:
+    owner, name = called(call)
+    if name not in TIMEOUT_OF or owner != OWNERS.get(name, owner) or not isinstance(call.func, ast.Attribute):
+        return False
+    position = TIMEOUT_OF[name]
+    if any(keyword.arg == "timeout" or keyword.arg is None for keyword in call.keywords):
+        return False
+    return position is None or len(call.args) <= position
+
+
+def test_calls_that_block_have_a_timeout_or_a_reason() -> None:
+    found = {where for where, function in functions() for call in own_calls(function) if may_block_forever(call)}
+    assert found == set(ENDLESS_BY_DESIGN)
+
+
+def test_every_loop_that_sleeps_says_what_ends_it() -> None:
+    found = {
+        where for where, function in functions() for call in own_calls(function) if called(call) == ("time", "sleep")
+    }
+    assert found == set(SLEEPING_LOOPS)
+
+
+def test_a_call_without_a_timeout_would_be_found() -> None:
+    for text in ("process.wait()", "thread.join()", "subprocess.run(command)", "ticks.get()", "future.result()"):
+        call = ast.parse(text, mode="eval").body
+        assert isinstance(call, ast.Call) and may_block_forever(call), text
+    for text in ("process.wait(5)", "subprocess.run(command, timeout=5)", "', '.join(names)", "values.get('key')"):
+        call = ast.parse(text, mode="eval").body
+        assert isinstance(call, ast.Call) and not may_block_forever(call), text
+
+
+def test_the_runbook_lists_waits_and_exit_codes() -> None:
+    text = (ROOT / "docs" / "operations.md").read_text("utf-8")
+    waits = text.partition("## How waits end")[2].partition("\n## ")[0]
+    for setting in ("round-timeout-s", "quorum-timeout-s", "local-time-limit-s"):
+        assert f"`{setting}`" in waits
+    codes = text.partition("## Exit codes")[2].partition("\n## ")[0]
+    assert [line.split("|")[1].strip() for line in codes.splitlines() if line[:3] in ("| 0", "| 1", "| 2")] == list(
+        EXIT_CODES
+    )
