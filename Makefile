@@ -35,7 +35,7 @@ demo: install ## Five synthetic people, federated training, sheets and an HTML p
 	$(BIN)/fedreenact demo $(DEMO_DIR)
 
 test: install ## Unit tests
-	$(BIN)/python -m pytest -m "not integration and not docker and not gpu and not chaos" tests
+	$(BIN)/python -m pytest -n auto --dist loadfile -m "not integration and not docker and not gpu and not chaos" tests
 
 integration: install ## Integration tests: Flower's simulation engine and real videos (minutes)
 	$(BIN)/python -m pytest -m "integration and not docker and not gpu" tests

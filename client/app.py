@@ -13,15 +13,20 @@ from flwr.client import Client, NumPyClient
 from flwr.clientapp import ClientApp
 
 from client.egress import training_scalars
-from client.local_training import RoundTask, train_locally
+from client.local_training import LocalResult, RoundTask, train_locally
 from client.policy import SitePolicy
+from client.privacy import ReleaseLedger, privatised
+from client.secure_update import SecureUpdate, is_secure
 from client.site import Site, open_site
 from data_partition.statistics import local_statistics
 from model.config import Scalar, Settings
 from model.errors import ConfigError, FederationError, NonFiniteLossError, TensorMismatchError
 from model.landmarks import PartSizes
 from model.moments import MomentStore
+from model.networks import build_networks
 from model.perceptual import load_perceptual
+from model.secure_primitives import SecureSumError
+from model.secure_sum import Phase
 from model.trainer import pick_device
 
 _log = logging.getLogger(__name__)
@@ -29,8 +34,8 @@ _log = logging.getLogger(__name__)
 Arrays = list[npt.NDArray[Any]]
 FitResult = tuple[Arrays, int, dict[str, Scalar]]
 
-_SPEAKABLE_ERRORS = (ConfigError, NonFiniteLossError, TensorMismatchError)
-"""Errors whose messages name settings, terms and tensors only, never a site's files."""
+_SPEAKABLE_ERRORS = (ConfigError, NonFiniteLossError, SecureSumError, TensorMismatchError)
+"""Errors whose messages name settings, terms, tensors and sites only, never a site's folders."""
 
 _perceptual = functools.lru_cache(maxsize=1)(load_perceptual)  # a simulation's worker serves many rounds
 
@@ -42,7 +47,7 @@ class FedReenactClient(NumPyClient):  # type: ignore[misc]
         self._context = context
 
     def fit(self, parameters: Arrays, config: dict[str, Scalar]) -> FitResult:
-        """Answer the phase that config names: `statistics` (before round 1) or `train`.
+        """Answer the phase that config names: `statistics` (before round 1), `train`, or one of a secure round.
 
         Raises:
             FederationError: if the site cannot answer; the message never names a deployed site's files.
@@ -55,6 +60,13 @@ class FedReenactClient(NumPyClient):  # type: ignore[misc]
                 SitePolicy.from_node_config(node_config).check_run(settings, site.data.num_examples)
             if config["phase"] == "statistics":
                 return _statistics(settings, site)
+            if is_secure(config["phase"]) is not settings.federation.secure_aggregation:
+                raise ConfigError(
+                    f"secure-aggregation is {settings.federation.secure_aggregation}, the server asks for phase "
+                    f"{config['phase']!r}; such an update is not sent"
+                )
+            if settings.federation.secure_aggregation:
+                return _secure_phase(settings, site, parameters, config)
             return _train(settings, site, parameters, config)
         except Exception as error:
             where = {"round": config.get("server-round", 0), "site": node_config.get("partition-id", "?")}
@@ -73,6 +85,32 @@ def _statistics(settings: Settings, site: Site) -> FitResult:
 
 
 def _train(settings: Settings, site: Site, parameters: Arrays, config: dict[str, Scalar]) -> FitResult:
+    result = _trained(settings, site, parameters, config)
+    allowed = training_scalars(settings)
+    metrics: dict[str, Scalar] = {k: float(v) for k, v in result.metrics.items() if k in allowed}
+    return result.arrays, result.num_examples, metrics
+
+
+def _secure_phase(settings: Settings, site: Site, parameters: Arrays, config: dict[str, Scalar]) -> FitResult:
+    update = SecureUpdate(site.state_dir, site.partition_id, settings)
+    if config["phase"] == Phase.KEYS:
+        return update.keys(config)
+    if config["phase"] == Phase.SHARES:
+        return update.shares(parameters, config)
+    if config["phase"] == Phase.UNMASK:
+        return update.revealed(parameters, config)
+    return update.masked(
+        parameters,
+        config,
+        identity_counts_I=site.data.identity_counts(settings.model.num_identities),
+        names=list(build_networks(settings.model, PartSizes.from_flat(config), seed=0).travelling_tensors()),
+        train=lambda tensors: _trained(settings, site, tensors, config),
+    )
+
+
+def _trained(settings: Settings, site: Site, tensors: Arrays, config: dict[str, Scalar]) -> LocalResult:
+    """The site's update, noised if the run asks for it."""
+    federation, run_id = settings.federation, str(config["run-id"])
     torch.set_num_threads(settings.optimizer.num_threads)
     result = train_locally(
         RoundTask(
@@ -80,18 +118,13 @@ def _train(settings: Settings, site: Site, parameters: Arrays, config: dict[str,
             partition_id=site.partition_id,
             part_sizes=PartSizes.from_flat(config),
         ),
-        parameters,
+        tensors,
         settings=settings,
         data=site.data,
-        moments=MomentStore(
-            folder=site.state_dir,
-            run_id=str(config["run-id"]),
-            num_kept=settings.federation.keep_checkpoints,
-        ),
+        moments=MomentStore(folder=site.state_dir, run_id=run_id, num_kept=federation.keep_checkpoints),
         perceptual=_perceptual(settings.loss),
         device=pick_device(settings.optimizer.device),
     )
-    allowed = training_scalars(settings)
     _log.info(
         "round %s: %d local steps in %.0f s, L_G %.3f",
         config["server-round"],
@@ -100,8 +133,15 @@ def _train(settings: Settings, site: Site, parameters: Arrays, config: dict[str,
         result.metrics["loss_generator"],
         extra={"round": config["server-round"], "site": site.partition_id},
     )
-    metrics: dict[str, Scalar] = {k: float(v) for k, v in result.metrics.items() if k in allowed}
-    return result.arrays, result.num_examples, metrics
+    if not federation.dp_noise_multiplier:
+        return result
+    return privatised(
+        result,
+        tensors,
+        clip_norm=federation.dp_clip_norm,
+        noise_multiplier=federation.dp_noise_multiplier,
+        ledger=ReleaseLedger(site.state_dir, run_id),
+    )
 
 
 def client_fn(context: Context) -> Client:

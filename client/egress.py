@@ -6,24 +6,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from client.privacy import OPERATIONS
 from model.batch import NUM_LANDMARKS
 from model.config import Settings
 from model.landmarks import PARTS, PartSizes
-from model.losses import term_weights
 from model.networks import build_networks
-from model.resources import RESOURCES
-
-TRAINING_SCALARS = (
-    "loss_generator",
-    "loss_discriminator",
-    "accuracy_real",
-    "accuracy_fake",
-    "seconds",
-    "num_steps",
-    "has_moments",
-    *RESOURCES,
-)
-"""Numbers about a round that may leave a site, besides the mean of every loss term."""
+from model.privacy import RELEASES
+from model.secure_primitives import KEY_BYTES, SEALED_BYTES, SHARE_BYTES
+from model.secure_vector import SumLayout, losses_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,15 +34,22 @@ class Item:
 
 
 def training_scalars(settings: Settings) -> set[str]:
-    """Names of the numbers that a round's reply may have."""
-    return set(TRAINING_SCALARS) | set(term_weights(settings.loss))
+    """Names of the numbers that the replies of a round may have in clear.
+
+    Losses leave inside the masked update under secure aggregation, and not at all under differential privacy.
+    """
+    federation = settings.federation
+    if federation.dp_noise_multiplier:
+        return {*OPERATIONS, RELEASES}
+    return set(OPERATIONS) | (set() if federation.secure_aggregation else set(losses_of(settings.loss)))
 
 
 def inventory(settings: Settings) -> list[Item]:
     """All that leaves a deployed site in a run with these settings.
 
     The statistics are sums over the site's training frames (data_partition/statistics.py); the tensors are the trained
-    networks. A site may send the name its operator chose besides (`identity-label`).
+    networks, or under secure aggregation the arrays of its four phases, of which [S, ...] have a row for each site that
+    takes part. A site may send the name its operator chose besides (`identity-label`).
     """
     num_identities = settings.model.num_identities
     landmarks = (num_identities, NUM_LANDMARKS, 2)
@@ -68,6 +65,21 @@ def inventory(settings: Settings) -> list[Item]:
     side_px = size_px // 4  # of every part; shapes of tensors do not depend on it
     any_sizes = PartSizes((side_px, side_px, side_px, side_px), (side_px, side_px, side_px, side_px))
     tensors = build_networks(settings.model, any_sizes, seed=0).travelling_tensors()
-    every_round = [Item(name, array.shape, str(array.dtype), "every round") for name, array in tensors.items()]
+    if settings.federation.secure_aggregation:
+        every_round = _secure_items(settings, SumLayout(tensors, num_identities, losses_of(settings.loss)).length)
+    else:
+        every_round = [Item(name, array.shape, str(array.dtype), "every round") for name, array in tensors.items()]
     scalars = [Item(name, (), "float64", "every round") for name in sorted(training_scalars(settings))]
     return [*once, *every_round, Item("num_examples", (), "int64", "every round"), *scalars]
+
+
+def _secure_items(settings: Settings, length: int) -> list[Item]:
+    """What leaves in the four phases, in their order; for num-clients sites, or as many fewer as take part."""
+    num_sites = settings.federation.num_clients
+    return [
+        Item("secure.public_keys", (2, KEY_BYTES), "uint8", "every round"),
+        Item("secure.sealed_shares", (num_sites, SEALED_BYTES), "uint8", "every round"),
+        Item("secure.commitment", (KEY_BYTES,), "uint8", "every round"),
+        Item("secure.masked_update", (length,), "uint64", "every round"),
+        Item("secure.revealed_shares", (num_sites, SHARE_BYTES), "uint8", "every round"),
+    ]

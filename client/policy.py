@@ -28,6 +28,11 @@ class SitePolicy:
     """Local steps of a round above which it is refused."""
     max_image_size_px: int = 512
     """Image side above which a run is refused."""
+    min_sites_in_sum: int = 0
+    """Fewest sites whose updates the server may see summed; 0 lets it see this site's alone, without
+    secure-aggregation."""
+    min_noise_multiplier: float = 0.0
+    """dp-noise-multiplier below which a run is refused."""
 
     @classmethod
     def from_node_config(cls, node_config: Mapping[str, Scalar]) -> SitePolicy:
@@ -65,6 +70,11 @@ class SitePolicy:
         _at_most("learning rate", rate, self.max_learning_rate, "max-learning-rate")
         _at_most("local-steps", settings.federation.local_steps, self.max_local_steps, "max-local-steps")
         _at_most("image-size-px", settings.model.image_size_px, self.max_image_size_px, "max-image-size-px")
+        federation = settings.federation
+        num_summed = federation.min_fit_clients if federation.secure_aggregation else 0
+        _at_least("min-fit-clients under secure-aggregation", num_summed, self.min_sites_in_sum, "min-sites-in-sum")
+        noise = federation.dp_noise_multiplier
+        _at_least("dp-noise-multiplier", noise, self.min_noise_multiplier, "min-noise-multiplier")
 
 
 def _at_least(what: str, got: float, limit: float, key: str) -> None:

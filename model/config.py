@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 from model.errors import ConfigError
+from model.secure_sum import MAX_SITES, MIN_SITES
 
 Scalar = bool | int | float | str
 
@@ -239,6 +240,30 @@ class FederationConfig:
     """+ Exponential averaging over rounds of the global weights, for evaluation and export only; 0 is off."""
     proximal_mu: float = 0.0
     """+ FedProx (Li et al. 2020): weight of the squared distance of local to global weights; 0 is off."""
+    aggregation: str = "mean"
+    """+ How updates become the new networks: mean (weighted by frames: FedGAN), or per coordinate the median or
+    trimmed-mean, or krum, the update nearest to the others'; the last three weigh all sites the same. Rows of identity
+    embeddings are always the weighted mean over their owners. See docs/attacks.md."""
+    max_norm_ratio: float = 10.0
+    """+ An update whose step is longer than this many times the round's median is left out; 0 is no limit. Needs three
+    updates, as the next two do. Not applied under secure_aggregation, where nobody sees single updates."""
+    min_cosine: float = -1.0
+    """+ An update whose step has a smaller cosine to the direction of the others' is left out; -1 is no limit."""
+    max_loss_deviation: float = 0.0
+    """+ An update whose L_G or L_D is further from the others' median than this many of their spreads (scaled median
+    absolute deviations, at least 5% of the median) is left out; 0 is no limit."""
+    quarantine_after: int = 3
+    """+ Unusable or screened updates of a site in a row after which it is not asked for a while; 0 is never."""
+    quarantine_rounds: int = 10
+    """+ Rounds for which it is not asked."""
+    secure_aggregation: bool = False
+    """+ Updates and losses leave a site under masks that cancel in the sum over all sites (Bonawitz et al. 2017): the
+    server sees sums alone. See docs/privacy.md."""
+    dp_clip_norm: float = 0.0
+    """+ Euclidean length to which a site clips its update before it adds noise; 0 is no differential privacy."""
+    dp_noise_multiplier: float = 0.0
+    """+ Standard deviation of the Gaussian noise that a site adds to every weight of its update, in units of
+    dp_clip_norm. See docs/privacy.md."""
     seed: int = 0
     """Seed of initial weights, pair sampling and every other random choice."""
     output_dir: str = ""
@@ -284,6 +309,69 @@ class FederationConfig:
             self.min_fit_clients,
             f"at most num-clients = {self.num_clients}",
         )
+        self._check_defences()
+        self._check_privacy()
+
+    def _check_defences(self) -> None:
+        _check_choice(self, "aggregation", ("mean", "median", "trimmed-mean", "krum"))
+        _check_at_least(self, 0, "max_norm_ratio", "max_loss_deviation", "quarantine_after")
+        _check_at_least(self, 1, "quarantine_rounds")
+        ratio, is_ratio = self.max_norm_ratio, self.max_norm_ratio == 0 or self.max_norm_ratio > 1
+        _check(is_ratio, "max_norm_ratio", ratio, "0, or more than 1: half of all updates are longer than the median")
+        _check(-1 <= self.min_cosine <= 1, "min_cosine", self.min_cosine, "-1 to 1")
+        _check(
+            self.aggregation == "mean" or self.min_fit_clients >= 3,
+            "min_fit_clients",
+            self.min_fit_clients,
+            f"at least 3 with aggregation {self.aggregation}: of two updates nobody can say which is wrong",
+        )
+        _check(
+            not self.max_loss_deviation or self.tells_losses,
+            "max_loss_deviation",
+            self.max_loss_deviation,
+            "0 with dp-noise-multiplier: losses are not sent",
+        )
+
+    @property
+    def tells_losses(self) -> bool:
+        """Whether sites report their losses, in clear or in a secure sum; under differential privacy they do not."""
+        return not self.dp_noise_multiplier
+
+    def _check_privacy(self) -> None:
+        """A promise that would not hold is refused."""
+        if self.secure_aggregation:
+            unseen = "with secure-aggregation: the server sees no single update, nor a single site's loss"
+            _check(self.aggregation == "mean", "aggregation", self.aggregation, f"mean {unseen}")
+            _check(self.min_cosine == -1, "min_cosine", self.min_cosine, f"-1 {unseen}")
+            _check(self.max_loss_deviation == 0, "max_loss_deviation", self.max_loss_deviation, f"0 {unseen}")
+            _check(
+                self.min_fit_clients >= MIN_SITES,
+                "min_fit_clients",
+                self.min_fit_clients,
+                f"at least {MIN_SITES} with secure-aggregation: a sum of two tells each of them the other's update",
+            )
+            _check(
+                self.num_clients <= MAX_SITES,
+                "num_clients",
+                self.num_clients,
+                f"at most {MAX_SITES} with secure-aggregation",
+            )
+        _check_at_least(self, 0, "dp_clip_norm", "dp_noise_multiplier")
+        if not self.dp_clip_norm and not self.dp_noise_multiplier:
+            return
+        _check(
+            self.dp_clip_norm > 0,
+            "dp_clip_norm",
+            self.dp_clip_norm,
+            "> 0 with dp-noise-multiplier: noise on updates of any length promises nothing",
+        )
+        _check(
+            self.dp_noise_multiplier > 0,
+            "dp_noise_multiplier",
+            self.dp_noise_multiplier,
+            "> 0 with dp-clip-norm: clipping alone promises nothing",
+        )
+        _check(self.tau == 0, "tau", self.tau, "0 with dp-noise-multiplier: losses, which Var(L_G) needs, are not sent")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 import re
@@ -26,14 +27,16 @@ class MomentStore:
     """Files `moments-round-000007.safetensors`, one for each of the last rounds of one run.
 
     The moments at the end of round r are those that round r + 1 starts from. More than one round is kept because a
-    server may resume from an older checkpoint than the last round this client trained.
+    server may resume from an older checkpoint than the last round this client trained. A file carries the SHA-256 of
+    its tensors.
     """
 
     folder: Path
     run_id: str
     """Name of the run; moments of another run are never used."""
     num_kept: int
-    """Rounds kept, >= 1; the run's keep-checkpoints, so that any of its checkpoints can be resumed exactly."""
+    """Rounds kept besides the one just trained, which the server may not have recorded, >= 1: with the run's
+    keep-checkpoints any of its last checkpoints can be resumed exactly."""
 
     def restore(self, trainer: GANTrainer, round_number: int) -> bool:
         """Give the trainer the moments with which a round starts.
@@ -67,6 +70,8 @@ class MomentStore:
             raise LookupError(f"{path} cannot be read ({error})") from error
         if metadata.get("run-id") != self.run_id:
             raise LookupError(f"{path} belongs to another run")
+        if metadata.get("sha256") != _sha256(tensors):
+            raise LookupError(f"{path} is damaged: its SHA-256 is not the recorded one")
         return tensors
 
     def save(self, round_number: int, tensors: Mapping[str, Tensor]) -> Path:
@@ -79,12 +84,12 @@ class MomentStore:
         path = self._path(round_number)
         partial = path.with_suffix(".partial")
         with partial.open("wb") as file:
-            file.write(save(dict(tensors), metadata={"run-id": self.run_id}))
+            file.write(save(dict(tensors), metadata={"run-id": self.run_id, "sha256": _sha256(tensors)}))
             file.flush()
             os.fsync(file.fileno())
         partial.replace(path)
         for old_round, old_path in self._rounds().items():
-            if not round_number - self.num_kept < old_round <= round_number:
+            if not round_number - self.num_kept <= old_round <= round_number:
                 old_path.unlink(missing_ok=True)
         return path
 
@@ -94,3 +99,12 @@ class MomentStore:
     def _rounds(self) -> dict[int, Path]:
         matches = ((_FILE.fullmatch(path.name), path) for path in self.folder.iterdir())
         return {int(match.group(1)): path for match, path in matches if match}
+
+
+def _sha256(tensors: Mapping[str, Tensor]) -> str:
+    """Of names and values, whatever their order."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(tensors.items()):
+        digest.update(name.encode())
+        digest.update(tensor.numpy().tobytes())
+    return digest.hexdigest()

@@ -84,11 +84,14 @@ class _RateColumn(ProgressColumn):
 def round_line(row: Mapping[str, Any]) -> str:
     """One row of history.jsonl in words: losses, Var(L_G) against tau, time, and who was left out and why."""
     variance = row["variance_loss_generator"]
-    clients = " ".join(f"{name}:{values['loss_generator']:.2f}" for name, values in row["clients"].items())
+    losses = [(name, row[f"loss_{network}"]) for name, network in (("L_G", "generator"), ("L_D", "discriminator"))]
+    means = [f"{name} {loss:.3f}" for name, loss in losses if loss is not None]
+    told = [(name, values.get("loss_generator")) for name, values in row["clients"].items()]
+    clients = " ".join(f"{name}:{loss:.2f}" for name, loss in told if loss is not None)
     parts = [
         f"round {row['round']}",
-        f"L_G {row['loss_generator']:.2f}" + (f" [dim]({clients})[/]" if clients else ""),
-        f"L_D {row['loss_discriminator']:.3f}",
+        *(means or ["losses stay at the sites"]),
+        *([f"[dim]{clients}[/]"] if clients else []),
         "Var(L_G) too early" if variance is None else f"Var(L_G) {variance:.3g}, tau {row['tau']:g}",
         f"{row['seconds']:.0f} s",
     ]

@@ -65,6 +65,11 @@ def train_centralized(settings: Settings, on_round: RoundHook | None = None) -> 
 
 def _pool(settings: Settings) -> tuple[ClientData, list[str]]:
     """All frames as one client's, and the identities' names."""
+    if settings.federation.secure_aggregation or settings.federation.dp_noise_multiplier:
+        raise ConfigError(
+            "secure-aggregation and dp-noise-multiplier are about what leaves a site, and centralized training has all "
+            "frames in one place; turn them off"
+        )
     shards = open_dataset(Path(settings.data.data_dir))
     if len(shards) > settings.model.num_identities:
         raise ConfigError(

@@ -19,6 +19,7 @@ from prometheus_client import CollectorRegistry, start_http_server
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from model.checkpoint import round_number_of
 from model.config import LossConfig
 from model.errors import CheckpointError, ConfigError
 from model.losses import term_weights
@@ -129,7 +130,7 @@ def _run(view: RunView) -> Iterator[Metric]:
         yield _gauge("refused_sites", "Connected nodes that cannot take part.", len(view.live.refused))
     if view.checkpoints:
         newest = view.checkpoints[-1]
-        yield _gauge("checkpoint_round", "Round of the newest checkpoint.", int(newest.name.removeprefix("round-")))
+        yield _gauge("checkpoint_round", "Round of the newest checkpoint.", round_number_of(newest))
         yield _gauge("checkpoint_timestamp_seconds", "When it was written.", newest.stat().st_mtime)
     if not row:
         return
@@ -137,7 +138,8 @@ def _run(view: RunView) -> Iterator[Metric]:
     yield _gauge("round_end_timestamp_seconds", "When the last round ended.", row.get("time", 0.0))
     losses = GaugeMetricFamily("fedreenact_loss", "Example-weighted mean loss over sites.", labels=["network"])
     for network in ("generator", "discriminator"):
-        losses.add_metric([network], row[f"loss_{network}"])
+        if row[f"loss_{network}"] is not None:
+            losses.add_metric([network], row[f"loss_{network}"])
     yield losses
     yield _gauge("stop_threshold", "tau: training stops when the variance falls below it.", row["tau"])
     if row["variance_loss_generator"] is not None:
@@ -172,6 +174,11 @@ def _sites(view: RunView) -> Iterator[Metric]:
     for name, (part, total_of, help_text) in _SITE_COUNTERS.items():
         totals = {site: view.total(site, total_of, of=part) if total_of else _num_rounds(view, site) for site in sites}
         yield _per_site(CounterMetricFamily(f"fedreenact_site_{name}", help_text, labels=["site"]), totals)
+    kinds = view.last.get("rejected_kinds", {})
+    quarantined = GaugeMetricFamily(
+        "fedreenact_site_quarantined", "1 if the site was in quarantine in the last round.", labels=["site"]
+    )
+    yield _per_site(quarantined, {site: float(kinds.get(site) == Rejection.QUARANTINED) for site in sites})
     yield from _site_losses(newest)
     yield from _contacts(view)
     rejections = CounterMetricFamily(

@@ -15,10 +15,12 @@ from server.central_evaluation import CentralEvaluation
 from server.fedgan import FedGAN, to_record
 from server.live_status import LiveStatus, Phase
 from server.messaging import PatientGrid, exchange
+from server.privacy_ledger import PrivacyLedger
 from server.quorum import Quorum
 from server.recording import RoundHook, RoundOutcome, RunRecorder
 from server.roster import Roster
-from server.run_folder import RunFolder
+from server.run_folder import RunFolder, read_history
+from server.secure_round import SecureRounds
 from server.stopping import StopDecision
 from server.termination import Termination, noticing
 
@@ -79,25 +81,32 @@ def _train(
     statistics = [site.statistics for _, site in roster.sites]
     state = checkpoint or initial_state(settings, statistics, roster.labels())
     recorder = RunRecorder(settings, folder, state, on_round, central)
-    strategy = FedGAN(recorder.state.tensors, roster, settings.federation, folder.path / "updates")
+    strategy = FedGAN(
+        recorder.state.tensors, roster, settings.federation, folder.path / "updates", read_history(folder.path)
+    )
     strategy.summary()
     if checkpoint is not None:
         _log.info("going on after round %d", checkpoint.round)
     scalars = ConfigRecord({**recorder.state.part_sizes.to_flat(), "run-id": folder.run_id})
     quorum = Quorum(settings.federation, roster, lambda: roster.refresh(grid, on_wait=watch), on_wait=watch)
+    secure = SecureRounds(grid, roster, settings, on_wait=watch)
+    ledger = PrivacyLedger(settings.federation)
 
     def train_once(round_number: int) -> RoundOutcome:
         live.enter(Phase.TRAINING, round_number)
+        if settings.federation.secure_aggregation:
+            return secure.train(round_number, recorder.state.tensors, scalars)
         arrays = to_record(recorder.state.tensors)
         messages = strategy.configure_train(round_number, arrays, scalars, grid)
         timeout_s = settings.federation.round_timeout_s
-        replies = quorum.counted(exchange(grid, messages, timeout_s=timeout_s, on_wait=watch))
+        replies = exchange(grid, messages, timeout_s=timeout_s, on_wait=watch)
+        replies = quorum.counted(replies, num_unasked=len(roster.sites) - len(messages))
         strategy.aggregate_train(round_number, replies)
         return strategy.outcome
 
     def train_round(round_number: int) -> RoundOutcome:
         termination.check()
-        return quorum.train(round_number, lambda: train_once(round_number))
+        return ledger.record(round_number, quorum.train(round_number, lambda: train_once(round_number)))
 
     stop = recorder.run(train_round)
     live.enter(Phase.ENDED, recorder.state.round)

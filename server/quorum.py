@@ -74,8 +74,14 @@ class Quorum:
                     _log.warning("%s; waiting for sites, then the round is repeated", reason)
             self._pause(min(time.monotonic() + (_REPEAT_INTERVAL_S if has_sites else _POLL_INTERVAL_S), deadline))
 
-    def counted(self, replies: Iterable[Message]) -> Iterator[Message]:
-        """The same replies; those that sites gave by themselves, good or bad, are counted."""
+    def counted(self, replies: Iterable[Message], num_unasked: int = 0) -> Iterator[Message]:
+        """The same replies; those that sites gave by themselves, good or bad, are counted.
+
+        Args:
+            replies: of one attempt.
+            num_unasked: connected sites of which no reply is wanted; they count as if they had answered.
+        """
+        self._num_answers += num_unasked
         for reply in replies:
             self._num_answers += not reply.has_error() or reply.error.code in SITES_OWN_ERRORS
             yield reply

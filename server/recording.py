@@ -6,7 +6,7 @@ import dataclasses
 import logging
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -45,6 +45,8 @@ class RoundOutcome:
     measured: dict[int, dict[str, float]] = field(default_factory=dict)
     """Partition id of an accepted client to what the server measured: `update_norm`, `cosine_to_mean`, `bytes_up`,
     `bytes_down`."""
+    fingerprints: dict[int, str] = field(default_factory=dict)
+    """Partition id of an accepted client to the start of its update's SHA-256, by which a replay is known."""
 
 
 class RunRecorder:
@@ -97,7 +99,8 @@ class RunRecorder:
         return stop
 
     def _record(self, outcome: RoundOutcome, seconds: float) -> StopDecision | None:
-        window = [*self.state.loss_window, outcome.metrics["loss_generator"]][-self._config.variance_window :]
+        losses = [loss] if (loss := outcome.metrics.get("loss_generator")) is not None else []
+        window = [*self.state.loss_window, *losses][-self._config.variance_window :]
         self.state = dataclasses.replace(
             self.state,
             round=self.state.round + 1,
@@ -145,8 +148,8 @@ class RunRecorder:
     def _row(self, outcome: RoundOutcome, seconds: float, stop: StopDecision | None) -> dict[str, Any]:
         return {
             "round": self.state.round,
-            "loss_generator": outcome.metrics["loss_generator"],
-            "loss_discriminator": outcome.metrics.get("loss_discriminator", 0.0),
+            "loss_generator": outcome.metrics.get("loss_generator"),
+            "loss_discriminator": outcome.metrics.get("loss_discriminator"),
             "variance_loss_generator": self._rule.variance(self.state.loss_window),
             "tau": self._config.tau,
             "rounds_until_stop_possible": max(0, self._config.variance_window - len(self.state.loss_window)),
@@ -156,6 +159,7 @@ class RunRecorder:
             "rejected": {str(client): reason for client, reason in outcome.rejected.items()},
             "rejected_kinds": {str(client): kind for client, kind in outcome.rejected_kinds.items()},
             "measured": {str(client): values for client, values in outcome.measured.items()},
+            "fingerprints": {str(client): text for client, text in outcome.fingerprints.items()},
             "evaluation": self._evaluation(),
             "server": self._used.until_now(),
             "time": time.time(),
@@ -170,14 +174,12 @@ class RunRecorder:
 
     def _progress(self, row: dict[str, Any]) -> str:
         """The round in one line a person can read."""
-        clients = " ".join(f"{client}:{values['loss_generator']:.2f}" for client, values in row["clients"].items())
         variance = row["variance_loss_generator"]
         num_left = self._config.max_rounds - row["round"]
         left_s = num_left * sum(self._round_seconds) / len(self._round_seconds)
         parts = [
             f"round {row['round']}/{self._config.max_rounds}",
-            f"L_G {row['loss_generator']:.2f} ({clients})",
-            f"L_D {row['loss_discriminator']:.3f}",
+            *losses_in_words(row),
             f"Var(L_G) {'needs more rounds' if variance is None else format(variance, '.3g')}, tau {row['tau']:g}",
             f"{row['seconds']:.1f} s",
             f"at most {_duration(left_s)} left",
@@ -185,6 +187,19 @@ class RunRecorder:
         if row["rejected"]:
             parts.append("left out: " + ", ".join(row["rejected"]))
         return " | ".join(parts)
+
+
+def losses_in_words(row: Mapping[str, Any]) -> list[str]:
+    """The losses of a row of history.jsonl, as far as the sites tell them: mean L_G, each site's, mean L_D."""
+    if row["loss_generator"] is None:
+        return ["losses stay at the sites"]
+    sites = [(site, values.get("loss_generator")) for site, values in row["clients"].items()]
+    told = " ".join(f"{site}:{loss:.2f}" for site, loss in sites if loss is not None)
+    discriminator = row["loss_discriminator"]
+    return [
+        f"L_G {row['loss_generator']:.2f}" + (f" ({told})" if told else ""),
+        *([f"L_D {discriminator:.3f}"] if discriminator is not None else []),
+    ]
 
 
 def _duration(seconds: float) -> str:

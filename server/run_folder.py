@@ -44,6 +44,12 @@ _MAY_CHANGE = frozenset(
         "client-num-gpus",
         "eval-data-dir",
         "eval-every",
+        "aggregation",
+        "max-norm-ratio",
+        "min-cosine",
+        "max-loss-deviation",
+        "quarantine-after",
+        "quarantine-rounds",
         "quorum-timeout-s",
         "local-time-limit-s",
     }

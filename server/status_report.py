@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from evaluation.tables import TextTable
+from server.recording import losses_in_words
 from server.run_view import RunView
 
 _NUM_ERRORS = 5
@@ -20,7 +21,7 @@ def status_lines(view: RunView, now: float) -> list[str]:
     if row:
         variance = row["variance_loss_generator"]
         lines.append(
-            f"round {row['round']} completed: L_G {row['loss_generator']:.3f}, L_D {row['loss_discriminator']:.3f}, "
+            f"round {row['round']} completed: {', '.join(losses_in_words(row))}, "
             + ("Var(L_G) needs more rounds" if variance is None else f"Var(L_G) {variance:.3g}")
             + f", tau {row['tau']:g}, {row['seconds']:.0f} s"
         )

@@ -39,6 +39,16 @@ class Rejection(StrEnum):
     """Other tensors than the global networks have: number, shapes or dtypes."""
     NOT_FINITE = "not-finite"
     """NaN or infinity among tensors or metrics."""
+    REPLAYED = "replayed"
+    """The very update that the site sent in an earlier round."""
+    TOO_LONG = "too-long"
+    """A step much longer than the others'."""
+    OUTLYING_LOSS = "outlying-loss"
+    """L_G or L_D far from the others'."""
+    OPPOSED = "opposed"
+    """A step against the direction of the others'."""
+    QUARANTINED = "quarantined"
+    """Not asked, after updates that were rejected."""
 
 
 class RejectedUpdateError(FederationError):
@@ -58,17 +68,18 @@ class ClientUpdate:
     num_examples: int
     """Training frames, > 0: the weight in the average."""
     metrics: dict[str, float]
-    """Finite scalars, `loss_generator` among them."""
+    """Finite scalars, `loss_generator` among them unless the run keeps losses at the sites."""
     num_bytes: int
     """Size of the tensors as they were sent."""
 
 
-def read_update(reply: Message, expected: NamedArrays) -> ClientUpdate:
+def read_update(reply: Message, expected: NamedArrays, *, has_losses: bool = True) -> ClientUpdate:
     """The update in a NumPyClient's fit reply.
 
     Args:
         reply: content with the records `fitres.*`, or an error.
         expected: the global tensors; arrays are matched to their names by position.
+        has_losses: whether sites tell their losses in this run.
 
     Raises:
         RejectedUpdateError: if the client failed, or for zero examples, a wrong number of arrays, an unreadable
@@ -88,7 +99,7 @@ def read_update(reply: Message, expected: NamedArrays) -> ClientUpdate:
     except TensorMismatchError as error:
         has_bad_values = any(array.dtype.kind == "f" and not np.isfinite(array).all() for array in arrays)
         raise RejectedUpdateError(str(error), Rejection.NOT_FINITE if has_bad_values else Rejection.MISMATCH) from error
-    if "loss_generator" not in metrics:
+    if has_losses and "loss_generator" not in metrics:
         raise RejectedUpdateError("sent no loss_generator")
     for name, value in metrics.items():
         if not math.isfinite(value):

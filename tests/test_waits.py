@@ -37,7 +37,7 @@ ENDLESS_BY_DESIGN = {
     "server/superlink.py:_stop": "the process has just been sent SIGKILL; the kernel ends it",
     "data_partition/clip_pool.py:run_clips": "own workers, each of which ends with its clip; a dead one raises",
     "data_partition/doctor_numbers.py:_frames": "own threads, each of which reads one picture of a local disk",
-    "server/fedgan.py:outcome": "StreamingMean.result, which computes",
+    "server/fedgan.py:_aggregated": "StreamingMean.result, which computes",
 }
 """Calls without a timeout, and why they end or should not."""
 

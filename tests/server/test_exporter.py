@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import time
 from pathlib import Path
@@ -15,7 +16,7 @@ from model.errors import ConfigError, FederationError
 from server.exporter import RunCollector, serve
 from server.federation import run_federation
 from server.live_status import LiveStatus, Phase
-from server.run_folder import read_history
+from server.run_folder import HISTORY_NAME, read_history
 from server.run_view import RunView, newest_run
 from server.status_report import last_errors, sites_table, status_lines
 from tests.federated_setup import minimal_settings, simulated_grid, write_dataset
@@ -79,6 +80,19 @@ def test_counters_are_sums_over_the_history(run: Path, registry: CollectorRegist
     assert registry.get_sample_value("fedreenact_site_rounds_total", {"site": "1"}) == 2
     assert registry.get_sample_value("fedreenact_rejections_total", {"site": "1", "reason": "not-finite"}) == 1
     assert registry.get_sample_value("fedreenact_rejections_total", {"site": "0", "reason": "not-finite"}) == 0
+
+
+def test_a_site_in_quarantine_is_seen(run: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "runs" / "copy"
+    shutil.copytree(run, copy)
+    rows = read_history(copy)
+    rows[-1]["rejected_kinds"] = {"1": "quarantined"}
+    (copy / HISTORY_NAME).write_text("".join(json.dumps(row) + "\n" for row in rows))
+    registry = CollectorRegistry()
+    registry.register(RunCollector(copy.parent, None))
+    values = [registry.get_sample_value("fedreenact_site_quarantined", {"site": str(site)}) for site in range(3)]
+    assert values == [0, 1, 0]
+    assert registry.get_sample_value("fedreenact_rejections_total", {"site": "1", "reason": "quarantined"}) == 1
 
 
 def test_names_follow_one_scheme_and_labels_are_bounded(registry: CollectorRegistry) -> None:

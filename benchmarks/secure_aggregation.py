@@ -1,0 +1,208 @@
+"""Time and bytes of one round under secure aggregation against a plain one, with synthetic updates and no training.
+
+    python benchmarks/secure_aggregation.py [--sites 5] [--preset tiny] [--repeats 5]
+
+Plain and secure rounds alternate in one process, after one of each that is not counted. Messages are handed over in
+memory: what is timed is packing, masking, summing and unmasking, not the network and not the start of a process for
+each of a round's four messages in place of one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
+from flwr.serverapp import Grid
+from flwr.supercore.run import Run
+from flwr.supercore.task_identity import TaskIdentity
+
+from client.local_training import LocalResult
+from client.secure_update import SecureUpdate
+from model.config import Settings, read_preset
+from model.landmarks import PartSizes
+from model.networks import build_networks
+from model.secure_sum import Phase
+from server.agreement import SiteStatistics
+from server.fedgan import FedGAN, to_record
+from server.messaging import exchange
+from server.roster import KnownSite, Roster
+from server.secure_round import SecureRounds
+
+ROOT = Path(__file__).resolve().parent.parent
+NUM_FRAMES = 1000
+
+
+class FixedRoster(Roster):
+    """Sites that are simply there; node ids are partition ids + 1."""
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(settings)
+        for index in range(settings.federation.num_clients):
+            counts = np.zeros(settings.model.num_identities)
+            counts[index] = NUM_FRAMES
+            landmarks = np.zeros((settings.model.num_identities, 68, 2))
+            sums = SiteStatistics(
+                part_sums_P2=np.ones((4, 2)), sums_IKC=landmarks, squares_IKC=landmarks, counts_I=counts
+            )
+            self._by_node[index + 1] = KnownSite(partition_id=index, statistics=sums, labels={})
+
+
+class SyntheticGrid(Grid):
+    """Sites that answer at once with the global tensors plus noise; `site_seconds` is what they took together."""
+
+    def __init__(self, settings: Settings, names: list[str], folder: Path) -> None:
+        self._settings, self._names, self._folder = settings, names, folder
+        self._replies: dict[str, Message] = {}
+        self._num_messages = 0
+        self.site_seconds = 0.0
+        self.num_bytes = 0
+
+    def set_run(self, run: Run) -> None:
+        """There is none."""
+
+    @property
+    def run(self) -> Run:
+        """An empty one."""
+        return Run.create_empty(1)
+
+    def create_message(self, *args: object, **kwargs: object) -> Message:
+        """Not the way to make one."""
+        raise NotImplementedError
+
+    def get_node_ids(self) -> Iterable[int]:
+        """All of them."""
+        return range(1, self._settings.federation.num_clients + 1)
+
+    def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
+        """Answer each."""
+        ids = []
+        for message in messages:
+            self._num_messages += 1
+            ids.append(str(self._num_messages))
+            message.metadata.__dict__["_message_id"] = ids[-1]
+            self._replies[ids[-1]] = self._answer(message)
+        return ids
+
+    def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
+        """The answers."""
+        return [self._replies.pop(i) for i in message_ids if i in self._replies]
+
+    def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> Iterable[Message]:
+        """Both."""
+        return self.pull_messages(self.push_messages(messages))
+
+    def _answer(self, message: Message) -> Message:
+        received = message.content.array_records["fitins.parameters"]
+        site = message.metadata.dst_node_id - 1
+        arrays = [array.numpy() for array in received.values()]
+        config = dict(message.content.config_records["fitins.config"])
+        updates = self._update(arrays, site)
+        begin = time.perf_counter()
+        answer, num_examples, metrics = self._site(site, arrays, config, updates)
+        record = ArrayRecord(answer)
+        self.site_seconds += time.perf_counter() - begin
+        self.num_bytes += sum(len(array.data) for r in (received, record) for array in r.values())
+        content = {
+            "fitres.parameters": record,
+            "fitres.num_examples": MetricRecord({"num_examples": num_examples}),
+            "fitres.metrics": ConfigRecord(metrics),
+        }
+        return Message(RecordDict(content), reply_to=message)
+
+    def _update(self, arrays: list[np.ndarray], site: int) -> list[np.ndarray]:
+        rng = np.random.default_rng(site)
+        tensors = arrays[: len(self._names)] if len(arrays) >= len(self._names) else []
+        return [array + rng.standard_normal(array.shape, np.float32) * np.float32(1e-3) for array in tensors]
+
+    def _site(self, site: int, arrays: list[np.ndarray], config: dict[str, Any], trained: list[np.ndarray]) -> Any:
+        if config["phase"] == "train":
+            return trained, NUM_FRAMES, {"loss_generator": 1.0}
+        own = SecureUpdate(self._folder / str(site), site, self._settings)
+        if config["phase"] == Phase.KEYS:
+            return own.keys(config)
+        if config["phase"] == Phase.SHARES:
+            return own.shares(arrays, config)
+        if config["phase"] == Phase.UNMASK:
+            return own.revealed(arrays, config)
+        counts = np.zeros(self._settings.model.num_identities, np.int64)
+        counts[site] = NUM_FRAMES
+        result = LocalResult(arrays=trained, num_examples=NUM_FRAMES, metrics={"loss_generator": 1.0})
+        return own.masked(arrays, config, identity_counts_I=counts, names=self._names, train=lambda _: result)
+
+
+def measure(settings: Settings, is_secure: bool) -> dict[str, float]:
+    """One round: seconds of all sites together, of the server, and bytes of tensors in both directions."""
+    start = build_networks(settings.model, PartSizes((32,) * 4, (48,) * 4), seed=0).travelling_tensors()
+    roster = FixedRoster(settings)
+    with tempfile.TemporaryDirectory(dir=ROOT) as folder:
+        grid = SyntheticGrid(settings, list(start), Path(folder))
+        answering = _timed_answers(grid)
+        begin = time.perf_counter()
+        if is_secure:
+            SecureRounds(grid, roster, settings, on_wait=lambda: None).train(1, start, {"run-id": "r"})
+        else:
+            strategy = FedGAN(start, roster, settings.federation, Path(folder) / "updates")
+            messages = strategy.configure_train(1, to_record(start), ConfigRecord({"run-id": "r"}), grid)
+            strategy.aggregate_train(1, exchange(grid, messages, timeout_s=60.0))
+        seconds = time.perf_counter() - begin
+    return {
+        "site_s": grid.site_seconds / settings.federation.num_clients,
+        "server_s": seconds - answering[0],
+        "mib": grid.num_bytes / settings.federation.num_clients / 2**20,
+        "million_values": sum(array.size for array in start.values()) / 1e6,
+    }
+
+
+def _timed_answers(grid: SyntheticGrid) -> list[float]:
+    """Seconds in which the sites answered, synthetic updates included; filled while the grid is used."""
+    total = [0.0]
+    answer = grid._answer
+
+    def timed(message: Message) -> Message:
+        begin = time.perf_counter()
+        reply = answer(message)
+        total[0] += time.perf_counter() - begin
+        return reply
+
+    grid._answer = timed  # type: ignore[method-assign]
+    return total
+
+
+def main() -> None:
+    """Measure, print medians with the range, and ratios."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--sites", type=int, default=5)
+    parser.add_argument("--preset", default="tiny")
+    parser.add_argument("--repeats", type=int, default=5)
+    options = parser.parse_args()
+    TaskIdentity.task_id, TaskIdentity.run_id, TaskIdentity.node_id = 1, 1, 1
+    flat = read_preset(ROOT / "deploy" / "presets" / f"{options.preset}.toml")
+    sizes = {"num-clients": options.sites, "num-identities": options.sites, "min-fit-clients": options.sites}
+    settings = Settings.from_flat({**flat, **sizes, "secure-aggregation": True})
+    rows: dict[bool, list[dict[str, float]]] = {False: [], True: []}
+    for number in range(options.repeats + 1):
+        for is_secure in (False, True):
+            row = measure(settings, is_secure)
+            if number:
+                rows[is_secure].append(row)
+    values = rows[True][0]["million_values"]
+    sys.stdout.write(
+        f"{options.preset}: {values:.2f} million values, {options.sites} sites, {options.repeats} rounds\n"
+    )
+    for key in ("site_s", "server_s", "mib"):
+        plain, secure = ([row[key] for row in rows[on]] for on in (False, True))
+        ratio = statistics.median(secure) / statistics.median(plain)
+        shown = [f"{statistics.median(v):.3f} ({min(v):.3f} to {max(v):.3f})" for v in (plain, secure)]
+        sys.stdout.write(f"{key}: plain {shown[0]}, secure {shown[1]}, ratio {ratio:.2f}\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,113 @@
+"""The updates of one round: kept on disk, and seen as steps away from the networks that the sites started from."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from safetensors import safe_open
+from safetensors.numpy import save_file
+
+Arrays = Mapping[str, npt.NDArray[np.float32]]
+
+_CHUNK_VALUES = 2**18
+"""Values of every client's step that are in memory as float64 at a time."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Step:
+    """One site's update, seen as a step away from the global networks of the round."""
+
+    norm: float
+    """Euclidean length over all travelling tensors."""
+    cosine_to_mean: float
+    """Cosine of the angle to the step that the round took, -1 to 1; 0 if one of the two is no step at all."""
+
+
+class UpdateStore:
+    """Keeps the updates on disk until the round is aggregated, so that memory does not grow with the sites.
+
+    The folder is emptied when the round is measured, and when the next one begins.
+    """
+
+    def __init__(self, current: Arrays, folder: Path) -> None:
+        """Begin a round.
+
+        Args:
+            current: the global tensors that the sites started from.
+            folder: for the updates; made anew.
+        """
+        self._current = current
+        self._folder = folder
+        shutil.rmtree(folder, ignore_errors=True)
+
+    def add(self, client: int, tensors: Arrays) -> None:
+        """Keep one validated update: names and shapes of the global tensors."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        save_file({name: np.asarray(array, order="C") for name, array in tensors.items()}, self._path(client))
+
+    def tensor(self, client: int, name: str) -> npt.NDArray[np.float32]:
+        """One tensor of one update; the file is closed again, so that none of it stays mapped in memory."""
+        with safe_open(self._path(client), framework="numpy") as update:
+            array: npt.NDArray[np.float32] = update.get_tensor(name)
+        return array
+
+    def products(self, clients: Sequence[int], names: Sequence[str]) -> npt.NDArray[np.float64]:
+        """[n, n] inner products of the clients' steps; one tensor of every client is in memory at a time.
+
+        Args:
+            clients: in the order of the result.
+            names: of the tensors that count.
+        """
+        total_nn = np.zeros((len(clients), len(clients)))
+        for name in names:
+            steps = [(self.tensor(client, name) - self._current[name]).reshape(-1) for client in clients]
+            for chunk_nd in _chunks(steps):
+                total_nn += chunk_nd @ chunk_nd.T
+        return total_nn
+
+    def measure(self, new: Arrays, clients: Sequence[int]) -> dict[int, Step]:
+        """Each client's step against the one that leads from the old global tensors to `new`.
+
+        One tensor of one client is in memory at a time; the updates are gone afterwards.
+        """
+        steps = {}
+        new_square = sum(_dot(new[n] - self._current[n], new[n] - self._current[n]) for n in self._current)
+        for client in clients:
+            square = product = 0.0
+            for name, current in self._current.items():
+                step = self.tensor(client, name) - current
+                square += _dot(step, step)
+                product += _dot(step, new[name] - current)
+            lengths = math.sqrt(square) * math.sqrt(new_square)
+            steps[client] = Step(norm=math.sqrt(square), cosine_to_mean=product / lengths if lengths else 0.0)
+        shutil.rmtree(self._folder, ignore_errors=True)
+        return steps
+
+    def _path(self, client: int) -> Path:
+        return self._folder / f"client-{client}.safetensors"
+
+
+def fingerprint_of(tensors: Arrays) -> str:
+    """First 16 hexadecimal digits of the SHA-256 of all values, in the order of the tensors."""
+    digest = hashlib.sha256()
+    for array in tensors.values():
+        digest.update(array.tobytes())
+    return digest.hexdigest()[:16]
+
+
+def _chunks(steps: Sequence[npt.NDArray[np.float32]]) -> Iterator[npt.NDArray[np.float64]]:
+    """Stacked [n, d] pieces of n flat arrays, in float64."""
+    for start in range(0, steps[0].size if steps else 0, _CHUNK_VALUES):
+        yield np.stack([step[start : start + _CHUNK_VALUES] for step in steps]).astype(np.float64)
+
+
+def _dot(a: npt.NDArray[np.float32], b: npt.NDArray[np.float32]) -> float:
+    """Inner product with a float64 sum."""
+    return float(np.sum(np.multiply(a, b, dtype=np.float64)))

@@ -1,0 +1,236 @@
+"""Secure and private runs on an in-process grid: real clients, real networks, 32 px noise."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+from flwr.app import Error, Message
+
+import client.app
+from client.egress import inventory, training_scalars
+from client.local_training import LocalResult, RoundTask, train_locally
+from client.privacy import OPERATIONS
+from model.checkpoint import Checkpoint, load_checkpoint
+from model.config import Settings
+from model.errors import ConfigError, FederationError
+from model.networks import IDENTITY_ROWS, build_networks
+from model.privacy import epsilon_of
+from model.secure_vector import FRACTION_BITS
+from server.aggregation import StreamingMean
+from server.federation import run_federation
+from server.run_folder import read_history
+from tests.federated_setup import minimal_settings, simulated_grid, write_dataset
+from tests.inprocess_grid import InProcessGrid
+
+pytestmark = pytest.mark.integration
+
+Trained = dict[int, dict[int, tuple[list[np.ndarray], LocalResult]]]
+STEPS = ("statistics", "keys", "shares", "masked", "revealed")
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_dataset(tmp_path_factory.mktemp("dataset"), 5)
+
+
+@pytest.fixture
+def trained(monkeypatch: pytest.MonkeyPatch) -> Trained:
+    """Round to site to (tensors it started from, what it trained), filled while a run goes on."""
+    seen: Trained = {}
+
+    def train(task: RoundTask, arrays: list[np.ndarray], **rest: object) -> LocalResult:
+        result = train_locally(task, arrays, **rest)  # type: ignore[arg-type]
+        seen.setdefault(task.round_number, {})[task.partition_id] = ([a.copy() for a in arrays], result)
+        return result
+
+    monkeypatch.setattr(client.app, "train_locally", train)
+    return seen
+
+
+def run(settings: Settings, **options: object) -> Checkpoint:
+    run_federation(simulated_grid(settings, **options), settings)
+    return load_checkpoint(Path(settings.federation.output_dir))
+
+
+def failing(site: int, step: str, in_round: str) -> object:
+    """A tamper under which a site fails at a step of a round."""
+    num_replies = 0
+
+    def tamper(reply: Message, index: int) -> Message:
+        nonlocal num_replies
+        if index != site or reply.metadata.group_id != in_round:
+            return reply
+        num_replies += 1
+        if num_replies != STEPS.index(step):
+            return reply
+        failure = Message(Error(code=3, reason="gone"), reply_to=reply)
+        failure.metadata.__dict__["_reply_to_message_id"] = reply.metadata.reply_to_message_id
+        return failure
+
+    return tamper
+
+
+def travelling_names(checkpoint: Checkpoint) -> list[str]:
+    """Names of the tensors in the order in which they travel; a checkpoint's file sorts them."""
+    settings = Settings.from_flat(checkpoint.settings)
+    return list(build_networks(settings.model, checkpoint.part_sizes, seed=0).travelling_tensors())
+
+
+def assert_is_mean(checkpoint: Checkpoint, trained: Trained, round_number: int, sites: list[int]) -> None:
+    """The tensors of the round are the plain mean of what these sites trained, within the stated quantisation.
+
+    n 2^-25 / W with W the frames that weigh, the site's own 9 at least, plus one rounding to float32.
+    """
+    names = travelling_names(checkpoint)
+    before = dict(zip(names, trained[round_number][sites[0]][0], strict=True))
+    mean = StreamingMean(before, identity_rows=IDENTITY_ROWS)
+    for site in sites:
+        result = trained[round_number][site][1]
+        weights = np.zeros(5, np.int64)
+        weights[site] = result.num_examples
+        tensors = dict(zip(names, result.arrays, strict=True))
+        mean.add(tensors, weight=result.num_examples, identity_weights_I=weights)
+    quantisation = len(sites) * 2.0 ** -(FRACTION_BITS + 1) / 9
+    for name, expected in mean.result().items():
+        bound = quantisation + np.spacing(np.abs(expected))
+        assert (np.abs(checkpoint.tensors[name] - expected) <= bound).all(), name
+
+
+def test_two_secure_rounds_are_the_plain_mean_within_the_quantisation(
+    dataset: Path, tmp_path: Path, trained: Trained
+) -> None:
+    settings = minimal_settings(dataset, tmp_path / "secure", 5, secure_aggregation=True)
+    final = run(settings)
+    sites = list(range(5))
+    assert_is_mean(final, trained, 2, sites)
+    first = dict(zip(travelling_names(final), trained[2][0][0], strict=True))  # round 2 began with round 1's result
+    assert_is_mean(dataclasses.replace(final, tensors=first), trained, 1, sites)
+    rows = read_history(tmp_path / "secure")
+    weights = [trained[2][site][1].num_examples for site in sites]
+    for name in ("loss_generator", "loss_discriminator", "l1_image"):
+        values = [trained[2][site][1].metrics[name] for site in sites]
+        assert rows[1]["metrics"][name] == pytest.approx(np.average(values, weights=weights), abs=1e-7)
+    assert set(rows[1]["clients"]) == set(rows[1]["measured"]) == {"0", "1", "2", "3", "4"}
+    assert {"seconds", "num_steps"} <= set(rows[1]["clients"]["0"]) <= set(OPERATIONS)
+
+
+def test_a_secure_run_goes_where_the_plain_run_goes(dataset: Path, tmp_path: Path) -> None:
+    """Round 1 within the quantisation; later rounds train from tensors that differ in the last bit."""
+    plain, secure = (
+        run(minimal_settings(dataset, tmp_path / str(on), 5, secure_aggregation=on, max_rounds=1))
+        for on in (False, True)
+    )
+    for name, expected in plain.tensors.items():
+        bound = 5 * 2.0 ** -(FRACTION_BITS + 1) / 9 + np.spacing(np.abs(expected))
+        assert (np.abs(secure.tensors[name] - expected) <= bound).all(), name
+    assert secure.loss_window == pytest.approx(plain.loss_window, abs=1e-6)
+
+
+@pytest.mark.parametrize("step", ["keys", "shares", "masked"])
+def test_one_of_five_may_fail_before_its_masked_update_is_in(
+    dataset: Path, tmp_path: Path, trained: Trained, step: str
+) -> None:
+    settings = minimal_settings(dataset, tmp_path, 5, secure_aggregation=True, min_fit_clients=4, max_rounds=1)
+    final = run(settings, tamper=failing(2, step, "1"))
+    assert_is_mean(final, trained, 1, [0, 1, 3, 4])
+    row = read_history(tmp_path)[0]
+    assert row["rejected"] == {"2": "gone"} and row["rejected_kinds"] == {"2": "lost"}
+
+
+def test_one_of_five_may_fail_after_its_masked_update_is_in(dataset: Path, tmp_path: Path, trained: Trained) -> None:
+    settings = minimal_settings(dataset, tmp_path, 5, secure_aggregation=True, max_rounds=1)
+    final = run(settings, tamper=failing(2, "revealed", "1"))
+    assert_is_mean(final, trained, 1, [0, 1, 2, 3, 4])
+    assert read_history(tmp_path)[0]["rejected"] == {}
+
+
+def test_a_late_site_is_left_out(dataset: Path, tmp_path: Path, trained: Trained) -> None:
+    settings = minimal_settings(
+        dataset, tmp_path, 5, secure_aggregation=True, min_fit_clients=4, max_rounds=1, round_timeout_s=3.0
+    )
+    fail = failing(2, "masked", "1")
+    final = run(settings, tamper=lambda reply, index: None if fail(reply, index) is not reply else reply)  # type: ignore[operator]
+    assert_is_mean(final, trained, 1, [0, 1, 3, 4])
+    assert read_history(tmp_path)[0]["rejected"] == {"2": "no reply within 3 s to secure-train"}
+
+
+def test_too_few_masked_updates_end_the_round_with_the_reasons(dataset: Path, tmp_path: Path) -> None:
+    settings = minimal_settings(dataset, tmp_path, 5, secure_aggregation=True)
+    words = r"round 1: 4 sites sent a masked update, min-fit-clients is 5 and the secure sum needs 4 \(client 2: gone\)"
+    with pytest.raises(FederationError, match=words):
+        run(settings, tamper=failing(2, "masked", "1"))
+
+
+def deployed(dataset: Path, root: Path, **changes: object) -> tuple[Settings, list[Message]]:
+    """One round of five deployed sites; settings and every reply of site 0."""
+    settings = minimal_settings(dataset, root / "run", 5, data_dir="", max_rounds=1, **changes)  # type: ignore[arg-type]
+    limits = {"min-frames": 5, "min-samples-per-round": 4}
+    configs = [
+        {"partition-id": i, "data-dir": str(dataset / f"person-{i}"), "state-dir": str(root / f"state-{i}"), **limits}
+        for i in range(5)
+    ]
+    replies: list[Message] = []
+
+    def capture(reply: Message, index: int) -> Message:
+        if index == 0:
+            replies.append(reply)
+        return reply
+
+    run_federation(InProcessGrid(client.app.app, configs, settings.to_flat(), tamper=capture), settings)
+    return settings, replies
+
+
+def test_the_inventory_is_exactly_what_leaves_in_a_secure_round(dataset: Path, tmp_path: Path) -> None:
+    settings, (_, *phases) = deployed(dataset, tmp_path, secure_aggregation=True)
+    left = [array.numpy() for reply in phases for array in reply.content.array_records["fitres.parameters"].values()]
+    listed = [item for item in inventory(settings) if item.when == "every round" and item.shape]
+    assert [(array.shape, str(array.dtype)) for array in left] == [(item.shape, item.dtype) for item in listed]
+    for reply in phases:
+        assert int(reply.content.metric_records["fitres.num_examples"]["num_examples"]) == 0
+        assert set(reply.content.config_records["fitres.metrics"]) <= training_scalars(settings)
+    assert not any(name.startswith(("loss", "accuracy", "l1")) for name in training_scalars(settings))
+
+
+@pytest.mark.parametrize("is_secure", [False, True])
+def test_a_private_run_tells_no_losses_and_says_what_is_spent(
+    dataset: Path, tmp_path: Path, is_secure: bool, trained: Trained
+) -> None:
+    changes = {"secure_aggregation": is_secure, "dp_clip_norm": 0.5, "dp_noise_multiplier": 1e-9}
+    settings, (_, *phases) = deployed(dataset, tmp_path, **changes)
+    for reply in phases:
+        assert set(reply.content.config_records["fitres.metrics"]) <= training_scalars(settings)
+    row = read_history(tmp_path / "run")[0]
+    assert row["metrics"]["dp_releases"] == 1.0 and row["metrics"]["dp_epsilon"] > 0
+    assert row["loss_generator"] is None
+    final = load_checkpoint(tmp_path / "run")
+    name = travelling_names(final)[0]
+    mean = np.zeros(final.tensors[name].shape)
+    for before, result in trained[1].values():  # clipped by hand, equal weights; this noise is far below float32
+        steps = [after.astype(np.float64) - old for after, old in zip(result.arrays, before, strict=True)]
+        norm = np.sqrt(sum(np.square(step).sum() for step in steps))
+        assert norm > 0.5
+        mean += 0.5 * steps[0] / norm / 5
+    assert np.abs(final.tensors[name] - (trained[1][0][0][0] + mean)).max() < 1e-6
+
+
+def test_a_repeated_round_costs_privacy_again(dataset: Path, tmp_path: Path) -> None:
+    """Round 2 fails once after all sites have sent it; the run goes on from round 1 and sends it again."""
+    settings = minimal_settings(dataset, tmp_path, 5, dp_clip_norm=1.0, dp_noise_multiplier=1.0, round_timeout_s=3.0)
+    with pytest.raises(FederationError, match="round 2: 4 valid updates"):
+        run(settings, tamper=lambda reply, index: None if index == 0 and reply.metadata.group_id == "2" else reply)
+    run(settings.replaced({"resume": True}))
+    rows = read_history(tmp_path)
+    assert [row["metrics"]["dp_releases"] for row in rows] == [1.0, 3.0]
+    assert rows[1]["metrics"]["dp_epsilon"] == epsilon_of(1.0, 3)
+
+
+@pytest.mark.parametrize("change", [{"dp-noise-multiplier": 2.0}, {"dp-clip-norm": 2.0}, {"secure-aggregation": True}])
+def test_a_run_is_not_resumed_with_other_privacy(dataset: Path, tmp_path: Path, change: dict[str, object]) -> None:
+    settings = minimal_settings(dataset, tmp_path, 5, dp_clip_norm=1.0, dp_noise_multiplier=1.0, max_rounds=1)
+    run(settings)
+    other = settings.replaced({**change, "resume": True, "max-rounds": 2})  # type: ignore[dict-item]
+    with pytest.raises(ConfigError, match=next(iter(change))):
+        run_federation(simulated_grid(other), other)

@@ -1,0 +1,288 @@
+"""The protocol alone: five sites and a server in one process, no Flower."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from model.secure_primitives import PRIME, SecureSumError, join_secret, new_secret, split_secret
+from model.secure_sum import SiteSum, threshold_of
+from model.secure_unmask import ServerSum
+
+LENGTH = 1000
+SITES = [0, 1, 2, 3, 4]
+
+
+def vectors(num_values: int = LENGTH) -> dict[int, np.ndarray]:
+    rng = np.random.default_rng(7)
+    return {site: rng.integers(0, 2**64, num_values, np.uint64) for site in SITES}
+
+
+def shared(num_values: int = LENGTH) -> tuple[dict[int, SiteSum], ServerSum]:
+    """Five sites and the server after keys and shares."""
+    server = ServerSum("session", num_values)
+    sites = {site: SiteSum.begin(site, "session", 3) for site in SITES}
+    for site, own in sites.items():
+        server.take_keys(site, own.public_keys())
+    for site, own in sites.items():
+        server.take_shares(site, *own.share(server.advertisers, server.keys_S2B()))
+    return sites, server
+
+
+def masked(sites: dict[int, SiteSum], server: ServerSum, site: int, vector: np.ndarray) -> np.ndarray:
+    return sites[site].mask(vector, server.sharers, server.sealed_for(site))
+
+
+def summed(without: tuple[int, ...] = (), silent: tuple[int, ...] = ()) -> np.ndarray:
+    """Sites in `without` drop before they send, those in `silent` after it."""
+    sites, server = shared()
+    for site, vector in vectors().items():
+        hidden = masked(sites, server, site, vector)
+        if site not in without:
+            server.take_masked(site, hidden)
+    for site in server.survivors:
+        if site not in silent:
+            server.take_revealed(site, sites[site].reveal(server.survivors))
+    return server.unmask()
+
+
+def test_the_sum_of_five_is_exact() -> None:
+    assert np.array_equal(summed(), np.sum(list(vectors().values()), axis=0, dtype=np.uint64))
+
+
+@pytest.mark.parametrize("dropped", SITES)
+def test_one_of_five_may_drop_after_its_shares_are_out(dropped: int) -> None:
+    left = [vector for site, vector in vectors().items() if site != dropped]
+    assert np.array_equal(summed(without=(dropped,)), np.sum(left, axis=0, dtype=np.uint64))
+
+
+def test_one_of_five_may_drop_after_its_vector_is_in() -> None:
+    assert np.array_equal(summed(silent=(2,)), np.sum(list(vectors().values()), axis=0, dtype=np.uint64))
+
+
+def test_a_site_that_never_shared_is_no_part_of_the_sum() -> None:
+    server = ServerSum("session", LENGTH)
+    sites = {site: SiteSum.begin(site, "session", 3) for site in SITES}
+    for site, own in sites.items():
+        server.take_keys(site, own.public_keys())
+    for site in SITES[:4]:
+        server.take_shares(site, *sites[site].share(server.advertisers, server.keys_S2B()))
+    for site in SITES[:4]:
+        server.take_masked(site, masked(sites, server, site, vectors()[site]))
+    for site in SITES[:4]:
+        server.take_revealed(site, sites[site].reveal(server.survivors))
+    left = [vectors()[site] for site in SITES[:4]]
+    assert np.array_equal(server.unmask(), np.sum(left, axis=0, dtype=np.uint64))
+
+
+@pytest.mark.parametrize(("num_sites", "threshold"), [(3, 3), (4, 3), (5, 4), (6, 5), (10, 7)])
+def test_the_threshold_is_more_than_two_thirds(num_sites: int, threshold: int) -> None:
+    assert threshold_of(num_sites) == threshold
+
+
+def test_fewer_than_the_threshold_cannot_unmask() -> None:
+    with pytest.raises(SecureSumError, match="3 of 5 sites revealed their shares, the threshold is 4"):
+        summed(silent=(0, 1))
+
+
+def test_sites_do_not_unmask_a_sum_of_too_few() -> None:
+    with pytest.raises(SecureSumError, match="a sum of 3 of 5 sites is not unmasked, wanted at least 4"):
+        summed(without=(0, 1))
+
+
+def test_a_sum_of_two_is_refused_from_the_start() -> None:
+    with pytest.raises(SecureSumError, match="wanted at least 3"):
+        SiteSum.begin(0, "session", 2)
+    lonely = SiteSum.begin(0, "session", 3)
+    with pytest.raises(SecureSumError, match="got keys of 1 sites, wanted at least 3"):
+        lonely.share([0], lonely.public_keys()[None])
+
+
+@pytest.mark.parametrize("num_values", [LENGTH, 1 << 19])
+@pytest.mark.parametrize("is_zero", [False, True])
+def test_one_masked_vector_looks_uniform(is_zero: bool, num_values: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Mean, variance, lag correlations and byte counts of what the server sees of one site, also of zeros.
+
+    With n values uniform in [0, 1): the mean has deviation sqrt(1 / 12 n), the variance sqrt(1 / 180 n), a correlation
+    1 / sqrt(n), and chi-square over 256 byte values mean 255 and deviation sqrt(510). Every threshold is 5 deviations;
+    secrets are drawn from a seeded generator, so that the test gives one result.
+    """
+    rng = np.random.default_rng(3)
+    for module in ("model.secure_primitives", "model.secure_sum"):
+        monkeypatch.setattr(f"{module}.new_secret", lambda: rng.bytes(32))
+    sites, server = shared(num_values)
+    steps = np.rint(rng.normal(0, 1e-3, num_values) * 2**34).astype(np.int64).view(np.uint64)
+    vector = np.zeros(num_values, np.uint64) if is_zero else steps
+    seen = masked(sites, server, 1, vector)
+    uniform = seen / 2.0**64
+    assert abs(uniform.mean() - 1 / 2) < 5 * np.sqrt(1 / 12 / num_values)
+    assert abs(uniform.var() - 1 / 12) < 5 * np.sqrt(1 / 180 / num_values)
+    for lag in (1, 2, 8, 64):
+        assert abs(np.corrcoef(uniform[:-lag], uniform[lag:])[0, 1]) < 5 / np.sqrt(num_values)
+    assert abs(np.corrcoef(uniform, vector.view(np.int64))[0, 1] if not is_zero else 0) < 5 / np.sqrt(num_values)
+    counts = np.bincount(seen.view(np.uint8), minlength=256)
+    expected = seen.nbytes / 256
+    assert abs(np.sum((counts - expected) ** 2 / expected) - 255) < 5 * np.sqrt(510)
+
+
+def test_two_sums_of_the_same_vectors_have_nothing_in_common() -> None:
+    views = []
+    for _ in range(2):
+        sites, server = shared()
+        views.append(masked(sites, server, 0, vectors()[0]))
+    assert not (views[0] == views[1]).any()
+
+
+def test_pairwise_masks_alone_do_not_sum_to_the_vectors() -> None:
+    """Before unmasking the server's sum is still under the sites' own masks."""
+    sites, server = shared()
+    total = np.sum([masked(sites, server, s, v) for s, v in vectors().items()], axis=0, dtype=np.uint64)
+    assert not (total == np.sum(list(vectors().values()), axis=0, dtype=np.uint64)).any()
+
+
+@pytest.mark.parametrize("byte", [0, 12, 100, 159])
+def test_a_sealed_share_changed_on_its_way_is_noticed(byte: int) -> None:
+    sites, server = shared()
+    sealed = server.sealed_for(1).copy()
+    sealed[3, byte] ^= 1
+    with pytest.raises(SecureSumError, match="shares of site 3 for site 1: the sealed shares were changed"):
+        sites[1].mask(vectors()[1], server.sharers, sealed)
+
+
+def test_a_sealed_share_for_another_site_is_noticed() -> None:
+    sites, server = shared()
+    with pytest.raises(SecureSumError, match="changed on their way"):
+        sites[1].mask(vectors()[1], server.sharers, server.sealed_for(2))
+
+
+@pytest.mark.parametrize("dropped", [(), (4,)])
+def test_a_revealed_share_that_was_changed_is_noticed(dropped: tuple[int, ...]) -> None:
+    sites, server = shared()
+    for site, vector in vectors().items():
+        hidden = masked(sites, server, site, vector)
+        if site not in dropped:
+            server.take_masked(site, hidden)
+    for site in server.survivors:
+        shares = sites[site].reveal(server.survivors).copy()
+        if site == 2:
+            shares[4, -1] ^= 1
+        server.take_revealed(site, shares)
+    with pytest.raises(SecureSumError, match=r"sites \[0, 1, 2, 3\]"):
+        server.unmask()
+
+
+def test_a_site_never_reveals_both_shares_of_another() -> None:
+    sites, server = shared()
+    for site, vector in vectors().items():
+        server.take_masked(site, masked(sites, server, site, vector))
+    sites[0].reveal(SITES)
+    with pytest.raises(SecureSumError, match="this sum is at step 'revealed'"):
+        sites[0].reveal([0, 1, 2, 3])
+    kept = dataclasses.asdict(sites[0])
+    assert not any(kept[name] for name in ("seed", "mask_private", "sealing_private", "seed_shares", "key_shares"))
+
+
+def test_a_site_reveals_one_share_a_site_of_the_kind_that_its_state_has() -> None:
+    sites, server = shared()
+    for site, vector in vectors().items():
+        masked(sites, server, site, vector)
+    seeds, keys = dict(sites[0].seed_shares), dict(sites[0].key_shares)
+    revealed = [row.tobytes() for row in sites[0].reveal([0, 1, 2, 3])]
+    assert revealed == [seeds[0], seeds[1], seeds[2], seeds[3], keys[4]]
+
+
+def test_survivors_must_be_sites_of_the_sum() -> None:
+    sites, server = shared()
+    masked(sites, server, 0, vectors()[0])
+    for survivors in ([1, 2, 3, 4], [0, 1, 2, 9]):
+        with pytest.raises(SecureSumError, match="got survivors"):
+            sites[0].reveal(survivors)
+
+
+def test_steps_are_taken_in_order_and_once() -> None:
+    sites, server = shared()
+    with pytest.raises(SecureSumError, match="at step 'shared'"):
+        sites[0].reveal(SITES)
+    with pytest.raises(SecureSumError, match="at step 'shared'"):
+        sites[0].share(SITES, server.keys_S2B())
+    masked(sites, server, 0, vectors()[0])
+    with pytest.raises(SecureSumError, match="at step 'masked'"):
+        masked(sites, server, 0, vectors()[1])
+
+
+def test_own_keys_that_come_back_changed_and_keys_there_twice_are_noticed() -> None:
+    server = ServerSum("session", LENGTH)
+    sites = {site: SiteSum.begin(site, "session", 3) for site in SITES}
+    for site, own in sites.items():
+        server.take_keys(site, own.public_keys())
+    keys = server.keys_S2B()
+    foreign = keys.copy()
+    foreign[0] = SiteSum.begin(0, "session", 3).public_keys()
+    with pytest.raises(SecureSumError, match="its own public keys came back changed"):
+        sites[0].share(SITES, foreign)
+    twice = keys.copy()
+    twice[3] = twice[4]
+    with pytest.raises(SecureSumError, match="is there twice"):
+        sites[0].share(SITES, twice)
+
+
+def test_a_public_key_of_small_order_is_refused() -> None:
+    """With the zero point every agreed secret would be zero (RFC 7748, section 6.1)."""
+    sites = {site: SiteSum.begin(site, "session", 3) for site in SITES}
+    keys = np.stack([own.public_keys() for own in sites.values()])
+    keys[3, 0] = 0
+    with pytest.raises(SecureSumError, match="cannot be used"):
+        sites[0].share(SITES, keys)
+
+
+def test_a_masked_vector_of_another_form_is_refused() -> None:
+    _, server = shared()
+    with pytest.raises(
+        SecureSumError, match=r"site 2: masked update of shape \(3,\) and type uint64, wanted \(1000,\)"
+    ):
+        server.take_masked(2, np.zeros(3, np.uint64))
+    with pytest.raises(SecureSumError, match="type float64"):
+        server.take_masked(2, np.zeros(LENGTH))
+
+
+def test_state_survives_a_process_between_any_two_steps() -> None:
+    server = ServerSum("session", LENGTH)
+    saved = {site: SiteSum.begin(site, "session", 3).to_json() for site in SITES}
+    for step in ("keys", "shares", "masked", "revealed"):
+        for site in SITES:
+            own = SiteSum.from_json(saved[site])
+            if step == "keys":
+                server.take_keys(site, own.public_keys())
+            elif step == "shares":
+                server.take_shares(site, *own.share(server.advertisers, server.keys_S2B()))
+            elif step == "masked":
+                server.take_masked(site, own.mask(vectors()[site], server.sharers, server.sealed_for(site)))
+            else:
+                server.take_revealed(site, own.reveal(server.survivors))
+            saved[site] = own.to_json()
+    assert np.array_equal(server.unmask(), np.sum(list(vectors().values()), axis=0, dtype=np.uint64))
+
+
+def test_no_secret_is_in_the_text_of_a_site() -> None:
+    sites, _ = shared()
+    own = sites[0]
+    assert own.seed.hex() not in repr(own) and repr(own.seed) not in repr(own)
+    assert repr(own.mask_private) not in repr(own)
+
+
+def test_shares_give_a_secret_back_from_the_threshold_on() -> None:
+    secret = new_secret()
+    shares = split_secret(secret, SITES, 4)
+    assert join_secret({site: shares[site] for site in (4, 1, 0, 2)}) == secret
+    assert join_secret(shares) == secret
+    with pytest.raises(SecureSumError, match="do not belong together"):
+        join_secret({site: shares[site] for site in (0, 1, 2)})
+
+
+def test_shamirs_polynomial_by_hand() -> None:
+    """Shares 7 + 3x at x = 1 and 2 are 10 and 13; two points give 7 back."""
+    shares = {0: (10).to_bytes(66, "big"), 1: (13).to_bytes(66, "big")}
+    assert int.from_bytes(join_secret(shares), "big") == 7
+    assert pow(2, 521) - 1 == PRIME
