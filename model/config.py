@@ -244,7 +244,7 @@ class FederationConfig:
     """+ How updates become the new networks: mean (weighted by frames: FedGAN), or per coordinate the median or
     trimmed-mean, or krum, the update nearest to the others'; the last three weigh all sites the same. Rows of identity
     embeddings are always the weighted mean over their owners. See docs/attacks.md."""
-    max_norm_ratio: float = 10.0
+    max_norm_ratio: float = 5.0
     """+ An update whose step is longer than this many times the round's median is left out; 0 is no limit. Needs three
     updates, as the next two do. Not applied under secure_aggregation, where nobody sees single updates."""
     min_cosine: float = -1.0

@@ -79,19 +79,19 @@ def _longest(products: Mapping[int, Mapping[int, float]], clients: Sequence[int]
 def _oddest(metrics: Metrics, clients: Sequence[int], limit: float) -> Finding | None:
     """The loss furthest from the median of the others', if it is more than `limit` of their spreads away.
 
-    The spread is the others' median absolute deviation, scaled to the standard deviation of a normal distribution.
+    The spread is the others' median absolute deviation, scaled to the standard deviation of a normal distribution. A
+    loss of 0 is one whose training has not begun at that site, and is not compared.
     """
     worst, worst_deviation = None, limit
     for client in clients:
         for name, symbol in _LOSSES.items():
-            others = [metrics[other][name] for other in clients if other != client and name in metrics[other]]
-            if name not in metrics[client] or len(others) < MIN_COMPARED - 1:
+            others = [value for other in clients if other != client and (value := metrics[other].get(name))]
+            if not metrics[client].get(name) or len(others) < MIN_COMPARED - 1:
                 continue
             median = statistics.median(others)
             spread = 1.4826 * statistics.median(abs(value - median) for value in others)
             spread = max(spread, _LEAST_SPREAD * abs(median))
-            distance = abs(metrics[client][name] - median)
-            deviation = distance / spread if spread else math.inf if distance else 0.0
+            deviation = abs(metrics[client][name] - median) / spread
             if deviation > worst_deviation:
                 worst_deviation = deviation
                 reason = (

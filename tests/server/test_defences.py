@@ -94,7 +94,7 @@ def weighted(indices: list[int], number: int = 1) -> np.ndarray:
     return np.average(steps, axis=0, weights=[10 * (index + 1) for index in indices])
 
 
-def test_by_default_a_step_ten_times_as_long_is_left_out(tmp_path: Path) -> None:
+def test_a_step_far_too_long_is_left_out(tmp_path: Path) -> None:
     outcome = Federation(tmp_path, {3: lambda _: [50, 0]}, max_norm_ratio=10.0).round(1).outcome
     assert outcome.rejected_kinds == {3: "too-long"}
     assert outcome.tensors["generator.w"] == pytest.approx(weighted([0, 1, 2, 4]))

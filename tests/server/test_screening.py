@@ -87,3 +87,9 @@ def test_sites_that_agree_by_chance_do_not_make_another_one_odd() -> None:
     losses = [(1.0, 1.0), (1.0, 1.0), (1.0, 1.0), (1.4, 1.0)]
     assert screened([[1, 0]] * 4, losses, max_loss_deviation=10.0) == []
     assert found(screened([[1, 0]] * 4, losses, max_loss_deviation=7.0)) == {13: Rejection.OUTLYING_LOSS}
+
+
+def test_a_loss_whose_training_has_not_begun_is_not_compared() -> None:
+    losses = [(1.0, 0.0), (1.0, 1.4), (1.0, 1.4), (1.0, 1.4)]
+    assert screened([[1, 0]] * 4, losses, max_loss_deviation=1.0) == []
+    assert screened([[1, 0]] * 4, [(1.0, 1.4), (1.0, 0.0), (1.0, 0.0), (1.0, 0.0)], max_loss_deviation=1.0) == []
