@@ -95,6 +95,8 @@ def round_line(row: Mapping[str, Any]) -> str:
         "Var(L_G) too early" if variance is None else f"Var(L_G) {variance:.3g}, tau {row['tau']:g}",
         f"{row['seconds']:.0f} s",
     ]
+    if "dp_epsilon" in row["metrics"]:
+        parts.append(f"epsilon {row['metrics']['dp_epsilon']:.3g}, delta {row['metrics']['dp_delta']:g} a person")
     parts += [f"[yellow]left out {name}: {escape(reason)}[/]" for name, reason in row["rejected"].items()]
     if row["stop"]:
         parts.append(f"[bold]stopped by {row['stop']}[/]")

@@ -144,6 +144,8 @@ def _run(view: RunView) -> Iterator[Metric]:
     yield _gauge("stop_threshold", "tau: training stops when the variance falls below it.", row["tau"])
     if row["variance_loss_generator"] is not None:
         yield _gauge("generator_loss_variance", "Var(L_G) over the last rounds.", row["variance_loss_generator"])
+    if "dp_epsilon" in row["metrics"]:
+        yield _gauge("privacy_epsilon", "Differential privacy spent of one site.", row["metrics"]["dp_epsilon"])
     if "rounds_until_stop_possible" in row:
         yield _gauge("stop_possible_in_rounds", "Rounds before a stop is possible.", row["rounds_until_stop_possible"])
     for name, help_text in (("cpu_seconds", "CPU seconds"), ("peak_memory_bytes", "Peak resident memory")):

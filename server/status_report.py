@@ -25,6 +25,9 @@ def status_lines(view: RunView, now: float) -> list[str]:
             + ("Var(L_G) needs more rounds" if variance is None else f"Var(L_G) {variance:.3g}")
             + f", tau {row['tau']:g}, {row['seconds']:.0f} s"
         )
+        if "dp_epsilon" in row["metrics"]:
+            epsilon, delta = row["metrics"]["dp_epsilon"], row["metrics"]["dp_delta"]
+            lines.append(f"privacy spent: epsilon {epsilon:.3g}, delta {delta:g} of one site (one person)")
         if row.get("evaluation"):
             values = ", ".join(f"{name} {value:.4g}" for name, value in row["evaluation"].items())
             lines.append(f"central evaluation: {values}")

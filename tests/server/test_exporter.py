@@ -95,6 +95,24 @@ def test_a_site_in_quarantine_is_seen(run: Path, tmp_path: Path) -> None:
     assert registry.get_sample_value("fedreenact_rejections_total", {"site": "1", "reason": "quarantined"}) == 1
 
 
+def test_what_noise_has_spent_is_told_and_losses_that_are_kept_back_are_not(run: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "runs" / "copy"
+    shutil.copytree(run, copy)
+    rows = read_history(copy)
+    rows[-1] |= {"loss_generator": None, "loss_discriminator": None}
+    rows[-1]["metrics"] = {"dp_epsilon": 1.25, "dp_delta": 1e-5}
+    rows[-1]["clients"] = {site: {"seconds": 1.0} for site in rows[-1]["clients"]}
+    (copy / HISTORY_NAME).write_text("".join(json.dumps(row) + "\n" for row in rows))
+    registry = CollectorRegistry()
+    registry.register(RunCollector(copy.parent, None))
+    assert registry.get_sample_value("fedreenact_privacy_epsilon") == 1.25
+    assert registry.get_sample_value("fedreenact_loss", {"network": "generator"}) is None
+    assert registry.get_sample_value("fedreenact_site_loss", {"site": "0", "network": "generator"}) is None
+    text = "\n".join(status_lines(RunView.read(copy), time.time()))
+    assert "losses stay at the sites" in text
+    assert "privacy spent: epsilon 1.25, delta 1e-05 of one site (one person)" in text
+
+
 def test_names_follow_one_scheme_and_labels_are_bounded(registry: CollectorRegistry) -> None:
     allowed = {"site", "network", "term", "picture", "reason", "state"}
     for family in registry.collect():
