@@ -29,7 +29,7 @@ NUM_SITES = 5
 ATTACKER = 3
 NUM_FRAMES = 160
 
-OFF: dict[str, Scalar] = {"max-norm-ratio": 0.0, "quarantine-after": 0}
+OFF: dict[str, Scalar] = {"max-norm-ratio": 0.0, "max-weight-ratio": 0.0, "quarantine-after": 0}
 DEFENCES: dict[str, dict[str, Scalar]] = {
     "none": OFF,
     "default": {},

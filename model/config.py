@@ -246,7 +246,10 @@ class FederationConfig:
     embeddings are always the weighted mean over their owners. See docs/attacks.md."""
     max_norm_ratio: float = 5.0
     """+ An update whose step is longer than this many times the round's median is left out; 0 is no limit. Needs three
-    updates, as the next two do. Not applied under secure_aggregation, where nobody sees single updates."""
+    updates, as the next three do. Not applied under secure_aggregation, where nobody sees single updates."""
+    max_weight_ratio: float = 5.0
+    """+ A site's number of frames, which is what it says of itself, counts at most this many times the median of the
+    round's accepted sites; 0 is no limit. Not applied under secure_aggregation."""
     min_cosine: float = -1.0
     """+ An update whose step has a smaller cosine to the direction of the others' is left out; -1 is no limit."""
     max_loss_deviation: float = 0.0
@@ -318,6 +321,8 @@ class FederationConfig:
         _check_at_least(self, 1, "quarantine_rounds")
         ratio, is_ratio = self.max_norm_ratio, self.max_norm_ratio == 0 or self.max_norm_ratio > 1
         _check(is_ratio, "max_norm_ratio", ratio, "0, or more than 1: half of all updates are longer than the median")
+        weight, is_weight = self.max_weight_ratio, self.max_weight_ratio == 0 or self.max_weight_ratio >= 1
+        _check(is_weight, "max_weight_ratio", weight, "0, or at least 1: half of all sites have more than the median")
         _check(-1 <= self.min_cosine <= 1, "min_cosine", self.min_cosine, "-1 to 1")
         _check(
             self.aggregation == "mean" or self.min_fit_clients >= 3,

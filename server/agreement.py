@@ -17,6 +17,11 @@ from server.updates import RejectedUpdateError
 
 FloatArray = npt.NDArray[np.float64]
 
+_MAX_FRAMES = 2**31
+"""Of one site: years of video."""
+_FARTHEST = 2.0
+"""Sides of the frame that a root mean square of coordinates, or a mean part, may measure: landmarks may lie outside."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SiteStatistics:
@@ -32,11 +37,17 @@ class SiteStatistics:
     """[I] frames of each identity."""
 
     @classmethod
-    def from_arrays(cls, arrays: Sequence[FloatArray], *, num_identities: int) -> SiteStatistics:
+    def from_arrays(cls, arrays: Sequence[FloatArray], *, num_identities: int, size_px: int) -> SiteStatistics:
         """The statistics in a client's reply.
 
+        Args:
+            arrays: the four, in the order of the fields.
+            num_identities: I.
+            size_px: image side of the model.
+
         Raises:
-            RejectedUpdateError: for a wrong number of arrays, shape or dtype, values that are not finite, or no frames.
+            RejectedUpdateError: for a wrong number of arrays, shape or dtype, values that are not finite, no frames,
+                counts that are none, or landmarks that cannot lie on frames of `size_px`.
         """
         landmark_shape = (num_identities, NUM_LANDMARKS, 2)
         shapes = [(len(PARTS), 2), landmark_shape, landmark_shape, (num_identities,)]
@@ -47,7 +58,25 @@ class SiteStatistics:
             raise RejectedUpdateError("sent statistics that are not finite")
         if (arrays[3] < 0).any() or not arrays[3].any():
             raise RejectedUpdateError("has no training frames")
-        return cls(part_sums_P2=arrays[0], sums_IKC=arrays[1], squares_IKC=arrays[2], counts_I=arrays[3])
+        statistics = cls(part_sums_P2=arrays[0], sums_IKC=arrays[1], squares_IKC=arrays[2], counts_I=arrays[3])
+        statistics._require_plausible(size_px)
+        return statistics
+
+    def _require_plausible(self, size_px: int) -> None:
+        num_frames = self.counts_I.sum()
+        if (self.counts_I != np.rint(self.counts_I)).any() or num_frames > _MAX_FRAMES:
+            raise RejectedUpdateError(
+                f"says it has {num_frames:g} training frames, wanted a number up to {_MAX_FRAMES}"
+            )
+        counts_I = np.maximum(self.counts_I, 1)[:, None, None]
+        farthest_px = max(np.sqrt(np.abs(self.squares_IKC / counts_I).max()), np.abs(self.sums_IKC / counts_I).max())
+        largest_px = np.abs(self.part_sums_P2 / num_frames).max()
+        if max(farthest_px, largest_px) > _FARTHEST * size_px or (self.part_sums_P2 < 0).any():
+            raise RejectedUpdateError(
+                f"its mean landmark is {farthest_px:.4g} px from the corner and its largest part {largest_px:.4g} px, "
+                f"wanted up to {_FARTHEST * size_px:g} px of a frame of {size_px} px; are its landmarks in pixels of "
+                "its frames?"
+            )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

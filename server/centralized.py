@@ -83,7 +83,7 @@ def _pool(settings: Settings) -> tuple[ClientData, list[str]]:
 def _new_state(settings: Settings, data: ClientData, identities: list[str]) -> Checkpoint:
     model = settings.model
     arrays = local_statistics(data, num_identities=model.num_identities, size_px=model.image_size_px)
-    statistics = SiteStatistics.from_arrays(arrays, num_identities=model.num_identities)
+    statistics = SiteStatistics.from_arrays(arrays, num_identities=model.num_identities, size_px=model.image_size_px)
     unnamed = [f"identity-{index}" for index in range(len(identities), model.num_identities)]
     return initial_state(settings, [statistics], [*identities, *unnamed])
 

@@ -23,7 +23,7 @@ from server.messaging import fit_message
 from server.recording import RoundOutcome
 from server.robust_aggregation import krum, median, trimmed_mean
 from server.roster import KnownSite, Roster
-from server.screening import MIN_COMPARED, compare
+from server.screening import MIN_COMPARED, compare, weights
 from server.update_store import UpdateStore, fingerprint_of
 from server.updates import RejectedUpdateError, Rejection, read_update, size_in_bytes
 
@@ -33,10 +33,10 @@ _log = logging.getLogger(__name__)
 class FedGAN(Strategy):  # type: ignore[misc]
     """All known sites train in each round; all travelling networks are averaged by number of training frames.
 
-    Rows of the identity embeddings are averaged over the sites that own the identity. Every update is checked, and
-    compared with the others, before it is averaged; one that cannot be used is left out by name, and a site that goes
-    on sending such is not asked for a while. `aggregation` may put a robust rule in the place of the mean. `outcome`
-    has the details of the last round.
+    One site's frames count up to `max-weight-ratio`. Rows of the identity embeddings are averaged over the sites that
+    own the identity. Every update is checked, and compared with the others, before it is averaged; one that cannot be
+    used is left out by name, and a site that goes on sending such is not asked for a while. `aggregation` may put a
+    robust rule in the place of the mean. `outcome` has the details of the last round.
     """
 
     def __init__(
@@ -204,11 +204,13 @@ class _Tally:
 
     def outcome(self) -> RoundOutcome:
         """The new networks, and how each update lies to the step to them."""
-        tensors = self._aggregated()
+        weight_of = self._weights()
+        tensors = self._aggregated(weight_of)
         measured = {
             client: {
                 "update_norm": step.norm,
                 "cosine_to_mean": step.cosine_to_mean,
+                "weight": weight_of[client],
                 "bytes_up": self._num_bytes_up[client],
                 "bytes_down": self._num_bytes_down,
             }
@@ -216,7 +218,7 @@ class _Tally:
         }
         return RoundOutcome(
             tensors=tensors,
-            metrics=self._mean_metrics(),
+            metrics=self._mean_metrics(weight_of),
             clients=self.clients,
             rejected=dict(sorted(self.rejected.items())),
             rejected_kinds=dict(sorted(self.kinds.items())),
@@ -224,16 +226,28 @@ class _Tally:
             fingerprints={client: self._fingerprints[client] for client in self.clients},
         )
 
-    def _aggregated(self) -> dict[str, npt.NDArray[np.float32]]:
+    def _weights(self) -> dict[int, int]:
+        """Partition id of an accepted site to its weight in the means."""
+        num_frames = {client: int(values["num_examples"]) for client, values in self.clients.items()}
+        weight_of = weights(num_frames, self._config.max_weight_ratio)
+        for client, weight in weight_of.items():
+            if weight < num_frames[client]:
+                text = "client %d says it has %d training frames; they count as %d, max-weight-ratio is %g"
+                _log.info(
+                    text, client, num_frames[client], weight, self._config.max_weight_ratio, extra={"site": client}
+                )
+        return weight_of
+
+    def _aggregated(self, weight_of: Mapping[int, int]) -> dict[str, npt.NDArray[np.float32]]:
         """The new tensors by the run's rule; identity rows are the mean over their owners under every rule."""
         rule, clients = self._config.aggregation, list(self.clients)
         is_mean = rule == "mean"
         averaged = {name: old for name, old in self._current.items() if is_mean or name in IDENTITY_ROWS}
         mean = StreamingMean(averaged, identity_rows=IDENTITY_ROWS)
         for client in clients:
-            weight = int(self.clients[client]["num_examples"])
             tensors = {name: self._updates.tensor(client, name) for name in averaged}
-            mean.add(tensors, weight=weight, identity_weights_I=self._sites[client].identity_weights_I)
+            identity_weights_I = np.minimum(self._sites[client].identity_weights_I, weight_of[client])
+            mean.add(tensors, weight=weight_of[client], identity_weights_I=identity_weights_I)
         result = mean.result()
         if not is_mean:
             result |= self._robust(rule, clients)
@@ -246,12 +260,11 @@ class _Tally:
         of_stack = median if rule == "median" else trimmed_mean
         return {name: of_stack(np.stack([self._updates.tensor(c, name) for c in clients])) for name in self._shared}
 
-    def _mean_metrics(self) -> dict[str, float]:
-        """Means over the accepted sites, weighted by their frames."""
+    def _mean_metrics(self, weight_of: Mapping[int, int]) -> dict[str, float]:
+        """Means over the accepted sites, weighted as their updates."""
         means: dict[str, WeightedMean] = {}
-        for values in self.clients.values():
-            weight = int(values["num_examples"])
-            told = {n: WeightedMean.of(value, weight) for n, value in values.items() if n != "num_examples"}
+        for client, values in self.clients.items():
+            told = {n: WeightedMean.of(value, weight_of[client]) for n, value in values.items() if n != "num_examples"}
             means = merge(means, told)
         return {name: value.value for name, value in means.items()}
 

@@ -44,7 +44,7 @@ class RoundOutcome:
     """The same clients to the kind of the reason: one of few words."""
     measured: dict[int, dict[str, float]] = field(default_factory=dict)
     """Partition id of an accepted client to what the server measured: `update_norm`, `cosine_to_mean`, `bytes_up`,
-    `bytes_down`."""
+    `bytes_down`; and `weight`, the frames that it counted as."""
     fingerprints: dict[int, str] = field(default_factory=dict)
     """Partition id of an accepted client to the start of its update's SHA-256, by which a replay is known."""
 

@@ -47,6 +47,7 @@ class Roster:
     def __init__(self, settings: Settings) -> None:
         self._federation = settings.federation
         self._num_identities = settings.model.num_identities
+        self._size_px = settings.model.image_size_px
         self._by_node: dict[int, KnownSite] = {}
         self.refused: dict[int, str] = {}
         """Node id to why its site cannot take part."""
@@ -142,7 +143,7 @@ class Roster:
             raise RejectedUpdateError(
                 f"partition-id is {partition_id:g}, wanted 0 to {self._federation.num_clients - 1}"
             )
-        statistics = SiteStatistics.from_arrays(arrays, num_identities=self._num_identities)
+        statistics = SiteStatistics.from_arrays(arrays, num_identities=self._num_identities, size_px=self._size_px)
         texts = reply.content.config_records["fitres.metrics"]
         labels = {
             index: str(texts[f"label-{index}"])

@@ -46,6 +46,7 @@ _MAY_CHANGE = frozenset(
         "eval-every",
         "aggregation",
         "max-norm-ratio",
+        "max-weight-ratio",
         "min-cosine",
         "max-loss-deviation",
         "quarantine-after",

@@ -65,6 +65,19 @@ def compare(
     return found
 
 
+def weights(num_frames: Mapping[int, int], limit: float) -> dict[int, int]:
+    """What each site's frames count for: its number, but not more than `limit` times the median; 0 is no limit.
+
+    Args:
+        num_frames: partition id to the number of frames, > 0. Of fewer than `MIN_COMPARED` none is limited.
+        limit: `max-weight-ratio`.
+    """
+    if not limit or len(num_frames) < MIN_COMPARED:
+        return dict(num_frames)
+    most = max(1, int(limit * statistics.median(num_frames.values())))
+    return {client: min(number, most) for client, number in num_frames.items()}
+
+
 def _longest(products: Mapping[int, Mapping[int, float]], clients: Sequence[int], limit: float) -> Finding | None:
     """The longest step, if it is more than `limit` times as long as the median one."""
     norms = {client: math.sqrt(products[client][client]) for client in clients}

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from flwr.app import Array, ArrayRecord, Message
+from flwr.app import Array, ArrayRecord, Message, MetricRecord
 
 from data_partition.shard import Shard, open_dataset
 from data_partition.shard_writer import ShardWriter
@@ -72,8 +72,11 @@ ATTACKS: dict[str, Callable[[], Attack]] = {
     "noise": lambda: noise(5.0),
     "replay": replay,
     "disguised-replay": lambda: disguised(replay()),
+    "boast": lambda: stretched(-1.0),  # and a number of frames: `_FRAMES`
     "identity-swap": lambda: lambda sent, honest, rng: honest,  # its data are the attack: `write_swapped`
 }
+_FRAMES = {"boast": 10**6}
+"""Attack to the number of training frames that comes with its updates."""
 
 
 class HostileGrid(InProcessGrid):
@@ -94,6 +97,7 @@ class HostileGrid(InProcessGrid):
         configs = [{"partition-id": index, "num-partitions": num_clients} for index in range(num_clients)]
         super().__init__(app, configs, settings.to_flat())
         self._attack, self._attacker = ATTACKS[attack](), attacker
+        self._num_frames = _FRAMES.get(attack)
         self._rng = np.random.default_rng(seed)
 
     def _answer(self, message: Message, index: int) -> None:
@@ -105,6 +109,8 @@ class HostileGrid(InProcessGrid):
         honest = [array.numpy() for array in reply.content.array_records["fitres.parameters"].values()]
         arrays = self._attack(sent, honest, self._rng)
         reply.content["fitres.parameters"] = ArrayRecord({str(i): Array(array) for i, array in enumerate(arrays)})
+        if self._num_frames is not None:
+            reply.content["fitres.num_examples"] = MetricRecord({"num_examples": self._num_frames})
 
 
 def write_swapped(root: Path, people: Path, attacker: int) -> Path:

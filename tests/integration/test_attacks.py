@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,12 @@ pytestmark = pytest.mark.integration
 ATTACKER = 1
 SCREENING: dict[str, Scalar] = {"max_norm_ratio": 3.0, "min_cosine": -0.1, "quarantine_after": 2}
 
-UNDEFENDED: dict[str, Scalar] = {"max_norm_ratio": 0.0, "quarantine_after": 0, "max_rounds": 2}
+UNDEFENDED: dict[str, Scalar] = {
+    "max_norm_ratio": 0.0,
+    "max_weight_ratio": 0.0,
+    "quarantine_after": 0,
+    "max_rounds": 2,
+}
 
 
 @pytest.fixture(scope="module")
@@ -90,6 +96,20 @@ def steered(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Ch
     root = tmp_path_factory.mktemp("mean")
     honest = attacked(dataset, root / "honest", "none", **UNDEFENDED)
     return honest, distance(attacked(dataset, root / "scaled", "scaled", **UNDEFENDED), honest)
+
+
+def test_a_boast_steers_no_further_than_its_limit(
+    dataset: Path, tmp_path: Path, steered: tuple[Checkpoint, float]
+) -> None:
+    """A flipped step takes a mean of five equals 2 / 5 of an honest step away; as the whole mean, two steps."""
+    honest, _ = steered
+    far = distance(attacked(dataset, tmp_path / "off", "boast", **UNDEFENDED), honest)
+    near = distance(attacked(dataset, tmp_path / "on", "boast", **(UNDEFENDED | {"max_weight_ratio": 1.0})), honest)
+    assert near < far / 2
+    for row in read_history(tmp_path / "on"):
+        weights = [row["measured"][str(site)]["weight"] for site in range(5)]
+        num_frames = [row["clients"][str(site)]["num_examples"] for site in range(5)]
+        assert weights[ATTACKER] == max(weights) == statistics.median(num_frames)
 
 
 @pytest.mark.parametrize("rule", ["median", "trimmed-mean", "krum"])

@@ -25,7 +25,11 @@ def sites(tmp_path: Path) -> list[ClientData]:
 
 
 def statistics(data: ClientData) -> SiteStatistics:
-    return SiteStatistics.from_arrays(local_statistics(data, num_identities=3, size_px=SIZE_PX), num_identities=3)
+    return read(local_statistics(data, num_identities=3, size_px=SIZE_PX))
+
+
+def read(arrays: list[np.ndarray]) -> SiteStatistics:
+    return SiteStatistics.from_arrays(arrays, num_identities=3, size_px=SIZE_PX)
 
 
 def train_landmarks(data: ClientData) -> np.ndarray:
@@ -52,17 +56,37 @@ def test_test_frames_do_not_enter(sites: list[ClientData]) -> None:
 def test_statistics_of_another_shape_are_rejected(sites: list[ClientData]) -> None:
     arrays = local_statistics(sites[0], num_identities=2, size_px=SIZE_PX)
     with pytest.raises(RejectedUpdateError, match="sent statistics of shapes"):
-        SiteStatistics.from_arrays(arrays, num_identities=3)
+        read(arrays)
 
 
 def test_statistics_that_are_not_finite_are_rejected(sites: list[ClientData]) -> None:
     arrays = local_statistics(sites[0], num_identities=3, size_px=SIZE_PX)
     arrays[1][0, 0, 0] = np.nan
     with pytest.raises(RejectedUpdateError, match="not finite"):
-        SiteStatistics.from_arrays(arrays, num_identities=3)
+        read(arrays)
 
 
 def test_statistics_without_frames_are_rejected() -> None:
     arrays = local_statistics(ClientData([]), num_identities=3, size_px=SIZE_PX)
     with pytest.raises(RejectedUpdateError, match="no training frames"):
-        SiteStatistics.from_arrays(arrays, num_identities=3)
+        read(arrays)
+
+
+@pytest.mark.parametrize(
+    ("index", "factor", "words"),
+    [
+        (0, -1.0, "its mean landmark"),
+        (0, 100.0, "its largest part [0-9.]+ px, wanted up to 128 px"),
+        (1, 100.0, "its mean landmark is [0-9.e+]+ px from the corner"),
+        (2, 1e4, "are its landmarks in pixels of its frames"),
+        (3, 0.3, "says it has 5.4 training frames"),
+        (3, 1e9, "says it has 1.8e.10 training frames, wanted a number up to 2147483648"),
+    ],
+)
+def test_statistics_that_no_frames_can_have_are_rejected(
+    sites: list[ClientData], index: int, factor: float, words: str
+) -> None:
+    arrays = local_statistics(sites[0], num_identities=3, size_px=SIZE_PX)
+    arrays[index] = arrays[index] * factor
+    with pytest.raises(RejectedUpdateError, match=words):
+        read(arrays)

@@ -76,7 +76,7 @@ def test_a_run_measures_every_nth_round_only(settings: Settings, tmp_path: Path)
     rows = read_history(tmp_path / "run")
     assert [bool(row["evaluation"]) for row in rows] == [False, True]
     assert rows[1]["server"]["peak_memory_bytes"] > 1e6
-    assert {"update_norm", "cosine_to_mean", "bytes_up", "bytes_down"} == set(rows[1]["measured"]["1"])
+    assert {"update_norm", "cosine_to_mean", "weight", "bytes_up", "bytes_down"} == set(rows[1]["measured"]["1"])
     assert {"cpu_seconds", "peak_memory_bytes"} <= set(rows[1]["clients"]["0"])
 
 

@@ -30,12 +30,18 @@ def honest(index: int) -> Step:
 
 
 class Federation:
-    """Five sites; site i owns identity i and has 10 (i + 1) frames."""
+    """Five sites; site i owns identity i and has 10 (i + 1) frames.
 
-    def __init__(self, folder: Path, hostile: Mapping[int, Step], **changes: Scalar) -> None:
+    A boasting one says it has a billion, and as many of identity 0, and that its loss is 7.
+    """
+
+    def __init__(
+        self, folder: Path, hostile: Mapping[int, Step], *, boasting: int | None = None, **changes: Scalar
+    ) -> None:
         flat = {"min-fit-clients": 3, "round-timeout-s": 0.2, "max-norm-ratio": 0.0}
         self.settings = Settings.from_flat(flat | {k.replace("_", "-"): v for k, v in changes.items()})
         self.asked: list[list[int]] = []
+        self._boasting = boasting
         self.replaying: int | None = None
         """The site that sends its first update for ever."""
         self._first: dict[int, list[np.ndarray]] = {}
@@ -63,17 +69,18 @@ class Federation:
         def answer(
             parameters: list[np.ndarray], config: dict[str, object]
         ) -> tuple[list[np.ndarray], int, dict[str, object]]:
-            num_frames = 10 * (index + 1)
+            is_boasting = index == self._boasting
+            num_frames = 10**9 if is_boasting else 10 * (index + 1)
             if config["phase"] == "statistics":
                 counts, landmarks = np.zeros(5), np.zeros((5, 68, 2))
-                counts[index] = num_frames
+                counts[[index, 0] if is_boasting else index] = num_frames
                 return [np.ones((4, 2)), landmarks, landmarks, counts], 10, {"partition-id": index}
             step = np.array(self._steps[index](int(str(config["server-round"]))), np.float32)
             rows = parameters[1].copy()
             rows[index] += index + 1
             first = self._first.setdefault(index, [parameters[0] + step, rows])
             arrays = first if index == self.replaying else [parameters[0] + step, rows]
-            return arrays, num_frames, {"loss_generator": 1.0}
+            return arrays, num_frames, {"loss_generator": 7.0 if is_boasting else 1.0}
 
         return answer
 
@@ -101,6 +108,19 @@ def test_a_step_far_too_long_is_left_out(tmp_path: Path) -> None:
     assert outcome.tensors[ROWS][:, 0].tolist() == [1, 2, 3, 0, 5]  # nobody trained row 3
     assert set(outcome.measured) == set(outcome.fingerprints) == {0, 1, 2, 4}
     assert "num_examples" not in outcome.metrics
+
+
+def test_a_boast_of_many_frames_counts_as_few(tmp_path: Path) -> None:
+    """Sites 0 to 4 have 10 to 50 frames; site 3 says it has a billion, also of identity 0, which is not its own."""
+    outcome = Federation(tmp_path, {3: lambda _: [-9, -9]}, boasting=3, max_weight_ratio=2.0).round(1).outcome
+    assert outcome.rejected == {}
+    frames = [10, 20, 30, 60, 50]  # twice the median
+    steps = [honest(index)(1) for index in (0, 1, 2)] + [[-9, -9], honest(4)(1)]
+    assert outcome.tensors["generator.w"] == pytest.approx(np.average(steps, axis=0, weights=frames))
+    assert [outcome.measured[client]["weight"] for client in range(5)] == frames
+    assert outcome.clients[3]["num_examples"] == 10**9  # what it said is kept
+    assert outcome.metrics["loss_generator"] == pytest.approx(np.average([1, 1, 1, 7, 1], weights=frames))
+    assert outcome.tensors[ROWS][0, 0] == pytest.approx(10 / 70)  # 1 by its owner, 0 by the site that claims it too
 
 
 def test_a_flipped_step_is_left_out(tmp_path: Path) -> None:
@@ -170,6 +190,7 @@ def test_quarantine_outlives_a_restart_of_the_server(tmp_path: Path) -> None:
             "min-fit-clients: got 2, wanted at least 3 with aggregation krum",
         ),
         ({"max-norm-ratio": 0.5}, "max-norm-ratio: got 0.5, wanted 0, or more than 1"),
+        ({"max-weight-ratio": 0.5}, "max-weight-ratio: got 0.5, wanted 0, or at least 1"),
         ({"min-cosine": -1.5}, "min-cosine: got -1.5, wanted -1 to 1"),
         ({"aggregation": "median", "secure-aggregation": True}, "aggregation: got 'median', wanted mean with secure"),
         ({"min-cosine": -0.2, "secure-aggregation": True}, "min-cosine: got -0.2, wanted -1 with secure-aggregation"),

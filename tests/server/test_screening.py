@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from model.config import Scalar, Settings
-from server.screening import Finding, compare
+from server.screening import Finding, compare, weights
 from server.updates import Rejection
 
 OFF: dict[str, Scalar] = {"max-norm-ratio": 0.0, "min-cosine": -1.0, "max-loss-deviation": 0.0}
@@ -93,3 +93,14 @@ def test_a_loss_whose_training_has_not_begun_is_not_compared() -> None:
     losses = [(1.0, 0.0), (1.0, 1.4), (1.0, 1.4), (1.0, 1.4)]
     assert screened([[1, 0]] * 4, losses, max_loss_deviation=1.0) == []
     assert screened([[1, 0]] * 4, [(1.0, 1.4), (1.0, 0.0), (1.0, 0.0), (1.0, 0.0)], max_loss_deviation=1.0) == []
+
+
+def test_frames_count_up_to_the_limit_times_the_median() -> None:
+    assert weights({0: 10, 1: 20, 2: 30, 3: 10**9}, 2.0) == {0: 10, 1: 20, 2: 30, 3: 50}
+    assert weights({0: 10, 1: 20, 2: 30, 3: 61}, 2.5) == {0: 10, 1: 20, 2: 30, 3: 61}
+    assert weights({0: 1, 1: 1, 2: 9}, 1.5) == {0: 1, 1: 1, 2: 1}
+
+
+def test_frames_of_two_sites_or_without_a_limit_count_as_they_are() -> None:
+    assert weights({0: 1, 1: 999}, 2.0) == {0: 1, 1: 999}
+    assert weights({0: 1, 1: 2, 2: 999}, 0.0) == {0: 1, 1: 2, 2: 999}
