@@ -247,7 +247,7 @@ class FederationConfig:
     max_norm_ratio: float = 5.0
     """+ An update whose step is longer than this many times the round's median is left out; 0 is no limit. Needs three
     updates, as the next three do. Not applied under secure_aggregation, where nobody sees single updates."""
-    max_weight_ratio: float = 5.0
+    max_weight_ratio: float = 2.0
     """+ A site's number of frames, which is what it says of itself, counts at most this many times the median of the
     round's accepted sites; 0 is no limit. Not applied under secure_aggregation."""
     min_cosine: float = -1.0

@@ -134,12 +134,26 @@ def test_a_site_that_is_cut_off_heals(federation: Compose) -> None:
     wait_until("site 3 again", lambda: "2" in federation.live()["connected"], timeout_s=240)
 
 
+def test_a_server_that_is_stopped_says_so_and_goes_on_when_it_is_started(federation: Compose) -> None:
+    wait_until("training", lambda: federation.live()["phase"] == "training", timeout_s=300)
+    federation("stop", "server")
+    result = json.loads(federation.run_file("result.json"))
+    assert (result["status"], result["reason"]) == ("stopped", "stopped by SIGTERM")
+    federation("start", "server")
+    wait_until("training again", lambda: federation.live()["phase"] == "training", timeout_s=300)
+
+
 def test_the_server_app_is_killed_and_the_run_goes_on_from_its_checkpoint(federation: Compose) -> None:
     wait_until("round 2", lambda: len(federation.history()) >= 2, timeout_s=ROUND_S)
     completed = len(federation.history())
     assert completed < MAX_ROUNDS, "all rounds are over before the server could be killed"
+    submissions = federation("logs", "run").count("submitted as run")
     federation.kill("server")
-    wait_until("the next submission", lambda: federation("logs", "run").count("submitted as run") >= 2, timeout_s=300)
+    wait_until(
+        "the next submission",
+        lambda: federation("logs", "run").count("submitted as run") > submissions,
+        timeout_s=300,
+    )
     wait_until("one more round", lambda: len(federation.history()) > completed, timeout_s=ROUND_S)
 
 
