@@ -24,8 +24,8 @@ preset does not name keeps its default, which is the thesis' value and the `pape
   `flwr run . --run-config run.toml`;
 - every checkpoint carries the settings it was trained with.
 
-A meaning that begins with + belongs to a term or mechanism beyond the thesis; it is off by default, except for limits on
-what a broken or hostile site can do (docs/attacks.md).
+A meaning that begins with + belongs to a term or mechanism beyond the thesis; it is off by default, except for limits
+on what a broken or hostile site can do (docs/attacks.md).
 """
 
 
