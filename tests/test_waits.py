@@ -34,6 +34,7 @@ OWNERS = {
 
 ENDLESS_BY_DESIGN = {
     "server/exporter.py:serve": "answers scrapes for as long as its process lives",
+    "server/superexec_process.py:main": "a service: waits for as long as it serves",
     "server/superlink.py:_stop": "the process has just been sent SIGKILL; the kernel ends it",
     "data_partition/clip_pool.py:run_clips": "own workers, each of which ends with its clip; a dead one raises",
     "data_partition/doctor_numbers.py:_frames": "own threads, each of which reads one picture of a local disk",
