@@ -23,7 +23,7 @@ from model.perceptual import load_perceptual
 from model.trainer import GANTrainer, pick_device, run_steps
 from server.agreement import SiteStatistics, initial_state
 from server.recording import RoundHook, RoundOutcome, RunRecorder
-from server.run_folder import RunFolder
+from server.run_folder import RunFolder, explaining_full_disks
 from server.termination import Termination, noticing
 
 
@@ -53,9 +53,10 @@ def train_centralized(settings: Settings, on_round: RoundHook | None = None) -> 
         folder, checkpoint = RunFolder.open(settings)
         with folder:
             try:
-                state = checkpoint or _new_state(settings, data, identities)
-                recorder = RunRecorder(settings, folder, state, on_round)
-                stop = recorder.run(_round_trainer(settings, data, state, folder, termination))
+                with explaining_full_disks(folder.path):
+                    state = checkpoint or _new_state(settings, data, identities)
+                    recorder = RunRecorder(settings, folder, state, on_round)
+                    stop = recorder.run(_round_trainer(settings, data, state, folder, termination))
             except Exception as error:
                 folder.write_failed(error)
                 raise

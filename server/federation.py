@@ -19,7 +19,7 @@ from server.privacy_ledger import PrivacyLedger
 from server.quorum import Quorum
 from server.recording import RoundHook, RoundOutcome, RunRecorder
 from server.roster import Roster
-from server.run_folder import RunFolder, read_history
+from server.run_folder import RunFolder, explaining_full_disks, read_history
 from server.secure_round import SecureRounds
 from server.stopping import StopDecision
 from server.termination import Termination, noticing
@@ -49,7 +49,8 @@ def run_federation(grid: Grid, settings: Settings, on_round: RoundHook | None = 
         folder, checkpoint = RunFolder.open(settings)
         with folder:
             try:
-                stop = _train(grid, settings, folder, checkpoint, on_round=on_round, termination=termination)
+                with explaining_full_disks(folder.path):
+                    stop = _train(grid, settings, folder, checkpoint, on_round=on_round, termination=termination)
             except Exception as error:
                 _log.error("training ends: %s", error)
                 folder.write_failed(error)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -11,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from server.run_folder import write_atomically
+
+_log = logging.getLogger(__name__)
 
 LIVE_NAME = "live.json"
 _WRITE_INTERVAL_S = 5.0
@@ -91,4 +94,7 @@ class LiveStatus:
             "connected": self._connected,
             "refused": self._refused,
         }
-        write_atomically(self._path, json.dumps(values) + "\n")
+        try:
+            write_atomically(self._path, json.dumps(values) + "\n")
+        except OSError as error:  # training does not need it
+            _log.warning("%s could not be written: %s", self._path, error)

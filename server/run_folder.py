@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
 import json
 import logging
 import os
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from safetensors import SafetensorError
+
 from model.checkpoint import Checkpoint, load_checkpoint, round_folders, round_number_of
 from model.config import Scalar, Settings
-from model.errors import CheckpointError, ConfigError
+from model.errors import CheckpointError, ConfigError, FederationError
 from model.networks import build_networks, validate_tensors
 from server.run_lock import RunLock
 from server.termination import TerminatedError
@@ -27,6 +30,8 @@ HISTORY_NAME = "history.jsonl"
 LOG_NAME = "server.log"
 RESULT_NAME = "result.json"
 RUN_NAME = "run.json"
+
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 _MAY_CHANGE = frozenset(
     {
@@ -141,7 +146,32 @@ def write_stopped(path: Path, error: TerminatedError) -> None:
 
 
 def _write_result(path: Path, result: Mapping[str, str]) -> None:
-    write_atomically(path / RESULT_NAME, json.dumps(result) + "\n")
+    """On a full disk the log alone has it, and the error that is being told goes on."""
+    try:
+        write_atomically(path / RESULT_NAME, json.dumps(result) + "\n")
+    except OSError as error:
+        _log.error("%s could not be written (%s): %s", path / RESULT_NAME, error, result["reason"])
+
+
+@contextlib.contextmanager
+def explaining_full_disks(path: Path) -> Iterator[None]:
+    """Within it, an error that a full disk causes becomes one that says where and what to do.
+
+    Args:
+        path: of the run folder.
+
+    Raises:
+        FederationError: in the place of the other.
+    """
+    try:
+        yield
+    except (OSError, SafetensorError) as error:
+        number = error.errno if isinstance(error, OSError) else None
+        if number not in _FULL and not any(f"os error {full})" in str(error) for full in _FULL):
+            raise
+        raise FederationError(
+            f"the disk of {path} is full; make room, then go on with resume: every completed round is kept"
+        ) from error
 
 
 def find_checkpoint(settings: Settings) -> tuple[Path, Checkpoint | None]:
@@ -215,11 +245,15 @@ def to_toml(settings: Settings) -> str:
 def write_atomically(path: Path, text: str) -> None:
     """Write a UTF-8 text file completely or not at all."""
     partial = path.with_name(path.name + ".partial")
-    with partial.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
+    try:
+        with partial.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except OSError:
+        partial.unlink(missing_ok=True)
+        raise
 
 
 def _load(path: Path, settings: Settings) -> Checkpoint:

@@ -16,6 +16,7 @@ from server.recording import RoundHook
 from server.run_folder import (
     LOG_NAME,
     RESULT_NAME,
+    explaining_full_disks,
     find_checkpoint,
     read_history,
     read_result,
@@ -55,8 +56,8 @@ def run_simulation(settings: Settings, *, on_round: RoundHook | None = None) -> 
     if not Path(settings.data.data_dir).is_absolute():
         raise ConfigError(f"setting data-dir: got {settings.data.data_dir!r}, wanted an absolute path")
     open_dataset(Path(settings.data.data_dir))
-    run_config = _clean(folder, settings)
-    with noticing(signal.SIGTERM) as termination:
+    with explaining_full_disks(folder), noticing(signal.SIGTERM) as termination:
+        run_config = _clean(folder, settings)
         try:
             with LocalSuperLink(folder / "flower") as superlink:
                 superlink.submit(run_config, _federation_config(settings))

@@ -49,3 +49,14 @@ def test_writing_is_spared_between_phases(tmp_path: Path) -> None:
     status.enter(Phase.TRAINING, 1)
     status.see([0], {})
     assert json.loads((tmp_path / LIVE_NAME).read_text())["connected"] == []
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs Linux' /dev/full")
+def test_training_goes_on_where_the_file_cannot_be_written(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    status = LiveStatus(tmp_path)
+    status.enter(Phase.TRAINING, 1)
+    (tmp_path / "live.json.partial").symlink_to("/dev/full")
+    status.enter(Phase.TRAINING, 2)
+    assert read(tmp_path).round == 1 and "No space left on device" in caplog.text
+    status.enter(Phase.TRAINING, 3)
+    assert read(tmp_path).round == 3

@@ -4,12 +4,22 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from safetensors import SafetensorError
+from safetensors.numpy import load_file
 
 from model.config import Settings
 from model.errors import ConfigError, FederationError
-from server.run_folder import RunFolder, find_checkpoint, read_history, read_result, write_settings
+from server.federation import run_federation
+from server.run_folder import (
+    RunFolder,
+    explaining_full_disks,
+    find_checkpoint,
+    read_history,
+    read_result,
+    write_settings,
+)
 from server.training import Mode, train
-from tests.federated_setup import minimal_settings, write_dataset
+from tests.federated_setup import minimal_settings, simulated_grid, write_dataset
 
 
 def settings(path: Path | str, **changes: object) -> Settings:
@@ -58,3 +68,57 @@ def test_a_refused_resume_starts_nothing_and_leaves_the_folder_as_it_was(tmp_pat
         with pytest.raises(ConfigError, match="cannot resume with other settings: local-steps was 2, now 3; put"):
             train(mode, other)
     assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
+
+
+FULL = Path("/dev/full")
+needs_full = pytest.mark.skipif(not FULL.exists(), reason="needs Linux' /dev/full")
+
+
+@needs_full
+def test_a_full_disk_is_named_whoever_writes_to_it(tmp_path: Path) -> None:
+    told = f"the disk of {tmp_path} is full; make room"
+    with pytest.raises(FederationError, match=told), explaining_full_disks(tmp_path):
+        FULL.write_text("x")
+    words = "Error while serializing: I/O error: No space left on device (os error 28)"  # of `save_file` on such a disk
+    with pytest.raises(FederationError, match=told), explaining_full_disks(tmp_path):
+        raise SafetensorError(words)
+
+
+def test_other_errors_of_files_stay_what_they_are(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError), explaining_full_disks(tmp_path):
+        (tmp_path / "nothing").read_text()
+    (tmp_path / "torn.safetensors").write_bytes(b"torn")
+    with pytest.raises(SafetensorError), explaining_full_disks(tmp_path):
+        load_file(tmp_path / "torn.safetensors")
+
+
+@needs_full
+def test_a_result_that_cannot_be_written_does_not_hide_why_the_run_ended(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder, _ = RunFolder.open(settings(tmp_path))
+    with folder:
+        (tmp_path / "result.json.partial").symlink_to(FULL)
+        folder.write_failed(FederationError("two sites are missing"))
+    assert read_result(tmp_path) is None and not (tmp_path / "result.json.partial").is_symlink()
+    assert "No space left on device): two sites are missing" in caplog.text
+
+
+@needs_full
+def test_a_run_on_a_full_disk_ends_with_a_word_and_goes_on_when_there_is_room(tmp_path: Path) -> None:
+    configured = minimal_settings(write_dataset(tmp_path / "sites", 2), tmp_path / "run", 2, max_rounds=2)
+    history = tmp_path / "run" / "history.jsonl"
+
+    def fill(row: dict[str, object]) -> None:
+        history.rename(tmp_path / "rows")
+        history.symlink_to(FULL)
+
+    with pytest.raises(FederationError, match="make room, then go on with resume"):
+        run_federation(simulated_grid(configured), configured, fill)
+    result = read_result(tmp_path / "run")
+    assert result is not None and result["reason"].startswith(f"the disk of {tmp_path / 'run'} is full")
+    history.unlink()
+    (tmp_path / "rows").rename(history)
+    resumed = configured.replaced({"resume": True})
+    run_federation(simulated_grid(resumed), resumed)
+    assert [row["round"] for row in read_history(tmp_path / "run")] == [1, 2]
