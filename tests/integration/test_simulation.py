@@ -79,13 +79,21 @@ def _interruptible() -> Iterator[None]:
 def test_ctrl_c_stops_everything_and_keeps_the_checkpoint(
     dataset: Path, tmp_path: Path, before: set[processes.ProcessKey]
 ) -> None:
-    def press_ctrl_c(row: dict[str, Any]) -> None:
+    timers: list[threading.Timer] = []
+
+    def press_ctrl_c(row: dict[str, Any]) -> None:  # twice: again while everything is being stopped
         if row["round"] == 1:
-            for delay_s in (0.1, 3.0):  # again while everything is being stopped
-                threading.Timer(delay_s, os.kill, (os.getpid(), signal.SIGINT)).start()
+            for delay_s in (0.1, 1.0):
+                timers.append(threading.Timer(delay_s, os.kill, (os.getpid(), signal.SIGINT)))
+                timers[-1].start()
 
     settings = minimal_settings(dataset, tmp_path, 2, max_rounds=1000, round_timeout_s=300.0)
     with pytest.raises(KeyboardInterrupt):
-        run_simulation(settings, on_round=press_ctrl_c)
+        try:
+            run_simulation(settings, on_round=press_ctrl_c)
+        finally:
+            for timer in timers:  # one that is late must not interrupt another test
+                timer.cancel()
+                timer.join()
     assert processes.descendants(os.getpid()) - before == set()
     assert load_checkpoint(tmp_path).round >= 1
