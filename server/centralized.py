@@ -57,11 +57,11 @@ def train_centralized(settings: Settings, on_round: RoundHook | None = None) -> 
                     state = checkpoint or _new_state(settings, data, identities)
                     recorder = RunRecorder(settings, folder, state, on_round)
                     stop = recorder.run(_round_trainer(settings, data, state, folder, termination))
+                    folder.write_completed(stop.reason)
+                    return folder.path
             except Exception as error:
                 folder.write_failed(error)
                 raise
-            folder.write_completed(stop.reason)
-            return folder.path
 
 
 def _pool(settings: Settings) -> tuple[ClientData, list[str]]:

@@ -51,12 +51,12 @@ def run_federation(grid: Grid, settings: Settings, on_round: RoundHook | None = 
             try:
                 with explaining_full_disks(folder.path):
                     stop = _train(grid, settings, folder, checkpoint, on_round=on_round, termination=termination)
+                    folder.write_completed(stop.reason)
+                    return stop
             except Exception as error:
                 _log.error("training ends: %s", error)
                 folder.write_failed(error)
                 raise
-            folder.write_completed(stop.reason)
-            return stop
 
 
 def _train(

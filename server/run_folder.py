@@ -124,7 +124,7 @@ class RunFolder:
             write_stopped(self.path, error)
             return
         name = type(error).__name__
-        _write_result(self.path, {"status": "failed", "reason": f"{error}" or name, "error": name})
+        _write_unless_full(self.path, {"status": "failed", "reason": f"{error}" or name, "error": name})
 
     def _keep_history(self, num_rounds: int) -> None:
         """Drop lines of rounds that the run to come will write again, and lines that cannot be read."""
@@ -140,15 +140,19 @@ def write_stopped(path: Path, error: TerminatedError) -> None:
     """The run in this folder ended because it was told to; resume goes on after its last checkpoint."""
     completed = [round_number_of(folder) for folder in round_folders(path)]
     after = f"after round {completed[-1]}" if completed else "before the end of round 1"
-    _write_result(
+    _write_unless_full(
         path, {"status": "stopped", "reason": f"{error} {after}; resume goes on", "error": type(error).__name__}
     )
 
 
 def _write_result(path: Path, result: Mapping[str, str]) -> None:
-    """On a full disk the log alone has it, and the error that is being told goes on."""
+    write_atomically(path / RESULT_NAME, json.dumps(result) + "\n")
+
+
+def _write_unless_full(path: Path, result: Mapping[str, str]) -> None:
+    """Why a run ended early; where it cannot be written the log alone has it, and the error that is told goes on."""
     try:
-        write_atomically(path / RESULT_NAME, json.dumps(result) + "\n")
+        _write_result(path, result)
     except OSError as error:
         _log.error("%s could not be written (%s): %s", path / RESULT_NAME, error, result["reason"])
 

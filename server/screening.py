@@ -70,11 +70,11 @@ def weights(num_frames: Mapping[int, int], limit: float) -> dict[int, int]:
 
     Args:
         num_frames: partition id to the number of frames, > 0. Of fewer than `MIN_COMPARED` none is limited.
-        limit: `max-weight-ratio`.
+        limit: `max-weight-ratio`, 0 or at least 1.
     """
     if not limit or len(num_frames) < MIN_COMPARED:
         return dict(num_frames)
-    most = max(1, int(limit * statistics.median(num_frames.values())))
+    most = int(limit * statistics.median(num_frames.values()))
     return {client: min(number, most) for client, number in num_frames.items()}
 
 

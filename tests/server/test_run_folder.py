@@ -9,6 +9,7 @@ from safetensors.numpy import load_file
 
 from model.config import Settings
 from model.errors import ConfigError, FederationError
+from server.centralized import train_centralized
 from server.federation import run_federation
 from server.run_folder import (
     RunFolder,
@@ -122,3 +123,20 @@ def test_a_run_on_a_full_disk_ends_with_a_word_and_goes_on_when_there_is_room(tm
     resumed = configured.replaced({"resume": True})
     run_federation(simulated_grid(resumed), resumed)
     assert [row["round"] for row in read_history(tmp_path / "run")] == [1, 2]
+
+
+@needs_full
+@pytest.mark.parametrize("is_federated", [True, False])
+def test_a_run_that_cannot_say_that_it_is_complete_fails(tmp_path: Path, is_federated: bool) -> None:
+    configured = minimal_settings(write_dataset(tmp_path / "sites", 2), tmp_path / "run", 2, max_rounds=1)
+
+    def fill(row: dict[str, object]) -> None:
+        (tmp_path / "run" / "result.json.partial").symlink_to(FULL)
+
+    with pytest.raises(FederationError, match="is full; make room"):
+        if is_federated:
+            run_federation(simulated_grid(configured), configured, fill)
+        else:
+            train_centralized(configured, fill)
+    result = read_result(tmp_path / "run")
+    assert result is not None and result["status"] == "failed" and "is full" in result["reason"]
