@@ -14,7 +14,7 @@ from flwr.clientapp import ClientApp
 
 from client.egress import training_scalars
 from client.local_training import LocalResult, RoundTask, train_locally
-from client.policy import SitePolicy
+from client.node_config import NodeConfig
 from client.privacy import ReleaseLedger, privatised
 from client.secure_update import SecureUpdate, is_secure
 from client.site import Site, open_site
@@ -54,10 +54,11 @@ class FedReenactClient(NumPyClient):  # type: ignore[misc]
         """
         node_config = self._context.node_config
         try:
+            node = NodeConfig.from_flat(node_config)
             settings = Settings.from_flat(self._context.run_config)
-            site = open_site(settings, node_config)
-            if not site.num_simulated:
-                SitePolicy.from_node_config(node_config).check_run(settings, site.data.num_examples)
+            site = open_site(settings, node)
+            if not node.is_simulated:
+                node.policy.check_run(settings, site.data.num_examples)
             if config["phase"] == "statistics":
                 return _statistics(settings, site)
             if is_secure(config["phase"]) is not settings.federation.secure_aggregation:
@@ -71,7 +72,7 @@ class FedReenactClient(NumPyClient):  # type: ignore[misc]
         except Exception as error:
             where = {"round": config.get("server-round", 0), "site": node_config.get("partition-id", "?")}
             _log.exception("client %s failed", where["site"], extra=where)
-            is_speakable = isinstance(error, _SPEAKABLE_ERRORS) or "data-dir" not in node_config
+            is_speakable = isinstance(error, _SPEAKABLE_ERRORS) or "num-partitions" in node_config
             reason = str(error) if is_speakable else "the site's own log says more"
             raise FederationError(f"{type(error).__name__}: {reason}") from None
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from client.node_config import NodeConfig
 from data_partition.partition import ClientData, make_partitions, site_data
 from data_partition.shard import open_dataset
-from model.config import DataConfig, Scalar, Settings
+from model.config import DataConfig, Settings
 from model.errors import ConfigError
 
 
@@ -29,47 +29,38 @@ class Site:
     """Clients that the simulation has, all reading their share of one dataset; 0 for a deployed site."""
 
 
-def open_site(settings: Settings, node_config: Mapping[str, Scalar]) -> Site:
+def open_site(settings: Settings, node: NodeConfig) -> Site:
     """The client that a node is.
 
-    A deployed site's own node config has `partition-id`, `data-dir` (its one shard), `state-dir`, and optionally
-    `identity-label`. A simulated client has `partition-id` and `num-partitions`, and its share of the run's data-dir.
-
     Raises:
-        ConfigError: if a key is missing or the number of clients or identities does not fit the settings.
+        ConfigError: if the number of clients or identities does not fit the settings.
         DataError: if the dataset cannot be used.
     """
-    partition_id = node_config.get("partition-id")
-    if not isinstance(partition_id, int) or partition_id < 0:
-        raise ConfigError(f"node config: got partition-id {partition_id!r}, wanted a whole number >= 0")
-    if "data-dir" in node_config:
-        return _deployed_site(settings, node_config, partition_id)
-    return _simulated_site(settings, node_config, partition_id)
+    return _simulated_site(settings, node) if node.is_simulated else _deployed_site(settings, node)
 
 
-def _deployed_site(settings: Settings, node_config: Mapping[str, Scalar], partition_id: int) -> Site:
-    if "state-dir" not in node_config:
-        raise ConfigError("node config: state-dir is missing; wanted a folder for the optimiser moments")
-    if partition_id >= settings.model.num_identities:
+def _deployed_site(settings: Settings, node: NodeConfig) -> Site:
+    if node.partition_id >= settings.model.num_identities:
         raise ConfigError(
-            f"node config: got partition-id {partition_id}, wanted less than num-identities = "
+            f"node config: got partition-id {node.partition_id}, wanted less than num-identities = "
             f"{settings.model.num_identities}"
         )
-    shards = open_dataset(Path(str(node_config["data-dir"])))
+    assert node.data_dir is not None and node.state_dir is not None
+    shards = open_dataset(node.data_dir)
     if len(shards) != 1:
         raise ConfigError(f"node config: data-dir has {len(shards)} shards, wanted the site's one")
-    label = str(node_config.get("identity-label", ""))
     return Site(
-        partition_id=partition_id,
-        data=site_data(shards[0], partition_id),
-        labels={partition_id: label} if label else {},
-        state_dir=Path(str(node_config["state-dir"])),
+        partition_id=node.partition_id,
+        data=site_data(shards[0], node.partition_id),
+        labels={node.partition_id: node.identity_label} if node.identity_label else {},
+        state_dir=node.state_dir,
         num_simulated=0,
     )
 
 
-def _simulated_site(settings: Settings, node_config: Mapping[str, Scalar], partition_id: int) -> Site:
+def _simulated_site(settings: Settings, node: NodeConfig) -> Site:
     federation = settings.federation
+    partition_id = node.partition_id
     if partition_id >= federation.num_clients:
         raise ConfigError(f"got partition-id {partition_id}, wanted less than num-clients = {federation.num_clients}")
     for key, value in (("data-dir", settings.data.data_dir), ("output-dir", federation.output_dir)):
@@ -82,7 +73,7 @@ def _simulated_site(settings: Settings, node_config: Mapping[str, Scalar], parti
         data=data,
         labels={part.identity_index: names[part.identity_index] for part in data.frames},
         state_dir=Path(federation.output_dir) / "clients" / str(partition_id),
-        num_simulated=int(node_config.get("num-partitions", federation.num_clients)),
+        num_simulated=node.num_partitions,
     )
 
 
