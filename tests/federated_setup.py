@@ -42,6 +42,12 @@ def write_dataset(root: Path, num_identities: int) -> Path:
     return root
 
 
+def write_diverging_dataset(root: Path) -> Path:
+    """One shard, person-0, whose head angles are too large for float32 arithmetic: the first step's loss is not finite."""
+    write_random_shard(root, "person-0", num_frames=10, max_pose_deg=3e38)
+    return root
+
+
 def minimal_settings(dataset: Path, output_dir: Path, num_clients: int, **changes: Scalar) -> Settings:
     """Settings of a minimal run; `changes` in snake_case."""
     flat = MINIMAL | {

@@ -25,9 +25,9 @@ def refusal(changes: dict[str, Scalar], num_frames: int = 400, **limits: Scalar)
     ("changes", "words"),
     [
         ({"local-steps": 1, "batch-size": 1}, "local-steps x batch-size is 1, this site wants at least"),
-        ({"learning-rate-generator": 0.5}, "learning rate is 0.5, this site wants at most max-learning-rate = 0.01"),
-        ({"learning-rate-discriminator": 0.5}, "learning rate is 0.5"),
-        ({"local-steps": 10**6}, "local-steps is 1e+06, this site wants at most max-local-steps = 10000"),
+        ({"learning-rate-generator": 0.05}, "learning rate is 0.05, this site wants at most max-learning-rate = 0.01"),
+        ({"learning-rate-discriminator": 0.05}, "learning rate is 0.05"),
+        ({"local-steps": 50_000}, "local-steps is 50000, this site wants at most max-local-steps = 10000"),
         ({"image-size-px": 1024, "patch-size-px": 16, "flow-seed-px": 8}, "image-size-px is 1024"),
     ],
 )
