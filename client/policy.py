@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 
 from model.config import Scalar, Settings
@@ -55,6 +56,25 @@ class SitePolicy:
                 raise ConfigError(f"node config: got {key} {value!r}, wanted a number")
             chosen[field.name] = value
         return cls(**chosen)  # type: ignore[arg-type]
+
+    @classmethod
+    def from_texts(cls, texts: Sequence[str]) -> SitePolicy:
+        """The limits of KEY=VALUE texts, the defaults for the others.
+
+        Raises:
+            ConfigError: for an unknown key or a value that is no number.
+        """
+        known = [field.name.replace("_", "-") for field in fields(cls)]
+        chosen: dict[str, Scalar] = {}
+        for text in texts:
+            key, _, value = text.partition("=")
+            if key not in known:
+                raise ConfigError(f"limit {text!r}: wanted KEY=VALUE with a KEY of {', '.join(known)}")
+            try:
+                chosen[key] = json.loads(value)
+            except ValueError as error:
+                raise ConfigError(f"limit {key}: got {value!r}, wanted a number") from error
+        return cls.from_node_config(chosen)
 
     def check_run(self, settings: Settings, num_frames: int) -> None:
         """Refuse a run.
