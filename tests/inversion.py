@@ -54,7 +54,8 @@ def reading_weights(settings: Settings, part_sizes: PartSizes) -> list[FloatArra
     networks = build_networks(settings.model, part_sizes, seed=0)
     with torch.no_grad():
         for name, parameter in networks.named_parameters():
-            if not name.startswith(("generator.extractor.", "generator.flow_head.")):
+            is_read = name.startswith(("generator.extractor.", "generator.flow_head."))
+            if not is_read or name.startswith("generator.flow_head.mixer."):
                 parameter.zero_()
         extractor = networks.generator.extractor
         extractor.embed.weight.zero_()
