@@ -57,14 +57,16 @@ def reading_weights(settings: Settings, part_sizes: PartSizes) -> list[FloatArra
             is_read = name.startswith(("generator.extractor.", "generator.flow_head."))
             if not is_read or name.startswith("generator.flow_head.mixer."):
                 parameter.zero_()
-        extractor = networks.generator.extractor
+        extractor, dim = networks.generator.extractor, settings.model.embed_dim
         extractor.embed.weight.zero_()
         extractor.embed.bias.zero_()
         num_patches = len(extractor.position) - 3
         extractor.position.zero_()
         extractor.position[:num_patches, :num_patches] = torch.eye(num_patches)
         for layer in extractor.layers:
-            layer.to_qkv.weight[: 2 * settings.model.embed_dim].zero_()  # every token looks at all tokens alike
+            queries_keys, values = layer.to_qkv.weight.split([2 * dim, dim])
+            queries_keys.zero_()  # every token looks at all tokens alike
+            values.copy_(values[:, :1] * (1 - 2 * (torch.arange(dim) % 2)))  # and d_p is as large along all dimensions
             layer.mlp[2].weight.zero_()
             layer.mlp[2].bias.zero_()
         networks.generator.flow_head.mlp[0].weight[:, 256:].zero_()  # 2 tokens x 128 of the driving frame
