@@ -213,10 +213,7 @@ def submit(
     """Train on a deployed federation; goes on from the run folder, and again if the server app dies."""
     from server.deployment import Supervisor
 
-    chosen = _chosen(preset, changes)
-    settings = Settings.from_flat(
-        {**_sized_for(Settings().model.num_identities, chosen), **chosen, "output-dir": str(out)}
-    )
+    settings = _deployed_settings(_chosen(preset, changes)).replaced({"output-dir": str(out)})
     if not out.is_absolute():
         raise ConfigError(f"run folder: got {str(out)!r}, wanted an absolute path, as the server app knows it")
     with _flower(superlink, root_certificates) as flower:
@@ -426,6 +423,38 @@ def egress(preset: Preset = "tiny", changes: Changes = None) -> None:
 
 
 @app.command()
+def approve(
+    settings: Annotated[
+        str, typer.Argument(metavar="SETTINGS", help="A TOML file of settings; or tiny, small, paper.")
+    ],
+    out: Annotated[Path | None, typer.Option(help="The file to write, for the site's node config.")] = None,
+    changes: Changes = None,
+    limit: Annotated[
+        list[str] | None, typer.Option(metavar="KEY=VALUE", help="A limit of the site's node config; repeat for more.")
+    ] = None,
+) -> None:
+    """Say what a run with these settings may do at a site, and write down that the site agrees to it."""
+    from client import approval_summary
+    from client.approval import Approval
+    from client.policy import SitePolicy
+
+    approval = Approval(_deployed_settings(_chosen(settings, changes)))
+    policy = SitePolicy.from_texts(limit or [])
+    policy.check_settings(approval.settings)
+    _say_lines("Allows", approval_summary.allowed(approval.settings))
+    _say_lines("Leaves this site", approval_summary.leaving(approval.settings))
+    _say_lines("Limits of this site", approval_summary.limits(policy))
+    _say_lines("Known to leak", approval_summary.warnings(approval.settings, policy), style="yellow")
+    digest = " ".join(approval.sha256[start : start + 8] for start in range(0, 64, 8))
+    _say_where({"SHA-256, the same at every site that approved this": digest})
+    if out is None:
+        console.print("Nothing is approved: --out FILE writes it down")
+        return
+    approval.write(out)
+    _say_where({"Approved": out})
+
+
+@app.command()
 def status(
     run: Annotated[Path, typer.Argument(help="Run folder, or a folder of runs (the newest is shown).")],
 ) -> None:
@@ -488,6 +517,12 @@ def settings(preset: Preset = "paper", changes: Changes = None) -> None:
     resolved = Settings.from_flat(_chosen(preset, changes))
     for key, value in resolved.to_flat().items():
         sys.stdout.write(f"{key} = {json.dumps(value, ensure_ascii=False)}\n")
+
+
+def _say_lines(title: str, lines: list[str], style: str = "") -> None:
+    console.print(f"[bold]{escape(title)}:[/]")
+    for line in lines:
+        console.print(f"  {line}", style=style, markup=False, soft_wrap=True)
 
 
 def _say_where(places: Mapping[str, object]) -> None:
@@ -555,6 +590,11 @@ def _say_spent(run: Path, settings: Settings) -> None:
     console.print(
         f"{len(rows)} rounds, {steps} optimiser steps, {samples} samples seen; ended: {ended}", soft_wrap=True
     )
+
+
+def _deployed_settings(chosen: Mapping[str, Scalar]) -> Settings:
+    """Chosen settings for a deployed federation, whose people the command does not see."""
+    return Settings.from_flat({**_sized_for(Settings().model.num_identities, chosen), **chosen})
 
 
 def _sized_for(num_identities: int, chosen: Mapping[str, Scalar]) -> dict[str, Scalar]:

@@ -12,6 +12,7 @@ from flwr.app import Context
 from flwr.client import Client, NumPyClient
 from flwr.clientapp import ClientApp
 
+from client.approval import Approval
 from client.egress import training_scalars
 from client.local_training import LocalResult, RoundTask, train_locally
 from client.node_config import NodeConfig
@@ -56,9 +57,11 @@ class FedReenactClient(NumPyClient):  # type: ignore[misc]
         try:
             node = NodeConfig.from_flat(node_config)
             settings = Settings.from_flat(self._context.run_config)
-            site = open_site(settings, node)
             if not node.is_simulated:
-                node.policy.check_run(settings, site.data.num_examples)
+                Approval.read(node.approved_settings).check_run(settings)
+            site = open_site(settings, node)
+            if site.policy is not None:
+                site.policy.check_run(settings, site.data.num_examples)
             if config["phase"] == "statistics":
                 return _statistics(settings, site)
             if is_secure(config["phase"]) is not settings.federation.secure_aggregation:
@@ -110,12 +113,14 @@ def _secure_phase(settings: Settings, site: Site, parameters: Arrays, config: di
 
 
 def _trained(settings: Settings, site: Site, tensors: Arrays, config: dict[str, Scalar]) -> LocalResult:
-    """The site's update, noised if the run asks for it."""
-    federation, run_id = settings.federation, str(config["run-id"])
+    """The site's update, noised if the run asks for it; refused if too few samples made it."""
+    federation, run_id, round_number = settings.federation, str(config["run-id"]), int(config["server-round"])
+    if not 1 <= round_number <= federation.max_rounds:
+        raise ConfigError(f"the server asks for round {round_number}, wanted 1 to max-rounds = {federation.max_rounds}")
     torch.set_num_threads(settings.optimizer.num_threads)
     result = train_locally(
         RoundTask(
-            round_number=int(config["server-round"]),
+            round_number=round_number,
             partition_id=site.partition_id,
             part_sizes=PartSizes.from_flat(config),
         ),
@@ -126,6 +131,8 @@ def _trained(settings: Settings, site: Site, tensors: Arrays, config: dict[str, 
         perceptual=_perceptual(settings.loss),
         device=pick_device(settings.optimizer.device),
     )
+    if site.policy is not None:
+        site.policy.check_steps(settings, round_number, int(result.metrics["num_steps"]))
     _log.info(
         "round %s: %d local steps in %.0f s, L_G %.3f",
         config["server-round"],

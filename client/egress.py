@@ -61,9 +61,7 @@ def inventory(settings: Settings) -> list[Item]:
         Item("partition-id", (), "float64", "once"),
         Item("num-simulated", (), "float64", "once"),
     ]
-    size_px = settings.model.image_size_px
-    side_px = size_px // 4  # of every part; shapes of tensors do not depend on it
-    any_sizes = PartSizes((side_px, side_px, side_px, side_px), (side_px, side_px, side_px, side_px))
+    any_sizes = PartSizes((8, 8, 8, 8), (8, 8, 8, 8))  # shapes of tensors do not depend on it
     tensors = build_networks(settings.model, any_sizes, seed=0).travelling_tensors()
     if settings.federation.secure_aggregation:
         every_round = _secure_items(settings, SumLayout(tensors, num_identities, losses_of(settings.loss)).length)

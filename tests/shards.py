@@ -8,7 +8,9 @@ from data_partition.shard import Shard, open_shard
 from data_partition.shard_writer import ShardWriter
 
 
-def write_random_shard(root: Path, identity: str, *, num_frames: int = 40, size_px: int = 32, seed: int = 0) -> Shard:
+def write_random_shard(
+    root: Path, identity: str, *, num_frames: int = 40, size_px: int = 32, seed: int = 0, max_pose_deg: float = 20
+) -> Shard:
     """A shard of one clip with noise for frames and landmarks well inside of them."""
     rng = np.random.default_rng(seed)
     with ShardWriter(root, identity, size_px, "test") as writer:
@@ -19,7 +21,7 @@ def write_random_shard(root: Path, identity: str, *, num_frames: int = 40, size_
                 frame_index=index,
                 timestamp_s=index / 25,
                 landmarks_KC=rng.uniform(size_px / 4, size_px * 3 / 4, (68, 2)),
-                pose_C=rng.uniform(-20, 20, 3),
+                pose_C=rng.uniform(-1, 1, 3) * max_pose_deg,
                 au_presence_A=rng.integers(0, 2, 18),
                 au_intensity_A=rng.uniform(0, 5, 18),
                 confidence=1.0,
