@@ -132,5 +132,5 @@ def test_foreign_images_have_exact_versions(plain: dict[str, Any]) -> None:
 def test_the_site_image_keeps_the_commands_of_a_site_alone() -> None:
     site = (ROOT / "deploy" / "Dockerfile").read_text().partition(" AS site\n")[2].partition("\nFROM ")[0]
     kept = re.findall(r"! -name '?([a-z*-]+)", site)
-    assert kept == ["python*", "fedreenact", "fedreenact-supernode", "fedreenact-clientapp"]
-    assert "ln -s fedreenact-clientapp /opt/venv/bin/flwr-clientapp" in site
+    assert kept == ["python*", "fedreenact", "fedreenact-supernode"]
+    assert "-delete" in site and "ln -s" not in site

@@ -59,7 +59,8 @@ def federation(
     poison = tmp_path_factory.mktemp("poison") / "poison.yml"
     poison.write_text(
         "services:\n  site-5:\n    volumes:\n"
-        f"      - {ROOT / 'tests' / 'e2e' / 'poisoned_clientapp.py'}:/opt/venv/bin/flwr-clientapp:ro\n"
+        f"      - {ROOT / 'client' / 'own_code.py'}:/app/client/honest_own_code.py:ro\n"
+        f"      - {ROOT / 'tests' / 'e2e' / 'poisoned_own_code.py'}:/app/client/own_code.py:ro\n"
     )
     files = [ROOT / "docker-compose.yml", ROOT / "docker-compose.tls.yml", without_grafana, poison]
     settings = " ".join(f"--set {key}={value}" for key, value in SETTINGS.items())
@@ -156,12 +157,11 @@ def test_a_site_holds_its_own_private_key_and_no_other(federation: Compose, cert
     assert not [name for name in names if name.endswith(".key")]
 
 
-def test_the_site_image_holds_no_command_of_flowers_but_ours_under_its_name(federation: Compose) -> None:
+def test_the_site_image_holds_none_of_flowers_commands(federation: Compose) -> None:
     listed = federation("exec", "-T", "site-1", "ls", "/opt/venv/bin").split()
-    ours = {"fedreenact", "fedreenact-clientapp", "fedreenact-supernode"}
-    assert {name for name in listed if not name.startswith("python")} == ours | {"flwr-clientapp"}
-    target = federation("exec", "-T", "site-1", "readlink", "/opt/venv/bin/flwr-clientapp")
-    assert target.strip() == "fedreenact-clientapp"
+    assert {name for name in listed if not name.startswith("python")} == {"fedreenact", "fedreenact-supernode"}
+    script = "import shutil; print([n for n in ('flwr', 'flower-superexec', 'flwr-agentapp', 'uv') if shutil.which(n)])"
+    assert federation("exec", "-T", "site-1", "python", "-c", script).strip() == "[]"
 
 
 def test_an_image_says_what_is_in_it(federation: Compose) -> None:
