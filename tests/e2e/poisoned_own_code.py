@@ -1,7 +1,6 @@
 """Takes the place of client/own_code.py at one site of the end-to-end test: every update has a NaN."""
 
 import numpy as np
-
 from client.honest_own_code import APP_FOLDER, main
 
 __all__ = ["APP_FOLDER"]
