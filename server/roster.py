@@ -67,9 +67,11 @@ class Roster:
             settings: of the run.
 
         Raises:
-            ConfigError: if sites-file is set and cannot be read.
+            ConfigError: if sites-file is set and is not absolute or cannot be read.
         """
         self._sites_file = Path(settings.federation.sites_file) if settings.federation.sites_file else None
+        if self._sites_file and not self._sites_file.is_absolute():
+            raise ConfigError(f"setting sites-file: got {str(self._sites_file)!r}, wanted an absolute path")
         self._partition_of = self._registered() if self._sites_file else {}
         """Node id to its partition: as registered, or else as met first."""
         if self._sites_file is None:

@@ -12,14 +12,19 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_ssh_public_key
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    PublicFormat,
+    SSHPublicKeyTypes,
+    load_ssh_public_key,
+)
 
-from model.errors import ConfigError
+from model.errors import ConfigError, FederationError
 from server.run_folder import write_atomically
 
 _NUMBERED = re.compile(r"site-([1-9]\d*)\.pub")
@@ -56,17 +61,27 @@ class SiteKey:
             raise ConfigError(f"{text}: says no site; wanted a file named site-N.pub, or PARTITION-ID=FILE")
         return cls(int(numbered.group(1)) - 1, Path(text))
 
-    def der(self) -> bytes:
-        """The key, whatever the file's form and comment.
+    def pem(self) -> bytes:
+        """The key as PEM (SubjectPublicKeyInfo), whatever the file's comment.
 
         Raises:
             ConfigError: if the file is no public key in OpenSSH's form.
         """
+        return self._key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+
+    def sha256(self) -> str:
+        """Of the key's DER form, in hexadecimal digits.
+
+        Raises:
+            ConfigError: as `pem`.
+        """
+        return hashlib.sha256(self._key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)).hexdigest()
+
+    def _key(self) -> SSHPublicKeyTypes:
         try:
-            key = load_ssh_public_key(self.path.read_bytes())
+            return load_ssh_public_key(self.path.read_bytes())
         except (OSError, ValueError, UnsupportedAlgorithm) as error:
             raise ConfigError(f"{self.path}: no public key can be read ({error})") from error
-        return key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
 
 
 def require_distinct(keys: Sequence[SiteKey]) -> None:
@@ -75,7 +90,7 @@ def require_distinct(keys: Sequence[SiteKey]) -> None:
     Raises:
         ConfigError: naming both files.
     """
-    for what, values in (("partition-id", [key.partition_id for key in keys]), ("key", [key.der() for key in keys])):
+    for what, values in (("partition-id", [key.partition_id for key in keys]), ("key", [key.sha256() for key in keys])):
         first = {value: key for key, value in reversed(list(zip(keys, values, strict=True)))}
         for key, value in zip(keys, values, strict=True):
             if first[value] is not key:
@@ -84,19 +99,12 @@ def require_distinct(keys: Sequence[SiteKey]) -> None:
                 )
 
 
-def fingerprint(der: bytes) -> str:
-    """SHA-256 of a key in hexadecimal digits."""
-    return hashlib.sha256(der).hexdigest()
-
-
 def read_sites(path: Path) -> list[RegisteredSite]:
     """The registered sites.
 
     Raises:
         ConfigError: if the file is missing or damaged, or names a site or a node twice.
     """
-    if not path.is_absolute():
-        raise ConfigError(f"setting sites-file: got {str(path)!r}, wanted an absolute path")
     try:
         rows = json.loads(path.read_text(encoding="utf-8"))["sites"]
         sites = [RegisteredSite(int(r["partition-id"]), int(r["node-id"]), str(r["key-sha256"])) for r in rows]
@@ -104,19 +112,40 @@ def read_sites(path: Path) -> list[RegisteredSite]:
         raise ConfigError(
             f"{path} cannot be read ({type(error).__name__}: {error}); `fedreenact register` writes it"
         ) from error
-    for what in ("partition_id", "node_id", "key_sha256"):
-        if len({getattr(site, what) for site in sites}) < len(sites):
-            raise ConfigError(
-                f"{path}: a {what.replace('_', '-')} is there twice; `fedreenact register` writes it anew"
-            )
+    _require_each_once(path, sites)
     return sites
 
 
-def write_sites(path: Path, sites: Iterable[RegisteredSite]) -> None:
-    """Write the file; its owner alone may read it."""
+def write_sites(path: Path, keys: Sequence[SiteKey], node_of_key: Mapping[bytes, int]) -> None:
+    """Write down these sites; others that the file has stay in it. Its owner alone may read it.
+
+    Args:
+        path: may be missing.
+        keys: distinct, see `require_distinct`.
+        node_of_key: PEM to node id, as the SuperLink says.
+
+    Raises:
+        ConfigError: if the file is there and damaged, or a key is another site's in it.
+        FederationError: if the SuperLink does not know a key.
+    """
+    sites = {site.partition_id: site for site in read_sites(path)} if path.exists() else {}
+    for key in keys:
+        if key.pem() not in node_of_key:
+            raise FederationError(f"{key.path}: the SuperLink does not list a node with this key; register it again")
+        sites[key.partition_id] = RegisteredSite(key.partition_id, node_of_key[key.pem()], key.sha256())
+    _require_each_once(path, sites.values())
     rows = [
         {"partition-id": site.partition_id, "node-id": str(site.node_id), "key-sha256": site.key_sha256}
-        for site in sorted(sites, key=lambda site: site.partition_id)
+        for _, site in sorted(sites.items())
     ]
+    path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, json.dumps({"sites": rows}, indent=1) + "\n")
     path.chmod(0o600)
+
+
+def _require_each_once(path: Path, sites: Collection[RegisteredSite]) -> None:
+    for field in fields(RegisteredSite):
+        if len({getattr(site, field.name) for site in sites}) < len(sites):
+            raise ConfigError(
+                f"{path}: two sites have the same {field.name.replace('_', '-')}; remove the file and register all keys"
+            )
