@@ -41,6 +41,7 @@ _MAX_UNKNOWN_SCALARS = 64
 _STYPE = "numpy.ndarray"
 _NPY_VERSION = (1, 0)
 _MAX_HEADER_BYTES = 1024
+_MAX_ARRAYS = 8
 
 
 class Rejection(StrEnum):
@@ -173,13 +174,14 @@ def read_update(
 
 @reading_a_reply()
 def read_fit_reply(
-    reply: Message, expected: Sequence[ArrayForm], names: Collection[str] = ()
+    reply: Message, expected: Sequence[ArrayForm] | None, names: Collection[str] = ()
 ) -> tuple[list[npt.NDArray[Any]], int, dict[str, float]]:
     """Arrays, number of examples and numbers of a fit reply.
 
     Args:
         reply: content with the records `fitres.*`, or an error.
-        expected: what its arrays have to be, in their order.
+        expected: what its arrays have to be, in their order. None if the caller looks at that himself, where more than
+            one form is right: then they are up to `_MAX_ARRAYS` of plain numbers, and as long as they were sent.
         names: of the numbers that are wanted; others are dropped.
 
     Returns:
@@ -192,7 +194,8 @@ def read_fit_reply(
     if reply.has_error():
         raise RejectedUpdateError(failure_reason(reply.error), _kind_of_failure(reply.error))
     records = reply.content
-    arrays = _arrays(_without_marker(records.array_records["fitres.parameters"]), expected)
+    sent = _without_marker(records.array_records["fitres.parameters"])
+    arrays = _arrays(sent, _own_forms(sent) if expected is None else expected)
     num_examples = _number_of_frames(records.metric_records["fitres.num_examples"]["num_examples"])
     return arrays, num_examples, _scalars(records.config_records["fitres.metrics"], names)
 
@@ -217,18 +220,37 @@ def _require_form(array: Array, form: ArrayForm) -> tuple[int, bool]:
         raise RejectedUpdateError(
             f"{form.name} has {len(array.data)} bytes, expected {form.num_bytes} and a header", Rejection.MISMATCH
         )
+    shape, is_by_column, dtype, offset = _header(array)
+    _require_same(form, shape, str(dtype))
+    if len(array.data) != offset + form.num_bytes:
+        raise RejectedUpdateError(
+            f"{form.name} has {len(array.data) - offset} bytes of values, expected {form.num_bytes}",
+            Rejection.MISMATCH,
+        )
+    return offset, is_by_column
+
+
+def _header(array: Array) -> tuple[tuple[int, ...], bool, np.dtype[Any], int]:
+    """Shape, order, dtype and length of the header in an array's bytes."""
     header = io.BytesIO(array.data[: 2 * _MAX_HEADER_BYTES])
     version = np.lib.format.read_magic(header)
     if version != _NPY_VERSION:
-        raise RejectedUpdateError(f"{form.name} has a header of version {version}, expected {_NPY_VERSION}")
+        raise RejectedUpdateError(f"an array has a header of version {version}, expected {_NPY_VERSION}")
     shape, is_by_column, dtype = np.lib.format.read_array_header_1_0(header, max_header_size=_MAX_HEADER_BYTES)
-    _require_same(form, shape, str(dtype))
-    if len(array.data) != header.tell() + form.num_bytes:
-        raise RejectedUpdateError(
-            f"{form.name} has {len(array.data) - header.tell()} bytes of values, expected {form.num_bytes}",
-            Rejection.MISMATCH,
-        )
-    return header.tell(), is_by_column
+    return shape, is_by_column, dtype, header.tell()
+
+
+def _own_forms(arrays: Sequence[Array]) -> list[ArrayForm]:
+    """What arrays say of themselves, if that is few of plain numbers; their length is compared with it afterwards."""
+    if len(arrays) > _MAX_ARRAYS:
+        raise RejectedUpdateError(f"sent {len(arrays)} arrays, expected {_MAX_ARRAYS} at most", Rejection.MISMATCH)
+    forms = []
+    for index, array in enumerate(arrays):
+        shape, _, dtype, _ = _header(array)
+        if dtype.kind not in "iuf" or min(shape, default=0) < 0:
+            raise RejectedUpdateError(f"array {index} has shape {shape} and dtype {dtype}", Rejection.MISMATCH)
+        forms.append(ArrayForm(f"array {index}", shape, dtype))
+    return forms
 
 
 def _require_same(form: ArrayForm, shape: tuple[int, ...], dtype: str) -> None:

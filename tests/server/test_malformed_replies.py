@@ -26,7 +26,7 @@ from server.fedgan import FedGAN, to_record
 from server.messaging import exchange
 from server.recording import RoundOutcome
 from server.roster import Roster
-from server.updates import ArrayForm, RejectedUpdateError, failure_reason, read_fit_reply
+from server.updates import ArrayForm, RejectedUpdateError, failure_reason, read_fit_reply, size_in_bytes
 from tests.server import malformed
 from tests.server.malformed import MUTATIONS, CannedGrid, force, header_of, mutated, npz, with_data
 from tests.server.replies import reply_with
@@ -175,11 +175,12 @@ SECURE_PHASES = {
 
 
 @pytest.mark.integration
+@pytest.mark.parametrize("is_expected", [True, False])
 @pytest.mark.parametrize("phase", SECURE_PHASES)
 @hundred_times_twenty
 @given(changes)
 def test_mutated_replies_of_a_secure_round_are_read_as_expected_or_refused(
-    phase: str, changes: list[tuple[malformed.Mutation, int]]
+    phase: str, is_expected: bool, changes: list[tuple[malformed.Mutation, int]]
 ) -> None:
     forms = SECURE_PHASES[phase]
     rng = np.random.default_rng(0)
@@ -187,11 +188,15 @@ def test_mutated_replies_of_a_secure_round_are_read_as_expected_or_refused(
     valid = reply_with(arrays, 0, {"seconds": 1.0})
     for change in changes:
         try:
-            got, num_examples, metrics = read_fit_reply(mutated(valid, *change), forms, {"seconds"})
+            reply = mutated(valid, *change)
+            got, num_examples, metrics = read_fit_reply(reply, forms if is_expected else None, {"seconds"})
         except RejectedUpdateError as error:
             assert str(error).isprintable() and len(str(error)) < 500
             continue
-        assert [(array.shape, array.dtype) for array in got] == [(form.shape, form.dtype) for form in forms]
+        if is_expected:
+            assert [(array.shape, array.dtype) for array in got] == [(form.shape, form.dtype) for form in forms]
+        assert len(got) <= 8
+        assert sum(array.nbytes for array in got) <= size_in_bytes(reply.content.array_records["fitres.parameters"])
         assert 0 <= num_examples <= 2**31
         assert set(metrics) <= {"seconds"} and np.isfinite(list(metrics.values())).all()
 
