@@ -224,14 +224,35 @@ def submit(
 
 @app.command()
 def register(
-    keys: Annotated[list[Path], typer.Argument(help="Public keys of SuperNodes, as deploy/certs.sh makes them.")],
+    keys: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="[PARTITION-ID=]KEY.pub",
+            help="Public keys of the sites' SuperNodes; site-N.pub is the key of partition N - 1.",
+        ),
+    ],
     superlink: SuperLink = "127.0.0.1:8000",
     root_certificates: RootCertificates = None,
+    sites_file: Annotated[
+        Path | None, typer.Option(help="Also write down here which key is which site, for the setting sites-file.")
+    ] = None,
 ) -> None:
     """Let sites with these keys into a federation that asks for keys; keys known before are no error."""
+    from server.sites_file import SiteKey, require_distinct, write_sites
+
+    sites = [SiteKey.parse(key) for key in keys]
+    require_distinct(sites)
     with _flower(superlink, root_certificates) as flower:
-        for key in keys:
-            console.print(f"{escape(str(key))}: {escape(flower.register(key))}", soft_wrap=True)
+        for site in sites:
+            console.print(
+                f"{escape(str(site.path))}: partition {site.partition_id}, {escape(flower.register(site.path))}",
+                soft_wrap=True,
+            )
+        if sites_file is None:
+            console.print("[yellow]sites are not bound to their keys: --sites-file is missing[/]")
+            return
+        write_sites(sites_file, sites, flower.nodes_of_keys())
+    _say_where({"Sites": sites_file})
 
 
 @app.command()

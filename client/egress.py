@@ -6,12 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from client.privacy import OPERATIONS
 from model.batch import NUM_LANDMARKS
 from model.config import Settings
 from model.landmarks import PARTS, PartSizes
 from model.networks import build_networks
-from model.privacy import RELEASES
+from model.reported import reported_scalars
 from model.secure_primitives import KEY_BYTES, SEALED_BYTES, SHARE_BYTES
 from model.secure_vector import SumLayout, losses_of
 
@@ -38,10 +37,7 @@ def training_scalars(settings: Settings) -> set[str]:
 
     Losses leave inside the masked update under secure aggregation, and not at all under differential privacy.
     """
-    federation = settings.federation
-    if federation.dp_noise_multiplier:
-        return {*OPERATIONS, RELEASES}
-    return set(OPERATIONS) | (set() if federation.secure_aggregation else set(losses_of(settings.loss)))
+    return set(reported_scalars(settings.federation))
 
 
 def inventory(settings: Settings) -> list[Item]:

@@ -15,11 +15,8 @@ import numpy.typing as npt
 from client.local_training import FloatArrays, LocalResult
 from model.errors import ConfigError, NonFiniteLossError
 from model.privacy import RELEASES
-from model.resources import RESOURCES
+from model.reported import OPERATIONS as OPERATIONS
 from model.secure_primitives import keystream, new_secret
-
-OPERATIONS = ("seconds", "num_steps", "has_moments", *RESOURCES)
-"""Numbers about a round that say how the work went, and nothing about what is in the frames."""
 
 
 def privatised(

@@ -253,6 +253,9 @@ class FederationConfig:
     dp_clip_norm. See docs/privacy.md."""
     seed: int = 0
     """Seed of initial weights, pair sampling and every other random choice."""
+    sites_file: str = ""
+    """Absolute path, at the server, of the file that `fedreenact register` writes: which key is which site. If it is
+    empty, as in a simulation, a site is what it says it is."""
     output_dir: str = ""
     """Absolute path of the run folder: checkpoints, history, settings, client states."""
     resume: bool = False
