@@ -131,10 +131,10 @@ def test_no_run_yet_is_no_error(tmp_path: Path) -> None:
 
 def test_refused_connections_come_from_the_superlinks_log(tmp_path: Path) -> None:
     log = tmp_path / "superlink.log"
-    log.write_text("WARNING refused connection (plaintext) from 10.0.0.2\n")
+    log.write_text("WARNING flwr now | refusals.py:9 | refused connection (plaintext) x4 from 10.0.0.2\n")
     registry = CollectorRegistry()
     registry.register(RunCollector(tmp_path, log))
-    assert registry.get_sample_value("fedreenact_refused_connections_total", {"reason": "plaintext"}) == 1
+    assert registry.get_sample_value("fedreenact_refused_connections_total", {"reason": "plaintext"}) == 4
     assert registry.get_sample_value("fedreenact_refused_connections_total", {"reason": "tls"}) == 0
 
 
