@@ -80,7 +80,8 @@ class Listener(socket.socket):
         Raises:
             OSError: if the port cannot be had.
         """
-        super().__init__(socket.AF_INET, socket.SOCK_STREAM)
+        # TCP by name: asyncio switches Nagle's algorithm off only for sockets that say so; answers would wait 40 ms.
+        super().__init__(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         self._crowd = crowd
         self.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         self.bind(("0.0.0.0", port))

@@ -14,8 +14,15 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import httpx
 import psutil
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
+from cryptography.hazmat.primitives.serialization import load_ssh_private_key
+from flwr.proto.heartbeat_pb2 import SendNodeHeartbeatRequest
+from flwr.proto.node_pb2 import Node
+from flwr.supernode.fleet_http_client import FleetHttpClient
+from flwr.supernode.node_auth_http_interceptor import NodeAuthHttpInterceptor
 
 from server.door_connections import HANDSHAKE_S, HEADER_S
 from server.refusals import Reason, RefusalCounter
@@ -42,7 +49,7 @@ def wait_until(what: str, true: Callable[[], bool], timeout_s: float) -> None:
 class Federation:
     """A SuperLink, and SuperNodes with registered keys, in a folder of their own."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, keys: bool = True) -> None:
         self.folder = folder
         self.certs = folder / "certs"
         subprocess.run([CERTS_SCRIPT, "make", self.certs], check=True, capture_output=True)
@@ -50,12 +57,15 @@ class Federation:
         self.log_path = folder / "superlink.log"
         self.counter = RefusalCounter(self.log_path)
         self.processes: list[subprocess.Popen[bytes]] = []
-        self.superlink = self.start(
-            *("server.superlink_process", "superlink.out"),
+        tls = [
             *("--ssl-ca-certfile", self.certs / "ca.crt", "--ssl-certfile", self.certs / "server.pem"),
-            *("--ssl-keyfile", self.certs / "server.key", "--enable-supernode-auth", "--isolation", "process"),
+            *("--ssl-keyfile", self.certs / "server.key", "--enable-supernode-auth"),
+        ]
+        self.trust = ("--root-certificates", self.certs / "ca.crt") if keys else ("--insecure",)
+        self.superlink = self.start(
+            *("server.superlink_process", "superlink.out", *(tls if keys else ["--insecure"])),
             *("--host", "127.0.0.1", "--port", self.control_port, "--database", folder / "superlink.db"),
-            *("--log-file", self.log_path, "--disable-runtime-dependency-installation"),
+            *("--isolation", "process", "--log-file", self.log_path, "--disable-runtime-dependency-installation"),
         )
         wait_until("the door", lambda: b"Sites' door" in self.log(), 90)
         self.memory = psutil.Process(self.superlink.pid).memory_info
@@ -91,7 +101,7 @@ class Federation:
         """A SuperNode that dials the door."""
         return self.start(
             *("flwr.supernode.cli.flower_supernode", f"{name}.out"),
-            *("--superlink", f"localhost:{self.door_port}", "--root-certificates", self.certs / "ca.crt"),
+            *("--superlink", f"localhost:{self.door_port}", *self.trust),
             *("--isolation", "process", "--host", "127.0.0.1", "--port", free_port(), *options),
             first=first,
         )
@@ -237,6 +247,26 @@ def test_supernodes_without_a_registered_key_are_told_so_and_counted(federation:
     assert re.search(r"is not\s+registered", (federation.folder / "unknown.out").read_text())
 
 
+def test_a_site_that_speaks_for_another_sites_node_is_counted_by_its_key(federation: Federation) -> None:
+    file = federation.site_key("liar")
+    key = load_ssh_private_key(file.read_bytes(), None)
+    assert isinstance(key, EllipticCurvePrivateKey)
+    root = (federation.certs / "ca.crt").read_bytes()
+    signing = [NodeAuthHttpInterceptor(key, key.public_key())]
+    with (
+        FleetHttpClient.from_server_address(
+            f"localhost:{federation.door_port}", False, root, interceptors=signing
+        ) as client,
+        pytest.raises(httpx.HTTPStatusError, match="401"),
+    ):
+        client.SendNodeHeartbeat(SendNodeHeartbeatRequest(node=Node(node_id=12345), heartbeat_interval=30))
+    wait_until("the count", lambda: federation.refused(Reason.WRONG_NODE) == 1, 30)
+    fingerprint = subprocess.run(
+        ["ssh-keygen", "-lf", file], capture_output=True, text=True, check=True
+    ).stdout.split()[1]
+    assert fingerprint in next(line for line in federation.log().decode().splitlines() if "(wrong-node)" in line)
+
+
 def test_a_site_whose_clock_is_off_is_told_by_how_much(federation: Federation) -> None:
     fast = (
         "import datetime; from flwr.supernode import node_auth_http_interceptor as signing; right = signing.now; "
@@ -253,3 +283,26 @@ def test_a_site_whose_clock_is_off_is_told_by_how_much(federation: Federation) -
     assert fingerprint in line
     assert re.search(r"its clock is 6[01]\.\d s ahead of the server's", line)
     assert "ahead of" in (federation.folder / "fast.out").read_text()
+
+
+def test_without_registered_keys_sites_register_and_half_open_requests_end_all_the_same(tmp_path: Path) -> None:
+    plain = Federation(tmp_path, keys=False)
+    try:
+        stranger = socket.create_connection(("127.0.0.1", plain.door_port), 30)
+        stranger.sendall(PUSH.encode())
+        nameless = socket.create_connection(("127.0.0.1", plain.door_port), 30)
+        nameless.sendall(f"{PUSH}Content-Length: {3 * GIB // 2}\r\n\r\n".encode())
+        assert nameless.recv(12) == b"HTTP/1.1 401"
+        site = plain.supernode("site")
+        wait_until("the site", lambda: plain.activations() == 1, 90)
+        stranger.settimeout(60)
+        with contextlib.suppress(ConnectionResetError):
+            assert stranger.recv(1) == b""
+        time.sleep(35)  # a heartbeat
+        assert site.poll() is None
+        assert [plain.refused(reason) for reason in (Reason.TOO_SLOW, Reason.NO_KEY, Reason.UNKNOWN_NODE)] == [1, 1, 0]
+        site.send_signal(signal.SIGTERM)
+        assert site.wait(60) == 0
+    finally:
+        print((tmp_path / "site.out").read_text() if (tmp_path / "site.out").exists() else "")
+        plain.close()

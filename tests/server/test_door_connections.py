@@ -99,6 +99,21 @@ def test_half_a_second_request_ends_too_and_a_request_in_progress_does_not() -> 
     run(scenario, slow)
 
 
+def test_answers_do_not_wait_for_acknowledgements() -> None:
+    no_delay: list[bool] = []
+
+    async def scenario(port: int, refusals: Refusals, crowd: Crowd) -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(WHOLE)
+        await reader.readuntil(b"ok")
+        (connection,) = crowd._open.values()
+        no_delay.append(connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) != 0)
+        writer.close()
+
+    run(scenario)
+    assert no_delay == [True]
+
+
 def test_several_requests_over_one_connection() -> None:
     async def scenario(port: int, refusals: Refusals, _: Crowd) -> None:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
