@@ -2,8 +2,8 @@
 
     python benchmarks/fleet_door.py [--repeats 4]
 
-A real SuperLink with TLS and a registered key. The control port serves the same API without the door; the two take turns. The
-pushes belong to no run, so Flower reads them whole and then refuses them.
+A real SuperLink with TLS and a registered key. The control port serves the same API without the door; the two take
+turns. The pushes belong to no run, so Flower reads them whole and then refuses them.
 """
 
 from __future__ import annotations

@@ -12,9 +12,8 @@ import contextlib
 import functools
 import importlib
 import os
-import sys
 from collections.abc import Iterator
-from logging import INFO
+from logging import ERROR, INFO
 from typing import Any, cast
 
 import uvicorn
@@ -74,7 +73,7 @@ def _listen(port: int, crowd: Crowd) -> Listener:
     try:
         return Listener(port, crowd)
     except OSError as error:
-        print(f"error: {FLEET_PORT_VARIABLE}: port {port} cannot be used ({error.strerror})", file=sys.stderr)
+        log(ERROR, "%s: port %d cannot be used (%s); choose another", FLEET_PORT_VARIABLE, port, error.strerror)
         raise SystemExit(2) from error
 
 

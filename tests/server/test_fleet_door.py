@@ -168,24 +168,24 @@ def without(name: bytes) -> dict[bytes, bytes]:
 @pytest.mark.parametrize(
     ("headers", "why"),
     [
-        ({}, "no-key"),
-        (signed() | {b"flwr-public-key": b"%%%"}, "no-key"),
-        (signed() | {b"flwr-public-key": base64.b64encode(b"not a key")}, "unknown-key"),
-        (signed(key=rsa.generate_private_key(65537, 2048)), "unknown-key"),
-        (signed(key=STRANGER, by=STRANGER), "unknown-key"),
-        (signed(by=STRANGER), "bad-signature"),
-        (without(b"flwr-signature"), "bad-signature"),
-        (without(b"flwr-timestamp"), "bad-signature"),
-        (signed(time="yesterday"), "bad-signature"),
-        (signed(by=STRANGER, ahead_s=60), "bad-signature"),
-        (signed(ahead_s=6), "clock"),
-        (signed(ahead_s=-306), "clock"),
+        (dict, "no-key"),
+        (lambda: signed() | {b"flwr-public-key": b"%%%"}, "no-key"),
+        (lambda: signed() | {b"flwr-public-key": base64.b64encode(b"not a key")}, "unknown-key"),
+        (lambda: signed(key=rsa.generate_private_key(65537, 2048)), "unknown-key"),
+        (lambda: signed(key=STRANGER, by=STRANGER), "unknown-key"),
+        (lambda: signed(by=STRANGER), "bad-signature"),
+        (lambda: without(b"flwr-signature"), "bad-signature"),
+        (lambda: without(b"flwr-timestamp"), "bad-signature"),
+        (lambda: signed(time="yesterday"), "bad-signature"),
+        (lambda: signed(by=STRANGER, ahead_s=60), "bad-signature"),
+        (lambda: signed(ahead_s=6), "clock"),
+        (lambda: signed(ahead_s=-306), "clock"),
     ],
 )
 def test_a_request_without_a_valid_key_is_refused_before_its_body_is_read(
-    headers: dict[bytes, bytes], why: str, log: list[str]
+    headers: Callable[[], dict[bytes, bytes]], why: str, log: list[str]
 ) -> None:
-    seen = visit(PUSH, headers, b"x" * 100)
+    seen = visit(PUSH, headers(), b"x" * 100)
     assert (seen.status, seen.parts_read, seen.app_got, reason(log)) == (401, 0, None, why)
     assert seen.headers[b"connection"] == b"close"
     assert log[0].startswith(f"refused connection ({why}) x1 from 10.0.0.2: ")
