@@ -506,11 +506,14 @@ def exporter(
     superlink_log: Annotated[
         Path | None, typer.Option(help="The SuperLink's --log-file, to count refused connections.")
     ] = None,
+    certificate: Annotated[
+        list[str] | None, typer.Option(help="NAME=FILE, repeatable: a certificate (PEM) whose end is told.")
+    ] = None,
 ) -> None:
     """Serve a run's numbers to Prometheus, during training and after it."""
-    from server.exporter import serve
+    from server.exporter import certificate_files, serve
 
-    serve(runs, port=port, superlink_log=superlink_log)
+    serve(runs, port=port, superlink_log=superlink_log, certificates=certificate_files(certificate or []))
 
 
 @app.command()
