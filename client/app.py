@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import logging
 from typing import Any
@@ -14,8 +15,9 @@ from flwr.clientapp import ClientApp
 
 from client.egress import training_scalars
 from client.local_training import LocalResult, RoundTask, train_locally
-from client.node_config import NodeConfig
+from client.node_config import NodeConfig, check_launch
 from client.privacy import ReleaseLedger, privatised
+from client.refused_tasks import REFUSED_TASKS, RefusedTasks
 from client.secure_update import SecureUpdate, is_secure
 from client.site import Site, open_site
 from data_partition.statistics import local_statistics
@@ -55,6 +57,8 @@ class FedReenactClient(NumPyClient):  # type: ignore[misc]
         node_config = self._context.node_config
         try:
             node = NodeConfig.from_flat(node_config)
+            if not node.is_simulated:
+                check_launch()
             settings = Settings.from_flat(self._context.run_config)
             site = open_site(settings, node)
             if not node.is_simulated:
@@ -134,6 +138,8 @@ def _trained(settings: Settings, site: Site, tensors: Arrays, config: dict[str, 
         result.metrics["loss_generator"],
         extra={"round": config["server-round"], "site": site.partition_id},
     )
+    refused = float(RefusedTasks(site.state_dir).total())
+    result = dataclasses.replace(result, metrics=result.metrics | {REFUSED_TASKS: refused})
     if not federation.dp_noise_multiplier:
         return result
     return privatised(

@@ -36,6 +36,7 @@ _SITE_GAUGES = {
     "peak_memory_bytes": ("clients", "peak_memory_bytes", "Peak resident memory of the site's training process."),
     "gpu_peak_memory_bytes": ("clients", "gpu_peak_memory_bytes", "Peak GPU memory of the site's training."),
     "gpu_utilisation_ratio": ("clients", "gpu_utilisation", "GPU utilisation at the end of local training, 0 to 1."),
+    "refused_tasks": ("clients", "refused_tasks", "Tasks that the site refused, by whatever run: none is expected."),
     "update_norm": ("measured", "update_norm", "Euclidean length of the site's last update."),
     "update_cosine": ("measured", "cosine_to_mean", "Cosine of the site's last update to the mean update, -1 to 1."),
 }
