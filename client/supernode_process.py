@@ -66,7 +66,7 @@ def main() -> None:
     log_to_stderr("client")
     try:
         site = site_of(sys.argv[1:])
-    except ConfigError as error:
+    except (ConfigError, OSError) as error:
         sys.stderr.write(f"error: {error}\n")
         raise SystemExit(2) from None
     assert site.state_dir is not None

@@ -22,7 +22,8 @@ from flwr.proto.fab_pb2 import Fab
 from flwr.supercore.control.control_http_client import ControlHttpClient
 
 from client.node_config import SUPERNODE_VARIABLE
-from tests.federated_setup import write_dataset
+from server.flower_commands import FlowerCommands
+from tests.federated_setup import minimal_settings, write_dataset
 
 pytestmark = pytest.mark.integration
 
@@ -118,10 +119,13 @@ class Federation:
             folder.mkdir()
 
     def site_command(self) -> list[str]:
-        node_config = f'partition-id=0 data-dir="{self.dataset / "person-0"}" state-dir="{self.state}"'
-        command = [sys.executable, "-P", "-m", "client.supernode_process", "--insecure"]
-        command += ["--superlink", f"127.0.0.1:{self.fleet_port}", "--port", str(self.site_port)]
-        return [*command, "--node-config", node_config]
+        return [sys.executable, "-P", "-m", "client.supernode_process", *self.site_options(self.site_port)]
+
+    def site_options(self, port: int) -> list[str]:
+        node_config = f'partition-id=0 data-dir="{self.dataset / "person-0"}" state-dir="{self.state}" '
+        node_config += "min-frames=5 min-samples-per-round=4"
+        options = ["--insecure", "--superlink", f"127.0.0.1:{self.fleet_port}", "--port", str(port)]
+        return [*options, "--node-config", node_config]
 
     def site_log(self) -> str:
         return (self.root / "site.log").read_text()
@@ -175,3 +179,52 @@ def test_an_agentapp_is_refused_unopened_logged_and_counted(federation: Federati
     lines = [json.loads(line) for line in federation.site_log().splitlines() if line.startswith("{")]
     refusals = [line for line in lines if "this site runs no agentapp" in line["message"]]
     assert [line["level"] for line in refusals] == ["error"]
+
+
+def test_an_honest_run_goes_on_and_tells_what_was_refused(federation: Federation, tmp_path: Path) -> None:
+    """After the refusal; the site finds no command of Flower's on its PATH."""
+    settings = minimal_settings(tmp_path, federation.root / "run", 1, data_dir="", max_rounds=1)
+    run_config = tmp_path / "run.toml"
+    run_config.write_text("".join(f"{key} = {json.dumps(value)}\n" for key, value in settings.to_flat().items()))
+    flower = FlowerCommands(federation.root / "submitter")
+    flower.connect(f"127.0.0.1:{federation.port}", None)
+    run_id = flower.submit(run_config)
+    wait_for("end of the run", lambda: flower.status(run_id).startswith("finished"))
+    assert flower.status(run_id) == "finished:completed", flower.log(run_id)
+    (row,) = [json.loads(line) for line in (federation.root / "run" / "history.jsonl").read_text().splitlines()]
+    assert row["clients"]["0"]["refused_tasks"] == 1
+    assert not (federation.root / "site-home" / "apps").exists()
+
+
+OTHER_CLOCK = """
+import datetime, sys, time
+from flwr.supernode import node_auth_http_interceptor
+
+true, offset_s = time.time, float(sys.argv.pop(1))
+time.time = lambda: true() + offset_s
+node_auth_http_interceptor.now = lambda: datetime.datetime.fromtimestamp(time.time(), datetime.UTC)
+from client.supernode_process import main
+
+main()
+"""
+
+
+@pytest.mark.parametrize(("offset_s", "side"), [(30, "ahead of"), (-400, "behind")])
+def test_a_site_whose_clock_is_off_says_so_and_fails(
+    federation: Federation, tmp_path: Path, offset_s: int, side: str
+) -> None:
+    command = [sys.executable, "-P", "-c", OTHER_CLOCK, str(offset_s), *federation.site_options(free_port())]
+    with process(command, tmp_path / "log", FLWR_HOME=str(tmp_path / "home")) as site:
+        assert site.wait(60) == 1
+    lines = [json.loads(line) for line in (tmp_path / "log").read_text().splitlines() if line.startswith("{")]
+    (refusal,) = [line for line in lines if line["level"] == "error"]
+    assert "refused this site (401)" in refusal["message"]
+    assert f"{side} the SuperLink's" in refusal["message"] and "NTP" in refusal["message"]
+
+
+def test_a_site_that_is_asked_to_end_ends_well(federation: Federation, tmp_path: Path) -> None:
+    command = [sys.executable, "-P", "-m", "client.supernode_process", *federation.site_options(free_port())]
+    with process(command, tmp_path / "log", FLWR_HOME=str(tmp_path / "home")) as site:
+        wait_for("site", lambda: "SuperNode ID" in (tmp_path / "log").read_text())
+        site.terminate()
+        assert site.wait(60) == 0
