@@ -63,7 +63,10 @@ class SitePolicy:
             ConfigError: naming the setting, what the server asks, and the site's limit.
         """
         optimizer = settings.optimizer
-        _at_least("training frames", num_frames, self.min_frames, "min-frames")
+        if num_frames < self.min_frames:  # the text goes to the server, which need not know the number
+            raise ConfigError(
+                f"site policy: this site has fewer training frames than its min-frames = {self.min_frames:g}"
+            )
         num_samples = settings.federation.local_steps * optimizer.batch_size
         _at_least("local-steps x batch-size", num_samples, self.min_samples_per_round, "min-samples-per-round")
         rate = max(optimizer.learning_rate_generator, optimizer.learning_rate_discriminator)

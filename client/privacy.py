@@ -13,13 +13,12 @@ import numpy as np
 import numpy.typing as npt
 
 from client.local_training import FloatArrays, LocalResult
-from client.refused_tasks import REFUSED_TASKS
 from model.errors import ConfigError, NonFiniteLossError
 from model.privacy import RELEASES
 from model.resources import RESOURCES
 from model.secure_primitives import keystream, new_secret
 
-OPERATIONS = ("seconds", "num_steps", "has_moments", REFUSED_TASKS, *RESOURCES)
+OPERATIONS = ("seconds", "num_steps", "has_moments", "refused_tasks", *RESOURCES)
 """Numbers about a round or a site that say how the work went, and nothing about what is in the frames."""
 
 

@@ -9,9 +9,6 @@ from pathlib import Path
 
 _log = logging.getLogger(__name__)
 
-REFUSED_TASKS = "refused_tasks"
-"""Name of the count among the numbers that a reply has."""
-
 
 class RefusedTasks:
     """The count outlives the SuperNode; every reply to a round tells it to the server."""
@@ -23,7 +20,7 @@ class RefusedTasks:
     def total(self) -> int:
         """Tasks refused so far; 0 where there is no file, or one that cannot be read."""
         try:
-            return int(json.loads(self._path.read_text(encoding="utf-8"))[REFUSED_TASKS])
+            return int(json.loads(self._path.read_text(encoding="utf-8"))["refused_tasks"])
         except FileNotFoundError:
             return 0
         except (OSError, ValueError, KeyError, TypeError) as error:
@@ -36,7 +33,7 @@ class RefusedTasks:
         try:
             total = self.total() + 1
             with partial.open("w", encoding="utf-8") as file:
-                file.write(json.dumps({REFUSED_TASKS: total}) + "\n")
+                file.write(json.dumps({"refused_tasks": total}) + "\n")
                 file.flush()
                 os.fsync(file.fileno())
             partial.replace(self._path)
