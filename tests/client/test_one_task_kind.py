@@ -176,6 +176,8 @@ def test_the_real_entry_points_of_flower_are_guarded() -> None:
         "assert '_pull_and_store_message' in names and 'subprocess' in names, names\n"
         "pull = supernode._pull_and_store_message\n"
         "assert 'get_fused_config_from_fab' in pull.args[0].__code__.co_names\n"
+        "from flwr.supercore.superexec import run_superexec\n"
+        "assert 'AutoExecPlugin' in run_superexec.run_superexec.__code__.co_names\n"
         "assert supernode.subprocess is OwnProcesses and connection.FleetHttpClient is SiteFleetClient\n"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False)
