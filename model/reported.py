@@ -7,8 +7,8 @@ from model.privacy import RELEASES
 from model.resources import RESOURCES
 from model.secure_vector import losses_of
 
-OPERATIONS = ("seconds", "num_steps", "has_moments", *RESOURCES)
-"""Numbers about a round that say how the work went, and nothing about what is in the frames."""
+OPERATIONS = ("seconds", "num_steps", "has_moments", "refused_tasks", *RESOURCES)
+"""Numbers about a round or a site that say how the work went, and nothing about what is in the frames."""
 
 
 def reported_scalars(federation: FederationConfig) -> frozenset[str]:
