@@ -54,7 +54,7 @@ BOUNDS: dict[str, tuple[float, float]] = {
     "tau": (0, 1e9),
     "variance_window": (1, 1000),
     "max_rounds": (1, 10_000),
-    "round_timeout_s": (0.1, _WEEK_S),
+    "round_timeout_s": (0.001, _WEEK_S),
     "quorum_timeout_s": (0, 4 * _WEEK_S),
     "local_time_limit_s": (0, _WEEK_S),
     "server_ema_decay": (0, 0.9999),
