@@ -20,7 +20,6 @@ import torch
 
 from model.errors import WeightsError
 
-
 INSTALLED_FOLDER = Path(sys.prefix) / "share" / "fedreenact" / "weights"
 """Where `make install` and the images put files that they take out of packages: deploy/take_weights.py."""
 

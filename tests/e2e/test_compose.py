@@ -22,6 +22,8 @@ SETTINGS = {
     "tau": 0,
     "variance-window": 2,
     "adversarial-from-step": 0,
+    "flow-warmup-steps": 0,  # the policy counts the steps of every loss term
+    "perceptual-every": 1,
     "round-timeout-s": 240,
 }
 ROUND_S = 400.0
