@@ -134,3 +134,9 @@ def test_the_site_image_keeps_the_commands_of_a_site_alone() -> None:
     kept = re.findall(r"! -name '?([a-z*-]+)", site)
     assert kept == ["python*", "fedreenact", "fedreenact-supernode"]
     assert "-delete" in site and "ln -s" not in site
+
+
+def test_which_key_is_which_site_is_written_by_register_and_read_by_the_run(tls: dict[str, Any]) -> None:
+    assert "--sites-file /runs/sites.json" in tls["services"]["register"]["command"]
+    assert "--set sites-file=/runs/sites.json" in tls["services"]["run"]["command"]
+    assert ("runs", "/runs") in mounts(tls["services"]["register"])
