@@ -11,7 +11,7 @@ from model.batch import NUM_LANDMARKS
 from model.config import Settings
 from model.landmarks import PARTS, PartSizes
 from model.networks import build_networks
-from model.privacy import RELEASES
+from model.privacy import MU, RELEASES
 from model.secure_primitives import KEY_BYTES, SEALED_BYTES, SHARE_BYTES
 from model.secure_vector import SumLayout, losses_of
 
@@ -36,11 +36,12 @@ class Item:
 def training_scalars(settings: Settings) -> set[str]:
     """Names of the numbers that the replies of a round may have in clear.
 
-    Losses leave inside the masked update under secure aggregation, and not at all under differential privacy.
+    Losses leave inside the masked update under secure aggregation. Under differential privacy nothing leaves that
+    depends on how the training went, and what is spent does.
     """
     federation = settings.federation
     if federation.dp_noise_multiplier:
-        return {*OPERATIONS, RELEASES}
+        return {RELEASES, MU}
     return set(OPERATIONS) | (set() if federation.secure_aggregation else set(losses_of(settings.loss)))
 
 

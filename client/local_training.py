@@ -14,7 +14,7 @@ from data_partition.augment import recoloured
 from data_partition.batches import iter_batches
 from data_partition.partition import ClientData
 from model.config import Settings
-from model.errors import TensorMismatchError
+from model.errors import NonFiniteLossError, TensorMismatchError
 from model.landmarks import PartSizes
 from model.moments import MomentStore
 from model.networks import Networks, build_networks
@@ -35,6 +35,9 @@ class RoundTask:
     """Which client this is, from 0; enters the seed of pair sampling."""
     part_sizes: PartSizes
     """Agreed by all sites before round 1."""
+    fails_late: bool = False
+    """Whether a training that stops being finite goes on to its last step before it fails: where nobody may learn that
+    it failed, neither may the time of the answer say so."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -90,6 +93,7 @@ def train_locally(
         device=device,
         step=(task.round_number - 1) * federation.local_steps,
         proximal=(named, federation.proximal_mu) if federation.proximal_mu > 0 else None,
+        stops_if_not_finite=not task.fails_late,
     )
     has_moments = moments.restore(trainer, task.round_number)
     rng = np.random.default_rng((federation.seed, task.partition_id, task.round_number))
@@ -108,6 +112,9 @@ def train_locally(
         federation.local_steps,
         is_time_over=lambda: 0 < limit_s <= time.monotonic() - started,
     )
+    trained = networks.travelling_tensors()
+    if not all(np.isfinite(array).all() for array in trained.values()):
+        raise NonFiniteLossError(f"round {task.round_number}: weights are not finite after the last step")
     moments.save(task.round_number, trainer.optimizer_tensors())
     metrics = (
         {name: mean.value for name, mean in means.items()}
@@ -118,9 +125,16 @@ def train_locally(
             "has_moments": float(has_moments),
         }
     )
-    return LocalResult(
-        arrays=list(networks.travelling_tensors().values()), num_examples=data.num_examples, metrics=metrics
-    )
+    return LocalResult(arrays=list(trained.values()), num_examples=data.num_examples, metrics=metrics)
+
+
+def check_tensors(settings: Settings, part_sizes: PartSizes, arrays: Sequence[npt.NDArray[np.float32]]) -> None:
+    """Find out whether a training could start from these tensors, without a look at any frame.
+
+    Raises:
+        TensorMismatchError: if the arrays are not those of this network, or not finite.
+    """
+    _load(build_networks(settings.model, part_sizes, seed=settings.federation.seed), arrays)
 
 
 def _load(networks: Networks, arrays: Sequence[npt.NDArray[np.float32]]) -> dict[str, npt.NDArray[np.float32]]:

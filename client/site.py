@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from client.node_config import NodeConfig
+from client.policy import SitePolicy
 from data_partition.partition import ClientData, make_partitions, site_data
 from data_partition.shard import open_dataset
 from model.config import DataConfig, Settings
@@ -27,6 +28,8 @@ class Site:
     """Folder for its optimiser moments."""
     num_simulated: int
     """Clients that the simulation has, all reading their share of one dataset; 0 for a deployed site."""
+    policy: SitePolicy
+    """Its own limits."""
 
 
 def open_site(settings: Settings, node: NodeConfig) -> Site:
@@ -55,6 +58,7 @@ def _deployed_site(settings: Settings, node: NodeConfig) -> Site:
         labels={node.partition_id: node.identity_label} if node.identity_label else {},
         state_dir=node.state_dir,
         num_simulated=0,
+        policy=node.policy,
     )
 
 
@@ -74,6 +78,7 @@ def _simulated_site(settings: Settings, node: NodeConfig) -> Site:
         labels={part.identity_index: names[part.identity_index] for part in data.frames},
         state_dir=Path(federation.output_dir) / "clients" / str(partition_id),
         num_simulated=node.num_partitions,
+        policy=node.policy,
     )
 
 
