@@ -57,7 +57,6 @@ class GANTrainer:
         device: torch.device,
         step: int = 0,
         proximal: tuple[NamedArrays, float] | None = None,
-        stops_if_not_finite: bool = True,
     ) -> None:
         """Move everything to `device` and create the optimisers.
 
@@ -69,8 +68,6 @@ class GANTrainer:
             device: where to compute.
             step: local steps taken in earlier rounds, for the schedules.
             proximal: global weights and mu of FedProx, or None.
-            stops_if_not_finite: whether a term or gradient that is NaN or infinite is an error at once; if not, it
-                spreads to the weights, and a training takes as long as any other.
         """
         self.networks = networks.to(device)
         self.loss, self.device, self.step = loss, device, step
@@ -85,7 +82,6 @@ class GANTrainer:
             for phase in PHASE_NETWORKS
             if (parameters := list(self._phase_parameters(phase).values()))
         }
-        self.stops_if_not_finite = stops_if_not_finite
         self.proximal_mu = proximal[1] if proximal else 0.0
         self.anchors = (
             {name: torch.from_numpy(np.asarray(value)).to(device) for name, value in proximal[0].items()}
@@ -103,8 +99,7 @@ class GANTrainer:
             Term name to its unweighted mean over the N pairs: the terms of both phases.
 
         Raises:
-            NonFiniteLossError: naming the term, if the trainer stops for it; the optimiser of that phase has not
-                stepped.
+            NonFiniteLossError: naming the term; the optimiser of that phase has not stepped.
         """
         batch = batch.to(self.device)
         with self._autocast():
@@ -126,7 +121,7 @@ class GANTrainer:
         if not terms:
             return {}
         for name, value in terms.items():
-            if self.stops_if_not_finite and not torch.isfinite(value):
+            if not torch.isfinite(value):
                 raise NonFiniteLossError(f"step {self.step}: {name} is {value.item()}; no {phase} update was made")
         weights = losses.term_weights(self.loss)
         weights["perceptual"] *= self.loss.perceptual_every
@@ -137,7 +132,7 @@ class GANTrainer:
             if name in parameters and (gradient := parameters[name].grad) is not None:
                 gradient += self.proximal_mu * (parameters[name].detach() - anchor)  # of mu / 2 * |w - w_global|^2
         gradients = [parameter.grad for parameter in parameters.values() if parameter.grad is not None]
-        if self.stops_if_not_finite and not torch.isfinite(nn.utils.get_total_norm(gradients)):
+        if not torch.isfinite(nn.utils.get_total_norm(gradients)):
             raise NonFiniteLossError(f"step {self.step}: gradient of the {phase} is not finite; no update was made")
         optimizer.step()
         return {name: value.detach() for name, value in terms.items()}
