@@ -131,6 +131,7 @@ def test_a_failed_training_takes_as_many_steps_as_any(
     assert num_finished == [4, 8]
 
 
+@pytest.mark.integration
 def test_a_hundred_names_of_runs_are_a_hundred_releases(
     settings: Settings, dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
