@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import os
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,7 @@ def _load_from(app_folder: Path, default_app_ref: str, app_path: str | None, mul
 
 def main() -> None:
     """Run one ClientApp task; what the site's own code logs goes to standard error as JSON."""
+    os.umask(0o077)  # moments and secrets are for this user alone
     keep_to_own_code()
     handler = logging.StreamHandler()
     handler.setFormatter(JsonFormatter())

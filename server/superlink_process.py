@@ -113,6 +113,7 @@ def wait_for_the_database() -> None:
 
 def main() -> None:
     """Run Flower's SuperLink."""
+    os.umask(0o077)  # its database holds the updates in flight
     log_refused_handshakes()
     wait_for_the_database()
     flower = importlib.import_module("flwr.superlink.cli.flower_superlink")  # its package has a function of that name

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import unicodedata
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -127,12 +128,16 @@ def read_fit_reply(reply: Message) -> tuple[list[npt.NDArray[Any]], int, dict[st
 
 
 def failure_reason(error: Error) -> str:
-    """What went wrong at a client, as one short line without Flower's wrapping of the exception."""
+    """What went wrong at a client, as one short line without Flower's wrapping of the exception.
+
+    Control characters become spaces: the line is shown on terminals, and would rewrite them.
+    """
     text = error.reason or f"failed with code {error.code} and no reason"
     wrapped = re.fullmatch(r"<class '[^']*'>:<'(.*)'>", text.strip(), flags=re.DOTALL)
     text = wrapped.group(1) if wrapped else text
     text = text.split("Exception ClientAppException occurred. Message: ")[-1]
-    line = " ".join(text.split())
+    printable = "".join(" " if unicodedata.category(character) == "Cc" else character for character in text)
+    line = " ".join(printable.split())
     return line if len(line) <= _MAX_REASON_CHARACTERS else line[:_MAX_REASON_CHARACTERS] + " ..."
 
 
