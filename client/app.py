@@ -12,6 +12,7 @@ from flwr.app import Context
 from flwr.client import Client, NumPyClient
 from flwr.clientapp import ClientApp
 
+from client.approval import Approval
 from client.egress import training_scalars
 from client.local_training import LocalResult, RoundTask, check_tensors, train_locally
 from client.node_config import NodeConfig
@@ -56,9 +57,11 @@ class FedReenactClient(NumPyClient):  # type: ignore[misc]
         try:
             node = NodeConfig.from_flat(node_config)
             settings = Settings.from_flat(self._context.run_config)
-            site = open_site(settings, node)
             if not node.is_simulated:
-                node.policy.check_run(settings, site.data.num_examples)
+                Approval.read(node.approved_settings).check_run(settings)
+            site = open_site(settings, node)
+            if site.policy is not None:
+                site.policy.check_run(settings, site.data.num_examples)
             if config["phase"] == "statistics":
                 return _statistics(settings, site)
             if is_secure(config["phase"]) is not settings.federation.secure_aggregation:
@@ -110,13 +113,15 @@ def _secure_phase(settings: Settings, site: Site, parameters: Arrays, config: di
 
 
 def _trained(settings: Settings, site: Site, tensors: Arrays, config: dict[str, Scalar]) -> LocalResult:
-    """The site's update, noised if the run asks for it.
+    """The site's update, noised if the run asks for it; refused if too few samples made it.
 
     Under noise nothing before the count looks at a frame, and nothing after it is told: see `noised_answer`.
     """
-    federation, part_sizes = settings.federation, PartSizes.from_flat(config)
+    federation, part_sizes, round_number = settings.federation, PartSizes.from_flat(config), int(config["server-round"])
+    if not 1 <= round_number <= federation.max_rounds:
+        raise ConfigError(f"the server asks for round {round_number}, wanted 1 to max-rounds = {federation.max_rounds}")
     task = RoundTask(
-        round_number=int(config["server-round"]),
+        round_number=round_number,
         partition_id=site.partition_id,
         part_sizes=part_sizes,
         fails_late=federation.dp_noise_multiplier > 0,
@@ -125,23 +130,26 @@ def _trained(settings: Settings, site: Site, tensors: Arrays, config: dict[str, 
     torch.set_num_threads(settings.optimizer.num_threads)
 
     def train() -> LocalResult:
-        moments = MomentStore(folder=site.state_dir, run_id=str(config["run-id"]), num_kept=federation.keep_checkpoints)
         result = train_locally(
             task,
             tensors,
             settings=settings,
             data=site.data,
-            moments=moments,
+            moments=MomentStore(
+                folder=site.state_dir, run_id=str(config["run-id"]), num_kept=federation.keep_checkpoints
+            ),
             perceptual=perceptual,
             device=device,
         )
+        if site.policy is not None:
+            site.policy.check_steps(settings, round_number, int(result.metrics["num_steps"]))
         _log.info(
             "round %d: %d local steps in %.0f s, L_G %.3f",
-            task.round_number,
+            round_number,
             federation.local_steps,
             result.metrics["seconds"],
             result.metrics["loss_generator"],
-            extra={"round": task.round_number, "site": site.partition_id},
+            extra={"round": round_number, "site": site.partition_id},
         )
         return result
 
@@ -154,7 +162,7 @@ def _trained(settings: Settings, site: Site, tensors: Arrays, config: dict[str, 
         clip_norm=federation.dp_clip_norm,
         noise_multiplier=federation.dp_noise_multiplier,
         ledger=ReleaseLedger(site.state_dir, [part.shard.identity for part in site.data.frames]),
-        max_epsilon=site.policy.max_epsilon,
+        max_epsilon=site.policy.max_epsilon if site.policy is not None else 0.0,
     )
 
 

@@ -6,12 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from client.privacy import OPERATIONS
 from model.batch import NUM_LANDMARKS
 from model.config import Settings
 from model.landmarks import PARTS, PartSizes
 from model.networks import build_networks
-from model.privacy import MU, RELEASES
+from model.reported import reported_scalars
 from model.secure_primitives import KEY_BYTES, SEALED_BYTES, SHARE_BYTES
 from model.secure_vector import SumLayout, losses_of
 
@@ -39,10 +38,7 @@ def training_scalars(settings: Settings) -> set[str]:
     Losses leave inside the masked update under secure aggregation. Under differential privacy nothing leaves that
     depends on how the training went, and what is spent does.
     """
-    federation = settings.federation
-    if federation.dp_noise_multiplier:
-        return {RELEASES, MU}
-    return set(OPERATIONS) | (set() if federation.secure_aggregation else set(losses_of(settings.loss)))
+    return set(reported_scalars(settings.federation))
 
 
 def inventory(settings: Settings) -> list[Item]:
@@ -62,9 +58,7 @@ def inventory(settings: Settings) -> list[Item]:
         Item("partition-id", (), "float64", "once"),
         Item("num-simulated", (), "float64", "once"),
     ]
-    size_px = settings.model.image_size_px
-    side_px = size_px // 4  # of every part; shapes of tensors do not depend on it
-    any_sizes = PartSizes((side_px, side_px, side_px, side_px), (side_px, side_px, side_px, side_px))
+    any_sizes = PartSizes((8, 8, 8, 8), (8, 8, 8, 8))  # shapes of tensors do not depend on it
     tensors = build_networks(settings.model, any_sizes, seed=0).travelling_tensors()
     if settings.federation.secure_aggregation:
         every_round = _secure_items(settings, SumLayout(tensors, num_identities, losses_of(settings.loss)).length)

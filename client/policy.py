@@ -2,33 +2,38 @@
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 
 from model.config import Scalar, Settings
 from model.errors import ConfigError
+from model.networks import travelling_bytes
+from model.objectives import term_steps
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SitePolicy:
     """Limits in a site's node config, in kebab-case; a run whose settings pass one is refused.
 
-    What leaves a site is fixed by its own code. These settings of a run could still make an update say more about
-    single frames, or the site work without end.
+    What leaves a site is fixed by its own code, and the settings of a run by what the site approved (`approval.py`).
+    These limits hold for what may be approved, and for what was really done before an update leaves.
     """
 
     min_frames: int = 30
     """Training frames below which the site takes no part: means over a few frames say much about each."""
     min_samples_per_round: int = 100
-    """Pairs seen in a round, local-steps x batch-size, below which it is refused: pictures can be reconstructed from an
-    update of few samples."""
+    """Pairs of a round, steps x batch-size, below which it is refused: pictures can be reconstructed from an update of
+    few samples. The steps that compute a term of the loss count for that term, and the steps that were really made."""
     max_learning_rate: float = 0.01
     """Learning rate above which a round is refused: a single step as large as the weights carries more of its batch."""
     max_local_steps: int = 10_000
     """Local steps of a round above which it is refused."""
     max_image_size_px: int = 512
     """Image side above which a run is refused."""
+    max_update_mib: int = 512
+    """MiB of the tensors of an update above which a run is refused, before its networks are built."""
     min_sites_in_sum: int = 0
     """Fewest sites whose updates the server may see summed; 0 lets it see this site's alone, without
     secure-aggregation."""
@@ -56,6 +61,25 @@ class SitePolicy:
             chosen[field.name] = value
         return cls(**chosen)  # type: ignore[arg-type]
 
+    @classmethod
+    def from_texts(cls, texts: Sequence[str]) -> SitePolicy:
+        """The limits of KEY=VALUE texts, the defaults for the others.
+
+        Raises:
+            ConfigError: for an unknown key or a value that is no number.
+        """
+        known = [field.name.replace("_", "-") for field in fields(cls)]
+        chosen: dict[str, Scalar] = {}
+        for text in texts:
+            key, _, value = text.partition("=")
+            if key not in known:
+                raise ConfigError(f"limit {text!r}: wanted KEY=VALUE with a KEY of {', '.join(known)}")
+            try:
+                chosen[key] = json.loads(value)
+            except ValueError as error:
+                raise ConfigError(f"limit {key}: got {value!r}, wanted a number") from error
+        return cls.from_node_config(chosen)
+
     def check_run(self, settings: Settings, num_frames: int) -> None:
         """Refuse a run.
 
@@ -66,14 +90,21 @@ class SitePolicy:
         Raises:
             ConfigError: naming the setting, what the server asks, and the site's limit.
         """
-        optimizer = settings.optimizer
         _at_least("training frames", num_frames, self.min_frames, "min-frames")
+        self.check_settings(settings)
+
+    def check_settings(self, settings: Settings) -> None:
+        """The part of `check_run` that knows no frames; raises as it does."""
+        optimizer = settings.optimizer
         num_samples = settings.federation.local_steps * optimizer.batch_size
         _at_least("local-steps x batch-size", num_samples, self.min_samples_per_round, "min-samples-per-round")
         rate = max(optimizer.learning_rate_generator, optimizer.learning_rate_discriminator)
         _at_most("learning rate", rate, self.max_learning_rate, "max-learning-rate")
         _at_most("local-steps", settings.federation.local_steps, self.max_local_steps, "max-local-steps")
         _at_most("image-size-px", settings.model.image_size_px, self.max_image_size_px, "max-image-size-px")
+        num_mib = travelling_bytes(settings.model) / 2**20
+        num_mib *= 2 if settings.federation.secure_aggregation else 1  # 64 bits for a value of 32
+        _at_most("MiB of an update", num_mib, self.max_update_mib, "max-update-mib")
         federation = settings.federation
         num_summed = federation.min_fit_clients if federation.secure_aggregation else 0
         _at_least("min-fit-clients under secure-aggregation", num_summed, self.min_sites_in_sum, "min-sites-in-sum")
@@ -81,6 +112,27 @@ class SitePolicy:
         _at_least("dp-noise-multiplier", noise, self.min_noise_multiplier, "min-noise-multiplier")
         if self.max_epsilon and not noise:  # with noise the site's ledger decides, before every training
             _at_most("epsilon without dp-noise-multiplier", math.inf, self.max_epsilon, "max-epsilon")
+        for round_number in range(1, federation.max_rounds + 1):
+            self.check_steps(settings, round_number, federation.local_steps)
+
+    def check_steps(self, settings: Settings, round_number: int, num_steps: int) -> None:
+        """Refuse an update that too few samples made: all of it, or what one term of the loss adds to it.
+
+        Args:
+            settings: of the run.
+            round_number: counted from 1.
+            num_steps: local steps made in it.
+
+        Raises:
+            ConfigError: naming the round and the term.
+        """
+        batch_size, first_step = settings.optimizer.batch_size, (round_number - 1) * settings.federation.local_steps
+        made = f"steps made x batch-size in round {round_number}"
+        _at_least(made, num_steps * batch_size, self.min_samples_per_round, "min-samples-per-round")
+        for term, steps in term_steps(settings.model.network, settings.loss, first_step, num_steps).items():
+            if steps:
+                what = f"steps with {term.replace('_', '-')} x batch-size in round {round_number}"
+                _at_least(what, steps * batch_size, self.min_samples_per_round, "min-samples-per-round")
 
 
 def _at_least(what: str, got: float, limit: float, key: str) -> None:

@@ -18,14 +18,9 @@ import numpy.typing as npt
 from client.local_training import FloatArrays, LocalResult
 from model.errors import ConfigError, NonFiniteLossError
 from model.privacy import DELTA, MU, RELEASES, composed_mu, epsilon_of
-from model.resources import RESOURCES
 from model.secure_primitives import keystream, new_secret
 
 _log = logging.getLogger(__name__)
-
-OPERATIONS = ("seconds", "num_steps", "has_moments", *RESOURCES)
-"""Numbers about a round that say how the work went. Whether a training failed shows in them, so under noise they stay
-at the site."""
 
 
 def noised_answer(

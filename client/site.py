@@ -28,8 +28,8 @@ class Site:
     """Folder for its optimiser moments."""
     num_simulated: int
     """Clients that the simulation has, all reading their share of one dataset; 0 for a deployed site."""
-    policy: SitePolicy
-    """Its own limits."""
+    policy: SitePolicy | None
+    """The site's own limits; None for a client of a simulation, whose frames belong to who simulates."""
 
 
 def open_site(settings: Settings, node: NodeConfig) -> Site:
@@ -78,7 +78,7 @@ def _simulated_site(settings: Settings, node: NodeConfig) -> Site:
         labels={part.identity_index: names[part.identity_index] for part in data.frames},
         state_dir=Path(federation.output_dir) / "clients" / str(partition_id),
         num_simulated=node.num_partitions,
-        policy=node.policy,
+        policy=None,
     )
 
 

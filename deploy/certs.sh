@@ -1,9 +1,15 @@
 #!/usr/bin/env bash
-# Certificates and node keys of a federation with TLS:
-#   deploy/certs.sh make [DIR] [SERVER-NAME ...]   a CA, a server certificate, and a key pair for each of five sites
+# Certificates and node keys of a federation with TLS. A private key is made where it is used and stays there.
+# At the server:
+#   deploy/certs.sh make [DIR] [SERVER-NAME ...]   a CA and the server's certificate
 #   deploy/certs.sh renew [DIR] [SERVER-NAME ...]  a new server certificate by the same CA; sites change nothing
-#   deploy/certs.sh site DIR NAME                  a key pair for one more site (or a new one for NAME)
-# DIR is deploy/certs by default. Names are DNS names or IP addresses by which sites reach the server.
+#   deploy/certs.sh add DIR NAME.pub ...           take in public keys that sites have sent
+# At a site:
+#   deploy/certs.sh site DIR NAME                  its key pair; NAME is site-1 for partition 0, site-2 for 1, and so on
+# Anywhere:
+#   deploy/certs.sh show DIR                       fingerprints of all public keys, to be read out over the telephone
+#   deploy/certs.sh demo [DIR]                     make, and five times site and add, in one folder: for trying out alone
+# DIR is deploy/certs by default. SERVER-NAME: DNS names or IP addresses by which sites reach the server.
 # Every private key has mode 0600. DIR/ca.key signs new certificates only: keep it offline, no service needs it.
 set -euo pipefail
 
@@ -24,6 +30,7 @@ umask 077
 private_key() { openssl ecparam -name secp384r1 -genkey -noout | openssl pkcs8 -topk8 -nocrypt -out "$1"; }
 
 make_ca() {
+  [ -e "$DIR/ca.key" ] && fail "$DIR already has a CA; use renew, or move it away to start over"
   private_key "$DIR/ca.key"
   openssl req -x509 -new -sha384 -key "$DIR/ca.key" -days "$DAYS_CA" -subj "/CN=fedreenact CA" \
     -addext "basicConstraints=critical,CA:TRUE,pathlen:0" -addext "keyUsage=critical,keyCertSign,cRLSign" -out "$DIR/ca.crt"
@@ -46,22 +53,54 @@ make_server() {
   say "server certificate for $san, valid $DAYS_SERVER days"
 }
 
+check_name() { [[ $1 =~ ^[a-z0-9][a-z0-9-]{0,31}$ ]] || fail "site name: got '$1', wanted lower-case letters, digits and hyphens"; }
+
 make_site() {
-  [[ $1 =~ ^[a-z0-9][a-z0-9-]{0,31}$ ]] || fail "site name: got '$1', wanted lower-case letters, digits and hyphens"
-  rm -f "$DIR/$1.key" "$DIR/$1.key.pub"
+  check_name "$1"
+  [ -e "$DIR/$1.key" ] && fail "$DIR/$1.key exists; move it away first to replace it"
   ssh-keygen -q -t ecdsa -b 384 -N "" -C "$1" -f "$DIR/$1.key"
-  mv "$DIR/$1.key.pub" "$DIR/$1.pub"
-  chmod 0644 "$DIR/$1.pub"
+  mv "$DIR/$1.key.pub" "$DIR/site-keys/$1.pub"
+  chmod 0644 "$DIR/site-keys/$1.pub"
+}
+
+# Size and type as ssh-keygen says them: "384 SHA256:... site-3 (ECDSA)".
+fingerprint() { ssh-keygen -l -E sha256 -f "$1"; }
+
+add_site() {
+  local name said
+  [ -f "$1" ] || fail "$1 is not a file"
+  grep -q 'PRIVATE KEY' "$1" && fail "$1 is a private key: it must not leave its site; make a new one there and send the .pub"
+  name=$(basename "$1" .pub)
+  check_name "$name"
+  said=$(fingerprint "$1" 2>/dev/null) || fail "$1 is not a public key"
+  [[ $said == 384\ *\(ECDSA\) ]] || fail "$1: got '$said', wanted an ECDSA key of 384 bits, as 'site' makes it"
+  if [ -e "$DIR/site-keys/$name.pub" ] && ! cmp -s "$1" "$DIR/site-keys/$name.pub"; then
+    say "$name: replaces $(fingerprint "$DIR/site-keys/$name.pub")"
+  fi
+  [ "$1" -ef "$DIR/site-keys/$name.pub" ] || install -m 0644 "$1" "$DIR/site-keys/$name.pub"
+  say "$name: $said"
+}
+
+show() {
+  local file
+  for file in "$DIR"/site-keys/*.pub; do
+    [ -e "$file" ] || fail "$DIR/site-keys has no public key"
+    say "$(basename "$file" .pub): $(fingerprint "$file")"
+  done
 }
 
 # Containers run as uid 10001; whoever may not give files away is told how.
 give_to_containers() {
+  local keys=()
+  for file in "$DIR"/*.key; do
+    [[ -e $file && $file != "$DIR/ca.key" ]] && keys+=("$file")
+  done
+  [ ${#keys[@]} -gt 0 ] || return 0
   if [ "$(id -u)" = 0 ]; then
-    chown 10001:10001 "$DIR"/*.key
-    chown 0:0 "$DIR/ca.key"
-    return 0
+    chown 10001:10001 "${keys[@]}"
+  else
+    say "now run: sudo chown 10001 ${keys[*]}   (the user of the containers)"
   fi
-  say "now run: sudo chown 10001 $DIR/server.key $DIR/site-*.key   (the user of the containers)"
 }
 
 command=${1:-}
@@ -69,23 +108,44 @@ command=${1:-}
 DIR=${1:-$HERE/certs}
 [ $# -gt 0 ] && shift
 case $command in
+  make | site | demo)
+    mkdir -p "$DIR/site-keys"
+    chmod 0755 "$DIR" "$DIR/site-keys"
+    ;;
+  renew | add | show) [ -d "$DIR/site-keys" ] || fail "$DIR/site-keys does not exist; use make. Keys of before: docs/operations.md" ;;
+  *)
+    sed -n '2,13p' "$0" >&2
+    exit 64
+    ;;
+esac
+case $command in
   make)
-    [ -e "$DIR/ca.key" ] && fail "$DIR already has a CA; use renew, or move it away to start over"
-    mkdir -p "$DIR"
     make_ca
     make_server "$@"
-    for number in 1 2 3 4 5; do make_site "site-$number"; done
     ;;
   renew)
     [ -e "$DIR/ca.key" ] || fail "$DIR has no CA; use make"
     make_server "$@"
     ;;
   site)
-    [ -d "$DIR" ] || fail "$DIR does not exist; use make"
     make_site "${1:-}"
+    say "send $DIR/site-keys/$1.pub to the server, and read out its fingerprint when they call:"
+    fingerprint "$DIR/site-keys/$1.pub"
     ;;
-  *) sed -n '2,8p' "$0" >&2; exit 64 ;;
+  add)
+    [ $# -gt 0 ] || fail "add: no public key was named"
+    for file in "$@"; do add_site "$file"; done
+    ;;
+  show)
+    show
+    exit 0
+    ;;
+  demo)
+    make_ca
+    make_server "$@"
+    for number in 1 2 3 4 5; do make_site "site-$number"; done
+    say "for trying out: all five private keys are on this machine; in a federation each site makes its own"
+    ;;
 esac
-chmod 0755 "$DIR"
 give_to_containers
 say "files are in $DIR"

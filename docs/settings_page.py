@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 from pathlib import Path
 
+from model.bounds import bounds_in_words
 from model.config import Settings, read_preset
 
 ROOT = Path(__file__).parents[1]
@@ -35,11 +36,13 @@ def settings_page() -> str:
     presets = {name: read_preset(ROOT / "deploy" / "presets" / f"{name}.toml") for name in PRESETS}
     lines = [_INTRODUCTION]
     for title, fields in _documented_classes():
-        lines += [f"\n## {title}\n", f"| key | paper | {' | '.join(PRESETS)} | meaning |", "|---" * 5 + "|"]
+        lines += [f"\n## {title}\n", f"| key | paper | {' | '.join(PRESETS)} | bounds | meaning |", "|---" * 6 + "|"]
         for name, meaning in fields:
             key = name.replace("_", "-")
             values = [_shown(presets[preset].get(key, "")) for preset in PRESETS]
-            lines.append(f"| `{key}` | {_shown(defaults[key])} | {' | '.join(values)} | {meaning} |")
+            lines.append(
+                f"| `{key}` | {_shown(defaults[key])} | {' | '.join(values)} | {bounds_in_words(name)} | {meaning} |"
+            )
     return "\n".join(lines) + "\n"
 
 

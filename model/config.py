@@ -8,27 +8,27 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, get_type_hints
 
+from model.bounds import check_bounds
 from model.errors import ConfigError
 from model.secure_sum import MAX_SITES, MIN_SITES
 
 Scalar = bool | int | float | str
 
+_FEWEST_PATCHES, _MOST_PATCHES = 4, 64
+"""Along a side: one patch would make the transformer's first layer linear in the whole frame; many fill the memory."""
+_DEVICE = re.compile(r"auto|cpu|cuda(:\d{1,3})?")
+
 
 def _check(condition: bool, key: str, got: object, wanted: str) -> None:
     if not condition:
         raise ConfigError(f"setting {key.replace('_', '-')}: got {got!r}, wanted {wanted}")
-
-
-def _check_at_least(config: object, minimum: float, *names: str) -> None:
-    for name in names:
-        value = getattr(config, name)
-        _check(value >= minimum, name, value, f">= {minimum}")
 
 
 def _check_choice(config: object, name: str, choices: tuple[str, ...]) -> None:
@@ -60,7 +60,7 @@ class ModelConfig:
     num_identities: int = 5
     """Rows of the landmark GAN's identity embedding."""
     patch_size_px: int = 14
-    """Side of a ViT patch; divides image_size_px."""
+    """Side of a ViT patch; image_size_px is 4 to 64 of them."""
     embed_dim: int = 768
     """Width of the ViT tokens."""
     num_vit_layers: int = 3
@@ -89,24 +89,14 @@ class ModelConfig:
         _check_choice(self, "network", ("glr", "x2face"))
         _check_choice(self, "backbone", ("vit", "resnet34"))
         _check_choice(self, "landmarks", ("driving", "lst", "lgan"))
-        _check_at_least(
-            self,
-            1,
-            "num_identities",
-            "patch_size_px",
-            "embed_dim",
-            "num_vit_layers",
-            "flow_seed_px",
-            "flow_channels",
-        )
-        _check_at_least(self, 1, "generator_channels", "style_dim", "part_channels", "discriminator_channels")
-        _check_at_least(self, 1, "num_discriminator_layers", "lgan_dim", "num_intermediate_blocks")
-        _check_at_least(self, 32, "image_size_px")
+        check_bounds(self)
+        num_patches, rest = divmod(self.image_size_px, self.patch_size_px)
         _check(
-            self.image_size_px % self.patch_size_px == 0,
+            rest == 0 and _FEWEST_PATCHES <= num_patches <= _MOST_PATCHES,
             "patch_size_px",
             self.patch_size_px,
-            f"a divisor of image-size-px = {self.image_size_px}",
+            f"a divisor of image-size-px = {self.image_size_px} that leaves {_FEWEST_PATCHES} to {_MOST_PATCHES} "
+            "patches along a side",
         )
         ratio = self.image_size_px / self.flow_seed_px
         _check(
@@ -155,10 +145,7 @@ class LossConfig:
     def __post_init__(self) -> None:
         """Check ranges."""
         _check_choice(self, "perceptual_backbone", ("vgg19", "vgg16", "none"))
-        _check_at_least(self, 0, *(f.name for f in fields(self) if f.name.startswith("weight_")))
-        _check_at_least(self, 0, "flow_warmup_steps", "adversarial_from_step")
-        _check_at_least(self, 1, "perceptual_every")
-        _check(1 <= self.perceptual_levels <= 5, "perceptual_levels", self.perceptual_levels, "1 to 5")
+        check_bounds(self)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -182,10 +169,8 @@ class OptimizerConfig:
 
     def __post_init__(self) -> None:
         """Check ranges."""
-        for name in ("learning_rate_generator", "learning_rate_discriminator"):
-            _check(0 < getattr(self, name) < 1, name, getattr(self, name), "a number between 0 and 1")
-        _check(0 <= self.adam_beta1 < 1, "adam_beta1", self.adam_beta1, "0 <= beta < 1")
-        _check_at_least(self, 1, "batch_size", "num_threads")
+        _check(_DEVICE.fullmatch(self.device) is not None, "device", self.device, "auto, cpu, cuda or cuda:N")
+        check_bounds(self)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -207,8 +192,7 @@ class DataConfig:
     def __post_init__(self) -> None:
         """Check ranges."""
         _check_choice(self, "partitioner", ("identity", "iid", "dirichlet"))
-        _check(self.dirichlet_alpha > 0, "dirichlet_alpha", self.dirichlet_alpha, "> 0")
-        _check_at_least(self, 0, "colour_jitter")
+        check_bounds(self)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -269,6 +253,9 @@ class FederationConfig:
     dp_clip_norm. See docs/privacy.md."""
     seed: int = 0
     """Seed of initial weights, pair sampling and every other random choice."""
+    sites_file: str = ""
+    """Absolute path, at the server, of the file that `fedreenact register` writes: which key is which site. If it is
+    empty, as in a simulation, a site is what it says it is."""
     output_dir: str = ""
     """Absolute path of the run folder: checkpoints, history, settings, client states."""
     resume: bool = False
@@ -284,28 +271,13 @@ class FederationConfig:
 
     def __post_init__(self) -> None:
         """Check ranges and that the quorum can be met."""
-        _check_at_least(
-            self,
-            1,
-            "num_clients",
-            "min_fit_clients",
-            "local_steps",
-            "max_rounds",
-            "variance_window",
-            "keep_checkpoints",
-            "client_num_cpus",
-            "eval_every",
-        )
-        _check_at_least(self, 0, "tau", "proximal_mu", "seed", "client_num_gpus")
-        _check_at_least(self, 0, "quorum_timeout_s", "local_time_limit_s")
-        _check(self.round_timeout_s > 0, "round_timeout_s", self.round_timeout_s, "> 0 seconds")
+        check_bounds(self)
         _check(
             self.local_time_limit_s < self.round_timeout_s,
             "local_time_limit_s",
             self.local_time_limit_s,
             f"less than round-timeout-s = {self.round_timeout_s:g} seconds",
         )
-        _check(0 <= self.server_ema_decay < 1, "server_ema_decay", self.server_ema_decay, "0 <= decay < 1")
         _check(
             self.min_fit_clients <= self.num_clients,
             "min_fit_clients",
@@ -317,13 +289,10 @@ class FederationConfig:
 
     def _check_defences(self) -> None:
         _check_choice(self, "aggregation", ("mean", "median", "trimmed-mean", "krum"))
-        _check_at_least(self, 0, "max_norm_ratio", "max_loss_deviation", "quarantine_after")
-        _check_at_least(self, 1, "quarantine_rounds")
         ratio, is_ratio = self.max_norm_ratio, self.max_norm_ratio == 0 or self.max_norm_ratio > 1
         _check(is_ratio, "max_norm_ratio", ratio, "0, or more than 1: half of all updates are longer than the median")
         weight, is_weight = self.max_weight_ratio, self.max_weight_ratio == 0 or self.max_weight_ratio >= 1
         _check(is_weight, "max_weight_ratio", weight, "0, or at least 1: half of all sites have more than the median")
-        _check(-1 <= self.min_cosine <= 1, "min_cosine", self.min_cosine, "-1 to 1")
         _check(
             self.aggregation == "mean" or self.min_fit_clients >= 3,
             "min_fit_clients",
@@ -361,7 +330,6 @@ class FederationConfig:
                 self.num_clients,
                 f"at most {MAX_SITES} with secure-aggregation",
             )
-        _check_at_least(self, 0, "dp_clip_norm", "dp_noise_multiplier")
         if not self.dp_clip_norm and not self.dp_noise_multiplier:
             return
         _check(

@@ -92,6 +92,19 @@ class PartSizes:
 
         return cls(sizes("height"), sizes("width"))
 
+    def check_within(self, size_px: int) -> None:
+        """Check that `from_mean` could have made these sizes for a frame of side `size_px`.
+
+        Raises:
+            ConfigError: if a side is larger than the frame or smaller than two max pools need, or no multiple of 4.
+        """
+        sides = (*self.heights_px, *self.widths_px)
+        if not all(2 * _PART_MULTIPLE_PX <= side <= size_px and side % _PART_MULTIPLE_PX == 0 for side in sides):
+            raise ConfigError(
+                f"part sizes: got heights {self.heights_px} and widths {self.widths_px}, wanted multiples of "
+                f"{_PART_MULTIPLE_PX} px from {2 * _PART_MULTIPLE_PX} to {size_px}"
+            )
+
 
 def mean_part_sizes_px(landmarks_FKC: FloatArray) -> npt.NDArray[np.float64]:
     """Mean bounding-box (height, width) of each part over F frames.

@@ -37,6 +37,7 @@ class Networks(nn.Module):
 
     def __init__(self, config: ModelConfig, part_sizes: PartSizes) -> None:
         super().__init__()
+        part_sizes.check_within(config.image_size_px)
         self.config = config
         self.part_sizes = part_sizes
         if config.network == "x2face":
@@ -77,6 +78,14 @@ def build_networks(config: ModelConfig, part_sizes: PartSizes, *, seed: int) -> 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return Networks(config, part_sizes)
+
+
+def travelling_bytes(config: ModelConfig) -> int:
+    """Size of all travelling tensors of a network that is not built."""
+    smallest = PartSizes((8, 8, 8, 8), (8, 8, 8, 8))  # no tensor's shape depends on it
+    with torch.device("meta"):
+        tensors = Networks(config, smallest).state_dict()
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
 
 
 def validate_tensors(tensors: NamedArrays, expected: NamedArrays, *, where: str) -> None:

@@ -44,6 +44,38 @@ def objective_of(networks: Networks, loss: LossConfig, perceptual: PerceptualLos
     return GLRObjective(networks, loss, perceptual)
 
 
+def term_steps(network: str, loss: LossConfig, first_step: int, num_steps: int) -> dict[str, int]:
+    """How many steps of a row of steps compute each term that has a weight: its gradient is made of their batches.
+
+    Args:
+        network: glr or x2face.
+        loss: weights and schedules.
+        first_step: counted from the first round.
+        num_steps: of the row.
+    """
+    if network == "x2face":
+        return {"l1_image": num_steps}
+    end, warm = first_step + num_steps, loss.flow_warmup_steps
+
+    def since(start: int) -> int:
+        return max(0, end - max(first_step, start))
+
+    every, images_from = loss.perceptual_every, min(end, max(first_step, warm))
+    num_perceptual = -(-end // every) - -(-images_from // every)  # multiples of `every` in [images_from, end)
+    geometry = ("landmark_regression", "lgan_l1", "flow_landmarks", "flow_smoothness")
+    adversarial = (
+        "discriminator_image", "discriminator_landmarks", "adversarial", "feature_matching", "lgan_adversarial",
+    )  # fmt: skip
+    steps = {
+        **dict.fromkeys(geometry, num_steps),
+        **dict.fromkeys(("l1_image", "l1_parts"), since(warm)),
+        **dict.fromkeys(adversarial, since(max(warm, loss.adversarial_from_step))),
+        "perceptual": num_perceptual if loss.perceptual_backbone != "none" else 0,
+    }
+    weights = losses.term_weights(loss)
+    return {name: count for name, count in steps.items() if weights[name]}
+
+
 class X2FaceObjective:
     """The photometric L1 alone (X2Face, first stage)."""
 

@@ -1,8 +1,8 @@
 """Where pretrained model files are, and whether they are the expected ones.
 
-A file is looked for in this order: the environment variable FEDREENACT_<NAME>_FILE, the installed package
-that carries it (found without importing the package), where another program leaves it, the torch hub cache.
-Only `download` downloads.
+A file is looked for in this order: the environment variable FEDREENACT_<NAME>_FILE, the environment's own folder
+(`INSTALLED_FOLDER`), the installed package that carries it (found without importing the package), where another program
+leaves it, the torch hub cache. Only `download` downloads.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import functools
 import hashlib
 import importlib.util
 import os
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.error import URLError
@@ -18,6 +19,9 @@ from urllib.error import URLError
 import torch
 
 from model.errors import WeightsError
+
+INSTALLED_FOLDER = Path(sys.prefix) / "share" / "fedreenact" / "weights"
+"""Where `make install` and the images put files that they take out of packages: deploy/take_weights.py."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -136,6 +140,9 @@ def _source(name: str) -> WeightsSource:
 
 def _installed_file(source: WeightsSource) -> Path | None:
     package, _, rest = source.path_in_package.partition("/")
+    taken_out = INSTALLED_FOLDER / Path(rest).name
+    if rest and taken_out.is_file():
+        return taken_out
     spec = importlib.util.find_spec(package) if package else None
     locations = (spec.submodule_search_locations if spec else None) or []
     return next((Path(folder) / rest for folder in locations if (Path(folder) / rest).is_file()), None)

@@ -13,12 +13,11 @@ from model.checkpoint import Checkpoint
 from model.config import Settings
 from model.landmarks import PARTS, PartSizes
 from model.networks import build_networks
-from server.updates import RejectedUpdateError
+from server.screening import MIN_COMPARED, weights
+from server.updates import MAX_FRAMES, ArrayForm, RejectedUpdateError
 
 FloatArray = npt.NDArray[np.float64]
 
-_MAX_FRAMES = 2**31
-"""Of one site: years of video."""
 _FARTHEST = 2.0
 """Sides of the frame that a root mean square of coordinates, or a mean part, may measure: landmarks may lie outside."""
 
@@ -49,11 +48,10 @@ class SiteStatistics:
             RejectedUpdateError: for a wrong number of arrays, shape or dtype, values that are not finite, no frames,
                 counts that are none, or landmarks that cannot lie on frames of `size_px`.
         """
-        landmark_shape = (num_identities, NUM_LANDMARKS, 2)
-        shapes = [(len(PARTS), 2), landmark_shape, landmark_shape, (num_identities,)]
+        shapes = [(form.shape, form.dtype) for form in statistics_forms(num_identities)]
         got = [(array.shape, array.dtype) for array in arrays]
-        if got != [(shape, np.dtype(np.float64)) for shape in shapes]:
-            raise RejectedUpdateError(f"sent statistics of shapes {[s for s, _ in got]}, expected {shapes} in float64")
+        if got != shapes:
+            raise RejectedUpdateError(f"sent statistics of shapes {got}, expected {shapes}")
         if not all(np.isfinite(array).all() for array in arrays):
             raise RejectedUpdateError("sent statistics that are not finite")
         if (arrays[3] < 0).any() or not arrays[3].any():
@@ -64,10 +62,8 @@ class SiteStatistics:
 
     def _require_plausible(self, size_px: int) -> None:
         num_frames = self.counts_I.sum()
-        if (self.counts_I != np.rint(self.counts_I)).any() or num_frames > _MAX_FRAMES:
-            raise RejectedUpdateError(
-                f"says it has {num_frames:g} training frames, wanted a number up to {_MAX_FRAMES}"
-            )
+        if (self.counts_I != np.rint(self.counts_I)).any() or num_frames > MAX_FRAMES:
+            raise RejectedUpdateError(f"says it has {num_frames:g} training frames, wanted a number up to {MAX_FRAMES}")
         counts_I = np.maximum(self.counts_I, 1)[:, None, None]
         farthest_px = max(np.sqrt(np.abs(self.squares_IKC / counts_I).max()), np.abs(self.sums_IKC / counts_I).max())
         largest_px = np.abs(self.part_sums_P2 / num_frames).max()
@@ -79,11 +75,19 @@ class SiteStatistics:
             )
 
 
+def statistics_forms(num_identities: int) -> list[ArrayForm]:
+    """What the four arrays of `SiteStatistics` have to be."""
+    landmarks = (num_identities, NUM_LANDMARKS, 2)
+    shapes = {"part sums": (len(PARTS), 2), "sums": landmarks, "squares": landmarks, "counts": (num_identities,)}
+    return [ArrayForm(f"statistics: {name}", shape, np.dtype(np.float64)) for name, shape in shapes.items()]
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Agreement:
-    """Means over all sites' training frames."""
+    """Statistics over all sites' training frames."""
 
     part_sizes: PartSizes
+    """From three sites on of the median of their means, so that no site sets it alone; else of the mean."""
     landmark_mean_IKC: npt.NDArray[np.float32]
     """[I, 68, 2] pixels; zero for an identity nobody has."""
     landmark_std_IKC: npt.NDArray[np.float32]
@@ -98,7 +102,8 @@ def initial_state(settings: Settings, sites: Sequence[SiteStatistics], identitie
         sites: in a fixed order, at least one.
         identities: [I] names.
     """
-    agreement = agree(sites, size_px=settings.model.image_size_px)
+    max_weight_ratio = settings.federation.max_weight_ratio
+    agreement = agree(sites, size_px=settings.model.image_size_px, max_weight_ratio=max_weight_ratio)
     networks = build_networks(settings.model, agreement.part_sizes, seed=settings.federation.seed)
     networks.start_from(agreement.landmark_mean_IKC)
     return Checkpoint(
@@ -112,20 +117,35 @@ def initial_state(settings: Settings, sites: Sequence[SiteStatistics], identitie
     )
 
 
-def agree(sites: Sequence[SiteStatistics], *, size_px: int) -> Agreement:
+def agree(sites: Sequence[SiteStatistics], *, size_px: int, max_weight_ratio: float = 0.0) -> Agreement:
     """The agreed values; the same for the same sites in the same order.
+
+    Of three sites or more, each one's frames count up to `max_weight_ratio` times the median number, and part sizes are
+    medians over sites. Landmarks are means over all sites that have frames of the identity.
 
     Args:
         sites: at least one.
         size_px: image side of the model.
+        max_weight_ratio: as the setting; 0 is no limit.
     """
-    counts_I = np.maximum(sum(site.counts_I for site in sites), 1.0)[:, None, None]
-    num_frames = float(sum(site.counts_I.sum() for site in sites))
-    mean = sum(site.sums_IKC for site in sites) / counts_I
-    variance = np.maximum(sum(site.squares_IKC for site in sites) / counts_I - np.square(mean), 0.0)
-    part_mean_P2 = np.sum([site.part_sums_P2 for site in sites], axis=0) / num_frames
+    num_frames = [site.counts_I.sum() for site in sites]
+    limited = weights({index: int(number) for index, number in enumerate(num_frames)}, max_weight_ratio)
+    shares = [limited[index] / number for index, number in enumerate(num_frames)]  # 1.0 within the limit
+    counts_I = np.maximum(sum(k * site.counts_I for k, site in zip(shares, sites, strict=True)), 1.0)[:, None, None]
+    mean = sum(k * site.sums_IKC for k, site in zip(shares, sites, strict=True)) / counts_I
+    squares = sum(k * site.squares_IKC for k, site in zip(shares, sites, strict=True)) / counts_I
+    variance = np.maximum(squares - np.square(mean), 0.0)
     return Agreement(
-        part_sizes=PartSizes.from_mean(part_mean_P2, size_px),
+        part_sizes=PartSizes.from_mean(_part_mean(sites), size_px),
         landmark_mean_IKC=mean.astype(np.float32),
         landmark_std_IKC=np.sqrt(variance).astype(np.float32),
     )
+
+
+def _part_mean(sites: Sequence[SiteStatistics]) -> FloatArray:
+    """[4, 2] typical height and width of each part."""
+    num_frames = [site.counts_I.sum() for site in sites]
+    if len(sites) >= MIN_COMPARED:
+        means = [site.part_sums_P2 / number for site, number in zip(sites, num_frames, strict=True)]
+        return np.asarray(np.median(means, axis=0))
+    return np.asarray(np.sum([site.part_sums_P2 for site in sites], axis=0) / float(sum(num_frames)))

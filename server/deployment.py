@@ -8,16 +8,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from model.config import Settings
-from model.errors import FederationError
+from model.errors import CheckpointError, ConfigError, DataError, FederationError, WeightsError
 from server.flower_commands import FlowerCommands
 from server.live_status import Live
 from server.recording import RoundHook
 from server.run_folder import RESULT_NAME, find_checkpoint, read_history, read_result, to_toml
-from server.termination import TerminatedError
 
 _log = logging.getLogger(__name__)
 
 _MAX_WORDS_CHARACTERS = 200
+_USERS_ERRORS = tuple(error.__name__ for error in (CheckpointError, ConfigError, DataError, WeightsError))
+"""What somebody has to mend. Any other error is like the death of the server app, also one that nobody foresaw: the run
+goes on from its checkpoint, and the number of attempts in a row without a new round is limited."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -156,9 +158,9 @@ class Supervisor:
         assert result is not None
         if result["status"] == "completed":
             return result["reason"]
-        if result.get("error") in (FederationError.__name__, TerminatedError.__name__):  # sites or server may come back
-            raise _AttemptError(result["reason"])
-        raise FederationError(result["reason"])
+        if result.get("error") in _USERS_ERRORS:  # another attempt would end as this one
+            raise FederationError(result["reason"])
+        raise _AttemptError(result["reason"])
 
     def _last_words(self, run_id: str) -> str:
         """The last line of the run's log."""

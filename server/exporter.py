@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import platform
+import re
 import shutil
 import threading
 import time
@@ -15,6 +16,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from cryptography import x509
 from prometheus_client import CollectorRegistry, start_http_server
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily, Metric
 from prometheus_client.registry import Collector
@@ -38,6 +40,7 @@ _SITE_GAUGES = {
     "gpu_utilisation_ratio": ("clients", "gpu_utilisation", "GPU utilisation at the end of local training, 0 to 1."),
     "update_norm": ("measured", "update_norm", "Euclidean length of the site's last update."),
     "update_cosine": ("measured", "cosine_to_mean", "Cosine of the site's last update to the mean update, -1 to 1."),
+    "refused_tasks": ("clients", "refused_tasks", "Tasks other than ours that the site refused to run."),
 }
 _SITE_COUNTERS = {
     "sent_bytes": ("measured", "bytes_up", "Bytes of tensors that the site sent and that were accepted."),
@@ -55,14 +58,16 @@ _EVALUATION = {
 class RunCollector(Collector):
     """Metrics `fedreenact_...` of the newest run below a folder."""
 
-    def __init__(self, root: Path, superlink_log: Path | None) -> None:
+    def __init__(self, root: Path, superlink_log: Path | None, certificates: Mapping[str, Path] | None = None) -> None:
         """Nothing is read yet.
 
         Args:
             root: a run folder or a folder of run folders.
             superlink_log: log file of the SuperLink, or None.
+            certificates: name to file (PEM) of each certificate whose end is told.
         """
         self._root = root
+        self._certificates = certificates or {}
         self._refusals = RefusalCounter(superlink_log) if superlink_log is not None else None
         self._lock = threading.Lock()
 
@@ -71,6 +76,7 @@ class RunCollector(Collector):
         with self._lock:  # scrapes come in threads of their own
             yield _build_info()
             yield from self._host()
+            yield _certificates(self._certificates)
             folder = newest_run(self._root)
             if folder is None:
                 return
@@ -96,7 +102,26 @@ class RunCollector(Collector):
             yield family
 
 
-def serve(root: Path, *, port: int, superlink_log: Path | None) -> None:
+def certificate_files(options: Iterable[str]) -> dict[str, Path]:
+    """Name to file of options NAME=FILE.
+
+    Raises:
+        ConfigError: if an option has another form, or its file holds no certificate.
+    """
+    files = {}
+    for option in options:
+        name, _, file = option.partition("=")
+        if not re.fullmatch("[a-z][a-z0-9-]{0,31}", name) or not file:
+            raise ConfigError(f"--certificate: got {option!r}, wanted NAME=FILE, such as server=/certs/server.pem")
+        try:
+            _expiry(Path(file))
+        except (OSError, ValueError) as error:
+            raise ConfigError(f"--certificate: {file} holds no certificate in PEM form ({error})") from error
+        files[name] = Path(file)
+    return files
+
+
+def serve(root: Path, *, port: int, superlink_log: Path | None, certificates: Mapping[str, Path] | None = None) -> None:
     """Answer scrapes at /metrics until the process is told to end.
 
     Raises:
@@ -105,12 +130,30 @@ def serve(root: Path, *, port: int, superlink_log: Path | None) -> None:
     if not root.is_dir():
         raise ConfigError(f"{root} is not a folder; wanted a run folder or a folder of runs")
     registry = CollectorRegistry()
-    registry.register(RunCollector(root, superlink_log))
+    registry.register(RunCollector(root, superlink_log, certificates))
     try:
         _, thread = start_http_server(port, registry=registry)
     except OSError as error:
         raise ConfigError(f"--port: {port} cannot be used ({error.strerror}); choose another") from error
     thread.join()
+
+
+def _certificates(files: Mapping[str, Path]) -> Metric:
+    """When certificates end; read at every scrape, because they are renewed in place."""
+    family = GaugeMetricFamily(
+        "fedreenact_certificate_expires_timestamp_seconds", "When a certificate ends.", labels=["certificate"]
+    )
+    for name, file in files.items():
+        try:
+            family.add_metric([name], _expiry(file))
+        except (OSError, ValueError) as error:
+            _log.warning("%s cannot be read now: %s", file, error)
+    return family
+
+
+def _expiry(file: Path) -> float:
+    """End (Unix time) of the first certificate of a file, which of a chain is the one that is shown to peers."""
+    return x509.load_pem_x509_certificate(file.read_bytes()).not_valid_after_utc.timestamp()
 
 
 def _run(view: RunView) -> Iterator[Metric]:

@@ -17,6 +17,7 @@ from model.config import FederationConfig, Scalar
 from model.errors import FederationError
 from model.metrics import WeightedMean, merge
 from model.networks import IDENTITY_ROWS, NamedArrays
+from model.reported import reported_scalars
 from server.aggregation import StreamingMean
 from server.conduct import Conduct
 from server.messaging import fit_message
@@ -171,7 +172,9 @@ class _Tally:
         """Keep the site's update, or its reason among the rejected."""
         client = site.partition_id
         try:
-            update = read_update(reply, self._current, has_losses=self._config.tells_losses)
+            update = read_update(
+                reply, self._current, reported_scalars(self._config), has_losses=self._config.tells_losses
+            )
         except RejectedUpdateError as error:
             self.reject(client, str(error), error.kind)
             return
@@ -179,6 +182,9 @@ class _Tally:
         if self._conduct.has_sent(client, fingerprint):
             self.reject(client, "sent the very update of an earlier round", Rejection.REPLAYED)
             return
+        if update.num_dropped:
+            text = "client %d sent %d values that no site of this run sends; they are dropped"
+            _log.warning(text, client, update.num_dropped, extra={"site": client})
         self._updates.add(client, update.tensors)
         self._sites[client] = site
         self._fingerprints[client] = fingerprint

@@ -11,6 +11,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import httpx
+from flwr.proto.control_pb2 import ListNodesRequest
+from flwr.supercore.constant import NodeStatus
+from flwr.supercore.control import ControlHttpClient
+from flwr.supercore.interceptors import RuntimeVersionHttpInterceptor
+
 from model.errors import FederationError
 
 _COMMAND_TIMEOUT_S = 120.0
@@ -38,6 +44,7 @@ class FlowerCommands:
         commands = Path(sys.executable).parent
         path = f"{commands}{os.pathsep}{os.environ.get('PATH', '')}"
         self.environment = os.environ | QUIET | {"FLWR_HOME": str(home), "PATH": path}
+        self._superlink: tuple[str, Path | None] = ("", None)
 
     def connect(self, address: str, root_certificates: Path | None) -> None:
         """Have all commands talk to one SuperLink.
@@ -46,6 +53,7 @@ class FlowerCommands:
             address: host:port of its Control API.
             root_certificates: PEM file of the CA; None for a connection without TLS.
         """
+        self._superlink = address, root_certificates
         security = "insecure = true" if root_certificates is None else f'root-certificates = "{root_certificates}"'
         self.home.mkdir(parents=True, exist_ok=True)
         (self.home / "config.toml").write_text(
@@ -130,6 +138,29 @@ class FlowerCommands:
             return f"registered as node {json.loads(answer)['node-id']}"
         except (ValueError, KeyError, TypeError) as error:
             raise FederationError(f"{public_key} is not registered: {' '.join(answer.split())}") from error
+
+    def nodes_of_keys(self) -> dict[bytes, int]:
+        """Public key, as PEM (SubjectPublicKeyInfo), to the node id of the SuperNode that is registered with it.
+
+        `flwr supernode list` does not show the keys, so the SuperLink's Control API is asked itself.
+
+        Raises:
+            FederationError: if the SuperLink does not tell.
+        """
+        address, root_certificates = self._superlink
+        client = ControlHttpClient.from_server_address(
+            address,
+            insecure=root_certificates is None,
+            root_certificates=root_certificates.read_bytes() if root_certificates else None,
+            interceptors=[RuntimeVersionHttpInterceptor(component_name="flwr CLI")],
+        )
+        try:
+            nodes = client.ListNodes(ListNodesRequest()).nodes_info
+        except (httpx.HTTPError, ValueError) as error:
+            raise FederationError(f"the SuperLink at {address} does not list its nodes: {error}") from error
+        finally:
+            client.close()
+        return {node.public_key: node.node_id for node in nodes if node.status != NodeStatus.UNREGISTERED}
 
     def find(self, name: str) -> str:
         """Path of one of Flower's commands.

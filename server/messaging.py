@@ -8,12 +8,14 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TypeVar
 
 import httpx
-from flwr.app import ArrayRecord, ConfigRecord, Message, MessageType, RecordDict
+from flwr.app import ArrayRecord, ConfigRecord, Error, Message, MessageType, RecordDict
 from flwr.serverapp import Grid
 from flwr.supercore.run import Run
 
 from model.config import Scalar
-from model.errors import FederationError
+from model.errors import FederationError, FedreenactError
+from server.reply_limit import limited_to
+from server.updates import UNREADABLE_REPLY, printable, size_in_bytes
 
 _log = logging.getLogger(__name__)
 
@@ -24,6 +26,10 @@ _PATIENCE_S = 60.0
 _RETRY_INTERVAL_S = 2.0
 _FETCHING_S = 1800.0
 """For fetching the replies that are there at the deadline, one after the other over a slow line."""
+_MAX_GROWTH = 4
+_MAX_REPLY_BYTES = 64 * 2**20
+"""A reply has at most that many bytes, and `_MAX_GROWTH` times those that were sent: masked updates have twice as many,
+and where nothing was sent little comes back."""
 
 
 class PatientGrid(Grid):  # type: ignore[misc]
@@ -107,7 +113,9 @@ def exchange(
 
     A reply that is early waits at the SuperLink until its turn, so what the caller does with the replies
     does not depend on who was first. At the deadline the replies that are there are still yielded, and the
-    others skipped. A message has one reply: a second one, and one to another message, are dropped by name.
+    others skipped. A message has one reply: a second one, and one to another message, are dropped by name. In the place
+    of a reply that is far too large, or that Flower cannot put together, stands an error with the code
+    `UNREADABLE_REPLY`.
 
     Args:
         grid: Flower's.
@@ -126,7 +134,7 @@ def _pull(grid: Grid, message: Message, deadline: float, on_wait: Callable[[], N
     while True:
         if on_wait is not None:
             on_wait()
-        found = [reply for reply in grid.pull_messages([message.metadata.message_id]) if _is_reply(reply, message)]
+        found = [reply for reply in _fetch(grid, message) if _is_reply(reply, message)]
         if len(found) > 1:
             _log.warning("%s has answered %d times; one reply is used", _described(message), len(found))
         remaining_s = deadline - time.monotonic()
@@ -135,12 +143,25 @@ def _pull(grid: Grid, message: Message, deadline: float, on_wait: Callable[[], N
         time.sleep(min(_POLL_INTERVAL_S, remaining_s))
 
 
+def _fetch(grid: Grid, message: Message) -> list[Message]:
+    """What is there for a message now."""
+    sent = size_in_bytes(message.content.array_records["fitins.parameters"])
+    try:
+        with limited_to(_MAX_REPLY_BYTES + _MAX_GROWTH * sent):
+            return list(grid.pull_messages([message.metadata.message_id]))
+    except (FedreenactError, httpx.HTTPError):
+        raise  # no fault of the reply's
+    except Exception as error:
+        reason = f"sent a reply that cannot be read ({type(error).__name__}: {error})"
+        return [Message(Error(UNREADABLE_REPLY, reason), reply_to=message)]
+
+
 def _is_reply(reply: Message, message: Message) -> bool:
     """Whether this answers the message; Flower's own notices of lost replies belong to no group."""
     got, wanted = reply.metadata, message.metadata
     if got.reply_to_message_id == wanted.message_id and got.group_id in ("", wanted.group_id):
         return True
-    _log.warning("%s: a late reply, to a message of round %s, is dropped", _described(message), got.group_id)
+    _log.warning("%s: a late reply, to a message of round %s, is dropped", _described(message), printable(got.group_id))
     return False
 
 

@@ -37,6 +37,7 @@ _MAY_CHANGE = frozenset(
     {
         "data-dir",
         "output-dir",
+        "sites-file",
         "resume",
         "tau",
         "max-rounds",

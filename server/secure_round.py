@@ -20,7 +20,8 @@ from flwr.serverapp import Grid
 from model.config import Scalar, Settings
 from model.errors import FederationError
 from model.networks import NamedArrays
-from model.secure_primitives import SecureSumError
+from model.reported import reported_scalars
+from model.secure_primitives import KEY_BYTES, SEALED_BYTES, SHARE_BYTES, SecureSumError
 from model.secure_sum import Phase
 from model.secure_unmask import ServerSum
 from model.secure_vector import Mean, SumLayout, losses_of
@@ -28,7 +29,7 @@ from server.fedgan import to_record
 from server.messaging import exchange, fit_message
 from server.recording import RoundOutcome
 from server.roster import Roster
-from server.updates import RejectedUpdateError, Rejection, read_fit_reply, size_in_bytes
+from server.updates import ArrayForm, RejectedUpdateError, Rejection, read_fit_reply, size_in_bytes
 
 _log = logging.getLogger(__name__)
 
@@ -122,14 +123,16 @@ class _SecureRound:
         return self._outcome(mean)
 
     def _exchange_keys(self) -> None:
-        for site, arrays, _ in self._asked(Phase.KEYS, dict.fromkeys(self._nodes, _record([]))):
+        form = _bytes_form("public keys", 2, KEY_BYTES)
+        for site, arrays, _ in self._asked(Phase.KEYS, dict.fromkeys(self._nodes, _record([])), [form]):
             self._take(site, arrays, 1, self._sum.take_keys)
         self._require_quorum(self._sum.advertisers, "sent keys")
 
     def _exchange_shares(self) -> None:
         sites = self._sum.advertisers
         record = _record([np.array(sites, np.int64), self._sum.keys_S2B()])
-        for site, arrays, _ in self._asked(Phase.SHARES, dict.fromkeys(sites, record)):
+        forms = [_bytes_form("sealed shares", len(sites), SEALED_BYTES), _bytes_form("commitment", KEY_BYTES)]
+        for site, arrays, _ in self._asked(Phase.SHARES, dict.fromkeys(sites, record), forms):
             self._take(site, arrays, 2, self._sum.take_shares)
         self._require_quorum(self._sum.sharers, "sent shares")
 
@@ -140,7 +143,8 @@ class _SecureRound:
         for site in self._sum.sharers:
             shares = {"secure-sites": Array(sites), "secure-shares": Array(self._sum.sealed_for(site))}
             records[site] = ArrayRecord({**tensors, **shares})
-        for site, arrays, metrics in self._asked(Phase.TRAIN, records):
+        form = ArrayForm("masked update", (self._layout.length,), np.dtype(np.uint64))
+        for site, arrays, metrics in self._asked(Phase.TRAIN, records, [form]):
             if self._take(site, arrays, 1, self._sum.take_masked):
                 self._clients[site] = metrics
         self._require_quorum(self._sum.survivors, "sent a masked update")
@@ -148,11 +152,12 @@ class _SecureRound:
     def _unmask(self) -> None:
         sites = self._sum.survivors
         record = _record([np.array(sites, np.int64)])
-        for site, arrays, _ in self._asked(Phase.UNMASK, dict.fromkeys(sites, record)):
+        form = _bytes_form("revealed shares", len(self._sum.sharers), SHARE_BYTES)
+        for site, arrays, _ in self._asked(Phase.UNMASK, dict.fromkeys(sites, record), [form]):
             self._take(site, arrays, 1, self._sum.take_revealed)
 
     def _asked(
-        self, phase: Phase, records: Mapping[int, ArrayRecord]
+        self, phase: Phase, records: Mapping[int, ArrayRecord], forms: list[ArrayForm]
     ) -> Iterator[tuple[int, Arrays, dict[str, float]]]:
         """Site, arrays and metrics of every readable reply; the other sites are rejected."""
         scalars: dict[str, Scalar] = {**self._scalars, "phase": phase.value}
@@ -164,7 +169,7 @@ class _SecureRound:
             site = sites.pop(reply.metadata.reply_to_message_id)
             self._measured[site]["bytes_down"] += size_in_bytes(records[site])
             try:
-                arrays, _, metrics = read_fit_reply(reply)
+                arrays, _, metrics = read_fit_reply(reply, forms, reported_scalars(self._config))
             except RejectedUpdateError as error:
                 self._rejected[site] = str(error), error.kind
                 continue
@@ -211,6 +216,10 @@ class _SecureRound:
             clients={site: self._clients[site] for site in survivors},
             measured={site: self._measured[site] for site in survivors},
         )
+
+
+def _bytes_form(name: str, *shape: int) -> ArrayForm:
+    return ArrayForm(name, shape, np.dtype(np.uint8))
 
 
 def _record(arrays: Arrays) -> ArrayRecord:

@@ -1,10 +1,16 @@
-"""One client's reply to a training round, checked before it may touch the global networks."""
+"""One site's reply, checked before it may touch anything: whatever it holds, the worst is that it is left out.
+
+What a reply may hold is known before it comes. Its arrays are compared with that, first by what the record says of
+them, then by the header in their bytes, and only then read; nothing is allocated for an array that differs.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import io
 import math
 import re
-import unicodedata
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -16,11 +22,26 @@ from flwr.common.constant import ErrorCode
 
 from model.errors import FederationError, NonFiniteLossError, TensorMismatchError
 from model.networks import NamedArrays, validate_tensors
+from model.reported import largest
 
-SITES_OWN_ERRORS = (ErrorCode.LOAD_CLIENT_APP_EXCEPTION, ErrorCode.CLIENT_APP_RAISED_EXCEPTION)
+UNREADABLE_REPLY = -1
+"""Code that the server gives in a reply's place if Flower cannot read it; none of Flower's own."""
+
+SITES_OWN_ERRORS = (ErrorCode.LOAD_CLIENT_APP_EXCEPTION, ErrorCode.CLIENT_APP_RAISED_EXCEPTION, UNREADABLE_REPLY)
 """Codes of what went wrong in a site's app; the others tell of messages or nodes that got lost."""
 
+MAX_FRAMES = 2**31
+"""Of one site: years of video."""
+LARGEST_WEIGHT = 1e6
+"""Of a network: a larger value is finite, and its square in a sum, or a picture made with it, need not be."""
+
 _MAX_REASON_CHARACTERS = 400
+_MAX_NAME_CHARACTERS = 64
+_MAX_UNKNOWN_SCALARS = 64
+_STYPE = "numpy.ndarray"
+_NPY_VERSION = (1, 0)
+_MAX_HEADER_BYTES = 1024
+_MAX_ARRAYS = 8
 
 
 class Rejection(StrEnum):
@@ -39,7 +60,7 @@ class Rejection(StrEnum):
     MISMATCH = "mismatch"
     """Other tensors than the global networks have: number, shapes or dtypes."""
     NOT_FINITE = "not-finite"
-    """NaN or infinity among tensors or metrics."""
+    """NaN or infinity among tensors or metrics, or a weight so large that it soon leads to one."""
     REPLAYED = "replayed"
     """The very update that the site sent in an earlier round."""
     TOO_LONG = "too-long"
@@ -56,8 +77,28 @@ class RejectedUpdateError(FederationError):
     """A client's reply cannot be used; the message is the reason that log and history show."""
 
     def __init__(self, reason: str, kind: Rejection = Rejection.UNREADABLE) -> None:
-        super().__init__(reason)
+        super().__init__(printable(reason))
         self.kind = kind
+
+
+@dataclass(frozen=True, slots=True)
+class ArrayForm:
+    """What an array of a reply has to be."""
+
+    name: str
+    """For messages."""
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+
+    @property
+    def num_bytes(self) -> int:
+        """Of the values."""
+        return math.prod(self.shape) * self.dtype.itemsize
+
+
+def forms_of(tensors: NamedArrays) -> list[ArrayForm]:
+    """The forms of named tensors, in their order."""
+    return [ArrayForm(name, array.shape, array.dtype) for name, array in tensors.items()]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -65,86 +106,217 @@ class ClientUpdate:
     """A valid reply."""
 
     tensors: dict[str, npt.NDArray[np.float32]]
-    """Names, shapes and dtypes of the global tensors; all values finite."""
+    """Names, shapes and dtypes of the global tensors; all values finite and at most `LARGEST_WEIGHT`."""
     num_examples: int
-    """Training frames, > 0: the weight in the average."""
+    """Training frames, 1 to `MAX_FRAMES`: the weight in the average."""
     metrics: dict[str, float]
-    """Finite scalars, `loss_generator` among them unless the run keeps losses at the sites."""
+    """Finite scalars of known names, `loss_generator` among them unless the run keeps losses at the sites."""
+    num_dropped: int
+    """Scalars of other names, or no numbers, that the site sent besides."""
     num_bytes: int
     """Size of the tensors as they were sent."""
 
 
-def read_update(reply: Message, expected: NamedArrays, *, has_losses: bool = True) -> ClientUpdate:
+@contextlib.contextmanager
+def reading_a_reply() -> Iterator[None]:
+    """Within it, whatever goes wrong is the fault of the reply that is read, and never ends more than its part.
+
+    Raises:
+        RejectedUpdateError: in the place of every other exception, MemoryError among them.
+    """
+    try:
+        yield
+    except RejectedUpdateError:
+        raise
+    except Exception as error:
+        raise RejectedUpdateError(f"sent a reply that cannot be read ({type(error).__name__}: {error})") from error
+
+
+@reading_a_reply()
+def read_update(
+    reply: Message, expected: NamedArrays, names: Collection[str], *, has_losses: bool = True
+) -> ClientUpdate:
     """The update in a NumPyClient's fit reply.
 
     Args:
         reply: content with the records `fitres.*`, or an error.
         expected: the global tensors; arrays are matched to their names by position.
+        names: of the numbers that sites of this run report.
         has_losses: whether sites tell their losses in this run.
 
     Raises:
         RejectedUpdateError: if the client failed, or for zero examples, a wrong number of arrays, an unreadable
-            array, a wrong shape or dtype, a value that is not finite, or a missing generator loss.
+            array, a wrong shape or dtype, a value that is not finite or too large, or a missing generator loss.
     """
-    arrays, num_examples, metrics = read_fit_reply(reply)
-    if num_examples <= 0:
-        raise RejectedUpdateError(f"reports {num_examples} training frames, wanted at least 1")
+    arrays, num_examples, metrics = read_fit_reply(reply, forms_of(expected), names)
+    if num_examples == 0:
+        raise RejectedUpdateError("reports 0 training frames, wanted at least 1")
+    tensors = dict(zip(expected, arrays, strict=True))
+    try:
+        validate_tensors(tensors, expected, where="update")
+    except TensorMismatchError as error:
+        raise RejectedUpdateError(str(error), Rejection.NOT_FINITE) from error
+    for name, array in tensors.items():
+        largest_value = max(array.max(initial=0), -array.min(initial=0))
+        if largest_value > LARGEST_WEIGHT:
+            reason = f"update: {name} has values up to {largest_value:g}, wanted at most {LARGEST_WEIGHT:g}"
+            raise RejectedUpdateError(reason, Rejection.NOT_FINITE)
+    if has_losses and "loss_generator" not in metrics:
+        raise RejectedUpdateError("sent no loss_generator")
+    return ClientUpdate(
+        tensors=tensors,
+        num_examples=num_examples,
+        metrics=metrics,
+        num_dropped=len(reply.content.config_records["fitres.metrics"]) - len(metrics),
+        num_bytes=size_in_bytes(reply.content.array_records["fitres.parameters"]),
+    )
+
+
+@reading_a_reply()
+def read_fit_reply(
+    reply: Message, expected: Sequence[ArrayForm] | None, names: Collection[str] = ()
+) -> tuple[list[npt.NDArray[Any]], int, dict[str, float]]:
+    """Arrays, number of examples and numbers of a fit reply.
+
+    Args:
+        reply: content with the records `fitres.*`, or an error.
+        expected: what its arrays have to be, in their order. None if the caller looks at that himself, where more than
+            one form is right: then they are up to `_MAX_ARRAYS` of plain numbers, and as long as they were sent.
+        names: of the numbers that are wanted; others are dropped.
+
+    Returns:
+        Read-only arrays of the expected forms, of any values; examples, 0 to `MAX_FRAMES`; finite numbers, the largest
+        ones cut to what `model.reported.largest` says.
+
+    Raises:
+        RejectedUpdateError: if the client failed, or what it sent is anything else.
+    """
+    if reply.has_error():
+        raise RejectedUpdateError(failure_reason(reply.error), _kind_of_failure(reply.error))
+    records = reply.content
+    sent = _without_marker(records.array_records["fitres.parameters"])
+    arrays = _arrays(sent, _own_forms(sent) if expected is None else expected)
+    num_examples = _number_of_frames(records.metric_records["fitres.num_examples"]["num_examples"])
+    return arrays, num_examples, _scalars(records.config_records["fitres.metrics"], names)
+
+
+def _arrays(arrays: Sequence[Array], expected: Sequence[ArrayForm]) -> list[npt.NDArray[Any]]:
     if len(arrays) != len(expected):
         raise RejectedUpdateError(
             f"sent {len(arrays)} tensors, expected {len(expected)}; was the client started with another preset?",
             Rejection.MISMATCH,
         )
-    tensors = dict(zip(expected, arrays, strict=True))
-    try:
-        validate_tensors(tensors, expected, where="update")
-    except TensorMismatchError as error:
-        has_bad_values = any(array.dtype.kind == "f" and not np.isfinite(array).all() for array in arrays)
-        raise RejectedUpdateError(str(error), Rejection.NOT_FINITE if has_bad_values else Rejection.MISMATCH) from error
-    if has_losses and "loss_generator" not in metrics:
-        raise RejectedUpdateError("sent no loss_generator")
-    for name, value in metrics.items():
-        if not math.isfinite(value):
+    offsets = [_require_form(array, form) for array, form in zip(arrays, expected, strict=True)]
+    return [_values(*of_one) for of_one in zip(arrays, expected, offsets, strict=True)]
+
+
+def _require_form(array: Array, form: ArrayForm) -> tuple[int, bool]:
+    """Where the values of an array begin among its bytes, and whether they lie column by column; nothing is decoded."""
+    if array.stype != _STYPE:
+        raise RejectedUpdateError(f"{form.name} is sent as {array.stype!r}, expected {_STYPE}", Rejection.MISMATCH)
+    if array.dtype or array.shape:  # Flower's NumPyClient says neither outside of the bytes
+        _require_same(form, tuple(array.shape), array.dtype)
+    if len(array.data) > form.num_bytes + _MAX_HEADER_BYTES:
+        raise RejectedUpdateError(
+            f"{form.name} has {len(array.data)} bytes, expected {form.num_bytes} and a header", Rejection.MISMATCH
+        )
+    shape, is_by_column, dtype, offset = _header(array)
+    _require_same(form, shape, str(dtype))
+    if len(array.data) != offset + form.num_bytes:
+        raise RejectedUpdateError(
+            f"{form.name} has {len(array.data) - offset} bytes of values, expected {form.num_bytes}",
+            Rejection.MISMATCH,
+        )
+    return offset, is_by_column
+
+
+def _header(array: Array) -> tuple[tuple[int, ...], bool, np.dtype[Any], int]:
+    """Shape, order, dtype and length of the header in an array's bytes."""
+    header = io.BytesIO(array.data[: 2 * _MAX_HEADER_BYTES])
+    version = np.lib.format.read_magic(header)
+    if version != _NPY_VERSION:
+        raise RejectedUpdateError(f"an array has a header of version {version}, expected {_NPY_VERSION}")
+    shape, is_by_column, dtype = np.lib.format.read_array_header_1_0(header, max_header_size=_MAX_HEADER_BYTES)
+    return shape, is_by_column, dtype, header.tell()
+
+
+def _own_forms(arrays: Sequence[Array]) -> list[ArrayForm]:
+    """What arrays say of themselves, if that is few of plain numbers; their length is compared with it afterwards."""
+    if len(arrays) > _MAX_ARRAYS:
+        raise RejectedUpdateError(f"sent {len(arrays)} arrays, expected {_MAX_ARRAYS} at most", Rejection.MISMATCH)
+    forms = []
+    for index, array in enumerate(arrays):
+        shape, _, dtype, _ = _header(array)
+        if dtype.kind not in "iuf" or min(shape, default=0) < 0:
+            raise RejectedUpdateError(f"array {index} has shape {shape} and dtype {dtype}", Rejection.MISMATCH)
+        forms.append(ArrayForm(f"array {index}", shape, dtype))
+    return forms
+
+
+def _require_same(form: ArrayForm, shape: tuple[int, ...], dtype: str) -> None:
+    if shape != form.shape:
+        raise RejectedUpdateError(f"{form.name} has shape {shape}, expected {form.shape}", Rejection.MISMATCH)
+    if dtype != str(form.dtype):
+        raise RejectedUpdateError(f"{form.name} has dtype {dtype}, expected {form.dtype}", Rejection.MISMATCH)
+
+
+def _values(array: Array, form: ArrayForm, place: tuple[int, bool]) -> npt.NDArray[Any]:
+    """The bytes, seen as what they were found to be."""
+    offset, is_by_column = place
+    values = np.frombuffer(array.data, form.dtype, count=math.prod(form.shape), offset=offset)
+    return values.reshape(form.shape, order="F" if is_by_column else "C")
+
+
+def _number_of_frames(value: object) -> int:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not is_number or not 0 <= value <= MAX_FRAMES or value != int(value):  # type: ignore[operator,call-overload]
+        raise RejectedUpdateError(f"reports {value} training frames, wanted a whole number up to {MAX_FRAMES}")
+    return int(value)  # type: ignore[call-overload,no-any-return]
+
+
+def _scalars(record: Mapping[str, object], names: Collection[str]) -> dict[str, float]:
+    """The numbers of these names."""
+    if len(record) > len(names) + _MAX_UNKNOWN_SCALARS or any(len(name) > _MAX_NAME_CHARACTERS for name in record):
+        raise RejectedUpdateError(
+            f"sent {len(record)} numbers, or names too long; wanted {len(names)} of at most {_MAX_NAME_CHARACTERS} "
+            "characters"
+        )
+    scalars = {}
+    for name in sorted(record.keys() & set(names)):
+        value = record[name]
+        if not isinstance(value, int | float) or isinstance(value, bool):
+            continue
+        if value != value or value in (math.inf, -math.inf):
             raise RejectedUpdateError(f"metric {name} is {value}, wanted a finite number", Rejection.NOT_FINITE)
-    num_bytes = size_in_bytes(reply.content.array_records["fitres.parameters"])
-    return ClientUpdate(tensors=tensors, num_examples=num_examples, metrics=metrics, num_bytes=num_bytes)
-
-
-def read_fit_reply(reply: Message) -> tuple[list[npt.NDArray[Any]], int, dict[str, float]]:
-    """Arrays, number of examples and numeric metrics of a fit reply; other metrics are dropped.
-
-    Raises:
-        RejectedUpdateError: if the client failed or a record is missing or unreadable.
-    """
-    if reply.has_error():
-        raise RejectedUpdateError(failure_reason(reply.error), _kind_of_failure(reply.error))
-    try:
-        records = reply.content
-        arrays = [array.numpy() for array in _without_marker(records.array_records["fitres.parameters"])]
-        num_examples = int(records.metric_records["fitres.num_examples"]["num_examples"])
-        metrics = dict(records.config_records["fitres.metrics"])
-    except (KeyError, ValueError, TypeError, EOFError) as error:
-        raise RejectedUpdateError(f"sent a reply that cannot be read ({type(error).__name__}: {error})") from error
-    return arrays, num_examples, {k: float(v) for k, v in metrics.items() if isinstance(v, int | float)}
+        scalars[name] = float(max(-largest(name), min(value, largest(name))))
+    return scalars
 
 
 def failure_reason(error: Error) -> str:
-    """What went wrong at a client, as one short line without Flower's wrapping of the exception.
-
-    Control characters become spaces: the line is shown on terminals, and would rewrite them.
-    """
-    text = error.reason or f"failed with code {error.code} and no reason"
+    """What went wrong at a client, as one short line without Flower's wrapping of the exception."""
+    text = str(error.reason or f"failed with code {error.code} and no reason")[: 10 * _MAX_REASON_CHARACTERS]
     wrapped = re.fullmatch(r"<class '[^']*'>:<'(.*)'>", text.strip(), flags=re.DOTALL)
     text = wrapped.group(1) if wrapped else text
-    text = text.split("Exception ClientAppException occurred. Message: ")[-1]
-    printable = "".join(" " if unicodedata.category(character) == "Cc" else character for character in text)
-    line = " ".join(printable.split())
+    return printable(text.split("Exception ClientAppException occurred. Message: ")[-1])
+
+
+def printable(text: str) -> str:
+    """Text from elsewhere as one short line that may be shown on a terminal.
+
+    Control characters, among them those that begin a terminal's commands, and characters that turn the direction of
+    writing or cannot be seen become spaces.
+    """
+    text = text[: 10 * _MAX_REASON_CHARACTERS]
+    line = " ".join("".join(character if character.isprintable() else " " for character in text).split())
     return line if len(line) <= _MAX_REASON_CHARACTERS else line[:_MAX_REASON_CHARACTERS] + " ..."
 
 
 def _kind_of_failure(error: Error) -> Rejection:
+    if error.code == UNREADABLE_REPLY:
+        return Rejection.UNREADABLE
     if error.code not in SITES_OWN_ERRORS:
         return Rejection.LOST
-    is_not_finite = NonFiniteLossError.__name__ in (error.reason or "")
+    is_not_finite = NonFiniteLossError.__name__ in str(error.reason)
     return Rejection.LOSS_NOT_FINITE if is_not_finite else Rejection.FAILED
 
 

@@ -42,6 +42,12 @@ def write_dataset(root: Path, num_identities: int) -> Path:
     return root
 
 
+def write_diverging_dataset(root: Path) -> Path:
+    """One shard, person-0, with head angles beyond float32 arithmetic: the first step has a loss that is not finite."""
+    write_random_shard(root, "person-0", num_frames=10, max_pose_deg=3e38)
+    return root
+
+
 def minimal_settings(dataset: Path, output_dir: Path, num_clients: int, **changes: Scalar) -> Settings:
     """Settings of a minimal run; `changes` in snake_case."""
     flat = MINIMAL | {
@@ -52,6 +58,25 @@ def minimal_settings(dataset: Path, output_dir: Path, num_clients: int, **change
         "num-identities": num_clients,
     }
     return Settings.from_flat(flat | {name.replace("_", "-"): value for name, value in changes.items()})
+
+
+def deployed_config(dataset: Path, root: Path, index: int, settings: Settings, **limits: Scalar) -> dict[str, Scalar]:
+    """Node config of a deployed site with the frames of person-<index>, under `root`, that approved the settings.
+
+    Its limits suit noise shards and minimal settings; `limits` in snake_case change them.
+    """
+    from client.approval import Approval
+
+    approved = root / f"approved-{index}.toml"
+    Approval(settings).write(approved)
+    chosen = {"min_frames": 5, "min_samples_per_round": 4} | limits
+    return {
+        "partition-id": index,
+        "data-dir": str(dataset / f"person-{index}"),
+        "state-dir": str(root / f"state-{index}"),
+        "approved-settings": str(approved),
+        **{name.replace("_", "-"): value for name, value in chosen.items()},
+    }
 
 
 def simulated_grid(settings: Settings, **options: object) -> InProcessGrid:

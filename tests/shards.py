@@ -9,7 +9,14 @@ from data_partition.shard_writer import ShardWriter
 
 
 def write_random_shard(
-    root: Path, identity: str, *, num_frames: int = 40, size_px: int = 32, seed: int = 0, grey: int | None = None
+    root: Path,
+    identity: str,
+    *,
+    num_frames: int = 40,
+    size_px: int = 32,
+    seed: int = 0,
+    max_pose_deg: float = 20,
+    grey: int | None = None,
 ) -> Shard:
     """A shard of one clip with noise, or one grey level, for frames and landmarks well inside of them."""
     rng = np.random.default_rng(seed)
@@ -23,7 +30,7 @@ def write_random_shard(
                 frame_index=index,
                 timestamp_s=index / 25,
                 landmarks_KC=rng.uniform(size_px / 4, size_px * 3 / 4, (68, 2)),
-                pose_C=rng.uniform(-20, 20, 3),
+                pose_C=rng.uniform(-1, 1, 3) * max_pose_deg,
                 au_presence_A=rng.integers(0, 2, 18),
                 au_intensity_A=rng.uniform(0, 5, 18),
                 confidence=1.0,

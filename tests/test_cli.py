@@ -1,14 +1,18 @@
 import json
+import re
 import tomllib
 
 import pytest
 
 import cli
+from client.approval import Approval
 from data_partition.images import read_image
 from model.checkpoint import save_checkpoint
 from model.config import Settings
 from tests.reenact.conftest import checkpoint  # noqa: F401
 from tests.shards import write_random_shard
+
+APPROVED = cli.PRESET_FOLDER.parent / "approved"
 
 
 def fails(capsys, *arguments: str) -> str:
@@ -94,7 +98,7 @@ def test_reenact_writes_the_picture_and_says_how_and_where(capsys, tmp_path, che
 
 def test_help_names_every_command(capsys):
     text = succeeds(capsys, "--help")
-    for command in ("prepare", "synth", "doctor", "train", "reenact", "demo", "weights", "settings"):
+    for command in ("prepare", "synth", "doctor", "train", "reenact", "demo", "weights", "settings", "approve"):
         assert command in text
 
 
@@ -104,3 +108,64 @@ def test_training_settings_follow_the_number_of_people_unless_they_are_chosen():
     settings = Settings.from_flat({**cli._sized_for(2, {"num-clients": 4}), "num-clients": 4})
     assert settings.federation.num_clients == 4 and settings.model.num_identities == 2
     assert json.dumps(settings.to_flat())
+
+
+def test_approve_says_what_is_allowed_and_writes_it_down(capsys, tmp_path):
+    wanted = tmp_path / "wanted.toml"
+    wanted.write_text('image-size-px = 64\npatch-size-px = 8\nflow-seed-px = 8\nperceptual-backbone = "none"\n')
+    out = tmp_path / "approved.toml"
+    text = succeeds(capsys, "approve", str(wanted), "--set", "max-rounds=3", "--out", str(out))
+    for words in (
+        "images of 64 x 64 px",
+        "at most 3 rounds of 100 steps x 8 = 800 pairs",
+        "once, 11,000 bytes: ",
+        "min-samples-per-round = 100",
+        "No secure-aggregation: the server sees this site's update by itself",
+        "No noise: nothing bounds what an update says",
+        "An update is made of 800 pairs",
+        "a template of the shape of that face",
+    ):
+        assert words in text
+    approval = Approval.read(out)
+    assert approval.settings == Settings.from_flat(tomllib.loads(wanted.read_text()) | {"max-rounds": 3})
+    assert approval.sha256 in text.replace(" ", "")
+    assert approval.sha256 in succeeds(capsys, "approve", str(out)).replace(" ", "")
+
+
+def test_approve_names_what_private_settings_still_tell(capsys):
+    private = ("secure-aggregation=true", "dp-clip-norm=1", "dp-noise-multiplier=10", "tau=0", "max-rounds=20")
+    changes = [part for change in private for part in ("--set", change)]
+    text = succeeds(capsys, "approve", "tiny", *changes)
+    assert "The server sees sums of 5 or more sites" in text
+    assert "Noise: epsilon 3.85 at delta 1e-05 after 20 rounds." in text
+    assert "Nothing is approved" in text
+    assert "promises little" in succeeds(capsys, "approve", "tiny", *changes, "--set", "max-rounds=1000")
+
+
+def test_approve_writes_nothing_that_the_sites_limits_refuse(capsys, tmp_path):
+    out = tmp_path / "approved.toml"
+    arguments = ("approve", "tiny", "--set", "local-steps=20", "--out", str(out))
+    assert "local-steps x batch-size is 80, this site wants at least" in fails(capsys, *arguments)
+    assert not out.exists()
+    assert "perceptual x batch-size in round 1 is 20" in fails(
+        capsys, *arguments, "--limit", "min-samples-per-round=30"
+    )
+    succeeds(capsys, *arguments, "--limit", "min-samples-per-round=20")
+    assert Approval.read(out).settings.federation.local_steps == 20
+    assert "limit 'min-frame=3': wanted KEY=VALUE with a KEY of" in fails(capsys, *arguments, "--limit", "min-frame=3")
+    assert "limit min-frames: got 'x', wanted a number" in fails(capsys, *arguments, "--limit", "min-frames=x")
+
+
+@pytest.mark.parametrize("preset", ["tiny", "small", "paper"])
+def test_composes_sites_approve_what_composes_run_asks_for(preset):
+    """Their default files are what `fedreenact approve PRESET --set min-fit-clients=3` writes today."""
+    text = (APPROVED / f"{preset}.toml").read_text(encoding="utf-8")
+    approval = Approval(cli._deployed_settings(cli._chosen(preset, ["min-fit-clients=3"])))
+    assert text == approval.to_toml(), (
+        f"run: fedreenact approve {preset} --set min-fit-clients=3 --out deploy/approved/"
+    )
+    compose = (cli.PRESET_FOLDER.parents[1] / "docker-compose.yml").read_text(encoding="utf-8")
+    submitted = re.search(r"fedreenact submit .*\n.*", compose)
+    assert submitted and "min-fit-clients=3" in submitted[0]
+    asked = cli._deployed_settings(cli._chosen(preset, re.findall(r"--set ([a-z-]+=[\w/.-]+)", submitted[0])))
+    approval.check_run(asked.replaced({"output-dir": "/runs/main", "resume": True}))

@@ -39,6 +39,8 @@ ENDLESS_BY_DESIGN = {
     "data_partition/clip_pool.py:run_clips": "own workers, each of which ends with its clip; a dead one raises",
     "data_partition/doctor_numbers.py:_frames": "own threads, each of which reads one picture of a local disk",
     "server/fedgan.py:_aggregated": "StreamingMean.result, which computes",
+    "server/reply_limit.py:_limited_inflate": "ContextVar.get, which looks",
+    "server/reply_limit.py:_limited_pull_objects": "ContextVar.get, which looks",
 }
 """Calls without a timeout, and why they end or should not."""
 

@@ -11,7 +11,7 @@ from model.config import Scalar, Settings
 from model.errors import FederationError
 from model.landmarks import PartSizes
 from model.networks import build_networks
-from tests.federated_setup import minimal_settings, write_dataset
+from tests.federated_setup import deployed_config, minimal_settings, write_dataset
 
 PART_SIZES = PartSizes((8, 8, 8, 8), (8, 8, 8, 12))
 
@@ -79,7 +79,8 @@ def test_a_simulated_client_says_what_is_wrong_with_the_dataset(settings: Settin
 def test_a_deployed_site_keeps_its_paths_to_itself(
     settings: Settings, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    site = client(settings, partition_id=0, data_dir="/secret/patient", state_dir=str(tmp_path))
+    node_config = deployed_config(tmp_path, tmp_path, 0, settings) | {"data-dir": "/secret/patient"}
+    site = FedReenactClient(Context(1, 1, node_config, RecordDict(), settings.to_flat()))
     with pytest.raises(FederationError) as caught:
         site.fit([], {"phase": "statistics"})
     assert str(caught.value) == "DataError: the site's own log says more"

@@ -12,10 +12,8 @@ from client.app import app
 from client.egress import inventory, training_scalars
 from model.config import Settings
 from server.federation import run_federation
-from tests.federated_setup import minimal_settings, write_dataset
+from tests.federated_setup import deployed_config, minimal_settings, write_dataset
 from tests.inprocess_grid import InProcessGrid
-
-LIMITS = {"min-frames": 5, "min-samples-per-round": 4}
 
 
 @pytest.fixture(scope="module")
@@ -24,10 +22,7 @@ def captured(tmp_path_factory: pytest.TempPathFactory) -> tuple[Settings, list[M
     root = tmp_path_factory.mktemp("egress")
     dataset = write_dataset(root / "secret-hospital", 2)
     settings = minimal_settings(dataset, root / "run", 2, min_fit_clients=1, data_dir="")
-    configs = [
-        {"partition-id": i, "data-dir": str(dataset / f"person-{i}"), "state-dir": str(root / f"state-{i}"), **LIMITS}
-        for i in range(2)
-    ]
+    configs = [deployed_config(dataset, root, index, settings) for index in range(2)]
     replies: list[Message] = []
 
     def capture(reply: Message, index: int) -> Message:

@@ -20,7 +20,7 @@ from model.networks import build_networks
 from model.secure_sum import Phase
 from model.secure_unmask import ServerSum
 from model.trainer import GANTrainer
-from tests.federated_setup import minimal_settings
+from tests.federated_setup import deployed_config, minimal_settings
 from tests.shards import write_random_shard
 
 PART_SIZES = PartSizes((8, 8, 8, 8), (8, 8, 8, 12))
@@ -41,17 +41,6 @@ def settings(dataset: Path, tmp_path: Path) -> Settings:
     return minimal_settings(
         dataset, tmp_path, 3, dp_clip_norm=CLIP, dp_noise_multiplier=NOISE, local_steps=4, use_flow=False
     )
-
-
-def node_config(dataset: Path, tmp_path: Path, site: int, **limits: Scalar) -> dict[str, Scalar]:
-    """Of a deployed site."""
-    return {
-        "partition-id": site,
-        "data-dir": str(dataset / f"person-{site}"),
-        "state-dir": str(tmp_path / f"state-{site}"),
-        "min-samples-per-round": 1,
-        **{name.replace("_", "-"): value for name, value in limits.items()},
-    }
 
 
 def ask(
@@ -76,9 +65,9 @@ def test_the_crafted_networks_tell_black_from_white_without_noise(
     settings: Settings, dataset: Path, tmp_path: Path
 ) -> None:
     plain = settings.replaced({"dp-clip-norm": 0.0, "dp-noise-multiplier": 0.0})
-    ask(plain, node_config(dataset, tmp_path, BLACK), crafted(settings))
+    ask(plain, deployed_config(dataset, tmp_path, BLACK, plain), crafted(settings))
     with pytest.raises(FederationError, match="NonFiniteLossError"):
-        ask(plain, node_config(dataset, tmp_path, WHITE), crafted(settings))
+        ask(plain, deployed_config(dataset, tmp_path, WHITE, plain), crafted(settings))
 
 
 def test_an_overflow_cannot_be_told_from_an_update(
@@ -92,7 +81,7 @@ def test_an_overflow_cannot_be_told_from_an_update(
     sent, num_answers = crafted(settings), 8
     told = {}
     for site in (BLACK, WHITE):
-        node = node_config(dataset, tmp_path, site)
+        node = deployed_config(dataset, tmp_path, site, settings)
         answers = [ask(settings, node, sent) for _ in range(num_answers)]
         forms = {str([(array.shape, array.dtype) for array in arrays]) for arrays, _, _ in answers}
         told[site] = forms, [(num_examples, metrics) for _, num_examples, metrics in answers]
@@ -126,7 +115,7 @@ def test_a_failed_training_takes_as_many_steps_as_any(
     monkeypatch.setattr(client.local_training, "GANTrainer", Counting)
     num_finished = []
     for site in (BLACK, WHITE):
-        ask(settings, node_config(dataset, tmp_path, site), crafted(settings))
+        ask(settings, deployed_config(dataset, tmp_path, site, settings), crafted(settings))
         num_finished.append(len(finished))
     assert num_finished == [4, 8]
 
@@ -139,7 +128,7 @@ def test_a_hundred_names_of_runs_are_a_hundred_releases(
         raise NonFiniteLossError("for speed: a failure counts as any other end")
 
     monkeypatch.setattr("client.app.train_locally", fail)
-    node = node_config(dataset, tmp_path, WHITE)
+    node = deployed_config(dataset, tmp_path, WHITE, settings)
     sent = crafted(settings)
     told = [ask(settings, node, sent, run_id=f"run-{index}")[2]["dp_releases"] for index in range(100)]
     assert told == list(range(1, 101))
@@ -147,7 +136,7 @@ def test_a_hundred_names_of_runs_are_a_hundred_releases(
 
 def test_a_site_ends_at_its_max_epsilon_in_words(settings: Settings, dataset: Path, tmp_path: Path) -> None:
     """z = 4: epsilon is 1.99 after one release and 2.94 after two."""
-    node = node_config(dataset, tmp_path, BLACK, max_epsilon=2.5)
+    node = deployed_config(dataset, tmp_path, BLACK, settings, max_epsilon=2.5)
     ask(settings, node, crafted(settings))
     for run_id in ("run", "another"):
         with pytest.raises(FederationError, match=r"ConfigError: site policy: .* at most max-epsilon = 2.5"):
@@ -158,7 +147,7 @@ def test_a_site_ends_at_its_max_epsilon_in_words(settings: Settings, dataset: Pa
 def test_what_the_server_can_compute_itself_is_told_and_not_counted(
     settings: Settings, dataset: Path, tmp_path: Path, is_infinite: bool
 ) -> None:
-    node, sent = node_config(dataset, tmp_path, BLACK), crafted(settings)
+    node, sent = deployed_config(dataset, tmp_path, BLACK, settings), crafted(settings)
     wrong = [np.full_like(array, np.inf) for array in sent] if is_infinite else sent[1:]
     with pytest.raises(FederationError, match="TensorMismatchError"):
         ask(settings, node, wrong)
@@ -170,7 +159,7 @@ def test_an_overflow_in_a_secure_round_is_masked_as_any_update(
 ) -> None:
     """Three sites, one of them white: all three send a vector of one form, and the same numbers."""
     secure = settings.replaced({"secure-aggregation": True})
-    nodes = [node_config(dataset, tmp_path, site) for site in range(3)]
+    nodes = [deployed_config(dataset, tmp_path, site, secure) for site in range(3)]
     server, sent = ServerSum("s", 1), crafted(settings)
     sites = np.arange(3, dtype=np.int64)
     for site, node in enumerate(nodes):

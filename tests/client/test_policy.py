@@ -7,10 +7,11 @@ from flwr.app import Context, RecordDict
 
 from client.app import FedReenactClient
 from client.policy import SitePolicy
-from model.config import Scalar, Settings
+from model.config import Scalar, Settings, read_preset
 from model.errors import ConfigError, FederationError
-from tests.federated_setup import minimal_settings, write_dataset
+from tests.federated_setup import deployed_config, minimal_settings, write_dataset
 
+PRESETS = sorted((Path(__file__).parents[2] / "deploy" / "presets").glob("*.toml"))
 GOOD: dict[str, Scalar] = {"local-steps": 100, "batch-size": 4, "learning-rate-generator": 1e-3}
 
 
@@ -25,14 +26,45 @@ def refusal(changes: dict[str, Scalar], num_frames: int = 400, **limits: Scalar)
     ("changes", "words"),
     [
         ({"local-steps": 1, "batch-size": 1}, "local-steps x batch-size is 1, this site wants at least"),
-        ({"learning-rate-generator": 0.5}, "learning rate is 0.5, this site wants at most max-learning-rate = 0.01"),
-        ({"learning-rate-discriminator": 0.5}, "learning rate is 0.5"),
-        ({"local-steps": 10**6}, "local-steps is 1e+06, this site wants at most max-local-steps = 10000"),
+        ({"learning-rate-generator": 0.05}, "learning rate is 0.05, this site wants at most max-learning-rate = 0.01"),
+        ({"learning-rate-discriminator": 0.05}, "learning rate is 0.05"),
+        ({"local-steps": 50_000}, "local-steps is 50000, this site wants at most max-local-steps = 10000"),
         ({"image-size-px": 1024, "patch-size-px": 16, "flow-seed-px": 8}, "image-size-px is 1024"),
     ],
 )
 def test_settings_that_widen_what_an_update_says_are_refused(changes: dict[str, Scalar], words: str) -> None:
     assert words in refusal(changes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        # Steps 0 to 98 train the flow alone; the images' first gradient is of one batch.
+        ({"flow-warmup-steps": 99, "perceptual-backbone": "none"}, "steps with l1-image x batch-size in round 1 is 4,"),
+        (
+            {"flow-warmup-steps": 290, "perceptual-backbone": "none"},
+            "steps with l1-image x batch-size in round 3 is 40",
+        ),
+        ({"adversarial-from-step": 199}, "steps with discriminator-image x batch-size in round 2 is 4,"),
+        ({"perceptual-every": 100}, "steps with perceptual x batch-size in round 1 is 4,"),
+        # Of steps 0 to 99 34 are multiples of 3, of the next hundred 33.
+        ({"perceptual-every": 3, "batch-size": 3}, "steps with perceptual x batch-size in round 2 is 99,"),
+    ],
+)
+def test_schedules_that_leave_a_term_few_samples_are_refused(changes: dict[str, Scalar], words: str) -> None:
+    assert words in refusal(changes)
+
+
+def test_schedules_that_begin_with_a_round_and_terms_without_weight_pass() -> None:
+    SitePolicy().check_settings(Settings.from_flat(GOOD | {"flow-warmup-steps": 300, "adversarial-from-step": 75}))
+    SitePolicy().check_settings(Settings.from_flat(GOOD | {"perceptual-every": 50, "weight-perceptual": 0}))
+
+
+def test_an_update_larger_than_the_site_allows_is_refused_before_it_is_built() -> None:
+    huge = {"flow-channels": 1024, "flow-seed-px": 56}  # Linear(512, 1024 * 56 * 56) alone has 6.1 GiB
+    assert "MiB of an update is 6" in refusal(huge) and "max-update-mib = 512" in refusal(huge)
+    assert "MiB of an update is 294.359" in refusal({"secure-aggregation": True}, max_update_mib=200)
+    SitePolicy(max_update_mib=295).check_settings(Settings.from_flat(GOOD | {"secure-aggregation": True}))
 
 
 def test_too_few_frames_are_refused() -> None:
@@ -45,8 +77,9 @@ def test_a_site_may_be_stricter_or_laxer() -> None:
     lax.check_run(Settings.from_flat(GOOD | {"local-steps": 1}), 400)
 
 
-def test_presets_pass() -> None:
-    SitePolicy().check_run(Settings(), 400)
+@pytest.mark.parametrize("path", PRESETS, ids=lambda path: path.stem)
+def test_presets_pass(path: Path) -> None:
+    SitePolicy().check_run(Settings.from_flat(read_preset(path)), 400)
 
 
 @pytest.mark.parametrize("value", ["many", True, float("nan"), float("inf"), -1])
@@ -58,7 +91,7 @@ def test_a_limit_that_is_no_number_is_refused(value: Scalar) -> None:
 def test_a_deployed_site_answers_a_refused_run_with_the_reason_and_nothing_else(tmp_path: Path) -> None:
     dataset = write_dataset(tmp_path / "secret", 1)
     settings = minimal_settings(dataset, tmp_path / "run", 1)
-    node_config = {"partition-id": 0, "data-dir": str(dataset / "person-0"), "state-dir": str(tmp_path / "state")}
+    node_config = deployed_config(dataset, tmp_path, 0, settings, min_frames=30)
     client = FedReenactClient(Context(1, 1, node_config, RecordDict(), settings.to_flat()))
     with pytest.raises(FederationError, match="site policy: training frames is 9") as caught:
         client.fit([], {"phase": "statistics"})

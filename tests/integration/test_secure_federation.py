@@ -13,17 +13,17 @@ from flwr.app import Error, Message
 import client.app
 from client.egress import inventory, training_scalars
 from client.local_training import LocalResult, RoundTask, train_locally
-from client.privacy import OPERATIONS
 from model.checkpoint import Checkpoint, load_checkpoint
 from model.config import Settings
 from model.errors import ConfigError, FederationError
 from model.networks import IDENTITY_ROWS, build_networks
 from model.privacy import epsilon_of
+from model.reported import OPERATIONS
 from model.secure_vector import FRACTION_BITS
 from server.aggregation import StreamingMean
 from server.federation import run_federation
 from server.run_folder import read_history
-from tests.federated_setup import minimal_settings, simulated_grid, write_dataset
+from tests.federated_setup import deployed_config, minimal_settings, simulated_grid, write_dataset
 from tests.inprocess_grid import InProcessGrid
 
 pytestmark = pytest.mark.integration
@@ -168,11 +168,7 @@ def test_too_few_masked_updates_end_the_round_with_the_reasons(dataset: Path, tm
 def deployed(dataset: Path, root: Path, **changes: object) -> tuple[Settings, list[Message]]:
     """One round of five deployed sites; settings and every reply of site 0."""
     settings = minimal_settings(dataset, root / "run", 5, data_dir="", max_rounds=1, **changes)  # type: ignore[arg-type]
-    limits = {"min-frames": 5, "min-samples-per-round": 4}
-    configs = [
-        {"partition-id": i, "data-dir": str(dataset / f"person-{i}"), "state-dir": str(root / f"state-{i}"), **limits}
-        for i in range(5)
-    ]
+    configs = [deployed_config(dataset, root, index, settings) for index in range(5)]
     replies: list[Message] = []
 
     def capture(reply: Message, index: int) -> Message:

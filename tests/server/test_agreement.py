@@ -90,3 +90,35 @@ def test_statistics_that_no_frames_can_have_are_rejected(
     arrays[index] = arrays[index] * factor
     with pytest.raises(RejectedUpdateError, match=words):
         read(arrays)
+
+
+def site(identity: int, num_frames: float, *, part_px: float = 8.0, landmark_px: float = 20.0) -> SiteStatistics:
+    """Frames of one identity of three, all parts and landmarks alike."""
+    counts, landmarks = np.zeros(3), np.zeros((3, 68, 2))
+    counts[identity], landmarks[identity] = num_frames, num_frames * landmark_px
+    squares = landmarks * landmark_px
+    return read([np.full((4, 2), num_frames * part_px), landmarks, squares, counts])
+
+
+@pytest.mark.parametrize(("num_frames", "part_px"), [(2.0**31, 128.0), (2.0**31, 0.0), (1.0, 128.0)])
+def test_one_site_sets_no_part_sizes(num_frames: float, part_px: float) -> None:
+    """Medians of 8, 8 and whatever: 8 px, enlarged by half to 12."""
+    honest = [site(0, 100), site(1, 100)]
+    agreement = agree([*honest, site(2, num_frames, part_px=part_px)], size_px=SIZE_PX, max_weight_ratio=2.0)
+    assert agreement.part_sizes == PartSizes((12, 12, 12, 12), (12, 12, 12, 12))
+
+
+def test_a_boast_of_frames_moves_a_shared_identity_within_the_limit() -> None:
+    """100 and 100 frames at 20 px, and a billion at 60 px that count as 200: (2 * 100 * 20 + 200 * 60) / 400 = 40."""
+    sites = [site(0, 100), site(0, 100), site(0, 1e9, landmark_px=60.0)]
+    mean = agree(sites, size_px=SIZE_PX, max_weight_ratio=2.0).landmark_mean_IKC
+    assert mean[0] == pytest.approx(np.full((68, 2), 40.0), rel=1e-6)
+    assert agree(sites, size_px=SIZE_PX).landmark_mean_IKC[0, 0, 0] == pytest.approx(60.0, rel=1e-5)
+
+
+def test_one_site_agrees_with_itself_bit_for_bit(sites: list[ClientData]) -> None:
+    alone = statistics(sites[0])
+    agreement = agree([alone], size_px=SIZE_PX, max_weight_ratio=2.0)
+    mean = (alone.sums_IKC / np.maximum(alone.counts_I, 1)[:, None, None]).astype(np.float32)
+    assert agreement.landmark_mean_IKC.tobytes() == mean.tobytes()
+    assert agreement.part_sizes == PartSizes.from_mean(alone.part_sums_P2 / alone.counts_I.sum(), SIZE_PX)

@@ -30,7 +30,7 @@ def honest(index: int) -> Step:
 
 
 class Federation:
-    """Five sites; site i owns identity i and has 10 (i + 1) frames.
+    """Five clients of a simulation; client i owns identity i and has 10 (i + 1) frames.
 
     A boasting one says it has a billion, and as many of identity 0, and that its loss is 7.
     """
@@ -74,7 +74,7 @@ class Federation:
             if config["phase"] == "statistics":
                 counts, landmarks = np.zeros(5), np.zeros((5, 68, 2))
                 counts[[index, 0] if is_boasting else index] = num_frames
-                return [np.ones((4, 2)), landmarks, landmarks, counts], 10, {"partition-id": index}
+                return [np.ones((4, 2)), landmarks, landmarks, counts], 10, {"partition-id": index, "num-simulated": 5}
             step = np.array(self._steps[index](int(str(config["server-round"]))), np.float32)
             rows = parameters[1].copy()
             rows[index] += index + 1

@@ -144,6 +144,30 @@ def test_too_few_sites_are_tried_again_and_then_named(settings: Settings, tmp_pa
     assert flower.num_submitted == 2
 
 
+def test_an_error_that_nobody_foresaw_is_like_the_death_of_the_server_app(settings: Settings, tmp_path: Path) -> None:
+    def fail_first(settings: Settings, attempt: int) -> None:
+        def fail(reply: Message, index: int) -> Message:
+            if attempt == 0 and reply.metadata.group_id == "2":
+                raise ZeroDivisionError("a mistake in the server app")
+            return reply
+
+        run_federation(simulated_grid(settings, tamper=fail), settings)
+
+    flower = ThreadedFlower(tmp_path / "flower", fail_first)
+    reason, rows = supervise(settings, flower)
+    assert reason == "round 3 is the last that max-rounds allows"
+    assert flower.num_submitted == 2
+    assert [row["round"] for row in rows] == [1, 2, 3]
+
+
+def test_what_somebody_has_to_mend_is_not_tried_again(settings: Settings, tmp_path: Path) -> None:
+    unbound = settings.replaced({"sites-file": str(tmp_path / "missing.json")})
+    flower = ThreadedFlower(tmp_path / "flower", train)
+    with pytest.raises(FederationError, match="missing.json cannot be read"):
+        supervise(unbound, flower)
+    assert flower.num_submitted == 1
+
+
 def test_settings_that_do_not_fit_the_run_folder_are_refused_at_once(settings: Settings, tmp_path: Path) -> None:
     supervise(settings, ThreadedFlower(tmp_path / "flower", train))
     flower = ThreadedFlower(tmp_path / "again", train)

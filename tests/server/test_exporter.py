@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
 import time
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from flwr.app import Array, ArrayRecord, Message
 from prometheus_client import CollectorRegistry
 
 from model.errors import ConfigError, FederationError
-from server.exporter import RunCollector, serve
+from server.exporter import RunCollector, certificate_files, serve
 from server.federation import run_federation
 from server.live_status import LiveStatus, Phase
 from server.run_folder import HISTORY_NAME, read_history
@@ -131,11 +132,55 @@ def test_no_run_yet_is_no_error(tmp_path: Path) -> None:
 
 def test_refused_connections_come_from_the_superlinks_log(tmp_path: Path) -> None:
     log = tmp_path / "superlink.log"
-    log.write_text("WARNING refused connection (plaintext) from 10.0.0.2\n")
+    log.write_text("WARNING flwr now | refusals.py:9 | refused connection (plaintext) x4 from 10.0.0.2\n")
     registry = CollectorRegistry()
     registry.register(RunCollector(tmp_path, log))
-    assert registry.get_sample_value("fedreenact_refused_connections_total", {"reason": "plaintext"}) == 1
+    assert registry.get_sample_value("fedreenact_refused_connections_total", {"reason": "plaintext"}) == 4
     assert registry.get_sample_value("fedreenact_refused_connections_total", {"reason": "tls"}) == 0
+
+
+def certificate(folder: Path, name: str, days: int) -> Path:
+    """A self-signed one that ends in some days."""
+    file = folder / f"{name}.pem"
+    command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-384", "-nodes"]
+    command += ["-subj", f"/CN={name}", "-days", str(days), "-keyout", str(folder / f"{name}.key"), "-out", str(file)]
+    subprocess.run(command, check=True, capture_output=True)
+    return file
+
+
+def test_the_end_of_certificates_is_told_and_read_again_when_they_are_renewed(tmp_path: Path) -> None:
+    files = certificate_files(
+        [f"{name}={certificate(tmp_path, name, days)}" for name, days in {"server": 365, "ca": 3650}.items()]
+    )
+    registry = CollectorRegistry()
+    registry.register(RunCollector(tmp_path, None, files))
+
+    def days_left(name: str) -> float:
+        end = registry.get_sample_value("fedreenact_certificate_expires_timestamp_seconds", {"certificate": name})
+        assert end is not None
+        return (end - time.time()) / 86400
+
+    assert (days_left("server"), days_left("ca")) == pytest.approx((365, 3650), abs=0.01)
+    certificate(tmp_path, "server", 30)
+    assert days_left("server") == pytest.approx(30, abs=0.01)
+    files["server"].write_text("half a cert")  # in the middle of a renewal that is not atomic
+    assert (
+        registry.get_sample_value("fedreenact_certificate_expires_timestamp_seconds", {"certificate": "server"}) is None
+    )
+    assert days_left("ca") == pytest.approx(3650, abs=0.01)
+
+
+@pytest.mark.parametrize("option", ["server", "=x.pem", "server=", "Server Name=x.pem"])
+def test_a_certificate_option_of_another_form_is_named(option: str) -> None:
+    with pytest.raises(ConfigError, match="wanted NAME=FILE"):
+        certificate_files([option])
+
+
+def test_a_file_without_a_certificate_is_named_at_the_start(tmp_path: Path) -> None:
+    (tmp_path / "key.pem").write_text("nothing")
+    for name in ("key.pem", "absent.pem"):
+        with pytest.raises(ConfigError, match=f"{name} holds no certificate"):
+            certificate_files([f"server={tmp_path / name}"])
 
 
 def test_a_folder_that_is_not_there_is_named() -> None:

@@ -11,6 +11,7 @@ from flwr.app import ArrayRecord, Message
 from model.errors import FederationError
 from server import messaging
 from server.messaging import PatientGrid, exchange, fit_message
+from server.updates import RejectedUpdateError, Rejection, read_fit_reply
 from tests.inprocess_grid import FIRST_NODE_ID, InProcessGrid
 from tests.server.replies import answering_app
 
@@ -139,3 +140,37 @@ def test_a_reply_that_comes_twice_is_used_once(caplog: pytest.LogCaptureFixture)
     replies = list(exchange(grid, [train_message(index, 1) for index in range(2)], timeout_s=0.1))
     assert [reply.metadata.src_node_id for reply in replies] == [FIRST_NODE_ID, FIRST_NODE_ID + 1]
     assert "round 1: node 1001 has answered 2 times; one reply is used" in caplog.text
+
+
+class UnreadableGrid(InProcessGrid):
+    """Flower cannot put the first node's reply together."""
+
+    error: Exception
+
+    def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
+        found = list(super().pull_messages(message_ids))
+        if found and found[0].metadata.src_node_id == FIRST_NODE_ID:
+            raise self.error
+        return found
+
+
+@pytest.mark.parametrize("error", [ValueError("children\x1b[2J"), MemoryError(), KeyError("x"), RecursionError("deep")])
+def test_a_reply_that_flower_cannot_put_together_is_an_error_of_its_site(error: Exception) -> None:
+    grid = UnreadableGrid(answering_grid()._app, [{}, {}], {})
+    grid.error = error
+    messages = [train_message(index, 1) for index in range(2)]
+    bad, good = exchange(grid, messages, timeout_s=0.1)
+    assert bad.metadata.reply_to_message_id == messages[0].metadata.message_id
+    assert not good.has_error()
+    with pytest.raises(RejectedUpdateError) as caught:
+        read_fit_reply(bad, [])
+    assert caught.value.kind is Rejection.UNREADABLE
+    assert f"sent a reply that cannot be read ({type(error).__name__}" in str(caught.value)
+    assert str(caught.value).isprintable()
+
+
+def test_a_superlink_that_does_not_answer_is_no_fault_of_a_site() -> None:
+    grid = UnreadableGrid(answering_grid()._app, [{}], {})
+    grid.error = FederationError("the SuperLink does not answer")
+    with pytest.raises(FederationError, match="the SuperLink does not answer"):
+        list(exchange(grid, [train_message(0, 1)], timeout_s=0.1))

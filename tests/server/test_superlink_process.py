@@ -4,38 +4,14 @@ import asyncio
 import logging
 import ssl
 import subprocess
+from asyncio import constants, sslproto
 from pathlib import Path
 
 import pytest
 
-from server.superlink_process import FleetDoor, Receive, Scope, Send, log_refused_handshakes
-
-
-def ask(path: str) -> tuple[list[str], list[int]]:
-    """Paths that the app behind the door saw, and the door's own statuses."""
-    seen: list[str] = []
-    statuses: list[int] = []
-
-    async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        seen.append(scope["path"])
-
-    async def send(message: dict[str, object]) -> None:
-        if message["type"] == "http.response.start":
-            statuses.append(int(str(message["status"])))
-
-    scope = {"type": "http", "path": path, "client": ("10.0.0.2", 5)}
-    asyncio.run(FleetDoor(app)(scope, None, send))  # type: ignore[arg-type]
-    return seen, statuses
-
-
-@pytest.mark.parametrize("path", ["/v1/fleet/register-node", "/health"])
-def test_sites_reach_the_fleet_api(path: str) -> None:
-    assert ask(path) == ([path], [])
-
-
-@pytest.mark.parametrize("path", ["/v1/control/start-run", "/v1/runtime/x", "/", "/docs", "/v1/fleet", "//v1/fleet/x"])
-def test_sites_reach_nothing_else(path: str) -> None:
-    assert ask(path) == ([], [404])
+from server import door_connections
+from server.door_connections import log_refused_handshakes
+from server.refusals import RefusalLog
 
 
 @pytest.fixture(scope="module")
@@ -47,8 +23,18 @@ def certs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def handshake(certs: Path, ca: str | None) -> str:
-    """What is logged when a client that trusts a CA (None: speaks no TLS) connects."""
+@pytest.fixture
+def logged_handshakes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Failed handshakes are logged, for one test."""
+    for name in ("_on_handshake_complete", "_check_handshake_timeout"):
+        monkeypatch.setattr(sslproto.SSLProtocol, name, getattr(sslproto.SSLProtocol, name))  # put back afterwards
+    monkeypatch.setattr(constants, "SSL_HANDSHAKE_TIMEOUT", constants.SSL_HANDSHAKE_TIMEOUT)
+    monkeypatch.setattr(door_connections, "HANDSHAKE_S", 0.2)
+    log_refused_handshakes(RefusalLog())
+
+
+def handshake(certs: Path, ca: str | None, says: bytes = b"GET / HTTP/1.1\r\n\r\n", stays_s: float = 0.1) -> str:
+    """What is logged when a client that trusts a CA (None: speaks no TLS) says something and stays a while."""
     messages: list[str] = []
 
     class Keep(logging.Handler):
@@ -63,11 +49,13 @@ def handshake(certs: Path, ca: str | None) -> str:
         client_side = ssl.create_default_context(cafile=certs / ca / "ca.crt") if ca else None
         try:
             _, writer = await asyncio.open_connection("127.0.0.1", port, ssl=client_side)
-            writer.write(b"GET / HTTP/1.1\r\n\r\n")
+            writer.write(says)
             await writer.drain()
+            await asyncio.sleep(stays_s)
+            writer.close()
         except ssl.SSLError:
             pass
-        await asyncio.sleep(0.2)
+        await asyncio.sleep(0.1)
         server.close()
 
     keep = Keep()
@@ -79,13 +67,17 @@ def handshake(certs: Path, ca: str | None) -> str:
     return "\n".join(messages)
 
 
-def test_refused_handshakes_are_logged_with_their_kind(certs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    original = asyncio.sslproto.SSLProtocol._on_handshake_complete  # type: ignore[attr-defined]
-    monkeypatch.setattr(asyncio.sslproto.SSLProtocol, "_on_handshake_complete", original)  # put back afterwards
-    log_refused_handshakes()
+@pytest.mark.usefixtures("logged_handshakes")
+def test_refused_handshakes_are_logged_with_their_kind(certs: Path) -> None:
     assert handshake(certs, "ours") == ""
-    assert "refused connection (tls) from 127.0.0.1: TLS handshake failed" in handshake(certs, "other")
-    assert "refused connection (plaintext) from 127.0.0.1" in handshake(certs, None)
+    assert "refused connection (tls) x1 from 127.0.0.1: TLS handshake failed" in handshake(certs, "other")
+    assert "refused connection (plaintext) x1 from 127.0.0.1" in handshake(certs, None)
+
+
+@pytest.mark.usefixtures("logged_handshakes")
+def test_a_handshake_that_never_ends_is_ended_and_one_that_the_peer_gives_up_is_no_refusal(certs: Path) -> None:
+    assert "refused connection (too-slow) x1 from 127.0.0.1" in handshake(certs, None, says=b"", stays_s=0.5)
+    assert handshake(certs, None, says=b"", stays_s=0) == ""
 
 
 def test_private_keys_are_for_their_owner_alone(certs: Path) -> None:

@@ -5,10 +5,13 @@ import pytest
 from flwr.app import Array, Error, Message
 from flwr.common.constant import ErrorCode
 
+from model.config import FederationConfig
+from model.reported import reported_scalars
 from server.updates import RejectedUpdateError, failure_reason, read_update
 from tests.server.replies import reply_with
 
 EXPECTED = {"generator.a": np.zeros((2, 3), np.float32), "discriminator.b": np.zeros(4, np.float32)}
+NAMES = reported_scalars(FederationConfig())
 
 
 def valid_arrays() -> list[np.ndarray]:
@@ -17,13 +20,13 @@ def valid_arrays() -> list[np.ndarray]:
 
 def rejection(reply: Message) -> str:
     with pytest.raises(RejectedUpdateError) as caught:
-        read_update(reply, EXPECTED)
+        read_update(reply, EXPECTED, NAMES)
     return str(caught.value)
 
 
 def kind(reply: Message) -> str:
     with pytest.raises(RejectedUpdateError) as caught:
-        read_update(reply, EXPECTED)
+        read_update(reply, EXPECTED, NAMES)
     return caught.value.kind.value
 
 
@@ -32,7 +35,8 @@ def test_every_rejection_has_a_kind_that_can_be_counted() -> None:
     assert kind(reply_with(nan)) == "not-finite"
     assert kind(reply_with(valid_arrays(), 5, {"loss_generator": float("inf")})) == "not-finite"
     assert kind(reply_with([np.ones((1, 3), np.float32), valid_arrays()[1]])) == "mismatch"
-    assert kind(reply_with([np.full((2, 3), np.nan, np.float64), valid_arrays()[1]])) == "not-finite"
+    assert kind(reply_with([np.full((2, 3), np.nan, np.float64), valid_arrays()[1]])) == "mismatch"  # it is not read
+    assert kind(reply_with([np.full((2, 3), 2e6, np.float32), valid_arrays()[1]])) == "not-finite"
     assert kind(reply_with([np.full((2, 3), "text"), valid_arrays()[1]])) == "mismatch"
     assert kind(reply_with(valid_arrays()[:1])) == "mismatch"
     assert kind(reply_with(valid_arrays(), 0)) == "unreadable"
@@ -54,12 +58,13 @@ def test_failures_are_told_from_losses(code: int, reason: str, expected: str) ->
 
 def test_a_valid_reply_gives_named_tensors_examples_and_numeric_metrics() -> None:
     update = read_update(
-        reply_with(valid_arrays(), 36, {"loss_generator": 2.5, "num_steps": 10, "note": "text"}), EXPECTED
+        reply_with(valid_arrays(), 36, {"loss_generator": 2.5, "num_steps": 10, "note": "text"}), EXPECTED, NAMES
     )
     assert list(update.tensors) == list(EXPECTED)
     assert update.tensors["discriminator.b"].tolist() == [0, 1, 2, 3]
     assert update.num_examples == 36
     assert update.metrics == {"loss_generator": 2.5, "num_steps": 10.0}
+    assert update.num_dropped == 1
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])

@@ -1,0 +1,105 @@
+"""What a site should read before it approves settings: what they allow, what would leave, what is known to leak."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+
+from client.approval import LEEWAY, Leeway
+from client.egress import inventory
+from client.policy import SitePolicy
+from model.config import Settings
+from model.losses import term_weights
+from model.networks import travelling_bytes
+from model.privacy import DELTA, epsilon_of
+
+_FEW_PAIRS = 1000
+_WEAK_EPSILON = 10.0
+
+
+def allowed(settings: Settings) -> list[str]:
+    """The run in words."""
+    model, federation, optimizer = settings.model, settings.federation, settings.optimizer
+    pairs = federation.local_steps * optimizer.batch_size
+    network = f"{model.network} ({model.backbone})" if model.network == "glr" else model.network
+    terms = [f"{name.replace('_', '-')} {weight:g}" for name, weight in term_weights(settings.loss).items() if weight]
+    free = ", ".join(key for key, leeway in LEEWAY.items() if leeway is Leeway.ANY)
+    return [
+        f"network {network} on images of {model.image_size_px} x {model.image_size_px} px, "
+        f"{travelling_bytes(model) / 2**20:.1f} MiB",
+        f"at most {federation.max_rounds} rounds of {federation.local_steps} steps x {optimizer.batch_size} = {pairs} "
+        "pairs of this site's frames",
+        f"{federation.num_clients} sites, of which at least {federation.min_fit_clients} make a round",
+        f"learning rates {optimizer.learning_rate_generator:g} and {optimizer.learning_rate_discriminator:g}; "
+        f"losses: {', '.join(terms)}",
+        f"secure sum: {'on' if federation.secure_aggregation else 'off'}; noise: "
+        + (f"dp-noise-multiplier {federation.dp_noise_multiplier:g}" if federation.dp_noise_multiplier else "none"),
+        f"a run may change as it likes: {free}",
+    ]
+
+
+def leaving(settings: Settings) -> list[str]:
+    """What would leave the site, and how much; `fedreenact egress` has every tensor."""
+    items = inventory(settings)
+    once = [item for item in items if item.when == "once"]
+    each = [item for item in items if item.when != "once"]
+    num_once, num_each = (sum(item.num_bytes for item in part) for part in (once, each))
+    arrays = sum(bool(item.shape) for item in each)
+    rounds = settings.federation.max_rounds
+    return [
+        f"once, {num_once:,} bytes: {', '.join(item.name for item in once)}",
+        f"every round, {num_each:,} bytes: {arrays} arrays and {len(each) - arrays} numbers",
+        f"in all, at most {num_once + rounds * num_each:,} bytes; a round that is repeated leaves again",
+    ]
+
+
+def limits(policy: SitePolicy) -> list[str]:
+    """Every limit of the site as its node config would say it."""
+    return [f"{field.name.replace('_', '-')} = {getattr(policy, field.name):g}" for field in fields(policy)]
+
+
+def warnings(settings: Settings, policy: SitePolicy) -> list[str]:
+    """What is known to leak under these settings."""
+    federation = settings.federation
+    pairs = federation.local_steps * settings.optimizer.batch_size
+    found = [_who_sees_updates(settings), _what_noise_promises(settings)]
+    if pairs < _FEW_PAIRS:
+        found.append(f"An update is made of {pairs} pairs: the fewer, the more it says about each.")
+    if federation.local_time_limit_s:
+        found.append(
+            f"A round may end early; an update of fewer than min-samples-per-round = {policy.min_samples_per_round} "
+            "pairs is not sent."
+        )
+    if settings.model.network == "glr":
+        found.append(
+            "The rows of the identity embeddings that this site alone trains are seen by the server in a sum too."
+        )
+    if federation.aggregation == "krum":
+        found.append("With aggregation krum the model that all sites get is the update of a single one.")
+    return [
+        *found,
+        "The sums of landmarks that leave before round 1 are of one person where a site holds one: a template of the "
+        "shape of that face, by which the person can be recognised.",
+        "The trained model has learnt the people it was trained on: whoever gets it holds personal data.",
+    ]
+
+
+def _who_sees_updates(settings: Settings) -> str:
+    federation = settings.federation
+    if not federation.secure_aggregation:
+        return "No secure-aggregation: the server sees this site's update by itself."
+    return (
+        f"The server sees sums of {federation.min_fit_clients} or more sites; all others together, or sites that the "
+        "server invents, can subtract their own."
+    )
+
+
+def _what_noise_promises(settings: Settings) -> str:
+    federation = settings.federation
+    if not federation.dp_noise_multiplier:
+        return (
+            "No noise: nothing bounds what an update says about a frame. Settings are fixed here, the weights that the "
+            "server sends are not, and weights can be made to read frames (docs/privacy.md)."
+        )
+    epsilon = epsilon_of(federation.dp_noise_multiplier, federation.max_rounds)
+    weak = "; that promises little" if epsilon > _WEAK_EPSILON else ""
+    return f"Noise: epsilon {epsilon:.3g} at delta {DELTA:g} after {federation.max_rounds} rounds{weak}."

@@ -1,0 +1,29 @@
+"""Names of the numbers that a site reports of a round; sites and server hold to this one list."""
+
+from __future__ import annotations
+
+from model.config import FederationConfig, LossConfig
+from model.privacy import MU, RELEASES
+from model.resources import RESOURCES
+from model.secure_vector import losses_of
+
+OPERATIONS = ("seconds", "num_steps", "has_moments", *RESOURCES)
+"""Numbers about a round that say how the work went. Whether a training failed shows in them, so under noise they stay
+at the site."""
+
+
+def reported_scalars(federation: FederationConfig) -> frozenset[str]:
+    """Names of the numbers that the replies of a round may have in clear.
+
+    Losses leave inside the masked update under secure aggregation. Under differential privacy nothing leaves that
+    depends on how the training went, and what is spent does.
+    """
+    if federation.dp_noise_multiplier:
+        return frozenset({RELEASES, MU})
+    losses = () if federation.secure_aggregation else losses_of(LossConfig())
+    return frozenset({*OPERATIONS, *losses})
+
+
+def largest(name: str) -> float:
+    """What the server takes such a number for at most: losses to a million, seconds and bytes to 2^53."""
+    return 2.0**53 if name in (*OPERATIONS, RELEASES, MU) else 1e6

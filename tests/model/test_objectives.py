@@ -1,0 +1,51 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from model import losses
+from model.config import LossConfig, ModelConfig
+from model.landmarks import PartSizes
+from model.networks import build_networks
+from model.objectives import GLRObjective, term_steps
+from tests.model.conftest import make_batch
+
+
+class Distance(nn.Module):
+    def forward(self, generated: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        return (generated - target).square().mean()
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [
+        LossConfig(),
+        LossConfig(flow_warmup_steps=5, adversarial_from_step=9, perceptual_every=4, weight_flow_landmarks=1.0),
+        LossConfig(flow_warmup_steps=7, adversarial_from_step=2, perceptual_every=3, weight_l1_parts=0.0),
+        LossConfig(perceptual_backbone="none", adversarial_from_step=100),
+    ],
+)
+def test_term_steps_counts_what_the_objective_computes(
+    config: ModelConfig, part_sizes: PartSizes, loss: LossConfig
+) -> None:
+    networks = build_networks(config, part_sizes, seed=0)
+    perceptual = Distance() if loss.perceptual_backbone != "none" else None
+    objective = GLRObjective(networks, loss, perceptual)  # type: ignore[arg-type]
+    batch = make_batch(0)
+    weights = losses.term_weights(loss)
+    with torch.no_grad():
+        drawn = objective.draw(batch)
+        computed = [
+            {**objective.discriminator_terms(batch, drawn, step), **objective.generator_terms(batch, drawn, step)}
+            for step in range(12)
+        ]
+    for first, num in ((0, 12), (0, 5), (4, 1), (3, 7), (8, 4), (5, 0)):
+        counted = term_steps("glr", loss, first, num)
+        for name, weight in weights.items():
+            expected = sum(name in terms for terms in computed[first : first + num])
+            assert counted.get(name, 0) == (expected if weight else 0), (name, first, num)
+
+
+def test_the_baseline_has_one_term_and_no_schedule() -> None:
+    assert term_steps("x2face", LossConfig(flow_warmup_steps=50), 0, 10) == {"l1_image": 10}
