@@ -35,7 +35,7 @@ def composed_mu(releases: Iterable[tuple[float, int]]) -> float:
     return 2.0 * math.hypot(*(math.sqrt(count) / noise for noise, count in releases))
 
 
-def epsilon_of(mu: float, delta: float = DELTA) -> float:
+def epsilon_of(mu: float, *, delta: float = DELTA) -> float:
     """Smallest epsilon for which releases of that mu are (epsilon, delta) differentially private.
 
     Args:

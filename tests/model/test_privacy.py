@@ -13,7 +13,7 @@ from model.privacy import composed_mu, delta_of, epsilon_of
 def test_the_published_calibration_of_balle_and_wang() -> None:
     """Their reference code gives sigma 3.730631634816464 for epsilon 1, delta 1e-5 and sensitivity 1."""
     assert delta_of(1.0, 1 / 3.730631634816464) == pytest.approx(1e-5, rel=1e-6)
-    assert epsilon_of(composed_mu([(2 * 3.730631634816464, 1)]), 1e-5) == pytest.approx(1.0, rel=1e-6)
+    assert epsilon_of(composed_mu([(2 * 3.730631634816464, 1)]), delta=1e-5) == pytest.approx(1.0, rel=1e-6)
 
 
 def test_delta_at_epsilon_zero_is_the_total_variation_distance() -> None:
