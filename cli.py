@@ -427,8 +427,8 @@ def demo(out: Annotated[Path, typer.Argument(help="Folder for everything the dem
 
 @app.command()
 def egress(preset: Preset = "tiny", changes: Changes = None) -> None:
-    """Print all that leaves a site in a run with these settings: every tensor and every number."""
-    from client.egress import inventory
+    """Print all that leaves a site in a run with these settings: every tensor, every number, what comes with them."""
+    from client.egress import BESIDES, inventory
     from evaluation.tables import TextTable
 
     settings = Settings.from_flat(_chosen(preset, changes))
@@ -439,9 +439,11 @@ def egress(preset: Preset = "tiny", changes: Changes = None) -> None:
     rounds = settings.federation.max_rounds
     console.print(
         f"once {once:,} bytes, every round {each:,} bytes; {rounds} rounds at most: {once + rounds * each:,} bytes. "
-        "A site may send its name (identity-label) besides. Frames, paths and landmarks of frames never leave.",
+        "Frames, paths and landmarks of frames never leave. Besides leave:",
         soft_wrap=True,
     )
+    for name, what in BESIDES:
+        console.print(f"- {name}: {what}", soft_wrap=True)
 
 
 @app.command()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import logging
 from typing import Any
@@ -15,8 +16,9 @@ from flwr.clientapp import ClientApp
 from client.approval import Approval
 from client.egress import training_scalars
 from client.local_training import LocalResult, RoundTask, check_tensors, train_locally
-from client.node_config import NodeConfig
+from client.node_config import NodeConfig, check_launch
 from client.privacy import ReleaseLedger, noised_answer
+from client.refused_tasks import RefusedTasks
 from client.secure_update import SecureUpdate, is_secure
 from client.site import Site, open_site
 from data_partition.statistics import local_statistics
@@ -56,6 +58,8 @@ class FedReenactClient(NumPyClient):  # type: ignore[misc]
         node_config = self._context.node_config
         try:
             node = NodeConfig.from_flat(node_config)
+            if not node.is_simulated:
+                check_launch()
             settings = Settings.from_flat(self._context.run_config)
             if not node.is_simulated:
                 Approval.read(node.approved_settings).check_run(settings)
@@ -89,7 +93,7 @@ def _statistics(settings: Settings, site: Site) -> FitResult:
 
 
 def _train(settings: Settings, site: Site, parameters: Arrays, config: dict[str, Scalar]) -> FitResult:
-    result = _trained(settings, site, parameters, config)
+    result = _reported(settings, site, parameters, config)
     allowed = training_scalars(settings)
     metrics: dict[str, Scalar] = {k: float(v) for k, v in result.metrics.items() if k in allowed}
     return result.arrays, result.num_examples, metrics
@@ -108,8 +112,15 @@ def _secure_phase(settings: Settings, site: Site, parameters: Arrays, config: di
         config,
         identity_counts_I=site.data.identity_counts(settings.model.num_identities),
         names=list(build_networks(settings.model, PartSizes.from_flat(config), seed=0).travelling_tensors()),
-        train=lambda tensors: _trained(settings, site, tensors, config),
+        train=lambda tensors: _reported(settings, site, tensors, config),
     )
+
+
+def _reported(settings: Settings, site: Site, tensors: Arrays, config: dict[str, Scalar]) -> LocalResult:
+    """The site's update, and how many tasks the site has refused so far."""
+    result = _trained(settings, site, tensors, config)
+    refused = float(RefusedTasks(site.state_dir).total())
+    return dataclasses.replace(result, metrics=result.metrics | {"refused_tasks": refused})
 
 
 def _trained(settings: Settings, site: Site, tensors: Arrays, config: dict[str, Scalar]) -> LocalResult:

@@ -43,6 +43,7 @@ LEEWAY: dict[str, Leeway] = {
     "server-ema-decay": Leeway.ANY,
     "eval-every": Leeway.ANY,
     "eval-data-dir": Leeway.ANY,
+    "sites-file": Leeway.ANY,
     "output-dir": Leeway.ANY,
     "resume": Leeway.ANY,
     # Of simulations alone: a deployed site reads its node config.

@@ -1,4 +1,4 @@
-"""The inventory of what leaves a site: every tensor and every number, and nothing else."""
+"""The inventory of what leaves a site: every tensor, every number, and what comes with them; nothing else does."""
 
 from __future__ import annotations
 
@@ -30,6 +30,19 @@ class Item:
     def num_bytes(self) -> int:
         """Size of its values."""
         return int(np.prod(self.shape, dtype=np.int64)) * np.dtype(self.dtype).itemsize
+
+
+BESIDES = (
+    ("name", "the one that the operator chose (identity-label), once, if any"),
+    (
+        "error text",
+        "in place of a reply that fails: names settings, limits, sites, loss terms, tensors; no file, no frame",
+    ),
+    ("times", "when a reply was made, how long the site worked on it (Flower's clientapp_runtime), the site's clock"),
+    ("signs of life", "a heartbeat every 30 s, a question for work every 3 s: when the site is up, and its address"),
+    ("node", "Flower's node id and public key of the site; version of Flower"),
+)
+"""What leaves besides the items of `inventory`: name and explanation."""
 
 
 def training_scalars(settings: Settings) -> set[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -13,6 +14,10 @@ from model.errors import ConfigError
 
 _TEXTS = ("data-dir", "state-dir", "identity-label", "approved-settings", "node-key", "site-keys")
 _NUMBERS = ("partition-id", "num-partitions")
+
+
+SUPERNODE_VARIABLE = "FEDREENACT_SUPERNODE"
+"""Environment variable that `fedreenact-supernode` sets for the processes below it."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -83,3 +88,43 @@ class NodeConfig:
                 if path is None:
                     raise ConfigError(f"node config: {key} is missing; wanted {what}")
         return config
+
+    def check_site(self) -> None:
+        """Compare the node config of a deployed site with the machine.
+
+        Raises:
+            ConfigError: if it is a simulation's, or a file or folder is missing, may not be used, or is in another's
+                place.
+        """
+        if self.is_simulated:
+            raise ConfigError("node config: num-partitions is for simulations; a deployed site leaves it out")
+        assert self.data_dir is not None and self.state_dir is not None
+        _check_folder("data-dir", self.data_dir, os.R_OK | os.X_OK, "readable")
+        _check_folder("state-dir", self.state_dir, os.R_OK | os.W_OK | os.X_OK, "readable and writable")
+        data, state = self.data_dir.resolve(), self.state_dir.resolve()
+        if data == state or data in state.parents or state in data.parents:
+            raise ConfigError(f"node config: data-dir {data} and state-dir {state} lie in each other; keep them apart")
+        if self.site_keys is not None:
+            _check_folder("site-keys", self.site_keys, os.R_OK | os.X_OK, "readable")
+        for key, path in (("approved-settings", self.approved_settings), ("node-key", self.node_key)):
+            if path is not None and not (path.is_file() and os.access(path, os.R_OK)):
+                raise ConfigError(f"node config: got {key} {str(path)!r}, wanted a file that this user can read")
+
+
+def _check_folder(key: str, path: Path, access: int, wanted: str) -> None:
+    if not path.is_dir():
+        raise ConfigError(f"node config: got {key} {str(path)!r}, which is no folder here; make it, or mend the path")
+    if not os.access(path, access):
+        raise ConfigError(f"node config: {key} {str(path)!r} is not {wanted} for this user; change its owner or mode")
+
+
+def check_launch() -> None:
+    """A deployed site answers only below `fedreenact-supernode`: Flower's own SuperNode runs whatever code it is sent.
+
+    Raises:
+        ConfigError: if this process was started otherwise.
+    """
+    if SUPERNODE_VARIABLE not in os.environ:
+        raise ConfigError(
+            "this site was not started by fedreenact-supernode, and runs any code that is sent; start it so"
+        )

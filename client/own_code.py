@@ -1,14 +1,13 @@
-"""`flwr-clientapp` for sites that run no code but their own.
+"""The process that answers a message at a deployed site: Flower's ClientApp process, with no code but the site's own.
 
 Flower sends an app's code to every site with each run, and whoever may submit a run could so have any code run beside
-a site's data. A site whose PATH finds this command under the name `flwr-clientapp` unpacks nothing of it: it answers
-with the app that is installed here, and refuses a run of another app or version.
+a site's data. This process unpacks nothing of it: it answers with the app that is installed here, and refuses a run of
+another app or version. `client/one_task_kind.py` starts it in place of `flwr-clientapp`.
 """
 
 from __future__ import annotations
 
 import functools
-import logging
 import os
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,8 @@ from flwr.clientapp.utils import get_load_client_app_fn
 from flwr.supernode.cli.flwr_clientapp import flwr_clientapp
 from flwr.supernode.runtime import run_clientapp
 
-from model.json_log import JsonFormatter
+from client.node_config import check_launch
+from model.json_log import log_to_stderr
 
 APP_FOLDER = Path(__file__).resolve().parent.parent
 """Of the installed app: holds its pyproject.toml."""
@@ -37,7 +37,12 @@ def _unpack_nothing(fab: bytes, *_: Any, **__: Any) -> None:
 
 
 def _load_from(app_folder: Path, default_app_ref: str, app_path: str | None, multi_app: bool) -> Any:
-    """Flower's loader, bound to a folder."""
+    """Flower's loader, bound to a folder; at a site that `fedreenact-supernode` started.
+
+    Raises:
+        ConfigError: if something else started it.
+    """
+    check_launch()
     return get_load_client_app_fn(default_app_ref, str(app_folder), multi_app)
 
 
@@ -45,9 +50,9 @@ def main() -> None:
     """Run one ClientApp task; what the site's own code logs goes to standard error as JSON."""
     os.umask(0o077)  # moments and secrets are for this user alone
     keep_to_own_code()
-    handler = logging.StreamHandler()
-    handler.setFormatter(JsonFormatter())
-    for package in ("client", "model", "data_partition"):
-        logging.getLogger(package).addHandler(handler)
-        logging.getLogger(package).setLevel(logging.INFO)
+    log_to_stderr("client", "model", "data_partition")
     flwr_clientapp()
+
+
+if __name__ == "__main__":
+    main()

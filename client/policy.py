@@ -90,7 +90,10 @@ class SitePolicy:
         Raises:
             ConfigError: naming the setting, what the server asks, and the site's limit.
         """
-        _at_least("training frames", num_frames, self.min_frames, "min-frames")
+        if num_frames < self.min_frames:  # the text goes to the server, which need not know the number
+            raise ConfigError(
+                f"site policy: this site has fewer training frames than its min-frames = {self.min_frames:g}"
+            )
         self.check_settings(settings)
 
     def check_settings(self, settings: Settings) -> None:

@@ -51,7 +51,7 @@ def _deployed_site(settings: Settings, node: NodeConfig) -> Site:
     assert node.data_dir is not None and node.state_dir is not None
     shards = open_dataset(node.data_dir)
     if len(shards) != 1:
-        raise ConfigError(f"node config: data-dir has {len(shards)} shards, wanted the site's one")
+        raise ConfigError("node config: data-dir has more or fewer shards than the site's one")
     return Site(
         partition_id=node.partition_id,
         data=site_data(shards[0], node.partition_id),

@@ -24,3 +24,12 @@ class JsonFormatter(logging.Formatter):
         if record.exc_info:
             entry["error"] = self.formatException(record.exc_info)
         return json.dumps(entry, ensure_ascii=False)
+
+
+def log_to_stderr(*packages: str) -> None:
+    """Have what these packages log from INFO on go to standard error, one object a line."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(JsonFormatter())
+    for package in packages:
+        logging.getLogger(package).addHandler(handler)
+        logging.getLogger(package).setLevel(logging.INFO)

@@ -7,9 +7,9 @@ from model.privacy import MU, RELEASES
 from model.resources import RESOURCES
 from model.secure_vector import losses_of
 
-OPERATIONS = ("seconds", "num_steps", "has_moments", *RESOURCES)
-"""Numbers about a round that say how the work went. Whether a training failed shows in them, so under noise they stay
-at the site."""
+OPERATIONS = ("seconds", "num_steps", "has_moments", "refused_tasks", *RESOURCES)
+"""Numbers about a round or a site that say how the work went. Whether a training failed shows in all but the tasks that
+the site has refused, so under noise the others stay at the site."""
 
 
 def reported_scalars(federation: FederationConfig) -> frozenset[str]:
@@ -19,7 +19,7 @@ def reported_scalars(federation: FederationConfig) -> frozenset[str]:
     depends on how the training went, and what is spent does.
     """
     if federation.dp_noise_multiplier:
-        return frozenset({RELEASES, MU})
+        return frozenset({RELEASES, MU, "refused_tasks"})
     losses = () if federation.secure_aggregation else losses_of(LossConfig())
     return frozenset({*OPERATIONS, *losses})
 

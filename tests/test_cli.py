@@ -96,6 +96,12 @@ def test_reenact_writes_the_picture_and_says_how_and_where(capsys, tmp_path, che
     assert read_image(out).shape == (32, 32, 3)
 
 
+def test_egress_lists_what_comes_with_tensors_and_numbers(capsys):
+    out = succeeds(capsys, "egress")
+    for name in ("refused_tasks", "error text:", "times:", "signs of life:", "identity-label"):
+        assert name in out
+
+
 def test_help_names_every_command(capsys):
     text = succeeds(capsys, "--help")
     for command in ("prepare", "synth", "doctor", "train", "reenact", "demo", "weights", "settings", "approve"):

@@ -15,6 +15,11 @@ from tests.federated_setup import MINIMAL
 
 TOUCH = "touch = lambda: open(sys.argv[1], 'w').close()"
 SITE = f"import sys; import client.own_code as own; {TOUCH}; own.flwr_clientapp = touch; own.main()"
+SUPERNODE = f"""
+import sys; import client.supernode_process as own; {TOUCH}
+own.site_of = lambda arguments: (touch(), sys.exit())
+own.main()
+"""
 SUPERLINK = f"""
 import importlib, sys; import server.superlink_process as own; {TOUCH}
 importlib.import_module("flwr.superlink.cli.flower_superlink").flower_superlink = touch
@@ -54,7 +59,9 @@ def test_faces_checkpoints_and_contact_sheets_are_for_their_user_alone(tmp_path:
         assert modes(folder) == {"files": {"0o600"}, "folders": {"0o700"}}
 
 
-@pytest.mark.parametrize("code", [SITE, SUPERLINK, SUPEREXEC], ids=["site", "superlink", "superexec"])
+@pytest.mark.parametrize(
+    "code", [SITE, SUPERNODE, SUPERLINK, SUPEREXEC], ids=["site", "supernode", "superlink", "superexec"]
+)
 def test_what_the_services_write_is_for_their_user_alone(tmp_path: Path, code: str) -> None:
     (tmp_path / "bin").mkdir()
     superexec = tmp_path / "bin" / "flower-superexec"

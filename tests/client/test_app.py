@@ -7,6 +7,8 @@ import pytest
 from flwr.app import Context, RecordDict
 
 from client.app import FedReenactClient
+from client.node_config import SUPERNODE_VARIABLE
+from client.refused_tasks import RefusedTasks
 from model.config import Scalar, Settings
 from model.errors import FederationError
 from model.landmarks import PartSizes
@@ -85,3 +87,25 @@ def test_a_deployed_site_keeps_its_paths_to_itself(
         site.fit([], {"phase": "statistics"})
     assert str(caught.value) == "DataError: the site's own log says more"
     assert "/secret/patient" in caplog.text
+
+
+def test_a_site_that_the_supernode_of_sites_did_not_start_says_so_and_does_nothing(
+    settings: Settings, tmp_path: Path, dataset: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv(SUPERNODE_VARIABLE)
+    site = client(settings, partition_id=0, data_dir=str(dataset / "person-0"), state_dir=str(tmp_path / "state"))
+    with pytest.raises(FederationError, match="not started by fedreenact-supernode"):
+        site.fit([], {"phase": "statistics"})
+    client(settings, partition_id=0, num_partitions=2).fit([], {"phase": "statistics"})  # a simulation has none
+
+
+def test_a_reply_tells_how_many_tasks_the_site_refused(settings: Settings, tmp_path: Path, dataset: Path) -> None:
+    state = tmp_path / "state"
+    state.mkdir()
+    limits = {"min_frames": 5, "min_samples_per_round": 4}
+    site = client(settings, partition_id=0, data_dir=str(dataset / "person-0"), state_dir=str(state), **limits)
+    told = [site.fit(arrays(settings), train_config())[2]["refused_tasks"]]
+    for _ in range(2):
+        RefusedTasks(state).count_one()
+    told.append(site.fit(arrays(settings), train_config())[2]["refused_tasks"])
+    assert told == [0.0, 2.0]

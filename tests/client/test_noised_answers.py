@@ -97,7 +97,7 @@ def test_an_overflow_cannot_be_told_from_an_update(
         assert abs(lengths.mean() - size) < 5 * np.sqrt(2 * size / num_answers)
     assert told[BLACK] == told[WHITE]
     assert [metrics["dp_releases"] for _, metrics in told[WHITE][1]] == list(range(1, num_answers + 1))
-    assert set(told[WHITE][1][0][1]) == {"dp_releases", "dp_mu"}
+    assert set(told[WHITE][1][0][1]) == {"dp_releases", "dp_mu", "refused_tasks"}
     assert caplog.text.count("training failed") == num_answers  # the site's own log, of the white one
 
 
@@ -172,4 +172,4 @@ def test_an_overflow_in_a_secure_round_is_masked_as_any_update(
         for site, node in enumerate(nodes)
     ]
     assert len({str((arrays[0].shape, arrays[0].dtype, number, metrics)) for arrays, number, metrics in replies}) == 1
-    assert {name for _, _, metrics in replies for name in metrics} == {"dp_releases", "dp_mu"}
+    assert {name for _, _, metrics in replies for name in metrics} == {"dp_releases", "dp_mu", "refused_tasks"}

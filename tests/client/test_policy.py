@@ -68,7 +68,9 @@ def test_an_update_larger_than_the_site_allows_is_refused_before_it_is_built() -
 
 
 def test_too_few_frames_are_refused() -> None:
-    assert "training frames is 29, this site wants at least min-frames = 30" in refusal({}, num_frames=29)
+    text = refusal({}, num_frames=29)
+    assert "fewer training frames than its min-frames = 30" in text
+    assert "29" not in text  # the server is told what the site asks for, not what it has
 
 
 def test_a_site_may_be_stricter_or_laxer() -> None:
@@ -93,6 +95,6 @@ def test_a_deployed_site_answers_a_refused_run_with_the_reason_and_nothing_else(
     settings = minimal_settings(dataset, tmp_path / "run", 1)
     node_config = deployed_config(dataset, tmp_path, 0, settings, min_frames=30)
     client = FedReenactClient(Context(1, 1, node_config, RecordDict(), settings.to_flat()))
-    with pytest.raises(FederationError, match="site policy: training frames is 9") as caught:
+    with pytest.raises(FederationError, match="site policy: this site has fewer training frames") as caught:
         client.fit([], {"phase": "statistics"})
     assert "secret" not in str(caught.value)

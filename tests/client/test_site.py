@@ -65,7 +65,7 @@ def test_a_node_config_that_does_not_fit_is_refused(
 
 
 def test_a_site_with_several_shards_is_refused(settings: Settings, dataset: Path) -> None:
-    with pytest.raises(ConfigError, match="data-dir has 3 shards, wanted the site's one"):
+    with pytest.raises(ConfigError, match="data-dir has more or fewer shards than the site's one"):
         open_site(settings, NodeConfig.from_flat({"partition-id": 0, "data-dir": str(dataset), "state-dir": "/tmp"}))
 
 

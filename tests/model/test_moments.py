@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -24,7 +25,7 @@ def test_moments_come_back_as_saved(tmp_path: Path) -> None:
 def test_the_round_just_trained_and_as_many_before_it_as_the_server_keeps_are_kept(tmp_path: Path) -> None:
     for round_number in (1, 2, 3, 4):
         store(tmp_path, num_kept=2).save(round_number, TENSORS)
-    assert sorted(path.name for path in tmp_path.iterdir()) == [
+    assert sorted(path.name for path in tmp_path.glob("run-*/*")) == [
         "moments-round-000002.safetensors",
         "moments-round-000003.safetensors",
         "moments-round-000004.safetensors",
@@ -34,7 +35,7 @@ def test_the_round_just_trained_and_as_many_before_it_as_the_server_keeps_are_ke
 def test_rounds_after_a_resume_from_further_back_are_dropped(tmp_path: Path) -> None:
     for round_number in (6, 7, 6):
         store(tmp_path).save(round_number, TENSORS)
-    assert [path.name for path in tmp_path.iterdir()] == ["moments-round-000006.safetensors"]
+    assert [path.name for path in tmp_path.glob("run-*/*")] == ["moments-round-000006.safetensors"]
 
 
 def test_absent_moments_are_named(tmp_path: Path) -> None:
@@ -43,9 +44,41 @@ def test_absent_moments_are_named(tmp_path: Path) -> None:
 
 
 def test_moments_of_another_run_are_not_used(tmp_path: Path) -> None:
-    store(tmp_path, "yesterday").save(1, TENSORS)
+    yesterday, today = store(tmp_path, "yesterday"), store(tmp_path, "today")
+    path = yesterday.save(1, TENSORS)
+    with pytest.raises(LookupError, match="no optimiser moments of round 1 of this run"):
+        today.load(1)
+    today.save(1, TENSORS).write_bytes(path.read_bytes())
     with pytest.raises(LookupError, match="belongs to another run"):
-        store(tmp_path, "today").load(1)
+        today.load(1)
+
+
+def test_two_runs_that_take_turns_keep_each_its_own(tmp_path: Path) -> None:
+    values = {"a": torch.tensor([1.0]), "b": torch.tensor([2.0])}
+    for round_number in (1, 2, 3):
+        for run_id, value in values.items():
+            store(tmp_path, run_id).save(round_number, {"w": value * round_number})
+    for run_id, value in values.items():
+        for round_number in (1, 2, 3):
+            assert torch.equal(store(tmp_path, run_id).load(round_number)["w"], value * round_number)
+
+
+def test_a_runs_name_names_no_path(tmp_path: Path) -> None:
+    path = store(tmp_path / "state", "../../" + "x" * 400 + "/\0").save(1, TENSORS)
+    assert path.parent.parent == tmp_path / "state"
+    assert path.resolve() == path
+
+
+def test_runs_of_long_ago_are_dropped(tmp_path: Path) -> None:
+    """Names come from a server: a disk must not fill with them."""
+    for day in range(7):
+        path = store(tmp_path, f"run {day}").save(1, TENSORS)
+        os.utime(path.parent, (day, day))
+    (tmp_path / "privacy-ledger.json").touch()
+    store(tmp_path, "run 3").save(2, TENSORS)
+    kept = [day for day in range(7) if list((store(tmp_path, f"run {day}")._run_folder).glob("*"))]
+    assert kept == [3, 4, 5, 6]
+    assert (tmp_path / "privacy-ledger.json").exists()
 
 
 @pytest.mark.parametrize("num_bytes", [0, 4, 20, 200, -1])
@@ -73,7 +106,7 @@ def test_no_flipped_bit_goes_unnoticed(tmp_path: Path) -> None:
 
 def test_a_file_half_written_by_a_client_that_died_is_not_taken_for_one(tmp_path: Path) -> None:
     whole = store(tmp_path).save(1, TENSORS)
-    (tmp_path / "moments-round-000002.partial").write_bytes(whole.read_bytes()[:50])
+    (whole.parent / "moments-round-000002.partial").write_bytes(whole.read_bytes()[:50])
     with pytest.raises(LookupError, match="no optimiser moments of round 2"):
         store(tmp_path).load(2)
     store(tmp_path).save(2, TENSORS)

@@ -1,0 +1,149 @@
+"""One kind of task at a site: ClientApp tasks of server-app runs, answered by the code that is installed here.
+
+Flower has more kinds (`flwr.supercore.constant.TaskType`), and which one a message becomes is for the server to say. An
+AgentApp, for one, is unpacked from the run and executed beside the site's data. Three things stand against that, each
+alone enough: a message of any other run is answered with an error before the run's code is fetched; the site's
+SuperExec asks for ClientApp tasks alone; and whatever Flower starts by name becomes a module of this package or
+nothing. `python -m client.one_task_kind` is that SuperExec.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import subprocess
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from flwr.app import Error, Message
+from flwr.common.config import get_project_config
+from flwr.common.constant import ErrorCode
+from flwr.supercore.cli.flower_superexec import flower_superexec
+from flwr.supercore.constant import TaskType
+from flwr.supercore.run import Run
+from flwr.supercore.superexec import run_superexec
+from flwr.supercore.superexec.executor import subprocess_executor
+from flwr.supercore.superexec.plugin import AutoExecPlugin
+from flwr.supernode import start_client_internal
+
+from client.own_code import APP_FOLDER
+from client.refused_tasks import RefusedTasks
+from model.json_log import log_to_stderr
+
+_log = logging.getLogger(__name__)
+
+_OWN_MODULES = {"flower-superexec": "client.one_task_kind", "flwr-clientapp": "client.own_code"}
+"""What runs in place of Flower's commands; there is no other command."""
+
+Pull = Callable[..., int | None]
+
+
+class RefusedRunError(Exception):
+    """A message belongs to a run that this site does not answer."""
+
+
+class SiteExecPlugin(AutoExecPlugin):  # type: ignore[misc]
+    """Flower's choice of tasks, of one kind."""
+
+    supported_task_types = frozenset({TaskType.CLIENT_APP})
+
+
+class OwnProcesses:
+    """In place of `subprocess` in Flower's modules: commands are modules of this package, wherever PATH leads."""
+
+    DEVNULL = subprocess.DEVNULL
+
+    @staticmethod
+    def Popen(command: list[str], **options: Any) -> subprocess.Popen[bytes]:
+        """Start the module that stands for a command of Flower's.
+
+        Raises:
+            RefusedRunError: for a command that a site does not run.
+        """
+        module = _OWN_MODULES.get(command[0])
+        if module is None:
+            raise RefusedRunError(f"this site runs no {command[0]}")
+        # -P: the working folder is where the site keeps its state, and no place to import from.
+        return subprocess.Popen([sys.executable, "-P", "-m", module, *command[1:]], **options)
+
+
+def keep_to_one_kind(refused: RefusedTasks) -> None:
+    """Make this process a SuperNode that answers ClientApp tasks alone.
+
+    Args:
+        refused: counts what is refused.
+    """
+    start_client_internal._pull_and_store_message = functools.partial(
+        pull_or_refuse, start_client_internal._pull_and_store_message, refused
+    )
+    start_client_internal.get_fused_config_from_fab = own_settings
+    start_client_internal.subprocess = OwnProcesses
+
+
+def pull_or_refuse(
+    pull: Pull,
+    refused: RefusedTasks,
+    *,
+    receive: Callable[[], tuple[Message, Any] | None],
+    get_run: Callable[[int], Run],
+    **others: Any,
+) -> int | None:
+    """Flower's step from a message to a task, for runs of a server app; a message of another run gets an error.
+
+    Args:
+        pull: Flower's function.
+        refused: counts what is refused.
+        receive: fetches a message without its contents, if there is one.
+        get_run: asks the SuperLink about a run.
+        others: of Flower's function.
+
+    Returns:
+        Id of the run whose message has or gets an answer, or None.
+    """
+    received: list[Message] = []
+
+    def keep() -> tuple[Message, Any] | None:
+        answer = receive()
+        received.extend([answer[0]] if answer else [])
+        return answer
+
+    def accepted(run_id: int) -> Run:
+        run = get_run(run_id)
+        if run.primary_task_type != TaskType.SERVER_APP:
+            raise RefusedRunError(f"this site runs no {_name_of(run.primary_task_type)}")
+        return run
+
+    try:
+        return pull(receive=keep, get_run=accepted, **others)
+    except RefusedRunError as error:
+        (message,) = received
+        refused.count_one()
+        _log.error("refused run %s: %s; nothing of it was fetched", message.metadata.run_id, error)
+        reply = Message(Error(ErrorCode.LOAD_CLIENT_APP_EXCEPTION, str(error)), reply_to=message)
+        start_client_internal._insert_message(reply, others["state"], others["object_store"])
+        return int(message.metadata.run_id)
+
+
+def _name_of(task_type: str) -> str:
+    """For people: `agentapp`; what Flower does not know is quoted and cut."""
+    known = {kind.value for kind in TaskType}
+    return task_type.removeprefix("flwr-") if task_type in known else f"{task_type[:40]!r}"
+
+
+def own_settings(fab: bytes, run: Run) -> dict[str, Any]:
+    """The settings of a run: those installed here, changed as the run says; what the run brings is not opened."""
+    installed: dict[str, Any] = get_project_config(APP_FOLDER)["tool"]["flwr"]["app"]["config"]
+    return {**installed, **run.override_config}
+
+
+def main() -> None:
+    """Run the site's SuperExec, started by its SuperNode."""
+    log_to_stderr("client")
+    run_superexec.AutoExecPlugin = SiteExecPlugin
+    subprocess_executor.subprocess = OwnProcesses
+    flower_superexec()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,184 @@
+"""Every kind of task that this Flower has, on its way through a site."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from flwr.app import Message, RecordDict
+from flwr.proto.task_pb2 import Task
+from flwr.supercore.constant import TaskType
+from flwr.supercore.fab import Fab
+from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects, get_object_tree
+from flwr.supercore.object_store import ObjectStoreFactory
+from flwr.supercore.run import Run
+from flwr.supercore.superexec.executor import ExecutionSpec, LaunchResultStatus, subprocess_executor
+from flwr.supercore.task_identity import TaskIdentity
+from flwr.supernode import start_client_internal
+from flwr.supernode.nodestate import NodeState, NodeStateFactory
+
+from client import one_task_kind
+from client.one_task_kind import OwnProcesses, RefusedRunError, SiteExecPlugin, own_settings, pull_or_refuse
+from client.refused_tasks import RefusedTasks
+from model.config import Settings
+
+RUN_ID = 12
+FAB = b"no archive at all"
+KINDS = [*TaskType, "", "flwr-of-tomorrow"]
+
+
+class Site:
+    """Flower's own state of a SuperNode, and a SuperLink that has one message for it."""
+
+    def __init__(self, folder: Path, task_type: str) -> None:
+        self.refused = RefusedTasks(folder)
+        self.fetched: list[str] = []
+        objects = ObjectStoreFactory()
+        self.state: NodeState = NodeStateFactory(objectstore_factory=objects).state()
+        self.state.set_node_id(5)
+        self._objects = objects.store()
+        self._run = Run.create_empty(RUN_ID)
+        self._run.primary_task_type = task_type
+        with pytest.MonkeyPatch.context() as server:
+            for name, value in (("_task_id", 3), ("_run_id", RUN_ID), ("_node_id", 1)):
+                server.setattr(TaskIdentity, name, value)
+            self._message = Message(RecordDict(), dst_node_id=5, message_type="query")
+        self._message.metadata.__dict__["_message_id"] = self._message.object_id
+
+    def step(self) -> int | None:
+        """What `flower-supernode` does with a message, below the site's guard."""
+        return pull_or_refuse(
+            start_client_internal._pull_and_store_message,
+            self.refused,
+            state=self.state,
+            object_store=self._objects,
+            node_config={"partition-id": 0},
+            receive=lambda: (self._message, get_object_tree(self._message)),
+            get_run=lambda run_id: self._run,
+            get_fab=self._get_fab,
+            pull_object=lambda run_id, object_id: get_all_nested_objects(self._message)[object_id].deflate(),
+            confirm_message_received=lambda run_id, message_id: None,
+            trusted_entities=None,
+        )
+
+    def _get_fab(self, fab_hash: str, run_id: int) -> Fab:
+        self.fetched.append(fab_hash)
+        return Fab(hashlib.sha256(FAB).hexdigest(), FAB, {})
+
+    def tasks(self) -> list[str]:
+        return [task.type for task in self.state.get_tasks()]
+
+
+@pytest.fixture(autouse=True)
+def own_code(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a SuperNode and a SuperExec of a site."""
+    monkeypatch.setattr(start_client_internal, "get_fused_config_from_fab", own_settings)
+    monkeypatch.setattr(subprocess_executor, "subprocess", OwnProcesses)
+
+
+@pytest.mark.parametrize("task_type", KINDS)
+def test_a_message_becomes_a_clientapp_task_of_a_server_apps_run_or_an_error(tmp_path: Path, task_type: str) -> None:
+    site = Site(tmp_path, task_type)
+    assert site.step() == RUN_ID
+    replies = site.state.get_messages_legacy(is_reply=True)
+    if task_type == TaskType.SERVER_APP:
+        assert site.tasks() == [TaskType.CLIENT_APP]
+        assert (len(replies), site.refused.total()) == (0, 0)
+        return
+    assert site.tasks() == [] and site.fetched == []
+    (reply,) = replies
+    assert reply.error.reason.startswith("this site runs no ")
+    assert site.refused.total() == 1
+
+
+def test_a_refusal_names_the_kind(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for task_type, name in (("flwr-agentapp", "agentapp"), ("\x1b[2Jx" + "y" * 1000, repr("\x1b[2Jx" + "y" * 35))):
+        site = Site(tmp_path, task_type)
+        with caplog.at_level(logging.ERROR, "client"):
+            site.step()
+        (reply,) = site.state.get_messages_legacy(is_reply=True)
+        assert reply.error.reason == f"this site runs no {name}"
+        assert caplog.messages[-1] == f"refused run {RUN_ID}: this site runs no {name}; nothing of it was fetched"
+
+
+def test_a_run_that_was_accepted_cannot_change_its_kind(tmp_path: Path) -> None:
+    site = Site(tmp_path, TaskType.SERVER_APP)
+    site.step()
+    site._run = Run.create_empty(RUN_ID)
+    site._run.primary_task_type = TaskType.AGENT_APP
+    site.step()
+    assert set(site.tasks()) == {TaskType.CLIENT_APP}
+
+
+@pytest.fixture
+def started(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+    """Command lines of the processes that are started."""
+    lines: list[list[str]] = []
+    monkeypatch.setattr(one_task_kind.subprocess, "Popen", lambda command, **options: lines.append(command))
+    return lines
+
+
+@pytest.mark.parametrize("task_type", TaskType)
+def test_the_superexec_launches_one_kind_of_task(task_type: TaskType, started: list[list[str]]) -> None:
+    executor = subprocess_executor.SubprocessExecutor()
+    plugin = SiteExecPlugin("127.0.0.1:9094", True, None, executor=executor)
+    result = plugin.launch_task("token", Task(task_id=1, run_id=RUN_ID, type=task_type))
+    if task_type == TaskType.CLIENT_APP:
+        ((python, *rest),) = started
+        assert python == sys.executable and rest[:3] == ["-P", "-m", "client.own_code"]
+        return
+    assert started == []
+    assert result.status == LaunchResultStatus.FAILED
+
+
+@pytest.mark.parametrize("task_type", set(TaskType) - {TaskType.CLIENT_APP})
+def test_a_process_of_another_kind_cannot_be_started_even_so(task_type: TaskType, started: list[list[str]]) -> None:
+    spec = ExecutionSpec(
+        task_type=task_type,
+        runtime_api_address="127.0.0.1:9094",
+        token="token",
+        insecure=True,
+        root_certificates_path=None,
+        runtime_dependency_install=False,
+        parent_pid=1,
+        suppress_output=False,
+        task_id=1,
+    )
+    with pytest.raises(RefusedRunError, match="this site runs no flwr-"):
+        subprocess_executor.SubprocessExecutor().launch(spec)
+    assert started == []
+
+
+def test_settings_are_the_installed_ones_and_what_the_run_changes() -> None:
+    run = Run.create_empty(RUN_ID)
+    run.override_config = {"local-steps": 7, "of-another-version": 1}
+    config = own_settings(b"no archive", run)
+    assert config.pop("of-another-version") == 1  # the app names it when it refuses the run
+    assert Settings.from_flat(config) == Settings().replaced({"local-steps": 7})
+
+
+def test_the_real_entry_points_of_flower_are_guarded() -> None:
+    """In processes of their own, as at a site: the names that are replaced are still those that Flower calls."""
+    script = (
+        "import inspect, pathlib\n"
+        "from flwr.supernode import start_client_internal as supernode\n"
+        "from flwr.supernode import fleet_http_connection as connection\n"
+        "from client.fleet_client import SiteFleetClient, use_site_fleet_client\n"
+        "from client.one_task_kind import OwnProcesses, keep_to_one_kind\n"
+        "from client.refused_tasks import RefusedTasks\n"
+        "keep_to_one_kind(RefusedTasks(pathlib.Path('.')))\n"
+        "use_site_fleet_client()\n"
+        "names = supernode.start_client_internal.__code__.co_names\n"
+        "assert '_pull_and_store_message' in names and 'subprocess' in names, names\n"
+        "pull = supernode._pull_and_store_message\n"
+        "assert 'get_fused_config_from_fab' in pull.args[0].__code__.co_names\n"
+        "from flwr.supercore.superexec import run_superexec\n"
+        "assert 'AutoExecPlugin' in run_superexec.run_superexec.__code__.co_names\n"
+        "assert supernode.subprocess is OwnProcesses and connection.FleetHttpClient is SiteFleetClient\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
