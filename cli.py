@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import os
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -635,6 +636,7 @@ def _sized_for(num_identities: int, chosen: Mapping[str, Scalar]) -> dict[str, S
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run one command; an error a user can cause becomes one line on stderr and exit code 2, SIGTERM one and 143."""
+    os.umask(0o077)  # faces, and what is trained on them, are for the user who made them
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
     try:
         app(args=arguments, prog_name="fedreenact")

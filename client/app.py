@@ -15,9 +15,9 @@ from flwr.clientapp import ClientApp
 
 from client.approval import Approval
 from client.egress import training_scalars
-from client.local_training import LocalResult, RoundTask, train_locally
+from client.local_training import LocalResult, RoundTask, check_tensors, train_locally
 from client.node_config import NodeConfig, check_launch
-from client.privacy import ReleaseLedger, privatised
+from client.privacy import ReleaseLedger, noised_answer
 from client.refused_tasks import RefusedTasks
 from client.secure_update import SecureUpdate, is_secure
 from client.site import Site, open_site
@@ -124,42 +124,56 @@ def _reported(settings: Settings, site: Site, tensors: Arrays, config: dict[str,
 
 
 def _trained(settings: Settings, site: Site, tensors: Arrays, config: dict[str, Scalar]) -> LocalResult:
-    """The site's update, noised if the run asks for it; refused if too few samples made it."""
-    federation, run_id, round_number = settings.federation, str(config["run-id"]), int(config["server-round"])
+    """The site's update, noised if the run asks for it; refused if too few samples made it.
+
+    Under noise nothing before the count looks at a frame, and nothing after it is told: see `noised_answer`.
+    """
+    federation, part_sizes, round_number = settings.federation, PartSizes.from_flat(config), int(config["server-round"])
     if not 1 <= round_number <= federation.max_rounds:
         raise ConfigError(f"the server asks for round {round_number}, wanted 1 to max-rounds = {federation.max_rounds}")
+    task = RoundTask(
+        round_number=round_number,
+        partition_id=site.partition_id,
+        part_sizes=part_sizes,
+        fails_late=federation.dp_noise_multiplier > 0,
+    )
+    device, perceptual = pick_device(settings.optimizer.device), _perceptual(settings.loss)
     torch.set_num_threads(settings.optimizer.num_threads)
-    result = train_locally(
-        RoundTask(
-            round_number=round_number,
-            partition_id=site.partition_id,
-            part_sizes=PartSizes.from_flat(config),
-        ),
-        tensors,
-        settings=settings,
-        data=site.data,
-        moments=MomentStore(folder=site.state_dir, run_id=run_id, num_kept=federation.keep_checkpoints),
-        perceptual=_perceptual(settings.loss),
-        device=pick_device(settings.optimizer.device),
-    )
-    if site.policy is not None:
-        site.policy.check_steps(settings, round_number, int(result.metrics["num_steps"]))
-    _log.info(
-        "round %s: %d local steps in %.0f s, L_G %.3f",
-        config["server-round"],
-        settings.federation.local_steps,
-        result.metrics["seconds"],
-        result.metrics["loss_generator"],
-        extra={"round": config["server-round"], "site": site.partition_id},
-    )
-    if not federation.dp_noise_multiplier:
+
+    def train() -> LocalResult:
+        result = train_locally(
+            task,
+            tensors,
+            settings=settings,
+            data=site.data,
+            moments=MomentStore(
+                folder=site.state_dir, run_id=str(config["run-id"]), num_kept=federation.keep_checkpoints
+            ),
+            perceptual=perceptual,
+            device=device,
+        )
+        if site.policy is not None:
+            site.policy.check_steps(settings, round_number, int(result.metrics["num_steps"]))
+        _log.info(
+            "round %d: %d local steps in %.0f s, L_G %.3f",
+            round_number,
+            federation.local_steps,
+            result.metrics["seconds"],
+            result.metrics["loss_generator"],
+            extra={"round": round_number, "site": site.partition_id},
+        )
         return result
-    return privatised(
-        result,
+
+    if not federation.dp_noise_multiplier:
+        return train()
+    check_tensors(settings, part_sizes, tensors)
+    return noised_answer(
+        train,
         tensors,
         clip_norm=federation.dp_clip_norm,
         noise_multiplier=federation.dp_noise_multiplier,
-        ledger=ReleaseLedger(site.state_dir, run_id),
+        ledger=ReleaseLedger(site.state_dir, [part.shard.identity for part in site.data.frames]),
+        max_epsilon=site.policy.max_epsilon if site.policy is not None else 0.0,
     )
 
 

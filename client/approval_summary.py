@@ -10,7 +10,7 @@ from client.policy import SitePolicy
 from model.config import Settings
 from model.losses import term_weights
 from model.networks import travelling_bytes
-from model.privacy import DELTA, epsilon_of
+from model.privacy import DELTA, composed_mu, epsilon_of
 
 _FEW_PAIRS = 1000
 _WEAK_EPSILON = 10.0
@@ -100,6 +100,6 @@ def _what_noise_promises(settings: Settings) -> str:
             "No noise: nothing bounds what an update says about a frame. Settings are fixed here, the weights that the "
             "server sends are not, and weights can be made to read frames (docs/privacy.md)."
         )
-    epsilon = epsilon_of(federation.dp_noise_multiplier, federation.max_rounds)
+    epsilon = epsilon_of(composed_mu([(federation.dp_noise_multiplier, federation.max_rounds)]))
     weak = "; that promises little" if epsilon > _WEAK_EPSILON else ""
     return f"Noise: epsilon {epsilon:.3g} at delta {DELTA:g} after {federation.max_rounds} rounds{weak}."

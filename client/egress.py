@@ -48,7 +48,8 @@ BESIDES = (
 def training_scalars(settings: Settings) -> set[str]:
     """Names of the numbers that the replies of a round may have in clear.
 
-    Losses leave inside the masked update under secure aggregation, and not at all under differential privacy.
+    Losses leave inside the masked update under secure aggregation. Under differential privacy nothing leaves that
+    depends on how the training went, and what is spent does.
     """
     return set(reported_scalars(settings.federation))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,8 +13,9 @@ import torch
 from data_partition.augment import recoloured
 from data_partition.batches import iter_batches
 from data_partition.partition import ClientData
+from model.batch import ReenactmentBatch
 from model.config import Settings
-from model.errors import TensorMismatchError
+from model.errors import NonFiniteLossError, TensorMismatchError
 from model.landmarks import PartSizes
 from model.moments import MomentStore
 from model.networks import Networks, build_networks
@@ -35,6 +36,9 @@ class RoundTask:
     """Which client this is, from 0; enters the seed of pair sampling."""
     part_sizes: PartSizes
     """Agreed by all sites before round 1."""
+    fails_late: bool = False
+    """Whether a training that stops being finite works on for as many steps as were asked before it fails: where nobody
+    may learn that it failed, the time of the answer must not say so."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -102,12 +106,16 @@ def train_locally(
     )
     batches = recoloured(batches, settings.data.colour_jitter, rng)
     first_step, limit_s = trainer.step, federation.local_time_limit_s
-    means = run_steps(
-        trainer,
-        batches,
-        federation.local_steps,
-        is_time_over=lambda: 0 < limit_s <= time.monotonic() - started,
-    )
+
+    def is_time_over() -> bool:
+        return 0 < limit_s <= time.monotonic() - started
+
+    try:
+        means = run_steps(trainer, batches, federation.local_steps, is_time_over=is_time_over)
+    except NonFiniteLossError:
+        if task.fails_late:
+            _work_on(trainer, batches, first_step + federation.local_steps - trainer.step, is_time_over)
+        raise
     moments.save(task.round_number, trainer.optimizer_tensors())
     metrics = (
         {name: mean.value for name, mean in means.items()}
@@ -121,6 +129,35 @@ def train_locally(
     return LocalResult(
         arrays=list(networks.travelling_tensors().values()), num_examples=data.num_examples, metrics=metrics
     )
+
+
+def _work_on(
+    trainer: GANTrainer, batches: Iterator[ReenactmentBatch], num_steps: int, is_time_over: Callable[[], bool]
+) -> None:
+    """Make the steps that a failed training did not, on networks that nobody gets."""
+    config, part_sizes = trainer.networks.config, trainer.networks.part_sizes
+    fresh = build_networks(config, part_sizes, seed=0).travelling_tensors()
+    has_failed = True
+    for _ in range(num_steps):
+        if is_time_over():
+            return
+        if has_failed:
+            trainer.networks.load_tensors(fresh)
+            trainer.networks.requires_grad_(True)  # the trainer's first phase may have been the one that failed
+        try:
+            trainer.train_step(next(batches))
+            has_failed = False
+        except NonFiniteLossError:
+            has_failed = True
+
+
+def check_tensors(settings: Settings, part_sizes: PartSizes, arrays: Sequence[npt.NDArray[np.float32]]) -> None:
+    """Find out whether a training could start from these tensors, without a look at any frame.
+
+    Raises:
+        TensorMismatchError: if the arrays are not those of this network, or not finite.
+    """
+    _load(build_networks(settings.model, part_sizes, seed=settings.federation.seed), arrays)
 
 
 def _load(networks: Networks, arrays: Sequence[npt.NDArray[np.float32]]) -> dict[str, npt.NDArray[np.float32]]:

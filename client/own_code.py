@@ -8,6 +8,7 @@ another app or version. `client/one_task_kind.py` starts it in place of `flwr-cl
 from __future__ import annotations
 
 import functools
+import os
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,7 @@ def _load_from(app_folder: Path, default_app_ref: str, app_path: str | None, mul
 
 def main() -> None:
     """Run one ClientApp task; what the site's own code logs goes to standard error as JSON."""
+    os.umask(0o077)  # moments and secrets are for this user alone
     keep_to_own_code()
     log_to_stderr("client", "model", "data_partition")
     flwr_clientapp()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 
@@ -38,13 +39,16 @@ class SitePolicy:
     secure-aggregation."""
     min_noise_multiplier: float = 0.0
     """dp-noise-multiplier below which a run is refused."""
+    max_epsilon: float = 0.0
+    """Epsilon (delta 1e-5) of all noised updates of the person together, over all runs, above which no further one is
+    made; runs without noise, of which epsilon is infinite, are refused. 0 sets no limit."""
 
     @classmethod
     def from_node_config(cls, node_config: Mapping[str, Scalar]) -> SitePolicy:
         """The limits that the node config names, the defaults for the others.
 
         Raises:
-            ConfigError: for a limit that is not a number.
+            ConfigError: for a limit that is not a finite number >= 0.
         """
         chosen: dict[str, float] = {}
         for field in fields(cls):
@@ -52,8 +56,8 @@ class SitePolicy:
             value = node_config.get(key)
             if value is None:
                 continue
-            if isinstance(value, bool) or not isinstance(value, int | float):
-                raise ConfigError(f"node config: got {key} {value!r}, wanted a number")
+            if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
+                raise ConfigError(f"node config: got {key} {value!r}, wanted a number >= 0")
             chosen[field.name] = value
         return cls(**chosen)  # type: ignore[arg-type]
 
@@ -109,6 +113,8 @@ class SitePolicy:
         _at_least("min-fit-clients under secure-aggregation", num_summed, self.min_sites_in_sum, "min-sites-in-sum")
         noise = federation.dp_noise_multiplier
         _at_least("dp-noise-multiplier", noise, self.min_noise_multiplier, "min-noise-multiplier")
+        if self.max_epsilon and not noise:  # with noise the site's ledger decides, before every training
+            _at_most("epsilon without dp-noise-multiplier", math.inf, self.max_epsilon, "max-epsilon")
         for round_number in range(1, federation.max_rounds + 1):
             self.check_steps(settings, round_number, federation.local_steps)
 

@@ -2,57 +2,69 @@
 
 from __future__ import annotations
 
-import dataclasses
+import fcntl
 import json
+import logging
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from client.local_training import FloatArrays, LocalResult
 from model.errors import ConfigError, NonFiniteLossError
-from model.privacy import RELEASES
-from model.reported import OPERATIONS as OPERATIONS
+from model.privacy import DELTA, MU, RELEASES, composed_mu, epsilon_of
 from model.secure_primitives import keystream, new_secret
 
+_log = logging.getLogger(__name__)
 
-def privatised(
-    result: LocalResult,
+
+def noised_answer(
+    train: Callable[[], LocalResult],
     before: Sequence[npt.NDArray[np.float32]],
     *,
     clip_norm: float,
     noise_multiplier: float,
     ledger: ReleaseLedger,
+    max_epsilon: float = 0.0,
 ) -> LocalResult:
-    """The result as it may leave the site: step clipped and noised, weight 1, no losses.
+    """Train, and answer with what may leave the site: step clipped and noised, weight 1, what is spent.
 
     Clipping and noise of a whole update are those of McMahan et al. 2018, Learning Differentially Private Recurrent
-    Language Models; here the site does both.
+    Language Models; here the site does both. Every site adds the whole noise, whether or not its update is summed
+    secretly: the promise holds whatever the other sites and the server do.
 
-    Every site adds the whole noise, whether or not its update is summed secretly: the promise holds whatever the other
-    sites and the server do. A number of frames as the weight would be one more fact about the site's data, and the
-    losses would be told without noise.
+    Whether training failed depends on the frames, and whoever sends the networks can choose on what: networks can be
+    made that overflow if one pixel is bright. So the release is counted before training, and a training that fails in
+    any way is a step of length zero, noised as any other; the site's own log alone says so. A number of frames as the
+    weight, losses, durations and memory would tell it without noise, and are left out.
 
     Args:
-        result: of local training.
-        before: the tensors from which it started.
+        train: trains; what it raises stays here.
+        before: the tensors from which it starts, checked already.
         clip_norm: C > 0.
         noise_multiplier: z > 0; each value gets noise of standard deviation z C.
         ledger: counts this release.
+        max_epsilon: the site's limit for all releases of a person's frames together; 0 for none.
 
     Raises:
-        NonFiniteLossError: if the update is not finite.
+        ConfigError: before training, if the ledger cannot be read or this release would pass the limit.
     """
-    arrays = noised(clipped(result.arrays, before, clip_norm), noise_multiplier * clip_norm)
-    metrics = {name: value for name, value in result.metrics.items() if name in OPERATIONS}
-    return dataclasses.replace(
-        result,
+    spent = ledger.count_one(noise_multiplier=noise_multiplier, clip_norm=clip_norm, max_epsilon=max_epsilon)
+    try:
+        steps = clipped(train().arrays, before, clip_norm)
+    except Exception:  # whatever it is, it may depend on the frames
+        _log.exception("training failed; the answer is noise around a step of length zero")
+        steps = [np.zeros(old.shape) for old in before]
+    arrays = noised(steps, noise_multiplier * clip_norm)
+    return LocalResult(
         arrays=[np.asarray(old + step, np.float32) for old, step in zip(before, arrays, strict=True)],
         num_examples=1,
-        metrics=metrics | {RELEASES: float(ledger.count_one())},
+        metrics={RELEASES: float(spent.num_releases), MU: spent.mu},
     )
 
 
@@ -88,45 +100,130 @@ def gaussian(num_values: int) -> npt.NDArray[np.float64]:
     return np.concatenate([radius * np.cos(angle), radius * np.sin(angle)])[:num_values]
 
 
-class ReleaseLedger:
-    """Counts the noised updates of a run in the site's state folder.
+class Spent(NamedTuple):
+    """What has been told about a person."""
 
-    The site counts, not the server: a round that is repeated, because too few sites answered or the server came back,
-    is another release of the same frames.
+    num_releases: int
+    """Noised updates made of the person's frames."""
+    mu: float
+    """Of all of them together (`model.privacy.composed_mu`)."""
+
+
+class _Entry(NamedTuple):
+    """Releases with the same noise."""
+
+    noise_multiplier: float
+    clip_norm: float
+    releases: int
+
+
+class ReleaseLedger:
+    """The book of noised updates in a site's state folder, `privacy-ledger.json`: by person, over all runs.
+
+    The site counts, not the server: what a run calls itself and the number of its round are the server's words. A round
+    that is repeated, because too few sites answered or the server came back, is another release of the same frames.
+
+        {"persons": {"person-a": [{"noise_multiplier": 20.0, "clip_norm": 1.0, "releases": 31}]}}
     """
 
-    def __init__(self, folder: Path, run_id: str) -> None:
-        """The file need not be there."""
-        self._path = folder / "privacy-ledger.json"
-        self._run_id = run_id
+    def __init__(self, folder: Path, persons: Sequence[str]) -> None:
+        """The file need not be there.
 
-    def count_one(self) -> int:
+        Args:
+            folder: the site's own.
+            persons: identities of the frames that are trained on; one at a deployed site.
+        """
+        self._path = folder / "privacy-ledger.json"
+        self._persons = persons
+
+    def count_one(self, *, noise_multiplier: float, clip_norm: float, max_epsilon: float = 0.0) -> Spent:
         """One more release; on disk when this returns.
 
+        Args:
+            noise_multiplier: z > 0 of the release.
+            clip_norm: C > 0 of the release; epsilon does not depend on it.
+            max_epsilon: limit for all releases of a person together; 0 for none.
+
         Returns:
-            Releases of this run, this one among them.
+            What has been told about the person of whom most is known, this release included.
 
         Raises:
-            ConfigError: if the file is there and cannot be read.
+            ConfigError: if the file is there and cannot be read, or the release would pass the limit; it is not
+                counted then.
         """
-        counts = self._read()
-        counts[self._run_id] = counts.get(self._run_id, 0) + 1
+        with self._locked():
+            books = self._read()
+            for person in self._persons:
+                books[person] = _with_one_more(books.get(person, []), noise_multiplier, clip_norm)
+            spent = max((_spent(books[person]) for person in self._persons), key=lambda one: one.mu)
+            epsilon = epsilon_of(spent.mu)
+            if 0 < max_epsilon < epsilon:
+                raise ConfigError(
+                    f"site policy: one more noised update would bring epsilon to {epsilon:.4g} (delta {DELTA:g}, "
+                    f"{spent.num_releases} updates over all runs), this site wants at most max-epsilon = "
+                    f"{max_epsilon:g}"
+                )
+            self._write(books)
+        return spent
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        """Alone among this machine's processes: two runs at a time must not lose a release."""
         self._path.parent.mkdir(parents=True, exist_ok=True)
+        with self._path.with_suffix(".lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
+    def _write(self, books: dict[str, list[_Entry]]) -> None:
         partial = self._path.with_suffix(".partial")
+        persons = {person: [entry._asdict() for entry in book] for person, book in books.items()}
         with partial.open("w", encoding="utf-8") as file:
-            file.write(json.dumps(counts) + "\n")
+            file.write(json.dumps({"persons": persons}, indent=1) + "\n")
             file.flush()
             os.fsync(file.fileno())
         partial.replace(self._path)
-        return counts[self._run_id]
-
-    def _read(self) -> dict[str, int]:
+        folder = os.open(self._path.parent, os.O_RDONLY)  # the new name, too, must outlive a power cut
         try:
-            return {str(run): int(count) for run, count in json.loads(self._path.read_text("utf-8")).items()}
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+    def _read(self) -> dict[str, list[_Entry]]:
+        try:
+            content = json.loads(self._path.read_text("utf-8"))
+            if not _is_of_older_version(content):
+                return {person: [_entry(**row) for row in book] for person, book in content["persons"].items()}
         except FileNotFoundError:
             return {}
-        except (OSError, ValueError, AttributeError) as error:
+        except (OSError, ValueError, AttributeError, KeyError, TypeError) as error:
             raise ConfigError(
                 f"the site's {self._path.name} cannot be read ({type(error).__name__}); restore it: without it the "
                 "privacy already spent is unknown"
             ) from error
+        raise ConfigError(
+            f"the site's {self._path.name} is of an older version, which did not note the noise of its releases; "
+            "docs/privacy.md says how to write them down"
+        )
+
+
+def _is_of_older_version(content: dict[str, object]) -> bool:
+    """Whether a file counts releases by run and says nothing else."""
+    return bool(content) and all(isinstance(count, int) for count in content.values())
+
+
+def _entry(noise_multiplier: float, clip_norm: float, releases: int) -> _Entry:
+    entry = _Entry(float(noise_multiplier), float(clip_norm), int(releases))
+    if not (0 < entry.noise_multiplier < math.inf and 0 < entry.clip_norm < math.inf and entry.releases >= 0):
+        raise ValueError(f"{entry} are no releases")
+    return entry
+
+
+def _with_one_more(book: Sequence[_Entry], noise_multiplier: float, clip_norm: float) -> list[_Entry]:
+    counts = {(entry.noise_multiplier, entry.clip_norm): entry.releases for entry in book}
+    counts[noise_multiplier, clip_norm] = counts.get((noise_multiplier, clip_norm), 0) + 1
+    return [_Entry(*with_noise, count) for with_noise, count in counts.items()]
+
+
+def _spent(book: Sequence[_Entry]) -> Spent:
+    mu = composed_mu((entry.noise_multiplier, entry.releases) for entry in book)
+    return Spent(sum(entry.releases for entry in book), mu)

@@ -16,11 +16,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from client.egress import training_scalars
 from client.local_training import LocalResult
-from client.privacy import OPERATIONS
 from model.config import Scalar, Settings
 from model.networks import IDENTITY_ROWS
-from model.privacy import RELEASES
 from model.secure_primitives import SecureSumError
 from model.secure_sum import Phase, SiteSum
 from model.secure_vector import SumLayout, losses_of
@@ -100,7 +99,7 @@ class SecureUpdate:
         self._log_limits(layout, trained)
         masked_L = own.mask(vector_L, _ids(sites), sealed_SB)
         self._save(own)
-        told = (*OPERATIONS, RELEASES)
+        told = training_scalars(self._settings)
         return [masked_L], 0, {name: float(value) for name, value in result.metrics.items() if name in told}
 
     def revealed(self, arrays: Arrays, config: Mapping[str, Scalar]) -> Answer:

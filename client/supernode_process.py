@@ -62,6 +62,7 @@ def main() -> None:
     Raises:
         SystemExit: 0 if it was asked to end, 2 for a mistake in the command line or node config, 1 for all else.
     """
+    os.umask(0o077)  # moments, secrets and Flower's own files are for this user alone
     os.environ.update(_ENVIRONMENT)  # before Flower is imported
     log_to_stderr("client")
     try:

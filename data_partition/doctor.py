@@ -6,6 +6,7 @@ An error keeps the dataset from being used; a warning tells why a model trained 
 
 from __future__ import annotations
 
+import stat
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -69,7 +70,7 @@ def diagnose(dataset: Path, progress: Progress = lambda done, total: None) -> Di
     folders = [dataset] if (dataset / INFO_NAME).is_file() else shard_folders(dataset)
     if not folders:
         raise DataError(_nothing_to_check(dataset))
-    findings = _left_overs(dataset, folders)
+    findings = _left_overs(dataset, folders) + _check_access(dataset)
     shards = []
     for folder in folders:
         try:
@@ -105,6 +106,15 @@ def _left_overs(dataset: Path, folders: Sequence[Path]) -> list[Finding]:
         elif entry.is_dir() and not entry.name.startswith("."):
             findings.append(Finding("warning", entry, "a folder without a shard; move it elsewhere"))
     return findings
+
+
+def _check_access(dataset: Path) -> list[Finding]:
+    """Whether every user of the machine may read the folder: its own mode, and a way through all folders above it."""
+    mode = dataset.resolve().stat().st_mode
+    if not mode & stat.S_IROTH or not all(p.stat().st_mode & stat.S_IXOTH for p in (dataset / "x").resolve().parents):
+        return []
+    text = f"every user of this machine can read these faces (mode {stat.S_IMODE(mode):o})"
+    return [Finding("warning", dataset, f"{text}; run chmod -R go-rwx {dataset}")]
 
 
 def _measured(shards: Sequence[Shard], progress: Progress) -> list[ShardNumbers]:

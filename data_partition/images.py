@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import os
 from pathlib import Path
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from model.errors import DataError
 
@@ -15,21 +17,29 @@ IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp"})
 
 _JPEG_START, _JPEG_END = b"\xff\xd8", b"\xff\xd9"
 _PNG_START, _PNG_END = b"\x89PNG", b"IEND"
+_UNREADABLE = "{path}: not a picture this program can read; wanted JPEG, PNG, BMP or WebP"
 _TRAILER_BYTES = 1024
 """Cameras append a few bytes after the end marker; a truncated file has no marker near its end."""
 
 
-def read_image(path: Path) -> NDArray[np.uint8]:
+class WrongSizeError(DataError):
+    """A picture is not of the size that was wanted."""
+
+
+def read_image(path: Path, *, size: tuple[int, int] | None = None) -> NDArray[np.uint8]:
     """The picture in a file.
 
     Args:
         path: a JPEG, PNG, BMP or WebP file.
+        size: (width, height) that the picture must have; None for any. A small file can hold a picture of gigabytes:
+            one whose header tells another size is not decoded.
 
     Returns:
         [H, W, 3] uint8 RGB.
 
     Raises:
         DataError: if the file is missing, empty, truncated or not a picture.
+        WrongSizeError: if the picture is of another size.
     """
     try:
         data = path.read_bytes()
@@ -37,9 +47,11 @@ def read_image(path: Path) -> NDArray[np.uint8]:
         raise DataError(f"{path}: cannot read the picture ({error.strerror}); restore the file") from error
     if _is_truncated(data):
         raise DataError(f"{path}: truncated picture of {len(data)} bytes; copy or export the file again")
+    if size is not None:
+        _check_size(path, data, size)
     image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
     if image is None:
-        raise DataError(f"{path}: not a picture this program can read; wanted JPEG, PNG, BMP or WebP")
+        raise DataError(_UNREADABLE.format(path=path))
     return np.asarray(image, np.uint8)
 
 
@@ -62,6 +74,19 @@ def write_image(path: Path, image_HWC: NDArray[np.uint8], *, jpeg_quality: int =
     temporary = path.with_name(path.name + ".partial")
     temporary.write_bytes(data.tobytes())
     os.replace(temporary, path)
+
+
+def _check_size(path: Path, data: bytes, wanted: tuple[int, int]) -> None:
+    """Compare the size in a picture's header."""
+    try:
+        with Image.open(io.BytesIO(data), formats=("JPEG", "PNG", "BMP", "WEBP")) as header:
+            got = header.size
+    except Image.DecompressionBombError as error:
+        raise WrongSizeError(f"{path}: {error}, wanted {wanted[0]} x {wanted[1]}") from error
+    except (OSError, ValueError, SyntaxError) as error:
+        raise DataError(_UNREADABLE.format(path=path)) from error
+    if got != wanted:
+        raise WrongSizeError(f"{path}: frame is {got[0]} x {got[1]} pixels, wanted {wanted[0]} x {wanted[1]}")
 
 
 def _is_truncated(data: bytes) -> bool:

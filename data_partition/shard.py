@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import os
+import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +25,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from data_partition.images import read_image
+from data_partition.images import WrongSizeError, read_image
 from model.batch import NUM_ACTION_UNITS, NUM_LANDMARKS
 from model.errors import DataError
 
@@ -47,6 +48,9 @@ COLUMN_WIDTHS: dict[str, int] = {
 """Column of metadata.parquet to the length of its lists; 0 is a scalar."""
 
 SPLIT_COLUMN = "is_test"
+
+MAX_SIZE_PX = 4096
+"""Largest side of a frame: 50 MB decoded."""
 
 _INFO_KEYS = ("identity", "annotator", "annotator_version", "size_px", "sources", "split_seed", "consent")
 _TEXT_KEYS = ("identity", "annotator", "annotator_version", "consent")
@@ -105,11 +109,22 @@ class Shard:
             DataError: naming the file if it is missing, truncated or of another size.
         """
         path = self.path / self.file_name[row]
-        image = read_image(path)
-        wanted = (self.size_px, self.size_px, 3)
-        if image.shape != wanted:
-            raise DataError(f"{path}: frame has shape {image.shape}, wanted {wanted}; {_REMEDY}")
-        return image
+        try:
+            return read_image(path, size=(self.size_px, self.size_px))
+        except WrongSizeError as error:
+            raise DataError(f"{error}; {_REMEDY}") from error
+
+
+def check_identity(identity: str) -> None:
+    """Refuse what is no name of a folder; any other text is a person's name.
+
+    Raises:
+        ValueError: for an empty name, one with a separator or a control character, one that no file system can hold,
+            and the two names that mean another folder.
+    """
+    is_other_folder = identity in ("", ".", "..") or "/" in identity or "\\" in identity
+    if is_other_folder or any(unicodedata.category(character) in ("Cc", "Cs") for character in identity):
+        raise ValueError(f"identity {identity!r}: not a valid folder name")
 
 
 def open_dataset(root: Path) -> list[Shard]:
@@ -210,8 +225,12 @@ def _read_info(path: Path) -> dict[str, Any]:
     for key in _TEXT_KEYS:
         if not isinstance(info[key], str):
             raise DataError(f"{path}: {key} is {info[key]!r}, wanted text; {_REMEDY}")
-    if not isinstance(info["size_px"], int) or info["size_px"] < 1:
-        raise DataError(f"{path}: size_px is {info['size_px']!r}, wanted a positive whole number; {_REMEDY}")
+    try:
+        check_identity(info["identity"])
+    except ValueError as error:
+        raise DataError(f"{path}: {error}; {_REMEDY}") from error
+    if not isinstance(info["size_px"], int) or not 1 <= info["size_px"] <= MAX_SIZE_PX:
+        raise DataError(f"{path}: size_px is {info['size_px']!r}, wanted a whole number, 1 to {MAX_SIZE_PX}; {_REMEDY}")
     if not isinstance(info["sources"], list) or not all(isinstance(s, dict) for s in info["sources"]):
         raise DataError(f"{path}: sources is {info['sources']!r}, wanted a list of objects; {_REMEDY}")
     return dict(info)

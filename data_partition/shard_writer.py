@@ -24,6 +24,7 @@ from data_partition.shard import (
     SCHEMA_VERSION,
     SPLIT_COLUMN,
     Shard,
+    check_identity,
 )
 from model.batch import NUM_LANDMARKS
 from model.errors import DataError
@@ -71,8 +72,10 @@ class ShardWriter:
         Raises:
             DataError: if the identity is no valid folder name.
         """
-        if not identity or identity.startswith(".") or "/" in identity or "\\" in identity:
-            raise DataError(f"identity {identity!r}: not a valid folder name; rename the source")
+        try:
+            check_identity(identity)
+        except ValueError as error:
+            raise DataError(f"{error}; rename the source") from error
         self._final = out / identity
         self._partial = out / f"{identity}.partial"
         self._size_px = size_px

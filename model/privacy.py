@@ -10,33 +10,44 @@ site takes part in every round.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 
 DELTA = 1e-5
 """The delta of every statement."""
 
 RELEASES = "dp_releases"
-"""Name of the number of noised updates that a site has sent in a run."""
+"""Name of the number of noised updates that were made of a person's frames, over all runs."""
+
+MU = "dp_mu"
+"""Name of the mu of all of them together, as `composed_mu` gives it."""
 
 
-def epsilon_of(noise_multiplier: float, num_releases: int, delta: float = DELTA) -> float:
-    """Smallest epsilon for which that many releases are (epsilon, delta) differentially private.
+def composed_mu(releases: Iterable[tuple[float, int]]) -> float:
+    """The mu of the one Gaussian mechanism that is as private as all releases together: squares add up.
 
     A site's frames may be replaced by any others (local model; Kasiviswanathan et al. 2011): two clipped updates are at
-    most 2 C apart, so the sensitivity is 2 C. Accountants that compare an update with none at all, whose sensitivity is
-    C, give the same number for half of this noise multiplier.
+    most 2 C apart, so one release with noise z C has mu = 2 / z, whatever C is. Accountants that compare an update with
+    none at all, whose sensitivity is C, give the same number for half of this noise multiplier.
 
     Args:
-        noise_multiplier: standard deviation of the noise in units of the clip norm, > 0.
-        num_releases: noised updates that a site sent, >= 0.
+        releases: (noise multiplier z > 0, number of releases with it >= 0); the noise may differ from run to run.
+    """
+    return 2.0 * math.hypot(*(math.sqrt(count) / noise for noise, count in releases))
+
+
+def epsilon_of(mu: float, *, delta: float = DELTA) -> float:
+    """Smallest epsilon for which releases of that mu are (epsilon, delta) differentially private.
+
+    Args:
+        mu: of all releases together, >= 0.
         delta: between 0 and 1.
 
     Returns:
-        Epsilon, rounded up in its tenth digit; 0 without releases.
+        Epsilon, rounded up in its tenth digit; 0 without releases, infinity from mu = 1e100 on.
     """
-    if not num_releases:
-        return 0.0
-    mu = 2.0 * math.sqrt(num_releases) / noise_multiplier
-    if delta_of(0.0, mu) <= delta:
+    if mu >= 1e100:  # its square, which epsilon grows with, is soon no number any more
+        return math.inf
+    if not mu or delta_of(0.0, mu) <= delta:
         return 0.0
     low, high = 0.0, 1.0
     while delta_of(high, mu) > delta:

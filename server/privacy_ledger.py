@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import math
 
 from model.config import FederationConfig
-from model.privacy import DELTA, RELEASES, epsilon_of
+from model.privacy import DELTA, MU, RELEASES, composed_mu, epsilon_of
 from server.recording import RoundOutcome
 
 _log = logging.getLogger(__name__)
 
 
 class PrivacyLedger:
-    """Adds `dp_epsilon`, `dp_delta` and `dp_releases` to a round's metrics; without noise it adds nothing.
+    """Adds `dp_epsilon`, `dp_delta`, `dp_releases` and `dp_mu` to a round's metrics; without noise it adds nothing.
 
-    The numbers follow from the settings and the count of releases, which every site keeps for itself and sends along,
-    so a resumed run goes on where it was. The settings `dp-clip-norm`, `dp-noise-multiplier` and `secure-aggregation`
-    must stay as they are for that.
+    What is spent is a person's, over all runs: every site keeps its own book (client/privacy.py) and says with each
+    update how many noised ones it has made, and the mu of all of them. So a resumed run goes on where it was, and a
+    second run on the same people does not begin at zero.
     """
 
     def __init__(self, config: FederationConfig) -> None:
@@ -40,21 +41,21 @@ class PrivacyLedger:
     def record(self, round_number: int, outcome: RoundOutcome) -> RoundOutcome:
         """The outcome of a round with what has been spent until its end.
 
-        Epsilon is of the site with the most releases, and at least one release a round is counted.
+        Of the site that has spent most, and at least one release a round is counted.
 
         Args:
             round_number: from 1.
-            outcome: of the round; its accepted clients say how often they have sent.
+            outcome: of the round; its accepted clients say what they have spent.
         """
         if not self._config.dp_noise_multiplier:
             return outcome
-        told = [values.get(RELEASES, 0.0) for values in outcome.clients.values()]
-        num_releases = int(max(round_number, *told))
-        epsilon = epsilon_of(self._config.dp_noise_multiplier, num_releases)
+        num_releases = int(max(round_number, *_told(outcome, RELEASES)))
+        mu = max(composed_mu([(self._config.dp_noise_multiplier, round_number)]), *_told(outcome, MU))
+        epsilon = epsilon_of(mu)
         _log.info(
-            "round %d: epsilon %.4g, delta %g at client level (one site, one person) after %d updates of a site: with "
-            "any other frames in a person's place, what was sent would be at most e^%.4g times as likely or unlikely, "
-            "but for a chance of delta",
+            "round %d: epsilon %.4g, delta %g at client level (one site, one person) after %d updates of a site over "
+            "all runs: with any other frames in a person's place, what was sent would be at most e^%.4g times as "
+            "likely or unlikely, but for a chance of delta",
             round_number,
             epsilon,
             DELTA,
@@ -62,5 +63,11 @@ class PrivacyLedger:
             epsilon,
             extra={"round": round_number},
         )
-        spent = {"dp_epsilon": epsilon, "dp_delta": DELTA, RELEASES: float(num_releases)}
+        spent = {"dp_epsilon": epsilon, "dp_delta": DELTA, RELEASES: float(num_releases), MU: mu}
         return dataclasses.replace(outcome, metrics=outcome.metrics | spent)
+
+
+def _told(outcome: RoundOutcome, name: str) -> list[float]:
+    """Finite values of a number that sites told, at most 1e9, and 0."""
+    values = (client.get(name, 0.0) for client in outcome.clients.values())
+    return [0.0, *(min(value, 1e9) for value in values if math.isfinite(value))]

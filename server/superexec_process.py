@@ -6,6 +6,7 @@ without a word. Options are those of `flower-superexec`.
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -23,6 +24,7 @@ def main() -> None:
     Raises:
         SystemExit: with its exit code.
     """
+    os.umask(0o077)  # checkpoints are for this user alone
     process = subprocess.Popen(["flower-superexec", *sys.argv[1:]], start_new_session=True)
 
     def end(signum: int, frame: FrameType | None) -> None:

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import secrets
+import shutil
 import signal
 import socket
 import subprocess
+import sys
+import tempfile
 import threading
 import time
 import urllib.error
@@ -24,7 +28,10 @@ _STOP_TIMEOUT_S = 10.0
 
 
 class LocalSuperLink:
-    """Flower's simulation engine on a free port, with its files in one folder.
+    """Flower's simulation engine on a free port, with its files in one folder, for this user of this machine alone.
+
+    The SuperLink and Ray listen on loopback. The SuperLink answers its own user (server/private_superlink.py), Ray whom
+    shows the token that it was started with, and Ray's sockets lie in a folder that nobody else may enter.
 
     The SuperLink's working folder is that folder: Ray's workers import from it before anything else, so it must not
     hold Python packages.
@@ -40,6 +47,7 @@ class LocalSuperLink:
         self._home = home
         self._port = _free_port()
         self._flower = FlowerCommands(home)
+        self._ray_folder: Path | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self._run_id = ""
 
@@ -50,11 +58,14 @@ class LocalSuperLink:
             FederationError: if it does not.
         """
         self._flower.connect(f"127.0.0.1:{self._port}", None)
-        command = [self._flower.find("flower-superlink"), "--insecure", "--simulation", "--isolation", "subprocess"]
+        command = [sys.executable, "-P", "-m", "server.private_superlink"]
+        command += ["--insecure", "--simulation", "--isolation", "subprocess"]
         command += ["--host", "127.0.0.1", "--port", str(self._port), "--disable-runtime-dependency-installation"]
+        self._ray_folder = Path(tempfile.mkdtemp(prefix="ray-", dir="/tmp"))  # paths of sockets have 107 bytes at most
+        environment = self._flower.environment | _private_ray(self._ray_folder)
         with self.log_path.open("wb") as log:
             self._process = subprocess.Popen(
-                command, env=self._flower.environment, cwd=self._home, stdout=log, stderr=log, start_new_session=True
+                command, env=environment, cwd=self._home, stdout=log, stderr=log, start_new_session=True
             )
         try:
             self._wait_until_ready()
@@ -110,6 +121,12 @@ class LocalSuperLink:
         raise FederationError(f"Flower's SuperLink did not start; its log is {self.log_path}")
 
     def _stop(self) -> None:
+        self._stop_process()
+        if self._ray_folder is not None:
+            shutil.rmtree(self._ray_folder, ignore_errors=True)
+            self._ray_folder = None
+
+    def _stop_process(self) -> None:
         if self._process is None:
             return
         below = processes.descendants(self._process.pid)
@@ -121,6 +138,16 @@ class LocalSuperLink:
             self._process.kill()
             self._process.wait()
         self._process = None
+
+
+def _private_ray(folder: Path) -> dict[str, str]:
+    """Environment in which Ray listens on loopback alone and asks whoever connects for a token."""
+    return {
+        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # on Linux, too, this is what takes Ray to loopback
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN": secrets.token_hex(32),
+        "RAY_TMPDIR": str(folder),
+    }
 
 
 @contextlib.contextmanager

@@ -97,6 +97,7 @@ def wait_for_the_database() -> None:
 
 def main() -> None:
     """Run Flower's SuperLink."""
+    os.umask(0o077)  # its database holds the updates in flight
     wait_for_the_database()
     flower = importlib.import_module("flwr.superlink.cli.flower_superlink")  # its package has a function of that name
     flower.uvicorn.run = serve_both

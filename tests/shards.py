@@ -9,14 +9,23 @@ from data_partition.shard_writer import ShardWriter
 
 
 def write_random_shard(
-    root: Path, identity: str, *, num_frames: int = 40, size_px: int = 32, seed: int = 0, max_pose_deg: float = 20
+    root: Path,
+    identity: str,
+    *,
+    num_frames: int = 40,
+    size_px: int = 32,
+    seed: int = 0,
+    max_pose_deg: float = 20,
+    grey: int | None = None,
 ) -> Shard:
-    """A shard of one clip with noise for frames and landmarks well inside of them."""
+    """A shard of one clip with noise, or one grey level, for frames and landmarks well inside of them."""
     rng = np.random.default_rng(seed)
     with ShardWriter(root, identity, size_px, "test") as writer:
         for index in range(num_frames):
             writer.add(
-                rng.integers(0, 256, (size_px, size_px, 3), dtype=np.uint8),
+                rng.integers(0, 256, (size_px, size_px, 3), dtype=np.uint8)
+                if grey is None
+                else np.full((size_px, size_px, 3), grey, np.uint8),
                 clip="clip-0",
                 frame_index=index,
                 timestamp_s=index / 25,

@@ -154,15 +154,28 @@ def test_a_deployed_site_answers_the_approved_run_in_other_folders(
     assert num_examples == 9 and all(np.isfinite(array).all() for array in arrays)
 
 
-@pytest.mark.parametrize("changes", [{}, {"dp-clip-norm": 1.0, "dp-noise-multiplier": 1.0, "tau": 0.0}])
-def test_steps_that_were_not_made_are_not_sent(
-    dataset: Path, tmp_path: Path, settings: Settings, changes: dict[str, Scalar]
-) -> None:
+def test_steps_that_were_not_made_are_not_sent(dataset: Path, tmp_path: Path, settings: Settings) -> None:
     """The time limit ends the round long before its ten thousand steps."""
-    short = settings.replaced({"local-steps": 10_000, "local-time-limit-s": 1.0, **changes})
+    short = settings.replaced({"local-steps": 10_000, "local-time-limit-s": 1.0})
     node_config = deployed_config(dataset, tmp_path, 0, short, min_samples_per_round=20_000)
     with pytest.raises(FederationError, match="steps made x batch-size in round 1 is .* wants at least min-samples"):
         answer(node_config, short)
+
+
+def test_under_noise_steps_that_were_not_made_are_a_step_of_zero(
+    dataset: Path, tmp_path: Path, settings: Settings
+) -> None:
+    """How many are made in a time may depend on the frames. The noise is far below what a step moves."""
+    noise: dict[str, Scalar] = {"dp-clip-norm": 1.0, "dp-noise-multiplier": 1e-6, "tau": 0.0}
+    short = settings.replaced({"local-steps": 10_000, "local-time-limit-s": 1.0, **noise})
+    tensors = build_networks(short.model, PART_SIZES, seed=0).travelling_tensors()
+    moved = []
+    for least in (20_000, 1):
+        node_config = deployed_config(dataset, tmp_path, 0, short, min_samples_per_round=least)
+        arrays, _, metrics = answer(node_config, short)
+        moved.append(max(np.abs(new - old).max() for new, old in zip(arrays, tensors.values(), strict=True)))
+    assert moved[0] < 2e-5 < moved[1]
+    assert metrics["dp_releases"] == 2.0
 
 
 @pytest.mark.parametrize("round_number", [0, -1, 3])

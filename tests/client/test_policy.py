@@ -84,7 +84,7 @@ def test_presets_pass(path: Path) -> None:
     SitePolicy().check_run(Settings.from_flat(read_preset(path)), 400)
 
 
-@pytest.mark.parametrize("value", ["many", True])
+@pytest.mark.parametrize("value", ["many", True, float("nan"), float("inf"), -1])
 def test_a_limit_that_is_no_number_is_refused(value: Scalar) -> None:
     with pytest.raises(ConfigError, match="min-frames"):
         SitePolicy.from_node_config({"min-frames": value})

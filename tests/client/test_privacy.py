@@ -1,5 +1,9 @@
 from __future__ import annotations
 
+import json
+import math
+import os
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -7,9 +11,10 @@ import pytest
 
 from client.local_training import LocalResult
 from client.policy import SitePolicy
-from client.privacy import ReleaseLedger, clipped, gaussian, noised, privatised
+from client.privacy import ReleaseLedger, clipped, gaussian, noised, noised_answer
 from model.config import Scalar, Settings
-from model.errors import ConfigError, NonFiniteLossError
+from model.errors import ConfigError, DataError, NonFiniteLossError
+from model.privacy import epsilon_of
 
 
 def test_clipping_by_hand() -> None:
@@ -44,31 +49,128 @@ def test_noise_has_the_stated_deviation_and_no_memory() -> None:
     assert not (gaussian(10) == gaussian(10)).any()
 
 
-def test_what_leaves_has_weight_one_and_no_losses(tmp_path: Path) -> None:
-    result = LocalResult(
-        arrays=[np.full(2, 100.0, np.float32)],
-        num_examples=37,
-        metrics={"loss_generator": 12.5, "l1_image": 0.3, "accuracy_real": 0.9, "seconds": 4.0, "num_steps": 2.0},
-    )
-    before = [np.zeros(2, np.float32)]
-    ledger = ReleaseLedger(tmp_path, "run")
-    sent = privatised(result, before, clip_norm=1.0, noise_multiplier=1e-6, ledger=ledger)
+BEFORE = [np.zeros(2, np.float32)]
+
+
+def trained(values: list[float]) -> LocalResult:
+    metrics = {"loss_generator": 12.5, "l1_image": 0.3, "accuracy_real": 0.9, "seconds": 4.0, "num_steps": 2.0}
+    return LocalResult(arrays=[np.array(values, np.float32)], num_examples=37, metrics=metrics)
+
+
+def answer(folder: Path, train: Callable[[], LocalResult], noise_multiplier: float = 1e-6) -> LocalResult:
+    ledger = ReleaseLedger(folder, ["person-a"])
+    return noised_answer(train, BEFORE, clip_norm=1.0, noise_multiplier=noise_multiplier, ledger=ledger)
+
+
+def test_what_leaves_has_weight_one_and_says_what_is_spent(tmp_path: Path) -> None:
+    sent = answer(tmp_path, lambda: trained([100.0, 100.0]))
     assert sent.num_examples == 1
-    assert sent.metrics == {"seconds": 4.0, "num_steps": 2.0, "dp_releases": 1.0}
+    assert sent.metrics == {"dp_releases": 1.0, "dp_mu": 2e6}
     assert sent.arrays[0].dtype == np.float32
     assert np.linalg.norm(sent.arrays[0]) == pytest.approx(1.0, abs=1e-4)
 
 
-def test_releases_are_counted_by_run_and_across_processes(tmp_path: Path) -> None:
-    assert [ReleaseLedger(tmp_path, "a").count_one() for _ in range(3)] == [1, 2, 3]
-    assert ReleaseLedger(tmp_path, "b").count_one() == 1
-    assert ReleaseLedger(tmp_path, "a").count_one() == 4
+def raising(error: Exception) -> Callable[[], LocalResult]:
+    def train() -> LocalResult:
+        raise error
+
+    return train
 
 
-def test_a_damaged_ledger_stops_the_site(tmp_path: Path) -> None:
-    (tmp_path / "privacy-ledger.json").write_text("{", encoding="utf-8")
+@pytest.mark.parametrize(
+    "train",
+    [
+        raising(NonFiniteLossError("step 0: l1_image is nan")),
+        raising(DataError("/secret/frames/000001.jpg: truncated")),
+        raising(MemoryError()),
+        raising(IndexError("index 7 is out of range")),
+        lambda: trained([math.nan, 1.0]),
+        lambda: trained([math.inf, 1.0]),
+        lambda: trained([1.0, 1.0, 1.0]),
+    ],
+)
+def test_a_failure_is_a_noised_step_of_zero_that_is_counted(
+    train: Callable[[], LocalResult], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    sent = answer(tmp_path, train)
+    assert [(array.shape, array.dtype) for array in sent.arrays] == [((2,), np.float32)]
+    assert 0 < np.abs(sent.arrays[0]).max() < 1e-4
+    assert (sent.num_examples, sent.metrics) == (1, {"dp_releases": 1.0, "dp_mu": 2e6})
+    assert "training failed" in caplog.text
+    assert answer(tmp_path, lambda: trained([1.0, 0.0])).metrics["dp_releases"] == 2.0
+
+
+def test_the_release_is_on_disk_before_training_begins(tmp_path: Path) -> None:
+    def train() -> LocalResult:
+        text = (tmp_path / "privacy-ledger.json").read_text("utf-8")
+        assert json.loads(text) == {
+            "persons": {"person-a": [{"noise_multiplier": 4.0, "clip_norm": 1.0, "releases": 1}]}
+        }
+        os._exit(7)  # as a process that the kernel kills
+
+    pid = os.fork()
+    if not pid:
+        answer(tmp_path, train, noise_multiplier=4.0)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 7
+    assert ReleaseLedger(tmp_path, ["person-a"]).count_one(noise_multiplier=4.0, clip_norm=1.0).num_releases == 2
+
+
+def test_releases_with_different_noise_are_one_persons(tmp_path: Path) -> None:
+    """mu^2 = (2/4)^2 + (2/4)^2 + (2/1)^2 = 4.5; another person begins at zero."""
+    ledger = ReleaseLedger(tmp_path, ["person-a"])
+    for noise in (4.0, 4.0, 1.0):
+        spent = ledger.count_one(noise_multiplier=noise, clip_norm=0.5)
+    assert (spent.num_releases, spent.mu) == (3, pytest.approx(math.sqrt(4.5), rel=1e-12))
+    assert ReleaseLedger(tmp_path, ["person-b"]).count_one(noise_multiplier=4.0, clip_norm=1.0) == (1, 0.5)
+    both = ReleaseLedger(tmp_path, ["person-b", "person-a"]).count_one(noise_multiplier=1.0, clip_norm=1.0)
+    assert both == (4, pytest.approx(math.sqrt(8.5), rel=1e-12))
+
+
+def test_processes_at_the_same_time_lose_no_release(tmp_path: Path) -> None:
+    pids = []
+    for _ in range(4):
+        pids.append(os.fork())
+        if not pids[-1]:
+            for _ in range(10):
+                ReleaseLedger(tmp_path, ["a"]).count_one(noise_multiplier=4.0, clip_norm=1.0)
+            os._exit(0)
+    assert [os.waitpid(pid, 0)[1] for pid in pids] == [0, 0, 0, 0]
+    assert ReleaseLedger(tmp_path, ["a"]).count_one(noise_multiplier=4.0, clip_norm=1.0).num_releases == 41
+
+
+def test_a_release_that_would_pass_the_sites_limit_is_refused_before_training(tmp_path: Path) -> None:
+    """Three releases with z = 4 have mu = 2 sqrt(3) / 4; a limit just there lets three through and no fourth."""
+    limit = epsilon_of(2 * math.sqrt(3) / 4) * (1 + 1e-9)
+    ledger = ReleaseLedger(tmp_path, ["person-a"])
+    for _ in range(3):
+        ledger.count_one(noise_multiplier=4.0, clip_norm=1.0, max_epsilon=limit)
+    for noise in (4.0, 1.0):
+        with pytest.raises(ConfigError, match=r"one more noised update .* this site wants at most max-epsilon = "):
+            ledger.count_one(noise_multiplier=noise, clip_norm=1.0, max_epsilon=limit)
+    assert ledger.count_one(noise_multiplier=4.0, clip_norm=1.0).num_releases == 4  # refusals are no releases
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "{",
+        "[1]",
+        '{"persons": {"a": [{"noise_multiplier": 0.0, "clip_norm": 1.0, "releases": 1}]}}',
+        "{}",
+        '{"persons": {"a": [{"noise_multiplier": 1.0, "clip_norm": 1.0, "releases": -1}]}}',
+        '{"persons": {"a": 3}}',
+    ],
+)
+def test_a_damaged_ledger_stops_the_site(tmp_path: Path, content: str) -> None:
+    (tmp_path / "privacy-ledger.json").write_text(content, encoding="utf-8")
     with pytest.raises(ConfigError, match=r"privacy-ledger.json cannot be read .* privacy already spent is unknown"):
-        ReleaseLedger(tmp_path, "a").count_one()
+        ReleaseLedger(tmp_path, ["a"]).count_one(noise_multiplier=4.0, clip_norm=1.0)
+
+
+def test_a_ledger_of_an_older_version_is_refused_in_one_line(tmp_path: Path) -> None:
+    (tmp_path / "privacy-ledger.json").write_text('{"run-17": 20, "run-18": 3}', encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"older version, which did not note the noise .* docs/privacy.md"):
+        ReleaseLedger(tmp_path, ["a"]).count_one(noise_multiplier=4.0, clip_norm=1.0)
 
 
 @pytest.mark.parametrize(
@@ -77,6 +179,7 @@ def test_a_damaged_ledger_stops_the_site(tmp_path: Path) -> None:
         ("min-sites-in-sum", {}, "min-fit-clients under secure-aggregation is 0, this site wants at least"),
         ("min-sites-in-sum", {"secure-aggregation": True, "min-fit-clients": 4}, "secure-aggregation is 4"),
         ("min-noise-multiplier", {}, "dp-noise-multiplier is 0, this site wants at least min-noise-multiplier = 5"),
+        ("max-epsilon", {}, "epsilon without dp-noise-multiplier is inf, this site wants at most max-epsilon = 5"),
     ],
 )
 def test_a_site_may_insist(limit: str, settings: dict[str, Scalar], words: str) -> None:

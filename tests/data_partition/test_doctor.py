@@ -1,6 +1,7 @@
 """Promises of data_partition.doctor."""
 
 import json
+import os
 import shutil
 from collections.abc import Sequence
 from dataclasses import replace
@@ -191,3 +192,19 @@ def test_a_dataset_without_test_frames_says_so_once(tmp_path: Path) -> None:
     assert "results have to be measured on another dataset" in _texts(check_dataset(tmp_path, people, []), "warning")
     assert "test" not in _texts(check_person(people[0]), "warning")
     assert "none of them kept for testing" in _texts(check_person(people[0]), "ok")
+
+
+def test_faces_that_every_user_can_read_are_said_in_one_line(tmp_path: Path) -> None:
+    """Its own mode decides, and whether others get there: the folder above is closed at first."""
+    dataset = tmp_path / "dataset"
+    write_random_shard(dataset, "anna")
+    for folder in (tmp_path, *tmp_path.parents):  # pytest's own are closed
+        if folder.stat().st_uid == os.getuid() and "pytest-" in str(folder):
+            folder.chmod(0o711)
+    words = f"every user of this machine can read these faces (mode 755); run chmod -R go-rwx {dataset}"
+    for mode, above, wanted in ((0o755, 0o711, 1), (0o755, 0o700, 0), (0o700, 0o711, 0), (0o750, 0o711, 0)):
+        dataset.chmod(mode)
+        tmp_path.chmod(above)
+        found = [one for one in diagnose(dataset).findings if "every user" in one.text]
+        assert [one.text for one in found] == [words] * wanted, (mode, above)
+        assert all(one.severity == "warning" for one in found)

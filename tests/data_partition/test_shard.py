@@ -1,6 +1,10 @@
 """Promises of data_partition.shard and data_partition.shard_writer."""
 
 import json
+import struct
+import subprocess
+import sys
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from data_partition.images import write_image
 from data_partition.shard import COLUMN_WIDTHS, Shard, last_tenth, open_dataset, open_shard
 from data_partition.shard_writer import ShardWriter
 from model.errors import DataError
@@ -206,10 +211,57 @@ def test_bad_frames_are_refused_by_the_writer(tmp_path: Path) -> None:
         writer.finish()
 
 
-@pytest.mark.parametrize("identity", ["", ".hidden", "a/b"])
-def test_identities_that_are_no_folder_names_are_refused(tmp_path: Path, identity: str) -> None:
+@pytest.mark.parametrize(
+    "identity", ["", ".", "..", "a/b", "../../x", "a\\b", "a\0b", "a\nb", "\x1b[2J", "\x9b", "\ud800"]
+)
+def test_identities_that_are_no_folder_names_are_refused(shard: Shard, tmp_path: Path, identity: str) -> None:
     with pytest.raises(DataError, match="not a valid folder name"):
         ShardWriter(tmp_path, identity, 8, "x")
+    path = shard.path / "shard.json"
+    path.write_text(json.dumps(json.loads(path.read_text("utf-8")) | {"identity": identity}), encoding="utf-8")
+    with pytest.raises(DataError, match=r"shard.json: identity .* not a valid folder name"):
+        open_shard(shard.path)
+
+
+@pytest.mark.parametrize("identity", ["Анна", "山田 太郎", "O'Brien & söhne", ".hidden", "...", "a\u200db", "👩‍🦰"])
+def test_any_other_name_is_a_persons(tmp_path: Path, identity: str) -> None:
+    assert write_random_shard(tmp_path, identity, num_frames=2).identity == identity
+
+
+def test_a_small_file_of_a_huge_picture_is_not_decoded(shard: Shard) -> None:
+    """A PNG of 20,000 x 20,000 black pixels: 0.4 MB on disk, 1.2 GB decoded."""
+    num_px, path = 20_000, shard.path / "frames" / "000002.jpg"
+    rows = zlib.compress(bytes(num_px * (num_px // 8 + 1)), 9)  # one bit a pixel, and a byte of filter a row
+    chunks = ((b"IHDR", struct.pack(">IIBBBBB", num_px, num_px, 1, 0, 0, 0, 0)), (b"IDAT", rows), (b"IEND", b""))
+    png = b"".join(
+        struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data)) for name, data in chunks
+    )
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + png)
+    assert path.stat().st_size < 500_000
+    code = """
+import resource, sys
+from pathlib import Path
+from data_partition.shard import open_shard
+from model.errors import DataError
+shard = open_shard(Path(sys.argv[1]))
+shard.read_frame(1)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+try:
+    shard.read_frame(2)
+except DataError as error:
+    print(error)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+"""
+    done = subprocess.run([sys.executable, "-c", code, shard.path], capture_output=True, text=True, check=True)
+    words, grown_kb = done.stdout.splitlines()
+    assert "000002.jpg" in words and "400000000 pixels" in words
+    assert int(grown_kb) < 50_000
+
+
+def test_a_frame_of_another_size_is_refused(shard: Shard) -> None:
+    write_image(shard.path / "frames" / "000002.jpg", np.zeros((shard.size_px, shard.size_px + 1, 3), np.uint8))
+    with pytest.raises(DataError, match=rf"000002.jpg: frame is {shard.size_px + 1} x {shard.size_px} pixels, wanted"):
+        shard.read_frame(2)
 
 
 def test_a_shard_opens_with_pandas_and_as_an_image_folder(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from pathlib import Path
 
 import numpy as np
@@ -12,12 +13,12 @@ from flwr.app import Error, Message
 import client.app
 from client.egress import inventory, training_scalars
 from client.local_training import LocalResult, RoundTask, train_locally
-from client.privacy import OPERATIONS
 from model.checkpoint import Checkpoint, load_checkpoint
 from model.config import Settings
 from model.errors import ConfigError, FederationError
 from model.networks import IDENTITY_ROWS, build_networks
 from model.privacy import epsilon_of
+from model.reported import OPERATIONS
 from model.secure_vector import FRACTION_BITS
 from server.aggregation import StreamingMean
 from server.federation import run_federation
@@ -220,7 +221,7 @@ def test_a_repeated_round_costs_privacy_again(dataset: Path, tmp_path: Path) -> 
     run(settings.replaced({"resume": True}))
     rows = read_history(tmp_path)
     assert [row["metrics"]["dp_releases"] for row in rows] == [1.0, 3.0]
-    assert rows[1]["metrics"]["dp_epsilon"] == epsilon_of(1.0, 3)
+    assert rows[1]["metrics"]["dp_epsilon"] == epsilon_of(2 * math.sqrt(3))
 
 
 @pytest.mark.parametrize("change", [{"dp-noise-multiplier": 2.0}, {"dp-clip-norm": 2.0}, {"secure-aggregation": True}])

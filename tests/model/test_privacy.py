@@ -2,17 +2,18 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 
 from model.config import Scalar, Settings
 from model.errors import ConfigError
-from model.privacy import delta_of, epsilon_of
+from model.privacy import composed_mu, delta_of, epsilon_of
 
 
 def test_the_published_calibration_of_balle_and_wang() -> None:
     """Their reference code gives sigma 3.730631634816464 for epsilon 1, delta 1e-5 and sensitivity 1."""
     assert delta_of(1.0, 1 / 3.730631634816464) == pytest.approx(1e-5, rel=1e-6)
-    assert epsilon_of(2 * 3.730631634816464, 1, 1e-5) == pytest.approx(1.0, rel=1e-6)
+    assert epsilon_of(composed_mu([(2 * 3.730631634816464, 1)]), delta=1e-5) == pytest.approx(1.0, rel=1e-6)
 
 
 def test_delta_at_epsilon_zero_is_the_total_variation_distance() -> None:
@@ -21,9 +22,42 @@ def test_delta_at_epsilon_zero_is_the_total_variation_distance() -> None:
     assert delta_of(0.0, 1.0) == pytest.approx(0.3829249, abs=1e-7)
 
 
-def test_many_releases_are_one_with_less_noise() -> None:
-    """Sixteen releases with noise z are one with z / 4: Gaussians compose exactly."""
-    assert epsilon_of(8.0, 16) == pytest.approx(epsilon_of(2.0, 1), rel=1e-9)
+def test_releases_compose_by_hand() -> None:
+    """Sixteen with z = 8 are one with z = 2; releases with z = 2 and with z = 1 have mu^2 = 1 + 4."""
+    assert composed_mu([(8.0, 16)]) == composed_mu([(2.0, 1)]) == 1.0
+    assert composed_mu([(2.0, 1), (1.0, 1)]) == pytest.approx(math.sqrt(5), rel=1e-15)
+    assert composed_mu([]) == composed_mu([(3.0, 0)]) == 0.0
+
+
+def loss_distribution(noise: float, losses: np.ndarray) -> np.ndarray:
+    """Chances of the privacy loss of one release on a grid of losses, with the sensitivity 2 C and noise z C.
+
+    At x ~ N(2, z^2) the loss is log of the densities of N(2, z^2) and N(0, z^2), (4 x - 4) / (2 z^2): here by
+    inverting that for the edges of the grid's cells.
+    """
+    step = losses[1] - losses[0]
+    edges = np.append(losses - step / 2, losses[-1] + step / 2)
+    x = (2 * noise**2 * edges + 4) / 4
+    return np.diff([0.5 * math.erfc(-(value - 2) / (noise * math.sqrt(2))) for value in x])
+
+
+def test_noise_that_changes_composes_as_the_loss_distributions_convolve() -> None:
+    """Three releases with z = 4, one with z = 2 and two with z = 10, by numerical convolution and integration."""
+    step, half = 2e-3, 6000
+    grid = np.arange(-half, half + 1) * step
+    total = np.zeros(grid.size)
+    total[half] = 1.0
+    for noise, count in ((4.0, 3), (2.0, 1), (10.0, 2)):
+        for _ in range(count):
+            total = np.convolve(total, loss_distribution(noise, grid), mode="same")
+    assert total.sum() == pytest.approx(1.0, abs=1e-9)
+    mu = composed_mu([(4.0, 3), (2.0, 1), (10.0, 2)])
+    for epsilon in (0.0, 1.0, 3.0):
+        delta = float((total * np.clip(1 - np.exp(epsilon - grid), 0, None)).sum())
+        assert delta_of(epsilon, mu) == pytest.approx(delta, rel=1e-3)
+    epsilon = epsilon_of(mu)
+    delta = float((total * np.clip(1 - np.exp(epsilon - grid), 0, None)).sum())
+    assert delta == pytest.approx(1e-5, rel=1e-3)
 
 
 @pytest.mark.parametrize(("noise", "num_releases"), [(0.5, 10), (1.0, 1), (4.0, 100), (20.0, 100)])
@@ -35,13 +69,13 @@ def test_renyi_accounting_never_gives_less(noise: float, num_releases: int) -> N
     rho = num_releases * (2 / noise) ** 2 / 2
     orders = [1 + step / 1000 for step in range(1, 200_000)]
     bound = min(a * rho + math.log((a - 1) / a) - (math.log(1e-5) + math.log(a)) / (a - 1) for a in orders)
-    assert 0.8 * bound < epsilon_of(noise, num_releases) <= bound
+    assert 0.8 * bound < epsilon_of(composed_mu([(noise, num_releases)])) <= bound
 
 
-def test_epsilon_grows_with_releases_and_falls_with_noise() -> None:
-    assert epsilon_of(1.0, 0) == 0.0
-    assert epsilon_of(1.0, 1) < epsilon_of(1.0, 2) < epsilon_of(0.5, 2) < math.inf
-    assert math.isfinite(epsilon_of(1e-3, 10_000))
+def test_epsilon_grows_with_mu_and_is_never_too_small_for_any() -> None:
+    assert epsilon_of(0.0) == 0.0
+    assert 0 < epsilon_of(1.0) < epsilon_of(2.0) < epsilon_of(1e6) < epsilon_of(1e99) < math.inf
+    assert epsilon_of(1e100) == epsilon_of(composed_mu([(1e-320, 1)])) == math.inf
 
 
 BASE: dict[str, Scalar] = {"tau": 0.0}

@@ -134,3 +134,10 @@ def test_a_metric_that_is_not_finite_is_rejected() -> None:
 )
 def test_a_failure_is_told_in_one_short_line(reason: str, line: str) -> None:
     assert failure_reason(Error(code=2, reason=reason)) == line
+
+
+def test_what_a_site_says_does_not_rewrite_the_terminal() -> None:
+    """Title, colour and screen by C0 and C1 (escape, bell, CSI), and a line that overwrites itself; letters stay."""
+    reason = "\x1b]0;owned\x07 \x1b[2J\x9b31m Größe\r0 \x00\x7fok 名"
+    line = failure_reason(Error(code=2, reason=reason))
+    assert line == "]0;owned [2J 31m Größe 0 ok 名"
