@@ -18,13 +18,14 @@ from model.networks import Networks
 
 def model_landmarks(shard: Shard, rows_N: NDArray[np.int64], size_px: int) -> FloatArray:
     """[N, 68, 2] landmarks of a shard's rows, in pixels of a frame of side `size_px`."""
-    return (shard.landmarks_FKC[rows_N].astype(np.float64) + 0.5) * (size_px / shard.size_px) - 0.5
+    landmarks_NKC = shard.landmarks_FKC[rows_N].astype(np.float64)
+    return np.asarray((landmarks_NKC + 0.5) * (size_px / shard.size_px) - 0.5, np.float64)
 
 
 def distances_px(landmarks_NKC: FloatArray, templates_IKC: FloatArray) -> FloatArray:
     """[N, I] root mean square distance to every template, pixels, where the faces lie in the frame."""
     difference = landmarks_NKC[:, None] - templates_IKC[None]
-    return np.sqrt(np.square(difference).sum(axis=-1).mean(axis=-1))
+    return np.asarray(np.sqrt(np.square(difference).sum(axis=-1).mean(axis=-1)), np.float64)
 
 
 def shape_distances(landmarks_NKC: FloatArray, templates_NIKC: FloatArray) -> FloatArray:

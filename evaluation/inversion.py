@@ -2,11 +2,11 @@
 
 The feature extractor adds a learnt position to each embedded patch: x_p = W patch_p + b + position_p. The gradient of
 the position is therefore g_p = dL/dx_p itself, and that of W is sum over p of g_p patch_p^T: with G [P, D] known, all
-patches of a single picture follow from one least squares problem, G^T patches = dL/dW. (That gradients of the position
-give a Vision Transformer away: Lu et al. 2022, APRIL.) A round's update is no gradient of one picture: it sums many, and
-Adam divides each value by its own size. `set_trap` shows what a server gains that chooses the weights it sends: with
-them only one picture of a round has a gradient at all, so small that Adam's division does nothing (trap weights: Boenisch
-et al. 2023, When the Curious Abandon Honesty).
+patches of a single picture follow from one least squares problem, G^T patches = dL/dW. (That gradients of the positions
+give a Vision Transformer away: Lu et al. 2022, APRIL.) A round's update is no gradient of one picture: it sums many,
+and Adam divides each value by its own size. `set_trap` shows what a server gains that chooses the weights it sends:
+with them only one picture of a round has a gradient at all, so small that Adam's division does nothing (trap weights:
+Boenisch et al. 2023, When the Curious Abandon Honesty).
 
 Shapes: P patches, D width of the tokens, F pixels of a patch, T target frames, S image side.
 """
@@ -21,7 +21,7 @@ import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from data_partition.augment import recoloured
@@ -30,8 +30,11 @@ from data_partition.partition import ClientData
 from data_partition.shard import Shard
 from evaluation.image_metrics import ssim
 from evaluation.separation import FloatArray
-from model.batch import ReenactmentBatch
+from model.batch import NUM_LANDMARKS, ReenactmentBatch
 from model.config import Settings
+from model.feature_extractor import ViTExtractor
+from model.flow import FlowHead
+from model.glr import GLR
 from model.networks import Networks
 from model.perceptual import PerceptualLoss
 from model.secure_vector import FRACTION_BITS
@@ -46,7 +49,9 @@ _LUMA_WEIGHTS = np.array([0.299, 0.587, 0.114])
 _CUTS = (1e-6, 1e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1)
 """Singular values below these shares of the largest are left out; the best result counts, to the attacker's good."""
 _MOST_TARGETS = 1000
-_TRAP_GAIN, _TRAP_POSITION, _TRAP_SCALE, _TRAP_BIAS = 2.0, 10.0, 1 / 32, 10.0
+_TRAP_GAIN, _TRAP_SPREAD, _TRAP_BIAS = 2.0, 0.2, 10.0
+_TRAP_SCALE = 1 / 32
+"""Of the embedding and the positions: small numbers show small steps, float32 has seven digits."""
 _TRAP_GRADIENT = 3e-11
 """Largest gradient of a position under the trap: before the weight of the term; far below Adam's epsilon of 1e-8."""
 
@@ -88,10 +93,10 @@ class Targets:
     def likeness(self, picture_HW: FloatArray, target: int | None = None) -> Likeness:
         """To one target, or to the one that the picture is most like."""
         chosen = self.luma_THW if target is None else self.luma_THW[target : target + 1]
-        centred_TP = chosen.reshape(len(chosen), -1) - chosen.mean(axis=(1, 2))[:, None]
+        centred_TP: FloatArray = chosen.reshape(len(chosen), -1) - chosen.mean(axis=(1, 2))[:, None]
         picture_P = (picture_HW - picture_HW.mean()).ravel()
         energy = max(float(picture_P @ picture_P), 1e-30)
-        gain_T = np.maximum(centred_TP @ picture_P / energy, 0)  # a negative is no likeness
+        gain_T: FloatArray = np.maximum(centred_TP @ picture_P / energy, 0)  # a negative is no likeness
         error_T = np.square(centred_TP - gain_T[:, None] * picture_P).mean(axis=1)
         best = int(error_T.argmin())
         fitted_HW = gain_T[best] * picture_P.reshape(picture_HW.shape) + chosen[best].mean()
@@ -115,9 +120,7 @@ def patches_from(weight_DF: FloatArray, position_PD: FloatArray, cut: float) -> 
         position_PD: the same of the positions of the patches.
         cut: singular values below this share of the largest count as zero.
     """
-    solution, *_ = np.linalg.lstsq(position_PD.T, weight_DF, rcond=cut)
-    patches: FloatArray = solution
-    return patches
+    return np.asarray(np.linalg.lstsq(position_PD.T, weight_DF, rcond=cut)[0], np.float64)
 
 
 def inverted(steps: Steps, targets: Targets, size_px: int) -> tuple[FloatArray, Likeness]:
@@ -184,7 +187,7 @@ def summed(sites: Sequence[Steps], weights: Sequence[float]) -> dict[str, FloatA
     """The weighted mean that a secure sum gives, in its fixed-point numbers: the two tensors that are looked at."""
     scale = 2.0**FRACTION_BITS
     return {
-        name: sum(np.rint(weight * site[name] * scale) for site, weight in zip(sites, weights, strict=True))
+        name: np.sum([np.rint(w * site[name] * scale) for site, w in zip(sites, weights, strict=True)], axis=0)
         / (scale * sum(weights))
         for name in (WEIGHT, POSITION)
     }
@@ -199,71 +202,66 @@ def set_trap(networks: Networks, *, seed: int) -> None:
     landmark head look at one random direction u of the token; their weights onwards are so small that no step counts
     but the first. A picture has a gradient only if u times its token is above a threshold: `set_threshold`.
     """
-    extractor, flow, landmark_head = (
-        networks.generator.extractor,
-        networks.generator.flow_head,
-        networks.generator.landmark_head,
-    )
+    extractor, flow, first, last = _layers(networks)
     generator = torch.Generator().manual_seed(seed)
     for name, parameter in extractor.named_parameters():
-        if parameter.dim() == 2:
-            deviation = 0.02 * _TRAP_POSITION if name in ("position", "tokens") else (3 * parameter.shape[1]) ** -0.5
-            parameter.normal_(0, deviation, generator=generator)
-        elif "norm" not in name:
-            parameter.zero_()
-        elif name.endswith("weight"):
-            parameter.fill_(1)
-        else:
-            parameter.zero_()
-        if name.startswith("layers") and parameter.dim() == 2:
-            parameter.mul_(_TRAP_GAIN)
-        elif not name.startswith(("layers", "norm")):
-            parameter.mul_(_TRAP_SCALE)  # small numbers show small steps: float32 has seven digits
-    for parameter in (*flow.compress.parameters(), flow.mlp[0].weight):
+        is_layer, is_norm_weight = name.startswith("layers"), "norm" in name and name.endswith("weight")
+        if parameter.dim() == 1:
+            parameter.fill_(1.0 if is_norm_weight else 0.0)
+            continue
+        deviation = _TRAP_SPREAD if name in ("position", "tokens") else (3 * parameter.shape[1]) ** -0.5
+        parameter.normal_(0, deviation * (_TRAP_GAIN if is_layer else _TRAP_SCALE), generator=generator)
+    for parameter in (*flow.compress.parameters(), *flow.mlp[0].parameters(recurse=False)):
         parameter.zero_()
-    first, last = landmark_head.mlp[0], landmark_head.mlp[-1]
-    width = first.weight.shape[1]
+    width = first.in_features
     first.weight.copy_((torch.randn(width, generator=generator) / width**0.5).expand_as(first.weight))
-    first.bias.zero_()
     last.bias.fill_(_TRAP_BIAS)  # beyond every landmark, so that all their errors have one sign
     last.weight.fill_(1.0)
-    image = torch.rand(1, 3, networks.config.image_size_px, networks.config.image_size_px, generator=generator) * 2 - 1
     first.bias.fill_(100.0)  # every unit on, to see how large a gradient is
-    last.weight.fill_(_TRAP_GRADIENT / max(_position_gradient(networks, image), 1e-30))
+    size_px = networks.config.image_size_px
+    largest = _largest_gradient(networks, torch.rand(1, 3, size_px, size_px, generator=generator) * 2 - 1)
+    last.weight.fill_(_TRAP_GRADIENT / max(largest, 1e-30))
 
 
 @torch.no_grad()
 def projections(networks: Networks, batch: ReenactmentBatch) -> Tensor:
     """[2 N] of source and driving frames: what the trap compares with its threshold."""
-    tokens_ND = networks.generator.extractor(torch.cat([batch.source_NCHW, batch.driving_NCHW]))[:, 2]
-    projected: Tensor = tokens_ND @ networks.generator.landmark_head.mlp[0].weight[0]
-    return projected
+    extractor, _, first, _ = _layers(networks)
+    tokens_ND: Tensor = extractor(torch.cat([batch.source_NCHW, batch.driving_NCHW]))[:, 2]
+    return tokens_ND @ first.weight[0]
 
 
 @torch.no_grad()
 def set_threshold(networks: Networks, projection_N: Tensor) -> None:
     """Let the one picture with the largest projection pass, and no other."""
-    highest = projection_N.double().unique()[-2:]
-    networks.generator.landmark_head.mlp[0].bias.fill_(-float(highest.mean()))
+    highest = np.unique(projection_N.numpy().astype(np.float64))[-2:]
+    _layers(networks)[2].bias.fill_(-float(highest.mean()))
 
 
 def gradients_of(networks: Networks, image_NCHW: Tensor, landmarks_NKC: Tensor) -> dict[str, FloatArray]:
-    """Gradients of the two tensors by the landmark regression of these pictures: what a single plain step would show."""
+    """Gradients of the two tensors by the landmark regression of these pictures: what one plain step would show."""
     networks.requires_grad_(True)
-    networks.zero_grad(set_to_none=True)
-    extractor = networks.generator.extractor
-    drawn = networks.generator.landmark_head(extractor(image_NCHW)[:, 2])
-    functional.l1_loss(drawn, landmarks_NKC).backward()  # type: ignore[no-untyped-call]
-    found = {WEIGHT: extractor.embed.weight.grad, POSITION: extractor.position.grad}
-    return {name: gradient.numpy().astype(np.float64) for name, gradient in found.items()}
+    extractor, *_ = _layers(networks)
+    drawn = networks.generator.landmark_head(extractor(image_NCHW)[:, 2])  # type: ignore[operator]
+    wanted = {WEIGHT: extractor.embed.weight, POSITION: extractor.position}
+    found = torch.autograd.grad(functional.l1_loss(drawn, landmarks_NKC), list(wanted.values()))
+    return {name: value.numpy().astype(np.float64) for name, value in zip(wanted, found, strict=True)}
 
 
-def _position_gradient(networks: Networks, image_NCHW: Tensor) -> float:
-    """Largest gradient of a position, through the landmark head as it is weighted in training."""
-    size_px = image_NCHW.shape[-1]
+def _layers(networks: Networks) -> tuple[ViTExtractor, FlowHead, nn.Linear, nn.Linear]:
+    """Extractor, flow head, and the first and last layer of the landmark head."""
+    generator = networks.generator
+    assert isinstance(generator, GLR) and isinstance(generator.extractor, ViTExtractor)
+    first, last = generator.landmark_head.mlp[0], generator.landmark_head.mlp[-1]
+    assert isinstance(first, nn.Linear) and isinstance(last, nn.Linear)
+    return generator.extractor, generator.flow_head, first, last
+
+
+def _largest_gradient(networks: Networks, image_NCHW: Tensor) -> float:
+    """Largest gradient of a position through the landmark head, for the error in sides of the frame."""
     with torch.enable_grad():
-        found = gradients_of(networks, image_NCHW, torch.zeros(1, 68, 2))
-    return float(np.abs(found[POSITION]).max()) / size_px
+        found = gradients_of(networks, image_NCHW, torch.zeros(1, NUM_LANDMARKS, 2))
+    return float(np.abs(found[POSITION]).max()) / image_NCHW.shape[-1]
 
 
 def _noised(steps: dict[str, FloatArray], settings: Settings, rng: np.random.Generator) -> dict[str, FloatArray]:
@@ -280,7 +278,7 @@ def _picture(patches_PF: FloatArray, size_px: int) -> FloatArray:
     """[S, S] the patches in their places; clipped where a closed form runs wild."""
     side_px = round(patches_PF.shape[1] ** 0.5)
     num = size_px // side_px
-    tiles = np.clip(patches_PF, -2, 2).reshape(num, num, side_px, side_px)
+    tiles: FloatArray = np.clip(patches_PF, -2, 2).reshape(num, num, side_px, side_px)
     return tiles.transpose(0, 2, 1, 3).reshape(size_px, size_px)
 
 

@@ -1,7 +1,7 @@
 """How large a model's error is on single frames: what an attacker thresholds to tell what it was trained on.
 
-Yeom et al. 2018 (Privacy Risk in Machine Learning): a frame that was trained on has the smaller loss. Frames are hard or
-easy by themselves, so the loss is also compared with what copying the source gets, and with models that were trained
+Yeom et al. 2018 (Privacy Risk in Machine Learning): a frame that was trained on has the smaller loss. Frames are hard
+or easy by themselves, so the loss is also compared with what copying the source gets, and with models that were trained
 without the person (difficulty calibration: Watson et al. 2022; Carlini et al. 2022).
 """
 
