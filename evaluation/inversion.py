@@ -200,7 +200,9 @@ def set_trap(networks: Networks, *, seed: int) -> None:
     The extractor becomes random, its positions far apart, so that every patch has a gradient of a direction of its own.
     Nothing comes back to it through the flow head, whose first two layers are zero and stay so. All units of the
     landmark head look at one random direction u of the token; their weights onwards are so small that no step counts
-    but the first. A picture has a gradient only if u times its token is above a threshold: `set_threshold`.
+    but the first. A picture has a gradient only if u times its token is above a threshold: `set_threshold`. Once a
+    picture has passed, these weights are no longer small: one that is drawn twice in a round, without random colours,
+    spoils it.
     """
     extractor, flow, first, last = _layers(networks)
     generator = torch.Generator().manual_seed(seed)

@@ -128,6 +128,15 @@ def _head(request: AuditRequest, run: Checkpoint, shards: Sequence[Shard]) -> tu
     return (said, _SECURE)
 
 
+def _shown(recovered: Sequence[Recovered]) -> list[Recovered]:
+    """Of every attack the picture that came out best and the one that came out worst."""
+    shown: list[Recovered] = []
+    for attack in dict.fromkeys(one.attack for one in recovered):
+        ranked = sorted((one for one in recovered if one.attack == attack), key=lambda one: one.found.psnr_db)
+        shown += [ranked[-1]] if len(ranked) == 1 else [ranked[-1], ranked[0]]
+    return shown
+
+
 def _charts(sections: Sequence[Section], recovered: Sequence[Recovered]) -> dict[str, bytes]:
     shares = {
         name: figure
@@ -136,4 +145,8 @@ def _charts(sections: Sequence[Section], recovered: Sequence[Recovered]) -> dict
         if figure.chance > 0  # decibels above a guess have none
     }
     charts = {"Shares and areas beside chance": shares_png(shares)} if shares else {}
-    return charts | ({"What was read, beside the frame": pictures_png(recovered)} if recovered else {})
+    return charts | (
+        {"What was read, beside the frame: the best and the worst of each attack": pictures_png(_shown(recovered))}
+        if recovered
+        else {}
+    )

@@ -123,7 +123,7 @@ def inversion_section(
         "above the own mean, dB",
         "SSIM",
         "SSIM of the guess",
-        "n",
+        "pictures",
     )
     table = TextTable(title=_what(settings, known), header=header, rows=tuple(rows))
     return Section(title=title, text=_TEXT, tables=(table,), figures=figures), recovered

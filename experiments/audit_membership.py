@@ -110,10 +110,8 @@ def frame_section(people: Sequence[Person], *, seed: int) -> Section:
         )
         figures |= {f"Frames, {attack}: {name}": figure for name, figure in found.items()}
         counts = [int(sum((person.is_trained_on_N == side).sum() for person in those)) for side in (True, False)]
-        rows.append((attack, *_cells(found), f"{counts[0]} / {counts[1]}", ", ".join(p.name for p in those)))
-    tables = [
-        TextTable(title="All people together", header=(*_HEADER, "trained on / held out", "people"), rows=tuple(rows))
-    ]
+        rows.append((attack, *_cells(found), f"{counts[0]} / {counts[1]}"))
+    tables = [TextTable(title="All people together", header=(*_HEADER, "trained on / held out"), rows=tuple(rows))]
     if known:
         tables.append(_by_person(known, seed))
     return Section(

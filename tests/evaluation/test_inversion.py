@@ -40,7 +40,7 @@ def shards(tmp_path: Path) -> list[Shard]:
 
 def _settings(tmp_path: Path, **changes: Scalar) -> Settings:
     """Wide enough that 16 patches have gradients of 16 directions; eight steps of two pairs."""
-    usual: dict[str, Scalar] = {"embed_dim": 48, "local_steps": 8, "num_vit_layers": 3}
+    usual: dict[str, Scalar] = {"embed_dim": 64, "local_steps": 8, "num_vit_layers": 3}
     return minimal_settings(tmp_path / "data", tmp_path / "run", 2, **(usual | changes))
 
 
