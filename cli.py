@@ -352,13 +352,38 @@ def report(
         list[Path] | None, typer.Option(help="Results of `evaluate` to show; repeat for more.")
     ] = None,
 ) -> None:
-    """Write one self-contained page about a run: results, curves, sheets, settings, data, versions."""
+    """Write one self-contained page about a run: results, curves, sheets, its audit, settings, data, versions."""
     from experiments.report import read_report
     from experiments.report_page import write_report
 
     if out.suffix != ".html":
         raise ConfigError(f"--out: got {str(out)!r}, wanted a file that ends in .html")
     _say_where(write_report(out, read_report(run, evaluation or [])))
+
+
+@app.command()
+def audit(
+    run: Annotated[Path, typer.Argument(help="Run folder, as `train` writes it, or a round's folder.")],
+    dataset: Annotated[Path, typer.Argument(help="The run's people; other people besides for membership of people.")],
+    out: Annotated[Path | None, typer.Option(help="Folder for page, figures and charts; default is RUN.")] = None,
+    reference: Annotated[
+        list[Path] | None, typer.Option(help="A run trained without some of the people, to compare with; repeatable.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of pairs, of the attacks and of the intervals.")] = 0,
+) -> None:
+    """Attack a trained run: who and what was trained on, whose landmarks they are, which frames can be read."""
+    from experiments.audit import AuditRequest, run_audit
+
+    request = AuditRequest(
+        run=run, dataset=dataset, references=tuple(reference or ()), out=out if out is not None else run, seed=seed
+    )
+    with LiveProgress(console) as live:
+        found, files = run_audit(request, live.progress)
+    for section in found.sections:
+        console.print(*map(rich_table, section.tables))
+        for reason in section.not_measured:
+            console.print(f"[yellow]not measurable:[/] {escape(reason)}", soft_wrap=True)
+    _say_where(files)
 
 
 @app.command()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import platform
 from collections.abc import Mapping, Sequence
@@ -15,6 +14,7 @@ from data_partition.shard import open_dataset
 from evaluation.face_analysis import Backends
 from evaluation.pairs import Protocol
 from evaluation.tables import PROTOCOL_TITLES, TextTable, identity_tables, method_tables, rows_from_plain
+from experiments.audit_files import Audit, read_audit
 from experiments.curves import curves_png
 from model.checkpoint import load_checkpoint
 from model.config import Scalar, Settings
@@ -57,6 +57,8 @@ class RunReport:
     curves: bytes
     """PNG."""
     evaluations: tuple[Evaluation, ...]
+    audit: Audit | None
+    """What `audit` found, where it wrote into the run folder."""
     versions: Mapping[str, str]
 
 
@@ -70,7 +72,7 @@ def read_report(run: Path, evaluations: Sequence[Path]) -> RunReport:
     Raises:
         CheckpointError: if the folder has no intact checkpoint.
         ConfigError: if it has no history.
-        DataError: if an evaluation cannot be read.
+        DataError: if an evaluation or the run's audit cannot be read.
     """
     checkpoint = load_checkpoint(run)
     history, result = read_history(run), read_result(run)
@@ -91,6 +93,7 @@ def read_report(run: Path, evaluations: Sequence[Path]) -> RunReport:
         history=history,
         curves=curves_png(history, checkpoint.identities),
         evaluations=tuple(_read_evaluation(folder) for folder in evaluations),
+        audit=read_audit(run),
         versions={"python": platform.python_version(), **{name: version(name) for name in _PACKAGES}},
     )
 
@@ -107,6 +110,7 @@ def report_json(report: RunReport) -> str:
         "data": [dict(zip(report.data.header, row, strict=True)) for row in report.data.rows] if report.data else None,
         "history": list(report.history),
         "evaluations": [dict(evaluation.figures) for evaluation in report.evaluations],
+        "audit": report.audit.to_plain() if report.audit else None,
         "versions": dict(report.versions),
     }
     return json.dumps(plain, indent=2) + "\n"
@@ -126,7 +130,10 @@ def report_markdown(report: RunReport) -> str:
         rows=tuple((key, str(value)) for key, value in report.changed.items()),
     )
     versions = TextTable(title="Versions", header=("package", "version"), rows=tuple(report.versions.items()))
-    return "\n".join([head, *(table.to_markdown() for table in (*tables, settings, versions))])
+    audit = report.audit.to_markdown() if report.audit else ""
+    return "\n".join(
+        [head, *(table.to_markdown() for table in tables), audit, settings.to_markdown(), versions.to_markdown()]
+    )
 
 
 def _read_evaluation(folder: Path) -> Evaluation:
@@ -169,8 +176,3 @@ def _data_table(settings: Settings) -> TextTable | None:
     ]
     header = ("person", "frames", "clips", "training frames", "held-out frames", "size")
     return TextTable(title="Data", header=header, rows=tuple(body))
-
-
-def data_uri(content: bytes, media_type: str) -> str:
-    """The content as a data URI, so that a page can be sent on as one file."""
-    return f"data:{media_type};base64,{base64.b64encode(content).decode('ascii')}"

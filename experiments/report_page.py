@@ -6,12 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
 from evaluation.files import write_text
 from evaluation.measurement import COPY_SOURCE, MODEL
 from evaluation.metrics import CSIM, PRMSE, PSNR, SSIM
-from experiments.report import RunReport, data_uri, report_json, report_markdown
+from experiments.report import RunReport, report_json, report_markdown
+from experiments.templating import render
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -47,21 +46,7 @@ def write_report(path: Path, report: RunReport, demonstration: Demonstration | N
     Returns:
         What is in it to file.
     """
-    environment = Environment(
-        loader=PackageLoader("experiments"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {
-        "png": lambda content: data_uri(content, "image/png"),
-        "mp4": lambda clip: data_uri(clip.read_bytes(), "video/mp4"),
-        "duration": _duration,
-    }
-    page = environment.get_template("report.html.j2").render(
-        report=report, demonstration=demonstration, headlines=headlines(report)
-    )
+    page = render("report.html.j2", report=report, demonstration=demonstration, headlines=headlines(report))
     files = {"Page": path, "Figures": path.with_suffix(".json"), "Tables": path.with_suffix(".md")}
     for file, text in zip(files.values(), (page, report_json(report), report_markdown(report)), strict=True):
         write_text(file, text)
@@ -82,9 +67,3 @@ def headlines(report: RunReport) -> list[Headline]:
         found.append(Headline(value=value, text=f"{ours['name']}; copy-source {baseline}"))
     found.append(Headline(value=f"{report.round} rounds", text=f"{report.num_steps} optimiser steps in total"))
     return found
-
-
-def _duration(seconds: float) -> str:
-    """90 as "1 min 30 s"."""
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes} min {rest} s" if minutes else f"{rest} s"

@@ -1,0 +1,86 @@
+"""An audit as files: audit.json with its charts as PNG beside it, audit.md, and audit.html, which needs neither."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from evaluation.files import write_text
+from experiments.audit_section import Section
+from experiments.templating import render
+from model.errors import DataError
+
+AUDIT_NAME = "audit.json"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Audit:
+    """What an audit found."""
+
+    name: str
+    """Of the run."""
+    head: tuple[str, ...]
+    """Paragraphs: what was audited, and what holds for all of it."""
+    sections: tuple[Section, ...]
+    charts: Mapping[str, bytes]
+    """What it shows to PNG."""
+
+    def to_plain(self) -> dict[str, Any]:
+        """Ready for JSON, the charts as the names of their files."""
+        return {
+            "name": self.name,
+            "head": list(self.head),
+            "sections": [section.to_plain() for section in self.sections],
+            "charts": {title: _chart_name(number) for number, title in enumerate(self.charts, 1)},
+        }
+
+    def to_markdown(self) -> str:
+        """Everything but the charts."""
+        head = [f"# Audit of {self.name}", *self.head]
+        return "\n\n".join([*head, *(section.to_markdown().rstrip() for section in self.sections)]) + "\n"
+
+
+def write_audit(out: Path, audit: Audit) -> dict[str, Path]:
+    """Write all files into a folder, replacing those of an earlier audit; returns what is in it to file."""
+    out.mkdir(parents=True, exist_ok=True)
+    for number, chart in enumerate(audit.charts.values(), 1):
+        path = out / _chart_name(number)
+        partial = path.with_suffix(".partial")
+        partial.write_bytes(chart)
+        os.replace(partial, path)
+    files = {"Page": out / "audit.html", "Tables": out / "audit.md", "Figures": out / AUDIT_NAME}
+    texts = (render("audit.html.j2", audit=audit), audit.to_markdown(), json.dumps(audit.to_plain(), indent=2) + "\n")
+    for file, text in zip(files.values(), texts, strict=True):
+        write_text(file, text)
+    return files
+
+
+def read_audit(folder: Path) -> Audit | None:
+    """The audit in a folder, or None where there is none.
+
+    Raises:
+        DataError: if it is there and cannot be read.
+    """
+    path = folder / AUDIT_NAME
+    if not path.is_file():
+        return None
+    try:
+        plain = json.loads(path.read_text(encoding="utf-8"))
+        return Audit(
+            name=plain["name"],
+            head=tuple(plain["head"]),
+            sections=tuple(Section.from_plain(section) for section in plain["sections"]),
+            charts={
+                title: (folder / _chart_name(number)).read_bytes() for number, title in enumerate(plain["charts"], 1)
+            },
+        )
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{path}: cannot be read ({error!r}); run `fedreenact audit` again, or remove it") from error
+
+
+def _chart_name(number: int) -> str:
+    return f"audit-{number}.png"

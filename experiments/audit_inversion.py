@@ -1,0 +1,238 @@
+"""Which frames a server computes back from one round, alone and summed, with the weights as trained and with a trap."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from data_partition.batches import make_batch
+from data_partition.partition import ClientData, site_data
+from data_partition.shard import Shard
+from evaluation.estimates import estimate
+from evaluation.inversion import (
+    Likeness,
+    Steps,
+    Targets,
+    can_invert,
+    gradients_of,
+    inverted,
+    local_steps,
+    projections,
+    round_batches,
+    set_threshold,
+    set_trap,
+    summed,
+)
+from evaluation.separation import FloatArray
+from evaluation.tables import TextTable
+from experiments.audit_section import Figure, Section
+from model.checkpoint import Checkpoint
+from model.config import Settings
+from model.networks import Networks
+from model.perceptual import load_perceptual
+
+Progress = Callable[[str, int, int], None]
+
+_CONTROL, _ALONE, _SUM, _TRAP, _TRAP_SUM = (
+    "control: plain gradient of one frame",
+    "one site's update, weights as trained",
+    "sum of all sites, weights as trained",
+    "one site's update, weights chosen",
+    "sum of all sites, weights chosen",
+)
+_TEXT = (
+    "Who: the server, after one round of the run's own local-steps and batch-size (and clipping and noise, if any) "
+    "at one person a site, with fresh optimisers, which a server gets by calling the round the first. The attack is "
+    "closed-form inversion of the patch embedding: its gradient and that of the positions give all patches at once. "
+    "The control says that it works: on the gradient of a single frame.",
+    "Weights as trained: a server that keeps to the protocol. Weights chosen: one that sends weights made for "
+    "reading. Its gate lets only the frame through that projects highest, at a threshold it finds by bisection over "
+    "a few rounds (here it is given). The sum is what secure aggregation shows, every site having been sent the same "
+    "weights.",
+    "PSNR and SSIM are of luma, brightness and contrast fitted, against the training frame that the picture is most "
+    "like (random colours of training count against the attacker). The guess is the mean frame of the other people "
+    "(of all, for the sum), held against the same frame: what one has without any update. Above the person's own "
+    "mean frame means that a frame was read and not just a person. Intervals over sites. An attacker with more work, "
+    "with gradient matching and a prior for faces, may do more with weights as trained; this is a lower bound on "
+    "what leaks.",
+)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Recovered:
+    """One picture of an attack, and what it is compared with."""
+
+    attack: str
+    person: str
+    picture_HW: FloatArray
+    truth_HW: FloatArray
+    guess_HW: FloatArray
+    found: Likeness
+    guess: Likeness
+    own_mean: Likeness
+
+
+def inversion_section(
+    shards: Sequence[Shard], checkpoint: Checkpoint, *, seed: int, progress: Progress
+) -> tuple[Section, list[Recovered]]:
+    """Attack one round of each site and of their sum.
+
+    Args:
+        shards: people; those that the checkpoint does not know are left out.
+        checkpoint: from whose weights the round goes on.
+        seed: of pairs, trap and resampling.
+        progress: told after every site.
+    """
+    title = "Which frames can be read from a round"
+    settings = Settings.from_flat(checkpoint.settings)
+    known = [shard for shard in shards if shard.identity in checkpoint.identities and (~shard.is_test_F).sum() > 1]
+    if not can_invert(settings) or len(known) < 2:
+        reason = (
+            "the attack is on the positions of a Vision Transformer, and this network has none."
+            if not can_invert(settings)
+            else f"the dataset has {len(known)} people of the run with training frames, wanted at least two."
+        )
+        return Section(title=title, text=_TEXT, not_measured=(reason,)), []
+    recovered = _Attacks(known, checkpoint, settings, seed, progress).run()
+    attacks = list(dict.fromkeys(one.attack for one in recovered))
+    figures: dict[str, Figure] = {}
+    rows = []
+    for attack in attacks:
+        those = [one for one in recovered if one.attack == attack]
+        psnr, above, above_own, likeness = (
+            _pooled(values, seed)
+            for values in (
+                [one.found.psnr_db for one in those],
+                [one.found.psnr_db - one.guess.psnr_db for one in those],
+                [one.found.psnr_db - one.own_mean.psnr_db for one in those],
+                [one.found.ssim for one in those],
+            )
+        )
+        guess_ssim = np.mean([one.guess.ssim for one in those])
+        figures |= {f"{attack}: dB above the guess": above, f"{attack}: dB above the own mean": above_own}
+        figures |= {f"{attack}: PSNR, dB": psnr, f"{attack}: SSIM": likeness}
+        cells = (psnr.to_text(1), above.to_text(1), above_own.to_text(1), likeness.to_text(2), f"{guess_ssim:.2f}")
+        rows.append((attack, *cells, str(len(those))))
+    header = (
+        "what is seen",
+        "PSNR, dB",
+        "above the guess, dB",
+        "above the own mean, dB",
+        "SSIM",
+        "SSIM of the guess",
+        "pictures",
+    )
+    table = TextTable(title=_what(settings, known), header=header, rows=tuple(rows))
+    return Section(title=title, text=_TEXT, tables=(table,), figures=figures), recovered
+
+
+class _Attacks:
+    """One audit's rounds."""
+
+    def __init__(
+        self, known: Sequence[Shard], checkpoint: Checkpoint, settings: Settings, seed: int, progress: Progress
+    ) -> None:
+        self._known, self._checkpoint, self._settings, self._seed = known, checkpoint, settings, seed
+        self._size_px = settings.model.image_size_px
+        self._sites = [site_data(shard, checkpoint.identities.index(shard.identity)) for shard in known]
+        self._targets = [Targets.of([shard], self._size_px) for shard in known]
+        self._done, self._progress = 0, progress
+
+    def run(self) -> list[Recovered]:
+        """All attacks on all sites."""
+        found = [self._control(person) for person in range(len(self._known))]
+        perceptual = load_perceptual(self._settings.loss)
+        first_step = self._checkpoint.round * self._settings.federation.local_steps
+        honest = [
+            self._round(self._networks(), site, perceptual=perceptual, first_step=first_step) for site in self._sites
+        ]
+        found += [self._alone(_ALONE, person, steps) for person, steps in enumerate(honest)]
+        found.append(self._of_sum(_SUM, honest))
+        return found + self._trapped()
+
+    def _trapped(self) -> list[Recovered]:
+        """Every site by itself, then all with the one threshold that a frame of only one of them passes."""
+        projection = [self._projections(site) for site in self._sites]
+        alone = [self._sprung(site, mine) for site, mine in zip(self._sites, projection, strict=True)]
+        found = [self._alone(_TRAP, person, steps) for person, steps in enumerate(alone)]
+        together = torch.cat(projection)
+        return [*found, self._of_sum(_TRAP_SUM, [self._sprung(site, together) for site in self._sites])]
+
+    def _sprung(self, site: ClientData, projection: torch.Tensor) -> Steps:
+        networks = self._trap()
+        set_threshold(networks, projection)
+        return self._round(networks, site, perceptual=None, first_step=0)
+
+    def _projections(self, site: ClientData) -> torch.Tensor:
+        networks = self._trap()
+        return torch.cat([projections(networks, b) for b in round_batches(site, self._settings, self._seed)])
+
+    def _trap(self) -> Networks:
+        networks = self._networks()
+        set_trap(networks, seed=self._seed)
+        return networks
+
+    def _networks(self) -> Networks:
+        return self._checkpoint.networks(use_ema=False).train()
+
+    def _round(self, networks: Networks, site: ClientData, *, perceptual: object, first_step: int) -> Steps:
+        steps = local_steps(
+            networks,
+            round_batches(site, self._settings, self._seed),
+            self._settings,
+            perceptual=perceptual,  # type: ignore[arg-type]
+            first_step=first_step,
+            rng=np.random.default_rng((self._seed, self._done)),
+        )
+        self._done += 1
+        self._progress("Attacking rounds", self._done, 3 * len(self._sites))
+        return steps
+
+    def _control(self, person: int) -> Recovered:
+        shard = self._known[person]
+        row = int(np.flatnonzero(~shard.is_test_F)[0])
+        batch = make_batch([(0, (shard, row), (shard, row))], self._size_px)
+        gradients = gradients_of(self._networks(), batch.driving_NCHW, batch.driving_landmarks_NKC)
+        return self._alone(_CONTROL, person, gradients)
+
+    def _alone(self, attack: str, person: int, steps: Steps) -> Recovered:
+        others = [targets.luma_THW.mean(axis=0) for index, targets in enumerate(self._targets) if index != person]
+        targets = self._targets[person]
+        picture, found = inverted(steps, targets, self._size_px)
+        return self._compared(attack, person, picture, found, np.mean(others, axis=0))
+
+    def _of_sum(self, attack: str, sites: Sequence[Steps]) -> Recovered:
+        weights = [float(site.num_examples) for site in self._sites]
+        steps = summed(sites, weights)
+        results = [inverted(steps, targets, self._size_px) for targets in self._targets]
+        person = int(np.argmax([found.psnr_db for _, found in results]))
+        everybody = np.mean([targets.mean_HW for targets in self._targets], axis=0)
+        return self._compared(attack, person, *results[person], everybody)
+
+    def _compared(
+        self, attack: str, person: int, picture_HW: FloatArray, found: Likeness, guess_HW: FloatArray
+    ) -> Recovered:
+        targets = self._targets[person]
+        return Recovered(
+            attack=attack,
+            person=self._known[person].identity,
+            picture_HW=picture_HW,
+            truth_HW=targets.luma_THW[found.target],
+            guess_HW=guess_HW,
+            found=found,
+            guess=targets.likeness(guess_HW, found.target),
+            own_mean=targets.likeness(targets.mean_HW, found.target),
+        )
+
+
+def _pooled(values: Sequence[float], seed: int) -> Figure:
+    return Figure.of(estimate(values, is_root_mean_square=False, seed=seed), 0.0)
+
+
+def _what(settings: Settings, known: Sequence[Shard]) -> str:
+    federation, batch_size = settings.federation, settings.optimizer.batch_size
+    noise = f", noise multiplier {federation.dp_noise_multiplier:g}" if federation.dp_noise_multiplier else ""
+    return f"{federation.local_steps} local steps of {batch_size} pairs at {len(known)} sites{noise}"
