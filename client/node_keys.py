@@ -61,7 +61,8 @@ class NodeKeys:
             try:
                 pinned[int(match[1]) - 1] = _on_curve(load_ssh_public_key(path.read_bytes()))
             except (OSError, ValueError, UnsupportedAlgorithm) as error:
-                raise ConfigError(f"node config: {path.name} in site-keys is no public key ({_reason(error)})") from error
+                what = f"{path.name} in site-keys is no public key that can be read ({_reason(error)})"
+                raise ConfigError(f"node config: {what}") from error
         if partition_id not in pinned or pinned[partition_id] != own.public_key():
             raise ConfigError(
                 f"node config: site-{partition_id + 1}.pub in site-keys is not there, or not of this site's node-key; "

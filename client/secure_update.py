@@ -84,8 +84,11 @@ class SecureUpdate:
         return list(begun.advertise(self._signatures)), 0, {}
 
     def shares(self, arrays: Arrays) -> Answer:
-        """Phase 2: [S] sites, [S, 2, 32] keys and [S, 96] signatures arrive; [S, 160] sealed shares and the [32]
-        commitment leave, or the ids of those whose keys this site does not accept."""
+        """Phase 2: the shares.
+
+        [S] sites, [S, 2, 32] keys and [S, 96] signatures arrive; [S, 160] sealed shares and the [32] commitment leave,
+        or the ids of those whose keys this site does not accept.
+        """
         own = self._load()
         sites, keys_S2B, signatures_SB = _require_number(arrays, 3)
         self._record.check(self._site, self._name, _ids(sites), is_final=False)
@@ -106,8 +109,10 @@ class SecureUpdate:
         names: list[str],
         train: Callable[[Arrays], LocalResult],
     ) -> Answer:
-        """Phase 3 of a round: the tensors, [S] sites and [S, 160] sealed shares arrive; the [L] masked update and the
-        ids of the sites whose shares could not be opened leave.
+        """Phase 3 of a round: the training.
+
+        The tensors, [S] sites and [S, 160] sealed shares arrive; the [L] masked update leaves, and the ids of the sites
+        whose shares could not be opened.
 
         Args:
             arrays: of the message.
@@ -150,8 +155,10 @@ class SecureUpdate:
         return self._mask(own, vector_L, sites, sealed_SB), 0, metrics
 
     def masked_statistics(self, arrays: Arrays, statistics_V: Callable[[], npt.NDArray[np.float64]]) -> Answer:
-        """Phase 3 before round 1: [S] sites and [S, 160] sealed shares arrive; the [L] masked statistics and the ids of
-        the sites whose shares could not be opened leave.
+        """Phase 3 before round 1.
+
+        [S] sites and [S, 160] sealed shares arrive; the [L] masked statistics leave, and the ids of the sites whose
+        shares could not be opened.
 
         Args:
             arrays: of the message.
@@ -176,8 +183,11 @@ class SecureUpdate:
         return [signature], 0, {}
 
     def revealed(self, arrays: Arrays) -> Answer:
-        """Phase 5: [signers] sites and their [signers, 96] signatures arrive; [S, 66] shares leave, after the site has
-        written down whose sum it helps to unmask, and forgotten all shares."""
+        """Phase 5: the unmasking.
+
+        [signers] sites and their [signers, 96] signatures arrive; [S, 66] shares leave, after the site has written down
+        whose sum it helps to unmask, and forgotten all shares.
+        """
         own = self._load()
         signers, signatures_SB = _require_number(arrays, 2)
         shares_SB = own.reveal(_ids(signers), signatures_SB, self._signatures)
@@ -231,7 +241,9 @@ class SecureUpdate:
 
 def _require_number(arrays: Arrays, wanted: int) -> Arrays:
     if len(arrays) != wanted:
-        raise TensorMismatchError(f"the server sent {len(arrays)} arrays, expected {wanted}; do both run the same version?")
+        raise TensorMismatchError(
+            f"the server sent {len(arrays)} arrays, expected {wanted}; do both run the same version and preset?"
+        )
     return arrays
 
 

@@ -60,7 +60,7 @@ class UnmaskingRecord:
             fcntl.flock(lock, fcntl.LOCK_EX)  # two runs at one site have a process each
             known = self._read()
             _require_same(site, name, sites, known, is_final=True)
-            known |= dict.fromkeys(_keys(name), list(sites))
+            known |= {key: list(sites) for key in _keys(name)}
             for key in [key for key in known if key != Kind.STATISTICS][: max(0, len(known) - _NUM_KEPT)]:
                 del known[key]
             write_private(self._path, json.dumps(known))

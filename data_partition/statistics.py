@@ -70,4 +70,5 @@ def pooled_statistics(data: ClientData, *, size_px: int) -> FloatArray:
         sides = [mean_part_sizes_px(landmarks) / size_px, landmarks.mean(axis=0) / size_px]
         variance = landmarks.var(axis=0) / size_px**2
         rows_of_identities.append(np.concatenate([values.reshape(-1) for values in (*sides, variance)]))
-    return np.mean(rows_of_identities, axis=0)
+    means: FloatArray = np.mean(rows_of_identities, axis=0)
+    return means

@@ -70,8 +70,8 @@ class SumName:
         is_number = isinstance(round_number, int) and not isinstance(round_number, bool)
         if not all(isinstance(text, str) for text in texts) or not is_number or texts[2] not in list(Kind):
             raise SecureSumError(
-                f"got a secure sum called {texts} of round {round_number!r}, wanted session, run-id, kind and digest as "
-                "text and server-round as a whole number"
+                f"got a secure sum called {texts} of round {round_number!r}, wanted session, run-id, kind and digest "
+                "as text and server-round as a whole number"
             )
         session, run_id, kind, digest = (str(text) for text in texts)
         assert isinstance(round_number, int)

@@ -57,7 +57,8 @@ def pack_statistics(values_V: npt.NDArray[np.float64]) -> npt.NDArray[np.uint64]
     """
     if not np.isfinite(values_V).all():
         raise SecureSumError("statistics are not finite; check the shard with fedreenact doctor")
-    fixed = np.rint(np.clip([1.0, *values_V], -LIMIT, LIMIT) * _SCALE).astype(np.int64)
+    limited = np.clip(np.concatenate([[1.0], values_V]), -LIMIT, LIMIT)
+    fixed: npt.NDArray[np.int64] = np.rint(limited * _SCALE).astype(np.int64)
     return fixed.view(np.uint64)
 
 

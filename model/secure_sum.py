@@ -147,7 +147,7 @@ class SiteSum:
     def advertise(self, signatures: Signatures) -> tuple[Bytes, Bytes]:
         """Step 0 for the server: the [2, 32] public keys, and the site's [96] signature of them."""
         keys_2B = self.public_keys()
-        return keys_2B, _rows([signatures.sign(keys_statement(self.session, self.site, keys_2B))])[0]
+        return keys_2B, np.frombuffer(signatures.sign(keys_statement(self.session, self.site, keys_2B)), np.uint8)
 
     def share(
         self, sites: Sequence[int], keys_S2B: Bytes, signatures_SB: Bytes, signatures: Signatures
@@ -256,7 +256,7 @@ class SiteSum:
         alive = set(survivors)
         if self.site not in alive or not alive <= set(self.sharers) or list(survivors) != sorted(alive):
             raise SecureSumError(
-                f"site {self.site}: got survivors {list(survivors)}, wanted some of {self.sharers} and itself, ascending"
+                f"site {self.site}: got survivors {list(survivors)}, wanted itself and others of {self.sharers}, rising"
             )
         if len(alive) < self._fewest:
             raise SecureSumError(
@@ -265,7 +265,7 @@ class SiteSum:
             )
         self.survivors = list(survivors)
         self.step = Step.AGREED
-        return _rows([signatures.sign(self._agreed_statement())])[0]
+        return np.frombuffer(signatures.sign(self._agreed_statement()), np.uint8)
 
     def reveal(self, signers: Sequence[int], signatures_SB: Bytes, signatures: Signatures) -> Bytes:
         """Step 4; all shares are forgotten with it.

@@ -101,9 +101,7 @@ class ServerSum:
 
     def unopened_by(self) -> dict[int, list[int]]:
         """Sharers of which too few survivors could open their shares, to the survivors that could not."""
-        named = {
-            sharer: [site for site in self.survivors if sharer in self._unopened[site]] for sharer in self.sharers
-        }
+        named = {sharer: [site for site in self.survivors if sharer in self._unopened[site]] for sharer in self.sharers}
         return {sharer: by for sharer, by in named.items() if len(self._survivors) - len(by) < self.threshold}
 
     def take_keys(self, site: int, keys_2B: Bytes, signature_B: Bytes) -> None:
