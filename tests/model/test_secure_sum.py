@@ -236,7 +236,11 @@ def test_a_changed_share_among_just_enough_is_noticed() -> None:
 
 
 def test_a_dealer_of_shares_that_are_none_of_its_secret_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    splits = iter([split_secret] * 6 + [lambda *_: {site: new_secret().rjust(66, b"\0") for site in SITES}] * 2 + [split_secret] * 2)
+    splits = iter(
+        [split_secret] * 6
+        + [lambda *_: {site: new_secret().rjust(66, b"\0") for site in SITES}] * 2
+        + [split_secret] * 2
+    )
     monkeypatch.setattr("model.secure_sum.split_secret", lambda *args: next(splits)(*args))  # two for each site
     with pytest.raises(WrongSharesError, match="site 3: dealt shares that do not give its secret") as caught:
         unmasked({})
