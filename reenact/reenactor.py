@@ -99,7 +99,7 @@ class Reenactor:
         return name
 
     def statistics(self, identity: str, landmarks_NKC: FloatArray) -> LandmarkStatistics:
-        """LSt statistics of a person: the federation's if it has them for this one, else estimated from N >= 1 frames."""
+        """LSt statistics of a person: the federation's if it has this one's own, else estimated from N >= 1 frames."""
         index = self._index(identity)
         if index is None or not has_own_statistics(self._checkpoint):
             return estimated_statistics(self._checkpoint, landmarks_NKC)
