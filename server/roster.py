@@ -40,7 +40,8 @@ class KnownSite:
     """A site that has answered the statistics phase."""
 
     partition_id: int
-    statistics: SiteStatistics
+    statistics: SiteStatistics | None
+    """None under secure aggregation: they are in a sum."""
     labels: dict[int, str]
     """Identity index to the name the site gave it; of identities that it has frames of."""
     num_simulated: int
@@ -48,7 +49,8 @@ class KnownSite:
 
     @property
     def identity_weights_I(self) -> npt.NDArray[np.int64]:
-        """[I] training frames of each identity."""
+        """[I] training frames of each identity; of a run without secure aggregation."""
+        assert self.statistics is not None
         return self.statistics.counts_I.astype(np.int64)
 
 
@@ -184,12 +186,8 @@ class Roster:
             self._refuse_simulated()
         self._by_node[node_id] = site
         self._partition_of[node_id] = site.partition_id
-        _log.info(
-            "site %d is here with %d training frames",
-            site.partition_id,
-            site.identity_weights_I.sum(),
-            extra={"site": site.partition_id},
-        )
+        frames = f" with {site.identity_weights_I.sum()} training frames" if site.statistics else ""
+        _log.info("site %d is here%s", site.partition_id, frames, extra={"site": site.partition_id})
 
     def _refuse(self, node_id: int, reason: str) -> None:
         self.refused[node_id] = reason
@@ -206,7 +204,9 @@ class Roster:
     def _read(self, reply: Message) -> KnownSite:
         label_names = [f"label-{index}" for index in range(self._num_identities)]
         names = ("partition-id", "num-simulated", *label_names)
-        arrays, _, numbers = read_fit_reply(reply, statistics_forms(self._num_identities), names)
+        is_summed = self._federation.secure_aggregation
+        forms = [] if is_summed else statistics_forms(self._num_identities)
+        arrays, _, numbers = read_fit_reply(reply, forms, names)
         num_simulated = int(numbers.get("num-simulated", 0))
         if num_simulated not in (0, self._federation.num_clients):
             raise RejectedUpdateError(self._wrong_size(num_simulated))
@@ -215,12 +215,15 @@ class Roster:
             raise RejectedUpdateError(
                 f"partition-id is {partition_id:g}, wanted 0 to {self._federation.num_clients - 1}"
             )
-        statistics = SiteStatistics.from_arrays(arrays, num_identities=self._num_identities, size_px=self._size_px)
+        statistics, owned = None, {int(partition_id)} if not num_simulated else set(range(self._num_identities))
+        if not is_summed:
+            statistics = SiteStatistics.from_arrays(arrays, num_identities=self._num_identities, size_px=self._size_px)
+            owned = set(np.flatnonzero(statistics.counts_I).tolist())
         texts = reply.content.config_records["fitres.metrics"]
         labels = {
             index: text
             for index, name in enumerate(label_names)
-            if isinstance(text := texts.get(name), str) and _LABEL.fullmatch(text) and statistics.counts_I[index]
+            if isinstance(text := texts.get(name), str) and _LABEL.fullmatch(text) and index in owned
         }
         return KnownSite(
             partition_id=int(partition_id), statistics=statistics, labels=labels, num_simulated=num_simulated
@@ -234,7 +237,7 @@ class Roster:
             raise RejectedUpdateError(f"says partition-id {site.partition_id}, {how} partition-id {registered}")
         if site.num_simulated and self._is_deployed():
             raise RejectedUpdateError(_NOT_SIMULATED)
-        owned = np.flatnonzero(site.statistics.counts_I).tolist()
+        owned = np.flatnonzero(site.statistics.counts_I).tolist() if site.statistics else [site.partition_id]
         if not site.num_simulated and owned != [site.partition_id]:
             raise RejectedUpdateError(f"has frames of the identities {owned}, its own is {site.partition_id}")
         if any(other.partition_id == site.partition_id for other in self._by_node.values()):
