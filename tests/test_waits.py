@@ -35,7 +35,7 @@ OWNERS = {
 ENDLESS_BY_DESIGN = {
     "server/exporter.py:serve": "answers scrapes for as long as its process lives",
     "server/superexec_process.py:main": "a service: waits for as long as it serves",
-    "server/superlink.py:_stop": "the process has just been sent SIGKILL; the kernel ends it",
+    "server/superlink.py:_stop_process": "the process has just been sent SIGKILL; the kernel ends it",
     "data_partition/clip_pool.py:run_clips": "own workers, each of which ends with its clip; a dead one raises",
     "data_partition/doctor_numbers.py:_frames": "own threads, each of which reads one picture of a local disk",
     "server/fedgan.py:_aggregated": "StreamingMean.result, which computes",
@@ -50,6 +50,7 @@ SLEEPING_LOOPS = {
     "server/messaging.py:_patiently": "_PATIENCE_S",
     "server/messaging.py:_pull": "the round's deadline",
     "server/processes.py:_wait": "timeout_s",
+    "client/fleet_client.py:ActivateNode": "_HEARTBEAT_LAPSES_S",
     "server/quorum.py:_pause": "until, which is at most quorum-timeout-s ahead",
     "server/roster.py:wait_for_sites": "round-timeout-s",
     "server/simulation.py:_follow": "_IDLE_TIMEOUT_S without a process of the run; the server app's own waits end",

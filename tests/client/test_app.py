@@ -100,12 +100,12 @@ def test_a_site_that_the_supernode_of_sites_did_not_start_says_so_and_does_nothi
 
 
 def test_a_reply_tells_how_many_tasks_the_site_refused(settings: Settings, tmp_path: Path, dataset: Path) -> None:
-    state = tmp_path / "state"
-    state.mkdir()
-    limits = {"min_frames": 5, "min_samples_per_round": 4}
-    site = client(settings, partition_id=0, data_dir=str(dataset / "person-0"), state_dir=str(state), **limits)
+    node_config = deployed_config(dataset, tmp_path, 0, settings)
+    state = Path(str(node_config["state-dir"]))
+    site = FedReenactClient(Context(1, 1, node_config, RecordDict(), settings.to_flat()))
     told = [site.fit(arrays(settings), train_config())[2]["refused_tasks"]]
     for _ in range(2):
+        state.mkdir(exist_ok=True)
         RefusedTasks(state).count_one()
     told.append(site.fit(arrays(settings), train_config())[2]["refused_tasks"])
     assert told == [0.0, 2.0]

@@ -51,7 +51,7 @@ def test_the_list_is_short_and_says_nothing_about_what_an_update_says() -> None:
     }
     assert {key for key, leeway in LEEWAY.items() if leeway is Leeway.ANY} == {
         "tau", "variance-window", "round-timeout-s", "quorum-timeout-s", "server-ema-decay", "eval-every",
-        "eval-data-dir", "output-dir", "resume", "data-dir", "client-num-cpus", "client-num-gpus",
+        "eval-data-dir", "sites-file", "output-dir", "resume", "data-dir", "client-num-cpus", "client-num-gpus",
     }  # fmt: skip
 
 

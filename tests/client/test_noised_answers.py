@@ -17,10 +17,12 @@ from model.config import Scalar, Settings
 from model.errors import FederationError, NonFiniteLossError
 from model.landmarks import PartSizes
 from model.networks import build_networks
+from model.secure_session import Kind, SumName, content_digest
 from model.secure_sum import Phase
 from model.secure_unmask import ServerSum
 from model.trainer import GANTrainer
 from tests.federated_setup import deployed_config, minimal_settings
+from tests.node_keys import key_config, write_node_keys
 from tests.shards import write_random_shard
 
 PART_SIZES = PartSizes((8, 8, 8, 8), (8, 8, 8, 12))
@@ -159,16 +161,21 @@ def test_an_overflow_in_a_secure_round_is_masked_as_any_update(
 ) -> None:
     """Three sites, one of them white: all three send a vector of one form, and the same numbers."""
     secure = settings.replaced({"secure-aggregation": True})
-    nodes = [deployed_config(dataset, tmp_path, site, secure) for site in range(3)]
-    server, sent = ServerSum("s", 1), crafted(settings)
-    sites = np.arange(3, dtype=np.int64)
+    keys = write_node_keys(tmp_path / "keys", 3)
+    nodes = [deployed_config(dataset, tmp_path, site, secure) | key_config(keys, site) for site in range(3)]
+    sent = crafted(settings)
+    named = dict(zip(build_networks(settings.model, PART_SIZES, seed=0).travelling_tensors(), sent, strict=True))
+    digest = content_digest(Kind.TRAIN, secure, round_number=1, part_sizes=PART_SIZES, tensors=named)
+    name = SumName(session="s", run_id="run", kind=Kind.TRAIN, round_number=1, digest=digest)
+    server, sites, scalars = ServerSum(str(name), 1), np.arange(3, dtype=np.int64), name.to_flat()
+    del scalars["run-id"]
     for site, node in enumerate(nodes):
-        server.take_keys(site, *ask(secure, node, [], phase=Phase.KEYS.value, session="s")[0])
+        server.take_keys(site, *ask(secure, node, [], **scalars | {"phase": Phase.KEYS.value})[0])
     for site, node in enumerate(nodes):
-        keys = [sites, server.keys_S2B()]
-        server.take_shares(site, *ask(secure, node, keys, phase=Phase.SHARES.value, session="s")[0])
+        known = [sites, server.keys_S2B(), server.signatures_SB()]
+        server.take_shares(site, *ask(secure, node, known, **scalars | {"phase": Phase.SHARES.value})[0])
     replies = [
-        ask(secure, node, [*sent, sites, server.sealed_for(site)], phase=Phase.TRAIN.value, session="s")
+        ask(secure, node, [*sent, sites, server.sealed_for(site)], **scalars | {"phase": Phase.TRAIN.value})
         for site, node in enumerate(nodes)
     ]
     assert len({str((arrays[0].shape, arrays[0].dtype, number, metrics)) for arrays, number, metrics in replies}) == 1

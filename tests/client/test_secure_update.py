@@ -23,7 +23,7 @@ from model.secure_session import Kind, SumName, content_digest
 from model.secure_statistics import LENGTH, mean_statistics
 from model.secure_sum import Phase
 from model.secure_unmask import ServerSum
-from tests.federated_setup import minimal_settings, write_dataset
+from tests.federated_setup import deployed_config, minimal_settings, write_dataset
 from tests.node_keys import key_config, write_node_keys
 
 PART_SIZES = PartSizes((8, 8, 8, 8), (8, 8, 8, 12))
@@ -334,14 +334,7 @@ def test_a_record_that_cannot_be_read_stops_the_site(settings: Settings, tmp_pat
 
 
 def deployed(dataset: Path, tmp_path: Path, settings: Settings, keys: dict[str, str]) -> FedReenactClient:
-    config: dict[str, Scalar] = {
-        "partition-id": 0,
-        "data-dir": str(dataset / "person-0"),
-        "state-dir": str(tmp_path / "state"),
-        "min-frames": 5,
-        "min-samples-per-round": 4,
-        **keys,
-    }
+    config = deployed_config(dataset, tmp_path, 0, settings) | keys
     return FedReenactClient(Context(1, 1, config, RecordDict(), settings.to_flat()))
 
 
