@@ -66,7 +66,11 @@ class NodeConfig:
             if key in flat and not isinstance(flat[key], str):
                 raise ConfigError(f"node config: got {key} {flat[key]!r}, wanted text")
         partition_id, num_partitions = flat.get("partition-id"), flat.get("num-partitions", 0)
-        for key, value, least in (("partition-id", partition_id, 0), ("num-partitions", num_partitions, 0)):
+        least_partitions = 1 if "num-partitions" in flat else 0
+        for key, value, least in (
+            ("partition-id", partition_id, 0),
+            ("num-partitions", num_partitions, least_partitions),
+        ):
             if isinstance(value, bool) or not isinstance(value, int) or value < least:
                 raise ConfigError(f"node config: got {key} {value!r}, wanted a whole number >= {least}")
         assert isinstance(partition_id, int) and isinstance(num_partitions, int)

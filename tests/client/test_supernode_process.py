@@ -52,6 +52,7 @@ def test_a_toml_file_is_taken_too(folders: Path) -> None:
         ("min-site-in-sum=3", "unknown key 'min-site-in-sum'; did you mean min-sites-in-sum?"),
         ("data_dir=7", "unknown key 'data_dir'; did you mean data-dir?"),
         ("num-partitions=5", "num-partitions is for simulations"),
+        ("num-partitions=0", "got num-partitions 0, wanted a whole number >= 1"),
         ("max-local-steps 100", "cannot read 'max-local-steps 100'"),
         ("min-frames = 40", "cannot read 'min-frames = 40'"),
         ("identity-label=anna", "invalid format"),

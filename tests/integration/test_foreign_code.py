@@ -183,7 +183,7 @@ def test_an_agentapp_is_refused_unopened_logged_and_counted(federation: Federati
 
 def test_an_honest_run_goes_on_and_tells_what_was_refused(federation: Federation, tmp_path: Path) -> None:
     """After the refusal; the site finds no command of Flower's on its PATH."""
-    settings = minimal_settings(tmp_path, federation.root / "run", 1, data_dir="", max_rounds=1)
+    settings = minimal_settings(tmp_path, federation.root / "run", 1, data_dir="", max_rounds=1, round_timeout_s=300.0)
     run_config = tmp_path / "run.toml"
     run_config.write_text("".join(f"{key} = {json.dumps(value)}\n" for key, value in settings.to_flat().items()))
     flower = FlowerCommands(federation.root / "submitter")
