@@ -71,6 +71,12 @@ def lst_landmarks(driving_NKC: FloatArray, driving: LandmarkStatistics, source: 
     )
 
 
+def has_own_statistics(checkpoint: Checkpoint) -> bool:
+    """Whether the federation agreed on statistics of each identity; under secure aggregation all rows are the same."""
+    mean_IKC = checkpoint.landmark_mean_IKC
+    return len(mean_IKC) == 1 or bool((mean_IKC != mean_IKC[0]).any())
+
+
 def known_statistics(checkpoint: Checkpoint, identity_index: int) -> LandmarkStatistics:
     """A known identity's statistics, as the federation agreed them."""
     return LandmarkStatistics(
@@ -107,7 +113,8 @@ def estimated_statistics(checkpoint: Checkpoint, landmarks_NKC: FloatArray) -> L
 
 def _prior_weight(known_IKC: NDArray[np.floating], within: float, num_frames: int) -> float:
     """How much the average known shape counts against `num_frames` frames, 0 to 1."""
-    # One identity shows no spread between people; it is then taken to be as large as that within a person.
-    between = float(known_IKC.var(axis=0, ddof=1).mean()) if len(known_IKC) > 1 else within
+    # One identity, or one mean face for all, shows no spread between people; it is then taken to be as large as that
+    # within a person.
+    between = (float(known_IKC.var(axis=0, ddof=1).mean()) if len(known_IKC) > 1 else 0.0) or within
     total = within / num_frames + between
     return within / num_frames / total if total > 0 else 0.0

@@ -19,6 +19,7 @@ from model.landmarks import draw_heatmap
 from reenact.guidance import (
     LandmarkStatistics,
     estimated_statistics,
+    has_own_statistics,
     known_statistics,
     lgan_landmarks,
     lst_landmarks,
@@ -98,9 +99,9 @@ class Reenactor:
         return name
 
     def statistics(self, identity: str, landmarks_NKC: FloatArray) -> LandmarkStatistics:
-        """LSt statistics of a person: the federation's if it is known, else estimated from N >= 1 frames."""
+        """LSt statistics of a person: the federation's if it has this one's own, else estimated from N >= 1 frames."""
         index = self._index(identity)
-        if index is None:
+        if index is None or not has_own_statistics(self._checkpoint):
             return estimated_statistics(self._checkpoint, landmarks_NKC)
         return known_statistics(self._checkpoint, index)
 

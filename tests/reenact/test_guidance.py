@@ -2,15 +2,18 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
 from model.errors import ConfigError
 from reenact.guidance import (
     LandmarkStatistics,
     estimated_statistics,
+    has_own_statistics,
     lgan_landmarks,
     lst_landmarks,
 )
 from reenact.guidance_choice import Guidance, choose_guidance
+from reenact.reenactor import Reenactor
 from tests.reenact.conftest import small_face
 
 
@@ -95,3 +98,19 @@ def test_a_federation_of_one_identity_trusts_picture_and_prior_alike(checkpoint)
     picture = small_face(0).landmarks_KC[None]
     centred = one.landmark_mean_IKC[0] - one.landmark_mean_IKC[0].mean(axis=0) + picture[0].mean(axis=0)
     np.testing.assert_allclose(estimated_statistics(one, picture).mean_KC, (centred + picture[0]) / 2, atol=1e-4)
+
+
+def test_one_mean_face_for_all_trusts_picture_and_prior_alike(checkpoint):
+    """As a federation under secure aggregation has it: rows that are the same say nothing about how people differ."""
+    equal = replace(
+        checkpoint,
+        landmark_mean_IKC=checkpoint.landmark_mean_IKC[[0, 0]],
+        landmark_std_IKC=checkpoint.landmark_std_IKC[[0, 0]],
+    )
+    assert has_own_statistics(checkpoint) and not has_own_statistics(equal)
+    picture = small_face(0).landmarks_KC[None]
+    centred = equal.landmark_mean_IKC[0] - equal.landmark_mean_IKC[0].mean(axis=0) + picture[0].mean(axis=0)
+    estimated = estimated_statistics(equal, picture)
+    np.testing.assert_allclose(estimated.mean_KC, (centred + picture[0]) / 2, atol=1e-4)
+    known = Reenactor(equal, torch.device("cpu")).statistics(equal.identities[1], picture)
+    np.testing.assert_array_equal(known.mean_KC, estimated.mean_KC)
