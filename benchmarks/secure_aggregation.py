@@ -1,10 +1,11 @@
 """Time and bytes of one round under secure aggregation against a plain one, with synthetic updates and no training.
 
-    python benchmarks/secure_aggregation.py [--sites 5] [--preset tiny] [--repeats 5]
+    python -m benchmarks.secure_aggregation [--sites 5] [--preset tiny] [--repeats 5]
 
 Plain and secure rounds alternate in one process, after one of each that is not counted. Messages are handed over in
 memory: what is timed is packing, masking, summing and unmasking, not the network and not the start of a process for
-each of a round's four messages in place of one.
+each of a round's five messages in place of one. Sites sign with node keys, which they read from files anew in each
+message, as in a deployed federation.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from flwr.supercore.run import Run
 from flwr.supercore.task_identity import TaskIdentity
 
 from client.local_training import LocalResult
+from client.node_keys import NodeKeys
 from client.secure_update import SecureUpdate
 from model.config import Settings, read_preset
 from model.landmarks import PartSizes
@@ -35,9 +37,11 @@ from server.fedgan import FedGAN, to_record
 from server.messaging import exchange
 from server.roster import KnownSite, Roster
 from server.secure_round import SecureRounds
+from tests.node_keys import write_node_keys
 
 ROOT = Path(__file__).resolve().parent.parent
 NUM_FRAMES = 1000
+PART_SIZES = PartSizes((32,) * 4, (48,) * 4)
 
 
 class FixedRoster(Roster):
@@ -125,29 +129,35 @@ class SyntheticGrid(Grid):
     def _site(self, site: int, arrays: list[np.ndarray], config: dict[str, Any], trained: list[np.ndarray]) -> Any:
         if config["phase"] == "train":
             return trained, NUM_FRAMES, {"loss_generator": 1.0}
-        own = SecureUpdate(self._folder / str(site), site, self._settings)
+        keys = NodeKeys.read(self._folder / f"site-{site + 1}.key", self._folder, site)
+        own = SecureUpdate(self._folder / str(site), site, self._settings, keys, config)
         if config["phase"] == Phase.KEYS:
-            return own.keys(config)
+            return own.keys()
         if config["phase"] == Phase.SHARES:
-            return own.shares(arrays, config)
+            return own.shares(arrays)
+        if config["phase"] == Phase.AGREE:
+            return own.agreed(arrays)
         if config["phase"] == Phase.UNMASK:
-            return own.revealed(arrays, config)
+            return own.revealed(arrays)
         counts = np.zeros(self._settings.model.num_identities, np.int64)
         counts[site] = NUM_FRAMES
         result = LocalResult(arrays=trained, num_examples=NUM_FRAMES, metrics={"loss_generator": 1.0})
-        return own.masked(arrays, config, identity_counts_I=counts, names=self._names, train=lambda _: result)
+        return own.masked_update(
+            arrays, part_sizes=PART_SIZES, identity_counts_I=counts, names=self._names, train=lambda _: result
+        )
 
 
 def measure(settings: Settings, is_secure: bool) -> dict[str, float]:
     """One round: seconds of all sites together, of the server, and bytes of tensors in both directions."""
-    start = build_networks(settings.model, PartSizes((32,) * 4, (48,) * 4), seed=0).travelling_tensors()
+    start = build_networks(settings.model, PART_SIZES, seed=0).travelling_tensors()
     roster = FixedRoster(settings)
     with tempfile.TemporaryDirectory(dir=ROOT) as folder:
-        grid = SyntheticGrid(settings, list(start), Path(folder))
+        grid = SyntheticGrid(settings, list(start), write_node_keys(Path(folder), settings.federation.num_clients))
         answering = _timed_answers(grid)
         begin = time.perf_counter()
         if is_secure:
-            SecureRounds(grid, roster, settings, on_wait=lambda: None).train(1, start, {"run-id": "r"})
+            scalars = {"run-id": "r", **PART_SIZES.to_flat()}
+            SecureRounds(grid, roster, settings, on_wait=lambda: None).train(1, start, scalars)
         else:
             strategy = FedGAN(start, roster, settings.federation, Path(folder) / "updates")
             messages = strategy.configure_train(1, to_record(start), ConfigRecord({"run-id": "r"}), grid)

@@ -13,12 +13,13 @@ from flwr.client import Client, NumPyClient
 from flwr.clientapp import ClientApp
 
 from client.egress import training_scalars
-from client.local_training import LocalResult, RoundTask, train_locally
+from client.local_training import LocalResult, RoundTask, new_salt, train_locally
 from client.node_config import NodeConfig
+from client.node_keys import signatures_of
 from client.privacy import ReleaseLedger, privatised
 from client.secure_update import SecureUpdate, is_secure
 from client.site import Site, open_site
-from data_partition.statistics import local_statistics
+from data_partition.statistics import local_statistics, pooled_statistics
 from model.config import Scalar, Settings
 from model.errors import ConfigError, FederationError, NonFiniteLossError, TensorMismatchError
 from model.landmarks import PartSizes
@@ -67,7 +68,7 @@ class FedReenactClient(NumPyClient):  # type: ignore[misc]
                     f"{config['phase']!r}; such an update is not sent"
                 )
             if settings.federation.secure_aggregation:
-                return _secure_phase(settings, site, parameters, config)
+                return _secure_phase(settings, site, node, parameters, config)
             return _train(settings, site, parameters, config)
         except Exception as error:
             where = {"round": config.get("server-round", 0), "site": node_config.get("partition-id", "?")}
@@ -78,11 +79,14 @@ class FedReenactClient(NumPyClient):  # type: ignore[misc]
 
 
 def _statistics(settings: Settings, site: Site) -> FitResult:
-    model = settings.model
-    arrays = local_statistics(site.data, num_identities=model.num_identities, size_px=model.image_size_px)
+    """Who this is, and the statistics; under secure aggregation they are for a sum alone, and do not leave here."""
+    model, is_summed = settings.model, settings.federation.secure_aggregation
+    arrays: Arrays = []
+    if not is_summed:
+        arrays = list(local_statistics(site.data, num_identities=model.num_identities, size_px=model.image_size_px))
     labels = {f"label-{index}": label for index, label in site.labels.items()}
     scalars: dict[str, Scalar] = {"partition-id": site.partition_id, "num-simulated": site.num_simulated}
-    return arrays, site.data.num_examples, scalars | labels
+    return arrays, 0 if is_summed else site.data.num_examples, scalars | labels
 
 
 def _train(settings: Settings, site: Site, parameters: Arrays, config: dict[str, Scalar]) -> FitResult:
@@ -92,19 +96,28 @@ def _train(settings: Settings, site: Site, parameters: Arrays, config: dict[str,
     return result.arrays, result.num_examples, metrics
 
 
-def _secure_phase(settings: Settings, site: Site, parameters: Arrays, config: dict[str, Scalar]) -> FitResult:
-    update = SecureUpdate(site.state_dir, site.partition_id, settings)
+def _secure_phase(
+    settings: Settings, site: Site, node: NodeConfig, parameters: Arrays, config: dict[str, Scalar]
+) -> FitResult:
+    update = SecureUpdate(site.state_dir, site.partition_id, settings, signatures_of(node), config)
     if config["phase"] == Phase.KEYS:
-        return update.keys(config)
+        return update.keys()
     if config["phase"] == Phase.SHARES:
-        return update.shares(parameters, config)
+        return update.shares(parameters)
+    if config["phase"] == Phase.AGREE:
+        return update.agreed(parameters)
     if config["phase"] == Phase.UNMASK:
-        return update.revealed(parameters, config)
-    return update.masked(
+        return update.revealed(parameters)
+    if config["phase"] == Phase.STATISTICS:
+        return update.masked_statistics(
+            parameters, lambda: pooled_statistics(site.data, size_px=settings.model.image_size_px)
+        )
+    part_sizes = PartSizes.from_flat(config)
+    return update.masked_update(
         parameters,
-        config,
+        part_sizes=part_sizes,
         identity_counts_I=site.data.identity_counts(settings.model.num_identities),
-        names=list(build_networks(settings.model, PartSizes.from_flat(config), seed=0).travelling_tensors()),
+        names=list(build_networks(settings.model, part_sizes, seed=0).travelling_tensors()),
         train=lambda tensors: _trained(settings, site, tensors, config),
     )
 
@@ -118,6 +131,7 @@ def _trained(settings: Settings, site: Site, tensors: Arrays, config: dict[str, 
             round_number=int(config["server-round"]),
             partition_id=site.partition_id,
             part_sizes=PartSizes.from_flat(config),
+            salt=new_salt() if federation.secure_aggregation else None,
         ),
         tensors,
         settings=settings,

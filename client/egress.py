@@ -13,6 +13,8 @@ from model.landmarks import PARTS, PartSizes
 from model.networks import build_networks
 from model.privacy import RELEASES
 from model.secure_primitives import KEY_BYTES, SEALED_BYTES, SHARE_BYTES
+from model.secure_signatures import SIGNATURE_BYTES
+from model.secure_statistics import LENGTH
 from model.secure_vector import SumLayout, losses_of
 
 
@@ -48,8 +50,8 @@ def inventory(settings: Settings) -> list[Item]:
     """All that leaves a deployed site in a run with these settings.
 
     The statistics are sums over the site's training frames (data_partition/statistics.py); the tensors are the trained
-    networks, or under secure aggregation the arrays of its four phases, of which [S, ...] have a row for each site that
-    takes part. A site may send the name its operator chose besides (`identity-label`).
+    networks. Under secure aggregation both are the arrays of its five phases, of which [S, ...] have a row for each
+    site that takes part. A site may send the name its operator chose besides (`identity-label`).
     """
     num_identities = settings.model.num_identities
     landmarks = (num_identities, NUM_LANDMARKS, 2)
@@ -58,28 +60,36 @@ def inventory(settings: Settings) -> list[Item]:
         Item("statistics.landmark_sums", landmarks, "float64", "once"),
         Item("statistics.landmark_squares", landmarks, "float64", "once"),
         Item("statistics.frames", (num_identities,), "float64", "once"),
-        Item("partition-id", (), "float64", "once"),
-        Item("num-simulated", (), "float64", "once"),
     ]
+    if settings.federation.secure_aggregation:
+        once = _secure_items(settings, "statistics", LENGTH, "once")
+    once += [Item("partition-id", (), "float64", "once"), Item("num-simulated", (), "float64", "once")]
     size_px = settings.model.image_size_px
     side_px = size_px // 4  # of every part; shapes of tensors do not depend on it
     any_sizes = PartSizes((side_px, side_px, side_px, side_px), (side_px, side_px, side_px, side_px))
     tensors = build_networks(settings.model, any_sizes, seed=0).travelling_tensors()
     if settings.federation.secure_aggregation:
-        every_round = _secure_items(settings, SumLayout(tensors, num_identities, losses_of(settings.loss)).length)
+        length = SumLayout(tensors, num_identities, losses_of(settings.loss)).length
+        every_round = _secure_items(settings, "update", length, "every round")
     else:
         every_round = [Item(name, array.shape, str(array.dtype), "every round") for name, array in tensors.items()]
     scalars = [Item(name, (), "float64", "every round") for name in sorted(training_scalars(settings))]
     return [*once, *every_round, Item("num_examples", (), "int64", "every round"), *scalars]
 
 
-def _secure_items(settings: Settings, length: int) -> list[Item]:
-    """What leaves in the four phases, in their order; for num-clients sites, or as many fewer as take part."""
+def _secure_items(settings: Settings, what: str, length: int, when: str) -> list[Item]:
+    """What leaves in the five phases, in their order; for num-clients sites, or as many fewer as take part.
+
+    `unopened` has the ids of sites whose shares this one could not open: of none as a rule.
+    """
     num_sites = settings.federation.num_clients
     return [
-        Item("secure.public_keys", (2, KEY_BYTES), "uint8", "every round"),
-        Item("secure.sealed_shares", (num_sites, SEALED_BYTES), "uint8", "every round"),
-        Item("secure.commitment", (KEY_BYTES,), "uint8", "every round"),
-        Item("secure.masked_update", (length,), "uint64", "every round"),
-        Item("secure.revealed_shares", (num_sites, SHARE_BYTES), "uint8", "every round"),
+        Item("secure.public_keys", (2, KEY_BYTES), "uint8", when),
+        Item("secure.signature_of_keys", (SIGNATURE_BYTES,), "uint8", when),
+        Item("secure.sealed_shares", (num_sites, SEALED_BYTES), "uint8", when),
+        Item("secure.commitment", (KEY_BYTES,), "uint8", when),
+        Item(f"secure.masked_{what}", (length,), "uint64", when),
+        Item("secure.unopened", (0,), "int64", when),
+        Item("secure.signature_of_survivors", (SIGNATURE_BYTES,), "uint8", when),
+        Item("secure.revealed_shares", (num_sites, SHARE_BYTES), "uint8", when),
     ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -35,6 +36,8 @@ class RoundTask:
     """Which client this is, from 0; enters the seed of pair sampling."""
     part_sizes: PartSizes
     """Agreed by all sites before round 1."""
+    salt: int | None = None
+    """Enters the seed too, if there is one: then a round that comes again gives other bits."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -61,8 +64,8 @@ def train_locally(
 ) -> LocalResult:
     """Train from the global networks on the client's own frames for E local steps, or fewer in local-time-limit-s.
 
-    The pairs are drawn from a generator seeded by (run seed, partition id, round), so a round repeats exactly whatever
-    was run before it, given the same moments.
+    The pairs are drawn from a generator seeded by (run seed, partition id, round), so a round without salt repeats
+    exactly whatever was run before it, given the same moments.
 
     Args:
         task: round and agreed sizes.
@@ -92,7 +95,8 @@ def train_locally(
         proximal=(named, federation.proximal_mu) if federation.proximal_mu > 0 else None,
     )
     has_moments = moments.restore(trainer, task.round_number)
-    rng = np.random.default_rng((federation.seed, task.partition_id, task.round_number))
+    seed = (federation.seed, task.partition_id, task.round_number)
+    rng = np.random.default_rng(seed if task.salt is None else (*seed, task.salt))
     batches = iter_batches(
         data,
         size_px=settings.model.image_size_px,
@@ -121,6 +125,15 @@ def train_locally(
     return LocalResult(
         arrays=list(networks.travelling_tensors().values()), num_examples=data.num_examples, metrics=metrics
     )
+
+
+def new_salt() -> int:
+    """128 bits that nobody else knows.
+
+    Under secure aggregation a round must not give the same bits twice: two sums of it over different sites would differ
+    by a site's update exactly.
+    """
+    return secrets.randbits(128)
 
 
 def _load(networks: Networks, arrays: Sequence[npt.NDArray[np.float32]]) -> dict[str, npt.NDArray[np.float32]]:

@@ -5,6 +5,8 @@ Means of means are avoided: what travels are sums and counts, never the landmark
 
 from __future__ import annotations
 
+import secrets
+
 import numpy as np
 import numpy.typing as npt
 
@@ -41,3 +43,32 @@ def local_statistics(data: ClientData, *, num_identities: int, size_px: int) -> 
         squares[part.identity_index] += np.square(landmarks).sum(axis=0)
     counts = data.identity_counts(num_identities).astype(np.float64)
     return [part_sums, sums, squares, counts]
+
+
+def pooled_statistics(data: ClientData, *, size_px: int) -> FloatArray:
+    """The client's part of a secure sum over statistics: means that name no identity and no number of frames.
+
+    They are over a random half of each identity's training frames, drawn anew every time. So two of them, before and
+    after a frame was taken out of the shard, differ by chance as well, and not by that frame's landmarks alone.
+
+    Args:
+        data: the client's frames, at least one for training.
+        size_px: image side of the model.
+
+    Returns:
+        [8 + 136 + 136] float64, in sides of the frame: mean (height, width) of each part, mean landmarks, and their
+        variance within an identity; each a mean over the client's identities (model/secure_statistics.py).
+    """
+    rows_of_identities = []
+    for part in data.frames:
+        rows = part.split_rows("train")
+        if not len(rows):
+            continue
+        chosen = sorted(secrets.SystemRandom().sample(range(len(rows)), (len(rows) + 1) // 2))
+        scale = size_px / part.shard.size_px
+        landmarks = (part.shard.landmarks_FKC[rows[chosen]].astype(np.float64) + 0.5) * scale - 0.5
+        sides = [mean_part_sizes_px(landmarks) / size_px, landmarks.mean(axis=0) / size_px]
+        variance = landmarks.var(axis=0) / size_px**2
+        rows_of_identities.append(np.concatenate([values.reshape(-1) for values in (*sides, variance)]))
+    means: FloatArray = np.mean(rows_of_identities, axis=0)
+    return means

@@ -67,6 +67,15 @@ def agreed_key(private: bytes, public: bytes, purpose: str) -> bytes:
     return derived_key(shared, purpose)
 
 
+def is_usable(public: bytes) -> bool:
+    """Whether a public key is none with which every secret is zero (RFC 7748, section 6.1)."""
+    try:
+        agreed_key(new_secret(), public, "check")
+    except SecureSumError:
+        return False
+    return True
+
+
 def derived_key(secret: bytes, purpose: str) -> bytes:
     """32 bytes for one purpose from a secret: HKDF-SHA256 without salt."""
     return HKDF(algorithm=hashes.SHA256(), length=KEY_BYTES, salt=None, info=purpose.encode()).derive(secret)

@@ -98,7 +98,17 @@ def initial_state(settings: Settings, sites: Sequence[SiteStatistics], identitie
         sites: in a fixed order, at least one.
         identities: [I] names.
     """
-    agreement = agree(sites, size_px=settings.model.image_size_px)
+    return state_from(settings, agree(sites, size_px=settings.model.image_size_px), identities)
+
+
+def state_from(settings: Settings, agreement: Agreement, identities: list[str]) -> Checkpoint:
+    """Round 0 with what was agreed on.
+
+    Args:
+        settings: of the run.
+        agreement: part sizes and landmark statistics.
+        identities: [I] names.
+    """
     networks = build_networks(settings.model, agreement.part_sizes, seed=settings.federation.seed)
     networks.start_from(agreement.landmark_mean_IKC)
     return Checkpoint(

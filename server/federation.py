@@ -10,7 +10,7 @@ from flwr.serverapp import Grid
 
 from model.checkpoint import Checkpoint
 from model.config import Settings
-from server.agreement import initial_state
+from server.agreement import initial_state, state_from
 from server.central_evaluation import CentralEvaluation
 from server.fedgan import FedGAN, to_record
 from server.live_status import LiveStatus, Phase
@@ -21,6 +21,7 @@ from server.recording import RoundHook, RoundOutcome, RunRecorder
 from server.roster import Roster
 from server.run_folder import RunFolder, explaining_full_disks, read_history
 from server.secure_round import SecureRounds
+from server.secure_statistics import secure_agreement
 from server.stopping import StopDecision
 from server.termination import Termination, noticing
 
@@ -79,8 +80,17 @@ def _train(
 
     live.enter(Phase.WAITING, checkpoint.round + 1 if checkpoint else 0)
     roster.wait_for_sites(grid, on_wait=watch)
-    statistics = [site.statistics for _, site in roster.sites]
-    state = checkpoint or initial_state(settings, statistics, roster.labels())
+    secure = SecureRounds(grid, roster, settings, on_wait=watch, history=read_history(folder.path))
+
+    def refresh() -> None:
+        roster.refresh(grid, on_wait=watch)
+
+    if checkpoint is not None:
+        state = checkpoint
+    elif settings.federation.secure_aggregation:
+        state = state_from(settings, secure_agreement(secure, settings, folder.run_id, refresh), roster.labels())
+    else:
+        state = initial_state(settings, [s.statistics for _, s in roster.sites if s.statistics], roster.labels())
     recorder = RunRecorder(settings, folder, state, on_round, central)
     strategy = FedGAN(
         recorder.state.tensors, roster, settings.federation, folder.path / "updates", read_history(folder.path)
@@ -89,8 +99,7 @@ def _train(
     if checkpoint is not None:
         _log.info("going on after round %d", checkpoint.round)
     scalars = ConfigRecord({**recorder.state.part_sizes.to_flat(), "run-id": folder.run_id})
-    quorum = Quorum(settings.federation, roster, lambda: roster.refresh(grid, on_wait=watch), on_wait=watch)
-    secure = SecureRounds(grid, roster, settings, on_wait=watch)
+    quorum = Quorum(settings.federation, roster, refresh, on_wait=watch)
     ledger = PrivacyLedger(settings.federation)
 
     def train_once(round_number: int) -> RoundOutcome:
@@ -107,6 +116,7 @@ def _train(
 
     def train_round(round_number: int) -> RoundOutcome:
         termination.check()
+        secure.require_progress()
         return ledger.record(round_number, quorum.train(round_number, lambda: train_once(round_number)))
 
     stop = recorder.run(train_round)

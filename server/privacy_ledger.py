@@ -26,15 +26,15 @@ class PrivacyLedger:
         if config.dp_noise_multiplier:
             _log.info(
                 "differential privacy of updates: length at most %g, noise multiplier %g, delta %g; the statistics "
-                "that sites send once (frame counts, part sizes, landmark sums) are not noised",
+                "that sites send once are not noised",
                 config.dp_clip_norm,
                 config.dp_noise_multiplier,
                 DELTA,
             )
         if config.secure_aggregation:
             _log.info(
-                "secure aggregation: the server sees sums of updates; rows of the identity embeddings with one owner "
-                "are that owner's, and the statistics that sites send once are in clear"
+                "secure aggregation: the server sees sums of updates and of the statistics before round 1; rows of the "
+                "identity embeddings with one owner are that owner's"
             )
 
     def record(self, round_number: int, outcome: RoundOutcome) -> RoundOutcome:

@@ -47,6 +47,8 @@ class RoundOutcome:
     `bytes_down`; and `weight`, the frames that it counted as."""
     fingerprints: dict[int, str] = field(default_factory=dict)
     """Partition id of an accepted client to the start of its update's SHA-256, by which a replay is known."""
+    discarded: str = ""
+    """Why the round gave nothing and the tensors are those of the round before; empty for every other round."""
 
 
 class RunRecorder:
@@ -164,7 +166,7 @@ class RunRecorder:
             "server": self._used.until_now(),
             "time": time.time(),
             "stop": stop.kind if stop else None,
-        }
+        } | ({"discarded": outcome.discarded} if outcome.discarded else {})
 
     def _evaluation(self) -> dict[str, float]:
         """Central evaluation, if there is one for this round."""
@@ -190,7 +192,12 @@ class RunRecorder:
 
 
 def losses_in_words(row: Mapping[str, Any]) -> list[str]:
-    """The losses of a row of history.jsonl, as far as the sites tell them: mean L_G, each site's, mean L_D."""
+    """The losses of a row of history.jsonl, as far as the sites tell them: mean L_G, each site's, mean L_D.
+
+    Of a discarded round, why it was.
+    """
+    if row.get("discarded"):
+        return [f"discarded: {row['discarded']}"]
     if row["loss_generator"] is None:
         return ["losses stay at the sites"]
     sites = [(site, values.get("loss_generator")) for site, values in row["clients"].items()]

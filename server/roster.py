@@ -31,13 +31,15 @@ class KnownSite:
     """A site that has answered the statistics phase."""
 
     partition_id: int
-    statistics: SiteStatistics
+    statistics: SiteStatistics | None
+    """None under secure aggregation: they are in a sum."""
     labels: dict[int, str]
     """Identity index to the name the site gave it."""
 
     @property
     def identity_weights_I(self) -> npt.NDArray[np.int64]:
-        """[I] training frames of each identity."""
+        """[I] training frames of each identity; of a run without secure aggregation."""
+        assert self.statistics is not None
         return self.statistics.counts_I.astype(np.int64)
 
 
@@ -128,12 +130,8 @@ class Roster:
             _log.warning("node %d cannot take part: %s", node_id, error)
             return
         self._by_node[node_id] = site
-        _log.info(
-            "site %d is here with %d training frames",
-            site.partition_id,
-            site.identity_weights_I.sum(),
-            extra={"site": site.partition_id},
-        )
+        frames = f" with {site.identity_weights_I.sum()} training frames" if site.statistics else ""
+        _log.info("site %d is here%s", site.partition_id, frames, extra={"site": site.partition_id})
 
     def _read(self, reply: Message) -> KnownSite:
         arrays, _, metrics = read_fit_reply(reply)
@@ -143,7 +141,9 @@ class Roster:
             raise RejectedUpdateError(
                 f"partition-id is {partition_id:g}, wanted 0 to {self._federation.num_clients - 1}"
             )
-        statistics = SiteStatistics.from_arrays(arrays, num_identities=self._num_identities, size_px=self._size_px)
+        statistics = None
+        if not self._federation.secure_aggregation:
+            statistics = SiteStatistics.from_arrays(arrays, num_identities=self._num_identities, size_px=self._size_px)
         texts = reply.content.config_records["fitres.metrics"]
         labels = {
             index: str(texts[f"label-{index}"])

@@ -1,38 +1,44 @@
-"""One round in which the server sees the sum of the updates and none of them (Bonawitz et al. 2017).
+"""Rounds in which the server sees the sum of the updates and none of them.
 
-Four exchanges in place of one: keys, shares, training with masked updates, unmasking. A site that fails or is late in
-one of them is left out of the rest; the sum is over the sites whose masked updates arrived. The protocol itself is in
-model/secure_sum.py and model/secure_unmask.py, what is summed in model/secure_vector.py.
+The exchange is in server/secure_exchange.py, what is summed in model/secure_vector.py.
 """
 
 from __future__ import annotations
 
 import logging
 import secrets
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-from flwr.app import Array, ArrayRecord, Message
 from flwr.serverapp import Grid
 
 from model.config import Scalar, Settings
 from model.errors import FederationError
+from model.landmarks import PartSizes
 from model.networks import NamedArrays
 from model.secure_primitives import SecureSumError
-from model.secure_sum import Phase
-from model.secure_unmask import ServerSum
+from model.secure_session import Kind, SumName, content_digest
+from model.secure_sum import Phase, Vector
 from model.secure_vector import Mean, SumLayout, losses_of
+from server.conduct import Conduct
 from server.fedgan import to_record
-from server.messaging import exchange, fit_message
 from server.recording import RoundOutcome
 from server.roster import Roster
-from server.updates import RejectedUpdateError, Rejection, read_fit_reply, size_in_bytes
+from server.secure_exchange import (
+    DisturbedSumError,
+    Exchanged,
+    Link,
+    LostSumError,
+    Reasons,
+    SecureExchange,
+    log_rejected,
+)
+from server.updates import Rejection
 
 _log = logging.getLogger(__name__)
 
-Arrays = list[npt.NDArray[Any]]
+MAX_DISCARDED = 5
+"""Rounds in a row without a usable sum after which the run ends: a site that poisons sums cannot be told."""
 
 
 class SecureRounds:
@@ -45,6 +51,7 @@ class SecureRounds:
         settings: Settings,
         *,
         on_wait: Callable[[], None],
+        history: Iterable[Mapping[str, Any]] = (),
     ) -> None:
         """Nothing is sent yet.
 
@@ -53,16 +60,23 @@ class SecureRounds:
             roster: the sites; kept up to date by the caller.
             settings: of the run.
             on_wait: called about twice a second.
+            history: rows of the rounds before, if the run goes on.
         """
+        rows = list(history)
         self._grid = grid
         self._roster = roster
         self._settings = settings
         self._on_wait = on_wait
+        self._conduct = Conduct(rows, settings.federation)
+        self._num_discarded = 0
+        for row in rows:
+            self._count(row.get("discarded", ""))
 
     def train(self, round_number: int, tensors: NamedArrays, scalars: Mapping[str, Scalar]) -> RoundOutcome:
         """One round.
 
         Of single sites the outcome has what they measured of their own machines, and bytes; losses are means over all.
+        A round whose sum stays masked, or is no sum of updates, is discarded: the tensors stay as they are.
 
         Args:
             round_number: from 1.
@@ -70,148 +84,125 @@ class SecureRounds:
             scalars: of the run: part sizes and run-id.
 
         Raises:
-            FederationError: if fewer than min-fit-clients masked updates arrive.
-            SecureSumError: if too few sites help to unmask their sum, or what comes out is no sum of updates.
+            FederationError: if fewer than min-fit-clients masked updates arrive; the round may be repeated.
         """
-        return _SecureRound(self, round_number, tensors, scalars).train()
-
-    def ask(self, messages: list[Message]) -> Iterator[Message]:
-        """The replies to one exchange, in the order of the messages."""
-        timeout_s = self._settings.federation.round_timeout_s
-        return exchange(self._grid, messages, timeout_s=timeout_s, on_wait=self._on_wait)
-
-    @property
-    def settings(self) -> Settings:
-        """Of the run."""
-        return self._settings
-
-    def nodes(self) -> dict[int, int]:
-        """Partition id to node id of the known sites."""
-        return {site.partition_id: node for node, site in self._roster.sites}
-
-
-class _SecureRound:
-    """The round under way."""
-
-    def __init__(
-        self, rounds: SecureRounds, round_number: int, tensors: NamedArrays, scalars: Mapping[str, Scalar]
-    ) -> None:
-        settings = rounds.settings
-        self._rounds = rounds
-        self._round = round_number
-        self._config = settings.federation
-        self._tensors = tensors
-        self._nodes = rounds.nodes()
-        session = f"{scalars['run-id']} round {round_number} {secrets.token_hex(16)}"
-        self._scalars = {**scalars, "server-round": round_number, "session": session}
-        self._layout = SumLayout(tensors, settings.model.num_identities, losses_of(settings.loss))
-        self._sum = ServerSum(session, self._layout.length)
-        self._rejected: dict[int, tuple[str, Rejection]] = {}
-        self._clients: dict[int, dict[str, float]] = {}
-        self._measured: dict[int, dict[str, float]] = {site: {"bytes_up": 0, "bytes_down": 0} for site in self._nodes}
-
-    def train(self) -> RoundOutcome:
-        self._exchange_keys()
-        self._exchange_shares()
-        self._collect_masked()
-        self._unmask()
-        mean = self._layout.mean(self._sum.unmask(), len(self._sum.survivors))
-        if "loss_generator" not in mean.metrics and self._config.tells_losses:
-            raise SecureSumError(f"round {self._round}: no site sent loss_generator")
-        self._log_rejected()
-        return self._outcome(mean)
-
-    def _exchange_keys(self) -> None:
-        for site, arrays, _ in self._asked(Phase.KEYS, dict.fromkeys(self._nodes, _record([]))):
-            self._take(site, arrays, 1, self._sum.take_keys)
-        self._require_quorum(self._sum.advertisers, "sent keys")
-
-    def _exchange_shares(self) -> None:
-        sites = self._sum.advertisers
-        record = _record([np.array(sites, np.int64), self._sum.keys_S2B()])
-        for site, arrays, _ in self._asked(Phase.SHARES, dict.fromkeys(sites, record)):
-            self._take(site, arrays, 2, self._sum.take_shares)
-        self._require_quorum(self._sum.sharers, "sent shares")
-
-    def _collect_masked(self) -> None:
-        sites = np.array(self._sum.sharers, np.int64)
-        tensors = dict(to_record(self._tensors))
-        records = {}
-        for site in self._sum.sharers:
-            shares = {"secure-sites": Array(sites), "secure-shares": Array(self._sum.sealed_for(site))}
-            records[site] = ArrayRecord({**tensors, **shares})
-        for site, arrays, metrics in self._asked(Phase.TRAIN, records):
-            if self._take(site, arrays, 1, self._sum.take_masked):
-                self._clients[site] = metrics
-        self._require_quorum(self._sum.survivors, "sent a masked update")
-
-    def _unmask(self) -> None:
-        sites = self._sum.survivors
-        record = _record([np.array(sites, np.int64)])
-        for site, arrays, _ in self._asked(Phase.UNMASK, dict.fromkeys(sites, record)):
-            self._take(site, arrays, 1, self._sum.take_revealed)
-
-    def _asked(
-        self, phase: Phase, records: Mapping[int, ArrayRecord]
-    ) -> Iterator[tuple[int, Arrays, dict[str, float]]]:
-        """Site, arrays and metrics of every readable reply; the other sites are rejected."""
-        scalars: dict[str, Scalar] = {**self._scalars, "phase": phase.value}
-        timeout_s = self._config.round_timeout_s
-        messages = [fit_message(self._nodes[s], records[s], scalars, timeout_s=timeout_s) for s in sorted(records)]
-        replies = self._rounds.ask(messages)
-        sites = {message.metadata.message_id: site for message, site in zip(messages, sorted(records), strict=True)}
-        for reply in replies:
-            site = sites.pop(reply.metadata.reply_to_message_id)
-            self._measured[site]["bytes_down"] += size_in_bytes(records[site])
-            try:
-                arrays, _, metrics = read_fit_reply(reply)
-            except RejectedUpdateError as error:
-                self._rejected[site] = str(error), error.kind
-                continue
-            self._measured[site]["bytes_up"] += size_in_bytes(reply.content.array_records["fitres.parameters"])
-            yield site, arrays, metrics
-        for late in sites.values():
-            self._rejected[late] = f"no reply within {timeout_s:g} s to {phase.value}", Rejection.LATE
-
-    def _take(self, site: int, arrays: Arrays, num_arrays: int, take: Callable[..., None]) -> bool:
-        """Hand a reply's arrays on; a site whose arrays have another form is rejected."""
+        settings = self._settings
+        layout = SumLayout(tensors, settings.model.num_identities, losses_of(settings.loss))
+        digest = content_digest(
+            Kind.TRAIN,
+            settings,
+            round_number=round_number,
+            part_sizes=PartSizes.from_flat(scalars),
+            tensors=tensors,
+        )
+        quarantined = self._conduct.quarantined(round_number)
+        left_out: Reasons = {site: (reason, Rejection.QUARANTINED) for site, reason in quarantined.items()}
         try:
-            if len(arrays) != num_arrays:
-                raise SecureSumError(f"sent {len(arrays)} arrays, expected {num_arrays}")
-            take(site, *arrays)
+            exchanged, survivors, total = self.summed(
+                Kind.TRAIN, round_number, digest, scalars, layout.length, left_out, dict(to_record(tensors))
+            )
+            outcome = _outcome(exchanged, survivors, self._mean(layout, total, len(survivors)), left_out)
+        except LostSumError as error:
+            _log.error("round %d is discarded, the model stays as it is: %s", round_number, error)
+            outcome = _discarded(tensors, str(error), left_out | error.reasons)
+        self._count(outcome.discarded)
+        self._conduct.note(
+            {"round": round_number, "clients": outcome.clients, "rejected_kinds": outcome.rejected_kinds}
+        )
+        return outcome
+
+    def require_progress(self) -> None:
+        """Nothing, unless too many rounds in a row were discarded.
+
+        Raises:
+            FederationError: then; a further round would be discarded as well.
+        """
+        if self._num_discarded >= MAX_DISCARDED:
+            raise FederationError(
+                f"the last {self._num_discarded} rounds had no usable secure sum; the log and history.jsonl say why. A "
+                "site that poisons the sum cannot be told by the server: have each site's operator check it"
+            )
+
+    def summed(
+        self,
+        kind: Kind,
+        round_number: int,
+        digest: str,
+        scalars: Mapping[str, Scalar],
+        length: int,
+        left_out: Reasons,
+        tensors: Mapping[str, Any],
+    ) -> tuple[Exchanged, list[int], Vector]:
+        """What is known of the sites, the survivors, and the [L] sum of their vectors.
+
+        Args:
+            kind: what is summed.
+            round_number: 0 for statistics.
+            digest: of what the sites are given.
+            scalars: that all messages have; run-id is one.
+            length: L.
+            left_out: sites that are not asked; sites by whose fault the sum has to begin anew are added.
+            tensors: that the sites are given.
+
+        Raises:
+            LostSumError: if the sum stays masked.
+            FederationError: if too few sites take part.
+        """
+        federation = self._settings.federation
+        phase = Phase.TRAIN if kind is Kind.TRAIN else Phase.STATISTICS
+        while True:
+            nodes = {s.partition_id: node for node, s in self._roster.sites if s.partition_id not in left_out}
+            link = Link(grid=self._grid, timeout_s=federation.round_timeout_s, on_wait=self._on_wait, nodes=nodes)
+            name = SumName(
+                session=secrets.token_hex(16),
+                run_id=str(scalars["run-id"]),
+                kind=kind,
+                round_number=round_number,
+                digest=digest,
+            )
+            attempt = SecureExchange(link, name, scalars, length=length, min_sites=federation.min_fit_clients)
+            try:
+                total = attempt.total(phase, tensors)
+                return attempt.seen, attempt.survivors, total
+            except DisturbedSumError as error:
+                left_out |= error.reasons
+                _log.warning("round %d begins anew: %s", round_number, error)
+            finally:
+                log_rejected(round_number, attempt.seen.rejected)
+
+    def _mean(self, layout: SumLayout, total: Vector, num_sites: int) -> Mean:
+        try:
+            mean = layout.mean(total, num_sites)
         except SecureSumError as error:
-            self._rejected[site] = str(error), Rejection.MISMATCH
-            return False
-        return True
+            raise LostSumError(str(error)) from error
+        if "loss_generator" not in mean.metrics and self._settings.federation.tells_losses:
+            raise LostSumError("no site sent loss_generator")
+        return mean
 
-    def _require_quorum(self, sites: list[int], what: str) -> None:
-        if len(sites) >= max(self._config.min_fit_clients, self._sum.threshold):
-            return
-        self._log_rejected()
-        reasons = "; ".join(f"client {site}: {reason}" for site, (reason, _) in sorted(self._rejected.items()))
-        raise FederationError(
-            f"round {self._round}: {len(sites)} sites {what}, min-fit-clients is {self._config.min_fit_clients} and "
-            f"the secure sum needs {self._sum.threshold}" + (f" ({reasons})" if reasons else "") + "; mend the clients"
-        )
-
-    def _log_rejected(self) -> None:
-        for site, (reason, _) in sorted(self._rejected.items()):
-            where = {"round": self._round, "site": site}
-            _log.warning("round %d: client %d is left out: %s", self._round, site, reason, extra=where)
-
-    def _outcome(self, mean: Mean) -> RoundOutcome:
-        """Rejected are the sites that are not in the sum; one that did not help to unmask is in it."""
-        survivors = self._sum.survivors
-        rejected = {site: why for site, why in sorted(self._rejected.items()) if site not in survivors}
-        return RoundOutcome(
-            tensors=mean.tensors,
-            metrics=mean.metrics,
-            rejected={site: reason for site, (reason, _) in rejected.items()},
-            rejected_kinds={site: kind.value for site, (_, kind) in rejected.items()},
-            clients={site: self._clients[site] for site in survivors},
-            measured={site: self._measured[site] for site in survivors},
-        )
+    def _count(self, discarded: str) -> None:
+        self._num_discarded = self._num_discarded + 1 if discarded else 0
 
 
-def _record(arrays: Arrays) -> ArrayRecord:
-    return ArrayRecord({str(index): Array(array) for index, array in enumerate(arrays)})
+def _outcome(exchanged: Exchanged, survivors: list[int], mean: Mean, left_out: Reasons) -> RoundOutcome:
+    """Rejected are the sites that are not in the sum; one that did not help to unmask is in it."""
+    rejected = {site: why for site, why in (left_out | exchanged.rejected).items() if site not in survivors}
+    reasons, kinds = _split(rejected)
+    return RoundOutcome(
+        tensors=mean.tensors,
+        metrics=mean.metrics,
+        clients={site: exchanged.clients[site] for site in survivors},
+        measured={site: exchanged.measured[site] for site in survivors},
+        rejected=reasons,
+        rejected_kinds=kinds,
+    )
+
+
+def _discarded(tensors: NamedArrays, reason: str, left_out: Reasons) -> RoundOutcome:
+    reasons, kinds = _split(left_out)
+    return RoundOutcome(tensors=dict(tensors), metrics={}, discarded=reason, rejected=reasons, rejected_kinds=kinds)
+
+
+def _split(rejected: Reasons) -> tuple[dict[int, str], dict[int, str]]:
+    """Reasons and kinds apart."""
+    ordered = sorted(rejected.items())
+    return {site: reason for site, (reason, _) in ordered}, {site: kind.value for site, (_, kind) in ordered}

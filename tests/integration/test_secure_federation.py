@@ -10,6 +10,9 @@ import pytest
 from flwr.app import Error, Message
 
 import client.app
+import server.agreement
+import server.federation
+import server.secure_statistics
 from client.egress import inventory, training_scalars
 from client.local_training import LocalResult, RoundTask, train_locally
 from client.privacy import OPERATIONS
@@ -22,13 +25,15 @@ from model.secure_vector import FRACTION_BITS
 from server.aggregation import StreamingMean
 from server.federation import run_federation
 from server.run_folder import read_history
+from server.secure_statistics import drawn_face
 from tests.federated_setup import minimal_settings, simulated_grid, write_dataset
 from tests.inprocess_grid import InProcessGrid
+from tests.node_keys import key_config, write_node_keys
 
 pytestmark = pytest.mark.integration
 
 Trained = dict[int, dict[int, tuple[list[np.ndarray], LocalResult]]]
-STEPS = ("statistics", "keys", "shares", "masked", "revealed")
+STEPS = ("keys", "shares", "masked", "agreed", "revealed")
 
 
 @pytest.fixture(scope="module")
@@ -56,8 +61,8 @@ def run(settings: Settings, **options: object) -> Checkpoint:
 
 
 def failing(site: int, step: str, in_round: str) -> object:
-    """A tamper under which a site fails at a step of a round."""
-    num_replies = 0
+    """A tamper under which a site fails at a step of the first attempt at a round."""
+    num_replies = -1
 
     def tamper(reply: Message, index: int) -> Message:
         nonlocal num_replies
@@ -117,8 +122,14 @@ def test_two_secure_rounds_are_the_plain_mean_within_the_quantisation(
     assert {"seconds", "num_steps"} <= set(rows[1]["clients"]["0"]) <= set(OPERATIONS)
 
 
-def test_a_secure_run_goes_where_the_plain_run_goes(dataset: Path, tmp_path: Path) -> None:
-    """Round 1 within the quantisation; later rounds train from tensors that differ in the last bit."""
+def test_a_secure_run_goes_where_the_plain_run_goes(
+    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Round 1 within the quantisation, from the same beginning and the same pairs."""
+    monkeypatch.setattr(client.app, "new_salt", lambda: None)
+    drawn = server.secure_statistics._agreement(drawn_face(), minimal_settings(dataset, tmp_path, 5))
+    monkeypatch.setattr(server.agreement, "agree", lambda *_, **__: drawn)
+    monkeypatch.setattr(server.federation, "secure_agreement", lambda *_: drawn)
     plain, secure = (
         run(minimal_settings(dataset, tmp_path / str(on), 5, secure_aggregation=on, max_rounds=1))
         for on in (False, True)
@@ -159,7 +170,7 @@ def test_a_late_site_is_left_out(dataset: Path, tmp_path: Path, trained: Trained
 
 def test_too_few_masked_updates_end_the_round_with_the_reasons(dataset: Path, tmp_path: Path) -> None:
     settings = minimal_settings(dataset, tmp_path, 5, secure_aggregation=True)
-    words = r"round 1: 4 sites sent a masked update, min-fit-clients is 5 and the secure sum needs 4 \(client 2: gone\)"
+    words = r"round 1: 4 sites sent a masked vector, min-fit-clients is 5 and the secure sum needs 4 \(client 2: gone\)"
     with pytest.raises(FederationError, match=words):
         run(settings, tamper=failing(2, "masked", "1"))
 
@@ -168,8 +179,10 @@ def deployed(dataset: Path, root: Path, **changes: object) -> tuple[Settings, li
     """One round of five deployed sites; settings and every reply of site 0."""
     settings = minimal_settings(dataset, root / "run", 5, data_dir="", max_rounds=1, **changes)  # type: ignore[arg-type]
     limits = {"min-frames": 5, "min-samples-per-round": 4}
+    keys = write_node_keys(root / "keys", 5)
     configs = [
         {"partition-id": i, "data-dir": str(dataset / f"person-{i}"), "state-dir": str(root / f"state-{i}"), **limits}
+        | key_config(keys, i)
         for i in range(5)
     ]
     replies: list[Message] = []
@@ -184,10 +197,14 @@ def deployed(dataset: Path, root: Path, **changes: object) -> tuple[Settings, li
 
 
 def test_the_inventory_is_exactly_what_leaves_in_a_secure_round(dataset: Path, tmp_path: Path) -> None:
-    settings, (_, *phases) = deployed(dataset, tmp_path, secure_aggregation=True)
+    settings, (greeting, *phases) = deployed(dataset, tmp_path, secure_aggregation=True)
     left = [array.numpy() for reply in phases for array in reply.content.array_records["fitres.parameters"].values()]
-    listed = [item for item in inventory(settings) if item.when == "every round" and item.shape]
+    assert len(phases) == 10  # five before round 1, five of round 1
+    listed = [item for item in inventory(settings) if item.shape != ()]
     assert [(array.shape, str(array.dtype)) for array in left] == [(item.shape, item.dtype) for item in listed]
+    assert not [key for key in greeting.content.array_records["fitres.parameters"] if key != "_empty"]
+    assert int(greeting.content.metric_records["fitres.num_examples"]["num_examples"]) == 0
+    assert dict(greeting.content.config_records["fitres.metrics"]) == {"partition-id": 0, "num-simulated": 0}
     for reply in phases:
         assert int(reply.content.metric_records["fitres.num_examples"]["num_examples"]) == 0
         assert set(reply.content.config_records["fitres.metrics"]) <= training_scalars(settings)

@@ -7,12 +7,23 @@ import dataclasses
 import numpy as np
 import pytest
 
-from model.secure_primitives import PRIME, SecureSumError, join_secret, new_secret, split_secret
-from model.secure_sum import SiteSum, threshold_of
-from model.secure_unmask import ServerSum
+from model.secure_primitives import (
+    PRIME,
+    SecureSumError,
+    add_mask,
+    derived_key,
+    join_secret,
+    new_secret,
+    split_secret,
+)
+from model.secure_signatures import Unsigned
+from model.secure_sum import RefusedKeysError, SiteSum, seed_purpose, threshold_of
+from model.secure_unmask import ServerSum, WrongSharesError
 
 LENGTH = 1000
 SITES = [0, 1, 2, 3, 4]
+NONE = np.zeros(0, np.int64)
+UNSIGNED = Unsigned()
 
 
 def vectors(num_values: int = LENGTH) -> dict[int, np.ndarray]:
@@ -25,14 +36,29 @@ def shared(num_values: int = LENGTH) -> tuple[dict[int, SiteSum], ServerSum]:
     server = ServerSum("session", num_values)
     sites = {site: SiteSum.begin(site, "session", 3) for site in SITES}
     for site, own in sites.items():
-        server.take_keys(site, own.public_keys())
+        server.take_keys(site, *own.advertise(UNSIGNED))
     for site, own in sites.items():
-        server.take_shares(site, *own.share(server.advertisers, server.keys_S2B()))
+        server.take_shares(site, *share(own, server))
     return sites, server
 
 
+def share(own: SiteSum, server: ServerSum) -> tuple[np.ndarray, np.ndarray]:
+    return own.share(server.advertisers, server.keys_S2B(), server.signatures_SB(), UNSIGNED)
+
+
 def masked(sites: dict[int, SiteSum], server: ServerSum, site: int, vector: np.ndarray) -> np.ndarray:
-    return sites[site].mask(vector, server.sharers, server.sealed_for(site))
+    hidden, unopened = sites[site].mask(vector, server.sharers, server.sealed_for(site))
+    assert not unopened
+    return hidden
+
+
+def agree(sites: dict[int, SiteSum], server: ServerSum) -> None:
+    for site in server.survivors:
+        server.take_agreed(site, sites[site].agree(server.survivors, UNSIGNED))
+
+
+def revealed(sites: dict[int, SiteSum], server: ServerSum, site: int) -> np.ndarray:
+    return sites[site].reveal(server.signers, server.agreed_SB(), UNSIGNED)
 
 
 def summed(without: tuple[int, ...] = (), silent: tuple[int, ...] = ()) -> np.ndarray:
@@ -41,10 +67,11 @@ def summed(without: tuple[int, ...] = (), silent: tuple[int, ...] = ()) -> np.nd
     for site, vector in vectors().items():
         hidden = masked(sites, server, site, vector)
         if site not in without:
-            server.take_masked(site, hidden)
+            server.take_masked(site, hidden, NONE)
+    agree(sites, server)
     for site in server.survivors:
         if site not in silent:
-            server.take_revealed(site, sites[site].reveal(server.survivors))
+            server.take_revealed(site, revealed(sites, server, site))
     return server.unmask()
 
 
@@ -66,13 +93,14 @@ def test_a_site_that_never_shared_is_no_part_of_the_sum() -> None:
     server = ServerSum("session", LENGTH)
     sites = {site: SiteSum.begin(site, "session", 3) for site in SITES}
     for site, own in sites.items():
-        server.take_keys(site, own.public_keys())
+        server.take_keys(site, *own.advertise(UNSIGNED))
     for site in SITES[:4]:
-        server.take_shares(site, *sites[site].share(server.advertisers, server.keys_S2B()))
+        server.take_shares(site, *share(sites[site], server))
     for site in SITES[:4]:
-        server.take_masked(site, masked(sites, server, site, vectors()[site]))
+        server.take_masked(site, masked(sites, server, site, vectors()[site]), NONE)
+    agree(sites, server)
     for site in SITES[:4]:
-        server.take_revealed(site, sites[site].reveal(server.survivors))
+        server.take_revealed(site, revealed(sites, server, site))
     left = [vectors()[site] for site in SITES[:4]]
     assert np.array_equal(server.unmask(), np.sum(left, axis=0, dtype=np.uint64))
 
@@ -83,7 +111,7 @@ def test_the_threshold_is_more_than_two_thirds(num_sites: int, threshold: int) -
 
 
 def test_fewer_than_the_threshold_cannot_unmask() -> None:
-    with pytest.raises(SecureSumError, match="3 of 5 sites revealed their shares, the threshold is 4"):
+    with pytest.raises(SecureSumError, match="3 of 5 sites revealed their shares of site 0, the threshold is 4"):
         summed(silent=(0, 1))
 
 
@@ -97,7 +125,7 @@ def test_a_sum_of_two_is_refused_from_the_start() -> None:
         SiteSum.begin(0, "session", 2)
     lonely = SiteSum.begin(0, "session", 3)
     with pytest.raises(SecureSumError, match="got keys of 1 sites, wanted at least 3"):
-        lonely.share([0], lonely.public_keys()[None])
+        lonely.share([0], lonely.public_keys()[None], np.zeros((1, 96), np.uint8), UNSIGNED)
 
 
 @pytest.mark.parametrize("num_values", [LENGTH, 1 << 19])
@@ -143,70 +171,130 @@ def test_pairwise_masks_alone_do_not_sum_to_the_vectors() -> None:
 
 
 @pytest.mark.parametrize("byte", [0, 12, 100, 159])
-def test_a_sealed_share_changed_on_its_way_is_noticed(byte: int) -> None:
+def test_a_sealed_share_changed_on_its_way_is_reported(byte: int) -> None:
     sites, server = shared()
     sealed = server.sealed_for(1).copy()
     sealed[3, byte] ^= 1
-    with pytest.raises(SecureSumError, match="shares of site 3 for site 1: the sealed shares were changed"):
-        sites[1].mask(vectors()[1], server.sharers, sealed)
+    assert sites[1].mask(vectors()[1], server.sharers, sealed)[1] == [3]
 
 
-def test_a_sealed_share_for_another_site_is_noticed() -> None:
+def test_sealed_shares_for_another_site_are_reported() -> None:
     sites, server = shared()
-    with pytest.raises(SecureSumError, match="changed on their way"):
-        sites[1].mask(vectors()[1], server.sharers, server.sealed_for(2))
+    assert sites[1].mask(vectors()[1], server.sharers, server.sealed_for(2))[1] == SITES
 
 
-@pytest.mark.parametrize("dropped", [(), (4,)])
-def test_a_revealed_share_that_was_changed_is_noticed(dropped: tuple[int, ...]) -> None:
+def sum_with_bad_shares(bad: dict[int, list[int]]) -> ServerSum:
+    """Until the masked vectors are in; a site's shares for some others are zeros."""
+    sites, server = shared()
+    for site in SITES:
+        sealed = server.sealed_for(site).copy()
+        for dealer, receivers in bad.items():
+            if site in receivers:
+                sealed[dealer] = 0
+        hidden, unopened = sites[site].mask(vectors()[site], server.sharers, sealed)
+        server.take_masked(site, hidden, np.array(unopened, np.int64))
+    if not server.unopened_by():
+        agree(sites, server)
+        for site in SITES:
+            server.take_revealed(site, revealed(sites, server, site))
+    return server
+
+
+def test_shares_that_one_of_five_cannot_open_do_no_harm() -> None:
+    server = sum_with_bad_shares({3: [1]})
+    assert np.array_equal(server.unmask(), np.sum(list(vectors().values()), axis=0, dtype=np.uint64))
+
+
+def test_shares_that_two_of_five_cannot_open_are_told_before_the_unmasking() -> None:
+    assert sum_with_bad_shares({3: [1, 2]}).unopened_by() == {3: [1, 2]}
+
+
+def unmasked(change: dict[int, tuple[int, ...]], without: tuple[int, ...] = ()) -> np.ndarray:
+    """Sites change the shares that they reveal of others."""
     sites, server = shared()
     for site, vector in vectors().items():
         hidden = masked(sites, server, site, vector)
-        if site not in dropped:
-            server.take_masked(site, hidden)
+        if site not in without:
+            server.take_masked(site, hidden, NONE)
+    agree(sites, server)
     for site in server.survivors:
-        shares = sites[site].reveal(server.survivors).copy()
-        if site == 2:
-            shares[4, -1] ^= 1
+        shares = revealed(sites, server, site).copy()
+        for other in change.get(site, ()):
+            shares[other, -1] ^= 1
         server.take_revealed(site, shares)
-    with pytest.raises(SecureSumError, match=r"sites \[0, 1, 2, 3\]"):
-        server.unmask()
+    return server.unmask()
+
+
+@pytest.mark.parametrize("liar", SITES)
+def test_one_of_five_that_reveals_changed_shares_does_no_harm(liar: int) -> None:
+    assert np.array_equal(unmasked({liar: (0, 4)}), np.sum(list(vectors().values()), axis=0, dtype=np.uint64))
+
+
+def test_a_changed_share_among_just_enough_is_noticed() -> None:
+    with pytest.raises(SecureSumError, match=r"shares that sites \[0, 1, 2, 3\] hold of site 4 do not give its secret"):
+        unmasked({2: (4,)}, without=(4,))
+
+
+def test_a_dealer_of_shares_that_are_none_of_its_secret_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    splits = iter(
+        [split_secret] * 6
+        + [lambda *_: {site: new_secret().rjust(66, b"\0") for site in SITES}] * 2
+        + [split_secret] * 2
+    )
+    monkeypatch.setattr("model.secure_sum.split_secret", lambda *args: next(splits)(*args))  # two for each site
+    with pytest.raises(WrongSharesError, match="site 3: dealt shares that do not give its secret") as caught:
+        unmasked({})
+    assert caught.value.site == 3
 
 
 def test_a_site_never_reveals_both_shares_of_another() -> None:
     sites, server = shared()
     for site, vector in vectors().items():
-        server.take_masked(site, masked(sites, server, site, vector))
-    sites[0].reveal(SITES)
+        server.take_masked(site, masked(sites, server, site, vector), NONE)
+    agree(sites, server)
+    revealed(sites, server, 0)
     with pytest.raises(SecureSumError, match="this sum is at step 'revealed'"):
-        sites[0].reveal([0, 1, 2, 3])
+        revealed(sites, server, 0)
     kept = dataclasses.asdict(sites[0])
     assert not any(kept[name] for name in ("seed", "mask_private", "sealing_private", "seed_shares", "key_shares"))
+
+
+def test_a_site_signs_one_list_of_survivors() -> None:
+    sites, server = shared()
+    for site, vector in vectors().items():
+        masked(sites, server, site, vector)
+    sites[0].agree(SITES, UNSIGNED)
+    with pytest.raises(SecureSumError, match="this sum is at step 'agreed'"):
+        sites[0].agree([0, 1, 2, 3], UNSIGNED)
 
 
 def test_a_site_reveals_one_share_a_site_of_the_kind_that_its_state_has() -> None:
     sites, server = shared()
     for site, vector in vectors().items():
-        masked(sites, server, site, vector)
+        hidden = masked(sites, server, site, vector)
+        if site != 4:
+            server.take_masked(site, hidden, NONE)
     seeds, keys = dict(sites[0].seed_shares), dict(sites[0].key_shares)
-    revealed = [row.tobytes() for row in sites[0].reveal([0, 1, 2, 3])]
-    assert revealed == [seeds[0], seeds[1], seeds[2], seeds[3], keys[4]]
+    agree(sites, server)
+    assert [row.tobytes() for row in revealed(sites, server, 0)] == [seeds[0], seeds[1], seeds[2], seeds[3], keys[4]]
 
 
 def test_survivors_must_be_sites_of_the_sum() -> None:
     sites, server = shared()
     masked(sites, server, 0, vectors()[0])
-    for survivors in ([1, 2, 3, 4], [0, 1, 2, 9]):
+    for survivors in ([1, 2, 3, 4], [0, 1, 2, 9], [0, 1, 1, 2], [1, 0, 2, 3]):
         with pytest.raises(SecureSumError, match="got survivors"):
-            sites[0].reveal(survivors)
+            sites[0].agree(survivors, UNSIGNED)
 
 
 def test_steps_are_taken_in_order_and_once() -> None:
     sites, server = shared()
     with pytest.raises(SecureSumError, match="at step 'shared'"):
-        sites[0].reveal(SITES)
+        sites[0].agree(SITES, UNSIGNED)
     with pytest.raises(SecureSumError, match="at step 'shared'"):
-        sites[0].share(SITES, server.keys_S2B())
+        sites[0].reveal(SITES, np.zeros((5, 96), np.uint8), UNSIGNED)
+    with pytest.raises(SecureSumError, match="at step 'shared'"):
+        share(sites[0], server)
     masked(sites, server, 0, vectors()[0])
     with pytest.raises(SecureSumError, match="at step 'masked'"):
         masked(sites, server, 0, vectors()[1])
@@ -216,25 +304,60 @@ def test_own_keys_that_come_back_changed_and_keys_there_twice_are_noticed() -> N
     server = ServerSum("session", LENGTH)
     sites = {site: SiteSum.begin(site, "session", 3) for site in SITES}
     for site, own in sites.items():
-        server.take_keys(site, own.public_keys())
-    keys = server.keys_S2B()
+        server.take_keys(site, *own.advertise(UNSIGNED))
+    keys, signatures = server.keys_S2B(), server.signatures_SB()
     foreign = keys.copy()
     foreign[0] = SiteSum.begin(0, "session", 3).public_keys()
     with pytest.raises(SecureSumError, match="its own public keys came back changed"):
-        sites[0].share(SITES, foreign)
+        sites[0].share(SITES, foreign, signatures, UNSIGNED)
     twice = keys.copy()
     twice[3] = twice[4]
     with pytest.raises(SecureSumError, match="is there twice"):
-        sites[0].share(SITES, twice)
+        sites[0].share(SITES, twice, signatures, UNSIGNED)
 
 
-def test_a_public_key_of_small_order_is_refused() -> None:
+def test_a_public_key_of_small_order_is_refused_by_sites_and_server() -> None:
     """With the zero point every agreed secret would be zero (RFC 7748, section 6.1)."""
     sites = {site: SiteSum.begin(site, "session", 3) for site in SITES}
     keys = np.stack([own.public_keys() for own in sites.values()])
     keys[3, 0] = 0
-    with pytest.raises(SecureSumError, match="cannot be used"):
-        sites[0].share(SITES, keys)
+    with pytest.raises(RefusedKeysError, match=r"site 0: does not accept the public keys of sites \[3\]") as caught:
+        sites[0].share(SITES, keys, np.zeros((5, 96), np.uint8), UNSIGNED)
+    assert caught.value.refused == [3]
+    with pytest.raises(SecureSumError, match="site 3: public keys that are there twice, or with which"):
+        ServerSum("session", 1).take_keys(3, keys[3], np.zeros(96, np.uint8))
+
+
+def test_keys_that_another_site_has_and_two_equal_ones_are_refused_by_the_server() -> None:
+    server, signature = ServerSum("session", 1), np.zeros(96, np.uint8)
+    keys = SiteSum.begin(0, "session", 3).public_keys()
+    server.take_keys(0, keys, signature)
+    for wrong in (keys, keys[[1, 1]], np.stack([SiteSum.begin(1, "s", 3).public_keys()[0], keys[1]])):
+        with pytest.raises(SecureSumError, match="site 1: public keys that are there twice"):
+            server.take_keys(1, wrong, signature)
+    assert server.advertisers == [0]
+
+
+@pytest.mark.parametrize("odd", [0, 2, 4])
+def test_a_site_that_was_given_another_model_leaves_the_sum_in_noise(odd: int) -> None:
+    """Its name of the sum is another one, so its masks do not cancel; the attacker takes off all that he can."""
+    server = ServerSum("model A", LENGTH)
+    sites = {site: SiteSum.begin(site, "model B" if site == odd else "model A", 3) for site in SITES}
+    for site, own in sites.items():
+        server.take_keys(site, *own.advertise(UNSIGNED))
+    for own in sites.values():
+        server.take_shares(own.site, *share(own, server))
+    total = np.zeros(LENGTH, np.uint64)
+    seeds = {site: own.seed for site, own in sites.items()}
+    for site, own in sites.items():
+        hidden, unopened = own.mask(np.zeros(LENGTH, np.uint64), server.sharers, server.sealed_for(site))
+        assert unopened == ([site for site in SITES if site != odd] if site == odd else [odd])
+        total += hidden
+        name = "model B" if site == odd else "model A"
+        add_mask(total, derived_key(seeds[site], seed_purpose(name, site)), is_subtracted=True)
+    uniform = total / 2.0**64
+    assert abs(uniform.mean() - 1 / 2) < 5 * np.sqrt(1 / 12 / LENGTH)
+    assert abs(uniform.var() - 1 / 12) < 5 * np.sqrt(1 / 180 / LENGTH)
 
 
 def test_a_masked_vector_of_another_form_is_refused() -> None:
@@ -242,25 +365,32 @@ def test_a_masked_vector_of_another_form_is_refused() -> None:
     with pytest.raises(
         SecureSumError, match=r"site 2: masked update of shape \(3,\) and type uint64, wanted \(1000,\)"
     ):
-        server.take_masked(2, np.zeros(3, np.uint64))
+        server.take_masked(2, np.zeros(3, np.uint64), NONE)
     with pytest.raises(SecureSumError, match="type float64"):
-        server.take_masked(2, np.zeros(LENGTH))
+        server.take_masked(2, np.zeros(LENGTH), NONE)
+    with pytest.raises(SecureSumError, match="masked update that are no array"):
+        server.take_masked(2, {"not": "an array"}, NONE)  # type: ignore[arg-type]
+    with pytest.raises(SecureSumError, match="unopened shares of shape"):
+        server.take_masked(2, np.zeros(LENGTH, np.uint64), np.zeros((1, 1), np.int64))
+    assert not server.survivors
 
 
 def test_state_survives_a_process_between_any_two_steps() -> None:
     server = ServerSum("session", LENGTH)
     saved = {site: SiteSum.begin(site, "session", 3).to_json() for site in SITES}
-    for step in ("keys", "shares", "masked", "revealed"):
+    for step in ("keys", "shares", "masked", "agreed", "revealed"):
         for site in SITES:
             own = SiteSum.from_json(saved[site])
             if step == "keys":
-                server.take_keys(site, own.public_keys())
+                server.take_keys(site, *own.advertise(UNSIGNED))
             elif step == "shares":
-                server.take_shares(site, *own.share(server.advertisers, server.keys_S2B()))
+                server.take_shares(site, *share(own, server))
             elif step == "masked":
-                server.take_masked(site, own.mask(vectors()[site], server.sharers, server.sealed_for(site)))
+                server.take_masked(site, masked({site: own}, server, site, vectors()[site]), NONE)
+            elif step == "agreed":
+                server.take_agreed(site, own.agree(server.survivors, UNSIGNED))
             else:
-                server.take_revealed(site, own.reveal(server.survivors))
+                server.take_revealed(site, revealed({site: own}, server, site))
             saved[site] = own.to_json()
     assert np.array_equal(server.unmask(), np.sum(list(vectors().values()), axis=0, dtype=np.uint64))
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from data_partition.partition import ClientData, site_data
-from data_partition.statistics import local_statistics
+from data_partition.statistics import local_statistics, pooled_statistics
 from model.landmarks import PartSizes, mean_part_sizes_px
 from server.agreement import SiteStatistics, agree
 from server.updates import RejectedUpdateError
@@ -51,6 +51,30 @@ def test_agreed_values_equal_those_of_the_pooled_training_frames(sites: list[Cli
 def test_test_frames_do_not_enter(sites: list[ClientData]) -> None:
     assert statistics(sites[0]).counts_I.tolist() == [18, 0, 0]
     assert statistics(sites[1]).counts_I.tolist() == [0, 0, 36]
+
+
+def test_pooled_statistics_are_of_a_random_half_of_the_training_frames(
+    sites: list[ClientData], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn = [1, 3, 4, 8, 9, 10, 11, 14, 17]
+    monkeypatch.setattr("secrets.SystemRandom.sample", lambda _, rows, number: [*reversed(drawn)][:number])
+    half = train_landmarks(sites[0])[drawn]
+    got = pooled_statistics(sites[0], size_px=SIZE_PX) * SIZE_PX
+    np.testing.assert_allclose(got[:8], mean_part_sizes_px(half).reshape(-1), rtol=1e-12)
+    np.testing.assert_allclose(got[8:144], half.mean(axis=0).reshape(-1), rtol=1e-12)
+    np.testing.assert_allclose(got[144:] * SIZE_PX, half.var(axis=0).reshape(-1), rtol=1e-9)
+
+
+def test_two_pooled_statistics_of_the_same_frames_differ(sites: list[ClientData]) -> None:
+    assert (pooled_statistics(sites[1], size_px=SIZE_PX) != pooled_statistics(sites[1], size_px=SIZE_PX)).any()
+
+
+def test_pooled_statistics_of_a_client_with_two_identities_count_them_alike(sites: list[ClientData]) -> None:
+    both = ClientData([*sites[0].frames, *sites[1].frames])
+    got = np.mean([pooled_statistics(both, size_px=SIZE_PX) for _ in range(400)], axis=0)[8:144] * SIZE_PX
+    means = [train_landmarks(site).mean(axis=0).reshape(-1) for site in sites]
+    wanted, by_frames = np.mean(means, axis=0), np.average(means, axis=0, weights=[18, 36])
+    assert np.abs(got - wanted).mean() < np.abs(got - by_frames).mean() / 3
 
 
 def test_statistics_of_another_shape_are_rejected(sites: list[ClientData]) -> None:
