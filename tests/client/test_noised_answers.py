@@ -17,12 +17,10 @@ from model.config import Scalar, Settings
 from model.errors import FederationError, NonFiniteLossError
 from model.landmarks import PartSizes
 from model.networks import build_networks
-from model.secure_session import Kind, SumName, content_digest
 from model.secure_sum import Phase
-from model.secure_unmask import ServerSum
 from model.trainer import GANTrainer
+from tests.client import test_secure_update
 from tests.federated_setup import deployed_config, minimal_settings
-from tests.node_keys import key_config, write_node_keys
 from tests.shards import write_random_shard
 
 PART_SIZES = PartSizes((8, 8, 8, 8), (8, 8, 8, 12))
@@ -157,26 +155,19 @@ def test_what_the_server_can_compute_itself_is_told_and_not_counted(
 
 
 def test_an_overflow_in_a_secure_round_is_masked_as_any_update(
-    settings: Settings, dataset: Path, tmp_path: Path
+    settings: Settings, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Three sites, one of them white: all three send a vector of one form, and the same numbers."""
     secure = settings.replaced({"secure-aggregation": True})
-    keys = write_node_keys(tmp_path / "keys", 3)
-    nodes = [deployed_config(dataset, tmp_path, site, secure) | key_config(keys, site) for site in range(3)]
-    sent = crafted(settings)
-    named = dict(zip(build_networks(settings.model, PART_SIZES, seed=0).travelling_tensors(), sent, strict=True))
-    digest = content_digest(Kind.TRAIN, secure, round_number=1, part_sizes=PART_SIZES, tensors=named)
-    name = SumName(session="s", run_id="run", kind=Kind.TRAIN, round_number=1, digest=digest)
-    server, sites, scalars = ServerSum(str(name), 1), np.arange(3, dtype=np.int64), name.to_flat()
-    del scalars["run-id"]
-    for site, node in enumerate(nodes):
-        server.take_keys(site, *ask(secure, node, [], **scalars | {"phase": Phase.KEYS.value})[0])
-    for site, node in enumerate(nodes):
-        known = [sites, server.keys_S2B(), server.signatures_SB()]
-        server.take_shares(site, *ask(secure, node, known, **scalars | {"phase": Phase.SHARES.value})[0])
-    replies = [
-        ask(secure, node, [*sent, sites, server.sealed_for(site)], **scalars | {"phase": Phase.TRAIN.value})
-        for site, node in enumerate(nodes)
-    ]
-    assert len({str((arrays[0].shape, arrays[0].dtype, number, metrics)) for arrays, number, metrics in replies}) == 1
-    assert {name for _, _, metrics in replies for name in metrics} == {"dp_releases", "dp_mu", "refused_tasks"}
+    names = build_networks(secure.model, PART_SIZES, seed=0).travelling_tensors()
+    sent = dict(zip(names, crafted(secure), strict=True))
+    monkeypatch.setattr(test_secure_update, "tensors", lambda *_: sent)
+    under_way = test_secure_update.Sum(secure, test_secure_update.name(secure)).shared()
+    told = []
+    for site in under_way.sites:
+        arrays = [*sent.values(), np.array(under_way.sites, np.int64), under_way.server.sealed_for(site)]
+        (vector, unopened), num_examples, metrics = under_way.ask(site, Phase.TRAIN, arrays)
+        told.append((vector.shape, vector.dtype, unopened.size, num_examples, metrics))
+    assert told[BLACK] == told[WHITE] == told[2]
+    assert told[WHITE][4] == {"dp_releases": 1.0, "dp_mu": 0.5, "refused_tasks": 0.0}
+    assert caplog.text.count("training failed") == 1
