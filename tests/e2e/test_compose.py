@@ -81,7 +81,7 @@ def federation(
     compose = Compose("fedreenact-e2e", files, environment, prometheus_port=19090)
     compose("down", "-v", "-t", "5", check=False)
     try:
-        compose("up", "-d", timeout_s=600)
+        compose("up", "-d", timeout_s=900)  # the seed draws 2,400 frames first
         yield compose
     finally:
         (ROOT / "e2e.log").write_text(compose("logs", "--no-color", check=False))
@@ -89,8 +89,8 @@ def federation(
 
 
 def stranger(federation: Compose, certs: Path, *options: str) -> str:
-    """What a SuperNode with other credentials says in site 1's network, in half a minute at most."""
-    command = ["timeout", "25", "flower-supernode", "--superlink", "superlink:9092", "--max-retries", "1", *options]
+    """What a SuperNode with other credentials says in site 1's network, in a minute at most."""
+    command = ["timeout", "60", "flower-supernode", "--superlink", "superlink:9092", "--max-retries", "1", *options]
     mount = f"{certs}:/certs:ro"
     network = f"{federation.project}_site-1"
     return docker("run", "--rm", "--user", "0", "-v", mount, "--network", network, "fedreenact", *command, check=False)
