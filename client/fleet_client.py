@@ -33,7 +33,8 @@ class SiteFleetClient(FleetHttpClient):  # type: ignore[misc]
     """
 
     was_refused = False
-    """Whether any answer was 401; of the class, since a process has one connection."""
+    """Whether any answer was 401, or an error while the clock was wrong; of the class, since a process has one
+    connection."""
     _is_clock_off = False
 
     def ActivateNode(self, request: ActivateNodeRequest) -> ActivateNodeResponse:
@@ -45,7 +46,7 @@ class SiteFleetClient(FleetHttpClient):  # type: ignore[misc]
                 activated: ActivateNodeResponse = super().ActivateNode(request)
                 return activated
             except httpx.HTTPStatusError as error:
-                if not _is_refused_activation(error.response):
+                if not _is_refused_activation(error.response) or SiteFleetClient.was_refused:
                     raise
                 if time.monotonic() >= deadline:
                     _log.error(
@@ -67,9 +68,11 @@ class SiteFleetClient(FleetHttpClient):  # type: ignore[misc]
         response: httpx.Response = super()._send(context, stream=stream)
         ahead_s = seconds_ahead(response.headers.get("date", ""), sent_at=sent_at, received_at=time.time())
         self._say_clock(ahead_s)
-        if response.status_code == httpx.codes.UNAUTHORIZED:
+        # The door answers a site that connects with a wrong clock as Flower answers one that it does not let in.
+        is_for_clock = response.is_error and not _is_clock_right(ahead_s)
+        if response.status_code == httpx.codes.UNAUTHORIZED or is_for_clock:
             if not SiteFleetClient.was_refused:
-                _log.error("the SuperLink refused this site (401): %s", _why_refused(ahead_s))
+                _log.error("the SuperLink refused this site (%d): %s", response.status_code, _why_refused(ahead_s))
             SiteFleetClient.was_refused = True
         return response
 
@@ -110,9 +113,13 @@ def describe_clock(ahead_s: float) -> str:
 
 
 def _why_refused(ahead_s: float) -> str:
-    if -MAX_BEHIND_S < ahead_s < MAX_AHEAD_S - _DATE_RESOLUTION_S:
+    if _is_clock_right(ahead_s):
         return "the clocks agree; is the site's key registered there, and is it the one of this site?"
     return describe_clock(ahead_s)
+
+
+def _is_clock_right(ahead_s: float) -> bool:
+    return -MAX_BEHIND_S < ahead_s < MAX_AHEAD_S - _DATE_RESOLUTION_S
 
 
 def _is_refused_activation(response: httpx.Response) -> bool:

@@ -54,6 +54,7 @@ def serve_both(app: Any, *, host: str, port: int, workers: int = 1, reload: bool
             http=cast(Any, functools.partial(PatientProtocol, refusals)),
             ws="none",
             lifespan="off",
+            date_header=False,  # the door's own is never old
             proxy_headers=False,  # an address is what the connection comes from, not what a header says
             **options,
         )

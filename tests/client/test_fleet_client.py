@@ -79,6 +79,20 @@ def test_a_refusal_has_a_reason(superlink_s: float, reason: str, caplog: pytest.
     assert SiteFleetClient.was_refused
 
 
+@pytest.mark.parametrize("superlink_s", [-60.0, 400.0])
+def test_a_site_that_connects_with_a_wrong_clock_says_so_and_does_not_wait(
+    superlink_s: float, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Such an activation is refused as that of a site whose predecessor lives."""
+    monkeypatch.setattr(fleet_client.time, "sleep", lambda seconds: pytest.fail("waited"))
+    site = client(lambda _: httpx.Response(412, json=NOT_ACTIVATED, headers=at(time.time() + superlink_s)))
+    with caplog.at_level(logging.ERROR, "client"), pytest.raises(httpx.HTTPStatusError):
+        site.ActivateNode(ActivateNodeRequest())
+    (line,) = caplog.messages
+    assert line.startswith("the SuperLink refused this site (412): this site's clock is ")
+    assert SiteFleetClient.was_refused
+
+
 def test_a_site_that_was_killed_waits_until_its_heartbeat_lapses(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -52,6 +52,11 @@ class Compose:
         assert answer["status"] == "success", answer
         return [(series["metric"], float(series["value"][1])) for series in answer["data"]["result"]]
 
+    def firing(self) -> set[str]:
+        """Names of the alerts that fire now."""
+        alerts = self.prometheus("alerts")["data"]["alerts"]
+        return {alert["labels"]["alertname"] for alert in alerts if alert["state"] == "firing"}
+
     def prometheus(self, path: str, **parameters: str) -> dict[str, Any]:
         """Answer of Prometheus' HTTP API."""
         url = f"http://127.0.0.1:{self._port}/api/v1/{path}?{urllib.parse.urlencode(parameters)}"

@@ -2,11 +2,13 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+from tests.e2e.compose import ROOT
+from tests.e2e.settings import MIN_SITES, SETTINGS
 
 
 @pytest.fixture(scope="session")
@@ -29,3 +31,38 @@ def without_grafana(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("compose") / "without-grafana.yml"
     path.write_text("services:\n  grafana: {profiles: [by-hand]}\n")
     return path
+
+
+@pytest.fixture(scope="session")
+def few_frames(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file that has 80 frames of each person drawn, which takes a fifth of the time."""
+    script = (
+        "for n in 1 2 3 4 5; do fedreenact synth /sites/site-$$n --identities 1 --seed $$n --frames 80; done; "
+        "fedreenact synth /central --identities 2 --seed 99 --frames 60"
+    )
+    path = tmp_path_factory.mktemp("compose") / "few-frames.yml"
+    path.write_text(f'services:\n  seed:\n    command: [sh, -ec, "{script}"]\n')
+    return path
+
+
+@pytest.fixture(scope="session")
+def certs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Ours, and `other`: a CA and keys that the federation does not know."""
+    folder = tmp_path_factory.mktemp("certs")
+    folder.parent.chmod(0o755)
+    folder.chmod(0o755)
+    for name in ("ours", "other"):
+        subprocess.run([ROOT / "deploy" / "certs.sh", "demo", folder / name], check=True, capture_output=True)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def approved(certs: Path) -> Path:
+    """What the five sites agreed to: the settings of these runs."""
+    asked = SETTINGS | {"min-fit-clients": MIN_SITES}
+    changes = [word for key, value in asked.items() for word in ("--set", f"{key}={value}")]
+    file = certs / "approved.toml"
+    command = [Path(sys.executable).with_name("fedreenact"), "approve", "tiny", *changes, "--out", file]
+    subprocess.run(command, check=True, capture_output=True)
+    file.chmod(0o644)  # the containers' user reads it
+    return file

@@ -1,87 +1,67 @@
-"""`docker compose up` on a real engine: five sites with TLS and keys, through strangers, crashes and poison."""
+"""`docker compose up` on a real engine: five sites with TLS and keys, through strangers, crashes and malice."""
 
 from __future__ import annotations
 
 import json
 import re
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.e2e.compose import ROOT, Compose, docker, wait_until
+from tests.e2e.foreign_app import check_refused_and_left_closed, submit
+from tests.e2e.settings import MAX_ROUNDS, QUARANTINE_AFTER, as_options
 
 pytestmark = pytest.mark.docker
 
-MAX_ROUNDS = 3
-SETTINGS = {
-    "max-rounds": MAX_ROUNDS,
-    "local-steps": 25,  # times batch-size 4 is what the sites' policy asks for at least
-    "tau": 0,
-    "variance-window": 2,
-    "adversarial-from-step": 0,
-    "flow-warmup-steps": 0,  # the policy counts the steps of every loss term
-    "perceptual-every": 1,
-    "round-timeout-s": 240,
-}
 ROUND_S = 400.0
 DASHBOARDS = sorted((ROOT / "deploy" / "grafana" / "dashboards").glob("*.json"))
 
 
 @pytest.fixture(scope="module")
-def certs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Ours, and `other`: a CA and keys that the federation does not know."""
-    folder = tmp_path_factory.mktemp("certs")
-    folder.parent.chmod(0o755)
-    folder.chmod(0o755)
-    for name in ("ours", "other"):
-        subprocess.run([ROOT / "deploy" / "certs.sh", "demo", folder / name], check=True, capture_output=True)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def approved(certs: Path) -> Path:
-    """What the five sites agreed to: the settings of this run."""
-    asked = SETTINGS | {"min-fit-clients": 3}
-    changes = [word for key, value in asked.items() for word in ("--set", f"{key}={value}")]
-    command = [
-        Path(sys.executable).with_name("fedreenact"),
-        "approve",
-        "tiny",
-        *changes,
-        "--out",
-        certs / "approved.toml",
-    ]
-    subprocess.run(command, check=True, capture_output=True)
-    (certs / "approved.toml").chmod(0o644)  # the containers' user reads it
-    return certs / "approved.toml"
+def ahead_s(certs: Path) -> Path:
+    """File that says by how many seconds the clock of site 4 is ahead; it may be changed."""
+    file = certs / "ahead-s"
+    file.write_text("0")
+    file.chmod(0o644)
+    return file
 
 
 @pytest.fixture(scope="module")
 def federation(
-    image: None, certs: Path, approved: Path, without_grafana: Path, tmp_path_factory: pytest.TempPathFactory
+    image: None,
+    certs: Path,
+    approved: Path,
+    ahead_s: Path,
+    without_grafana: Path,
+    few_frames: Path,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Compose]:
-    """Brought up once; site 5 is poisoned: it sends NaN."""
-    poison = tmp_path_factory.mktemp("poison") / "poison.yml"
-    poison.write_text(
-        "services:\n  site-5:\n    volumes:\n"
-        f"      - {ROOT / 'client' / 'own_code.py'}:/app/client/honest_own_code.py:ro\n"
-        f"      - {ROOT / 'tests' / 'e2e' / 'poisoned_own_code.py'}:/app/client/own_code.py:ro\n"
+    """Brought up once; site 5 sends what no honest site sends, and site 4 has a clock that can be set."""
+    client, here = ROOT / "client", ROOT / "tests" / "e2e"
+    replaced = tmp_path_factory.mktemp("replaced") / "replaced.yml"
+    replaced.write_text(
+        "services:\n"
+        "  site-4:\n    volumes:\n"
+        f"      - {client / 'supernode_process.py'}:/app/client/honest_supernode_process.py:ro\n"
+        f"      - {here / 'other_clock.py'}:/app/client/supernode_process.py:ro\n"
+        f"      - {ahead_s}:/clock-ahead-s:ro\n"
+        "  site-5:\n    volumes:\n"
+        f"      - {client / 'own_code.py'}:/app/client/honest_own_code.py:ro\n"
+        f"      - {here / 'hostile_own_code.py'}:/app/client/own_code.py:ro\n"
     )
-    files = [ROOT / "docker-compose.yml", ROOT / "docker-compose.tls.yml", without_grafana, poison]
-    settings = " ".join(f"--set {key}={value}" for key, value in SETTINGS.items())
+    files = [ROOT / "docker-compose.yml", ROOT / "docker-compose.tls.yml", without_grafana, few_frames, replaced]
     environment = {
         "FEDREENACT_CERTS": str(certs / "ours"),
         "FEDREENACT_APPROVED": str(approved),
-        "FEDREENACT_SETTINGS": settings,
+        "FEDREENACT_SETTINGS": as_options(),
         "GRAFANA_PORT": "13000",
     }
     compose = Compose("fedreenact-e2e", files, environment, prometheus_port=19090)
     compose("down", "-v", "-t", "5", check=False)
     try:
-        compose("up", "-d", timeout_s=900)  # the seed draws 2,400 frames first
+        compose("up", "-d", timeout_s=900)
         yield compose
     finally:
         (ROOT / "e2e.log").write_text(compose("logs", "--no-color", check=False))
@@ -191,6 +171,12 @@ def test_containers_are_locked_down(federation: Compose) -> None:
     assert "Read-only file system" in denied
 
 
+def test_an_agentapp_is_refused_by_every_site(federation: Compose, certs: Path, tmp_path: Path) -> None:
+    wait_until("round 1 in training", lambda: federation.live()["phase"] == "training", timeout_s=300)
+    submit(federation, tmp_path, certs / "ours" / "ca.crt")
+    check_refused_and_left_closed(federation)
+
+
 def test_a_site_that_crashes_mid_round_returns(federation: Compose) -> None:
     wait_until("round 1 in training", lambda: federation.live()["phase"] == "training", timeout_s=300)
     federation.kill("site-2")
@@ -199,6 +185,30 @@ def test_a_site_that_crashes_mid_round_returns(federation: Compose) -> None:
     wait_until(
         "site 2 in a round", lambda: any("1" in row["clients"] for row in federation.history()), timeout_s=ROUND_S
     )
+
+
+def test_what_was_refused_is_told_in_the_next_round_and_gives_an_alert(federation: Compose) -> None:
+    wait_until(
+        "the count of every honest site",
+        lambda: (
+            {labels["site"]: value for labels, value in federation.query("fedreenact_site_refused_tasks")}
+            == dict.fromkeys(("0", "1", "2", "3"), 1.0)
+        ),
+        timeout_s=ROUND_S,
+    )
+    wait_until("the alert", lambda: "SiteRefusedTask" in federation.firing(), timeout_s=60)
+
+
+def test_a_site_whose_clock_goes_wrong_says_so_and_returns_when_it_is_set(federation: Compose, ahead_s: Path) -> None:
+    completed = len(federation.history())
+    ahead_s.write_text("61")
+    wait_until("the refusal", lambda: refused(federation, "clock") > 0, timeout_s=120)
+    wait_until("the site's word", lambda: "s ahead of the SuperLink's" in federation("logs", "site-4"), timeout_s=30)
+    assert re.search(r"refused connection \(clock\) .* its clock is 6\d\.\d s ahead", federation("logs", "superlink"))
+    wait_until("the alert", lambda: "SiteClockOff" in federation.firing(), timeout_s=60)
+    wait_until("a round without it", lambda: len(federation.history()) > completed, timeout_s=ROUND_S)
+    ahead_s.write_text("0")
+    wait_until("site 4 again", lambda: "3" in federation.live()["connected"], timeout_s=240)
 
 
 def test_a_site_that_is_cut_off_heals(federation: Compose) -> None:
@@ -249,10 +259,15 @@ def test_training_ends_with_a_model_that_loads(federation: Compose) -> None:
 def test_metrics_and_history_tell_the_story(federation: Compose) -> None:
     rows = federation.history()
     assert [row["round"] for row in rows] == list(range(1, MAX_ROUNDS + 1))
-    assert all(row["rejected_kinds"]["4"] == "not-finite" for row in rows)
+    kinds = ["mismatch", "not-finite", *["quarantined"] * (MAX_ROUNDS - QUARANTINE_AFTER)]
+    assert [row["rejected_kinds"]["4"] for row in rows] == kinds
+    assert "round 1: client 4 is left out: " in federation.run_file("server.jsonl")
     wait_until("the last scrape", lambda: federation.query("fedreenact_round")[0][1] == MAX_ROUNDS, timeout_s=60)
-    rejected = 'fedreenact_rejections_total{site="4",reason="not-finite"}'
-    assert federation.query(rejected)[0][1] == MAX_ROUNDS
+    for kind in ("mismatch", "not-finite", "quarantined"):
+        rejected = f'fedreenact_rejections_total{{site="4",reason="{kind}"}}'
+        assert federation.query(rejected)[0][1] == kinds.count(kind)
+    assert federation.query('fedreenact_site_quarantined{site="4"}')[0][1] == 1
+    assert "SiteQuarantined" in federation.firing()
     assert federation.query('fedreenact_run_state{state="completed"}')[0][1] == 1
     status = federation("exec", "-T", "exporter", "fedreenact", "status", "/runs")
     assert f"completed: round {MAX_ROUNDS}" in status

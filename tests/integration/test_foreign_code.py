@@ -218,7 +218,7 @@ def test_a_site_whose_clock_is_off_says_so_and_fails(
         assert site.wait(60) == 1
     lines = [json.loads(line) for line in (tmp_path / "log").read_text().splitlines() if line.startswith("{")]
     (refusal,) = [line for line in lines if line["level"] == "error"]
-    assert "refused this site (401)" in refusal["message"]
+    assert "refused this site (412)" in refusal["message"]
     assert f"{side} the SuperLink's" in refusal["message"] and "NTP" in refusal["message"]
 
 

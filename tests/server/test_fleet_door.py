@@ -6,6 +6,7 @@ import asyncio
 import base64
 import dataclasses
 import datetime
+import email.utils
 import json
 import logging
 import subprocess
@@ -194,6 +195,13 @@ def test_a_request_without_a_valid_key_is_refused_before_its_body_is_read(
 @pytest.mark.parametrize("ahead_s", [4, -300])
 def test_clocks_that_flower_accepts_are_let_in(ahead_s: float, log: list[str]) -> None:
     assert (visit(PUSH, signed(ahead_s=ahead_s)).status, log) == (200, [])
+
+
+@pytest.mark.parametrize("ahead_s", [0.0, 61.0])
+def test_every_answer_says_the_time_at_which_it_is_given(ahead_s: float, log: list[str]) -> None:
+    before = datetime.datetime.now(datetime.UTC).replace(microsecond=0)
+    date = email.utils.parsedate_to_datetime(visit(PUSH, signed(ahead_s=ahead_s)).headers[b"date"].decode())
+    assert before <= date <= datetime.datetime.now(datetime.UTC)
 
 
 def test_a_wrong_clock_is_told_with_its_offset_and_key_to_both_sides(log: list[str], tmp_path: Path) -> None:

@@ -1,0 +1,33 @@
+"""Takes the place of client/own_code.py at one site of the end-to-end test: no reply to a round can be used.
+
+In round 1 the header of an array speaks of 128 TiB, in every later one a tensor has a NaN.
+"""
+
+import numpy as np
+from client.honest_own_code import APP_FOLDER, main
+from flwr.app import Array
+from flwr.clientapp import ClientApp
+
+__all__ = ["APP_FOLDER"]
+
+TEXT = b"{'descr': '<f4', 'fortran_order': False, 'shape': (35184372088832,), }\n"
+HEADER = b"\x93NUMPY\x01\x00" + len(TEXT).to_bytes(2, "little") + TEXT
+answer_honestly = ClientApp.__call__
+
+
+def answer(self, message, context):
+    reply = answer_honestly(self, message, context)
+    config = message.content.config_records["fitins.config"]
+    if config["phase"] == "train" and reply.has_content():
+        record = reply.content.array_records["fitres.parameters"]
+        key = next(iter(record))
+        tensor = record[key].numpy().copy()
+        tensor.flat[0] = np.nan
+        is_first = config["server-round"] == 1
+        record[key] = Array("float32", tensor.shape, "numpy.ndarray", HEADER) if is_first else Array(tensor)
+    return reply
+
+
+if __name__ == "__main__":
+    ClientApp.__call__ = answer
+    main()

@@ -1,0 +1,23 @@
+"""Settings of the end-to-end runs, which their sites have approved."""
+
+MIN_SITES = 3
+"""docker-compose.yml asks for it."""
+MAX_ROUNDS = 4
+QUARANTINE_AFTER = 2
+SETTINGS = {
+    "max-rounds": MAX_ROUNDS,
+    "local-steps": 25,  # times batch-size 4 is what the sites' policy asks for at least
+    "tau": 0,
+    "variance-window": 2,
+    "adversarial-from-step": 0,
+    "flow-warmup-steps": 0,  # the policy counts the steps of every loss term
+    "perceptual-every": 1,
+    "quarantine-after": QUARANTINE_AFTER,
+    "round-timeout-s": 240,
+}
+
+
+def as_options(**changes: int) -> str:
+    """For FEDREENACT_SETTINGS; `changes` in snake_case."""
+    chosen = SETTINGS | {name.replace("_", "-"): value for name, value in changes.items()}
+    return " ".join(f"--set {key}={value}" for key, value in chosen.items())
