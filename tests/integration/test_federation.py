@@ -138,7 +138,7 @@ def test_resume_after_a_round_that_clients_trained_but_the_server_lost(
 def test_lost_moments_start_fresh_and_say_so(dataset: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     settings = minimal_settings(dataset, tmp_path / "run", 1, num_identities=5, max_rounds=1)
     train(settings)
-    for path in (tmp_path / "run" / "clients" / "0").iterdir():
+    for path in (tmp_path / "run" / "clients" / "0").rglob("moments-*"):
         path.unlink()
     train(settings.replaced({"resume": True, "max-rounds": 3}))
     rows = read_history(tmp_path / "run")
@@ -149,7 +149,7 @@ def test_lost_moments_start_fresh_and_say_so(dataset: Path, tmp_path: Path, capl
 def test_torn_moments_start_fresh_and_say_so(dataset: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     settings = minimal_settings(dataset, tmp_path / "run", 1, num_identities=5, max_rounds=1)
     train(settings)
-    (path,) = (tmp_path / "run" / "clients" / "0").iterdir()
+    (path,) = (tmp_path / "run" / "clients" / "0").rglob("moments-*")
     path.write_bytes(path.read_bytes()[:-100])
     train(settings.replaced({"resume": True, "max-rounds": 2}))
     assert read_history(tmp_path / "run")[1]["clients"]["0"]["has_moments"] == 0.0
