@@ -129,8 +129,8 @@ class SitePolicy:
         Raises:
             ConfigError: naming the round and the term.
         """
-        # Here and not above: a site's processes read their limits before they send a first sign of life, for which Flower
-        # waits half a minute, and PyTorch takes seconds to import.
+        # Here and not above: a site's processes read their limits before they send a first sign of life, for which
+        # Flower waits half a minute, and PyTorch takes seconds to import.
         from model.objectives import term_steps
 
         batch_size, first_step = settings.optimizer.batch_size, (round_number - 1) * settings.federation.local_steps
