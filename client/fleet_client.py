@@ -119,7 +119,7 @@ def _why_refused(ahead_s: float) -> str:
 
 
 def _is_clock_right(ahead_s: float) -> bool:
-    return -MAX_BEHIND_S < ahead_s < MAX_AHEAD_S - _DATE_RESOLUTION_S
+    return bool(-MAX_BEHIND_S < ahead_s < MAX_AHEAD_S - _DATE_RESOLUTION_S)  # Flower's constants are untyped
 
 
 def _is_refused_activation(response: httpx.Response) -> bool:

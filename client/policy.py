@@ -9,8 +9,6 @@ from dataclasses import dataclass, fields
 
 from model.config import Scalar, Settings
 from model.errors import ConfigError
-from model.networks import travelling_bytes
-from model.objectives import term_steps
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -98,6 +96,8 @@ class SitePolicy:
 
     def check_settings(self, settings: Settings) -> None:
         """The part of `check_run` that knows no frames; raises as it does."""
+        from model.networks import travelling_bytes  # see check_steps
+
         optimizer = settings.optimizer
         num_samples = settings.federation.local_steps * optimizer.batch_size
         _at_least("local-steps x batch-size", num_samples, self.min_samples_per_round, "min-samples-per-round")
@@ -129,6 +129,10 @@ class SitePolicy:
         Raises:
             ConfigError: naming the round and the term.
         """
+        # Here and not above: a site's processes read their limits before they send a first sign of life, for which
+        # Flower waits half a minute, and PyTorch takes seconds to import.
+        from model.objectives import term_steps
+
         batch_size, first_step = settings.optimizer.batch_size, (round_number - 1) * settings.federation.local_steps
         made = f"steps made x batch-size in round {round_number}"
         _at_least(made, num_steps * batch_size, self.min_samples_per_round, "min-samples-per-round")

@@ -4,9 +4,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 SCRIPT = """
 import sys
 from pathlib import Path
+
+import pytest
 from flwr.supernode.runtime import run_clientapp
 from client.own_code import keep_to_own_code
 
@@ -62,3 +66,11 @@ def test_another_app_is_refused(tmp_path: Path) -> None:
     done = answer(tmp_path, "somebody/else", "1.2.3")
     assert done.returncode != 0
     assert "FAB ID or version mismatch" in done.stderr
+
+
+@pytest.mark.parametrize("module", ["own_code", "one_task_kind", "supernode_process"])
+def test_a_sites_processes_start_without_pytorch(module: str) -> None:
+    """Flower starts another process in place of one that is silent for half a minute, and on a busy machine so on."""
+    script = f"import sys, client.{module}; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.strip() == "False"
