@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
+
 from data_partition.shard import Shard, open_dataset
 from evaluation.membership import draw_probe
 from experiments.audit_charts import pictures_png, shares_png
@@ -69,7 +71,9 @@ def run_audit(request: AuditRequest, progress: Progress) -> tuple[Audit, dict[st
             f"{request.dataset}: has {', '.join(shard.identity for shard in shards)}, and the run was trained on "
             f"{', '.join(run.identities)}; give the dataset that it was trained on"
         )
-    size_px = Settings.from_flat(run.settings).model.image_size_px
+    settings = Settings.from_flat(run.settings)
+    torch.set_num_threads(settings.optimizer.num_threads)
+    size_px = settings.model.image_size_px
     references = [_reference(path, size_px) for path in request.references]
     people = _people(shards, run, references, size_px, request.seed, progress)
     inversion, recovered = inversion_section(shards, run, seed=request.seed, progress=progress)
