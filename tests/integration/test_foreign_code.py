@@ -21,6 +21,7 @@ from flwr.proto.control_pb2 import StartRunRequest
 from flwr.proto.fab_pb2 import Fab
 from flwr.supercore.control.control_http_client import ControlHttpClient
 
+from client.approval import Approval
 from client.node_config import SUPERNODE_VARIABLE
 from server.flower_commands import FlowerCommands
 from tests.federated_setup import minimal_settings, write_dataset
@@ -117,13 +118,16 @@ class Federation:
         self.out = root / "out"
         for folder in (self.state, self.out, root / "no-commands"):
             folder.mkdir()
+        self.settings = minimal_settings(root, root / "run", 1, data_dir="", max_rounds=1, round_timeout_s=300.0)
+        self.approved = root / "approved.toml"
+        Approval(self.settings).write(self.approved)
 
     def site_command(self) -> list[str]:
         return [sys.executable, "-P", "-m", "client.supernode_process", *self.site_options(self.site_port)]
 
     def site_options(self, port: int) -> list[str]:
         node_config = f'partition-id=0 data-dir="{self.dataset / "person-0"}" state-dir="{self.state}" '
-        node_config += "min-frames=5 min-samples-per-round=4"
+        node_config += f'approved-settings="{self.approved}" min-frames=5 min-samples-per-round=4'
         options = ["--insecure", "--superlink", f"127.0.0.1:{self.fleet_port}", "--port", str(port)]
         return [*options, "--node-config", node_config]
 
@@ -183,9 +187,10 @@ def test_an_agentapp_is_refused_unopened_logged_and_counted(federation: Federati
 
 def test_an_honest_run_goes_on_and_tells_what_was_refused(federation: Federation, tmp_path: Path) -> None:
     """After the refusal; the site finds no command of Flower's on its PATH."""
-    settings = minimal_settings(tmp_path, federation.root / "run", 1, data_dir="", max_rounds=1, round_timeout_s=300.0)
     run_config = tmp_path / "run.toml"
-    run_config.write_text("".join(f"{key} = {json.dumps(value)}\n" for key, value in settings.to_flat().items()))
+    run_config.write_text(
+        "".join(f"{key} = {json.dumps(value)}\n" for key, value in federation.settings.to_flat().items())
+    )
     flower = FlowerCommands(federation.root / "submitter")
     flower.connect(f"127.0.0.1:{federation.port}", None)
     run_id = flower.submit(run_config)
