@@ -21,6 +21,7 @@ from flwr.common.config import get_project_config
 from flwr.common.constant import ErrorCode
 from flwr.supercore.cli.flower_superexec import flower_superexec
 from flwr.supercore.constant import TaskType
+from flwr.supercore.corestate import in_memory_corestate
 from flwr.supercore.run import Run
 from flwr.supercore.superexec import run_superexec
 from flwr.supercore.superexec.executor import subprocess_executor
@@ -35,6 +36,9 @@ _log = logging.getLogger(__name__)
 
 _OWN_MODULES = {"flower-superexec": "client.one_task_kind", "flwr-clientapp": "client.own_code"}
 """What runs in place of Flower's commands; there is no other command."""
+_FIRST_SIGN_S = 120
+"""For the first sign of life of a process that answers a message. Flower gives it 30 s, and starts another beside it:
+on a busy machine each of them is late, and the more there are the later."""
 
 Pull = Callable[..., int | None]
 
@@ -79,6 +83,7 @@ def keep_to_one_kind(refused: RefusedTasks) -> None:
     )
     start_client_internal.get_fused_config_from_fab = own_settings
     start_client_internal.subprocess = OwnProcesses
+    in_memory_corestate.HEARTBEAT_DEFAULT_INTERVAL = _FIRST_SIGN_S
 
 
 def pull_or_refuse(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import hashlib
 import logging
 import subprocess
@@ -12,6 +13,7 @@ import pytest
 from flwr.app import Message, RecordDict
 from flwr.proto.task_pb2 import Task
 from flwr.supercore.constant import TaskType
+from flwr.supercore.corestate import in_memory_corestate
 from flwr.supercore.fab import Fab
 from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects, get_object_tree
 from flwr.supercore.object_store import ObjectStoreFactory
@@ -22,7 +24,14 @@ from flwr.supernode import start_client_internal
 from flwr.supernode.nodestate import NodeState, NodeStateFactory
 
 from client import one_task_kind
-from client.one_task_kind import OwnProcesses, RefusedRunError, SiteExecPlugin, own_settings, pull_or_refuse
+from client.one_task_kind import (
+    OwnProcesses,
+    RefusedRunError,
+    SiteExecPlugin,
+    keep_to_one_kind,
+    own_settings,
+    pull_or_refuse,
+)
 from client.refused_tasks import RefusedTasks
 from model.config import Settings
 
@@ -159,6 +168,23 @@ def test_settings_are_the_installed_ones_and_what_the_run_changes() -> None:
     config = own_settings(b"no archive", run)
     assert config.pop("of-another-version") == 1  # the app names it when it refuses the run
     assert Settings.from_flat(config) == Settings().replaced({"local-steps": 7})
+
+
+@pytest.mark.parametrize(("after_s", "is_waited_for"), [(110, True), (130, False)])
+def test_a_process_that_is_slow_to_start_is_waited_for(
+    after_s: int, is_waited_for: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("_pull_and_store_message", "get_fused_config_from_fab", "subprocess"):  # put back afterwards
+        monkeypatch.setattr(start_client_internal, name, getattr(start_client_internal, name))
+    monkeypatch.setattr(in_memory_corestate, "HEARTBEAT_DEFAULT_INTERVAL", 30)
+    site = Site(tmp_path, TaskType.SERVER_APP)
+    site.step()
+    keep_to_one_kind(site.refused)
+    (task,) = site.state.get_tasks()
+    assert site.state.claim_task(task.task_id)
+    late = in_memory_corestate.now() + datetime.timedelta(seconds=after_s)
+    monkeypatch.setattr(in_memory_corestate, "now", lambda: late)
+    assert site.state.activate_task(task.task_id) is is_waited_for
 
 
 def test_the_real_entry_points_of_flower_are_guarded() -> None:

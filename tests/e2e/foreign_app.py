@@ -42,7 +42,8 @@ def submit(federation: Compose, folder: Path, ca: Path | None) -> None:
     """
     (folder / "spy").mkdir()
     (folder / "spy" / "pyproject.toml").write_text(PYPROJECT)
-    (folder / "spy" / "spy.py").write_text(SPY.format(out=OUT))
+    code = SPY.format(out=OUT, patience_s=600)  # a site that fetches the model of a round hears of nothing else
+    (folder / "spy" / "spy.py").write_text(code)
     (folder / "foreign.fab").write_bytes(build_fab_from_disk(folder / "spy"))
     mounts = ["-v", f"{folder / 'foreign.fab'}:/foreign.fab:ro", *(["-v", f"{ca}:/ca.crt:ro"] if ca else [])]
     network = f"{federation.project}_control"
@@ -58,7 +59,7 @@ def replies(federation: Compose) -> list[dict[str, Any]]:
 
 def check_refused_and_left_closed(federation: Compose) -> None:
     """That every site has refused it by name, and holds no byte of it."""
-    wait_until("the submitter's replies", lambda: len(replies(federation)) == len(SITES), timeout_s=180)
+    wait_until("the submitter's replies", lambda: len(replies(federation)) == len(SITES), timeout_s=600)
     assert {(reply["payload"], reply["error"]) for reply in replies(federation)} == {(None, REFUSAL)}
     assert _traces(federation, "server", "/tmp")  # where the submitter's own half runs, it is unpacked
     for site in SITES:

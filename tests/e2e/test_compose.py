@@ -172,13 +172,13 @@ def test_containers_are_locked_down(federation: Compose) -> None:
 
 
 def test_an_agentapp_is_refused_by_every_site(federation: Compose, certs: Path, tmp_path: Path) -> None:
-    wait_until("round 1 in training", lambda: federation.live()["phase"] == "training", timeout_s=900)
+    wait_until("round 1 in training", lambda: federation.live()["phase"] == "training", timeout_s=600)
     submit(federation, tmp_path, certs / "ours" / "ca.crt")
     check_refused_and_left_closed(federation)
 
 
 def test_a_site_that_crashes_mid_round_returns(federation: Compose) -> None:
-    wait_until("round 1 in training", lambda: federation.live()["phase"] == "training", timeout_s=900)
+    wait_until("round 1 in training", lambda: federation.live()["phase"] == "training", timeout_s=600)
     federation.kill("site-2")
     wait_until("site 2 again", lambda: federation.state("site-2")["Running"], timeout_s=120)
     wait_until("round 1", lambda: len(federation.history()) >= 1, timeout_s=ROUND_S)

@@ -61,7 +61,7 @@ def main(agent, context):
     messages = [{{"dst_node_id": node["id"]}} | message for node in nodes]
     sent = call(agent, "push_messages", messages=messages)["results"]
     ids = [result["message_id"] for result in sent]
-    replies = call(agent, "pull_messages", message_ids=ids, timeout=60)
+    replies = call(agent, "pull_messages", message_ids=ids, timeout={patience_s})
     (OUT / "replies.partial").write_text(json.dumps(replies))
     (OUT / "replies.partial").rename(OUT / "replies.json")
 """
@@ -169,7 +169,7 @@ def test_an_agentapp_is_refused_unopened_logged_and_counted(federation: Federati
     app = tmp_path / "spy"
     app.mkdir()
     (app / "pyproject.toml").write_text(PYPROJECT)
-    (app / "spy.py").write_text(SPY.format(out=str(federation.out)))
+    (app / "spy.py").write_text(SPY.format(out=str(federation.out), patience_s=60))
     federation.submit(app)
     replies = federation.out / "replies.json"
     wait_for("reply to the submitter", replies.exists)
