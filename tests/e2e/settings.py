@@ -13,7 +13,7 @@ SETTINGS = {
     "flow-warmup-steps": 0,  # the policy counts the steps of every loss term
     "perceptual-every": 1,
     "quarantine-after": QUARANTINE_AFTER,
-    "round-timeout-s": 240,
+    "round-timeout-s": 900,  # two busy cores take minutes for a round of five sites
 }
 
 

@@ -15,7 +15,7 @@ from tests.e2e.settings import MAX_ROUNDS, QUARANTINE_AFTER, as_options
 
 pytestmark = pytest.mark.docker
 
-ROUND_S = 400.0
+ROUND_S = 900.0
 DASHBOARDS = sorted((ROOT / "deploy" / "grafana" / "dashboards").glob("*.json"))
 
 
@@ -171,10 +171,9 @@ def test_containers_are_locked_down(federation: Compose) -> None:
     assert "Read-only file system" in denied
 
 
-def test_an_agentapp_is_refused_by_every_site(federation: Compose, certs: Path, tmp_path: Path) -> None:
+def test_somebody_submits_an_agentapp_while_the_sites_train(federation: Compose, certs: Path, tmp_path: Path) -> None:
     wait_until("round 1 in training", lambda: federation.live()["phase"] == "training", timeout_s=600)
     submit(federation, tmp_path, certs / "ours" / "ca.crt")
-    check_refused_and_left_closed(federation)
 
 
 def test_a_site_that_crashes_mid_round_returns(federation: Compose) -> None:
@@ -187,7 +186,9 @@ def test_a_site_that_crashes_mid_round_returns(federation: Compose) -> None:
     )
 
 
-def test_what_was_refused_is_told_in_the_next_round_and_gives_an_alert(federation: Compose) -> None:
+def test_every_site_has_refused_it_between_rounds_and_tells_so_with_the_next(federation: Compose) -> None:
+    """A site looks at one message at a time: at this one after its reply to round 1."""
+    check_refused_and_left_closed(federation)
     wait_until(
         "the count of every honest site",
         lambda: (

@@ -61,8 +61,13 @@ def main(agent, context):
     messages = [{{"dst_node_id": node["id"]}} | message for node in nodes]
     sent = call(agent, "push_messages", messages=messages)["results"]
     ids = [result["message_id"] for result in sent]
-    replies = call(agent, "pull_messages", message_ids=ids, timeout={patience_s})
-    (OUT / "replies.partial").write_text(json.dumps(replies))
+    messages = []
+    for _ in range({patience_s} // 60):  # Flower waits 300 s at most for one
+        answer = call(agent, "pull_messages", message_ids=ids, timeout=60)
+        messages, ids = messages + answer["messages"], answer["pending_message_ids"]
+        if not ids:
+            break
+    (OUT / "replies.partial").write_text(json.dumps({{"messages": messages}}))
     (OUT / "replies.partial").rename(OUT / "replies.json")
 """
 
