@@ -75,7 +75,7 @@ def resampled(
     rng = np.random.default_rng(seed)
     sides = [_values_by_block(side) for side in (members, others)]
     drawn = [statistic(*(_redrawn(blocks, rng) for blocks in sides)) for _ in range(_NUM_RESAMPLES)]
-    low, high = np.quantile(drawn, _LEVELS)
+    low, high = np.nanquantile(drawn, _LEVELS)  # a drawing with too few others has no rate of theirs
     value = statistic(members.values_N, others.values_N)
     return Estimate(value=value, low=float(low), high=float(high), num_pairs=members.values_N.size)
 
