@@ -28,6 +28,7 @@ from flwr.supercore.superexec.executor import subprocess_executor
 from flwr.supercore.superexec.plugin import AutoExecPlugin
 from flwr.supernode import start_client_internal
 
+from client.owed_reply import OwedReply
 from client.own_code import APP_FOLDER
 from client.refused_tasks import RefusedTasks
 from model.json_log import log_to_stderr
@@ -72,14 +73,18 @@ class OwnProcesses:
         return subprocess.Popen([sys.executable, "-P", "-m", module, *command[1:]], **options)
 
 
-def keep_to_one_kind(refused: RefusedTasks) -> None:
-    """Make this process a SuperNode that answers ClientApp tasks alone.
+def keep_to_one_kind(refused: RefusedTasks, owed: OwedReply) -> None:
+    """Make this process a SuperNode that answers ClientApp tasks alone, and every message it receives.
 
     Args:
         refused: counts what is refused.
+        owed: of this process, or of one before it that was killed.
     """
     start_client_internal._pull_and_store_message = functools.partial(
-        pull_or_refuse, start_client_internal._pull_and_store_message, refused
+        pull_or_refuse, start_client_internal._pull_and_store_message, refused, owed
+    )
+    start_client_internal._push_messages = functools.partial(
+        push_and_settle, start_client_internal._push_messages, owed
     )
     start_client_internal.get_fused_config_from_fab = own_settings
     start_client_internal.subprocess = OwnProcesses
@@ -89,6 +94,7 @@ def keep_to_one_kind(refused: RefusedTasks) -> None:
 def pull_or_refuse(
     pull: Pull,
     refused: RefusedTasks,
+    owed: OwedReply,
     *,
     receive: Callable[[], tuple[Message, Any] | None],
     get_run: Callable[[int], Run],
@@ -96,9 +102,12 @@ def pull_or_refuse(
 ) -> int | None:
     """Flower's step from a message to a task, for runs of a server app; a message of another run gets an error.
 
+    So does a message that was received and became no task, and first of all one that was lost with the process before.
+
     Args:
         pull: Flower's function.
         refused: counts what is refused.
+        owed: noted here; what was owed before this is sent first.
         receive: fetches a message without its contents, if there is one.
         get_run: asks the SuperLink about a run.
         others: of Flower's function.
@@ -106,11 +115,15 @@ def pull_or_refuse(
     Returns:
         Id of the run whose message has or gets an answer, or None.
     """
+    if lost := owed.due(others["state"].get_node_id()):
+        return _answer(lost, others)
     received: list[Message] = []
 
     def keep() -> tuple[Message, Any] | None:
         answer = receive()
-        received.extend([answer[0]] if answer else [])
+        if answer:
+            received.append(answer[0])
+            owed.owe(answer[0])
         return answer
 
     def accepted(run_id: int) -> Run:
@@ -120,14 +133,28 @@ def pull_or_refuse(
         return run
 
     try:
-        return pull(receive=keep, get_run=accepted, **others)
+        run_id = pull(receive=keep, get_run=accepted, **others)
     except RefusedRunError as error:
         (message,) = received
         refused.count_one()
         _log.error("refused run %s: %s; nothing of it was fetched", message.metadata.run_id, error)
         reply = Message(Error(ErrorCode.LOAD_CLIENT_APP_EXCEPTION, str(error)), reply_to=message)
-        start_client_internal._insert_message(reply, others["state"], others["object_store"])
-        return int(message.metadata.run_id)
+        return _answer(reply, others)
+    if received and run_id is None and (lost := owed.due(others["state"].get_node_id())):
+        return _answer(lost, others)
+    return run_id
+
+
+def push_and_settle(push: Callable[..., None], owed: OwedReply, **others: Any) -> None:
+    """Flower's step that waits for an answer and sends it."""
+    push(**others)
+    owed.settle()
+
+
+def _answer(reply: Message, others: dict[str, Any]) -> int:
+    """Have a reply sent in the next step; returns the id of its run."""
+    start_client_internal._insert_message(reply, others["state"], others["object_store"])
+    return int(reply.metadata.run_id)
 
 
 def _name_of(task_type: str) -> str:

@@ -80,9 +80,10 @@ def _serve(state_dir: Path) -> None:
 
     from client.fleet_client import SiteFleetClient, use_site_fleet_client
     from client.one_task_kind import keep_to_one_kind
+    from client.owed_reply import OwedReply
     from client.refused_tasks import RefusedTasks
 
-    keep_to_one_kind(RefusedTasks(state_dir))
+    keep_to_one_kind(RefusedTasks(state_dir), OwedReply(state_dir))
     use_site_fleet_client()
     try:
         flower_supernode()

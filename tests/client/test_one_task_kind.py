@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from flwr.app import Message, RecordDict
+from flwr.common.constant import ErrorCode
 from flwr.proto.task_pb2 import Task
 from flwr.supercore.constant import TaskType
 from flwr.supercore.corestate import in_memory_corestate
@@ -31,7 +32,9 @@ from client.one_task_kind import (
     keep_to_one_kind,
     own_settings,
     pull_or_refuse,
+    push_and_settle,
 )
+from client.owed_reply import LOST, OwedReply
 from client.refused_tasks import RefusedTasks
 from model.config import Settings
 
@@ -44,7 +47,8 @@ class Site:
     """Flower's own state of a SuperNode, and a SuperLink that has one message for it."""
 
     def __init__(self, folder: Path, task_type: str) -> None:
-        self.refused = RefusedTasks(folder)
+        self.refused, self.owed = RefusedTasks(folder), OwedReply(folder)
+        self.is_cut_off = False
         self.fetched: list[str] = []
         objects = ObjectStoreFactory()
         self.state: NodeState = NodeStateFactory(objectstore_factory=objects).state()
@@ -63,13 +67,14 @@ class Site:
         return pull_or_refuse(
             start_client_internal._pull_and_store_message,
             self.refused,
+            self.owed,
             state=self.state,
             object_store=self._objects,
             node_config={"partition-id": 0},
             receive=lambda: (self._message, get_object_tree(self._message)),
             get_run=lambda run_id: self._run,
             get_fab=self._get_fab,
-            pull_object=lambda run_id, object_id: get_all_nested_objects(self._message)[object_id].deflate(),
+            pull_object=self._pull_object,
             confirm_message_received=lambda run_id, message_id: None,
             trusted_entities=None,
         )
@@ -77,6 +82,33 @@ class Site:
     def _get_fab(self, fab_hash: str, run_id: int) -> Fab:
         self.fetched.append(fab_hash)
         return Fab(hashlib.sha256(FAB).hexdigest(), FAB, {})
+
+    def _pull_object(self, run_id: int, object_id: str) -> bytes:
+        if self.is_cut_off:
+            raise ConnectionError("no route to host")
+        content: bytes = get_all_nested_objects(self._message)[object_id].deflate()
+        return content
+
+    def replies(self) -> list[Message]:
+        return list(self.state.get_messages_legacy(is_reply=True))
+
+    def send(self) -> list[Message]:
+        """What `flower-supernode` does next, when there is an answer."""
+        sent: list[Message] = []
+
+        def take(message: Message, tree: object, runtime_s: float) -> tuple[set[str], str]:
+            sent.append(message)
+            return set(), ""
+
+        push_and_settle(
+            start_client_internal._push_messages,
+            self.owed,
+            state=self.state,
+            object_store=self._objects,
+            send=take,
+            push_object=lambda *content: None,
+        )
+        return sent
 
     def tasks(self) -> list[str]:
         return [task.type for task in self.state.get_tasks()]
@@ -93,7 +125,7 @@ def own_code(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_message_becomes_a_clientapp_task_of_a_server_apps_run_or_an_error(tmp_path: Path, task_type: str) -> None:
     site = Site(tmp_path, task_type)
     assert site.step() == RUN_ID
-    replies = site.state.get_messages_legacy(is_reply=True)
+    replies = site.replies()
     if task_type == TaskType.SERVER_APP:
         assert site.tasks() == [TaskType.CLIENT_APP]
         assert (len(replies), site.refused.total()) == (0, 0)
@@ -109,9 +141,9 @@ def test_a_refusal_names_the_kind(tmp_path: Path, caplog: pytest.LogCaptureFixtu
         site = Site(tmp_path, task_type)
         with caplog.at_level(logging.ERROR, "client"):
             site.step()
-        (reply,) = site.state.get_messages_legacy(is_reply=True)
+        (reply,) = site.send()
         assert reply.error.reason == f"this site runs no {name}"
-        assert caplog.messages[-1] == f"refused run {RUN_ID}: this site runs no {name}; nothing of it was fetched"
+        assert f"refused run {RUN_ID}: this site runs no {name}; nothing of it was fetched" in caplog.messages
 
 
 def test_a_run_that_was_accepted_cannot_change_its_kind(tmp_path: Path) -> None:
@@ -121,6 +153,41 @@ def test_a_run_that_was_accepted_cannot_change_its_kind(tmp_path: Path) -> None:
     site._run.primary_task_type = TaskType.AGENT_APP
     site.step()
     assert set(site.tasks()) == {TaskType.CLIENT_APP}
+
+
+def test_a_message_that_was_lost_with_its_process_is_answered_by_the_next(tmp_path: Path) -> None:
+    killed = Site(tmp_path, TaskType.SERVER_APP)
+    killed.step()
+    restarted = Site(tmp_path, TaskType.SERVER_APP)
+    assert restarted.step() == RUN_ID and restarted.tasks() == []  # before it asks for another
+    (reply,) = restarted.send()
+    assert (reply.error.code, reply.error.reason) == (ErrorCode.CLIENT_APP_CRASHED, LOST)
+    assert reply.metadata.reply_to_message_id == killed._message.metadata.message_id
+    assert (reply.metadata.src_node_id, reply.metadata.dst_node_id) == (5, 1)
+    assert restarted.step() == RUN_ID and restarted.tasks() == [TaskType.CLIENT_APP]
+
+
+def test_what_was_answered_is_not_owed(tmp_path: Path) -> None:
+    site = Site(tmp_path, TaskType.AGENT_APP)
+    site.step()
+    assert len(site.send()) == 1
+    assert OwedReply(tmp_path).due(node_id=5) is None
+
+
+def test_a_message_that_cannot_be_fetched_is_answered_at_once(tmp_path: Path) -> None:
+    site = Site(tmp_path, TaskType.SERVER_APP)
+    site.is_cut_off = True
+    assert site.step() == RUN_ID
+    assert [reply.error.reason for reply in site.send()] == [LOST]
+
+
+def test_another_nodes_debt_and_a_damaged_file_are_dropped(tmp_path: Path) -> None:
+    Site(tmp_path, TaskType.SERVER_APP).step()
+    assert OwedReply(tmp_path).due(node_id=6) is None
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "owed-reply.pb").write_bytes(b"\xff\xff")
+    assert OwedReply(tmp_path).due(node_id=5) is None
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.fixture
@@ -174,12 +241,17 @@ def test_settings_are_the_installed_ones_and_what_the_run_changes() -> None:
 def test_a_process_that_is_slow_to_start_is_waited_for(
     after_s: int, is_waited_for: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in ("_pull_and_store_message", "get_fused_config_from_fab", "subprocess"):  # put back afterwards
+    for name in (
+        "_pull_and_store_message",
+        "_push_messages",
+        "get_fused_config_from_fab",
+        "subprocess",
+    ):  # put back afterwards
         monkeypatch.setattr(start_client_internal, name, getattr(start_client_internal, name))
     monkeypatch.setattr(in_memory_corestate, "HEARTBEAT_DEFAULT_INTERVAL", 30)
     site = Site(tmp_path, TaskType.SERVER_APP)
     site.step()
-    keep_to_one_kind(site.refused)
+    keep_to_one_kind(site.refused, site.owed)
     (task,) = site.state.get_tasks()
     assert site.state.claim_task(task.task_id)
     late = in_memory_corestate.now() + datetime.timedelta(seconds=after_s)
@@ -195,11 +267,12 @@ def test_the_real_entry_points_of_flower_are_guarded() -> None:
         "from flwr.supernode import fleet_http_connection as connection\n"
         "from client.fleet_client import SiteFleetClient, use_site_fleet_client\n"
         "from client.one_task_kind import OwnProcesses, keep_to_one_kind\n"
+        "from client.owed_reply import OwedReply\n"
         "from client.refused_tasks import RefusedTasks\n"
-        "keep_to_one_kind(RefusedTasks(pathlib.Path('.')))\n"
+        "keep_to_one_kind(RefusedTasks(pathlib.Path('.')), OwedReply(pathlib.Path('.')))\n"
         "use_site_fleet_client()\n"
         "names = supernode.start_client_internal.__code__.co_names\n"
-        "assert '_pull_and_store_message' in names and 'subprocess' in names, names\n"
+        "assert {'_pull_and_store_message', '_push_messages', 'subprocess'} <= set(names), names\n"
         "pull = supernode._pull_and_store_message\n"
         "assert 'get_fused_config_from_fab' in pull.args[0].__code__.co_names\n"
         "from flwr.supercore.superexec import run_superexec\n"

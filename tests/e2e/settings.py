@@ -2,7 +2,7 @@
 
 MIN_SITES = 3
 """docker-compose.yml asks for it."""
-MAX_ROUNDS = 4
+MAX_ROUNDS = 5
 QUARANTINE_AFTER = 2
 SETTINGS = {
     "max-rounds": MAX_ROUNDS,

@@ -171,24 +171,26 @@ def test_containers_are_locked_down(federation: Compose) -> None:
     assert "Read-only file system" in denied
 
 
+def test_a_site_that_crashes_mid_round_says_so_and_returns(federation: Compose) -> None:
+    """The round does not wait for what the site can no longer answer."""
+    wait_until("site 2 in round 1", lambda: "ROUND 1]" in federation("logs", "site-2"), timeout_s=600)
+    federation.kill("site-2")
+    wait_until("site 2 again", lambda: federation.state("site-2")["Running"], timeout_s=120)
+    wait_until("round 1", lambda: len(federation.history()) >= 1, timeout_s=ROUND_S / 2)
+    (row,) = federation.history()
+    assert row["rejected_kinds"]["1"] == "lost"
+    assert "this site was restarted" in row["rejected"]["1"]
+
+
 def test_somebody_submits_an_agentapp_while_the_sites_train(federation: Compose, certs: Path, tmp_path: Path) -> None:
-    wait_until("round 1 in training", lambda: federation.live()["phase"] == "training", timeout_s=600)
+    wait_until("round 2 in training", lambda: federation.live()["phase"] == "training", timeout_s=600)
     submit(federation, tmp_path, certs / "ours" / "ca.crt")
 
 
-def test_a_site_that_crashes_mid_round_returns(federation: Compose) -> None:
-    wait_until("round 1 in training", lambda: federation.live()["phase"] == "training", timeout_s=600)
-    federation.kill("site-2")
-    wait_until("site 2 again", lambda: federation.state("site-2")["Running"], timeout_s=120)
-    wait_until("round 1", lambda: len(federation.history()) >= 1, timeout_s=ROUND_S)
-    wait_until(
-        "site 2 in a round", lambda: any("1" in row["clients"] for row in federation.history()), timeout_s=ROUND_S
-    )
-
-
 def test_every_site_has_refused_it_between_rounds_and_tells_so_with_the_next(federation: Compose) -> None:
-    """A site looks at one message at a time: at this one after its reply to round 1."""
+    """A site looks at one message at a time: at this one after its reply to round 2."""
     check_refused_and_left_closed(federation)
+    assert "1" in federation.history()[-1]["clients"], "site 2 takes no part after its crash"
     wait_until(
         "the count of every honest site",
         lambda: (

@@ -1,0 +1,61 @@
+"""The answer that a site owes to the message it works on, kept in its state folder until it is sent."""
+
+from __future__ import annotations
+
+import logging
+import os
+from pathlib import Path
+
+from flwr.app import Error, Message
+from flwr.common.constant import ErrorCode
+from flwr.common.serde import message_from_proto, message_to_proto
+from flwr.proto.message_pb2 import Message as ProtoMessage
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+
+_log = logging.getLogger(__name__)
+
+LOST = "this site was restarted, or could not fetch the message, before it had an answer"
+
+
+class OwedReply:
+    """An error that a site sends in place of an answer which it can no longer make.
+
+    Flower keeps messages in memory: one that a killed SuperNode worked on is gone, and its server would wait for the
+    answer until the round's timeout.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        """The file need not be there."""
+        self._path = folder / "owed-reply.pb"
+
+    def owe(self, message: Message) -> None:
+        """Note that a message was received; one at a time. A full disk is logged, and stops nothing."""
+        reply = message_to_proto(Message(Error(ErrorCode.CLIENT_APP_CRASHED, LOST), reply_to=message))
+        partial = self._path.with_suffix(".partial")
+        try:
+            with partial.open("wb") as file:
+                file.write(reply.SerializeToString())
+                file.flush()
+                os.fsync(file.fileno())
+            partial.replace(self._path)
+        except OSError as error:
+            _log.error("%s: %s; after a crash the server would wait for this site", self._path, error.strerror)
+
+    def settle(self) -> None:
+        """Note that it was answered."""
+        self._path.unlink(missing_ok=True)
+
+    def due(self, node_id: int) -> Message | None:
+        """The error to send, if an answer is owed by the node; a file that cannot be read is logged and dropped."""
+        try:
+            reply: Message = message_from_proto(ProtoMessage.FromString(self._path.read_bytes()))
+        except FileNotFoundError:
+            return None
+        except (OSError, DecodeError, ValueError, TypeError) as error:
+            _log.error("%s cannot be read (%s)", self._path, type(error).__name__)
+            self.settle()
+            return None
+        if reply.metadata.src_node_id != node_id:  # without a key a site is another node after every start
+            self.settle()
+            return None
+        return reply
