@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torchvision.models import resnet34
 
 from model.config import ModelConfig
 
@@ -61,6 +60,8 @@ class ResNetExtractor(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.embed_dim = config.embed_dim
+        from torchvision.models import resnet34  # two seconds, which a site with a transformer need not spend
+
         self.trunk = resnet34(weights=None, norm_layer=lambda channels: nn.GroupNorm(32, channels))
         self.trunk.fc = nn.Identity()
         self.to_tokens = nn.Linear(512, NUM_TOKENS * config.embed_dim)

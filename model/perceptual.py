@@ -14,7 +14,6 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
-from torchvision.models import vgg19
 
 from model import weights
 from model.config import LossConfig
@@ -85,6 +84,8 @@ def load_perceptual(loss: LossConfig) -> PerceptualLoss | None:
 
 def vgg19_loss(path: Path, num_levels: int) -> PerceptualLoss:
     """Eq 3.9 on torchvision's VGG-19 state dict at `path`."""
+    from torchvision.models import vgg19  # two seconds, which HED does not need
+
     network = vgg19(weights=None)
     network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
     levels: list[nn.Module] = []
