@@ -270,7 +270,7 @@ def reenact(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
 ) -> None:
     """Draw the source person making the driving movement."""
-    from model.trainer import pick_device
+    from model.training.trainer import pick_device
     from reenact.job import ReenactRequest, run_request
 
     request = ReenactRequest(
@@ -315,7 +315,7 @@ def evaluate(
     from evaluation.embedders import embedder_named
     from evaluation.pairs import protocols_named
     from evaluation.self_check import self_check_dataset
-    from model.trainer import pick_device
+    from model.training.trainer import pick_device
     from reenact.evaluation_job import EvaluationRequest, run_evaluation
 
     if self_check is not None:

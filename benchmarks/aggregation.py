@@ -22,8 +22,8 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, Re
 from flwr.supercore.task_identity import TaskIdentity
 
 from model.config import Settings, read_preset
-from model.landmarks import PartSizes
-from model.networks import NamedArrays, build_networks
+from model.landmarks.geometry import PartSizes
+from model.networks.bundle import NamedArrays, build_networks
 from server.agreement import SiteStatistics
 from server.fedgan import FedGAN, to_record
 from server.roster import KnownSite, Roster

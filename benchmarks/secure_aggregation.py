@@ -29,8 +29,8 @@ from client.local_training import LocalResult
 from client.node_keys import NodeKeys
 from client.secure_update import SecureUpdate
 from model.config import Settings, read_preset
-from model.landmarks import PartSizes
-from model.networks import build_networks
+from model.landmarks.geometry import PartSizes
+from model.networks.bundle import build_networks
 from model.secure_sum import Phase
 from server.agreement import SiteStatistics
 from server.fedgan import FedGAN, to_record

@@ -25,13 +25,13 @@ from client.site import Site, open_site
 from data_partition.statistics import local_statistics, pooled_statistics
 from model.config import Scalar, Settings
 from model.errors import ConfigError, FederationError, NonFiniteLossError, TensorMismatchError
-from model.landmarks import PartSizes
-from model.moments import MomentStore
-from model.networks import build_networks
-from model.perceptual import load_perceptual
+from model.landmarks.geometry import PartSizes
+from model.networks.bundle import build_networks
 from model.secure_primitives import SecureSumError
 from model.secure_sum import Phase
-from model.trainer import pick_device
+from model.training.moments import MomentStore
+from model.training.perceptual import load_perceptual
+from model.training.trainer import pick_device
 
 _log = logging.getLogger(__name__)
 

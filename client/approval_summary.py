@@ -8,9 +8,9 @@ from client.approval import LEEWAY, Leeway
 from client.egress import inventory
 from client.policy import SitePolicy
 from model.config import Settings
-from model.losses import term_weights
-from model.networks import travelling_bytes
+from model.networks.bundle import travelling_bytes
 from model.privacy import DELTA, composed_mu, epsilon_of
+from model.training.losses import term_weights
 
 _FEW_PAIRS = 1000
 _WEAK_EPSILON = 10.0

@@ -8,8 +8,8 @@ import numpy as np
 
 from model.batch import NUM_LANDMARKS
 from model.config import Settings
-from model.landmarks import PARTS, PartSizes
-from model.networks import build_networks
+from model.landmarks.geometry import PARTS, PartSizes
+from model.networks.bundle import build_networks
 from model.reported import reported_scalars
 from model.secure_primitives import KEY_BYTES, SEALED_BYTES, SHARE_BYTES
 from model.secure_signatures import SIGNATURE_BYTES

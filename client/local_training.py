@@ -17,12 +17,12 @@ from data_partition.partition import ClientData
 from model.batch import ReenactmentBatch
 from model.config import Settings
 from model.errors import NonFiniteLossError, TensorMismatchError
-from model.landmarks import PartSizes
-from model.moments import MomentStore
-from model.networks import Networks, build_networks
-from model.perceptual import PerceptualLoss
+from model.landmarks.geometry import PartSizes
+from model.networks.bundle import Networks, build_networks
 from model.resources import ResourceUse
-from model.trainer import GANTrainer, run_steps
+from model.training.moments import MomentStore
+from model.training.perceptual import PerceptualLoss
+from model.training.trainer import GANTrainer, run_steps
 
 FloatArrays = list[npt.NDArray[np.float32]]
 

@@ -96,7 +96,7 @@ class SitePolicy:
 
     def check_settings(self, settings: Settings) -> None:
         """The part of `check_run` that knows no frames; raises as it does."""
-        from model.networks import travelling_bytes  # see check_steps
+        from model.networks.bundle import travelling_bytes  # see check_steps
 
         optimizer = settings.optimizer
         num_samples = settings.federation.local_steps * optimizer.batch_size
@@ -131,7 +131,7 @@ class SitePolicy:
         """
         # Here and not above: a site's processes read their limits before they send a first sign of life, for which
         # Flower waits half a minute, and PyTorch takes seconds to import.
-        from model.objectives import term_steps
+        from model.training.objectives import term_steps
 
         batch_size, first_step = settings.optimizer.batch_size, (round_number - 1) * settings.federation.local_steps
         made = f"steps made x batch-size in round {round_number}"

@@ -22,8 +22,8 @@ from client.local_training import LocalResult
 from client.unmasking_record import UnmaskingRecord, write_private
 from model.config import Scalar, Settings
 from model.errors import TensorMismatchError
-from model.landmarks import PartSizes
-from model.networks import IDENTITY_ROWS
+from model.landmarks.geometry import PartSizes
+from model.networks.bundle import IDENTITY_ROWS
 from model.secure_primitives import SecureSumError
 from model.secure_session import Kind, SumName, content_digest
 from model.secure_signatures import Signatures

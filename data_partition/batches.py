@@ -19,7 +19,7 @@ from data_partition.partition import ClientData, Split
 from data_partition.shard import Shard
 from model.batch import ReenactmentBatch
 from model.errors import DataError
-from model.landmarks import draw_heatmap
+from model.landmarks.geometry import draw_heatmap
 
 
 class FrameRef(NamedTuple):

@@ -21,10 +21,10 @@ from data_partition.statistics import local_statistics
 from model.batch import ReenactmentBatch
 from model.config import Settings
 from model.errors import DataError
-from model.landmarks import PartSizes
-from model.networks import build_networks
-from model.perceptual import load_perceptual
-from model.trainer import GANTrainer, pick_device
+from model.landmarks.geometry import PartSizes
+from model.networks.bundle import build_networks
+from model.training.perceptual import load_perceptual
+from model.training.trainer import GANTrainer, pick_device
 
 MIN_SECONDS = 3.0
 """Each measurement goes on at least that long."""

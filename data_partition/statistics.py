@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from data_partition.partition import ClientData
 from model.batch import NUM_LANDMARKS
-from model.landmarks import PARTS, mean_part_sizes_px
+from model.landmarks.geometry import PARTS, mean_part_sizes_px
 
 FloatArray = npt.NDArray[np.float64]
 

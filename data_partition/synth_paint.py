@@ -12,7 +12,7 @@ import numpy.typing as npt
 from data_partition.synth_face import Expression, FloatArray, bump, eye_lids, ring, skin_z, smoothstep
 from data_partition.synth_look import Colour, Look
 from data_partition.synth_mesh import ATLAS_HEIGHT_PX, ATLAS_ROWS_PX, ATLAS_WIDTH_PX
-from model.landmarks import interpolating_spline_matrix
+from model.landmarks.geometry import interpolating_spline_matrix
 
 Image = npt.NDArray[np.uint8]
 ToPixels = Callable[[FloatArray], FloatArray]

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evaluation.face_analysis import FaceAnalysis
-from evaluation.frames import Frame
+from model.frames import Frame
 
 
 def mirror(frame: Frame) -> Frame:

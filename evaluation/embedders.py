@@ -10,8 +10,8 @@ import cv2
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from evaluation.frames import Frame
 from model.errors import ConfigError, WeightsError
+from model.frames import Frame
 from model.weights import resolve
 
 _SIDE_PX = 112

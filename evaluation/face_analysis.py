@@ -9,7 +9,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from evaluation.frames import Frame
+from model.frames import Frame
 
 FloatArray = NDArray[np.float32]
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from data_partition.shard import Shard
 from evaluation.separation import FloatArray
-from model.networks import Networks
+from model.networks.bundle import Networks
 
 
 def model_landmarks(shard: Shard, rows_N: NDArray[np.int64], size_px: int) -> FloatArray:

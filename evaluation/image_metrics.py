@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torchmetrics.functional.image import peak_signal_noise_ratio, structural_similarity_index_measure
 
-from evaluation.frames import Frame
+from model.frames import Frame
 
 _MAX_VALUE = 255.0
 _WINDOW_PX = 11

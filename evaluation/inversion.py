@@ -32,13 +32,13 @@ from evaluation.image_metrics import ssim
 from evaluation.separation import FloatArray
 from model.batch import NUM_LANDMARKS, ReenactmentBatch
 from model.config import Settings
-from model.feature_extractor import ViTExtractor
-from model.flow import FlowHead
-from model.glr import GLR
-from model.networks import Networks
-from model.perceptual import PerceptualLoss
+from model.networks.bundle import Networks
+from model.networks.feature_extractor import ViTExtractor
+from model.networks.flow import FlowHead
+from model.networks.glr import GLR
 from model.secure_vector import FRACTION_BITS
-from model.trainer import GANTrainer, run_steps
+from model.training.perceptual import PerceptualLoss
+from model.training.trainer import GANTrainer, run_steps
 
 Steps = Mapping[str, FloatArray]
 """Tensor name to what a round added to it."""

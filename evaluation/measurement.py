@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 from data_partition.batches import PROCESS_CACHE, FrameRef
 from evaluation.face_analysis import FaceAnalyser, FaceAnalysis
 from evaluation.face_metrics import aucon, csim, landmark_error_percent, prmse_deg
-from evaluation.frames import Frame
 from evaluation.image_metrics import l1, largest_psnr_db, psnr_db, ssim
 from evaluation.metrics import AUCON, AUCON_SHUFFLED, CSIM, L1, LANDMARK_ERROR, PERCEPTUAL, PRMSE, PSNR, SSIM
 from evaluation.pairs import EvaluationPair
 from model.batch import AU_ORDER
+from model.frames import Frame
 
 Method = Callable[[EvaluationPair], Frame]
 """Draws the result of a pair, [S, S, 3] uint8 RGB: a model, or a baseline that shows what a cheat scores."""

@@ -9,8 +9,8 @@ from data_partition.action_units import SILENT_AUS
 from data_partition.annotate import FaceAnnotator
 from evaluation.embedders import Embedder
 from evaluation.face_analysis import Backends, FaceAnalysis
-from evaluation.frames import Frame
 from model.batch import AU_ORDER
+from model.frames import Frame
 
 
 class MediaPipeAnalyser:

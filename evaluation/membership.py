@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from data_partition.batches import make_batch
 from data_partition.shard import Shard
 from evaluation.separation import FloatArray
-from model.networks import Networks
+from model.networks.bundle import Networks
 
 _BATCH_SIZE = 8
 _LEAST_APART_S = 1.0

@@ -14,9 +14,9 @@ import numpy as np
 from data_partition.images import write_image
 from data_partition.openface import OpenFaceTable, read_openface
 from evaluation.face_analysis import Backends, FaceAnalyser, FaceAnalysis, frame_key
-from evaluation.frames import Frame
 from model.batch import AU_ORDER
 from model.errors import ConfigError, DataError
+from model.frames import Frame
 
 CSV_FOLDER = "openface"
 """Beside the pictures: where the CSV files are expected."""

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import torch
 
-from evaluation.frames import Frame, to_tensor
 from model import weights
 from model.errors import WeightsError
-from model.perceptual import PerceptualLoss, vgg16_loss, vgg19_loss
+from model.frames import Frame, to_tensor
+from model.training.perceptual import PerceptualLoss, vgg16_loss, vgg19_loss
 
 _NUM_LEVELS = 5
 

@@ -21,7 +21,6 @@ from evaluation.embedders import Embedder
 from evaluation.estimates import Estimate, estimate
 from evaluation.face_analysis import FaceAnalyser, RememberingAnalyser
 from evaluation.face_metrics import csim
-from evaluation.frames import Frame
 from evaluation.measurement import FrameDistance, face_values, frame_at, pixel_values
 from evaluation.mediapipe_analyser import MediaPipeAnalyser
 from evaluation.metrics import (
@@ -39,6 +38,7 @@ from evaluation.metrics import (
 )
 from evaluation.perceptual_distance import PerceptualDistance
 from evaluation.tables import TextTable
+from model.frames import Frame
 
 _METRICS = tuple(metric for metric in METRICS if metric is not AUCON_SHUFFLED)
 _MAX_MIRRORED_PRMSE_DEG = 1.5

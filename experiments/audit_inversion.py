@@ -31,8 +31,8 @@ from evaluation.tables import TextTable
 from experiments.audit_section import Figure, Section
 from model.checkpoint import Checkpoint
 from model.config import Settings
-from model.networks import Networks
-from model.perceptual import load_perceptual
+from model.networks.bundle import Networks
+from model.training.perceptual import load_perceptual
 
 Progress = Callable[[str, int, int], None]
 

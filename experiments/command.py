@@ -11,7 +11,7 @@ from experiments.experiment import EvaluationTask, ExperimentReport, ExperimentR
 from experiments.thesis_tables import TABLES, with_backbone
 from model.config import Settings
 from model.errors import ConfigError
-from model.trainer import pick_device
+from model.training.trainer import pick_device
 from reenact.evaluation_job import EvaluationRequest, run_evaluation
 from server.training import Mode, train
 

@@ -27,7 +27,7 @@ from experiments.report import read_report
 from experiments.report_page import Demonstration, write_report
 from model.checkpoint import load_checkpoint
 from model.config import Scalar, Settings
-from model.trainer import pick_device
+from model.training.trainer import pick_device
 from reenact.evaluation_job import EvaluationReport, EvaluationRequest, run_evaluation
 from reenact.faces import face_of_shard
 from reenact.guidance_choice import Guidance

@@ -25,8 +25,8 @@ from safetensors.numpy import load_file, save_file
 
 from model.config import Scalar, Settings
 from model.errors import CheckpointError, FedreenactError
-from model.landmarks import PartSizes
-from model.networks import Networks, build_networks
+from model.landmarks.geometry import PartSizes
+from model.networks.bundle import Networks, build_networks
 
 SCHEMA_VERSION = 1
 _WEIGHTS_FILE = "weights.safetensors"

@@ -16,8 +16,8 @@ from enum import StrEnum
 import numpy as np
 
 from model.config import Scalar, Settings
-from model.landmarks import PartSizes
-from model.networks import NamedArrays
+from model.landmarks.geometry import PartSizes
+from model.networks.bundle import NamedArrays
 from model.secure_primitives import SecureSumError
 
 

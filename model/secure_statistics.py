@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from model.batch import NUM_LANDMARKS
-from model.landmarks import PARTS
+from model.landmarks.geometry import PARTS
 from model.secure_primitives import SecureSumError
 
 FRACTION_BITS = 40

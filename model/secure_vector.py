@@ -22,9 +22,9 @@ import numpy.typing as npt
 
 from model.config import LossConfig
 from model.errors import NonFiniteLossError
-from model.losses import term_weights
-from model.networks import IDENTITY_ROWS, NamedArrays, validate_tensors
+from model.networks.bundle import IDENTITY_ROWS, NamedArrays, validate_tensors
 from model.secure_primitives import SecureSumError
+from model.training.losses import term_weights
 
 FRACTION_BITS = 24
 LIMIT = 2.0**12

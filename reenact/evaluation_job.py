@@ -14,7 +14,6 @@ from data_partition.shard import Shard, open_dataset
 from evaluation.embedders import embedder_named
 from evaluation.face_analysis import Backends, FaceAnalyser, RememberingAnalyser
 from evaluation.files import write_text
-from evaluation.frames import Frame
 from evaluation.measurement import MODEL, Measurement, Method, baselines, measure
 from evaluation.mediapipe_analyser import MediaPipeAnalyser
 from evaluation.metrics import CSIM
@@ -32,6 +31,7 @@ from evaluation.tables import (
 )
 from model.checkpoint import Checkpoint, load_checkpoint
 from model.errors import ConfigError, DataError
+from model.frames import Frame
 from reenact.faces import Progress, face_of_shard
 from reenact.guidance_choice import Guidance
 from reenact.reenactor import FaceFrame, Reenactor

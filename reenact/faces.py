@@ -18,8 +18,8 @@ from data_partition.crop import CropBox, crop_and_resize, find_takes, single_ima
 from data_partition.images import read_image
 from data_partition.shard import FRAMES_NAME, INFO_NAME, Shard, open_shard
 from data_partition.video import FOLDER_RATE_HZ, count_frames, read_frames
-from evaluation.frames import Frame
 from model.errors import DataError
+from model.frames import Frame
 from reenact.guidance import FloatArray
 from reenact.reenactor import FaceFrame
 

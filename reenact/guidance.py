@@ -12,8 +12,8 @@ import torch
 from numpy.typing import NDArray
 
 from model.checkpoint import Checkpoint
-from model.landmark_style import recentre, transfer_landmarks
-from model.networks import Networks
+from model.landmarks.style import recentre, transfer_landmarks
+from model.networks.bundle import Networks
 
 FloatArray = NDArray[np.float32]
 

@@ -11,9 +11,9 @@ import torch
 
 from data_partition.images import write_image
 from data_partition.video import is_clip
-from evaluation.frames import Frame
 from model.checkpoint import load_checkpoint
 from model.errors import ConfigError
+from model.frames import Frame
 from reenact.faces import DrivingClip, Progress, annotate_clip, face_of_picture
 from reenact.guidance import LandmarkStatistics
 from reenact.guidance_choice import Guidance

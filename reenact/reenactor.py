@@ -12,10 +12,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from evaluation.frames import Frame, to_frames, to_tensor
 from model.checkpoint import Checkpoint
 from model.errors import ConfigError
-from model.landmarks import draw_heatmap
+from model.frames import Frame, to_frames, to_tensor
+from model.landmarks.geometry import draw_heatmap
 from reenact.guidance import (
     LandmarkStatistics,
     estimated_statistics,

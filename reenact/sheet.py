@@ -12,7 +12,7 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from evaluation.frames import Frame
+from model.frames import Frame
 from reenact.guidance_choice import Guidance
 from reenact.reenactor import FaceFrame, Reenactor
 

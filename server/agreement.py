@@ -11,8 +11,8 @@ import numpy.typing as npt
 from model.batch import NUM_LANDMARKS
 from model.checkpoint import Checkpoint
 from model.config import Settings
-from model.landmarks import PARTS, PartSizes
-from model.networks import build_networks
+from model.landmarks.geometry import PARTS, PartSizes
+from model.networks.bundle import build_networks
 from server.screening import MIN_COMPARED, weights
 from server.updates import MAX_FRAMES, ArrayForm, RejectedUpdateError
 

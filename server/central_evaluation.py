@@ -10,12 +10,12 @@ import torch
 from data_partition.batches import PairSampler, make_batch
 from data_partition.partition import site_data
 from data_partition.shard import open_dataset
-from evaluation.frames import to_frames
 from evaluation.image_metrics import l1, psnr_db, ssim
 from model.batch import ReenactmentBatch
 from model.checkpoint import Checkpoint
 from model.config import Settings
-from model.trainer import pick_device
+from model.frames import to_frames
+from model.training.trainer import pick_device
 
 _PAIRS_PER_IDENTITY = 8
 

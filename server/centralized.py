@@ -17,10 +17,10 @@ from data_partition.statistics import local_statistics
 from model.checkpoint import Checkpoint
 from model.config import Settings
 from model.errors import ConfigError
-from model.moments import MomentStore
-from model.networks import build_networks
-from model.perceptual import load_perceptual
-from model.trainer import GANTrainer, pick_device, run_steps
+from model.networks.bundle import build_networks
+from model.training.moments import MomentStore
+from model.training.perceptual import load_perceptual
+from model.training.trainer import GANTrainer, pick_device, run_steps
 from server.agreement import SiteStatistics, initial_state
 from server.recording import RoundHook, RoundOutcome, RunRecorder
 from server.run_folder import RunFolder, explaining_full_disks

@@ -24,7 +24,7 @@ from prometheus_client.registry import Collector
 from model.checkpoint import round_number_of
 from model.config import LossConfig
 from model.errors import CheckpointError, ConfigError
-from model.losses import term_weights
+from model.training.losses import term_weights
 from server.refusals import RefusalCounter
 from server.run_view import STATES, RunView, newest_run
 from server.updates import Rejection

@@ -16,7 +16,7 @@ from flwr.serverapp.strategy import Strategy
 from model.config import FederationConfig, Scalar
 from model.errors import FederationError
 from model.metrics import WeightedMean, merge
-from model.networks import IDENTITY_ROWS, NamedArrays
+from model.networks.bundle import IDENTITY_ROWS, NamedArrays
 from model.reported import reported_scalars
 from server.aggregation import StreamingMean
 from server.conduct import Conduct

@@ -19,7 +19,7 @@ from safetensors import SafetensorError
 from model.checkpoint import Checkpoint, load_checkpoint, round_folders, round_number_of
 from model.config import Scalar, Settings
 from model.errors import CheckpointError, ConfigError, FederationError
-from model.networks import build_networks, validate_tensors
+from model.networks.bundle import build_networks, validate_tensors
 from server.run_lock import RunLock
 from server.termination import TerminatedError
 

@@ -14,8 +14,8 @@ from flwr.serverapp import Grid
 
 from model.config import Scalar, Settings
 from model.errors import FederationError
-from model.landmarks import PartSizes
-from model.networks import NamedArrays
+from model.landmarks.geometry import PartSizes
+from model.networks.bundle import NamedArrays
 from model.reported import reported_scalars
 from model.secure_primitives import SecureSumError
 from model.secure_session import Kind, SumName, content_digest

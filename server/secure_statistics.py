@@ -13,7 +13,7 @@ from data_partition.synth_camera import Pose, project
 from data_partition.synth_face import Expression, HeadShape, landmarks_3d
 from model.config import Settings
 from model.errors import FederationError
-from model.landmarks import PartSizes, mean_part_sizes_px
+from model.landmarks.geometry import PartSizes, mean_part_sizes_px
 from model.secure_primitives import SecureSumError
 from model.secure_session import Kind, content_digest
 from model.secure_statistics import LENGTH, PooledStatistics, mean_statistics

@@ -21,7 +21,7 @@ from flwr.app import Array, ArrayRecord, Error, Message
 from flwr.common.constant import ErrorCode
 
 from model.errors import FederationError, NonFiniteLossError, TensorMismatchError
-from model.networks import NamedArrays, validate_tensors
+from model.networks.bundle import NamedArrays, validate_tensors
 from model.reported import largest
 
 UNREADABLE_REPLY = -1

@@ -24,9 +24,9 @@ from data_partition.batches import iter_batches
 from data_partition.partition import ClientData
 from model.batch import ReenactmentBatch
 from model.config import Scalar, Settings
-from model.landmarks import PartSizes
-from model.networks import Networks, build_networks
-from model.trainer import GANTrainer
+from model.landmarks.geometry import PartSizes
+from model.networks.bundle import Networks, build_networks
+from model.training.trainer import GANTrainer
 
 FloatArray = npt.NDArray[np.floating]
 

@@ -11,8 +11,8 @@ from client.node_config import SUPERNODE_VARIABLE
 from client.refused_tasks import RefusedTasks
 from model.config import Scalar, Settings
 from model.errors import FederationError
-from model.landmarks import PartSizes
-from model.networks import build_networks
+from model.landmarks.geometry import PartSizes
+from model.networks.bundle import build_networks
 from tests.federated_setup import deployed_config, minimal_settings, write_dataset
 
 PART_SIZES = PartSizes((8, 8, 8, 8), (8, 8, 8, 12))

@@ -13,8 +13,8 @@ from client.app import FedReenactClient
 from client.approval import LEEWAY, Approval, Leeway
 from model.config import Scalar, Settings
 from model.errors import ConfigError, FederationError
-from model.landmarks import PartSizes
-from model.networks import build_networks
+from model.landmarks.geometry import PartSizes
+from model.networks.bundle import build_networks
 from tests.federated_setup import deployed_config, minimal_settings, write_dataset
 
 PART_SIZES = PartSizes((8, 8, 8, 8), (8, 8, 8, 12))

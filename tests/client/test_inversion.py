@@ -14,7 +14,7 @@ from client.site import open_site
 from data_partition.shard_writer import ShardWriter
 from model.config import Scalar, Settings
 from model.errors import FederationError
-from model.landmarks import PartSizes
+from model.landmarks.geometry import PartSizes
 from tests.federated_setup import deployed_config, minimal_settings
 from tests.inversion import READING, frames_of_round, psnr, read_frame, reading_weights
 

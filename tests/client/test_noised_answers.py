@@ -15,10 +15,10 @@ import client.local_training
 from client.app import FedReenactClient
 from model.config import Scalar, Settings
 from model.errors import FederationError, NonFiniteLossError
-from model.landmarks import PartSizes
-from model.networks import build_networks
+from model.landmarks.geometry import PartSizes
+from model.networks.bundle import build_networks
 from model.secure_sum import Phase
-from model.trainer import GANTrainer
+from model.training.trainer import GANTrainer
 from tests.client import test_secure_update
 from tests.federated_setup import deployed_config, minimal_settings
 from tests.shards import write_random_shard

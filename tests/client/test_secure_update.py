@@ -17,8 +17,8 @@ from client.secure_update import state_name
 from client.unmasking_record import RECORD_NAME, SpentSumError, UnmaskingRecord
 from model.config import Scalar, Settings
 from model.errors import ConfigError, FederationError
-from model.landmarks import PartSizes
-from model.networks import build_networks
+from model.landmarks.geometry import PartSizes
+from model.networks.bundle import build_networks
 from model.secure_session import Kind, SumName, content_digest
 from model.secure_statistics import LENGTH, mean_statistics
 from model.secure_sum import Phase

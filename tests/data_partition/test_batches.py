@@ -13,7 +13,7 @@ from data_partition.shard import Shard, open_shard
 from data_partition.shard_writer import ShardWriter
 from model.batch import ReenactmentBatch
 from model.errors import DataError
-from model.landmarks import draw_heatmap
+from model.landmarks.geometry import draw_heatmap
 
 SIDE = 128
 

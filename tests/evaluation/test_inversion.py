@@ -25,8 +25,8 @@ from evaluation.inversion import (
     summed,
 )
 from model.config import Scalar, Settings
-from model.landmarks import PartSizes
-from model.networks import Networks, build_networks
+from model.landmarks.geometry import PartSizes
+from model.networks.bundle import Networks, build_networks
 from tests.federated_setup import minimal_settings
 from tests.shards import write_random_shard
 

@@ -10,7 +10,7 @@ import pytest
 
 from model.checkpoint import Checkpoint, load_checkpoint
 from model.config import Scalar
-from model.networks import IDENTITY_ROWS
+from model.networks.bundle import IDENTITY_ROWS
 from server.federation import run_federation
 from server.run_folder import read_history
 from tests.attacks import HostileGrid, write_swapped

@@ -19,7 +19,7 @@ from client.local_training import LocalResult, RoundTask, train_locally
 from model.checkpoint import Checkpoint, load_checkpoint
 from model.config import Settings
 from model.errors import ConfigError, FederationError
-from model.networks import IDENTITY_ROWS, build_networks
+from model.networks.bundle import IDENTITY_ROWS, build_networks
 from model.privacy import epsilon_of
 from model.reported import OPERATIONS
 from model.secure_vector import FRACTION_BITS

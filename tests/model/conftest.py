@@ -7,9 +7,9 @@ import torch
 
 from model.batch import ReenactmentBatch
 from model.config import LossConfig, ModelConfig, OptimizerConfig
-from model.landmarks import PartSizes
-from model.networks import Networks, build_networks
-from model.trainer import GANTrainer
+from model.landmarks.geometry import PartSizes
+from model.networks.bundle import Networks, build_networks
+from model.training.trainer import GANTrainer
 
 SIZE_PX = 32
 

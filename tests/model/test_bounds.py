@@ -7,8 +7,8 @@ import pytest
 from model.bounds import BOUNDS, SMALLEST_IF_ON, bounds_in_words, is_within
 from model.config import Settings
 from model.errors import ConfigError
-from model.landmarks import PartSizes
-from model.networks import build_networks, travelling_bytes
+from model.landmarks.geometry import PartSizes
+from model.networks.bundle import build_networks, travelling_bytes
 
 NUMERIC = {
     key: value

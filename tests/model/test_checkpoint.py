@@ -14,8 +14,8 @@ import pytest
 from model.checkpoint import Checkpoint, load_checkpoint, round_folders, save_checkpoint
 from model.config import ModelConfig, Settings
 from model.errors import CheckpointError, TensorMismatchError
-from model.landmarks import PartSizes
-from model.networks import Networks, build_networks
+from model.landmarks.geometry import PartSizes
+from model.networks.bundle import Networks, build_networks
 
 
 @pytest.fixture

@@ -3,10 +3,10 @@ from __future__ import annotations
 import torch
 
 from model.config import ModelConfig
-from model.flow import FlowHead
-from model.landmarks import PARTS, PartSizes
-from model.parts import PartReenactment, crop_part
-from model.warping import sample_at, warp
+from model.landmarks.geometry import PARTS, PartSizes
+from model.networks.flow import FlowHead
+from model.networks.parts import PartReenactment, crop_part
+from model.networks.warping import sample_at, warp
 
 
 def test_zero_flow_copies_the_features() -> None:

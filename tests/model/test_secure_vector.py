@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from model.errors import NonFiniteLossError, TensorMismatchError
-from model.networks import IDENTITY_ROWS
+from model.networks.bundle import IDENTITY_ROWS
 from model.secure_primitives import SecureSumError
 from model.secure_sum import MAX_SITES
 from model.secure_vector import FRACTION_BITS, LIMIT, MAX_WEIGHT, SumLayout

@@ -4,8 +4,8 @@ import torch
 
 from model.checkpoint import Checkpoint
 from model.config import ModelConfig, Settings
-from model.landmarks import PartSizes
-from model.networks import build_networks
+from model.landmarks.geometry import PartSizes
+from model.networks.bundle import build_networks
 from reenact.reenactor import FaceFrame
 
 SMALL = ModelConfig(

@@ -6,7 +6,7 @@ import torch
 
 from model.config import Settings
 from model.errors import ConfigError
-from model.networks import build_networks
+from model.networks.bundle import build_networks
 from reenact.guidance_choice import Guidance
 from reenact.reenactor import Reenactor
 from tests.reenact.conftest import PART_SIZES, SMALL, small_face

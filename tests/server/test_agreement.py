@@ -7,7 +7,7 @@ import pytest
 
 from data_partition.partition import ClientData, site_data
 from data_partition.statistics import local_statistics, pooled_statistics
-from model.landmarks import PartSizes, mean_part_sizes_px
+from model.landmarks.geometry import PartSizes, mean_part_sizes_px
 from server.agreement import SiteStatistics, agree
 from server.updates import RejectedUpdateError
 from tests.shards import write_random_shard

@@ -12,8 +12,8 @@ from evaluation.image_metrics import l1
 from model.checkpoint import Checkpoint
 from model.config import Settings
 from model.errors import DataError
-from model.landmarks import PartSizes
-from model.networks import build_networks
+from model.landmarks.geometry import PartSizes
+from model.networks.bundle import build_networks
 from server.central_evaluation import CentralEvaluation
 from server.federation import run_federation
 from server.run_folder import read_history

@@ -12,7 +12,7 @@ from flwr.app import ConfigRecord, Context
 
 from model.config import Scalar, Settings
 from model.errors import FederationError
-from model.networks import IDENTITY_ROWS
+from model.networks.bundle import IDENTITY_ROWS
 from server.fedgan import FedGAN, to_record
 from server.messaging import exchange
 from server.roster import Roster

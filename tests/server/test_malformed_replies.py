@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from model.config import FederationConfig, Settings
 from model.errors import FederationError
-from model.networks import IDENTITY_ROWS
+from model.networks.bundle import IDENTITY_ROWS
 from model.reported import reported_scalars
 from model.secure_primitives import KEY_BYTES, SEALED_BYTES, SHARE_BYTES
 from server.agreement import agree

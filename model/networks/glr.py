@@ -8,12 +8,12 @@ import torch
 from torch import Tensor, nn
 
 from model.config import ModelConfig
-from model.feature_extractor import build_extractor
-from model.flow import FlowHead, LandmarkHead
-from model.image_generator import ImageGenerator
-from model.landmarks import PartSizes
-from model.parts import PartReenactment
-from model.warping import warp
+from model.landmarks.geometry import PartSizes
+from model.networks.feature_extractor import build_extractor
+from model.networks.flow import FlowHead, LandmarkHead
+from model.networks.image_generator import ImageGenerator
+from model.networks.parts import PartReenactment
+from model.networks.warping import warp
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

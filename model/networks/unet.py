@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from model.warping import resized
+from model.networks.warping import resized
 
 _SLOPE = 0.2
 

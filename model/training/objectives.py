@@ -11,15 +11,15 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from model import losses
 from model.batch import ReenactmentBatch
 from model.config import LossConfig
-from model.glr import GLROutput
-from model.landmark_gan import centre_landmarks
-from model.landmarks import PARTS
-from model.networks import Networks
-from model.parts import crop_part
-from model.perceptual import PerceptualLoss
+from model.landmarks.geometry import PARTS
+from model.networks.bundle import Networks
+from model.networks.glr import GLROutput
+from model.networks.landmark_gan import centre_landmarks
+from model.networks.parts import crop_part
+from model.training import losses
+from model.training.perceptual import PerceptualLoss
 
 Terms = dict[str, Tensor]
 

@@ -11,12 +11,12 @@ from torch.nn import functional
 
 from model.config import ModelConfig
 from model.errors import TensorMismatchError
-from model.feature_extractor import ResNetExtractor, ViTExtractor
-from model.glr import GLR
-from model.image_generator import StyledConv
-from model.landmarks import PartSizes
-from model.networks import IDENTITY_ROWS, Networks, build_networks, validate_tensors
-from model.parts import corrected
+from model.landmarks.geometry import PartSizes
+from model.networks.bundle import IDENTITY_ROWS, Networks, build_networks, validate_tensors
+from model.networks.feature_extractor import ResNetExtractor, ViTExtractor
+from model.networks.glr import GLR
+from model.networks.image_generator import StyledConv
+from model.networks.parts import corrected
 from tests.model.conftest import make_batch
 
 

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from model.batch import NUM_LANDMARKS
 from model.config import ModelConfig
-from model.landmark_motion import MotionMixer
+from model.networks.landmark_motion import MotionMixer
 
 _COMPRESSED_DIM = 128
 _MIN_CHANNELS = 16

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from model import losses
+from model.training import losses
 
 
 def test_l1_by_hand_and_no_broadcasting() -> None:

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from model.config import LossConfig
-from model.warping import sample_at
+from model.networks.warping import sample_at
 
 
 def l1_loss(generated: Tensor, target: Tensor) -> Tensor:

@@ -8,14 +8,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from model import losses
 from model.batch import ReenactmentBatch
 from model.config import LossConfig, OptimizerConfig
 from model.errors import ConfigError, NonFiniteLossError, TensorMismatchError
 from model.metrics import WeightedMean, merge
-from model.networks import NamedArrays, Networks
-from model.objectives import objective_of
-from model.perceptual import PerceptualLoss
+from model.networks.bundle import NamedArrays, Networks
+from model.training import losses
+from model.training.objectives import objective_of
+from model.training.perceptual import PerceptualLoss
 
 _ADAM_BETA2 = 0.999
 _MOMENTS = ("step", "exp_avg", "exp_avg_sq")

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from model.unet import UNet
-from model.warping import identity_grid, resized, to_normalised, warp
+from model.networks.unet import UNet
+from model.networks.warping import identity_grid, resized, to_normalised, warp
 
 _NARROW, _WIDE = 0.04, 0.15  # standard deviations, frame units of [-1, 1]; chosen on training frames of five people
 _WIDE_SHARE = 0.02

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from model.config import ModelConfig
-from model.unet import UNet, block
-from model.warping import resized, warp
+from model.networks.unet import UNet, block
+from model.networks.warping import resized, warp
 
 _LATENT_DIM = 128  # of the driving vector, as in the paper
 _MAX_GROWTH = 8

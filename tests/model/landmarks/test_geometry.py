@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from model.errors import ConfigError
-from model.landmark_style import recentre, transfer_landmarks
-from model.landmarks import PARTS, PartSizes, draw_heatmap, interpolating_spline_matrix, mean_part_sizes_px
+from model.landmarks.geometry import PARTS, PartSizes, draw_heatmap, interpolating_spline_matrix, mean_part_sizes_px
+from model.landmarks.style import recentre, transfer_landmarks
 
 
 @pytest.mark.parametrize("closed", [False, True])

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from model.config import ModelConfig
-from model.landmarks import PARTS, PartSizes
-from model.unet import block
+from model.landmarks.geometry import PARTS, PartSizes
+from model.networks.unet import block
 
 
 class PartNetwork(nn.Module):

@@ -4,11 +4,11 @@ import pytest
 import torch
 from torch import nn
 
-from model import losses
 from model.config import LossConfig, ModelConfig
-from model.landmarks import PartSizes
-from model.networks import build_networks
-from model.objectives import GLRObjective, term_steps
+from model.landmarks.geometry import PartSizes
+from model.networks.bundle import build_networks
+from model.training import losses
+from model.training.objectives import GLRObjective, term_steps
 from tests.model.conftest import make_batch
 
 

@@ -10,12 +10,12 @@ import torch
 from torch import nn
 
 from model.config import ModelConfig
-from model.discriminator import PatchDiscriminator
 from model.errors import TensorMismatchError
-from model.glr import GLR
-from model.landmark_gan import LandmarkDiscriminator, LandmarkGenerator
-from model.landmarks import PartSizes
-from model.x2face import X2Face
+from model.landmarks.geometry import PartSizes
+from model.networks.discriminator import PatchDiscriminator
+from model.networks.glr import GLR
+from model.networks.landmark_gan import LandmarkDiscriminator, LandmarkGenerator
+from model.networks.x2face import X2Face
 
 NamedArrays = Mapping[str, npt.NDArray[np.float32]]
 

@@ -8,10 +8,10 @@ import torch
 
 from model.batch import ReenactmentBatch
 from model.config import LossConfig, ModelConfig
-from model.landmarks import PartSizes
-from model.networks import Networks, build_networks
-from model.warping import warp
-from model.x2face import X2Face
+from model.landmarks.geometry import PartSizes
+from model.networks.bundle import Networks, build_networks
+from model.networks.warping import warp
+from model.networks.x2face import X2Face
 from tests.model.conftest import make_batch, make_trainer
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from model.moments import MomentStore
+from model.training.moments import MomentStore
 
 TENSORS = {"generator.w/exp_avg": torch.tensor([1.0, 2.0]), "generator.w/step": torch.tensor(3.0)}
 

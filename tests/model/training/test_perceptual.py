@@ -10,7 +10,7 @@ from model import weights
 from model.config import LossConfig
 from model.errors import WeightsError
 from model.metrics import WeightedMean, merge
-from model.perceptual import load_perceptual, vgg16_loss, vgg19_loss
+from model.training.perceptual import load_perceptual, vgg16_loss, vgg19_loss
 
 
 @pytest.mark.integration

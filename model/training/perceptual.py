@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from model import weights
 from model.config import LossConfig
-from model.losses import l1_loss
+from model.training.losses import l1_loss
 
 FloatArray = npt.NDArray[np.float32]
 

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from model.config import ModelConfig
-from model.parts import corrected
-from model.unet import UNet, block
-from model.warping import resized, warp
+from model.networks.parts import corrected
+from model.networks.unet import UNet, block
+from model.networks.warping import resized, warp
 
 _SLOPE = 0.2
 

@@ -5,10 +5,10 @@ from dataclasses import replace
 import torch
 
 from model.config import ModelConfig
-from model.flow import FlowHead
-from model.landmark_motion import candidate_flows, kernel_flow, similarity_flow, spline_flow
-from model.unet import UNet
-from model.warping import identity_grid, sample_at
+from model.networks.flow import FlowHead
+from model.networks.landmark_motion import candidate_flows, kernel_flow, similarity_flow, spline_flow
+from model.networks.unet import UNet
+from model.networks.warping import identity_grid, sample_at
 
 SIDE = 64
 GRID_PC = identity_grid(SIDE, SIDE, like=torch.zeros(1))[0].flatten(1).T

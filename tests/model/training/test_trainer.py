@@ -8,10 +8,10 @@ import torch
 
 from model.config import LossConfig, ModelConfig, OptimizerConfig
 from model.errors import ConfigError, NonFiniteLossError, TensorMismatchError
-from model.landmarks import PartSizes
-from model.networks import Networks, build_networks
-from model.perceptual import load_perceptual
-from model.trainer import GANTrainer, pick_device, run_steps
+from model.landmarks.geometry import PartSizes
+from model.networks.bundle import Networks, build_networks
+from model.training.perceptual import load_perceptual
+from model.training.trainer import GANTrainer, pick_device, run_steps
 from tests.model.conftest import make_batch, make_trainer
 
 GENERATORS = {"generator", "landmark_generator"}

@@ -16,7 +16,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from model.errors import TensorMismatchError
-from model.trainer import GANTrainer
+from model.training.trainer import GANTrainer
 
 _log = logging.getLogger(__name__)
 

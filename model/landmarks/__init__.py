@@ -1,0 +1,1 @@
+"""Landmarks: their geometry, parts and style."""

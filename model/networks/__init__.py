@@ -1,0 +1,1 @@
+"""The networks: modules with weights, no loss and no optimiser."""

@@ -1,0 +1,1 @@
+"""Training steps: objectives, losses, optimisers and their moments."""
