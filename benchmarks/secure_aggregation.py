@@ -25,13 +25,13 @@ from flwr.serverapp import Grid
 from flwr.supercore.run import Run
 from flwr.supercore.task_identity import TaskIdentity
 
-from client.local_training import LocalResult
 from client.node_keys import NodeKeys
 from client.secure_update import SecureUpdate
+from federation.local_training import LocalResult
+from federation.secure_sum.masking import Phase
 from model.config import Settings, read_preset
 from model.landmarks.geometry import PartSizes
 from model.networks.bundle import build_networks
-from model.secure_sum import Phase
 from server.agreement import SiteStatistics
 from server.fedgan import FedGAN, to_record
 from server.messaging import exchange

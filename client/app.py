@@ -15,7 +15,6 @@ from flwr.clientapp import ClientApp
 
 from client.approval import Approval
 from client.egress import training_scalars
-from client.local_training import LocalResult, RoundTask, check_tensors, new_salt, train_locally
 from client.node_config import NodeConfig, check_launch
 from client.node_keys import signatures_of
 from client.privacy import ReleaseLedger, noised_answer
@@ -23,12 +22,13 @@ from client.refused_tasks import RefusedTasks
 from client.secure_update import SecureUpdate, is_secure
 from client.site import Site, open_site
 from data_partition.statistics import local_statistics, pooled_statistics
+from federation.local_training import LocalResult, RoundTask, check_tensors, new_salt, train_locally
+from federation.secure_sum.masking import Phase
+from federation.secure_sum.primitives import SecureSumError
 from model.config import Scalar, Settings
 from model.errors import ConfigError, FederationError, NonFiniteLossError, TensorMismatchError
 from model.landmarks.geometry import PartSizes
 from model.networks.bundle import build_networks
-from model.secure_primitives import SecureSumError
-from model.secure_sum import Phase
 from model.training.moments import MomentStore
 from model.training.perceptual import load_perceptual
 from model.training.trainer import pick_device

@@ -7,9 +7,9 @@ from dataclasses import fields
 from client.approval import LEEWAY, Leeway
 from client.egress import inventory
 from client.policy import SitePolicy
+from federation.privacy_accountant import DELTA, composed_mu, epsilon_of
 from model.config import Settings
 from model.networks.bundle import travelling_bytes
-from model.privacy import DELTA, composed_mu, epsilon_of
 from model.training.losses import term_weights
 
 _FEW_PAIRS = 1000

@@ -6,15 +6,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from federation.reported import reported_scalars
+from federation.secure_sum.primitives import KEY_BYTES, SEALED_BYTES, SHARE_BYTES
+from federation.secure_sum.signatures import SIGNATURE_BYTES
+from federation.secure_sum.statistics import LENGTH
+from federation.secure_sum.vector import SumLayout, losses_of
 from model.batch import NUM_LANDMARKS
 from model.config import Settings
 from model.landmarks.geometry import PARTS, PartSizes
 from model.networks.bundle import build_networks
-from model.reported import reported_scalars
-from model.secure_primitives import KEY_BYTES, SEALED_BYTES, SHARE_BYTES
-from model.secure_signatures import SIGNATURE_BYTES
-from model.secure_statistics import LENGTH
-from model.secure_vector import SumLayout, losses_of
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,8 +16,8 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from client.node_config import NodeConfig
+from federation.secure_sum.signatures import SIGNATURE_BYTES, Signatures, Unsigned
 from model.errors import ConfigError
-from model.secure_signatures import SIGNATURE_BYTES, Signatures, Unsigned
 
 _NAME = re.compile(r"site-([1-9][0-9]{0,3})\.pub")
 _HASH = ec.ECDSA(hashes.SHA384())

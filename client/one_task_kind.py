@@ -31,7 +31,7 @@ from flwr.supernode import start_client_internal
 from client.owed_reply import OwedReply
 from client.own_code import APP_FOLDER
 from client.refused_tasks import RefusedTasks
-from model.json_log import log_to_stderr
+from federation.json_log import log_to_stderr
 
 _log = logging.getLogger(__name__)
 

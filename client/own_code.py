@@ -17,7 +17,7 @@ from flwr.supernode.cli.flwr_clientapp import flwr_clientapp
 from flwr.supernode.runtime import run_clientapp
 
 from client.node_config import check_launch
-from model.json_log import log_to_stderr
+from federation.json_log import log_to_stderr
 
 APP_FOLDER = Path(__file__).resolve().parent.parent
 """Of the installed app: holds its pyproject.toml."""
@@ -50,7 +50,7 @@ def main() -> None:
     """Run one ClientApp task; what the site's own code logs goes to standard error as JSON."""
     os.umask(0o077)  # moments and secrets are for this user alone
     keep_to_own_code()
-    log_to_stderr("client", "model", "data_partition")
+    log_to_stderr("client", "model", "data_partition", "federation")
     flwr_clientapp()
 
 

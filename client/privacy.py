@@ -15,10 +15,10 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from client.local_training import FloatArrays, LocalResult
+from federation.local_training import FloatArrays, LocalResult
+from federation.privacy_accountant import DELTA, MU, RELEASES, composed_mu, epsilon_of
+from federation.secure_sum.primitives import keystream, new_secret
 from model.errors import ConfigError, NonFiniteLossError
-from model.privacy import DELTA, MU, RELEASES, composed_mu, epsilon_of
-from model.secure_primitives import keystream, new_secret
 
 _log = logging.getLogger(__name__)
 
@@ -106,7 +106,7 @@ class Spent(NamedTuple):
     num_releases: int
     """Noised updates made of the person's frames."""
     mu: float
-    """Of all of them together (`model.privacy.composed_mu`)."""
+    """Of all of them together (`federation.privacy_accountant.composed_mu`)."""
 
 
 class _Entry(NamedTuple):

@@ -18,18 +18,18 @@ import numpy as np
 import numpy.typing as npt
 
 from client.egress import training_scalars
-from client.local_training import LocalResult
 from client.unmasking_record import UnmaskingRecord, write_private
+from federation.local_training import LocalResult
+from federation.secure_sum.masking import Phase, RefusedKeysError, SiteSum
+from federation.secure_sum.primitives import SecureSumError
+from federation.secure_sum.session import Kind, SumName, content_digest
+from federation.secure_sum.signatures import Signatures
+from federation.secure_sum.statistics import pack_statistics
+from federation.secure_sum.vector import SumLayout, losses_of
 from model.config import Scalar, Settings
 from model.errors import TensorMismatchError
 from model.landmarks.geometry import PartSizes
 from model.networks.bundle import IDENTITY_ROWS
-from model.secure_primitives import SecureSumError
-from model.secure_session import Kind, SumName, content_digest
-from model.secure_signatures import Signatures
-from model.secure_statistics import pack_statistics
-from model.secure_sum import Phase, RefusedKeysError, SiteSum
-from model.secure_vector import SumLayout, losses_of
 
 _log = logging.getLogger(__name__)
 

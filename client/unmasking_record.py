@@ -14,9 +14,9 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from federation.secure_sum.primitives import SecureSumError
+from federation.secure_sum.session import Kind, SumName
 from model.errors import ConfigError
-from model.secure_primitives import SecureSumError
-from model.secure_session import Kind, SumName
 
 RECORD_NAME = "secure-unmasked.json"
 _NUM_KEPT = 20_000

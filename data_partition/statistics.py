@@ -57,7 +57,7 @@ def pooled_statistics(data: ClientData, *, size_px: int) -> FloatArray:
 
     Returns:
         [8 + 136 + 136] float64, in sides of the frame: mean (height, width) of each part, mean landmarks, and their
-        variance within an identity; each a mean over the client's identities (model/secure_statistics.py).
+        variance within an identity; each a mean over the client's identities (federation/secure_sum/statistics.py).
     """
     rows_of_identities = []
     for part in data.frames:

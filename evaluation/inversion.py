@@ -30,13 +30,13 @@ from data_partition.partition import ClientData
 from data_partition.shard import Shard
 from evaluation.image_metrics import ssim
 from evaluation.separation import FloatArray
+from federation.secure_sum.vector import FRACTION_BITS
 from model.batch import NUM_LANDMARKS, ReenactmentBatch
 from model.config import Settings
 from model.networks.bundle import Networks
 from model.networks.feature_extractor import ViTExtractor
 from model.networks.flow import FlowHead
 from model.networks.glr import GLR
-from model.secure_vector import FRACTION_BITS
 from model.training.perceptual import PerceptualLoss
 from model.training.trainer import GANTrainer, run_steps
 

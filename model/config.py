@@ -15,9 +15,9 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, get_type_hints
 
+from federation.secure_sum.masking import MAX_SITES, MIN_SITES
 from model.bounds import check_bounds
 from model.errors import ConfigError
-from model.secure_sum import MAX_SITES, MIN_SITES
 
 Scalar = bool | int | float | str
 

@@ -13,11 +13,11 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Strategy
 
+from federation.reported import reported_scalars
 from model.config import FederationConfig, Scalar
 from model.errors import FederationError
 from model.metrics import WeightedMean, merge
 from model.networks.bundle import IDENTITY_ROWS, NamedArrays
-from model.reported import reported_scalars
 from server.aggregation import StreamingMean
 from server.conduct import Conduct
 from server.messaging import fit_message

@@ -20,7 +20,7 @@ from flwr.supercore.interceptors import RuntimeVersionHttpInterceptor
 from model.errors import FederationError
 
 _COMMAND_TIMEOUT_S = 120.0
-_APP_PACKAGES = ("model", "data_partition", "client", "evaluation", "server")
+_APP_PACKAGES = ("model", "data_partition", "federation", "client", "evaluation", "server")
 _PROJECT = Path(__file__).resolve().parent.parent
 QUIET = {
     "FLWR_TELEMETRY_ENABLED": "0",

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Iterator
 from pathlib import Path
 
-from model.json_log import JsonFormatter
+from federation.json_log import JsonFormatter
 from server.run_folder import LOG_NAME
 
 JSON_LOG_NAME = "server.jsonl"

@@ -6,8 +6,8 @@ import dataclasses
 import logging
 import math
 
+from federation.privacy_accountant import DELTA, MU, RELEASES, composed_mu, epsilon_of
 from model.config import FederationConfig
-from model.privacy import DELTA, MU, RELEASES, composed_mu, epsilon_of
 from server.recording import RoundOutcome
 
 _log = logging.getLogger(__name__)

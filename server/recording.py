@@ -14,9 +14,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from federation.resources import ResourceUse
 from model.checkpoint import Checkpoint, round_folders, round_number_of, save_checkpoint
 from model.config import FederationConfig, Settings
-from model.resources import ResourceUse
 from server.best_round import best_round
 from server.central_evaluation import CentralEvaluation
 from server.run_folder import RunFolder, read_history

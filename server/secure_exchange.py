@@ -1,7 +1,7 @@
 """One secure sum over Flower's messages: keys, shares, masked vectors, consistency, unmasking (Bonawitz et al. 2017).
 
 A site that fails, is late or sends something of another form in one exchange is left out of the rest; the sum is over
-the sites whose masked vectors arrived. The protocol itself is in model/secure_sum.py and model/secure_unmask.py.
+the sites whose masked vectors arrived. The protocol itself is in federation/secure_sum.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ import numpy.typing as npt
 from flwr.app import Array, ArrayRecord
 from flwr.serverapp import Grid
 
+from federation.secure_sum.masking import Phase, Vector
+from federation.secure_sum.primitives import SecureSumError
+from federation.secure_sum.session import SumName
+from federation.secure_sum.unmasking import ServerSum, WrongSharesError
 from model.config import Scalar
 from model.errors import FederationError
-from model.secure_primitives import SecureSumError
-from model.secure_session import SumName
-from model.secure_sum import Phase, Vector
-from model.secure_unmask import ServerSum, WrongSharesError
 from server.messaging import exchange, fit_message
 from server.updates import RejectedUpdateError, Rejection, read_fit_reply, size_in_bytes
 

@@ -1,6 +1,6 @@
 """Rounds in which the server sees the sum of the updates and none of them.
 
-The exchange is in server/secure_exchange.py, what is summed in model/secure_vector.py.
+The exchange is in server/secure_exchange.py, what is summed in federation/secure_sum/vector.py.
 """
 
 from __future__ import annotations
@@ -12,15 +12,15 @@ from typing import Any
 
 from flwr.serverapp import Grid
 
+from federation.reported import reported_scalars
+from federation.secure_sum.masking import Phase, Vector
+from federation.secure_sum.primitives import SecureSumError
+from federation.secure_sum.session import Kind, SumName, content_digest
+from federation.secure_sum.vector import Mean, SumLayout, losses_of
 from model.config import Scalar, Settings
 from model.errors import FederationError
 from model.landmarks.geometry import PartSizes
 from model.networks.bundle import NamedArrays
-from model.reported import reported_scalars
-from model.secure_primitives import SecureSumError
-from model.secure_session import Kind, SumName, content_digest
-from model.secure_sum import Phase, Vector
-from model.secure_vector import Mean, SumLayout, losses_of
 from server.conduct import Conduct
 from server.fedgan import to_record
 from server.recording import RoundOutcome

@@ -11,12 +11,12 @@ import numpy.typing as npt
 from data_partition.crop import single_image_box
 from data_partition.synth_camera import Pose, project
 from data_partition.synth_face import Expression, HeadShape, landmarks_3d
+from federation.secure_sum.primitives import SecureSumError
+from federation.secure_sum.session import Kind, content_digest
+from federation.secure_sum.statistics import LENGTH, PooledStatistics, mean_statistics
 from model.config import Settings
 from model.errors import FederationError
 from model.landmarks.geometry import PartSizes, mean_part_sizes_px
-from model.secure_primitives import SecureSumError
-from model.secure_session import Kind, content_digest
-from model.secure_statistics import LENGTH, PooledStatistics, mean_statistics
 from server.agreement import Agreement
 from server.secure_exchange import Reasons
 from server.secure_round import SecureRounds

@@ -20,9 +20,9 @@ import numpy.typing as npt
 from flwr.app import Array, ArrayRecord, Error, Message
 from flwr.common.constant import ErrorCode
 
+from federation.reported import largest
 from model.errors import FederationError, NonFiniteLossError, TensorMismatchError
 from model.networks.bundle import NamedArrays, validate_tensors
-from model.reported import largest
 
 UNREADABLE_REPLY = -1
 """Code that the server gives in a reply's place if Flower cannot read it; none of Flower's own."""
@@ -186,7 +186,7 @@ def read_fit_reply(
 
     Returns:
         Read-only arrays of the expected forms, of any values; examples, 0 to `MAX_FRAMES`; finite numbers, the largest
-        ones cut to what `model.reported.largest` says.
+        ones cut to what `federation.reported.largest` says.
 
     Raises:
         RejectedUpdateError: if the client failed, or what it sent is anything else.

@@ -1,19 +1,23 @@
-"""Imports run one way: model <- data_partition <- client, evaluation <- server, reenact <- experiments <- cli."""
+"""Imports run one way.
+
+model <- data_partition <- federation, reenact <- client, evaluation <- server <- experiments <- cli.
+"""
 
 import ast
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-OURS = ("model", "data_partition", "client", "server", "evaluation", "reenact", "experiments", "cli")
+OURS = ("model", "data_partition", "federation", "client", "server", "evaluation", "reenact", "experiments", "cli")
 
 ALLOWED = {
     "model": {"model"},
     "data_partition": {"model", "data_partition"},
-    "client": {"model", "data_partition", "client"},
-    "server": {"model", "data_partition", "evaluation", "server"},
-    "evaluation": {"model", "data_partition", "evaluation"},
+    "federation": {"model", "data_partition", "federation"},
+    "client": {"model", "data_partition", "federation", "client"},
+    "server": {"model", "data_partition", "federation", "evaluation", "server"},
+    "evaluation": {"model", "data_partition", "federation", "evaluation"},
     "reenact": {"model", "data_partition", "evaluation", "reenact"},
-    "experiments": {"model", "data_partition", "server", "evaluation", "reenact", "experiments"},
+    "experiments": {"model", "data_partition", "federation", "server", "evaluation", "reenact", "experiments"},
     "cli": set(OURS),
 }
 

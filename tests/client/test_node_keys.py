@@ -11,10 +11,10 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from client.node_keys import NodeKeys
+from federation.secure_sum.masking import RefusedKeysError, SiteSum
+from federation.secure_sum.primitives import SecureSumError
+from federation.secure_sum.unmasking import ServerSum
 from model.errors import ConfigError
-from model.secure_primitives import SecureSumError
-from model.secure_sum import RefusedKeysError, SiteSum
-from model.secure_unmask import ServerSum
 from tests.node_keys import write_node_keys
 
 SITES = [0, 1, 2, 3, 4]

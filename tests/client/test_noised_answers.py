@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 from flwr.app import Context, RecordDict
 
-import client.local_training
+import federation.local_training
 from client.app import FedReenactClient
+from federation.secure_sum.masking import Phase
 from model.config import Scalar, Settings
 from model.errors import FederationError, NonFiniteLossError
 from model.landmarks.geometry import PartSizes
 from model.networks.bundle import build_networks
-from model.secure_sum import Phase
 from model.training.trainer import GANTrainer
 from tests.client import test_secure_update
 from tests.federated_setup import deployed_config, minimal_settings
@@ -112,7 +112,7 @@ def test_a_failed_training_takes_as_many_steps_as_any(
             finished.append(1)
             return means
 
-    monkeypatch.setattr(client.local_training, "GANTrainer", Counting)
+    monkeypatch.setattr(federation.local_training, "GANTrainer", Counting)
     num_finished = []
     for site in (BLACK, WHITE):
         ask(settings, deployed_config(dataset, tmp_path, site, settings), crafted(settings))

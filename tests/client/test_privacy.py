@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from client.local_training import LocalResult
 from client.policy import SitePolicy
 from client.privacy import ReleaseLedger, clipped, gaussian, noised, noised_answer
+from federation.local_training import LocalResult
+from federation.privacy_accountant import epsilon_of
 from model.config import Scalar, Settings
 from model.errors import ConfigError, DataError, NonFiniteLossError
-from model.privacy import epsilon_of
 
 
 def test_clipping_by_hand() -> None:

@@ -15,14 +15,14 @@ from client import unmasking_record
 from client.app import FedReenactClient
 from client.secure_update import state_name
 from client.unmasking_record import RECORD_NAME, SpentSumError, UnmaskingRecord
+from federation.secure_sum.masking import Phase
+from federation.secure_sum.session import Kind, SumName, content_digest
+from federation.secure_sum.statistics import LENGTH, mean_statistics
+from federation.secure_sum.unmasking import ServerSum
 from model.config import Scalar, Settings
 from model.errors import ConfigError, FederationError
 from model.landmarks.geometry import PartSizes
 from model.networks.bundle import build_networks
-from model.secure_session import Kind, SumName, content_digest
-from model.secure_statistics import LENGTH, mean_statistics
-from model.secure_sum import Phase
-from model.secure_unmask import ServerSum
 from tests.federated_setup import deployed_config, minimal_settings, write_dataset
 from tests.node_keys import key_config, write_node_keys
 
@@ -365,7 +365,7 @@ def test_a_deployed_site_names_keys_that_their_site_did_not_sign(
 ) -> None:
     """The server puts keys of its own in the place of site 2's; site 3 is not pinned."""
     from client.node_keys import NodeKeys
-    from model.secure_sum import SiteSum
+    from federation.secure_sum.masking import SiteSum
 
     keys = write_node_keys(tmp_path / "keys", 3)
     site = deployed(dataset, tmp_path, settings, key_config(keys, 0))

@@ -16,10 +16,10 @@ import numpy as np
 import pytest
 from flwr.app import Array, Message
 
+from federation.resources import RESOURCES
 from model.checkpoint import Checkpoint, load_checkpoint
 from model.config import Settings
 from model.errors import ConfigError, FederationError
-from model.resources import RESOURCES
 from server import processes
 from server.centralized import train_centralized
 from server.federation import run_federation

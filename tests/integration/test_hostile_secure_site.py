@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 import client.app
-from client.local_training import LocalResult, RoundTask
 from client.secure_update import Answer, SecureUpdate
+from federation.local_training import LocalResult, RoundTask
+from federation.secure_sum.session import Kind
 from model.checkpoint import load_checkpoint, round_folders
 from model.config import Settings
 from model.errors import FederationError
-from model.secure_session import Kind
 from server.federation import run_federation
 from server.recording import RoundOutcome, RunRecorder
 from server.run_folder import read_history

@@ -15,14 +15,14 @@ import server.agreement
 import server.federation
 import server.secure_statistics
 from client.egress import inventory, training_scalars
-from client.local_training import LocalResult, RoundTask, train_locally
+from federation.local_training import LocalResult, RoundTask, train_locally
+from federation.privacy_accountant import epsilon_of
+from federation.reported import OPERATIONS
+from federation.secure_sum.vector import FRACTION_BITS
 from model.checkpoint import Checkpoint, load_checkpoint
 from model.config import Settings
 from model.errors import ConfigError, FederationError
 from model.networks.bundle import IDENTITY_ROWS, build_networks
-from model.privacy import epsilon_of
-from model.reported import OPERATIONS
-from model.secure_vector import FRACTION_BITS
 from server.aggregation import StreamingMean
 from server.federation import run_federation
 from server.run_folder import read_history

@@ -9,13 +9,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from federation.secure_sum.masking import SiteSum, seed_purpose
+from federation.secure_sum.primitives import add_mask, derived_key
+from federation.secure_sum.session import Kind, SumName, content_digest
+from federation.secure_sum.signatures import Unsigned
+from federation.secure_sum.unmasking import ServerSum
+from federation.secure_sum.vector import SumLayout
 from model.config import Settings
-from model.secure_primitives import add_mask, derived_key
-from model.secure_session import Kind, SumName, content_digest
-from model.secure_signatures import Unsigned
-from model.secure_sum import SiteSum, seed_purpose
-from model.secure_unmask import ServerSum
-from model.secure_vector import SumLayout
 
 SITES = range(5)
 VICTIM = 3

@@ -26,5 +26,5 @@ def test_flower_config_has_the_types_of_the_settings() -> None:
 
 def test_only_the_packages_that_the_apps_import_are_packed() -> None:
     assert flower_section()["fab-include"] == [
-        f"{package}/**/*.py" for package in ("model", "data_partition", "client", "evaluation", "server")
+        f"{package}/**/*.py" for package in ("model", "data_partition", "federation", "client", "evaluation", "server")
     ]

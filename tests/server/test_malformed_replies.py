@@ -16,11 +16,11 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as example_settings
 from hypothesis import strategies as st
 
+from federation.reported import reported_scalars
+from federation.secure_sum.primitives import KEY_BYTES, SEALED_BYTES, SHARE_BYTES
 from model.config import FederationConfig, Settings
 from model.errors import FederationError
 from model.networks.bundle import IDENTITY_ROWS
-from model.reported import reported_scalars
-from model.secure_primitives import KEY_BYTES, SEALED_BYTES, SHARE_BYTES
 from server.agreement import agree
 from server.fedgan import FedGAN, to_record
 from server.messaging import exchange

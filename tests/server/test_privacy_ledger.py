@@ -5,8 +5,8 @@ import math
 
 import pytest
 
+from federation.privacy_accountant import epsilon_of
 from model.config import Settings
-from model.privacy import epsilon_of
 from server.privacy_ledger import PrivacyLedger
 from server.recording import RoundOutcome
 

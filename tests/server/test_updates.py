@@ -5,8 +5,8 @@ import pytest
 from flwr.app import Array, Error, Message
 from flwr.common.constant import ErrorCode
 
+from federation.reported import reported_scalars
 from model.config import FederationConfig
-from model.reported import reported_scalars
 from server.updates import RejectedUpdateError, failure_reason, read_update
 from tests.server.replies import reply_with
 

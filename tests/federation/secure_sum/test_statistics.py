@@ -3,8 +3,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from model.secure_primitives import SecureSumError
-from model.secure_statistics import LENGTH, NUM_COORDINATES, NUM_PARTS, NUM_VALUES, mean_statistics, pack_statistics
+from federation.secure_sum.primitives import SecureSumError
+from federation.secure_sum.statistics import (
+    LENGTH,
+    NUM_COORDINATES,
+    NUM_PARTS,
+    NUM_VALUES,
+    mean_statistics,
+    pack_statistics,
+)
 
 
 def values(part: float, landmark: float, variance: float) -> np.ndarray:

@@ -16,9 +16,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from federation.secure_sum.primitives import SecureSumError
 from model.batch import NUM_LANDMARKS
 from model.landmarks.geometry import PARTS
-from model.secure_primitives import SecureSumError
 
 FRACTION_BITS = 40
 LIMIT = 4.0

@@ -1,4 +1,4 @@
-"""Promises of data_partition.speed."""
+"""Promises of federation.speed."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from data_partition.shard import Shard
-from data_partition.speed import Speed, measure_speed
+from federation.speed import Speed, measure_speed
 from model.config import Settings
 from model.errors import DataError
 from tests.federated_setup import MINIMAL

@@ -1,6 +1,6 @@
 """The server's side of a secure sum: it passes keys and sealed shares on, adds masked vectors, and unmasks their sum.
 
-The other side, the source and the letters of shapes are in model/secure_sum.py.
+The other side, the source and the letters of shapes are in federation/secure_sum/masking.py.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterator, Mapping
 import numpy as np
 import numpy.typing as npt
 
-from model.secure_primitives import (
+from federation.secure_sum.masking import Vector, mask_purpose, seed_purpose, threshold_of
+from federation.secure_sum.primitives import (
     KEY_BYTES,
     SEALED_BYTES,
     SHARE_BYTES,
@@ -24,8 +25,7 @@ from model.secure_primitives import (
     join_secret,
     public_key,
 )
-from model.secure_signatures import SIGNATURE_BYTES, Bytes
-from model.secure_sum import Vector, mask_purpose, seed_purpose, threshold_of
+from federation.secure_sum.signatures import SIGNATURE_BYTES, Bytes
 
 
 class WrongSharesError(SecureSumError):

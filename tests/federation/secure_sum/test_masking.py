@@ -7,7 +7,8 @@ import dataclasses
 import numpy as np
 import pytest
 
-from model.secure_primitives import (
+from federation.secure_sum.masking import RefusedKeysError, SiteSum, seed_purpose, threshold_of
+from federation.secure_sum.primitives import (
     PRIME,
     SecureSumError,
     add_mask,
@@ -16,9 +17,8 @@ from model.secure_primitives import (
     new_secret,
     split_secret,
 )
-from model.secure_signatures import Unsigned
-from model.secure_sum import RefusedKeysError, SiteSum, seed_purpose, threshold_of
-from model.secure_unmask import ServerSum, WrongSharesError
+from federation.secure_sum.signatures import Unsigned
+from federation.secure_sum.unmasking import ServerSum, WrongSharesError
 
 LENGTH = 1000
 SITES = [0, 1, 2, 3, 4]
@@ -138,7 +138,7 @@ def test_one_masked_vector_looks_uniform(is_zero: bool, num_values: int, monkeyp
     secrets are drawn from a seeded generator, so that the test gives one result.
     """
     rng = np.random.default_rng(3)
-    for module in ("model.secure_primitives", "model.secure_sum"):
+    for module in ("federation.secure_sum.primitives", "federation.secure_sum.masking"):
         monkeypatch.setattr(f"{module}.new_secret", lambda: rng.bytes(32))
     sites, server = shared(num_values)
     steps = np.rint(rng.normal(0, 1e-3, num_values) * 2**34).astype(np.int64).view(np.uint64)
@@ -241,7 +241,9 @@ def test_a_dealer_of_shares_that_are_none_of_its_secret_is_named(monkeypatch: py
         + [lambda *_: {site: new_secret().rjust(66, b"\0") for site in SITES}] * 2
         + [split_secret] * 2
     )
-    monkeypatch.setattr("model.secure_sum.split_secret", lambda *args: next(splits)(*args))  # two for each site
+    monkeypatch.setattr(
+        "federation.secure_sum.masking.split_secret", lambda *args: next(splits)(*args)
+    )  # two for each site
     with pytest.raises(WrongSharesError, match="site 3: dealt shares that do not give its secret") as caught:
         unmasked({})
     assert caught.value.site == 3

@@ -20,10 +20,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from federation.secure_sum.primitives import SecureSumError
 from model.config import LossConfig
 from model.errors import NonFiniteLossError
 from model.networks.bundle import IDENTITY_ROWS, NamedArrays, validate_tensors
-from model.secure_primitives import SecureSumError
 from model.training.losses import term_weights
 
 FRACTION_BITS = 24

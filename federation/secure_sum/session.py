@@ -15,10 +15,10 @@ from enum import StrEnum
 
 import numpy as np
 
+from federation.secure_sum.primitives import SecureSumError
 from model.config import Scalar, Settings
 from model.landmarks.geometry import PartSizes
 from model.networks.bundle import NamedArrays
-from model.secure_primitives import SecureSumError
 
 
 class Kind(StrEnum):

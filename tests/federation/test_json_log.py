@@ -3,7 +3,7 @@ from __future__ import annotations
 import json
 import logging
 
-from model.json_log import JsonFormatter
+from federation.json_log import JsonFormatter
 
 
 def line(record: logging.LogRecord) -> dict[str, object]:

@@ -5,9 +5,9 @@ import math
 import numpy as np
 import pytest
 
+from federation.privacy_accountant import composed_mu, delta_of, epsilon_of
 from model.config import Scalar, Settings
 from model.errors import ConfigError
-from model.privacy import composed_mu, delta_of, epsilon_of
 
 
 def test_the_published_calibration_of_balle_and_wang() -> None:

@@ -14,12 +14,12 @@ import torch
 from data_partition.augment import recoloured
 from data_partition.batches import iter_batches
 from data_partition.partition import ClientData
+from federation.resources import ResourceUse
 from model.batch import ReenactmentBatch
 from model.config import Settings
 from model.errors import NonFiniteLossError, TensorMismatchError
 from model.landmarks.geometry import PartSizes
 from model.networks.bundle import Networks, build_networks
-from model.resources import ResourceUse
 from model.training.moments import MomentStore
 from model.training.perceptual import PerceptualLoss
 from model.training.trainer import GANTrainer, run_steps
