@@ -76,7 +76,7 @@ $(TOOLS)/.installed: $(LOCKS)/tools.txt
 	$(TOOLS)/bin/python $(PIP_INSTALL) -r $(LOCKS)/tools.txt
 	@touch $@
 
-docs: install ## Write docs/settings.md anew from model/config.py
+docs: install ## Write docs/settings.md anew from the configuration classes
 	$(BIN)/python docs/settings_page.py
 
 clean: ## Remove .venv and caches; keeps demo/ and runs/

@@ -17,7 +17,8 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from model.config import Scalar, Settings, read_preset
+from federation.settings import Settings, read_preset
+from model.config import Scalar
 from model.errors import ConfigError, FedreenactError
 from reenact.guidance_choice import Guidance
 from reenact.terminal import LiveProgress, rich_table, round_line

@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from data_partition.synth import synthesize
-from model.config import Scalar, Settings, read_preset
+from federation.settings import Settings, read_preset
+from model.config import Scalar
 from model.errors import FedreenactError
 from server.run_folder import read_history
 from tests.attacks import ATTACKS, HostileGrid, write_swapped

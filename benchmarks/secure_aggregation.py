@@ -29,7 +29,7 @@ from client.node_keys import NodeKeys
 from client.secure_update import SecureUpdate
 from federation.local_training import LocalResult
 from federation.secure_sum.masking import Phase
-from model.config import Settings, read_preset
+from federation.settings import Settings, read_preset
 from model.landmarks.geometry import PartSizes
 from model.networks.bundle import build_networks
 from server.agreement import SiteStatistics

@@ -25,7 +25,8 @@ from data_partition.statistics import local_statistics, pooled_statistics
 from federation.local_training import LocalResult, RoundTask, check_tensors, new_salt, train_locally
 from federation.secure_sum.masking import Phase
 from federation.secure_sum.primitives import SecureSumError
-from model.config import Scalar, Settings
+from federation.settings import Settings
+from model.config import Scalar
 from model.errors import ConfigError, FederationError, NonFiniteLossError, TensorMismatchError
 from model.landmarks.geometry import PartSizes
 from model.networks.bundle import build_networks

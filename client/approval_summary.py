@@ -8,7 +8,7 @@ from client.approval import LEEWAY, Leeway
 from client.egress import inventory
 from client.policy import SitePolicy
 from federation.privacy_accountant import DELTA, composed_mu, epsilon_of
-from model.config import Settings
+from federation.settings import Settings
 from model.networks.bundle import travelling_bytes
 from model.training.losses import term_weights
 

@@ -11,8 +11,8 @@ from federation.secure_sum.primitives import KEY_BYTES, SEALED_BYTES, SHARE_BYTE
 from federation.secure_sum.signatures import SIGNATURE_BYTES
 from federation.secure_sum.statistics import LENGTH
 from federation.secure_sum.vector import SumLayout, losses_of
+from federation.settings import Settings
 from model.batch import NUM_LANDMARKS
-from model.config import Settings
 from model.landmarks.geometry import PARTS, PartSizes
 from model.networks.bundle import build_networks
 

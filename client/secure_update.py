@@ -26,7 +26,8 @@ from federation.secure_sum.session import Kind, SumName, content_digest
 from federation.secure_sum.signatures import Signatures
 from federation.secure_sum.statistics import pack_statistics
 from federation.secure_sum.vector import SumLayout, losses_of
-from model.config import Scalar, Settings
+from federation.settings import Settings
+from model.config import Scalar
 from model.errors import TensorMismatchError
 from model.landmarks.geometry import PartSizes
 from model.networks.bundle import IDENTITY_ROWS

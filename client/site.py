@@ -8,9 +8,10 @@ from pathlib import Path
 
 from client.node_config import NodeConfig
 from client.policy import SitePolicy
+from data_partition.config import DataConfig
 from data_partition.partition import ClientData, make_partitions, site_data
 from data_partition.shard import open_dataset
-from model.config import DataConfig, Settings
+from federation.settings import Settings
 from model.errors import ConfigError
 
 

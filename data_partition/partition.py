@@ -14,8 +14,8 @@ from typing import Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from data_partition.config import DataConfig
 from data_partition.shard import Shard
-from model.config import DataConfig
 from model.errors import ConfigError
 
 IntArray = npt.NDArray[np.int64]

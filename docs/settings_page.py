@@ -1,21 +1,22 @@
-"""Writes docs/settings.md from model/config.py and the presets: `make docs`."""
+"""Writes docs/settings.md from the configuration classes and the presets: `make docs`."""
 
 from __future__ import annotations
 
 import ast
 from pathlib import Path
 
+from federation.settings import Settings, read_preset
 from model.bounds import bounds_in_words
-from model.config import Settings, read_preset
 
 ROOT = Path(__file__).parents[1]
+FILES = ("model/config.py", "data_partition/config.py", "federation/settings.py")
 PAGE = ROOT / "docs" / "settings.md"
 PRESETS = ("small", "tiny")
 """Presets with a column of their own; `paper` is the defaults."""
 
 _INTRODUCTION = """# Settings
 
-Written by `make docs` from `model/config.py`; do not edit.
+Written by `make docs` from the configuration classes; do not edit.
 
 Every setting is a scalar with a kebab-case key. A preset is a TOML file of such keys in `deploy/presets`; what a
 preset does not name keeps its default, which is the thesis' value and the `paper` preset.
@@ -47,9 +48,10 @@ def settings_page() -> str:
 
 
 def _documented_classes() -> list[tuple[str, list[tuple[str, str]]]]:
-    """First line of each configuration class and its fields with their docstrings, in the order of the file."""
-    tree = ast.parse((ROOT / "model" / "config.py").read_text(encoding="utf-8"))
-    classes = [node for node in tree.body if isinstance(node, ast.ClassDef) and node.name != "Settings"]
+    """First line of each configuration class and its fields with their docstrings, in the order of the files."""
+    bodies = [ast.parse((ROOT / file).read_text(encoding="utf-8")).body for file in FILES]
+    nodes = [node for body in bodies for node in body]
+    classes = [node for node in nodes if isinstance(node, ast.ClassDef) and node.name != "Settings"]
     return [((ast.get_docstring(node) or "").rstrip("."), _documented_fields(node)) for node in classes]
 
 

@@ -31,8 +31,8 @@ from data_partition.shard import Shard
 from evaluation.image_metrics import ssim
 from evaluation.separation import FloatArray
 from federation.secure_sum.vector import FRACTION_BITS
+from federation.settings import Settings
 from model.batch import NUM_LANDMARKS, ReenactmentBatch
-from model.config import Settings
 from model.networks.bundle import Networks
 from model.networks.feature_extractor import ViTExtractor
 from model.networks.flow import FlowHead

@@ -16,8 +16,8 @@ from experiments.audit_identification import identification_section
 from experiments.audit_inversion import Progress, Recovered, inversion_section
 from experiments.audit_membership import Person, frame_section, look_at, person_section
 from experiments.audit_section import Section
+from federation.settings import Settings
 from model.checkpoint import Checkpoint, load_checkpoint
-from model.config import Settings
 from model.errors import ConfigError, DataError
 
 _MOST_FRAMES = 100

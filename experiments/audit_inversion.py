@@ -29,8 +29,8 @@ from evaluation.inversion import (
 from evaluation.separation import FloatArray
 from evaluation.tables import TextTable
 from experiments.audit_section import Figure, Section
+from federation.settings import Settings
 from model.checkpoint import Checkpoint
-from model.config import Settings
 from model.networks.bundle import Networks
 from model.training.perceptual import load_perceptual
 

@@ -12,7 +12,8 @@ from typing import Any
 from data_partition.shard import METADATA_NAME, Shard, open_dataset
 from evaluation.pairs import Protocol
 from experiments.thesis_tables import ModelRow
-from model.config import Scalar, Settings
+from federation.settings import Settings
+from model.config import Scalar
 from model.errors import ConfigError
 from reenact.guidance_choice import Guidance
 from server.run_folder import read_history, read_result, spent

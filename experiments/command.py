@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from experiments.cells import Budget
 from experiments.experiment import EvaluationTask, ExperimentReport, ExperimentRequest, run_experiment
 from experiments.thesis_tables import TABLES, with_backbone
-from model.config import Settings
+from federation.settings import Settings
 from model.errors import ConfigError
 from model.training.trainer import pick_device
 from reenact.evaluation_job import EvaluationRequest, run_evaluation

@@ -25,8 +25,9 @@ from evaluation.pairs import Protocol as PairProtocol
 from evaluation.tables import TextTable
 from experiments.report import read_report
 from experiments.report_page import Demonstration, write_report
+from federation.settings import Settings
 from model.checkpoint import load_checkpoint
-from model.config import Scalar, Settings
+from model.config import Scalar
 from model.training.trainer import pick_device
 from reenact.evaluation_job import EvaluationReport, EvaluationRequest, run_evaluation
 from reenact.faces import face_of_shard

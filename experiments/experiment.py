@@ -18,7 +18,7 @@ from evaluation.pairs import Protocol
 from evaluation.tables import TextTable
 from experiments.cells import Budget, Cell, Train, cell_of
 from experiments.thesis_tables import ModelRow, ThesisTable
-from model.config import Settings
+from federation.settings import Settings
 from model.errors import ConfigError
 from reenact.guidance_choice import Guidance
 from server.training import Mode

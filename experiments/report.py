@@ -16,8 +16,9 @@ from evaluation.pairs import Protocol
 from evaluation.tables import PROTOCOL_TITLES, TextTable, identity_tables, method_tables, rows_from_plain
 from experiments.audit_files import Audit, read_audit
 from experiments.curves import curves_png
+from federation.settings import Settings
 from model.checkpoint import load_checkpoint
-from model.config import Scalar, Settings
+from model.config import Scalar
 from model.errors import ConfigError, DataError
 from server.run_folder import read_history, read_result, spent
 

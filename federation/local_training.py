@@ -15,8 +15,8 @@ from data_partition.augment import recoloured
 from data_partition.batches import iter_batches
 from data_partition.partition import ClientData
 from federation.resources import ResourceUse
+from federation.settings import Settings
 from model.batch import ReenactmentBatch
-from model.config import Settings
 from model.errors import NonFiniteLossError, TensorMismatchError
 from model.landmarks.geometry import PartSizes
 from model.networks.bundle import Networks, build_networks

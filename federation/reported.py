@@ -5,7 +5,8 @@ from __future__ import annotations
 from federation.privacy_accountant import MU, RELEASES
 from federation.resources import RESOURCES
 from federation.secure_sum.vector import losses_of
-from model.config import FederationConfig, LossConfig
+from federation.settings import FederationConfig
+from model.config import LossConfig
 
 OPERATIONS = ("seconds", "num_steps", "has_moments", "refused_tasks", *RESOURCES)
 """Numbers about a round or a site that say how the work went. Whether a training failed shows in all but the tasks that

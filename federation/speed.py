@@ -18,8 +18,8 @@ from data_partition.batches import FrameCache, iter_batches
 from data_partition.partition import ClientData, IdentityFrames
 from data_partition.shard import Shard
 from data_partition.statistics import local_statistics
+from federation.settings import Settings
 from model.batch import ReenactmentBatch
-from model.config import Settings
 from model.errors import DataError
 from model.landmarks.geometry import PartSizes
 from model.networks.bundle import build_networks

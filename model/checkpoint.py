@@ -23,7 +23,7 @@ import numpy.typing as npt
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
-from model.config import Scalar, Settings
+from model.config import ModelConfig, Scalar, config_from_flat
 from model.errors import CheckpointError, FedreenactError
 from model.landmarks.geometry import PartSizes
 from model.networks.bundle import Networks, build_networks
@@ -70,7 +70,7 @@ class Checkpoint:
 
     def networks(self, *, use_ema: bool = True) -> Networks:
         """The trained networks in evaluation mode on the CPU; averaged weights if there are any and wanted."""
-        networks = build_networks(Settings.from_flat(self.settings).model, self.part_sizes, seed=0)
+        networks = build_networks(config_from_flat(ModelConfig, self.settings), self.part_sizes, seed=0)
         networks.load_tensors(self.ema_tensors if use_ema and self.ema_tensors else self.tensors)
         return networks.eval()
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from federation.settings import Settings
 from model.batch import NUM_LANDMARKS
 from model.checkpoint import Checkpoint
-from model.config import Settings
 from model.landmarks.geometry import PARTS, PartSizes
 from model.networks.bundle import build_networks
 from server.screening import MIN_COMPARED, weights

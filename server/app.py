@@ -5,7 +5,7 @@ from __future__ import annotations
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
-from model.config import Settings
+from federation.settings import Settings
 from server.federation import run_federation
 from server.logs import logging_to
 from server.run_folder import find_checkpoint

@@ -11,9 +11,9 @@ from data_partition.batches import PairSampler, make_batch
 from data_partition.partition import site_data
 from data_partition.shard import open_dataset
 from evaluation.image_metrics import l1, psnr_db, ssim
+from federation.settings import Settings
 from model.batch import ReenactmentBatch
 from model.checkpoint import Checkpoint
-from model.config import Settings
 from model.frames import to_frames
 from model.training.trainer import pick_device
 

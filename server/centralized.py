@@ -14,8 +14,8 @@ from data_partition.batches import iter_batches
 from data_partition.partition import ClientData, make_partitions
 from data_partition.shard import open_dataset
 from data_partition.statistics import local_statistics
+from federation.settings import Settings
 from model.checkpoint import Checkpoint
-from model.config import Settings
 from model.errors import ConfigError
 from model.networks.bundle import build_networks
 from model.training.moments import MomentStore

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from model.config import FederationConfig
+from federation.settings import FederationConfig
 from server.updates import Rejection
 
 HOSTILE = frozenset(

@@ -7,7 +7,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from model.config import Settings
+from federation.settings import Settings
 from model.errors import CheckpointError, ConfigError, DataError, FederationError, WeightsError
 from server.flower_commands import FlowerCommands
 from server.live_status import Live

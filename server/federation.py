@@ -8,8 +8,8 @@ import signal
 from flwr.app import ConfigRecord
 from flwr.serverapp import Grid
 
+from federation.settings import Settings
 from model.checkpoint import Checkpoint
-from model.config import Settings
 from server.agreement import initial_state, state_from
 from server.central_evaluation import CentralEvaluation
 from server.fedgan import FedGAN, to_record

@@ -14,7 +14,8 @@ from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Strategy
 
 from federation.reported import reported_scalars
-from model.config import FederationConfig, Scalar
+from federation.settings import FederationConfig
+from model.config import Scalar
 from model.errors import FederationError
 from model.metrics import WeightedMean, merge
 from model.networks.bundle import IDENTITY_ROWS, NamedArrays

@@ -7,7 +7,7 @@ import logging
 import math
 
 from federation.privacy_accountant import DELTA, MU, RELEASES, composed_mu, epsilon_of
-from model.config import FederationConfig
+from federation.settings import FederationConfig
 from server.recording import RoundOutcome
 
 _log = logging.getLogger(__name__)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 from flwr.app import Message
 
-from model.config import FederationConfig
+from federation.settings import FederationConfig
 from model.errors import FederationError
 from server.recording import RoundOutcome
 from server.roster import Roster

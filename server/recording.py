@@ -15,8 +15,8 @@ import numpy.typing as npt
 import torch
 
 from federation.resources import ResourceUse
+from federation.settings import FederationConfig, Settings
 from model.checkpoint import Checkpoint, round_folders, round_number_of, save_checkpoint
-from model.config import FederationConfig, Settings
 from server.best_round import best_round
 from server.central_evaluation import CentralEvaluation
 from server.run_folder import RunFolder, read_history

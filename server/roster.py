@@ -14,7 +14,7 @@ import numpy.typing as npt
 from flwr.app import ArrayRecord, Message
 from flwr.serverapp import Grid
 
-from model.config import Settings
+from federation.settings import Settings
 from model.errors import ConfigError, FederationError
 from server.agreement import SiteStatistics, statistics_forms
 from server.messaging import exchange, fit_message

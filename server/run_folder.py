@@ -16,8 +16,9 @@ from typing import Any
 
 from safetensors import SafetensorError
 
+from federation.settings import Settings
 from model.checkpoint import Checkpoint, load_checkpoint, round_folders, round_number_of
-from model.config import Scalar, Settings
+from model.config import Scalar
 from model.errors import CheckpointError, ConfigError, FederationError
 from model.networks.bundle import build_networks, validate_tensors
 from server.run_lock import RunLock

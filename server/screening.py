@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from model.config import FederationConfig
+from federation.settings import FederationConfig
 from server.updates import Rejection
 
 MIN_COMPARED = 3

@@ -17,7 +17,8 @@ from federation.secure_sum.masking import Phase, Vector
 from federation.secure_sum.primitives import SecureSumError
 from federation.secure_sum.session import Kind, SumName, content_digest
 from federation.secure_sum.vector import Mean, SumLayout, losses_of
-from model.config import Scalar, Settings
+from federation.settings import Settings
+from model.config import Scalar
 from model.errors import FederationError
 from model.landmarks.geometry import PartSizes
 from model.networks.bundle import NamedArrays

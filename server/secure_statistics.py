@@ -14,7 +14,7 @@ from data_partition.synth_face import Expression, HeadShape, landmarks_3d
 from federation.secure_sum.primitives import SecureSumError
 from federation.secure_sum.session import Kind, content_digest
 from federation.secure_sum.statistics import LENGTH, PooledStatistics, mean_statistics
-from model.config import Settings
+from federation.settings import Settings
 from model.errors import FederationError
 from model.landmarks.geometry import PartSizes, mean_part_sizes_px
 from server.agreement import Agreement

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from data_partition.shard import open_dataset
-from model.config import FederationConfig, Settings
+from federation.settings import FederationConfig, Settings
 from model.errors import ConfigError, FederationError
 from server.recording import RoundHook
 from server.run_folder import (

@@ -6,7 +6,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from data_partition.shard import open_dataset
-from model.config import Settings
+from federation.settings import Settings
 from server.centralized import train_centralized
 from server.recording import RoundHook
 from server.simulation import run_simulation

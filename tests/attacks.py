@@ -10,7 +10,7 @@ from flwr.app import Array, ArrayRecord, Message, MetricRecord
 
 from data_partition.shard import Shard, open_dataset
 from data_partition.shard_writer import ShardWriter
-from model.config import Settings
+from federation.settings import Settings
 from tests.inprocess_grid import InProcessGrid
 
 Arrays = list[np.ndarray]

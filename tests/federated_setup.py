@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from model.config import Scalar, Settings
+from federation.settings import Settings
+from model.config import Scalar
 from tests.inprocess_grid import InProcessGrid
 from tests.shards import write_random_shard
 

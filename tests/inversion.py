@@ -22,8 +22,9 @@ from torch import nn
 
 from data_partition.batches import iter_batches
 from data_partition.partition import ClientData
+from federation.settings import Settings
 from model.batch import ReenactmentBatch
-from model.config import Scalar, Settings
+from model.config import Scalar
 from model.landmarks.geometry import PartSizes
 from model.networks.bundle import Networks, build_networks
 from model.training.trainer import GANTrainer

@@ -7,8 +7,8 @@ import pytest
 import cli
 from client.approval import Approval
 from data_partition.images import read_image
+from federation.settings import Settings
 from model.checkpoint import save_checkpoint
-from model.config import Settings
 from tests.reenact.conftest import checkpoint  # noqa: F401
 from tests.shards import write_random_shard
 

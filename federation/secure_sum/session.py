@@ -16,7 +16,8 @@ from enum import StrEnum
 import numpy as np
 
 from federation.secure_sum.primitives import SecureSumError
-from model.config import Scalar, Settings
+from federation.settings import Settings
+from model.config import Scalar
 from model.landmarks.geometry import PartSizes
 from model.networks.bundle import NamedArrays
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from flwr.app import Array, ArrayRecord, Message
 
-from model.config import Settings
+from federation.settings import Settings
 from tests.inprocess_grid import InProcessGrid
 
 

@@ -16,8 +16,9 @@ import numpy as np
 import pytest
 import torch
 
+from federation.settings import Settings
 from model.checkpoint import Checkpoint, load_checkpoint, round_folders
-from model.config import Scalar, Settings
+from model.config import Scalar
 from model.errors import CheckpointError
 from server import quorum
 from server.federation import run_federation

@@ -9,7 +9,8 @@ from flwr.app import Context, RecordDict
 from client.app import FedReenactClient
 from client.node_config import SUPERNODE_VARIABLE
 from client.refused_tasks import RefusedTasks
-from model.config import Scalar, Settings
+from federation.settings import Settings
+from model.config import Scalar
 from model.errors import FederationError
 from model.landmarks.geometry import PartSizes
 from model.networks.bundle import build_networks

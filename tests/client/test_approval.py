@@ -11,7 +11,8 @@ from flwr.app import Context, RecordDict
 
 from client.app import FedReenactClient
 from client.approval import LEEWAY, Approval, Leeway
-from model.config import Scalar, Settings
+from federation.settings import Settings
+from model.config import Scalar
 from model.errors import ConfigError, FederationError
 from model.landmarks.geometry import PartSizes
 from model.networks.bundle import build_networks

@@ -10,7 +10,7 @@ from flwr.app import Message
 
 from client.app import app
 from client.egress import inventory, training_scalars
-from model.config import Settings
+from federation.settings import Settings
 from server.federation import run_federation
 from tests.federated_setup import deployed_config, minimal_settings, write_dataset
 from tests.inprocess_grid import InProcessGrid

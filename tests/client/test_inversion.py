@@ -12,7 +12,8 @@ from client.app import FedReenactClient
 from client.node_config import NodeConfig
 from client.site import open_site
 from data_partition.shard_writer import ShardWriter
-from model.config import Scalar, Settings
+from federation.settings import Settings
+from model.config import Scalar
 from model.errors import FederationError
 from model.landmarks.geometry import PartSizes
 from tests.federated_setup import deployed_config, minimal_settings

@@ -14,7 +14,8 @@ from flwr.app import Context, RecordDict
 import federation.local_training
 from client.app import FedReenactClient
 from federation.secure_sum.masking import Phase
-from model.config import Scalar, Settings
+from federation.settings import Settings
+from model.config import Scalar
 from model.errors import FederationError, NonFiniteLossError
 from model.landmarks.geometry import PartSizes
 from model.networks.bundle import build_networks

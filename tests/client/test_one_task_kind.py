@@ -36,7 +36,7 @@ from client.one_task_kind import (
 )
 from client.owed_reply import LOST, OwedReply
 from client.refused_tasks import RefusedTasks
-from model.config import Settings
+from federation.settings import Settings
 
 RUN_ID = 12
 FAB = b"no archive at all"

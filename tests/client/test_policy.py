@@ -7,7 +7,8 @@ from flwr.app import Context, RecordDict
 
 from client.app import FedReenactClient
 from client.policy import SitePolicy
-from model.config import Scalar, Settings, read_preset
+from federation.settings import Settings, read_preset
+from model.config import Scalar
 from model.errors import ConfigError, FederationError
 from tests.federated_setup import deployed_config, minimal_settings, write_dataset
 

@@ -13,7 +13,8 @@ from client.policy import SitePolicy
 from client.privacy import ReleaseLedger, clipped, gaussian, noised, noised_answer
 from federation.local_training import LocalResult
 from federation.privacy_accountant import epsilon_of
-from model.config import Scalar, Settings
+from federation.settings import Settings
+from model.config import Scalar
 from model.errors import ConfigError, DataError, NonFiniteLossError
 
 

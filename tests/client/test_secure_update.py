@@ -19,7 +19,8 @@ from federation.secure_sum.masking import Phase
 from federation.secure_sum.session import Kind, SumName, content_digest
 from federation.secure_sum.statistics import LENGTH, mean_statistics
 from federation.secure_sum.unmasking import ServerSum
-from model.config import Scalar, Settings
+from federation.settings import Settings
+from model.config import Scalar
 from model.errors import ConfigError, FederationError
 from model.landmarks.geometry import PartSizes
 from model.networks.bundle import build_networks

@@ -6,7 +6,7 @@ import pytest
 
 from client.node_config import NodeConfig
 from client.site import open_site
-from model.config import Settings
+from federation.settings import Settings
 from model.errors import ConfigError
 from tests.federated_setup import minimal_settings, write_dataset
 

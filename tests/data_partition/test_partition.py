@@ -3,10 +3,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from data_partition.config import DataConfig
 from data_partition.partition import ClientData, make_partitions, site_data
 from data_partition.shard import Shard, open_dataset
 from data_partition.shard_writer import ShardWriter
-from model.config import DataConfig
 from model.errors import ConfigError
 
 

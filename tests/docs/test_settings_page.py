@@ -1,5 +1,5 @@
 from docs.settings_page import PAGE, settings_page
-from model.config import Settings
+from federation.settings import Settings
 
 
 def test_page_is_up_to_date():

@@ -24,7 +24,8 @@ from evaluation.inversion import (
     set_trap,
     summed,
 )
-from model.config import Scalar, Settings
+from federation.settings import Settings
+from model.config import Scalar
 from model.landmarks.geometry import PartSizes
 from model.networks.bundle import Networks, build_networks
 from tests.federated_setup import minimal_settings

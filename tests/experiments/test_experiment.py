@@ -12,7 +12,7 @@ from experiments.cells import Budget, cell_of, fingerprint
 from experiments.command import experiment_request
 from experiments.experiment import EvaluationTask, ExperimentRequest, plan, run_experiment
 from experiments.thesis_tables import TABLES, ModelRow, with_backbone
-from model.config import Settings
+from federation.settings import Settings
 from model.errors import ConfigError
 from server.training import Mode, train
 from tests.federated_setup import minimal_settings, write_dataset

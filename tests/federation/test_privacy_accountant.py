@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from federation.privacy_accountant import composed_mu, delta_of, epsilon_of
-from model.config import Scalar, Settings
+from federation.settings import Settings
+from model.config import Scalar
 from model.errors import ConfigError
 
 

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from data_partition.shard import Shard
+from federation.settings import Settings
 from federation.speed import Speed, measure_speed
-from model.config import Settings
 from model.errors import DataError
 from tests.federated_setup import MINIMAL
 from tests.shards import write_random_shard

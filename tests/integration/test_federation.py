@@ -17,8 +17,8 @@ import pytest
 from flwr.app import Array, Message
 
 from federation.resources import RESOURCES
+from federation.settings import Settings
 from model.checkpoint import Checkpoint, load_checkpoint
-from model.config import Settings
 from model.errors import ConfigError, FederationError
 from server import processes
 from server.centralized import train_centralized

@@ -12,8 +12,8 @@ import client.app
 from client.secure_update import Answer, SecureUpdate
 from federation.local_training import LocalResult, RoundTask
 from federation.secure_sum.session import Kind
+from federation.settings import Settings
 from model.checkpoint import load_checkpoint, round_folders
-from model.config import Settings
 from model.errors import FederationError
 from server.federation import run_federation
 from server.recording import RoundOutcome, RunRecorder

@@ -19,8 +19,8 @@ from federation.local_training import LocalResult, RoundTask, train_locally
 from federation.privacy_accountant import epsilon_of
 from federation.reported import OPERATIONS
 from federation.secure_sum.vector import FRACTION_BITS
+from federation.settings import Settings
 from model.checkpoint import Checkpoint, load_checkpoint
-from model.config import Settings
 from model.errors import ConfigError, FederationError
 from model.networks.bundle import IDENTITY_ROWS, build_networks
 from server.aggregation import StreamingMean

@@ -4,8 +4,8 @@ import math
 
 import pytest
 
+from federation.settings import Settings
 from model.bounds import BOUNDS, SMALLEST_IF_ON, bounds_in_words, is_within
-from model.config import Settings
 from model.errors import ConfigError
 from model.landmarks.geometry import PartSizes
 from model.networks.bundle import build_networks, travelling_bytes

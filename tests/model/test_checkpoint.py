@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from federation.settings import Settings
 from model.checkpoint import Checkpoint, load_checkpoint, round_folders, save_checkpoint
-from model.config import ModelConfig, Settings
+from model.config import ModelConfig
 from model.errors import CheckpointError, TensorMismatchError
 from model.landmarks.geometry import PartSizes
 from model.networks.bundle import Networks, build_networks

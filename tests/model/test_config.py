@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from model.config import FederationConfig, ModelConfig, Settings, read_preset
+from federation.settings import FederationConfig, Settings, read_preset
+from model.config import ModelConfig
 from model.errors import ConfigError
 
 PRESETS = sorted((Path(__file__).parents[2] / "deploy" / "presets").glob("*.toml"))

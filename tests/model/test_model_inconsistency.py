@@ -15,7 +15,7 @@ from federation.secure_sum.session import Kind, SumName, content_digest
 from federation.secure_sum.signatures import Unsigned
 from federation.secure_sum.unmasking import ServerSum
 from federation.secure_sum.vector import SumLayout
-from model.config import Settings
+from federation.settings import Settings
 
 SITES = range(5)
 VICTIM = 3

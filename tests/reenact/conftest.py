@@ -2,8 +2,9 @@ import numpy as np
 import pytest
 import torch
 
+from federation.settings import Settings
 from model.checkpoint import Checkpoint
-from model.config import ModelConfig, Settings
+from model.config import ModelConfig
 from model.landmarks.geometry import PartSizes
 from model.networks.bundle import build_networks
 from reenact.reenactor import FaceFrame

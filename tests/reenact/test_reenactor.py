@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from model.config import Settings
+from federation.settings import Settings
 from model.errors import ConfigError
 from model.networks.bundle import build_networks
 from reenact.guidance_choice import Guidance

@@ -9,8 +9,8 @@ import pytest
 
 from data_partition.shard import Shard, open_dataset
 from evaluation.image_metrics import l1
+from federation.settings import Settings
 from model.checkpoint import Checkpoint
-from model.config import Settings
 from model.errors import DataError
 from model.landmarks.geometry import PartSizes
 from model.networks.bundle import build_networks

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from model.config import Settings
+from federation.settings import Settings
 from server.conduct import Conduct
 
 CONFIG = Settings.from_flat({"quarantine-after": 2, "quarantine-rounds": 3}).federation

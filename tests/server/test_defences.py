@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from flwr.app import ConfigRecord, Context
 
-from model.config import Scalar, Settings
+from federation.settings import Settings
+from model.config import Scalar
 from model.errors import FederationError
 from model.networks.bundle import IDENTITY_ROWS
 from server.fedgan import FedGAN, to_record

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from flwr.app import Error, Message
 
-from model.config import Settings
+from federation.settings import Settings
 from model.errors import ConfigError, FederationError
 from server.deployment import Patience, Supervisor
 from server.federation import run_federation

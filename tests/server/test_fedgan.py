@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from flwr.app import Array, ConfigRecord, Context, Error, Message
 
-from model.config import Settings
+from federation.settings import Settings
 from model.errors import FederationError
 from server.fedgan import FedGAN, to_record
 from server.messaging import exchange

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tomllib
 from pathlib import Path
 
-from model.config import Settings
+from federation.settings import Settings
 
 PROJECT = Path(__file__).resolve().parents[2]
 

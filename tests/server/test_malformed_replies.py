@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from federation.reported import reported_scalars
 from federation.secure_sum.primitives import KEY_BYTES, SEALED_BYTES, SHARE_BYTES
-from model.config import FederationConfig, Settings
+from federation.settings import FederationConfig, Settings
 from model.errors import FederationError
 from model.networks.bundle import IDENTITY_ROWS
 from server.agreement import agree

@@ -6,7 +6,7 @@ import math
 import pytest
 
 from federation.privacy_accountant import epsilon_of
-from model.config import Settings
+from federation.settings import Settings
 from server.privacy_ledger import PrivacyLedger
 from server.recording import RoundOutcome
 

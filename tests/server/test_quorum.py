@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from flwr.app import Array, Context, Message, RecordDict
 
+from federation.settings import Settings
 from model.checkpoint import load_checkpoint
-from model.config import Settings
 from model.errors import FederationError
 from server import quorum
 from server.federation import run_federation

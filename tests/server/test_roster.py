@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from flwr.app import Context
 
-from model.config import Settings
+from federation.settings import Settings
 from model.errors import ConfigError, FederationError
 from server.roster import Roster
 from tests.inprocess_grid import FIRST_NODE_ID, InProcessGrid

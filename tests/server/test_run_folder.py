@@ -7,7 +7,7 @@ import pytest
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
-from model.config import Settings
+from federation.settings import Settings
 from model.errors import ConfigError, FederationError
 from server.centralized import train_centralized
 from server.federation import run_federation

@@ -3,7 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from model.config import Scalar, Settings
+from federation.settings import Settings
+from model.config import Scalar
 from server.screening import Finding, compare, weights
 from server.updates import Rejection
 

@@ -12,8 +12,8 @@ import pytest
 from flwr.app import Message
 
 import cli
+from federation.settings import Settings
 from model.checkpoint import load_checkpoint
-from model.config import Settings
 from server import training
 from server.federation import run_federation
 from server.run_folder import RunFolder, read_history, read_result

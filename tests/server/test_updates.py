@@ -6,7 +6,7 @@ from flwr.app import Array, Error, Message
 from flwr.common.constant import ErrorCode
 
 from federation.reported import reported_scalars
-from model.config import FederationConfig
+from federation.settings import FederationConfig
 from server.updates import RejectedUpdateError, failure_reason, read_update
 from tests.server.replies import reply_with
 
