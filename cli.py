@@ -49,7 +49,7 @@ class Network(StrEnum):
 
 
 class SourceLayout(StrEnum):
-    """What `prepare` reads: the names of data_partition.sources.Layout, which takes a second to import."""
+    """What `prepare` reads: the names of data_partition.sources.records.Layout, which takes a second to import."""
 
     AUTO = "auto"
     VIDEOS = "videos"
@@ -84,9 +84,9 @@ def prepare(
     consent: Annotated[str, typer.Option(help="Where consent is recorded; kept in every shard.")] = "",
 ) -> None:
     """Turn videos, pictures or published datasets into annotated face crops; what is finished is skipped."""
-    from data_partition.prepare import is_prepared
-    from data_partition.prepare import prepare as prepare_dataset
-    from data_partition.sources import Layout
+    from data_partition.preparation.prepare import is_prepared
+    from data_partition.preparation.prepare import prepare as prepare_dataset
+    from data_partition.sources.records import Layout
 
     if is_prepared(src):
         console.print(f"{escape(str(src))} is a prepared dataset already; nothing to do", soft_wrap=True)
@@ -119,7 +119,7 @@ def synth(
     workers: Workers = None,
 ) -> None:
     """Draw talking heads with exact labels, for trying things out without anybody's face."""
-    from data_partition.synth import synthesize
+    from data_partition.synth.dataset import synthesize
 
     with console.status(f"Drawing {identities} x {frames} frames"):
         shards = synthesize(
@@ -140,7 +140,7 @@ def doctor(
     Exit code 0: fit for training, warnings or not, or for evaluation only. 1: an error was found. 2: nothing to check.
     --preset says what --speed trains.
     """
-    from data_partition.doctor import diagnose
+    from data_partition.doctor.diagnosis import diagnose
 
     if page is not None and page.suffix != ".html":
         raise ConfigError(f"--page: got {str(page)!r}, wanted a name that ends in .html")
@@ -155,7 +155,7 @@ def doctor(
         )
     console.print(f"[bold]{escape(str(dataset))}: {diagnosis.verdict}[/]", soft_wrap=True)
     if page is not None:
-        from data_partition.doctor_page import write_page
+        from data_partition.doctor.page import write_page
 
         with console.status("Writing the page"):
             write_page(page, diagnosis)
@@ -627,7 +627,7 @@ def _parse_change(change: str) -> tuple[str, Scalar]:
 
 def _settings_for(dataset: Path, chosen: Mapping[str, Scalar], places: Mapping[str, Scalar]) -> Settings:
     """Chosen settings for a dataset, sized for the people in it."""
-    from data_partition.shard import open_dataset
+    from data_partition.shards.shard import open_dataset
 
     sized = _sized_for(len(open_dataset(dataset)), chosen)
     return Settings.from_flat({**sized, **chosen, "data-dir": str(dataset.resolve()), **places})

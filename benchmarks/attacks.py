@@ -18,7 +18,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from data_partition.synth import synthesize
+from data_partition.synth.dataset import synthesize
 from federation.settings import Settings, read_preset
 from model.config import Scalar
 from model.errors import FedreenactError

@@ -29,7 +29,7 @@ from pathlib import Path
 import numpy as np, psutil
 from data_partition.batches import FrameCache, PairSampler, make_batch
 from data_partition.partition import site_data
-from data_partition.shard import open_dataset
+from data_partition.shards.shard import open_dataset
 process = psutil.Process()
 before, start = process.memory_info().rss, time.perf_counter()
 shards = open_dataset(Path(sys.argv[1]))

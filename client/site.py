@@ -10,7 +10,7 @@ from client.node_config import NodeConfig
 from client.policy import SitePolicy
 from data_partition.config import DataConfig
 from data_partition.partition import ClientData, make_partitions, site_data
-from data_partition.shard import open_dataset
+from data_partition.shards.shard import open_dataset
 from federation.settings import Settings
 from model.errors import ConfigError
 

@@ -16,7 +16,7 @@ import numpy.typing as npt
 import torch
 
 from data_partition.partition import ClientData, Split
-from data_partition.shard import Shard
+from data_partition.shards.shard import Shard
 from model.batch import ReenactmentBatch
 from model.errors import DataError
 from model.landmarks.geometry import draw_heatmap

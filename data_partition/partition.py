@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from data_partition.config import DataConfig
-from data_partition.shard import Shard
+from data_partition.shards.shard import Shard
 from model.errors import ConfigError
 
 IntArray = npt.NDArray[np.int64]

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from data_partition.shard import Shard
+from data_partition.shards.shard import Shard
 from evaluation.separation import FloatArray
 from model.networks.bundle import Networks
 

@@ -27,7 +27,7 @@ from torch.nn import functional
 from data_partition.augment import recoloured
 from data_partition.batches import iter_batches, load_frame
 from data_partition.partition import ClientData
-from data_partition.shard import Shard
+from data_partition.shards.shard import Shard
 from evaluation.image_metrics import ssim
 from evaluation.separation import FloatArray
 from federation.secure_sum.vector import FRACTION_BITS

@@ -5,8 +5,8 @@ from __future__ import annotations
 from types import TracebackType
 from typing import Self
 
-from data_partition.action_units import SILENT_AUS
-from data_partition.annotate import FaceAnnotator
+from data_partition.faces.action_units import SILENT_AUS
+from data_partition.faces.annotate import FaceAnnotator
 from evaluation.embedders import Embedder
 from evaluation.face_analysis import Backends, FaceAnalysis
 from model.batch import AU_ORDER

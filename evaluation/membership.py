@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from data_partition.batches import make_batch
-from data_partition.shard import Shard
+from data_partition.shards.shard import Shard
 from evaluation.separation import FloatArray
 from model.networks.bundle import Networks
 

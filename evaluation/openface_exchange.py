@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from data_partition.images import write_image
-from data_partition.openface import OpenFaceTable, read_openface
+from data_partition.shards.images import write_image
+from data_partition.sources.openface import OpenFaceTable, read_openface
 from evaluation.face_analysis import Backends, FaceAnalyser, FaceAnalysis, frame_key
 from model.batch import AU_ORDER
 from model.errors import ConfigError, DataError

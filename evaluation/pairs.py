@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_partition.batches import FrameRef
-from data_partition.shard import Shard
+from data_partition.shards.shard import Shard
 from evaluation.files import csv_text, write_text
 from model.errors import ConfigError, DataError
 

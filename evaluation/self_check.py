@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_partition.batches import FrameRef
-from data_partition.shard import open_dataset
+from data_partition.shards.shard import open_dataset
 from evaluation.alterations import blur, jpeg, mirror, shrink, turn_back
 from evaluation.embedders import Embedder
 from evaluation.estimates import Estimate, estimate

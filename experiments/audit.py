@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from data_partition.shard import Shard, open_dataset
+from data_partition.shards.shard import Shard, open_dataset
 from evaluation.membership import draw_probe
 from experiments.audit_charts import pictures_png, shares_png
 from experiments.audit_files import Audit, write_audit

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from data_partition.shard import Shard
+from data_partition.shards.shard import Shard
 from evaluation.identification import distances_px, gan_templates, identified, model_landmarks, shape_distances
 from evaluation.membership import seconds
 from evaluation.separation import FloatArray, Sample, area_under_curve, resampled, resampled_mean

@@ -10,7 +10,7 @@ import torch
 
 from data_partition.batches import make_batch
 from data_partition.partition import ClientData, site_data
-from data_partition.shard import Shard
+from data_partition.shards.shard import Shard
 from evaluation.estimates import estimate
 from evaluation.inversion import (
     Likeness,

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from data_partition.shard import METADATA_NAME, Shard, open_dataset
+from data_partition.shards.shard import METADATA_NAME, Shard, open_dataset
 from evaluation.pairs import Protocol
 from experiments.thesis_tables import ModelRow
 from federation.settings import Settings

@@ -18,9 +18,9 @@ import cv2
 import numpy as np
 import torch
 
-from data_partition.shard import Shard, open_dataset
-from data_partition.synth import synthesize
-from data_partition.synth_motion import FRAME_RATE_HZ
+from data_partition.shards.shard import Shard, open_dataset
+from data_partition.synth.dataset import synthesize
+from data_partition.synth.motion import FRAME_RATE_HZ
 from evaluation.pairs import Protocol as PairProtocol
 from evaluation.tables import TextTable
 from experiments.report import read_report

@@ -10,7 +10,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from data_partition.shard import open_dataset
+from data_partition.shards.shard import open_dataset
 from evaluation.face_analysis import Backends
 from evaluation.pairs import Protocol
 from evaluation.tables import PROTOCOL_TITLES, TextTable, identity_tables, method_tables, rows_from_plain

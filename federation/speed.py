@@ -16,7 +16,7 @@ import torch
 from data_partition.augment import recoloured
 from data_partition.batches import FrameCache, iter_batches
 from data_partition.partition import ClientData, IdentityFrames
-from data_partition.shard import Shard
+from data_partition.shards.shard import Shard
 from data_partition.statistics import local_statistics
 from federation.settings import Settings
 from model.batch import ReenactmentBatch

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from data_partition.shard import Shard, open_dataset
+from data_partition.shards.shard import Shard, open_dataset
 from evaluation.embedders import embedder_named
 from evaluation.face_analysis import Backends, FaceAnalyser, RememberingAnalyser
 from evaluation.files import write_text

@@ -12,12 +12,12 @@ from typing import NamedTuple
 import av
 import numpy as np
 
-from data_partition.annotate import FaceAnnotation, FaceAnnotator
 from data_partition.batches import load_frame
-from data_partition.crop import CropBox, crop_and_resize, find_takes, single_image_box, steady_boxes
-from data_partition.images import read_image
-from data_partition.shard import FRAMES_NAME, INFO_NAME, Shard, open_shard
-from data_partition.video import FOLDER_RATE_HZ, count_frames, read_frames
+from data_partition.faces.annotate import FaceAnnotation, FaceAnnotator
+from data_partition.faces.crop import CropBox, crop_and_resize, find_takes, single_image_box, steady_boxes
+from data_partition.shards.images import read_image
+from data_partition.shards.shard import FRAMES_NAME, INFO_NAME, Shard, open_shard
+from data_partition.sources.video import FOLDER_RATE_HZ, count_frames, read_frames
 from model.errors import DataError
 from model.frames import Frame
 from reenact.guidance import FloatArray

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import torch
 
-from data_partition.images import write_image
-from data_partition.video import is_clip
+from data_partition.shards.images import write_image
+from data_partition.sources.video import is_clip
 from model.checkpoint import load_checkpoint
 from model.errors import ConfigError
 from model.frames import Frame

@@ -12,7 +12,7 @@ import torch
 from data_partition.augment import recoloured
 from data_partition.batches import iter_batches
 from data_partition.partition import ClientData, make_partitions
-from data_partition.shard import open_dataset
+from data_partition.shards.shard import open_dataset
 from data_partition.statistics import local_statistics
 from federation.settings import Settings
 from model.checkpoint import Checkpoint

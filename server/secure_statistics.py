@@ -8,9 +8,9 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
-from data_partition.crop import single_image_box
-from data_partition.synth_camera import Pose, project
-from data_partition.synth_face import Expression, HeadShape, landmarks_3d
+from data_partition.faces.crop import single_image_box
+from data_partition.synth.camera import Pose, project
+from data_partition.synth.face import Expression, HeadShape, landmarks_3d
 from federation.secure_sum.primitives import SecureSumError
 from federation.secure_sum.session import Kind, content_digest
 from federation.secure_sum.statistics import LENGTH, PooledStatistics, mean_statistics

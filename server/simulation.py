@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from data_partition.shard import open_dataset
+from data_partition.shards.shard import open_dataset
 from federation.settings import FederationConfig, Settings
 from model.errors import ConfigError, FederationError
 from server.recording import RoundHook

@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import StrEnum
 from pathlib import Path
 
-from data_partition.shard import open_dataset
+from data_partition.shards.shard import open_dataset
 from federation.settings import Settings
 from server.centralized import train_centralized
 from server.recording import RoundHook

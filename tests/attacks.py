@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 from flwr.app import Array, ArrayRecord, Message, MetricRecord
 
-from data_partition.shard import Shard, open_dataset
-from data_partition.shard_writer import ShardWriter
+from data_partition.shards.shard import Shard, open_dataset
+from data_partition.shards.writer import ShardWriter
 from federation.settings import Settings
 from tests.inprocess_grid import InProcessGrid
 

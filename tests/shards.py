@@ -4,8 +4,8 @@ from pathlib import Path
 
 import numpy as np
 
-from data_partition.shard import Shard, open_shard
-from data_partition.shard_writer import ShardWriter
+from data_partition.shards.shard import Shard, open_shard
+from data_partition.shards.writer import ShardWriter
 
 
 def write_random_shard(

@@ -6,7 +6,7 @@ import pytest
 
 import cli
 from client.approval import Approval
-from data_partition.images import read_image
+from data_partition.shards.images import read_image
 from federation.settings import Settings
 from model.checkpoint import save_checkpoint
 from tests.reenact.conftest import checkpoint  # noqa: F401

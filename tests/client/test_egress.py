@@ -73,7 +73,7 @@ def test_a_reply_has_no_other_record_and_no_path(captured: tuple[Settings, list[
 def test_pixels_cannot_be_among_the_statistics(captured: tuple[Settings, list[Message], Path]) -> None:
     """Means over frames leave, and no row of them is a frame's own landmarks."""
     _, (statistics, *_), dataset = captured
-    from data_partition.shard import open_shard
+    from data_partition.shards.shard import open_shard
 
     sums, counts = arrays(statistics)[1], arrays(statistics)[3]
     shard = open_shard(dataset / "person-0")

@@ -11,7 +11,7 @@ from flwr.app import Context, RecordDict
 from client.app import FedReenactClient
 from client.node_config import NodeConfig
 from client.site import open_site
-from data_partition.shard_writer import ShardWriter
+from data_partition.shards.writer import ShardWriter
 from federation.settings import Settings
 from model.config import Scalar
 from model.errors import FederationError

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from data_partition.images import write_image
-from data_partition.shard import Shard, open_dataset
-from data_partition.synth import synthesize
+from data_partition.shards.images import write_image
+from data_partition.shards.shard import Shard, open_dataset
+from data_partition.synth.dataset import synthesize
 from model.errors import WeightsError
 from model.weights import resolve
 

@@ -9,8 +9,8 @@ import torch
 
 from data_partition.batches import FrameCache, PairSampler, iter_batches, load_frame, make_batch
 from data_partition.partition import ClientData, site_data
-from data_partition.shard import Shard, open_shard
-from data_partition.shard_writer import ShardWriter
+from data_partition.shards.shard import Shard, open_shard
+from data_partition.shards.writer import ShardWriter
 from model.batch import ReenactmentBatch
 from model.errors import DataError
 from model.landmarks.geometry import draw_heatmap

@@ -5,8 +5,8 @@ import pytest
 
 from data_partition.config import DataConfig
 from data_partition.partition import ClientData, make_partitions, site_data
-from data_partition.shard import Shard, open_dataset
-from data_partition.shard_writer import ShardWriter
+from data_partition.shards.shard import Shard, open_dataset
+from data_partition.shards.writer import ShardWriter
 from model.errors import ConfigError
 
 

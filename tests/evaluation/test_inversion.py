@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from data_partition.partition import ClientData, site_data
-from data_partition.shard import Shard
+from data_partition.shards.shard import Shard
 from evaluation.inversion import (
     POSITION,
     WEIGHT,

@@ -3,7 +3,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data_partition.shard import Shard
+from data_partition.shards.shard import Shard
 from evaluation.membership import draw_probe, losses, seconds
 from model.landmarks.geometry import PartSizes
 from model.networks.bundle import build_networks

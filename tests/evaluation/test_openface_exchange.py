@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from data_partition.images import read_image
+from data_partition.shards.images import read_image
 from evaluation.face_analysis import RememberingAnalyser
 from evaluation.openface_exchange import FrameSaver, OpenFaceAnalyser
 from model.batch import AU_ORDER

@@ -3,8 +3,8 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from data_partition.shard import open_shard
-from data_partition.shard_writer import ShardWriter
+from data_partition.shards.shard import open_shard
+from data_partition.shards.writer import ShardWriter
 from evaluation.pairs import Protocol, draw_pairs, protocols_named, read_pairs, write_pairs
 from model.errors import ConfigError, DataError
 from tests.shards import write_random_shard

@@ -3,10 +3,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data_partition.images import read_image
-from data_partition.synth_look import draw_look
-from data_partition.synth_motion import animate
-from data_partition.synth_scene import Scene
+from data_partition.shards.images import read_image
+from data_partition.synth.look import draw_look
+from data_partition.synth.motion import animate
+from data_partition.synth.scene import Scene
 from evaluation.alterations import mirror, turn_back
 from evaluation.embedders import SFace
 from evaluation.face_analysis import FaceAnalysis, RememberingAnalyser

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from data_partition.shard import open_dataset
+from data_partition.shards.shard import open_dataset
 from evaluation.pairs import Protocol
 from experiments.cells import Budget, cell_of, fingerprint
 from experiments.command import experiment_request

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from data_partition.shard import Shard
+from data_partition.shards.shard import Shard
 from federation.settings import Settings
 from federation.speed import Speed, measure_speed
 from model.errors import DataError

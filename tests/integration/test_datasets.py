@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from data_partition.images import write_image
-from data_partition.prepare import prepare
-from data_partition.shard import Shard, open_dataset
-from data_partition.sources import Layout
-from data_partition.synth import synthesize
+from data_partition.preparation.prepare import prepare
+from data_partition.shards.images import write_image
+from data_partition.shards.shard import Shard, open_dataset
+from data_partition.sources.records import Layout
+from data_partition.synth.dataset import synthesize
 from evaluation.pairs import Protocol
 from model.weights import resolve
 from reenact.evaluation_job import EvaluationRequest, run_evaluation

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import cli
-from data_partition.images import read_image
+from data_partition.shards.images import read_image
 from evaluation.pairs import Protocol, protocols_named
 from model.checkpoint import save_checkpoint
 from model.errors import ConfigError, DataError, WeightsError

@@ -3,10 +3,10 @@ import numpy as np
 import pytest
 import torch
 
-from data_partition.images import read_image, write_image
-from data_partition.shard import open_shard
-from data_partition.synth import synthesize
-from data_partition.video import read_frames
+from data_partition.shards.images import read_image, write_image
+from data_partition.shards.shard import open_shard
+from data_partition.sources.video import read_frames
+from data_partition.synth.dataset import synthesize
 from model.checkpoint import save_checkpoint
 from model.errors import ConfigError, DataError
 from reenact.guidance_choice import Guidance

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 import torch
 
-from data_partition.images import read_image
+from data_partition.shards.images import read_image
 from reenact.reenactor import Reenactor
 from reenact.sheet import sheet_row, write_sheet
 from tests.reenact.conftest import small_face

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data_partition.shard import Shard, open_dataset
+from data_partition.shards.shard import Shard, open_dataset
 from evaluation.image_metrics import l1
 from federation.settings import Settings
 from model.checkpoint import Checkpoint

@@ -1,0 +1,158 @@
+"""Face annotation with MediaPipe FaceLandmarker: 68 landmarks, head pose and action units.
+
+Legend: H, W image size in pixels, K = 68 landmarks, C coordinates, A = 18 action units.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from types import TracebackType
+
+import mediapipe as mp
+import numpy as np
+from mediapipe.tasks.python import BaseOptions
+from mediapipe.tasks.python.vision import (
+    FaceLandmarker,
+    FaceLandmarkerOptions,
+    RunningMode,
+)
+from numpy.typing import NDArray
+
+from data_partition.faces.action_units import estimate_action_units
+from model.weights import resolve
+
+ANNOTATOR_NAME = "mediapipe-face-landmarker"
+ANNOTATOR_VERSION: str = mp.__version__
+
+# fmt: off
+MESH_TO_68: tuple[int, ...] = (
+    162, 234, 93, 58, 172, 136, 149, 148, 152, 377, 378, 365, 397, 288, 323, 454, 389,  # outline
+    71, 63, 105, 66, 107, 336, 296, 334, 293, 301,  # brows
+    168, 197, 5, 4, 75, 97, 2, 326, 305,  # nose
+    33, 160, 158, 133, 153, 144, 362, 385, 387, 263, 373, 380,  # eyes
+    61, 39, 37, 0, 267, 269, 291, 405, 314, 17, 84, 181,  # outer lips
+    78, 82, 13, 312, 308, 317, 14, 87,  # inner lips
+)
+# fmt: on
+"""Index in MediaPipe's face mesh of each iBUG-68 landmark."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class FaceAnnotation:
+    """What is known of one face in one picture."""
+
+    landmarks_KC: NDArray[np.float32]
+    """[68, 2] (x, y) in pixels of the picture, pixel centres at integers; may lie outside of it."""
+    pose_C: NDArray[np.float32]
+    """[3] pitch (head down > 0), yaw (nose to image right < 0), roll in degrees; frontal is zero."""
+    au_presence_A: NDArray[np.float32]
+    """[18] 0 or 1."""
+    au_intensity_A: NDArray[np.float32]
+    """[18] 0 to 5, NaN where unknown."""
+    confidence: float
+    """1.0: MediaPipe reports a face or none, without a probability."""
+
+
+class FaceAnnotator:
+    """Finds the most prominent face. One annotator serves one clip, or any number of single pictures."""
+
+    def __init__(self, *, is_video: bool) -> None:
+        """Load the model.
+
+        Args:
+            is_video: track from frame to frame with smoothing (one clip, rising timestamps); otherwise every
+                picture is looked at by itself.
+
+        Raises:
+            WeightsError: if the face landmarker file is missing.
+        """
+        self._is_video = is_video
+        options = FaceLandmarkerOptions(
+            base_options=BaseOptions(model_asset_path=str(resolve("face-landmarker"))),
+            running_mode=RunningMode.VIDEO if is_video else RunningMode.IMAGE,
+            num_faces=1,
+            output_face_blendshapes=True,
+            output_facial_transformation_matrixes=True,
+        )
+        with _quiet_native_log():
+            self._landmarker = FaceLandmarker.create_from_options(options)
+
+    def __enter__(self) -> FaceAnnotator:
+        """The annotator itself."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Release the model."""
+        self.close()
+
+    def close(self) -> None:
+        """Release the model."""
+        self._landmarker.close()
+
+    def detect(self, image_HWC: NDArray[np.uint8], timestamp_ms: int = 0) -> FaceAnnotation | None:
+        """Annotate one picture.
+
+        Args:
+            image_HWC: [H, W, 3] uint8 RGB.
+            timestamp_ms: time of a video's frame, rising within a clip; ignored for pictures.
+
+        Returns:
+            The annotation, or None if no face was found.
+        """
+        image = mp.Image(image_format=mp.ImageFormat.SRGB, data=np.ascontiguousarray(image_HWC))
+        if self._is_video:
+            result = self._landmarker.detect_for_video(image, timestamp_ms)
+        else:
+            result = self._landmarker.detect(image)
+        if not result.face_landmarks:
+            return None
+        height, width = image_HWC.shape[:2]
+        mesh = result.face_landmarks[0]
+        landmarks_KC = np.array([(mesh[i].x * width - 0.5, mesh[i].y * height - 0.5) for i in MESH_TO_68], np.float32)
+        blendshapes = {shape.category_name: shape.score for shape in result.face_blendshapes[0]}
+        presence_A, intensity_A = estimate_action_units(blendshapes, landmarks_KC)
+        return FaceAnnotation(
+            landmarks_KC=landmarks_KC,
+            pose_C=pose_from_matrix(np.asarray(result.facial_transformation_matrixes[0])),
+            au_presence_A=presence_A,
+            au_intensity_A=intensity_A,
+            confidence=1.0,
+        )
+
+
+def pose_from_matrix(matrix: NDArray[np.floating]) -> NDArray[np.float32]:
+    """Head pose from MediaPipe's face-to-camera matrix.
+
+    R = Rz(roll) Ry(yaw) Rx(pitch), after F R F with F = diag(1, -1, -1) from y-up axes to the image's.
+
+    Args:
+        matrix: [4, 4] or [3, 3]; scale is removed.
+
+    Returns:
+        [3] float32 pitch, yaw, roll in degrees.
+    """
+    flip = np.diag([1.0, -1.0, -1.0])
+    rotation = flip @ np.asarray(matrix, np.float64)[:3, :3] @ flip
+    rotation /= np.linalg.norm(rotation, axis=0)
+    pitch = np.arctan2(rotation[2, 1], rotation[2, 2])
+    yaw = np.arctan2(-rotation[2, 0], np.hypot(rotation[0, 0], rotation[1, 0]))
+    roll = np.arctan2(rotation[1, 0], rotation[0, 0])
+    return np.asarray(np.rad2deg([pitch, yaw, roll]), np.float32)
+
+
+@contextlib.contextmanager
+def _quiet_native_log() -> Iterator[None]:
+    """Drop what MediaPipe's C++ side writes to file descriptor 2 while it starts; Python errors still raise."""
+    kept = os.dup(2)
+    try:
+        with open(os.devnull, "wb") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+            yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)

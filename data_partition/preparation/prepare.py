@@ -1,0 +1,276 @@
+"""Videos and pictures of people in, one annotated shard per person out: `fedreenact prepare`.
+
+Every clip is one job of a process pool and leaves a finished part in <out>/<identity>.parts. When all clips are done,
+the parts of each person become the shard. A killed run loses only the clips that were under way, and the run after it
+leaves the same bytes as one that was not disturbed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from itertools import chain
+from pathlib import Path
+
+from data_partition.faces.annotate import FaceAnnotator
+from data_partition.faces.clip_annotators import annotator_of
+from data_partition.preparation.clip import ClipJob, ClipSummary
+from data_partition.preparation.clip_pool import Progress, run_clips
+from data_partition.shards.contact_sheet import write_contact_sheet
+from data_partition.shards.shard import INFO_NAME, open_shard, shard_folders
+from data_partition.shards.writer import ShardWriter, record_consent
+from data_partition.sources.layouts import detect_layout, find_sources
+from data_partition.sources.records import ClipSource, Layout, People
+from data_partition.sources.rejected import REJECTED_NAME, Rejected, write_rejected
+from data_partition.sources.video import source_sha256
+from data_partition.sources.voxceleb import SUBSETS
+from model.errors import DataError
+
+CONTACT_SHEET_NAME = "contact-sheet.jpg"
+PARTS_SUFFIX = ".parts"
+COMPARING = "Comparing clips"
+"""The work of finding out what is done already, in clips."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class IdentityReport:
+    """What became of one person's clips."""
+
+    identity: str
+    clips: list[ClipSummary]
+    was_done: bool
+    """True if an earlier run had finished the same clips at the same size."""
+
+    @property
+    def num_frames(self) -> int:
+        """Frames that could be decoded."""
+        return sum(clip.num_frames for clip in self.clips)
+
+    @property
+    def num_kept(self) -> int:
+        """Frames in the shard."""
+        return sum(clip.num_kept for clip in self.clips)
+
+    def to_line(self) -> str:
+        """The report in words."""
+        if not self.num_kept:
+            return f"{self.identity}: nothing usable, left out"
+        share = 100 * self.num_kept / self.num_frames
+        dropped = sum(clip.num_without_face for clip in self.clips)
+        short = sum(clip.num_in_short_takes for clip in self.clips)
+        return (
+            f"{self.identity}: kept {self.num_kept} of {self.num_frames} frames ({share:.1f} %) of "
+            f"{len({clip.name for clip in self.clips})} clip(s), {dropped} without a face, {short} in takes too "
+            "short to use" + (", done before" if self.was_done else "")
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DatasetReport:
+    """One dataset that `prepare` wrote."""
+
+    path: Path
+    identities: list[IdentityReport]
+    """Those that could not be used, too."""
+    contact_sheet: Path
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PrepareReport:
+    """What `prepare` did."""
+
+    layout: Layout
+    reason: str
+    """Why this layout."""
+    datasets: list[DatasetReport]
+    """One, or one for training and one for testing."""
+    rejected: list[tuple[str, Rejected]]
+    """Identity ("" for none) and what was left out; all of it is in `rejected_csv`."""
+    rejected_csv: Path
+
+    def to_lines(self, max_rejected: int = 20) -> list[str]:
+        """The report in words, one line each; of what was left out the first `max_rejected`."""
+        lines = [f"layout: {self.layout} ({self.reason})"]
+        for dataset in self.datasets:
+            lines += [one.to_line() for one in dataset.identities]
+        lines += [f"left out: {rejected}" for _, rejected in self.rejected[:max_rejected]]
+        if len(self.rejected) > max_rejected:
+            lines.append(f"left out: {len(self.rejected) - max_rejected} more, see {self.rejected_csv}")
+        return lines
+
+
+def is_prepared(src: Path) -> bool:
+    """Whether a folder is a dataset already, one shard of one, or the two datasets for training and for testing."""
+    folders = [folder for folder in (src, *(src / subset for subset in SUBSETS)) if folder.is_dir()]
+    return any((folder / INFO_NAME).is_file() or shard_folders(folder) for folder in folders)
+
+
+def prepare(
+    src: Path,
+    out: Path,
+    *,
+    layout: Layout | None = None,
+    size_px: int = 256,
+    num_workers: int | None = None,
+    progress: Progress | None = None,
+    consent: str = "",
+) -> PrepareReport:
+    """Prepare every person in `src`.
+
+    What cannot be used is left out and listed in <out>/rejected.csv.
+
+    Args:
+        src: source folder of one of the layouts.
+        out: dataset folder, or the folder of the two datasets `train` and `test` where the layout has these; shards
+            finished there from the same files at the same size are kept as they are.
+        layout: of `src`; None finds out.
+        size_px: side of the crops.
+        num_workers: processes; None is one per core, at most one per clip.
+        progress: told how far it is.
+        consent: where the people's consent is recorded, stored in every shard, finished ones too; "" if unknown.
+
+    Returns:
+        Kept and dropped frames of every person, and where the contact sheets are.
+
+    Raises:
+        DataError: if nobody is in `src`, or nobody has a usable frame.
+        WeightsError: if the face landmarker file is missing and needed.
+    """
+    layout, reason = (layout, "as asked for") if layout else detect_layout(src)
+    sources = find_sources(src, layout)
+    clips = [clip for people in sources.people.values() for some in people.values() for clip in some]
+    if any(annotator_of(clip) != annotator_of(ClipSource(path=src, layout=Layout.OPENFACE)) for clip in clips):
+        FaceAnnotator(is_video=True).close()  # a missing model file is reported before any work
+    progress = progress or (lambda done, total, text: None)
+    sha256 = _fingerprints(clips, progress)
+    plans = [_Plan(out / subset, people, sha256, size_px) for subset, people in sorted(sources.people.items())]
+    unfinished = [job for plan in plans for job in plan.unfinished()]
+    fresh = run_clips(unfinished, num_workers, progress)
+    reports = [plan.finish(fresh, consent) for plan in plans]
+    rejected = sources.rejected + [
+        (one.identity, problem) for report in reports for one in report for problem in _problems_of(one)
+    ]
+    out.mkdir(parents=True, exist_ok=True)
+    write_rejected(out / REJECTED_NAME, rejected)
+    for plan, report in zip(plans, reports, strict=True):
+        if not any(one.num_kept for one in report):
+            first = f", {rejected[0][1]} among them" if rejected else ""
+            raise DataError(f"{plan.out}: nobody with a usable frame ({len(rejected)} things left out{first})")
+    return PrepareReport(
+        layout=layout,
+        reason=reason,
+        datasets=[
+            DatasetReport(path=plan.out, identities=report, contact_sheet=_contact_sheet(plan.out, report))
+            for plan, report in zip(plans, reports, strict=True)
+        ],
+        rejected=rejected,
+        rejected_csv=out / REJECTED_NAME,
+    )
+
+
+class _Plan:
+    """One dataset to write: what is to be done and what is done already."""
+
+    def __init__(self, out: Path, people: People, sha256: Mapping[ClipSource, str], size_px: int) -> None:
+        self.out = out
+        self._jobs = {
+            identity: [
+                ClipJob(
+                    source=clip,
+                    identity=identity,
+                    sha256=sha256[clip],
+                    part_dir=out / f"{identity}{PARTS_SUFFIX}",
+                    size_px=size_px,
+                )
+                for clip in clips
+            ]
+            for identity, clips in people.items()
+        }
+        self._done = {identity: _finished(out / identity, jobs) for identity, jobs in self._jobs.items()}
+        self._parts: dict[ClipJob, ClipSummary] = {}
+
+    def unfinished(self) -> Iterator[ClipJob]:
+        """Jobs whose parts are not there."""
+        self.out.mkdir(parents=True, exist_ok=True)
+        for identity, jobs in self._jobs.items():
+            for job in jobs if self._done[identity] is None else ():
+                part = _finished(job.part, [job])
+                if part is None:
+                    yield job
+                else:
+                    self._parts[job] = part[0]
+
+    def finish(self, fresh: Mapping[ClipJob, ClipSummary], consent: str) -> list[IdentityReport]:
+        """Turn parts into shards."""
+        parts = self._parts | dict(fresh)
+        return [self._finish_one(identity, parts, consent) for identity in self._jobs]
+
+    def _finish_one(self, identity: str, parts: Mapping[ClipJob, ClipSummary], consent: str) -> IdentityReport:
+        jobs, done = self._jobs[identity], self._done[identity]
+        clips = [parts[job] for job in jobs] if done is None else done
+        report = IdentityReport(identity=identity, clips=clips, was_done=done is not None)
+        if done is not None and consent:
+            record_consent(self.out / identity, consent)
+        if done is None and report.num_kept:
+            self._merge(jobs, report, consent)
+        shutil.rmtree(self.out / f"{identity}{PARTS_SUFFIX}", ignore_errors=True)
+        return report
+
+    def _merge(self, jobs: Sequence[ClipJob], report: IdentityReport, consent: str) -> None:
+        name, version = annotator_of(jobs[0].source)
+        with ShardWriter(
+            self.out,
+            report.identity,
+            jobs[0].size_px,
+            name,
+            annotator_version=version,
+            sources=[asdict(clip) for clip in report.clips],
+            consent=consent,
+        ) as writer:
+            for job, clip in zip(jobs, report.clips, strict=True):
+                if clip.num_kept:
+                    writer.adopt(open_shard(job.part))
+
+
+def _contact_sheet(out: Path, identities: Iterable[IdentityReport]) -> Path:
+    shards = (open_shard(out / one.identity) for one in identities if one.num_kept)
+    return write_contact_sheet(shards, out / CONTACT_SHEET_NAME)
+
+
+def _problems_of(report: IdentityReport) -> list[Rejected]:
+    if not report.clips:
+        return [Rejected(report.identity, "no clip in this person's folder; add a video or pictures, or remove it")]
+    return list(chain.from_iterable(clip.problems for clip in report.clips))
+
+
+def _fingerprints(clips: Sequence[ClipSource], progress: Progress) -> dict[ClipSource, str]:
+    """SHA-256 of each clip with its annotations."""
+    extra: dict[Path, str] = {}
+    found = {}
+    with ThreadPoolExecutor() as threads:
+        files = sorted({file for clip in clips for file in (*clip.annotations, clip.test_list) if file})
+        extra.update(zip(files, threads.map(source_sha256, files), strict=True))
+        pictures = threads.map(lambda clip: source_sha256(clip.path, clip.stretch), clips)
+        for number, (clip, sha256) in enumerate(zip(clips, pictures, strict=True), start=1):
+            others = [extra[file] for file in (*clip.annotations, clip.test_list) if file]
+            found[clip] = hashlib.sha256("".join([sha256, *others]).encode()).hexdigest() if others else sha256
+            progress(number, len(clips), COMPARING)
+    return found
+
+
+def _finished(shard_dir: Path, jobs: Sequence[ClipJob]) -> list[ClipSummary] | None:
+    """Summaries stored in a shard (or part) that was made from exactly these clips, else None."""
+    if not jobs:
+        return None
+    try:
+        info = json.loads((shard_dir / INFO_NAME).read_text(encoding="utf-8"))
+        clips = [ClipSummary.from_json(source) for source in info["sources"]]
+        made = (info["annotator"], info["annotator_version"], info["size_px"], [c.sha256 for c in clips])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    wanted = (*annotator_of(jobs[0].source), jobs[0].size_px, [job.sha256 for job in jobs])
+    return clips if made == wanted else None

@@ -1,0 +1,322 @@
+"""A shard: one identity's folder of annotated face crops, and all that a site holds.
+
+    <dataset>/<identity>/frames/000000.jpg ...   square face crops
+    <dataset>/<identity>/metadata.parquet        one row a frame, columns in `COLUMN_WIDTHS`
+    <dataset>/<identity>/shard.json              schema version, identity, annotator, size, sources, consent
+
+The optional column `is_test` (bool) fixes which frames are for testing; without it that is the last tenth of each clip.
+
+Legend: F frames, K = 68 landmarks, C coordinates, A = 18 action units.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import unicodedata
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from data_partition.shards.images import WrongSizeError, read_image
+from model.batch import NUM_ACTION_UNITS, NUM_LANDMARKS
+from model.errors import DataError
+
+SCHEMA_VERSION = 1
+METADATA_NAME, INFO_NAME, FRAMES_NAME = "metadata.parquet", "shard.json", "frames"
+UNFINISHED_SUFFIXES = (".partial", ".parts")
+"""Folders of an unfinished preparation, never read as shards."""
+
+COLUMN_WIDTHS: dict[str, int] = {
+    "file_name": 0,
+    "clip": 0,
+    "frame_index": 0,
+    "timestamp_s": 0,
+    "landmarks": 2 * NUM_LANDMARKS,
+    "pose_deg": 3,
+    "au_presence": NUM_ACTION_UNITS,
+    "au_intensity": NUM_ACTION_UNITS,
+    "confidence": 0,
+}
+"""Column of metadata.parquet to the length of its lists; 0 is a scalar."""
+
+SPLIT_COLUMN = "is_test"
+
+MAX_SIZE_PX = 4096
+"""Largest side of a frame: 50 MB decoded."""
+
+_INFO_KEYS = ("identity", "annotator", "annotator_version", "size_px", "sources", "split_seed", "consent")
+_TEXT_KEYS = ("identity", "annotator", "annotator_version", "consent")
+_TEXT_COLUMNS = ("file_name", "clip")
+_REMEDY = "prepare this identity again"
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Shard:
+    """One opened shard. Annotations are in memory, frames are read one at a time."""
+
+    path: Path
+    identity: str
+    size_px: int
+    """Side of every frame."""
+    info: dict[str, Any]
+    """All of shard.json."""
+    file_name: list[str]
+    """Frame paths relative to the shard, "frames/000000.jpg"."""
+    clip: NDArray[np.str_]
+    """[F] name of the clip each frame comes from."""
+    frame_index: NDArray[np.int64]
+    """[F] index of the frame in its clip, counted before frames without a face were dropped."""
+    timestamp_s: NDArray[np.float64]
+    """[F] seconds from the start of the clip."""
+    landmarks_FKC: NDArray[np.float32]
+    """[F, 68, 2] (x, y) pixels of the frame, finite; they may lie outside of it."""
+    pose_FC: NDArray[np.float32]
+    """[F, 3] pitch, yaw, roll in degrees, finite."""
+    au_presence_FA: NDArray[np.float32]
+    """[F, 18] 0 or 1."""
+    au_intensity_FA: NDArray[np.float32]
+    """[F, 18] 0 to 5, NaN where the annotator does not know."""
+    confidence_F: NDArray[np.float32]
+    """[F] 0 to 1."""
+    is_test_F: NDArray[np.bool_]
+    """[F] true for test frames."""
+    has_fixed_split: bool
+    """True if the shard itself says which frames are for testing; else it is the last tenth of each clip in time."""
+
+    @property
+    def num_frames(self) -> int:
+        """Number of frames F, training and test together."""
+        return len(self.file_name)
+
+    def read_frame(self, row: int) -> NDArray[np.uint8]:
+        """The frame of one row.
+
+        Args:
+            row: 0 <= row < num_frames.
+
+        Returns:
+            [size_px, size_px, 3] uint8 RGB.
+
+        Raises:
+            DataError: naming the file if it is missing, truncated or of another size.
+        """
+        path = self.path / self.file_name[row]
+        try:
+            return read_image(path, size=(self.size_px, self.size_px))
+        except WrongSizeError as error:
+            raise DataError(f"{error}; {_REMEDY}") from error
+
+
+def check_identity(identity: str) -> None:
+    """Refuse what is no name of a folder; any other text is a person's name.
+
+    Raises:
+        ValueError: for an empty name, one with a separator or a control character, one that no file system can hold,
+            and the two names that mean another folder.
+    """
+    is_other_folder = identity in ("", ".", "..") or "/" in identity or "\\" in identity
+    if is_other_folder or any(unicodedata.category(character) in ("Cc", "Cs") for character in identity):
+        raise ValueError(f"identity {identity!r}: not a valid folder name")
+
+
+def open_dataset(root: Path) -> list[Shard]:
+    """Every shard below `root`, sorted by identity; `root` may also be a single shard.
+
+    Raises:
+        DataError: if there is none, or one cannot be used.
+    """
+    if (root / INFO_NAME).is_file():
+        return [open_shard(root)]
+    folders = shard_folders(root)
+    if not folders:
+        raise DataError(f"{root}: no shard found; wanted folders with {INFO_NAME}; run `fedreenact prepare` or `synth`")
+    return sorted((open_shard(folder) for folder in folders), key=lambda shard: shard.identity)
+
+
+def shard_folders(root: Path) -> list[Path]:
+    """Folders below `root` that hold a shard, finished ones only, sorted by name."""
+    if not root.is_dir():
+        raise DataError(f"{root}: no such dataset folder")
+    return sorted(
+        folder
+        for folder in root.iterdir()
+        if folder.suffix not in UNFINISHED_SUFFIXES
+        and ((folder / INFO_NAME).is_file() or (folder / METADATA_NAME).is_file())
+    )
+
+
+def open_shard(path: Path) -> Shard:
+    """One shard with its annotations checked.
+
+    Args:
+        path: the identity's folder.
+
+    Raises:
+        DataError: naming file and row for a missing file or column, another schema version, lists of the
+            wrong length, NaN in landmarks or pose, or an empty shard.
+    """
+    info = _read_info(path / INFO_NAME)
+    columns = _read_columns(path / METADATA_NAME)
+    file_name = [str(name) for name in columns["file_name"]]
+    _check_files(path, file_name)
+    clip = columns["clip"].astype(np.str_)
+    return Shard(
+        path=path,
+        identity=info["identity"],
+        size_px=info["size_px"],
+        info=info,
+        file_name=file_name,
+        clip=clip,
+        frame_index=columns["frame_index"].astype(np.int64),
+        timestamp_s=columns["timestamp_s"].astype(np.float64),
+        landmarks_FKC=columns["landmarks"].reshape(-1, NUM_LANDMARKS, 2),
+        pose_FC=columns["pose_deg"],
+        au_presence_FA=columns["au_presence"],
+        au_intensity_FA=columns["au_intensity"],
+        confidence_F=columns["confidence"].astype(np.float32),
+        is_test_F=columns[SPLIT_COLUMN].astype(np.bool_)
+        if SPLIT_COLUMN in columns
+        else last_tenth(clip, columns["frame_index"].astype(np.int64)),
+        has_fixed_split=SPLIT_COLUMN in columns,
+    )
+
+
+def last_tenth(clip: NDArray[np.str_], frame_index: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Which frames are test frames: the last tenth (rounded) of each clip, in time.
+
+    Args:
+        clip: [F] clip of each frame.
+        frame_index: [F] position in the clip.
+
+    Returns:
+        [F] bool; never depends on the order of the rows.
+    """
+    _, clip_number, num_frames = np.unique(clip, return_inverse=True, return_counts=True)
+    order = np.lexsort((frame_index, clip_number))  # clip after clip, each in time
+    num_train = num_frames - (num_frames + 5) // 10
+    start = np.cumsum(num_frames) - num_frames
+    position = np.arange(len(clip)) - start[clip_number[order]]
+    is_test = np.zeros(len(clip), np.bool_)
+    is_test[order] = position >= num_train[clip_number[order]]
+    return is_test
+
+
+def _read_info(path: Path) -> dict[str, Any]:
+    try:
+        info = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise DataError(f"{path}: missing, so {path.parent.name} is no finished shard; {_REMEDY}") from error
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: not readable as JSON ({error}); {_REMEDY}") from error
+    version = info.get("schema_version") if isinstance(info, dict) else None
+    if version != SCHEMA_VERSION:
+        raise DataError(f"{path}: schema version is {version}, wanted {SCHEMA_VERSION}; {_REMEDY}")
+    missing = [key for key in _INFO_KEYS if key not in info]
+    if missing:
+        raise DataError(f"{path}: missing {', '.join(missing)}; {_REMEDY}")
+    for key in _TEXT_KEYS:
+        if not isinstance(info[key], str):
+            raise DataError(f"{path}: {key} is {info[key]!r}, wanted text; {_REMEDY}")
+    try:
+        check_identity(info["identity"])
+    except ValueError as error:
+        raise DataError(f"{path}: {error}; {_REMEDY}") from error
+    if not isinstance(info["size_px"], int) or not 1 <= info["size_px"] <= MAX_SIZE_PX:
+        raise DataError(f"{path}: size_px is {info['size_px']!r}, wanted a whole number, 1 to {MAX_SIZE_PX}; {_REMEDY}")
+    if not isinstance(info["sources"], list) or not all(isinstance(s, dict) for s in info["sources"]):
+        raise DataError(f"{path}: sources is {info['sources']!r}, wanted a list of objects; {_REMEDY}")
+    return dict(info)
+
+
+def _read_columns(path: Path) -> dict[str, NDArray[Any]]:
+    """The columns of COLUMN_WIDTHS, and that of the split if there is one."""
+    try:
+        with pq.ParquetFile(path) as file:
+            present, num_rows = file.schema_arrow.names, file.metadata.num_rows
+            missing = [name for name in COLUMN_WIDTHS if name not in present]
+            if missing:
+                raise DataError(f"{path}: missing column {', '.join(missing)}; {_REMEDY}")
+            if num_rows == 0:
+                raise DataError(f"{path}: has no rows, so the shard has no frames; {_REMEDY}")
+            wanted = COLUMN_WIDTHS | ({SPLIT_COLUMN: 0} if SPLIT_COLUMN in present else {})
+            columns = {  # one at a time: a large shard is not held twice
+                name: _to_array(path, name, file.read([name]).column(0), width) for name, width in wanted.items()
+            }
+    except FileNotFoundError as error:
+        raise DataError(f"{path}: missing; {_REMEDY}") from error
+    except (OSError, pa.ArrowException) as error:
+        raise DataError(f"{path}: not readable as Parquet ({error}); {_REMEDY}") from error
+    pa.default_memory_pool().release_unused()
+    for name in ("landmarks", "pose_deg", "au_presence", "au_intensity", "timestamp_s", "confidence"):
+        is_bad = np.isinf(columns[name]) if name == "au_intensity" else ~np.isfinite(columns[name])
+        bad = np.flatnonzero(is_bad.reshape(num_rows, -1).any(axis=1))
+        if bad.size:
+            raise DataError(
+                f"{path}: {name} is NaN or infinite in row {bad[0]} ({columns['file_name'][bad[0]]}) and in "
+                f"{bad.size} of {num_rows} rows; remove these rows or {_REMEDY}"
+            )
+    bad = np.flatnonzero((columns["confidence"] < 0) | (columns["confidence"] > 1))
+    if bad.size:
+        raise DataError(f"{path}: confidence is not within 0 and 1 in row {bad[0]} and in {bad.size} rows; {_REMEDY}")
+    bad = np.flatnonzero(~np.isin(columns["au_presence"], (0, 1)).all(axis=1))
+    if bad.size:
+        raise DataError(f"{path}: au_presence is neither 0 nor 1 in row {bad[0]} and in {bad.size} rows; {_REMEDY}")
+    return columns
+
+
+def _to_array(path: Path, name: str, column: pa.ChunkedArray, width: int) -> NDArray[Any]:
+    is_wanted, wanted = _wanted_type(name, width)
+    if not is_wanted(column.type):
+        raise DataError(f"{path}: {name} is of type {column.type}, wanted {wanted}; {_REMEDY}")
+    if column.null_count:
+        row = column.is_null().to_pylist().index(True)
+        raise DataError(f"{path}: {name} is empty in row {row}; {_REMEDY}")
+    if width == 0:
+        return np.asarray(column.to_numpy())
+    lengths = pc.list_value_length(column).to_numpy()
+    wrong = np.flatnonzero(lengths != width)
+    if wrong.size:
+        raise DataError(f"{path}: {name} has {lengths[wrong[0]]} numbers in row {wrong[0]}, wanted {width}; {_REMEDY}")
+    flat = pc.list_flatten(column).to_numpy(zero_copy_only=False)
+    with np.errstate(over="ignore"):  # to infinity, which is looked for
+        return np.asarray(flat, np.float32).reshape(-1, width)
+
+
+def _wanted_type(name: str, width: int) -> tuple[Callable[[pa.DataType], bool], str]:
+    """What a column's type must be, as a test and in words."""
+    if width:
+        return _is_list_of_numbers, f"lists of {width} numbers"
+    if name in _TEXT_COLUMNS:
+        return lambda type_: pa.types.is_string(type_) or pa.types.is_large_string(type_), "text"
+    if name == "frame_index":
+        return pa.types.is_integer, "whole numbers"
+    if name == SPLIT_COLUMN:
+        return pa.types.is_boolean, "bool"
+    return _is_number, "numbers"
+
+
+def _is_number(type_: pa.DataType) -> bool:
+    return bool(pa.types.is_floating(type_) or pa.types.is_integer(type_))
+
+
+def _is_list_of_numbers(type_: pa.DataType) -> bool:
+    is_list = pa.types.is_list(type_) or pa.types.is_large_list(type_) or pa.types.is_fixed_size_list(type_)
+    return bool(is_list and _is_number(type_.value_type))
+
+
+def _check_files(path: Path, file_name: list[str]) -> None:
+    folder = path / FRAMES_NAME
+    present = {f"{FRAMES_NAME}/{name}" for name in os.listdir(folder)} if folder.is_dir() else set()
+    missing = [name for name in file_name if name not in present]
+    if missing:
+        raise DataError(
+            f"{path / missing[0]}: frame file missing ({len(missing)} of {len(file_name)} are); restore it or {_REMEDY}"
+        )

@@ -1,0 +1,255 @@
+"""Writing a shard: frames first, metadata last, one rename at the end."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import ArrayLike, NDArray
+
+from data_partition.shards.images import write_image
+from data_partition.shards.shard import (
+    COLUMN_WIDTHS,
+    FRAMES_NAME,
+    INFO_NAME,
+    METADATA_NAME,
+    SCHEMA_VERSION,
+    SPLIT_COLUMN,
+    Shard,
+    check_identity,
+)
+from model.batch import NUM_LANDMARKS
+from model.errors import DataError
+
+_SCALARS = {
+    "file_name": pa.string(),
+    "clip": pa.string(),
+    "frame_index": pa.int64(),
+    "timestamp_s": pa.float64(),
+    "confidence": pa.float32(),
+}
+_SCHEMA = pa.schema(
+    [(name, pa.list_(pa.float32(), width) if width else _SCALARS[name]) for name, width in COLUMN_WIDTHS.items()]
+)
+
+
+class ShardWriter:
+    """Writes <out>/<identity>.partial and renames it to <out>/<identity> in `finish`.
+
+    As a context manager it finishes on success and removes the partial folder on an error.
+    """
+
+    def __init__(
+        self,
+        out: Path,
+        identity: str,
+        size_px: int,
+        annotator: str,
+        *,
+        annotator_version: str = "",
+        sources: Sequence[Mapping[str, object]] = (),
+        consent: str = "",
+    ) -> None:
+        """Start an empty shard; left-overs of a killed run are removed.
+
+        Args:
+            out: dataset folder.
+            identity: name of the person, also the folder's name.
+            size_px: side of every frame.
+            annotator: who made the annotations, with `annotator_version`.
+            annotator_version: version of the annotator.
+            sources: one mapping a clip: at least name and sha256.
+            consent: where the person's consent is recorded; "" if unknown.
+
+        Raises:
+            DataError: if the identity is no valid folder name.
+        """
+        try:
+            check_identity(identity)
+        except ValueError as error:
+            raise DataError(f"{error}; rename the source") from error
+        self._final = out / identity
+        self._partial = out / f"{identity}.partial"
+        self._size_px = size_px
+        self._info: dict[str, Any] = {
+            "schema_version": SCHEMA_VERSION,
+            "identity": identity,
+            "annotator": annotator,
+            "annotator_version": annotator_version,
+            "size_px": size_px,
+            "sources": [dict(source) for source in sources],
+            "split_seed": None,  # the split is by time, so nothing is drawn
+            "consent": consent,
+        }
+        self._columns: dict[str, list[NDArray[Any]]] = {name: [] for name in (*COLUMN_WIDTHS, SPLIT_COLUMN)}
+        self._num_frames = 0
+        shutil.rmtree(self._partial, ignore_errors=True)
+        (self._partial / FRAMES_NAME).mkdir(parents=True)
+
+    def __enter__(self) -> ShardWriter:
+        """The writer itself."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Finish, or clean up after an error."""
+        try:
+            if error is None:
+                self.finish()
+        finally:
+            shutil.rmtree(self._partial, ignore_errors=True)
+
+    @property
+    def num_frames(self) -> int:
+        """Frames added so far."""
+        return self._num_frames
+
+    def add(
+        self,
+        frame_HWC: NDArray[np.uint8],
+        *,
+        clip: str,
+        frame_index: int,
+        timestamp_s: float,
+        landmarks_KC: ArrayLike,
+        pose_C: ArrayLike,
+        au_presence_A: ArrayLike,
+        au_intensity_A: ArrayLike,
+        confidence: float,
+        is_test: bool | None = None,
+    ) -> None:
+        """Append one annotated frame.
+
+        Args:
+            frame_HWC: [size_px, size_px, 3] uint8 RGB.
+            clip: name of the clip.
+            frame_index: position in the clip, dropped frames counted.
+            timestamp_s: seconds from the start of the clip.
+            landmarks_KC: [68, 2] (x, y) pixels of this frame, finite.
+            pose_C: [3] pitch, yaw, roll in degrees, finite.
+            au_presence_A: [18] 0 or 1.
+            au_intensity_A: [18] 0 to 5, NaN if unknown.
+            confidence: 0 to 1.
+            is_test: which side of the train/test split the frame is on, said of all frames or of none; None leaves it
+                to time.
+
+        Raises:
+            DataError: for a wrong shape or a NaN, naming frame and value.
+        """
+        where = f"{self._info['identity']}, clip {clip}, frame {frame_index}"
+        wanted = (self._size_px, self._size_px, 3)
+        if frame_HWC.shape != wanted or frame_HWC.dtype != np.uint8:
+            raise DataError(f"{where}: frame is {frame_HWC.shape} {frame_HWC.dtype}, wanted {wanted} uint8")
+        row = {
+            "file_name": f"{FRAMES_NAME}/{self.num_frames:06d}.jpg",
+            "clip": clip,
+            "frame_index": int(frame_index),
+            "timestamp_s": float(timestamp_s),
+            "landmarks": _vector(where, "landmarks", landmarks_KC, (NUM_LANDMARKS, 2)),
+            "pose_deg": _vector(where, "pose_deg", pose_C, (COLUMN_WIDTHS["pose_deg"],)),
+            "au_presence": _vector(where, "au_presence", au_presence_A, (COLUMN_WIDTHS["au_presence"],)),
+            "au_intensity": _vector(
+                where, "au_intensity", au_intensity_A, (COLUMN_WIDTHS["au_intensity"],), allow_nan=True
+            ),
+            "confidence": float(confidence),
+        }
+        write_image(self._partial / str(row["file_name"]), frame_HWC)
+        self._append({name: np.array([value]) for name, value in row.items()}, 1, is_test)
+
+    def adopt(self, part: Shard) -> None:
+        """Add all frames of a finished shard of the same size, with their rows; the part stays as it is."""
+        assert part.size_px == self._size_px
+        file_names = [f"{FRAMES_NAME}/{self.num_frames + row:06d}.jpg" for row in range(part.num_frames)]
+        for source, target in zip(part.file_name, file_names, strict=True):
+            _link_or_copy(part.path / source, self._partial / target)
+        columns = {
+            "file_name": np.array(file_names),
+            "clip": part.clip,
+            "frame_index": part.frame_index,
+            "timestamp_s": part.timestamp_s,
+            "landmarks": part.landmarks_FKC.reshape(part.num_frames, -1),
+            "pose_deg": part.pose_FC,
+            "au_presence": part.au_presence_FA,
+            "au_intensity": part.au_intensity_FA,
+            "confidence": part.confidence_F,
+        }
+        self._append(columns, part.num_frames, part.is_test_F if part.has_fixed_split else None)
+
+    def finish(self) -> Path:
+        """Write metadata and rename the folder to its final name, replacing an older shard.
+
+        Returns:
+            The finished shard's folder.
+
+        Raises:
+            DataError: if no frame was added, or some frames have a side of the split and others have none.
+        """
+        if not self.num_frames:
+            raise DataError(f"{self._info['identity']}: no frames to write; nothing was saved")
+        columns = {name: np.concatenate(chunks) for name, chunks in self._columns.items() if chunks}
+        num_fixed = len(columns.get(SPLIT_COLUMN, ()))
+        if num_fixed not in (0, self.num_frames):
+            raise DataError(f"{self._info['identity']}: {num_fixed} of {self.num_frames} frames have a fixed split")
+        arrays = {
+            name: pa.FixedSizeListArray.from_arrays(pa.array(columns[name].reshape(-1)), width)
+            if width
+            else pa.array(columns[name], _SCALARS[name])
+            for name, width in COLUMN_WIDTHS.items()
+        }
+        table = pa.table(arrays, schema=_SCHEMA)
+        if num_fixed:
+            table = table.append_column(SPLIT_COLUMN, pa.array(columns[SPLIT_COLUMN]))
+        pq.write_table(table, self._partial / METADATA_NAME)
+        _write_info(self._partial / INFO_NAME, self._info)
+        if self._final.exists():
+            shutil.rmtree(self._final)
+        os.replace(self._partial, self._final)
+        return self._final
+
+    def _append(
+        self, columns: Mapping[str, NDArray[Any]], num_frames: int, is_test: bool | NDArray[np.bool_] | None
+    ) -> None:
+        for name, values in columns.items():
+            self._columns[name].append(values)
+        if is_test is not None:
+            self._columns[SPLIT_COLUMN].append(np.broadcast_to(is_test, num_frames))
+        self._num_frames += num_frames
+
+
+def record_consent(shard_dir: Path, consent: str) -> None:
+    """Note in a finished shard where the person's consent is recorded."""
+    path = shard_dir / INFO_NAME
+    _write_info(path, json.loads(path.read_text(encoding="utf-8")) | {"consent": consent})
+
+
+def _write_info(path: Path, info: Mapping[str, Any]) -> None:
+    temporary = path.with_name(path.name + ".partial")
+    temporary.write_text(json.dumps(info, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    os.replace(temporary, path)
+
+
+def _link_or_copy(source: Path, target: Path) -> None:
+    try:
+        os.link(source, target)
+    except OSError:  # network and USB drives may know no links
+        shutil.copyfile(source, target)
+
+
+def _vector(
+    where: str, name: str, value: ArrayLike, shape: tuple[int, ...], *, allow_nan: bool = False
+) -> NDArray[np.float32]:
+    array = np.asarray(value, np.float32)
+    if array.shape != shape:
+        raise DataError(f"{where}: {name} has shape {array.shape}, wanted {shape}")
+    if not allow_nan and not np.isfinite(array).all():
+        raise DataError(f"{where}: {name} has a NaN or infinite value")
+    return array.reshape(-1)

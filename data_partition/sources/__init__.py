@@ -1,0 +1,1 @@
+"""What a user's folder holds: layouts, videos, annotations and what was left out."""

@@ -1,0 +1,1 @@
+"""Drawn people with known landmarks, pose and action units."""

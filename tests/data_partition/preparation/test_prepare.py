@@ -1,0 +1,208 @@
+"""Promises of data_partition.preparation.prepare, kept on drawn people with the real annotator."""
+
+import contextlib
+import csv
+import json
+import os
+import random
+import shutil
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from data_partition.preparation.clip_pool import PREPARING
+from data_partition.preparation.prepare import COMPARING, PrepareReport, prepare
+from data_partition.shards.images import read_image, write_image
+from data_partition.shards.shard import Shard, open_dataset
+from model.errors import DataError
+from tests.data_partition.conftest import write_video
+
+
+@dataclass
+class Prepared:
+    """A source folder and what was made of it."""
+
+    src: Path
+    out: Path
+    report: PrepareReport
+    progress: list[tuple[int, int, str]]
+
+
+def _write_frames(folder: Path, shard: Shard, rows: range) -> None:
+    folder.mkdir(parents=True)
+    for row in rows:
+        write_image(folder / f"{row:03d}.jpg", shard.read_frame(row))
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory, face_landmarker: Path, drawn_people: list[Shard]) -> Prepared:
+    """Anna as one video; Ben as two folders of frames, one picture of them truncated; and a left-over."""
+    src = tmp_path_factory.mktemp("src")
+    anna, ben = drawn_people
+    write_video(src / "anna.mp4", [anna.read_frame(row) for row in range(10)])
+    _write_frames(src / "ben" / "first", ben, range(8))
+    _write_frames(src / "ben" / "second", ben, range(8, 16))
+    broken = src / "ben" / "second" / "010.jpg"
+    broken.write_bytes(broken.read_bytes()[:-200])
+    (src / "notes.txt").write_text("hello")
+    out = tmp_path_factory.mktemp("out")
+    (out / "anna.partial" / "frames").mkdir(parents=True)  # a run was killed while it wrote anna
+    progress: list[tuple[int, int, str]] = []
+    report = prepare(
+        src,
+        out,
+        size_px=96,
+        num_workers=2,
+        progress=lambda *step: progress.append(step),
+        consent="folder 12",
+    )
+    return Prepared(src, out, report, progress)
+
+
+def test_each_person_becomes_one_shard(prepared: Prepared) -> None:
+    anna, ben = open_dataset(prepared.out)
+    assert (anna.identity, ben.identity) == ("anna", "ben")
+    assert anna.size_px == 96 and anna.info["consent"] == "folder 12"
+    assert set(anna.clip) == {"anna.mp4"} and set(ben.clip) == {"first", "second"}
+    assert anna.num_frames >= 9 and ben.num_frames >= 14
+    assert all(shard.read_frame(row).shape == (96, 96, 3) for shard in (anna, ben) for row in range(9))
+
+
+def test_kept_frames_and_problems_are_reported(prepared: Prepared) -> None:
+    (dataset,) = prepared.report.datasets
+    anna, ben = dataset.identities
+    assert (anna.num_frames, ben.num_frames) == (10, 15)
+    assert ben.num_kept == open_dataset(prepared.out)[1].num_frames
+    text = "\n".join(prepared.report.to_lines())
+    assert "layout: videos (videos of people)" in text and "anna: kept" in text and "left out: " in text
+
+
+def test_what_was_left_out_is_in_a_file_with_path_and_reason(prepared: Prepared) -> None:
+    with (prepared.out / "rejected.csv").open(newline="") as file:
+        rows = {(row["identity"], Path(row["path"]).name): row["reason"] for row in csv.DictReader(file)}
+    assert rows.keys() == {("ben", "010.jpg"), ("", "notes.txt")}
+    assert rows["ben", "010.jpg"].startswith("truncated picture")
+    assert rows["", "notes.txt"] == "ignored, neither a video nor a folder"
+
+
+def test_landmarks_lie_inside_of_the_crops(prepared: Prepared) -> None:
+    for shard in open_dataset(prepared.out):
+        assert np.mean((shard.landmarks_FKC > -1) & (shard.landmarks_FKC < 96)) > 0.99
+
+
+def test_progress_rises_to_the_end(prepared: Prepared) -> None:
+    assert [step for step in prepared.progress if step[2] == COMPARING] == [(n, 3, COMPARING) for n in (1, 2, 3)]
+    frames = [step for step in prepared.progress if step[2] == PREPARING]
+    done = [step[0] for step in frames]
+    assert done == sorted(done) and done[-1] >= 2 * (10 + 15)
+    assert all(step[0] <= step[1] for step in frames)
+
+
+def test_the_contact_sheet_shows_every_person(prepared: Prepared) -> None:
+    sheet = read_image(prepared.report.datasets[0].contact_sheet)
+    assert sheet.shape[0] == 2 * (96 + 22)
+
+
+def test_nothing_unfinished_is_left_behind(prepared: Prepared) -> None:
+    assert sorted(path.name for path in prepared.out.iterdir()) == [
+        "anna",
+        "ben",
+        "contact-sheet.jpg",
+        "rejected.csv",
+    ]
+
+
+def test_a_second_run_keeps_finished_shards(prepared: Prepared) -> None:
+    before = (prepared.out / "anna" / "metadata.parquet").stat().st_mtime_ns
+    report = prepare(prepared.src, prepared.out, size_px=96)
+    assert [one.was_done for one in report.datasets[0].identities] == [True, True]
+    assert (prepared.out / "anna" / "metadata.parquet").stat().st_mtime_ns == before
+    assert "done before" in report.to_lines()[1]
+
+
+def test_consent_can_be_noted_later(prepared: Prepared, tmp_path: Path) -> None:
+    shutil.copytree(prepared.out, tmp_path / "out")
+    report = prepare(prepared.src, tmp_path / "out", size_px=96, consent="folder 13")
+    assert all(one.was_done for one in report.datasets[0].identities)
+    assert {shard.info["consent"] for shard in open_dataset(tmp_path / "out")} == {"folder 13"}
+
+
+def test_only_a_changed_source_is_prepared_again_and_finished_clips_are_reused(
+    prepared: Prepared, tmp_path: Path
+) -> None:
+    src, out = tmp_path / "src", tmp_path / "out"
+    shutil.copytree(prepared.src, src)
+    shutil.copytree(prepared.out, out)
+    shutil.rmtree(src / "ben" / "second")
+    # ben's first clip was finished by a run that was killed before it came to the end
+    part = out / "ben.parts" / "first"
+    shutil.copytree(out / "ben", part)
+    info = json.loads((part / "shard.json").read_text())
+    info["sources"] = [source for source in info["sources"] if source["name"] == "first"]
+    (part / "shard.json").write_text(json.dumps(info))
+    report = prepare(src, out, size_px=96, num_workers=1)
+    assert [one.was_done for one in report.datasets[0].identities] == [True, False]
+    assert [source["name"] for source in open_dataset(out)[1].info["sources"]] == ["first"]
+    assert not (out / "ben.parts").exists()
+
+
+def _read_tree(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+@pytest.mark.integration
+def test_runs_killed_at_any_moment_leave_no_process_and_in_the_end_the_same_bytes(
+    prepared: Prepared, tmp_path: Path
+) -> None:
+    src, out, undisturbed = tmp_path / "src", tmp_path / "out", tmp_path / "undisturbed"
+    for person, source in (("anna", "first"), ("ben", "second")):
+        for clip in range(4):
+            shutil.copytree(prepared.src / "ben" / source, src / person / f"{clip}")
+    command = [sys.executable, "-m", "cli", "prepare", str(src)]
+    started = time.monotonic()
+    subprocess.run([*command, str(undisturbed), "--size", "64"], check=True, capture_output=True)
+    duration_s = time.monotonic() - started
+    rng = random.Random(int(os.environ.get("CHAOS_SEED", "0")))
+    for _ in range(10):
+        run = subprocess.Popen([*command, str(out), "--size", "64"], stdout=subprocess.DEVNULL)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            run.wait(rng.uniform(0.1, 1.0) * duration_s)
+        run.kill()
+        run.wait()
+    time.sleep(1)
+    before = _read_tree(out)
+    time.sleep(1)
+    assert _read_tree(out) == before, "a process goes on writing"
+    subprocess.run([*command, str(out), "--size", "64"], check=True, capture_output=True)
+    assert _read_tree(out) == _read_tree(undisturbed)
+
+
+def test_people_without_a_usable_frame_are_left_out_and_named(
+    tmp_path: Path, face_landmarker: Path, drawn_people: list[Shard]
+) -> None:
+    src, out = tmp_path / "src", tmp_path / "out"
+    _write_frames(src / "anna", drawn_people[0], range(6))
+    (src / "ben").mkdir()
+    noise = np.random.default_rng(0).integers(0, 256, (6, 96, 96, 3), dtype=np.uint8)
+    write_video(src / "cat.mp4", list(noise))
+    report = prepare(src, out, size_px=64, num_workers=1)
+    assert [shard.identity for shard in open_dataset(out)] == ["anna"]
+    assert [str(one) for _, one in report.rejected] == [
+        "ben: no clip in this person's folder; add a video or pictures, or remove it",
+        f"{src / 'cat.mp4'}: no face found in any of 6 frames",
+    ]
+    shutil.rmtree(src / "anna")
+    with pytest.raises(DataError, match=r"nobody with a usable frame \(2 things left out, ben: no clip"):
+        prepare(src, tmp_path / "other", size_px=64, num_workers=1)
+
+
+def test_an_empty_source_folder_is_refused(tmp_path: Path, face_landmarker: Path) -> None:
+    (tmp_path / "src").mkdir()
+    with pytest.raises(DataError, match="nobody found by the layout videos; wanted a video"):
+        prepare(tmp_path / "src", tmp_path / "out")
+    assert not (tmp_path / "out").exists()

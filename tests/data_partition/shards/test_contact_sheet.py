@@ -1,0 +1,27 @@
+"""Promises of data_partition.shards.contact_sheet."""
+
+from pathlib import Path
+
+import numpy as np
+
+from data_partition.shards.contact_sheet import write_contact_sheet
+from data_partition.shards.images import read_image
+from tests.shards import write_random_shard
+
+
+def test_every_50th_crop_is_shown_below_the_name(tmp_path: Path) -> None:
+    shards = [
+        write_random_shard(tmp_path, "anna", num_frames=101, size_px=96),
+        write_random_shard(tmp_path, "ben", num_frames=20, size_px=96),
+    ]
+    sheet = read_image(write_contact_sheet(shards, tmp_path / "sheet.png"))
+    assert sheet.shape == (2 * (22 + 96), 3 * 96, 3)
+    np.testing.assert_array_equal(sheet[22:118, 96:192], shards[0].read_frame(50))
+    np.testing.assert_array_equal(sheet[140:, :96], shards[1].read_frame(0))
+    assert (sheet[140:, 192:] == 255).all()
+
+
+def test_a_long_shard_fills_several_lines(tmp_path: Path) -> None:
+    shard = write_random_shard(tmp_path, "anna", num_frames=851, size_px=8)
+    sheet = read_image(write_contact_sheet([shard], tmp_path / "sheet.png"))
+    assert sheet.shape == (22 + 2 * 96, 16 * 96, 3)  # 18 crops, 16 in a line
