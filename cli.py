@@ -454,7 +454,7 @@ def demo(out: Annotated[Path, typer.Argument(help="Folder for everything the dem
 @app.command()
 def egress(preset: Preset = "tiny", changes: Changes = None) -> None:
     """Print all that leaves a site in a run with these settings: every tensor, every number, what comes with them."""
-    from client.egress import BESIDES, inventory
+    from client.consent.egress import BESIDES, inventory
     from evaluation.tables import TextTable
 
     settings = Settings.from_flat(_chosen(preset, changes))
@@ -484,9 +484,9 @@ def approve(
     ] = None,
 ) -> None:
     """Say what a run with these settings may do at a site, and write down that the site agrees to it."""
-    from client import approval_summary
-    from client.approval import Approval
-    from client.policy import SitePolicy
+    from client.consent import summary as approval_summary
+    from client.consent.approval import Approval
+    from client.consent.policy import SitePolicy
 
     approval = Approval(_deployed_settings(_chosen(settings, changes)))
     policy = SitePolicy.from_texts(limit or [])

@@ -25,8 +25,8 @@ from flwr.serverapp import Grid
 from flwr.supercore.run import Run
 from flwr.supercore.task_identity import TaskIdentity
 
-from client.node_keys import NodeKeys
-from client.secure_update import SecureUpdate
+from client.secure_sum.node_keys import NodeKeys
+from client.secure_sum.update import SecureUpdate
 from federation.local_training import LocalResult
 from federation.secure_sum.masking import Phase
 from federation.settings import Settings, read_preset

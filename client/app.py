@@ -13,14 +13,14 @@ from flwr.app import Context
 from flwr.client import Client, NumPyClient
 from flwr.clientapp import ClientApp
 
-from client.approval import Approval
-from client.egress import training_scalars
+from client.consent.approval import Approval
+from client.consent.egress import training_scalars
+from client.consent.privacy_ledger import ReleaseLedger, noised_answer
 from client.node_config import NodeConfig, check_launch
-from client.node_keys import signatures_of
-from client.privacy import ReleaseLedger, noised_answer
-from client.refused_tasks import RefusedTasks
-from client.secure_update import SecureUpdate, is_secure
+from client.secure_sum.node_keys import signatures_of
+from client.secure_sum.update import SecureUpdate, is_secure
 from client.site import Site, open_site
+from client.supernode.refused_tasks import RefusedTasks
 from data_partition.statistics import local_statistics, pooled_statistics
 from federation.local_training import LocalResult, RoundTask, check_tensors, new_salt, train_locally
 from federation.secure_sum.masking import Phase

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 
-from client.policy import SitePolicy
+from client.consent.policy import SitePolicy
 from model.config import Scalar
 from model.errors import ConfigError
 

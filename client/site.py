@@ -6,8 +6,8 @@ import functools
 from dataclasses import dataclass
 from pathlib import Path
 
+from client.consent.policy import SitePolicy
 from client.node_config import NodeConfig
-from client.policy import SitePolicy
 from data_partition.config import DataConfig
 from data_partition.partition import ClientData, make_partitions, site_data
 from data_partition.shards.shard import open_dataset

@@ -66,7 +66,7 @@ def deployed_config(dataset: Path, root: Path, index: int, settings: Settings, *
 
     Its limits suit noise shards and minimal settings; `limits` in snake_case change them.
     """
-    from client.approval import Approval
+    from client.consent.approval import Approval
 
     approved = root / f"approved-{index}.toml"
     Approval(settings).write(approved)

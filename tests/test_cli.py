@@ -5,7 +5,7 @@ import tomllib
 import pytest
 
 import cli
-from client.approval import Approval
+from client.consent.approval import Approval
 from data_partition.shards.images import read_image
 from federation.settings import Settings
 from model.checkpoint import save_checkpoint

@@ -14,9 +14,9 @@ import pytest
 from tests.federated_setup import MINIMAL
 
 TOUCH = "touch = lambda: open(sys.argv[1], 'w').close()"
-SITE = f"import sys; import client.own_code as own; {TOUCH}; own.flwr_clientapp = touch; own.main()"
+SITE = f"import sys; import client.supernode.own_code as own; {TOUCH}; own.flwr_clientapp = touch; own.main()"
 SUPERNODE = f"""
-import sys; import client.supernode_process as own; {TOUCH}
+import sys; import client.supernode.process as own; {TOUCH}
 own.site_of = lambda arguments: (touch(), sys.exit())
 own.main()
 """

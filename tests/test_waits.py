@@ -50,7 +50,7 @@ SLEEPING_LOOPS = {
     "server/messaging.py:_patiently": "_PATIENCE_S",
     "server/messaging.py:_pull": "the round's deadline",
     "server/processes.py:_wait": "timeout_s",
-    "client/fleet_client.py:ActivateNode": "_HEARTBEAT_LAPSES_S",
+    "client/supernode/fleet_client.py:ActivateNode": "_HEARTBEAT_LAPSES_S",
     "server/quorum.py:_pause": "until, which is at most quorum-timeout-s ahead",
     "server/roster.py:wait_for_sites": "round-timeout-s",
     "server/simulation.py:_follow": "_IDLE_TIMEOUT_S without a process of the run; the server app's own waits end",

@@ -8,7 +8,7 @@ from flwr.app import Context, RecordDict
 
 from client.app import FedReenactClient
 from client.node_config import SUPERNODE_VARIABLE
-from client.refused_tasks import RefusedTasks
+from client.supernode.refused_tasks import RefusedTasks
 from federation.settings import Settings
 from model.config import Scalar
 from model.errors import FederationError

@@ -1,4 +1,4 @@
-"""Takes the place of client/own_code.py at one site of the end-to-end test: no reply to a round can be used.
+"""Takes the place of client/supernode/own_code.py at one site of the end-to-end test: no reply to a round can be used.
 
 In round 1 the header of an array speaks of 128 TiB, in every later one a tensor has a NaN.
 """

@@ -1,4 +1,4 @@
-"""Takes the place of client/supernode_process.py at one site of the end-to-end test: its clock is another's.
+"""Takes the place of client/supernode/process.py at one site of the end-to-end test: its clock is another's.
 
 How many seconds it is ahead stands in a file, which the test may change while the site runs.
 """

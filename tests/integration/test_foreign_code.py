@@ -21,7 +21,7 @@ from flwr.proto.control_pb2 import StartRunRequest
 from flwr.proto.fab_pb2 import Fab
 from flwr.supercore.control.control_http_client import ControlHttpClient
 
-from client.approval import Approval
+from client.consent.approval import Approval
 from client.node_config import SUPERNODE_VARIABLE
 from server.flower_commands import FlowerCommands
 from tests.federated_setup import minimal_settings, write_dataset
@@ -128,7 +128,7 @@ class Federation:
         Approval(self.settings).write(self.approved)
 
     def site_command(self) -> list[str]:
-        return [sys.executable, "-P", "-m", "client.supernode_process", *self.site_options(self.site_port)]
+        return [sys.executable, "-P", "-m", "client.supernode.process", *self.site_options(self.site_port)]
 
     def site_options(self, port: int) -> list[str]:
         node_config = f'partition-id=0 data-dir="{self.dataset / "person-0"}" state-dir="{self.state}" '
@@ -213,7 +213,7 @@ from flwr.supernode import node_auth_http_interceptor
 true, offset_s = time.time, float(sys.argv.pop(1))
 time.time = lambda: true() + offset_s
 node_auth_http_interceptor.now = lambda: datetime.datetime.fromtimestamp(time.time(), datetime.UTC)
-from client.supernode_process import main
+from client.supernode.process import main
 
 main()
 """
@@ -233,7 +233,7 @@ def test_a_site_whose_clock_is_off_says_so_and_fails(
 
 
 def test_a_site_that_is_asked_to_end_ends_well(federation: Federation, tmp_path: Path) -> None:
-    command = [sys.executable, "-P", "-m", "client.supernode_process", *federation.site_options(free_port())]
+    command = [sys.executable, "-P", "-m", "client.supernode.process", *federation.site_options(free_port())]
     with process(command, tmp_path / "log", FLWR_HOME=str(tmp_path / "home")) as site:
         wait_for("site", lambda: "SuperNode ID" in (tmp_path / "log").read_text())
         site.terminate()

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import client.app
-from client.secure_update import Answer, SecureUpdate
+from client.secure_sum.update import Answer, SecureUpdate
 from federation.local_training import LocalResult, RoundTask
 from federation.secure_sum.session import Kind
 from federation.settings import Settings

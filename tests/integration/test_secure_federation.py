@@ -14,7 +14,7 @@ import client.app
 import server.agreement
 import server.federation
 import server.secure_statistics
-from client.egress import inventory, training_scalars
+from client.consent.egress import inventory, training_scalars
 from federation.local_training import LocalResult, RoundTask, train_locally
 from federation.privacy_accountant import epsilon_of
 from federation.reported import OPERATIONS

@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from client.egress import training_scalars
-from client.unmasking_record import UnmaskingRecord, write_private
+from client.consent.egress import training_scalars
+from client.secure_sum.unmasking_record import UnmaskingRecord, write_private
 from federation.local_training import LocalResult
 from federation.secure_sum.masking import Phase, RefusedKeysError, SiteSum
 from federation.secure_sum.primitives import SecureSumError

@@ -4,7 +4,7 @@ Flower has more kinds (`flwr.supercore.constant.TaskType`), and which one a mess
 AgentApp, for one, is unpacked from the run and executed beside the site's data. Three things stand against that, each
 alone enough: a message of any other run is answered with an error before the run's code is fetched; the site's
 SuperExec asks for ClientApp tasks alone; and whatever Flower starts by name becomes a module of this package or
-nothing. `python -m client.one_task_kind` is that SuperExec.
+nothing. `python -m client.supernode.one_task_kind` is that SuperExec.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ from flwr.supercore.superexec.executor import subprocess_executor
 from flwr.supercore.superexec.plugin import AutoExecPlugin
 from flwr.supernode import start_client_internal
 
-from client.owed_reply import OwedReply
-from client.own_code import APP_FOLDER
-from client.refused_tasks import RefusedTasks
+from client.supernode.owed_reply import OwedReply
+from client.supernode.own_code import APP_FOLDER
+from client.supernode.refused_tasks import RefusedTasks
 from federation.json_log import log_to_stderr
 
 _log = logging.getLogger(__name__)
 
-_OWN_MODULES = {"flower-superexec": "client.one_task_kind", "flwr-clientapp": "client.own_code"}
+_OWN_MODULES = {"flower-superexec": "client.supernode.one_task_kind", "flwr-clientapp": "client.supernode.own_code"}
 """What runs in place of Flower's commands; there is no other command."""
 _FIRST_SIGN_S = 120
 """For the first sign of life of a process that answers a message. Flower gives it 30 s, and starts another beside it:

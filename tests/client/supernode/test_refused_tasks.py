@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from client.refused_tasks import RefusedTasks
+from client.supernode.refused_tasks import RefusedTasks
 
 
 def test_the_count_outlives_the_process(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from client.node_config import SUPERNODE_VARIABLE, NodeConfig, check_launch
-from client.supernode_process import site_of
+from client.supernode.process import site_of
 from model.errors import ConfigError
 
 
@@ -128,7 +128,7 @@ def test_options_that_would_let_other_code_in_are_refused(folders: Path, option:
 
 
 def run(arguments: list[str]) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "client.supernode_process", *arguments]
+    command = [sys.executable, "-m", "client.supernode.process", *arguments]
     return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
 
 

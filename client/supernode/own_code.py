@@ -2,7 +2,7 @@
 
 Flower sends an app's code to every site with each run, and whoever may submit a run could so have any code run beside
 a site's data. This process unpacks nothing of it: it answers with the app that is installed here, and refuses a run of
-another app or version. `client/one_task_kind.py` starts it in place of `flwr-clientapp`.
+another app or version. `client/supernode/one_task_kind.py` starts it in place of `flwr-clientapp`.
 """
 
 from __future__ import annotations

@@ -24,8 +24,8 @@ from flwr.supercore.task_identity import TaskIdentity
 from flwr.supernode import start_client_internal
 from flwr.supernode.nodestate import NodeState, NodeStateFactory
 
-from client import one_task_kind
-from client.one_task_kind import (
+from client.supernode import one_task_kind
+from client.supernode.one_task_kind import (
     OwnProcesses,
     RefusedRunError,
     SiteExecPlugin,
@@ -34,8 +34,8 @@ from client.one_task_kind import (
     pull_or_refuse,
     push_and_settle,
 )
-from client.owed_reply import LOST, OwedReply
-from client.refused_tasks import RefusedTasks
+from client.supernode.owed_reply import LOST, OwedReply
+from client.supernode.refused_tasks import RefusedTasks
 from federation.settings import Settings
 
 RUN_ID = 12
@@ -205,7 +205,7 @@ def test_the_superexec_launches_one_kind_of_task(task_type: TaskType, started: l
     result = plugin.launch_task("token", Task(task_id=1, run_id=RUN_ID, type=task_type))
     if task_type == TaskType.CLIENT_APP:
         ((python, *rest),) = started
-        assert python == sys.executable and rest[:3] == ["-P", "-m", "client.own_code"]
+        assert python == sys.executable and rest[:3] == ["-P", "-m", "client.supernode.own_code"]
         return
     assert started == []
     assert result.status == LaunchResultStatus.FAILED
@@ -265,10 +265,10 @@ def test_the_real_entry_points_of_flower_are_guarded() -> None:
         "import inspect, pathlib\n"
         "from flwr.supernode import start_client_internal as supernode\n"
         "from flwr.supernode import fleet_http_connection as connection\n"
-        "from client.fleet_client import SiteFleetClient, use_site_fleet_client\n"
-        "from client.one_task_kind import OwnProcesses, keep_to_one_kind\n"
-        "from client.owed_reply import OwedReply\n"
-        "from client.refused_tasks import RefusedTasks\n"
+        "from client.supernode.fleet_client import SiteFleetClient, use_site_fleet_client\n"
+        "from client.supernode.one_task_kind import OwnProcesses, keep_to_one_kind\n"
+        "from client.supernode.owed_reply import OwedReply\n"
+        "from client.supernode.refused_tasks import RefusedTasks\n"
         "keep_to_one_kind(RefusedTasks(pathlib.Path('.')), OwedReply(pathlib.Path('.')))\n"
         "use_site_fleet_client()\n"
         "names = supernode.start_client_internal.__code__.co_names\n"

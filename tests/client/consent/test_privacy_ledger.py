@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from client.policy import SitePolicy
-from client.privacy import ReleaseLedger, clipped, gaussian, noised, noised_answer
+from client.consent.policy import SitePolicy
+from client.consent.privacy_ledger import ReleaseLedger, clipped, gaussian, noised, noised_answer
 from federation.local_training import LocalResult
 from federation.privacy_accountant import epsilon_of
 from federation.settings import Settings

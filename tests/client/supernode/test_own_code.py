@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from flwr.supernode.runtime import run_clientapp
-from client.own_code import keep_to_own_code
+from client.supernode.own_code import keep_to_own_code
 
 keep_to_own_code(Path(sys.argv[1]))
 run_clientapp.install_from_fab(b"not even a zip file", skip_prompt=True)

@@ -10,7 +10,7 @@ import pytest
 from flwr.app import Context, RecordDict
 
 from client.app import FedReenactClient
-from client.approval import LEEWAY, Approval, Leeway
+from client.consent.approval import LEEWAY, Approval, Leeway
 from federation.settings import Settings
 from model.config import Scalar
 from model.errors import ConfigError, FederationError

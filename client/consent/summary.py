@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import fields
 
-from client.approval import LEEWAY, Leeway
-from client.egress import inventory
-from client.policy import SitePolicy
+from client.consent.approval import LEEWAY, Leeway
+from client.consent.egress import inventory
+from client.consent.policy import SitePolicy
 from federation.privacy_accountant import DELTA, composed_mu, epsilon_of
 from federation.settings import Settings
 from model.networks.bundle import travelling_bytes

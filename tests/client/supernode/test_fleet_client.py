@@ -10,8 +10,8 @@ import pytest
 from flwr.proto.fleet_pb2 import ActivateNodeRequest, ActivateNodeResponse, PullMessagesRequest
 from flwr.supercore.error import FlowerError
 
-from client import fleet_client
-from client.fleet_client import SiteFleetClient, seconds_ahead
+from client.supernode import fleet_client
+from client.supernode.fleet_client import SiteFleetClient, seconds_ahead
 
 NOON = 1_800_000_000.0
 NOT_ACTIVATED = FlowerError(2004, "").to_json("Failed to activate SuperNode.")

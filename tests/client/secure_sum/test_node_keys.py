@@ -10,7 +10,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from client.node_keys import NodeKeys
+from client.secure_sum.node_keys import NodeKeys
 from federation.secure_sum.masking import RefusedKeysError, SiteSum
 from federation.secure_sum.primitives import SecureSumError
 from federation.secure_sum.unmasking import ServerSum

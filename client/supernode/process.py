@@ -78,10 +78,10 @@ def _serve(state_dir: Path) -> None:
     from flwr.supercore.exit import ExitCode, flwr_exit
     from flwr.supernode.cli.flower_supernode import flower_supernode
 
-    from client.fleet_client import SiteFleetClient, use_site_fleet_client
-    from client.one_task_kind import keep_to_one_kind
-    from client.owed_reply import OwedReply
-    from client.refused_tasks import RefusedTasks
+    from client.supernode.fleet_client import SiteFleetClient, use_site_fleet_client
+    from client.supernode.one_task_kind import keep_to_one_kind
+    from client.supernode.owed_reply import OwedReply
+    from client.supernode.refused_tasks import RefusedTasks
 
     keep_to_one_kind(RefusedTasks(state_dir), OwedReply(state_dir))
     use_site_fleet_client()

@@ -6,7 +6,7 @@ import pytest
 from flwr.app import Context, RecordDict
 
 from client.app import FedReenactClient
-from client.policy import SitePolicy
+from client.consent.policy import SitePolicy
 from federation.settings import Settings, read_preset
 from model.config import Scalar
 from model.errors import ConfigError, FederationError

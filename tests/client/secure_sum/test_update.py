@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from flwr.app import Context, RecordDict
 
-from client import unmasking_record
 from client.app import FedReenactClient
-from client.secure_update import state_name
-from client.unmasking_record import RECORD_NAME, SpentSumError, UnmaskingRecord
+from client.secure_sum import unmasking_record
+from client.secure_sum.unmasking_record import RECORD_NAME, SpentSumError, UnmaskingRecord
+from client.secure_sum.update import state_name
 from federation.secure_sum.masking import Phase
 from federation.secure_sum.session import Kind, SumName, content_digest
 from federation.secure_sum.statistics import LENGTH, mean_statistics
@@ -365,7 +365,7 @@ def test_a_deployed_site_names_keys_that_their_site_did_not_sign(
     dataset: Path, tmp_path: Path, settings: Settings
 ) -> None:
     """The server puts keys of its own in the place of site 2's; site 3 is not pinned."""
-    from client.node_keys import NodeKeys
+    from client.secure_sum.node_keys import NodeKeys
     from federation.secure_sum.masking import SiteSum
 
     keys = write_node_keys(tmp_path / "keys", 3)

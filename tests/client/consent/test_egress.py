@@ -9,7 +9,7 @@ import pytest
 from flwr.app import Message
 
 from client.app import app
-from client.egress import inventory, training_scalars
+from client.consent.egress import inventory, training_scalars
 from federation.settings import Settings
 from server.federation import run_federation
 from tests.federated_setup import deployed_config, minimal_settings, write_dataset
