@@ -25,7 +25,7 @@ from reenact.terminal import LiveProgress, rich_table, round_line
 from server.termination import EXIT_CODE, TerminatedError
 
 if TYPE_CHECKING:
-    from server.flower_commands import FlowerCommands
+    from server.flower.commands import FlowerCommands
 
 # The commands import what they need themselves: `fedreenact --help` should not wait for PyTorch and Flower.
 
@@ -213,7 +213,7 @@ def submit(
     changes: Changes = None,
 ) -> None:
     """Train on a deployed federation; goes on from the run folder, and again if the server app dies."""
-    from server.deployment import Supervisor
+    from server.flower.deployment import Supervisor
 
     settings = _deployed_settings(_chosen(preset, changes)).replaced({"output-dir": str(out)})
     if not out.is_absolute():
@@ -240,7 +240,7 @@ def register(
     ] = None,
 ) -> None:
     """Let sites with these keys into a federation that asks for keys; keys known before are no error."""
-    from server.sites_file import SiteKey, require_distinct, write_sites
+    from server.sites.sites_file import SiteKey, require_distinct, write_sites
 
     sites = [SiteKey.parse(key) for key in keys]
     require_distinct(sites)
@@ -511,8 +511,8 @@ def status(
     """Say where a run stands: rounds, losses, sites, the last errors. Exit code 1 if it failed or is lost."""
     import time
 
-    from server.run_view import RunView, newest_run
-    from server.status_report import last_errors, sites_table, status_lines
+    from server.monitoring.run_view import RunView, newest_run
+    from server.monitoring.status_report import last_errors, sites_table, status_lines
 
     folder = newest_run(run)
     if folder is None:
@@ -540,7 +540,7 @@ def exporter(
     ] = None,
 ) -> None:
     """Serve a run's numbers to Prometheus, during training and after it."""
-    from server.exporter import certificate_files, serve
+    from server.monitoring.exporter import certificate_files, serve
 
     serve(runs, port=port, superlink_log=superlink_log, certificates=certificate_files(certificate or []))
 
@@ -586,7 +586,7 @@ def _say_where(places: Mapping[str, object]) -> None:
 @contextlib.contextmanager
 def _flower(superlink: str, root_certificates: Path | None) -> Iterator[FlowerCommands]:
     """Flower's commands, connected to a SuperLink, with files in a folder that does not stay."""
-    from server.flower_commands import FlowerCommands
+    from server.flower.commands import FlowerCommands
 
     if root_certificates is not None and not root_certificates.is_file():
         raise ConfigError(f"--root-certificates: {root_certificates} does not exist")
@@ -635,7 +635,7 @@ def _settings_for(dataset: Path, chosen: Mapping[str, Scalar], places: Mapping[s
 
 def _say_spent(run: Path, settings: Settings) -> None:
     """Optimiser steps and samples of a run, over all its clients, and how it ended."""
-    from server.run_folder import read_history, read_result, spent
+    from server.run_folder.folder import read_history, read_result, spent
 
     rows, result = read_history(run), read_result(run) or {}
     steps, samples = spent(rows, settings)

@@ -24,9 +24,9 @@ from flwr.supercore.task_identity import TaskIdentity
 from federation.settings import Settings, read_preset
 from model.landmarks.geometry import PartSizes
 from model.networks.bundle import NamedArrays, build_networks
-from server.agreement import SiteStatistics
-from server.fedgan import FedGAN, to_record
-from server.roster import KnownSite, Roster
+from server.rounds.fedgan import FedGAN, to_record
+from server.sites.agreement import SiteStatistics
+from server.sites.roster import KnownSite, Roster
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -22,7 +22,7 @@ from data_partition.synth.dataset import synthesize
 from federation.settings import Settings, read_preset
 from model.config import Scalar
 from model.errors import FedreenactError
-from server.run_folder import read_history
+from server.run_folder.folder import read_history
 from tests.attacks import ATTACKS, HostileGrid, write_swapped
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -75,7 +75,7 @@ def measure(job: tuple[argparse.Namespace, str, str]) -> Cell:
         return cell
     import torch
 
-    from server.federation import run_federation
+    from server.rounds.federation import run_federation
 
     torch.set_num_threads(1)
     run = options.folder / "runs" / f"{attack}-{defence}"

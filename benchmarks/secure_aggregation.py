@@ -32,11 +32,11 @@ from federation.secure_sum.masking import Phase
 from federation.settings import Settings, read_preset
 from model.landmarks.geometry import PartSizes
 from model.networks.bundle import build_networks
-from server.agreement import SiteStatistics
-from server.fedgan import FedGAN, to_record
-from server.messaging import exchange
-from server.roster import KnownSite, Roster
-from server.secure_round import SecureRounds
+from server.rounds.fedgan import FedGAN, to_record
+from server.rounds.messaging import exchange
+from server.rounds.secure_round import SecureRounds
+from server.sites.agreement import SiteStatistics
+from server.sites.roster import KnownSite, Roster
 from tests.node_keys import write_node_keys
 
 ROOT = Path(__file__).resolve().parent.parent

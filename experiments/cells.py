@@ -16,7 +16,7 @@ from federation.settings import Settings
 from model.config import Scalar
 from model.errors import ConfigError
 from reenact.guidance_choice import Guidance
-from server.run_folder import read_history, read_result, spent
+from server.run_folder.folder import read_history, read_result, spent
 from server.training import Mode
 
 Train = Callable[[Mode, Settings], object]

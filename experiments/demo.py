@@ -34,7 +34,7 @@ from reenact.faces import face_of_shard
 from reenact.guidance_choice import Guidance
 from reenact.reenactor import Reenactor
 from reenact.video_writer import VideoWriter
-from server.simulation import run_simulation
+from server.flower.simulation import run_simulation
 
 NUM_IDENTITIES = 5
 NUM_FRAMES = 400

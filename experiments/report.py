@@ -20,7 +20,7 @@ from federation.settings import Settings
 from model.checkpoint import load_checkpoint
 from model.config import Scalar
 from model.errors import ConfigError, DataError
-from server.run_folder import read_history, read_result, spent
+from server.run_folder.folder import read_history, read_result, spent
 
 _PACKAGES = ("fedreenact", "flwr", "torch", "torchvision", "numpy", "mediapipe", "opencv-python-headless")
 

@@ -6,9 +6,9 @@ from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
 from federation.settings import Settings
-from server.federation import run_federation
-from server.logs import logging_to
-from server.run_folder import find_checkpoint
+from server.rounds.federation import run_federation
+from server.run_folder.folder import find_checkpoint
+from server.run_folder.logs import logging_to
 
 app = ServerApp()
 

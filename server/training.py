@@ -7,9 +7,9 @@ from pathlib import Path
 
 from data_partition.shards.shard import open_dataset
 from federation.settings import Settings
-from server.centralized import train_centralized
-from server.recording import RoundHook
-from server.simulation import run_simulation
+from server.flower.simulation import run_simulation
+from server.rounds.centralized import train_centralized
+from server.rounds.recording import RoundHook
 
 
 class Mode(StrEnum):

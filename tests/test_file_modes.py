@@ -21,11 +21,11 @@ own.site_of = lambda arguments: (touch(), sys.exit())
 own.main()
 """
 SUPERLINK = f"""
-import importlib, sys; import server.superlink_process as own; {TOUCH}
+import importlib, sys; import server.flower.superlink_process as own; {TOUCH}
 importlib.import_module("flwr.superlink.cli.flower_superlink").flower_superlink = touch
 own.main()
 """
-SUPEREXEC = "import server.superexec_process as own; own.main()"
+SUPEREXEC = "import server.flower.superexec_process as own; own.main()"
 
 
 def modes(root: Path) -> dict[str, set[str]]:

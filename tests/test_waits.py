@@ -33,29 +33,29 @@ OWNERS = {
 """Calls that block only when they are this module's."""
 
 ENDLESS_BY_DESIGN = {
-    "server/exporter.py:serve": "answers scrapes for as long as its process lives",
-    "server/superexec_process.py:main": "a service: waits for as long as it serves",
-    "server/superlink.py:_stop_process": "the process has just been sent SIGKILL; the kernel ends it",
+    "server/monitoring/exporter.py:serve": "answers scrapes for as long as its process lives",
+    "server/flower/superexec_process.py:main": "a service: waits for as long as it serves",
+    "server/flower/superlink.py:_stop_process": "the process has just been sent SIGKILL; the kernel ends it",
     "data_partition/preparation/clip_pool.py:run_clips": "own workers, each ends with its clip; a dead one raises",
     "data_partition/doctor/numbers.py:_frames": "own threads, each of which reads one picture of a local disk",
-    "server/fedgan.py:_aggregated": "StreamingMean.result, which computes",
-    "server/reply_limit.py:_limited_inflate": "ContextVar.get, which looks",
-    "server/reply_limit.py:_limited_pull_objects": "ContextVar.get, which looks",
+    "server/rounds/fedgan.py:_aggregated": "StreamingMean.result, which computes",
+    "server/updates/reply_limit.py:_limited_inflate": "ContextVar.get, which looks",
+    "server/updates/reply_limit.py:_limited_pull_objects": "ContextVar.get, which looks",
 }
 """Calls without a timeout, and why they end or should not."""
 
 SLEEPING_LOOPS = {
-    "server/deployment.py:run": "Patience.max_attempts",
-    "server/deployment.py:_follow": "Patience.start_s, silence_s, and the end of the run",
-    "server/messaging.py:_patiently": "_PATIENCE_S",
-    "server/messaging.py:_pull": "the round's deadline",
-    "server/processes.py:_wait": "timeout_s",
+    "server/flower/deployment.py:run": "Patience.max_attempts",
+    "server/flower/deployment.py:_follow": "Patience.start_s, silence_s, and the end of the run",
+    "server/rounds/messaging.py:_patiently": "_PATIENCE_S",
+    "server/rounds/messaging.py:_pull": "the round's deadline",
+    "server/flower/processes.py:_wait": "timeout_s",
     "client/supernode/fleet_client.py:ActivateNode": "_HEARTBEAT_LAPSES_S",
-    "server/quorum.py:_pause": "until, which is at most quorum-timeout-s ahead",
-    "server/roster.py:wait_for_sites": "round-timeout-s",
-    "server/simulation.py:_follow": "_IDLE_TIMEOUT_S without a process of the run; the server app's own waits end",
-    "server/superlink.py:wait_until_idle": "timeout_s",
-    "server/superlink.py:_wait_until_ready": "_START_TIMEOUT_S",
+    "server/sites/quorum.py:_pause": "until, which is at most quorum-timeout-s ahead",
+    "server/sites/roster.py:wait_for_sites": "round-timeout-s",
+    "server/flower/simulation.py:_follow": "_IDLE_TIMEOUT_S without a process of the run; the server app's own waits end",
+    "server/flower/superlink.py:wait_until_idle": "timeout_s",
+    "server/flower/superlink.py:_wait_until_ready": "_START_TIMEOUT_S",
 }
 """Functions that sleep, and what ends the loop around it."""
 

@@ -20,9 +20,9 @@ from federation.settings import Settings
 from model.checkpoint import Checkpoint, load_checkpoint, round_folders
 from model.config import Scalar
 from model.errors import CheckpointError
-from server import quorum
-from server.federation import run_federation
-from server.run_folder import read_history, read_result
+from server.rounds.federation import run_federation
+from server.run_folder.folder import read_history, read_result
+from server.sites import quorum
 from tests.chaos.grid import ChaosGrid, Weather, kill_at
 from tests.federated_setup import minimal_settings, write_dataset
 

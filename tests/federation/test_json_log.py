@@ -13,13 +13,13 @@ def line(record: logging.LogRecord) -> dict[str, object]:
 
 
 def test_a_record_is_one_object_with_round_and_site() -> None:
-    record = logging.LogRecord("server.fedgan", logging.WARNING, "", 0, "client %d is left out", (3,), None)
+    record = logging.LogRecord("server.rounds.fedgan", logging.WARNING, "", 0, "client %d is left out", (3,), None)
     record.created = 0.25
     record.round, record.site = 7, 3
     assert line(record) == {
         "time": "1970-01-01T00:00:00.250+00:00",
         "level": "warning",
-        "logger": "server.fedgan",
+        "logger": "server.rounds.fedgan",
         "message": "client 3 is left out",
         "round": 7,
         "site": 3,

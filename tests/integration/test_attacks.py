@@ -11,8 +11,8 @@ import pytest
 from model.checkpoint import Checkpoint, load_checkpoint
 from model.config import Scalar
 from model.networks.bundle import IDENTITY_ROWS
-from server.federation import run_federation
-from server.run_folder import read_history
+from server.rounds.federation import run_federation
+from server.run_folder.folder import read_history
 from tests.attacks import HostileGrid, write_swapped
 from tests.federated_setup import minimal_settings, write_dataset
 

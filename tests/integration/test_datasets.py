@@ -19,7 +19,7 @@ from evaluation.pairs import Protocol
 from model.weights import resolve
 from reenact.evaluation_job import EvaluationRequest, run_evaluation
 from reenact.guidance_choice import Guidance
-from server.federation import run_federation
+from server.rounds.federation import run_federation
 from tests.data_partition.conftest import write_video
 from tests.data_partition.test_clip_annotators import openface_rows
 from tests.federated_setup import minimal_settings, simulated_grid

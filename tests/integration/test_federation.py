@@ -20,11 +20,11 @@ from federation.resources import RESOURCES
 from federation.settings import Settings
 from model.checkpoint import Checkpoint, load_checkpoint
 from model.errors import ConfigError, FederationError
-from server import processes
-from server.centralized import train_centralized
-from server.federation import run_federation
-from server.run_folder import read_history, read_result, spent, to_toml
-from server.run_lock import RunLock
+from server.flower import processes
+from server.rounds.centralized import train_centralized
+from server.rounds.federation import run_federation
+from server.run_folder.folder import read_history, read_result, spent, to_toml
+from server.run_folder.lock import RunLock
 from tests.federated_setup import minimal_settings, simulated_grid, write_dataset, write_diverging_dataset
 from tests.inprocess_grid import InProcessGrid
 from tests.shards import write_random_shard

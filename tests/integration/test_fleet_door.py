@@ -24,8 +24,8 @@ from flwr.proto.node_pb2 import Node
 from flwr.supernode.fleet_http_client import FleetHttpClient
 from flwr.supernode.node_auth_http_interceptor import NodeAuthHttpInterceptor
 
-from server.door_connections import HANDSHAKE_S, HEADER_S
-from server.refusals import Reason, RefusalCounter
+from server.flower.door_connections import HANDSHAKE_S, HEADER_S
+from server.monitoring.refusals import Reason, RefusalCounter
 
 pytestmark = pytest.mark.integration
 
@@ -63,7 +63,7 @@ class Federation:
         ]
         self.trust = ("--root-certificates", self.certs / "ca.crt") if keys else ("--insecure",)
         self.superlink = self.start(
-            *("server.superlink_process", "superlink.out", *(tls if keys else ["--insecure"])),
+            *("server.flower.superlink_process", "superlink.out", *(tls if keys else ["--insecure"])),
             *("--host", "127.0.0.1", "--port", self.control_port, "--database", folder / "superlink.db"),
             *("--isolation", "process", "--log-file", self.log_path, "--disable-runtime-dependency-installation"),
         )

@@ -10,8 +10,8 @@ from flwr.app import Error, Message
 
 from model.checkpoint import load_checkpoint
 from model.config import Scalar
-from server.federation import run_federation
-from server.run_folder import read_history, read_result
+from server.rounds.federation import run_federation
+from server.run_folder.folder import read_history, read_result
 from tests.federated_setup import minimal_settings, simulated_grid, write_dataset
 from tests.inprocess_grid import Tamper
 from tests.server import malformed

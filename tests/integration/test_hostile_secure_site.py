@@ -15,11 +15,11 @@ from federation.secure_sum.session import Kind
 from federation.settings import Settings
 from model.checkpoint import load_checkpoint, round_folders
 from model.errors import FederationError
-from server.federation import run_federation
-from server.recording import RoundOutcome, RunRecorder
-from server.run_folder import read_history
-from server.secure_round import MAX_DISCARDED, SecureRounds
-from server.secure_statistics import drawn_face
+from server.rounds.federation import run_federation
+from server.rounds.recording import RoundOutcome, RunRecorder
+from server.rounds.secure_round import MAX_DISCARDED, SecureRounds
+from server.rounds.secure_statistics import drawn_face
+from server.run_folder.folder import read_history
 from tests.federated_setup import minimal_settings, simulated_grid, write_dataset
 from tests.inprocess_grid import InProcessGrid
 

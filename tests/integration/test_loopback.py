@@ -14,8 +14,8 @@ from typing import Any
 import psutil
 import pytest
 
-from server import processes
-from server.simulation import run_simulation
+from server.flower import processes
+from server.flower.simulation import run_simulation
 from tests.federated_setup import minimal_settings, write_dataset
 
 pytestmark = pytest.mark.integration

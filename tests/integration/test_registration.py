@@ -16,8 +16,8 @@ import pytest
 from typer.testing import CliRunner
 
 from cli import app
-from server.flower_commands import QUIET
-from server.sites_file import read_sites
+from server.flower.commands import QUIET
+from server.sites.sites_file import read_sites
 from tests.server.test_sites_file import write_key
 
 pytestmark = pytest.mark.integration

@@ -11,9 +11,9 @@ import pytest
 from flwr.app import Error, Message
 
 import client.app
-import server.agreement
-import server.federation
-import server.secure_statistics
+import server.rounds.federation
+import server.rounds.secure_statistics
+import server.sites.agreement
 from client.consent.egress import inventory, training_scalars
 from federation.local_training import LocalResult, RoundTask, train_locally
 from federation.privacy_accountant import epsilon_of
@@ -23,10 +23,10 @@ from federation.settings import Settings
 from model.checkpoint import Checkpoint, load_checkpoint
 from model.errors import ConfigError, FederationError
 from model.networks.bundle import IDENTITY_ROWS, build_networks
-from server.aggregation import StreamingMean
-from server.federation import run_federation
-from server.run_folder import read_history
-from server.secure_statistics import drawn_face
+from server.rounds.federation import run_federation
+from server.rounds.secure_statistics import drawn_face
+from server.run_folder.folder import read_history
+from server.updates.weighted_mean import StreamingMean
 from tests.federated_setup import deployed_config, minimal_settings, simulated_grid, write_dataset
 from tests.inprocess_grid import InProcessGrid
 from tests.node_keys import key_config, write_node_keys
@@ -128,9 +128,9 @@ def test_a_secure_run_goes_where_the_plain_run_goes(
 ) -> None:
     """Round 1 within the quantisation, from the same beginning and the same pairs."""
     monkeypatch.setattr(client.app, "new_salt", lambda: None)
-    drawn = server.secure_statistics._agreement(drawn_face(), minimal_settings(dataset, tmp_path, 5))
-    monkeypatch.setattr(server.agreement, "agree", lambda *_, **__: drawn)
-    monkeypatch.setattr(server.federation, "secure_agreement", lambda *_: drawn)
+    drawn = server.rounds.secure_statistics._agreement(drawn_face(), minimal_settings(dataset, tmp_path, 5))
+    monkeypatch.setattr(server.sites.agreement, "agree", lambda *_, **__: drawn)
+    monkeypatch.setattr(server.rounds.federation, "secure_agreement", lambda *_: drawn)
     plain, secure = (
         run(minimal_settings(dataset, tmp_path / str(on), 5, secure_aggregation=on, max_rounds=1))
         for on in (False, True)

@@ -13,8 +13,8 @@ import pytest
 
 from model.checkpoint import load_checkpoint
 from model.errors import FederationError
-from server import processes
-from server.simulation import run_simulation
+from server.flower import processes
+from server.flower.simulation import run_simulation
 from tests.federated_setup import minimal_settings, simulated_grid, write_dataset
 
 pytestmark = pytest.mark.integration
@@ -34,7 +34,7 @@ def before() -> set[processes.ProcessKey]:
 def test_a_simulation_equals_the_in_process_run_and_leaves_no_process(
     dataset: Path, tmp_path: Path, before: set[processes.ProcessKey]
 ) -> None:
-    from server.federation import run_federation
+    from server.rounds.federation import run_federation
 
     rows: list[dict[str, Any]] = []
     folder = run_simulation(

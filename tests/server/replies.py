@@ -10,7 +10,7 @@ from flwr.client import NumPyClient
 from flwr.clientapp import ClientApp
 from flwr.supercore.task_identity import TaskIdentity
 
-from server.messaging import fit_message
+from server.rounds.messaging import fit_message
 
 Answer = Callable[[list[np.ndarray], dict[str, object]], tuple[list[np.ndarray], int, dict[str, object]]]
 

@@ -14,9 +14,9 @@ from federation.settings import Settings
 from model.config import Scalar
 from model.errors import FederationError
 from model.networks.bundle import IDENTITY_ROWS
-from server.fedgan import FedGAN, to_record
-from server.messaging import exchange
-from server.roster import Roster
+from server.rounds.fedgan import FedGAN, to_record
+from server.rounds.messaging import exchange
+from server.sites.roster import Roster
 from tests.inprocess_grid import InProcessGrid
 from tests.server.replies import Answer, answering_app
 

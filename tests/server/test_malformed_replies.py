@@ -21,12 +21,12 @@ from federation.secure_sum.primitives import KEY_BYTES, SEALED_BYTES, SHARE_BYTE
 from federation.settings import FederationConfig, Settings
 from model.errors import FederationError
 from model.networks.bundle import IDENTITY_ROWS
-from server.agreement import agree
-from server.fedgan import FedGAN, to_record
-from server.messaging import exchange
-from server.recording import RoundOutcome
-from server.roster import Roster
-from server.updates import ArrayForm, RejectedUpdateError, failure_reason, read_fit_reply, size_in_bytes
+from server.rounds.fedgan import FedGAN, to_record
+from server.rounds.messaging import exchange
+from server.rounds.recording import RoundOutcome
+from server.sites.agreement import agree
+from server.sites.roster import Roster
+from server.updates.reply import ArrayForm, RejectedUpdateError, failure_reason, read_fit_reply, size_in_bytes
 from tests.server import malformed
 from tests.server.malformed import MUTATIONS, CannedGrid, force, header_of, mutated, npz, with_data
 from tests.server.replies import reply_with

@@ -15,8 +15,8 @@ import cli
 from federation.settings import Settings
 from model.checkpoint import load_checkpoint
 from server import training
-from server.federation import run_federation
-from server.run_folder import RunFolder, read_history, read_result
+from server.rounds.federation import run_federation
+from server.run_folder.folder import RunFolder, read_history, read_result
 from server.termination import TerminatedError, noticing
 from server.training import Mode
 from tests.federated_setup import minimal_settings, simulated_grid, write_dataset

@@ -11,7 +11,7 @@ from flwr.app import Message
 from client.app import app
 from client.consent.egress import inventory, training_scalars
 from federation.settings import Settings
-from server.federation import run_federation
+from server.rounds.federation import run_federation
 from tests.federated_setup import deployed_config, minimal_settings, write_dataset
 from tests.inprocess_grid import InProcessGrid
 

@@ -1,0 +1,1 @@
+"""Flower's processes and the door before them."""

@@ -1,0 +1,148 @@
+"""A federated run on Flower's simulation engine, from start to finish, in one call."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+
+import torch
+
+from data_partition.shards.shard import open_dataset
+from federation.settings import FederationConfig, Settings
+from model.errors import ConfigError, FederationError
+from server.flower.superlink import LocalSuperLink
+from server.rounds.recording import RoundHook
+from server.run_folder.folder import (
+    LOG_NAME,
+    RESULT_NAME,
+    explaining_full_disks,
+    find_checkpoint,
+    read_history,
+    read_result,
+    write_settings,
+    write_stopped,
+)
+from server.run_folder.lock import RunLock
+from server.termination import TerminatedError, Termination, noticing
+
+_POLL_INTERVAL_S = 1.0
+_IDLE_TIMEOUT_S = 30.0
+_SHUTDOWN_TIMEOUT_S = 30.0
+_NUM_LOG_LINES = 15
+
+
+def run_simulation(settings: Settings, *, on_round: RoundHook | None = None) -> Path:
+    """Train with one process per client on this machine; the same app as `flwr run .`.
+
+    Flower's own files and logs are in output-dir/flower. The SuperLink and all processes below it are stopped before
+    this returns or raises, also on Ctrl-C and SIGTERM.
+
+    Args:
+        settings: of the run; data-dir and output-dir must be absolute.
+        on_round: called with every new row of the history, within about a second.
+
+    Returns:
+        The run folder, with checkpoints and history.jsonl.
+
+    Raises:
+        ConfigError: if the settings do not fit this machine or the run folder.
+        DataError: if the dataset cannot be used.
+        FederationError: if the run folder is in use, or the run fails; it says why and where the logs are.
+        TerminatedError: on SIGTERM, when all processes have ended; the round in progress is lost.
+    """
+    folder, _ = find_checkpoint(settings)
+    if not Path(settings.data.data_dir).is_absolute():
+        raise ConfigError(f"setting data-dir: got {settings.data.data_dir!r}, wanted an absolute path")
+    open_dataset(Path(settings.data.data_dir))
+    with explaining_full_disks(folder), noticing(signal.SIGTERM) as termination:
+        run_config = _clean(folder, settings)
+        try:
+            with LocalSuperLink(folder / "flower") as superlink:
+                superlink.submit(run_config, _federation_config(settings))
+                _follow(superlink, folder, on_round or (lambda row: None), termination)
+        except TerminatedError as error:
+            if read_result(folder) is None:
+                write_stopped(folder, error)
+            raise
+    result = read_result(folder)
+    if result is None or result["status"] != "completed":
+        raise FederationError(f"{result['reason'] if result else 'no result'} (log: {folder / LOG_NAME})")
+    return folder
+
+
+def _clean(folder: Path, settings: Settings) -> Path:
+    """Take the last run's result out of the folder, if nobody is writing to it; returns the file of the settings.
+
+    Raises:
+        FederationError: if somebody is.
+    """
+    lock = RunLock.take(folder)
+    run_config = write_settings(settings)
+    (folder / RESULT_NAME).unlink(missing_ok=True)
+    lock.release()  # the server app takes it
+    return run_config
+
+
+def _federation_config(settings: Settings) -> dict[str, int | float]:
+    """Clients of the simulation and what each may use; as many run side by side as fit, and no more are started."""
+    federation = settings.federation
+    num_cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    num_parallel = max(1, min(federation.num_clients, num_cores // federation.client_num_cpus))
+    return {
+        "num-supernodes": federation.num_clients,
+        "client-resources-num-cpus": federation.client_num_cpus,
+        "client-resources-num-gpus": _gpu_share(federation, settings.optimizer.device),
+        "init-args-num-cpus": num_parallel * federation.client_num_cpus,
+    }
+
+
+def _gpu_share(federation: FederationConfig, device: str) -> float:
+    """GPUs per client: the setting, or an even share of those there are; none if the run is told to use the CPU."""
+    num_gpus = 0 if device == "cpu" else torch.cuda.device_count()
+    if federation.client_num_gpus > 0 and not num_gpus:
+        raise ConfigError(
+            f"setting client-num-gpus: got {federation.client_num_gpus:g}, but there is no GPU to use; set it to 0"
+        )
+    if federation.client_num_gpus > 0 or not num_gpus:
+        return federation.client_num_gpus
+    return min(1.0, num_gpus / federation.num_clients)
+
+
+def _follow(superlink: LocalSuperLink, folder: Path, on_round: RoundHook, termination: Termination) -> None:
+    """Pass new rows of the history on until the server app has written its result.
+
+    Raises:
+        TerminatedError: on a signal.
+        FederationError: if the run ends without a result, with the end of its log.
+    """
+    num_seen = len(read_history(folder))
+    last_busy = time.monotonic()
+    while True:
+        termination.check()
+        has_result = read_result(folder) is not None
+        rows = read_history(folder)
+        for row in rows[num_seen:]:
+            on_round(row)
+        num_seen = len(rows)
+        if has_result:
+            superlink.wait_until_idle(_SHUTDOWN_TIMEOUT_S)
+            return
+        if superlink.is_busy():
+            last_busy = time.monotonic()
+        elif time.monotonic() - last_busy >= _IDLE_TIMEOUT_S:
+            status = superlink.status()
+            if status.startswith("finished") and read_result(folder) is None:
+                raise FederationError(_post_mortem(status, superlink.log(), folder))
+            last_busy = time.monotonic()
+        time.sleep(_POLL_INTERVAL_S)
+
+
+def _post_mortem(status: str, log: str, folder: Path) -> str:
+    """What can be said about a run that ended without a word from the server app."""
+    (folder / "flower" / "run.log").write_text(log, encoding="utf-8")
+    tail = "\n".join(log.splitlines()[-_NUM_LOG_LINES:])
+    return (
+        f"the simulation ended as {status} without a result; logs are in {folder / 'flower'}; the last lines:\n{tail}"
+    )

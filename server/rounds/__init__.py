@@ -1,0 +1,1 @@
+"""Rounds: loop, aggregation strategies, what follows a round."""

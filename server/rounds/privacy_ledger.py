@@ -1,0 +1,73 @@
+"""What a run's noised updates have told so far: epsilon and delta after every round."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import math
+
+from federation.privacy_accountant import DELTA, MU, RELEASES, composed_mu, epsilon_of
+from federation.settings import FederationConfig
+from server.rounds.recording import RoundOutcome
+
+_log = logging.getLogger(__name__)
+
+
+class PrivacyLedger:
+    """Adds `dp_epsilon`, `dp_delta`, `dp_releases` and `dp_mu` to a round's metrics; without noise it adds nothing.
+
+    What is spent is a person's, over all runs: every site keeps its own book (client/consent/privacy_ledger.py) and says with each
+    update how many noised ones it has made, and the mu of all of them. So a resumed run goes on where it was, and a
+    second run on the same people does not begin at zero.
+    """
+
+    def __init__(self, config: FederationConfig) -> None:
+        """Say in the log what the run promises."""
+        self._config = config
+        if config.dp_noise_multiplier:
+            _log.info(
+                "differential privacy of updates: length at most %g, noise multiplier %g, delta %g; the statistics "
+                "that sites send once are not noised",
+                config.dp_clip_norm,
+                config.dp_noise_multiplier,
+                DELTA,
+            )
+        if config.secure_aggregation:
+            _log.info(
+                "secure aggregation: the server sees sums of updates and of the statistics before round 1; rows of the "
+                "identity embeddings with one owner are that owner's"
+            )
+
+    def record(self, round_number: int, outcome: RoundOutcome) -> RoundOutcome:
+        """The outcome of a round with what has been spent until its end.
+
+        Of the site that has spent most, and at least one release a round is counted.
+
+        Args:
+            round_number: from 1.
+            outcome: of the round; its accepted clients say what they have spent.
+        """
+        if not self._config.dp_noise_multiplier:
+            return outcome
+        num_releases = int(max(round_number, *_told(outcome, RELEASES)))
+        mu = max(composed_mu([(self._config.dp_noise_multiplier, round_number)]), *_told(outcome, MU))
+        epsilon = epsilon_of(mu)
+        _log.info(
+            "round %d: epsilon %.4g, delta %g at client level (one site, one person) after %d updates of a site over "
+            "all runs: with any other frames in a person's place, what was sent would be at most e^%.4g times as "
+            "likely or unlikely, but for a chance of delta",
+            round_number,
+            epsilon,
+            DELTA,
+            num_releases,
+            epsilon,
+            extra={"round": round_number},
+        )
+        spent = {"dp_epsilon": epsilon, "dp_delta": DELTA, RELEASES: float(num_releases), MU: mu}
+        return dataclasses.replace(outcome, metrics=outcome.metrics | spent)
+
+
+def _told(outcome: RoundOutcome, name: str) -> list[float]:
+    """Finite values of a number that sites told, at most 1e9, and 0."""
+    values = (client.get(name, 0.0) for client in outcome.clients.values())
+    return [0.0, *(min(value, 1e9) for value in values if math.isfinite(value))]

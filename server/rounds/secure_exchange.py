@@ -1,0 +1,254 @@
+"""One secure sum over Flower's messages: keys, shares, masked vectors, consistency, unmasking (Bonawitz et al. 2017).
+
+A site that fails, is late or sends something of another form in one exchange is left out of the rest; the sum is over
+the sites whose masked vectors arrived. The protocol itself is in federation/secure_sum.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from flwr.app import Array, ArrayRecord
+from flwr.serverapp import Grid
+
+from federation.secure_sum.masking import Phase, Vector
+from federation.secure_sum.primitives import SecureSumError
+from federation.secure_sum.session import SumName
+from federation.secure_sum.unmasking import ServerSum, WrongSharesError
+from model.config import Scalar
+from model.errors import FederationError
+from server.rounds.messaging import exchange, fit_message
+from server.updates.reply import RejectedUpdateError, Rejection, read_fit_reply, size_in_bytes
+
+_log = logging.getLogger(__name__)
+
+Arrays = list[npt.NDArray[Any]]
+Reasons = dict[int, tuple[str, Rejection]]
+
+_MIN_ACCUSERS = 2
+"""Sites that must report another one before it is left out: one alone may be the one that lies."""
+
+
+class DisturbedSumError(FederationError):
+    """The sum cannot be had with these sites; it begins anew, with fresh keys, without them."""
+
+    def __init__(self, reasons: Reasons) -> None:
+        super().__init__("; ".join(reason for reason, _ in reasons.values()))
+        self.reasons = reasons
+
+
+class LostSumError(FederationError):
+    """The sum cannot be had any more under its round number: sites may unmask it once."""
+
+    def __init__(self, reason: str, reasons: Reasons | None = None) -> None:
+        super().__init__(reason)
+        self.reasons = reasons or {}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Link:
+    """How sites are reached."""
+
+    grid: Grid
+    timeout_s: float
+    """Longest wait for the replies of one exchange."""
+    on_wait: Callable[[], None]
+    """Called about twice a second."""
+    nodes: Mapping[int, int]
+    """Partition id to node id of the sites that are asked."""
+
+
+@dataclass(kw_only=True, slots=True)
+class Exchanged:
+    """What is known of the sites besides the sum; filled while it goes on."""
+
+    rejected: Reasons = field(default_factory=dict)
+    """Sites that failed or sent what cannot be used."""
+    clients: dict[int, dict[str, float]] = field(default_factory=dict)
+    """What survivors measured of their own machines."""
+    measured: dict[int, dict[str, float]] = field(default_factory=dict)
+    """Bytes of each site's tensors in both directions."""
+
+
+class SecureExchange:
+    """One sum of one vector from each site."""
+
+    def __init__(
+        self,
+        link: Link,
+        name: SumName,
+        scalars: Mapping[str, Scalar],
+        *,
+        length: int,
+        min_sites: int,
+        told: Collection[str],
+    ) -> None:
+        """Nothing is sent yet.
+
+        Args:
+            link: to the sites.
+            name: of the sum.
+            scalars: that all messages have besides.
+            length: L, values of a vector.
+            min_sites: `min-fit-clients`.
+            told: names of the numbers that sites report.
+        """
+        self.seen = Exchanged(measured={site: {"bytes_up": 0, "bytes_down": 0} for site in link.nodes})
+        self._link = link
+        self._name = name
+        self._scalars = {**scalars, **name.to_flat()}
+        self._min_sites = min_sites
+        self._told = told
+        self._sum = ServerSum(str(name), length)
+
+    @property
+    def survivors(self) -> list[int]:
+        """Sites in the sum, ascending."""
+        return self._sum.survivors
+
+    def total(self, phase: Phase, tensors: Mapping[str, Array]) -> Vector:
+        """[L] the sum over the survivors.
+
+        Args:
+            phase: what the sites do in the third exchange.
+            tensors: that they are given for it.
+
+        Raises:
+            DisturbedSumError: if sites send keys or shares that others cannot use.
+            LostSumError: if the sum stays masked for good.
+            FederationError: if too few sites take part.
+        """
+        self._exchange_keys()
+        self._exchange_shares()
+        self._collect_masked(phase, tensors)
+        self._agree()
+        self._collect_revealed()
+        try:
+            return self._sum.unmask()
+        except WrongSharesError as error:
+            raise LostSumError(str(error), {error.site: (str(error), Rejection.UNREADABLE)}) from error
+        except SecureSumError as error:
+            raise LostSumError(str(error)) from error
+
+    def _exchange_keys(self) -> None:
+        for site, arrays, _ in self._asked(Phase.KEYS, dict.fromkeys(self._link.nodes, _record([]))):
+            self._take(site, arrays, 2, self._sum.take_keys)
+        self._require(self._sum.advertisers, "sent keys")
+
+    def _exchange_shares(self) -> None:
+        sites = self._sum.advertisers
+        record = _record([np.array(sites, np.int64), self._sum.keys_S2B(), self._sum.signatures_SB()])
+        refused: dict[int, set[int]] = {}
+        for site, arrays, _ in self._asked(Phase.SHARES, dict.fromkeys(sites, record)):
+            if len(arrays) == 1:
+                refused[site] = _ids(arrays[0], sites)
+                reason = f"does not accept the public keys of sites {sorted(refused[site])}"
+                self.seen.rejected[site] = reason, Rejection.FAILED
+            else:
+                self._take(site, arrays, 2, self._sum.take_shares)
+        accused = {site: [other for other, named in refused.items() if site in named] for site in sites}
+        self._leave_out({s: by for s, by in accused.items() if len(by) >= _MIN_ACCUSERS}, "do not accept its keys")
+        self._require(self._sum.sharers, "sent shares")
+
+    def _collect_masked(self, phase: Phase, tensors: Mapping[str, Array]) -> None:
+        sites = np.array(self._sum.sharers, np.int64)
+        records = {}
+        for site in self._sum.sharers:
+            shares = {"secure-sites": Array(sites), "secure-shares": Array(self._sum.sealed_for(site))}
+            records[site] = ArrayRecord({**tensors, **shares})
+        for site, arrays, metrics in self._asked(phase, records):
+            if self._take(site, arrays, 2, self._sum.take_masked):
+                self.seen.clients[site] = metrics
+        self._require(self._sum.survivors, "sent a masked vector")
+        if unopened := self._sum.unopened_by():
+            worst = {site: by for site, by in unopened.items() if len(by) >= _MIN_ACCUSERS}
+            self._leave_out(worst, "cannot open its shares")
+            lonely = {accuser for by in unopened.values() for accuser in by}
+            self._leave_out({accuser: [] for accuser in lonely}, "reports shares that the others could open")
+
+    def _agree(self) -> None:
+        sites = self._sum.survivors
+        record = _record([np.array(sites, np.int64)])
+        for site, arrays, _ in self._asked(Phase.AGREE, dict.fromkeys(sites, record)):
+            self._take(site, arrays, 1, self._sum.take_agreed)
+        self._require(self._sum.signers, "signed the list of survivors", self._sum.threshold)
+
+    def _collect_revealed(self) -> None:
+        record = _record([np.array(self._sum.signers, np.int64), self._sum.agreed_SB()])
+        for site, arrays, _ in self._asked(Phase.UNMASK, dict.fromkeys(self._sum.signers, record)):
+            self._take(site, arrays, 1, self._sum.take_revealed)
+
+    def _asked(
+        self, phase: Phase, records: Mapping[int, ArrayRecord]
+    ) -> Iterator[tuple[int, Arrays, dict[str, float]]]:
+        """Site, arrays and metrics of every readable reply; the other sites are rejected."""
+        scalars: dict[str, Scalar] = {**self._scalars, "phase": phase.value}
+        link, timeout_s = self._link, self._link.timeout_s
+        messages = [fit_message(link.nodes[s], records[s], scalars, timeout_s=timeout_s) for s in sorted(records)]
+        replies = exchange(link.grid, messages, timeout_s=timeout_s, on_wait=link.on_wait)
+        sites = {message.metadata.message_id: site for message, site in zip(messages, sorted(records), strict=True)}
+        for reply in replies:
+            site = sites.pop(reply.metadata.reply_to_message_id)
+            self.seen.measured[site]["bytes_down"] += size_in_bytes(records[site])
+            try:
+                arrays, _, metrics = read_fit_reply(reply, None, self._told)
+            except RejectedUpdateError as error:
+                self.seen.rejected[site] = str(error), error.kind
+                continue
+            self.seen.measured[site]["bytes_up"] += size_in_bytes(reply.content.array_records["fitres.parameters"])
+            yield site, arrays, metrics
+        for late in sites.values():
+            self.seen.rejected[late] = f"no reply within {timeout_s:g} s to {phase.value}", Rejection.LATE
+
+    def _take(self, site: int, arrays: Arrays, num_arrays: int, take: Callable[..., None]) -> bool:
+        """Hand a reply's arrays on; a site whose arrays have another form is rejected."""
+        try:
+            if len(arrays) != num_arrays:
+                raise SecureSumError(f"sent {len(arrays)} arrays, expected {num_arrays}")
+            take(site, *arrays)
+        except SecureSumError as error:
+            self.seen.rejected[site] = str(error), Rejection.MISMATCH
+            return False
+        return True
+
+    def _leave_out(self, accused: Mapping[int, list[int]], what: str) -> None:
+        """Begin anew without the accused, if there are any."""
+        if accused:
+            reasons = {site: f"{f'sites {sorted(by)} ' if by else ''}{what}" for site, by in sorted(accused.items())}
+            raise DisturbedSumError({site: (reason, Rejection.UNREADABLE) for site, reason in reasons.items()})
+
+    def _require(self, sites: list[int], what: str, wanted: int | None = None) -> None:
+        wanted = max(self._min_sites, self._sum.threshold) if wanted is None else wanted
+        if len(sites) >= wanted:
+            return
+        where = f"round {self._name.round_number}"
+        reasons = "; ".join(f"client {site}: {reason}" for site, (reason, _) in sorted(self.seen.rejected.items()))
+        spent = [site for site, (reason, _) in self.seen.rejected.items() if reason.startswith("SpentSumError")]
+        if len(spent) >= _MIN_ACCUSERS:
+            raise LostSumError(f"sites {sorted(spent)} helped to unmask it over other sites ({reasons})")
+        raise FederationError(
+            f"{where}: {len(sites)} sites {what}, min-fit-clients is {self._min_sites} and the secure sum needs "
+            f"{self._sum.threshold}" + (f" ({reasons})" if reasons else "") + "; mend the clients"
+        )
+
+
+def log_rejected(round_number: int, rejected: Mapping[int, tuple[str, Rejection]]) -> None:
+    """One line a site."""
+    for site, (reason, _) in sorted(rejected.items()):
+        where = {"round": round_number, "site": site}
+        _log.warning("round %d: client %d is left out: %s", round_number, site, reason, extra=where)
+
+
+def _ids(array: npt.NDArray[Any], known: list[int]) -> set[int]:
+    """Those of the known ids that a site names."""
+    is_list = isinstance(array, np.ndarray) and array.ndim == 1 and array.dtype == np.int64
+    return {int(site) for site in array[: len(known)]} & set(known) if is_list else set()
+
+
+def _record(arrays: Arrays) -> ArrayRecord:
+    return ArrayRecord({str(index): Array(array) for index, array in enumerate(arrays)})

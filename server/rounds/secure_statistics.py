@@ -1,0 +1,79 @@
+"""What the sites agree on before round 1 under secure aggregation: one mean face for all, from a secure sum."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+import numpy as np
+import numpy.typing as npt
+
+from data_partition.faces.crop import single_image_box
+from data_partition.synth.camera import Pose, project
+from data_partition.synth.face import Expression, HeadShape, landmarks_3d
+from federation.secure_sum.primitives import SecureSumError
+from federation.secure_sum.session import Kind, content_digest
+from federation.secure_sum.statistics import LENGTH, PooledStatistics, mean_statistics
+from federation.settings import Settings
+from model.errors import FederationError
+from model.landmarks.geometry import PartSizes, mean_part_sizes_px
+from server.rounds.secure_exchange import Reasons
+from server.rounds.secure_round import SecureRounds
+from server.sites.agreement import Agreement
+
+_log = logging.getLogger(__name__)
+
+_NUM_TRIES = 3
+_DRAWN_SPREAD = 0.02
+"""Standard deviation of the drawn face's landmarks, in sides of the frame."""
+
+
+def secure_agreement(rounds: SecureRounds, settings: Settings, run_id: str, refresh: Callable[[], None]) -> Agreement:
+    """The pooled statistics of all sites; those of a drawn face if the sum cannot be had.
+
+    Every identity's row is the same: with rows of their own the sum would tell the one owner's statistics.
+
+    Args:
+        rounds: for the exchange.
+        settings: of the run.
+        run_id: of the run.
+        refresh: brings the roster up to date; called before every try but the first.
+    """
+    digest = content_digest(Kind.STATISTICS, settings)
+    left_out: Reasons = {}
+    for number in range(_NUM_TRIES):
+        if number:
+            refresh()
+        try:
+            _, survivors, total = rounds.summed(Kind.STATISTICS, 0, digest, {"run-id": run_id}, LENGTH, left_out, {})
+            return _agreement(mean_statistics(total, len(survivors)), settings)
+        except (FederationError, SecureSumError) as error:
+            _log.warning("landmark statistics cannot be summed: %s", error)
+    _log.warning("the run begins from the landmarks of a drawn face in place of the sites' mean face")
+    return _agreement(drawn_face(), settings)
+
+
+def drawn_face() -> PooledStatistics:
+    """A drawn person of average proportions looking into the camera, cropped as every picture is."""
+    size_px = 1000
+    pose = Pose(pitch_deg=0.0, yaw_deg=0.0, roll_deg=0.0)
+    picture_KC = project(pose.place(landmarks_3d(HeadShape(), Expression())), size_px).astype(np.float32)
+    landmarks_KC = single_image_box(picture_KC, (size_px, size_px)).to_crop(picture_KC, size_px)
+    return PooledStatistics(
+        part_mean_P2=mean_part_sizes_px(landmarks_KC[None]) / size_px,
+        landmark_mean_KC=landmarks_KC / size_px,
+        landmark_variance_KC=np.full(landmarks_KC.shape, _DRAWN_SPREAD**2),
+    )
+
+
+def _agreement(pooled: PooledStatistics, settings: Settings) -> Agreement:
+    size_px = settings.model.image_size_px
+
+    def for_all(values_KC: npt.NDArray[np.float64]) -> npt.NDArray[np.float32]:
+        return np.repeat((values_KC * size_px).astype(np.float32)[None], settings.model.num_identities, axis=0)
+
+    return Agreement(
+        part_sizes=PartSizes.from_mean(pooled.part_mean_P2 * size_px, size_px),
+        landmark_mean_IKC=for_all(pooled.landmark_mean_KC),
+        landmark_std_IKC=for_all(np.sqrt(pooled.landmark_variance_KC)),
+    )

@@ -1,0 +1,52 @@
+"""Which round of a run is the best so far; its checkpoint is kept for as long as none is better.
+
+By the highest SSIM of the central evaluation where a round has one, else by the lowest L_G. A generator's loss is
+measured by a discriminator that changes from round to round, so without `eval-data-dir` "best" says little more than
+"trained without an accident".
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from server.run_folder.folder import write_atomically
+
+BEST_NAME = "best.json"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BestRound:
+    """The best round and why."""
+
+    round: int
+    by: str
+    """ssim (higher is better) or loss_generator (lower is better)."""
+    value: float
+
+    def write(self, run: Path) -> None:
+        """Write best.json in the run folder: these three fields."""
+        text = json.dumps({"round": self.round, "by": self.by, "value": self.value})
+        write_atomically(run / BEST_NAME, text + "\n")
+
+
+def best_round(history: Iterable[Mapping[str, Any]], among: Collection[int]) -> BestRound | None:
+    """The best of some rounds; measured rounds go before others, and of equal ones the earliest is the best.
+
+    Args:
+        history: rows of history.jsonl, the oldest first.
+        among: numbers of the rounds that have a checkpoint.
+    """
+    best: tuple[tuple[bool, float], BestRound] | None = None
+    for row in history:
+        is_measured = "ssim" in row.get("evaluation", {})
+        if row["round"] not in among or not (is_measured or row.get("loss_generator") is not None):
+            continue  # sites that keep their losses to themselves leave nothing to go by
+        by, value = ("ssim", row["evaluation"]["ssim"]) if is_measured else ("loss_generator", row["loss_generator"])
+        rank = (is_measured, value if is_measured else -value)
+        if best is None or rank > best[0]:
+            best = rank, BestRound(round=row["round"], by=by, value=value)
+    return best[1] if best else None

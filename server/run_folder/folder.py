@@ -1,0 +1,297 @@
+"""The run folder: settings, history, result and the run's name; checkpoints lie beside them."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import errno
+import json
+import logging
+import os
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from safetensors import SafetensorError
+
+from federation.settings import Settings
+from model.checkpoint import Checkpoint, load_checkpoint, round_folders, round_number_of
+from model.config import Scalar
+from model.errors import CheckpointError, ConfigError, FederationError
+from model.networks.bundle import build_networks, validate_tensors
+from server.run_folder.lock import RunLock
+from server.termination import TerminatedError
+
+_log = logging.getLogger(__name__)
+
+SETTINGS_NAME = "settings.toml"
+HISTORY_NAME = "history.jsonl"
+LOG_NAME = "server.log"
+RESULT_NAME = "result.json"
+RUN_NAME = "run.json"
+
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+
+_MAY_CHANGE = frozenset(
+    {
+        "data-dir",
+        "output-dir",
+        "sites-file",
+        "resume",
+        "tau",
+        "max-rounds",
+        "min-fit-clients",
+        "round-timeout-s",
+        "keep-checkpoints",
+        "device",
+        "num-threads",
+        "client-num-cpus",
+        "client-num-gpus",
+        "eval-data-dir",
+        "eval-every",
+        "aggregation",
+        "max-norm-ratio",
+        "max-weight-ratio",
+        "min-cosine",
+        "max-loss-deviation",
+        "quarantine-after",
+        "quarantine-rounds",
+        "quorum-timeout-s",
+        "local-time-limit-s",
+    }
+)
+"""Settings that a resumed run may have other than the run before; all others are part of what is being trained."""
+
+
+class RunFolder:
+    """Files of one run; each is written to a temporary name and renamed.
+
+    A context manager: the folder is this process's alone until the `with` block ends.
+    """
+
+    def __init__(self, path: Path, run_id: str, lock: RunLock) -> None:
+        self.path = path
+        self.run_id = run_id
+        """Survives a resume, so that clients recognise their optimiser moments."""
+        self._lock = lock
+
+    @classmethod
+    def open(cls, settings: Settings) -> tuple[RunFolder, Checkpoint | None]:
+        """The folder of a run, and the checkpoint to go on from if it is to be resumed and has one.
+
+        Raises:
+            ConfigError: if output-dir is not absolute, holds a run and resume is off, or was trained otherwise.
+            CheckpointError: if it has checkpoints and none is intact.
+            FederationError: if another process writes to the folder.
+        """
+        lock = RunLock.take(_absolute_path(settings))
+        try:
+            path, checkpoint = find_checkpoint(settings)
+            folder = cls(path, read_run_id(path) if checkpoint is not None else uuid.uuid4().hex, lock)
+            write_atomically(path / RUN_NAME, json.dumps({"run-id": folder.run_id}) + "\n")
+            write_settings(settings)
+            (path / RESULT_NAME).unlink(missing_ok=True)
+            folder._keep_history(checkpoint.round if checkpoint is not None else 0)
+        except BaseException:
+            lock.release()
+            raise
+        return folder, checkpoint
+
+    def __enter__(self) -> RunFolder:
+        """Nothing more: the folder is locked since it was opened."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Let others write to the folder."""
+        self._lock.release()
+
+    def append_history(self, row: Mapping[str, Any]) -> None:
+        """One more line of history.jsonl, on disk when this returns."""
+        with (self.path / HISTORY_NAME).open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row, allow_nan=False) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+
+    def write_completed(self, reason: str) -> None:
+        """The run ended as it should."""
+        _write_result(self.path, {"status": "completed", "reason": reason})
+
+    def write_failed(self, error: Exception) -> None:
+        """The run ended with an error, or because it was told to: `failed` or `stopped`."""
+        if isinstance(error, TerminatedError):
+            write_stopped(self.path, error)
+            return
+        name = type(error).__name__
+        _write_unless_full(self.path, {"status": "failed", "reason": f"{error}" or name, "error": name})
+
+    def _keep_history(self, num_rounds: int) -> None:
+        """Drop lines of rounds that the run to come will write again, and lines that cannot be read."""
+        rows = read_history(self.path)
+        num_lines = len(_lines(self.path))
+        if num_lines > len(rows):
+            _log.warning("%s: %d damaged lines are dropped", self.path / HISTORY_NAME, num_lines - len(rows))
+        kept = [row for row in rows if row["round"] <= num_rounds]
+        write_atomically(self.path / HISTORY_NAME, "".join(json.dumps(row) + "\n" for row in kept))
+
+
+def write_stopped(path: Path, error: TerminatedError) -> None:
+    """The run in this folder ended because it was told to; resume goes on after its last checkpoint."""
+    completed = [round_number_of(folder) for folder in round_folders(path)]
+    after = f"after round {completed[-1]}" if completed else "before the end of round 1"
+    _write_unless_full(
+        path, {"status": "stopped", "reason": f"{error} {after}; resume goes on", "error": type(error).__name__}
+    )
+
+
+def _write_result(path: Path, result: Mapping[str, str]) -> None:
+    write_atomically(path / RESULT_NAME, json.dumps(result) + "\n")
+
+
+def _write_unless_full(path: Path, result: Mapping[str, str]) -> None:
+    """Why a run ended early; where it cannot be written the log alone has it, and the error that is told goes on."""
+    try:
+        _write_result(path, result)
+    except OSError as error:
+        _log.error("%s could not be written (%s): %s", path / RESULT_NAME, error, result["reason"])
+
+
+@contextlib.contextmanager
+def explaining_full_disks(path: Path) -> Iterator[None]:
+    """Within it, an error that a full disk causes becomes one that says where and what to do.
+
+    Args:
+        path: of the run folder.
+
+    Raises:
+        FederationError: in the place of the other.
+    """
+    try:
+        yield
+    except (OSError, SafetensorError) as error:
+        number = error.errno if isinstance(error, OSError) else None
+        if number not in _FULL and not any(f"os error {full})" in str(error) for full in _FULL):
+            raise
+        raise FederationError(
+            f"the disk of {path} is full; make room, then go on with resume: every completed round is kept"
+        ) from error
+
+
+def find_checkpoint(settings: Settings) -> tuple[Path, Checkpoint | None]:
+    """The absolute output-dir, and the checkpoint in it that these settings go on from; nothing is changed.
+
+    Raises:
+        ConfigError: if output-dir is not absolute, holds a run and resume is off, or was trained otherwise.
+        CheckpointError: if it has checkpoints and none is intact.
+    """
+    path = _absolute_path(settings)
+    if round_folders(path) and not settings.federation.resume:
+        raise ConfigError(
+            f"{path} already holds a run; choose another output-dir, or set resume to go on with this one"
+        )
+    return path, _load(path, settings) if round_folders(path) else None
+
+
+def _absolute_path(settings: Settings) -> Path:
+    path = Path(settings.federation.output_dir)
+    if not path.is_absolute():
+        raise ConfigError(f"setting output-dir: got {str(path)!r}, wanted an absolute path")
+    return path
+
+
+def read_history(path: Path) -> list[dict[str, Any]]:
+    """The rows of a run folder's history.jsonl; damaged lines and one that is still being written are left out."""
+    rows = []
+    for line in _lines(path):
+        with contextlib.suppress(ValueError):
+            rows.append(json.loads(line))
+    return [row for row in rows if isinstance(row, dict) and "round" in row]
+
+
+def _lines(path: Path) -> list[bytes]:
+    """The finished lines of history.jsonl."""
+    try:
+        text = (path / HISTORY_NAME).read_bytes()
+    except FileNotFoundError:
+        return []
+    return [line for line in text.splitlines(keepends=True) if line.endswith(b"\n")]
+
+
+def spent(history: Sequence[Mapping[str, Any]], settings: Settings) -> tuple[int, int]:
+    """Optimiser steps and samples seen in a history, over all clients whose work was used."""
+    asked = settings.federation.local_steps
+    num_steps = sum(int(client.get("num_steps", asked)) for row in history for client in row["clients"].values())
+    return num_steps, num_steps * settings.optimizer.batch_size
+
+
+def read_result(path: Path) -> dict[str, str] | None:
+    """How the run in a folder ended (`status`, `reason`), or None while it has not."""
+    try:
+        result: dict[str, str] = json.loads((path / RESULT_NAME).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    return result
+
+
+def write_settings(settings: Settings) -> Path:
+    """All settings as TOML in the run folder; the file can be given to `flwr run --run-config`."""
+    path = Path(settings.federation.output_dir) / SETTINGS_NAME
+    write_atomically(path, to_toml(settings))
+    return path
+
+
+def to_toml(settings: Settings) -> str:
+    """All settings as TOML, one a line."""
+    return "".join(f"{key} = {json.dumps(value, ensure_ascii=False)}\n" for key, value in settings.to_flat().items())
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write a UTF-8 text file completely or not at all."""
+    partial = path.with_name(path.name + ".partial")
+    try:
+        with partial.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except OSError:
+        partial.unlink(missing_ok=True)
+        raise
+
+
+def _load(path: Path, settings: Settings) -> Checkpoint:
+    """The newest intact checkpoint, its tensors in the order in which they travel (files sort them)."""
+    checkpoint = load_checkpoint(path)
+    _require_same_training(Settings.from_flat(checkpoint.settings).to_flat(), settings.to_flat())
+    fresh = build_networks(settings.model, checkpoint.part_sizes, seed=0).travelling_tensors()
+    validate_tensors(checkpoint.tensors, fresh, where=f"{path}, round {checkpoint.round}")
+    return dataclasses.replace(checkpoint, tensors={name: checkpoint.tensors[name] for name in fresh})
+
+
+def read_run_id(path: Path) -> str:
+    """The name of the run in a folder.
+
+    Raises:
+        CheckpointError: if the folder does not say.
+    """
+    try:
+        return str(json.loads((path / RUN_NAME).read_text(encoding="utf-8"))["run-id"])
+    except (OSError, ValueError, KeyError) as error:
+        raise CheckpointError(
+            f"{path / RUN_NAME} cannot be read ({error}); restore it or train in another folder"
+        ) from error
+
+
+def _require_same_training(before: Mapping[str, Scalar], now: Mapping[str, Scalar]) -> None:
+    changed = [
+        f"{key} was {before[key]!r}, now {now[key]!r}"
+        for key in sorted(now)
+        if before[key] != now[key] and key not in _MAY_CHANGE
+    ]
+    if changed:
+        raise ConfigError(
+            "cannot resume with other settings: " + "; ".join(changed) + "; put them back or use another output-dir"
+        )

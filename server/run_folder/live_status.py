@@ -1,0 +1,100 @@
+"""What a run is doing right now, in one small file of its folder that anyone may read at any moment."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from server.run_folder.folder import write_atomically
+
+_log = logging.getLogger(__name__)
+
+LIVE_NAME = "live.json"
+_WRITE_INTERVAL_S = 5.0
+
+
+class Phase(StrEnum):
+    """What a run is waiting for."""
+
+    WAITING = "waiting"
+    """For sites to say who they are."""
+    TRAINING = "training"
+    """For the sites' updates."""
+    ENDED = "ended"
+    """Nothing; result.json says how it ended."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Live:
+    """The file's content; times are Unix seconds."""
+
+    phase: str
+    round: int
+    """Round in progress; 0 before the first."""
+    time: float
+    """When this was written: every few seconds while the server app lives."""
+    phase_since: float
+    last_contact: dict[str, float] = field(default_factory=dict)
+    """Partition id of every site seen in this run to when it was last connected."""
+    connected: list[str] = field(default_factory=list)
+    """Partition ids connected now."""
+    refused: dict[str, str] = field(default_factory=dict)
+    """Node id of a connected node that cannot take part, to the reason."""
+
+    @classmethod
+    def read(cls, run: Path) -> Live | None:
+        """What the run folder's file says; None if there is none."""
+        try:
+            values: dict[str, Any] = json.loads((run / LIVE_NAME).read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return None
+        return cls(**values)
+
+
+class LiveStatus:
+    """Writes the file, at most every few seconds unless the phase changes."""
+
+    def __init__(self, run: Path) -> None:
+        """Go on from the last contacts that the folder's file knows."""
+        before = Live.read(run)
+        self._path = run / LIVE_NAME
+        self._last_contact = dict(before.last_contact) if before else {}
+        self._connected: list[str] = []
+        self._refused: dict[str, str] = {}
+        self._phase, self._round, self._phase_since = Phase.WAITING, 0, time.time()
+        self._next_write = 0.0
+
+    def enter(self, phase: Phase, round_number: int) -> None:
+        """A phase begins."""
+        self._phase, self._round, self._phase_since = phase, round_number, time.time()
+        self._write()
+
+    def see(self, partition_ids: Iterable[int], refused: Mapping[int, str]) -> None:
+        """These sites are connected now, and these nodes are refused."""
+        self._connected = [str(partition_id) for partition_id in partition_ids]
+        self._last_contact |= dict.fromkeys(self._connected, time.time())
+        self._refused = {str(node): reason for node, reason in refused.items()}
+        if time.monotonic() >= self._next_write:
+            self._write()
+
+    def _write(self) -> None:
+        self._next_write = time.monotonic() + _WRITE_INTERVAL_S
+        values = {
+            "phase": self._phase.value,
+            "round": self._round,
+            "time": time.time(),
+            "phase_since": self._phase_since,
+            "last_contact": self._last_contact,
+            "connected": self._connected,
+            "refused": self._refused,
+        }
+        try:
+            write_atomically(self._path, json.dumps(values) + "\n")
+        except OSError as error:  # training does not need it
+            _log.warning("%s could not be written: %s", self._path, error)

@@ -1,0 +1,39 @@
+"""The server app's log: words for people in the run folder, one JSON object a line on standard error for machines."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+
+from federation.json_log import JsonFormatter
+from server.run_folder.folder import LOG_NAME
+
+JSON_LOG_NAME = "server.jsonl"
+
+
+@contextlib.contextmanager
+def logging_to(folder: Path) -> Iterator[None]:
+    """Write what the package `server` logs to standard error and to two files of a run folder.
+
+    Args:
+        folder: of the run; `server.log` and `server.jsonl` are appended to.
+    """
+    words = logging.Formatter("%(asctime)s %(levelname)s %(message)s")
+    handlers: list[tuple[logging.Handler, logging.Formatter]] = [
+        (logging.StreamHandler(), JsonFormatter()),
+        (logging.FileHandler(folder / LOG_NAME, encoding="utf-8"), words),
+        (logging.FileHandler(folder / JSON_LOG_NAME, encoding="utf-8"), JsonFormatter()),
+    ]
+    logger = logging.getLogger("server")
+    logger.setLevel(logging.INFO)
+    for handler, formatter in handlers:
+        handler.setFormatter(formatter)
+        logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        for handler, _ in handlers:
+            logger.removeHandler(handler)
+            handler.close()

@@ -1,0 +1,1 @@
+"""Who the sites are, and whether enough of them are there."""

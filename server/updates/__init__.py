@@ -1,0 +1,1 @@
+"""Updates of sites: read, screened, stored, aggregated."""

@@ -1,0 +1,138 @@
+"""Which updates of a round do not fit the others': too long, with losses unlike theirs, or against their direction.
+
+What is compared is what an averaging server can see of a GAN's training: the step that a site took, and the losses L_G
+and L_D that it reports. An update passes that is merely useless, and so does one made to look like the others'.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from federation.settings import FederationConfig
+from server.updates.reply import Rejection
+
+MIN_COMPARED = 3
+"""Fewest updates that can be compared: of two that differ nobody can say which is wrong."""
+
+_LOSSES = {"loss_generator": "L_G", "loss_discriminator": "L_D"}
+_LEAST_SPREAD = 0.05
+"""Of the others' losses, relative to their median: sites that agree closely by chance do not make another one odd."""
+
+Metrics = Mapping[int, Mapping[str, float]]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Finding:
+    """Which update is left out and why."""
+
+    client: int
+    reason: str
+    kind: Rejection
+
+
+def compare(
+    clients: Sequence[int], products_nn: npt.NDArray[np.float64], metrics: Metrics, config: FederationConfig
+) -> list[Finding]:
+    """The updates that do not fit the others', the worst first, until the rest fit or are fewer than `MIN_COMPARED`.
+
+    Args:
+        clients: n partition ids.
+        products_nn: [n, n] inner products of their steps away from the global tensors, in the order of `clients`.
+        metrics: partition id to what the site reports.
+        config: `max-norm-ratio`, `max-loss-deviation` and `min-cosine`.
+    """
+    products = {
+        a: {b: float(products_nn[row, column]) for column, b in enumerate(clients)} for row, a in enumerate(clients)
+    }
+    checks: list[Callable[[list[int]], Finding | None]] = []
+    if config.max_norm_ratio:
+        checks.append(lambda rest: _longest(products, rest, config.max_norm_ratio))
+    if config.max_loss_deviation:
+        checks.append(lambda rest: _oddest(metrics, rest, config.max_loss_deviation))
+    if config.min_cosine > -1:
+        checks.append(lambda rest: _most_opposed(products, rest, config.min_cosine))
+    found, rest = [], list(clients)
+    for check in checks:
+        while len(rest) >= MIN_COMPARED and (finding := check(rest)) is not None:
+            found.append(finding)
+            rest.remove(finding.client)
+    return found
+
+
+def weights(num_frames: Mapping[int, int], limit: float) -> dict[int, int]:
+    """What each site's frames count for: its number, but not more than `limit` times the median; 0 is no limit.
+
+    Args:
+        num_frames: partition id to the number of frames, > 0. Of fewer than `MIN_COMPARED` none is limited.
+        limit: `max-weight-ratio`, 0 or at least 1.
+    """
+    if not limit or len(num_frames) < MIN_COMPARED:
+        return dict(num_frames)
+    most = int(limit * statistics.median(num_frames.values()))
+    return {client: min(number, most) for client, number in num_frames.items()}
+
+
+def _longest(products: Mapping[int, Mapping[int, float]], clients: Sequence[int], limit: float) -> Finding | None:
+    """The longest step, if it is more than `limit` times as long as the median one."""
+    norms = {client: math.sqrt(products[client][client]) for client in clients}
+    median = statistics.median(norms.values())
+    worst = max(norms, key=norms.__getitem__)
+    if norms[worst] <= limit * median:
+        return None
+    reason = f"its step is {norms[worst]:.4g} long, the median is {median:.4g}; max-norm-ratio is {limit:g}"
+    return Finding(client=worst, reason=reason, kind=Rejection.TOO_LONG)
+
+
+def _oddest(metrics: Metrics, clients: Sequence[int], limit: float) -> Finding | None:
+    """The loss furthest from the median of the others', if it is more than `limit` of their spreads away.
+
+    The spread is the others' median absolute deviation, scaled to the standard deviation of a normal distribution. A
+    loss of 0 is one whose training has not begun at that site, and is not compared.
+    """
+    worst, worst_deviation = None, limit
+    for client in clients:
+        for name, symbol in _LOSSES.items():
+            others = [value for other in clients if other != client and (value := metrics[other].get(name))]
+            if not metrics[client].get(name) or len(others) < MIN_COMPARED - 1:
+                continue
+            median = statistics.median(others)
+            spread = 1.4826 * statistics.median(abs(value - median) for value in others)
+            spread = max(spread, _LEAST_SPREAD * abs(median))
+            deviation = abs(metrics[client][name] - median) / spread
+            if deviation > worst_deviation:
+                worst_deviation = deviation
+                reason = (
+                    f"its {symbol} is {metrics[client][name]:.4g}, the others' median is {median:.4g}, their spread "
+                    f"{spread:.3g}; max-loss-deviation is {limit:g}"
+                )
+                worst = Finding(client=client, reason=reason, kind=Rejection.OUTLYING_LOSS)
+    return worst
+
+
+def _most_opposed(products: Mapping[int, Mapping[int, float]], clients: Sequence[int], limit: float) -> Finding | None:
+    """The step that points furthest away from the others', if the cosine is below `limit`.
+
+    The others' direction is the sum of their steps made equally long, so that a long one is not all of it.
+    """
+
+    def cosine(a: int, b: int) -> float:
+        lengths = math.sqrt(products[a][a] * products[b][b])
+        return products[a][b] / lengths if lengths else 0.0
+
+    cosines = {}
+    for client in clients:
+        others = [other for other in clients if other != client]
+        square = sum(cosine(a, b) for a in others for b in others)
+        length = math.sqrt(square) if square > 1e-12 else math.inf  # steps that cancel have no direction
+        cosines[client] = sum(cosine(client, other) for other in others) / length
+    worst = min(cosines, key=cosines.__getitem__)
+    if cosines[worst] >= limit:
+        return None
+    reason = f"its step's cosine to the others' direction is {cosines[worst]:.2f}; min-cosine is {limit:g}"
+    return Finding(client=worst, reason=reason, kind=Rejection.OPPOSED)

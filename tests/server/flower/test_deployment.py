@@ -1,0 +1,193 @@
+"""The supervisor, with runs in threads in place of Flower's processes."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from flwr.app import Error, Message
+
+from federation.settings import Settings
+from model.errors import ConfigError, FederationError
+from server.flower.commands import FlowerCommands
+from server.flower.deployment import Patience, Supervisor
+from server.rounds.federation import run_federation
+from server.run_folder.folder import read_history
+from tests.federated_setup import minimal_settings, simulated_grid, write_dataset
+
+QUICK = Patience(poll_s=0.05, ask_s=0.05, start_s=0.5, silence_s=30.0, retry_s=0.05, max_attempts=2)
+App = Callable[[Settings, int], None]
+
+
+class ThreadedFlower(FlowerCommands):
+    """Runs the server app of attempt 0, 1, ... in a thread."""
+
+    def __init__(self, home: Path, app: App, *, never_starts: bool = False, taken_over: str | None = None) -> None:
+        super().__init__(home)
+        home.mkdir()
+        self._app = app
+        self._never_starts = never_starts
+        self._taken_over = taken_over
+        self._thread: threading.Thread | None = None
+        self.num_submitted = 0
+        self.stopped: list[str] = []
+
+    def begin(self, settings: Settings) -> None:
+        def work() -> None:
+            with contextlib.suppress(BaseException):  # a process that dies tells nobody
+                self._app(settings, self.num_submitted - 1)
+
+        self._thread = threading.Thread(target=work, daemon=True)
+        self._thread.start()
+
+    def submit(self, run_config: Path, federation_config: Mapping[str, int | float] | None = None) -> str:
+        self.num_submitted += 1
+        if not self._never_starts:
+            self.begin(Settings.from_flat(tomllib.loads(run_config.read_text())))
+        return str(self.num_submitted)
+
+    def unfinished(self) -> list[str]:
+        return [self._taken_over] if self._taken_over else []
+
+    def status(self, run_id: str) -> str:
+        if self._thread is None:
+            return "pending"
+        return "running" if self._thread.is_alive() else "finished:failed"
+
+    def stop(self, run_id: str) -> None:
+        self.stopped.append(run_id)
+
+    def log(self, run_id: str) -> str:
+        return "first words\nlast words\n"
+
+
+def train(settings: Settings, attempt: int) -> None:
+    run_federation(simulated_grid(settings), settings)
+
+
+def train_but_die_first(settings: Settings, attempt: int) -> None:
+    """The first server app dies without a word in round 2."""
+
+    def die(reply: Message, index: int) -> Message:
+        if attempt == 0 and reply.metadata.group_id == "2":
+            raise SystemExit
+        return reply
+
+    run_federation(simulated_grid(settings, tamper=die), settings)
+
+
+def lose_a_site(reply: Message, index: int) -> Message:
+    if index == 1 and reply.metadata.group_id == "1":
+        lost = Message(Error(code=3, reason="gone"), reply_to=reply)
+        lost.metadata.__dict__["_reply_to_message_id"] = reply.metadata.reply_to_message_id
+        return lost
+    return reply
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return minimal_settings(write_dataset(tmp_path / "sites", 2), tmp_path / "run", 2, max_rounds=3)
+
+
+def supervise(
+    settings: Settings, flower: FlowerCommands, patience: Patience = QUICK
+) -> tuple[str, list[dict[str, Any]]]:
+    rows: list[dict[str, Any]] = []
+    return Supervisor(settings, flower, rows.append, patience).run(), rows
+
+
+def test_a_run_is_submitted_and_followed(settings: Settings, tmp_path: Path) -> None:
+    flower = ThreadedFlower(tmp_path / "flower", train)
+    reason, rows = supervise(settings, flower)
+    assert reason == "round 3 is the last that max-rounds allows"
+    assert [row["round"] for row in rows] == [1, 2, 3]
+    assert flower.num_submitted == 1
+
+
+def test_a_server_app_that_dies_is_started_again_and_goes_on(settings: Settings, tmp_path: Path) -> None:
+    flower = ThreadedFlower(tmp_path / "flower", train_but_die_first)
+    reason, rows = supervise(settings, flower)
+    assert reason == "round 3 is the last that max-rounds allows"
+    assert flower.num_submitted == 2
+    assert [row["round"] for row in rows] == [1, 2, 3]
+
+
+def test_a_run_that_has_ended_before_ends_at_once(settings: Settings, tmp_path: Path) -> None:
+    supervise(settings, ThreadedFlower(tmp_path / "flower", train))
+    reason, rows = supervise(settings, ThreadedFlower(tmp_path / "again", train))
+    assert reason == "round 3 is the last that max-rounds allows"
+    assert rows == []
+
+
+def test_a_run_that_has_not_ended_is_taken_over_not_doubled(settings: Settings, tmp_path: Path) -> None:
+    flower = ThreadedFlower(tmp_path / "flower", train, taken_over="77")
+    flower.begin(settings)
+    assert supervise(settings, flower)[0] == "round 3 is the last that max-rounds allows"
+    assert flower.num_submitted == 0
+
+
+def test_too_few_sites_are_tried_again_and_then_named(settings: Settings, tmp_path: Path) -> None:
+    def short_of_a_site(settings: Settings, attempt: int) -> None:
+        run_federation(simulated_grid(settings, tamper=lose_a_site), settings)
+
+    flower = ThreadedFlower(tmp_path / "flower", short_of_a_site)
+    with pytest.raises(
+        FederationError, match=r"gave up after 2 attempts .*: round 1: 1 valid updates, min-fit-clients is 2"
+    ):
+        supervise(settings, flower)
+    assert flower.num_submitted == 2
+
+
+def test_an_error_that_nobody_foresaw_is_like_the_death_of_the_server_app(settings: Settings, tmp_path: Path) -> None:
+    def fail_first(settings: Settings, attempt: int) -> None:
+        def fail(reply: Message, index: int) -> Message:
+            if attempt == 0 and reply.metadata.group_id == "2":
+                raise ZeroDivisionError("a mistake in the server app")
+            return reply
+
+        run_federation(simulated_grid(settings, tamper=fail), settings)
+
+    flower = ThreadedFlower(tmp_path / "flower", fail_first)
+    reason, rows = supervise(settings, flower)
+    assert reason == "round 3 is the last that max-rounds allows"
+    assert flower.num_submitted == 2
+    assert [row["round"] for row in rows] == [1, 2, 3]
+
+
+def test_what_somebody_has_to_mend_is_not_tried_again(settings: Settings, tmp_path: Path) -> None:
+    unbound = settings.replaced({"sites-file": str(tmp_path / "missing.json")})
+    flower = ThreadedFlower(tmp_path / "flower", train)
+    with pytest.raises(FederationError, match="missing.json cannot be read"):
+        supervise(unbound, flower)
+    assert flower.num_submitted == 1
+
+
+def test_settings_that_do_not_fit_the_run_folder_are_refused_at_once(settings: Settings, tmp_path: Path) -> None:
+    supervise(settings, ThreadedFlower(tmp_path / "flower", train))
+    flower = ThreadedFlower(tmp_path / "again", train)
+    with pytest.raises(ConfigError, match="cannot resume with other settings: local-steps was 2, now 5"):
+        supervise(settings.replaced({"local-steps": 5}), flower)
+    assert flower.num_submitted == 0
+
+
+def test_a_run_that_never_starts_is_stopped_and_named(settings: Settings, tmp_path: Path) -> None:
+    flower = ThreadedFlower(tmp_path / "flower", train, never_starts=True)
+    with pytest.raises(FederationError, match=r"run 1 is pending after 0.5 s; is the server app's service up\?"):
+        supervise(settings, flower)
+    assert flower.stopped == ["1", "2"]
+
+
+def test_a_server_app_that_hangs_is_stopped(settings: Settings, tmp_path: Path) -> None:
+    never = threading.Event()
+    flower = ThreadedFlower(tmp_path / "flower", lambda settings, attempt: never.wait(20) and None)
+    with pytest.raises(FederationError, match=r"run 1 is running and silent for 0.5 s; stopped"):
+        supervise(settings, flower, replace(QUICK, silence_s=0.5))
+    assert flower.stopped == ["1", "2"]
+    never.set()
+    assert read_history(tmp_path / "run") == []

@@ -1,0 +1,39 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from server.run_folder.best_round import BestRound, best_round
+
+
+def row(number: int, loss: float, ssim: float | None = None) -> dict[str, Any]:
+    return {"round": number, "loss_generator": loss, "evaluation": {} if ssim is None else {"ssim": ssim}}
+
+
+def test_the_lowest_generator_loss_is_the_best_of_rounds_that_were_not_measured() -> None:
+    history = [row(1, 3.0), row(2, 1.5), row(3, 2.0)]
+    assert best_round(history, {1, 2, 3}) == BestRound(round=2, by="loss_generator", value=1.5)
+
+
+def test_the_highest_ssim_is_the_best_of_measured_rounds_and_beats_every_other() -> None:
+    history = [row(1, 3.0, 0.5), row(2, 2.0, 0.7), row(3, 1.0, 0.6), row(4, 0.1)]
+    assert best_round(history, {1, 2, 3, 4}) == BestRound(round=2, by="ssim", value=0.7)
+
+
+def test_the_earliest_of_equal_rounds_is_the_best() -> None:
+    assert best_round([row(1, 2.0), row(2, 2.0)], {1, 2}) == BestRound(round=1, by="loss_generator", value=2.0)
+
+
+def test_rounds_without_a_checkpoint_do_not_count() -> None:
+    assert best_round([row(1, 1.0), row(2, 2.0)], {2}) == BestRound(round=2, by="loss_generator", value=2.0)
+    assert best_round([row(1, 1.0)], set()) is None
+
+
+def test_rounds_without_loss_and_measurement_are_never_the_best() -> None:
+    assert best_round([{"round": 1, "loss_generator": None, "evaluation": {}}], {1}) is None
+
+
+def test_the_file_names_round_measure_and_value(tmp_path: Path) -> None:
+    BestRound(round=7, by="ssim", value=0.75).write(tmp_path)
+    assert json.loads((tmp_path / "best.json").read_text()) == {"round": 7, "by": "ssim", "value": 0.75}

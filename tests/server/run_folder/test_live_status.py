@@ -1,0 +1,62 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from server.run_folder.folder import live_status
+from server.run_folder.live_status import LIVE_NAME, Live, LiveStatus, Phase
+
+
+def read(folder: Path) -> Live:
+    live = Live.read(folder)
+    assert live is not None
+    return live
+
+
+def test_no_file_is_no_status(tmp_path: Path) -> None:
+    assert Live.read(tmp_path) is None
+
+
+def test_a_phase_is_on_disk_at_once(tmp_path: Path) -> None:
+    LiveStatus(tmp_path).enter(Phase.TRAINING, 7)
+    assert (read(tmp_path).phase, read(tmp_path).round) == ("training", 7)
+
+
+def test_a_site_that_is_gone_keeps_its_last_contact(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(live_status, "_WRITE_INTERVAL_S", 0.0)
+    status = LiveStatus(tmp_path)
+    status.see([0, 1], {})
+    both = read(tmp_path).last_contact
+    status.see([1], {77: "partition-id 1 is taken by another connected site"})
+    live = read(tmp_path)
+    assert live.connected == ["1"]
+    assert live.last_contact["0"] == both["0"]
+    assert live.last_contact["1"] > both["1"]
+    assert live.refused == {"77": "partition-id 1 is taken by another connected site"}
+
+
+def test_a_restarted_server_remembers_who_was_there(tmp_path: Path) -> None:
+    LiveStatus(tmp_path).see([3], {})
+    LiveStatus(tmp_path).enter(Phase.WAITING, 2)
+    assert list(read(tmp_path).last_contact) == ["3"]
+    assert read(tmp_path).connected == []
+
+
+def test_writing_is_spared_between_phases(tmp_path: Path) -> None:
+    status = LiveStatus(tmp_path)
+    status.enter(Phase.TRAINING, 1)
+    status.see([0], {})
+    assert json.loads((tmp_path / LIVE_NAME).read_text())["connected"] == []
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs Linux' /dev/full")
+def test_training_goes_on_where_the_file_cannot_be_written(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    status = LiveStatus(tmp_path)
+    status.enter(Phase.TRAINING, 1)
+    (tmp_path / "live.json.partial").symlink_to("/dev/full")
+    status.enter(Phase.TRAINING, 2)
+    assert read(tmp_path).round == 1 and "No space left on device" in caplog.text
+    status.enter(Phase.TRAINING, 3)
+    assert read(tmp_path).round == 3

@@ -1,0 +1,189 @@
+"""Who is which site: with keys as the sites file says, without keys as each says of itself."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import numpy as np
+import pytest
+from flwr.app import Context
+
+from federation.settings import Settings
+from model.errors import ConfigError, FederationError
+from server.sites.roster import Roster
+from tests.inprocess_grid import FIRST_NODE_ID, InProcessGrid
+from tests.server.replies import Answer, answering_app
+
+
+def settings(sites_file: Path | None = None, **changes: object) -> Settings:
+    flat = {"num-clients": 3, "min-fit-clients": 2, "num-identities": 3, "round-timeout-s": 0.05}
+    return Settings.from_flat(flat | {"sites-file": str(sites_file or "")} | changes)  # type: ignore[arg-type]
+
+
+def site(context: Context) -> Answer:
+    """A deployed site with ten frames of its identity, or of those that its node config names."""
+    config = context.node_config
+
+    def answer(parameters: list[np.ndarray], _: dict[str, object]) -> tuple[list[np.ndarray], int, dict[str, object]]:
+        counts, landmarks = np.zeros(3), np.zeros((3, 68, 2))
+        counts[json.loads(str(config.get("owns", [config["partition-id"]])))] = 10
+        scalars = {"partition-id": config["partition-id"], "num-simulated": 0}
+        scalars |= json.loads(str(config.get("labels", "{}")))
+        return [np.ones((4, 2)), landmarks, landmarks, counts], 10, scalars
+
+    return answer
+
+
+class ChangingGrid(InProcessGrid):
+    """Of its nodes those of `here` are connected."""
+
+    here: Iterable[int] = ()
+
+    def get_node_ids(self) -> Iterable[int]:
+        return [FIRST_NODE_ID + index for index in self.here]
+
+
+def grid(*configs: Mapping[str, object], here: Iterable[int] | None = None) -> ChangingGrid:
+    made = ChangingGrid(answering_app(site), list(configs), {})
+    made.here = range(len(configs)) if here is None else here
+    return made
+
+
+def partitions(*ids: int) -> list[dict[str, object]]:
+    return [{"partition-id": index} for index in ids]
+
+
+def write(path: Path, *nodes: int) -> Path:
+    """Node nodes[p] is registered for partition p."""
+    rows = [{"partition-id": p, "node-id": str(node), "key-sha256": f"{node:x}"} for p, node in enumerate(nodes)]
+    path.write_text(json.dumps({"sites": rows}))
+    return path
+
+
+def known(roster: Roster) -> dict[int, int]:
+    """Node index to partition."""
+    return {node - FIRST_NODE_ID: one.partition_id for node, one in roster.sites}
+
+
+def test_a_site_is_the_partition_for_which_its_key_is_registered(tmp_path: Path) -> None:
+    roster = Roster(settings(write(tmp_path / "sites.json", 1002, 1000, 1001)))
+    roster.wait_for_sites(grid(*partitions(1, 2, 0)))
+    assert known(roster) == {2: 0, 0: 1, 1: 2}
+
+
+def test_a_squatter_is_named_and_never_takes_or_blocks_a_place(tmp_path: Path) -> None:
+    """Node 1 has the key of partition 1, says it is 0 and comes first."""
+    roster = Roster(settings(write(tmp_path / "sites.json", 1000, 1001, 1002)))
+    network = grid(*partitions(0, 0, 2), here=[1])
+    roster.refresh(network)
+    assert known(roster) == {}
+    assert roster.refused == {1001: "says partition-id 0, its key is registered for partition-id 1"}
+    network.here = [0, 1, 2]
+    roster.refresh(network)
+    assert known(roster) == {0: 0, 2: 2}
+
+
+def test_a_node_without_a_registered_key_is_not_even_asked(tmp_path: Path) -> None:
+    roster = Roster(settings(write(tmp_path / "sites.json", 1000, 1001)))
+    network = grid(*partitions(0, 1, 2))
+    roster.refresh(network)
+    assert known(roster) == {0: 0, 1: 1}
+    assert network.pulled == [0, 1]
+    assert roster.refused == {1002: "its key is none of those in sites.json; register it"}
+
+
+def test_nodes_without_a_registered_key_do_not_end_the_wait_for_sites(tmp_path: Path) -> None:
+    """Three strangers do not stand for the three sites that are missing."""
+    roster = Roster(settings(write(tmp_path / "sites.json", 1000, 1001)))
+    roster.refresh(grid(*partitions(0, 1, 0, 1, 2), here=[2, 3, 4]))
+    assert len(roster.refused) == 3
+    assert not roster._is_settled()
+
+
+def test_a_site_cannot_leave_quarantine_as_another_partition(tmp_path: Path) -> None:
+    """Site 2 is away; site 1 restarts as partition 2."""
+    for roster in (Roster(settings(write(tmp_path / "sites.json", 1000, 1001, 1002))), Roster(settings())):
+        network = grid(*partitions(0, 1, 2))
+        roster.wait_for_sites(network)
+        network.here = [0]
+        roster.refresh(network)
+        network._contexts[1].node_config["partition-id"] = 2
+        network.here = [0, 1]
+        roster.refresh(network)
+        assert known(roster) == {0: 0}
+        assert roster.refused[1001].startswith("says partition-id 2, ")
+
+
+def test_a_key_that_is_replaced_during_a_run_is_let_in_and_the_old_one_is_not(tmp_path: Path) -> None:
+    path = write(tmp_path / "sites.json", 1000, 1001)
+    roster = Roster(settings(path))
+    network = grid(*partitions(0, 1, 1), here=[0, 1])
+    roster.wait_for_sites(network)
+    network.here = [0, 1, 2]
+    write(path, 1000, 1002)
+    roster.refresh(network)
+    assert known(roster) == {0: 0, 2: 1}
+    assert list(roster.refused) == [1001]
+
+
+def test_a_file_damaged_during_a_run_changes_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = write(tmp_path / "sites.json", 1000, 1001)
+    roster = Roster(settings(path))
+    path.write_text("{")
+    roster.refresh(grid(*partitions(0, 1)))
+    assert known(roster) == {0: 0, 1: 1}
+    assert "the sites registered before still count" in caplog.text
+
+
+@pytest.mark.parametrize("text", [None, "{", "[]", '{"sites": [{"partition-id": 0}]}'])
+def test_a_file_that_cannot_be_read_is_said_at_once(text: str | None, tmp_path: Path) -> None:
+    path = tmp_path / "sites.json"
+    if text is not None:
+        path.write_text(text)
+    with pytest.raises(ConfigError, match="sites.json cannot be read .*`fedreenact register` writes it"):
+        Roster(settings(path))
+    with pytest.raises(ConfigError, match="sites-file: got 'sites.json', wanted an absolute path"):
+        Roster(settings(Path("sites.json")))
+
+
+def test_without_keys_the_log_says_so(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("INFO"):
+        Roster(settings())
+    assert "sites are not bound to keys (sites-file is empty)" in caplog.text
+
+
+def test_a_site_speaks_for_its_own_identity_alone() -> None:
+    configs = [{"partition-id": 0}, {"partition-id": 1, "owns": "[0, 1]"}, {"partition-id": 2}]
+    roster = Roster(settings())
+    roster.wait_for_sites(grid(*configs))
+    assert known(roster) == {0: 0, 2: 2}
+    assert roster.refused == {1001: "has frames of the identities [0, 1], its own is 1"}
+
+
+def test_a_name_is_of_the_sites_own_identity_and_of_one_alone() -> None:
+    """Site 1 also names identity 2; site 2 takes site 0's name, in vain."""
+    labels = [{"label-0": "Ada"}, {"label-1": "Bea", "label-2": "Eve"}, {"label-2": "Ada"}]
+    configs = [{"partition-id": i, "labels": json.dumps(names)} for i, names in enumerate(labels)]
+    roster = Roster(settings())
+    roster.wait_for_sites(grid(*configs))
+    assert roster.labels() == ["Ada", "Bea", "identity-2"]
+
+
+@pytest.mark.parametrize(
+    "label", ["..", ".", "../x", "", " x", "\x1b[2J", "a\nb", "x" * 65, 7, "identity-0", "\u202ex"]
+)
+def test_names_that_are_no_names_are_not_taken(label: object) -> None:
+    configs = [{"partition-id": 0}, {"partition-id": 1, "labels": json.dumps({"label-1": label})}, {"partition-id": 2}]
+    roster = Roster(settings())
+    roster.wait_for_sites(grid(*configs))
+    assert roster.labels() == ["identity-0", "identity-1", "identity-2"]
+
+
+def test_without_keys_refused_nodes_do_not_end_the_wait_for_sites() -> None:
+    """Anybody can be many nodes: two more that say they are site 0 do not stand for the sites that are missing."""
+    roster = Roster(settings())
+    with pytest.raises(FederationError, match="1 sites are ready, min-fit-clients is 2"):
+        roster.wait_for_sites(grid(*partitions(0, 0, 0)))
+    assert not roster._is_settled()

@@ -1,0 +1,77 @@
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from server.updates.store import Step, UpdateStore, fingerprint_of
+
+
+def tensors(a: list[float], b: float) -> dict[str, np.ndarray]:
+    return {"a": np.asarray(a, np.float32), "b": np.asarray([[b]], np.float32)}
+
+
+def test_norm_and_cosine_by_hand(tmp_path: Path) -> None:
+    store = UpdateStore(tensors([1, 1], 1), tmp_path / "updates")
+    store.add(0, tensors([4, 1], 5))  # step (3, 0, 4)
+    store.add(3, tensors([1, 2], 1))  # step (0, 1, 0)
+    steps = store.measure(tensors([2.5, 1.5], 3), [0, 3])  # step (1.5, .5, 2)
+    assert steps[0].norm == pytest.approx(5)
+    assert steps[3].norm == pytest.approx(1)
+    assert steps[0].cosine_to_mean == pytest.approx((3 * 1.5 + 4 * 2) / (5 * np.sqrt(6.5)))
+    assert steps[3].cosine_to_mean == pytest.approx(0.5 / np.sqrt(6.5))
+
+
+def test_a_flipped_step_points_the_other_way(tmp_path: Path) -> None:
+    store = UpdateStore(tensors([0, 0], 0), tmp_path / "updates")
+    store.add(0, tensors([-1, -2], -3))
+    assert store.measure(tensors([1, 2], 3), [0])[0].cosine_to_mean == pytest.approx(-1)
+
+
+def test_no_step_has_no_direction(tmp_path: Path) -> None:
+    store = UpdateStore(tensors([1, 1], 1), tmp_path / "updates")
+    store.add(0, tensors([1, 1], 1))
+    assert store.measure(tensors([2, 2], 2), [0]) == {0: Step(norm=0.0, cosine_to_mean=0.0)}
+
+
+def test_products_of_steps_by_hand(tmp_path: Path) -> None:
+    store = UpdateStore(tensors([1, 1], 1), tmp_path / "updates")
+    store.add(0, tensors([4, 1], 5))  # step (3, 0, 4)
+    store.add(3, tensors([1, 2], 0))  # step (0, 1, -1)
+    assert store.products([0, 3], ["a", "b"]).tolist() == [[25, -4], [-4, 2]]
+    assert store.products([3], ["a"]).tolist() == [[1]]
+
+
+def test_products_of_a_tensor_of_many_chunks(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    zero = {"w": np.zeros((3, 200_001), np.float32)}
+    store = UpdateStore(zero, tmp_path / "updates")
+    steps = [rng.standard_normal((3, 200_001), np.float32) for _ in range(2)]
+    for client, step in enumerate(steps):
+        store.add(client, {"w": step})
+    flat = np.stack([step.reshape(-1) for step in steps]).astype(np.float64)
+    assert store.products([0, 1], ["w"]) == pytest.approx(flat @ flat.T)
+
+
+def test_a_fingerprint_is_the_hash_of_the_values() -> None:
+    expected = hashlib.sha256(np.array([1.0, 2.0, 3.0], np.float32).tobytes()).hexdigest()[:16]
+    assert fingerprint_of(tensors([1, 2], 3)) == expected
+    assert fingerprint_of(tensors([1, 2], 3.0000002)) != expected
+
+
+def test_nothing_stays_on_disk(tmp_path: Path) -> None:
+    folder = tmp_path / "updates"
+    store = UpdateStore(tensors([1, 1], 1), folder)
+    store.add(0, tensors([2, 1], 1))
+    assert list(folder.iterdir())
+    store.measure(tensors([2, 1], 1), [0])
+    assert not folder.exists()
+
+
+def test_what_a_killed_server_left_is_removed(tmp_path: Path) -> None:
+    folder = tmp_path / "updates"
+    UpdateStore(tensors([1, 1], 1), folder).add(0, tensors([2, 1], 1))
+    UpdateStore(tensors([1, 1], 1), folder)
+    assert not folder.exists()
