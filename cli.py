@@ -313,11 +313,11 @@ def evaluate(
     ] = None,
 ) -> None:
     """Measure a checkpoint and baselines on held-out frames, with intervals."""
-    from evaluation.embedders import embedder_named
+    from evaluation.faces.embedders import embedder_named
+    from evaluation.job import EvaluationRequest, run_evaluation
     from evaluation.pairs import protocols_named
-    from evaluation.self_check import self_check_dataset
+    from evaluation.self_check.check import self_check_dataset
     from model.training.trainer import pick_device
-    from reenact.evaluation_job import EvaluationRequest, run_evaluation
 
     if self_check is not None:
         checked = self_check_dataset(self_check, embedder_named(embedder))
@@ -394,7 +394,7 @@ def gap(
     seed: Annotated[int, typer.Option(help="Of the bootstrap over pairs.")] = 0,
 ) -> None:
     """Say what the second model loses against the first, (first - second) / first, with intervals."""
-    from evaluation.gap import gap_table, gaps, read_pair_values
+    from evaluation.figures.gap import gap_table, gaps, read_pair_values
 
     console.print(rich_table(gap_table(gaps([read_pair_values(first)], [read_pair_values(second)], seed=seed))))
 
@@ -455,7 +455,7 @@ def demo(out: Annotated[Path, typer.Argument(help="Folder for everything the dem
 def egress(preset: Preset = "tiny", changes: Changes = None) -> None:
     """Print all that leaves a site in a run with these settings: every tensor, every number, what comes with them."""
     from client.consent.egress import BESIDES, inventory
-    from evaluation.tables import TextTable
+    from evaluation.figures.tables import TextTable
 
     settings = Settings.from_flat(_chosen(preset, changes))
     items = inventory(settings)

@@ -14,10 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_partition.batches import PROCESS_CACHE, FrameRef
-from evaluation.face_analysis import FaceAnalyser, FaceAnalysis
-from evaluation.face_metrics import aucon, csim, landmark_error_percent, prmse_deg
-from evaluation.image_metrics import l1, largest_psnr_db, psnr_db, ssim
-from evaluation.metrics import AUCON, AUCON_SHUFFLED, CSIM, L1, LANDMARK_ERROR, PERCEPTUAL, PRMSE, PSNR, SSIM
+from evaluation.faces.analysis import FaceAnalyser, FaceAnalysis
+from evaluation.metrics.catalogue import AUCON, AUCON_SHUFFLED, CSIM, L1, LANDMARK_ERROR, PERCEPTUAL, PRMSE, PSNR, SSIM
+from evaluation.metrics.faces import aucon, csim, landmark_error_percent, prmse_deg
+from evaluation.metrics.pixels import l1, largest_psnr_db, psnr_db, ssim
 from evaluation.pairs import EvaluationPair
 from model.batch import AU_ORDER
 from model.frames import Frame

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from data_partition.shards.shard import Shard, open_dataset
-from evaluation.membership import draw_probe
+from evaluation.attacks.membership import draw_probe
 from experiments.audit_charts import pictures_png, shares_png
 from experiments.audit_files import Audit, write_audit
 from experiments.audit_identification import identification_section

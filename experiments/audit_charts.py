@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure as Canvas
 
-from evaluation.separation import FloatArray
+from evaluation.attacks.separation import FloatArray
 from experiments.audit_inversion import Recovered
 from experiments.audit_section import Figure
 

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from data_partition.shards.shard import Shard
-from evaluation.identification import distances_px, gan_templates, identified, model_landmarks, shape_distances
-from evaluation.membership import seconds
-from evaluation.separation import FloatArray, Sample, area_under_curve, resampled, resampled_mean
-from evaluation.tables import TextTable
+from evaluation.attacks.identification import distances_px, gan_templates, identified, model_landmarks, shape_distances
+from evaluation.attacks.membership import seconds
+from evaluation.attacks.separation import FloatArray, Sample, area_under_curve, resampled, resampled_mean
+from evaluation.figures.tables import TextTable
 from experiments.audit_section import Figure, Section
 from model.checkpoint import Checkpoint
 

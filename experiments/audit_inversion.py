@@ -11,8 +11,7 @@ import torch
 from data_partition.batches import make_batch
 from data_partition.partition import ClientData, site_data
 from data_partition.shards.shard import Shard
-from evaluation.estimates import estimate
-from evaluation.inversion import (
+from evaluation.attacks.inversion import (
     Likeness,
     Steps,
     Targets,
@@ -26,8 +25,9 @@ from evaluation.inversion import (
     set_trap,
     summed,
 )
-from evaluation.separation import FloatArray
-from evaluation.tables import TextTable
+from evaluation.attacks.separation import FloatArray
+from evaluation.figures.bootstrap import estimate
+from evaluation.figures.tables import TextTable
 from experiments.audit_section import Figure, Section
 from federation.settings import Settings
 from model.checkpoint import Checkpoint

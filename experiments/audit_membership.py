@@ -10,9 +10,8 @@ from math import comb
 import numpy as np
 from numpy.typing import NDArray
 
-from evaluation.estimates import Estimate
-from evaluation.membership import Probe, losses, seconds
-from evaluation.separation import (
+from evaluation.attacks.membership import Probe, losses, seconds
+from evaluation.attacks.separation import (
     FloatArray,
     Sample,
     area_under_curve,
@@ -20,7 +19,8 @@ from evaluation.separation import (
     resampled,
     true_positive_rate,
 )
-from evaluation.tables import TextTable
+from evaluation.figures.bootstrap import Estimate
+from evaluation.figures.tables import TextTable
 from experiments.audit_section import Figure, Section
 from model.checkpoint import Checkpoint
 

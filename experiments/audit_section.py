@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from evaluation.estimates import Estimate
-from evaluation.tables import TextTable
+from evaluation.figures.bootstrap import Estimate
+from evaluation.figures.tables import TextTable
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
+from evaluation.job import EvaluationRequest, run_evaluation
 from experiments.cells import Budget
 from experiments.experiment import EvaluationTask, ExperimentReport, ExperimentRequest, run_experiment
 from experiments.thesis_tables import TABLES, with_backbone
 from federation.settings import Settings
 from model.errors import ConfigError
 from model.training.trainer import pick_device
-from reenact.evaluation_job import EvaluationRequest, run_evaluation
 from server.training import Mode, train
 
 _EVALUATION_SEED = 0

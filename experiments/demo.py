@@ -21,15 +21,15 @@ import torch
 from data_partition.shards.shard import Shard, open_dataset
 from data_partition.synth.dataset import synthesize
 from data_partition.synth.motion import FRAME_RATE_HZ
+from evaluation.figures.tables import TextTable
+from evaluation.job import EvaluationReport, EvaluationRequest, run_evaluation
 from evaluation.pairs import Protocol as PairProtocol
-from evaluation.tables import TextTable
 from experiments.report import read_report
 from experiments.report_page import Demonstration, write_report
 from federation.settings import Settings
 from model.checkpoint import load_checkpoint
 from model.config import Scalar
 from model.training.trainer import pick_device
-from reenact.evaluation_job import EvaluationReport, EvaluationRequest, run_evaluation
 from reenact.faces import face_of_shard
 from reenact.guidance_choice import Guidance
 from reenact.reenactor import Reenactor

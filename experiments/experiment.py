@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 
+from evaluation.figures.gap import gap_table, gaps, read_pair_values
+from evaluation.figures.tables import TextTable
 from evaluation.files import write_text
-from evaluation.gap import gap_table, gaps, read_pair_values
 from evaluation.measurement import COPY_DRIVING, COPY_SOURCE, MODEL
-from evaluation.metrics import Metric
+from evaluation.metrics.catalogue import Metric
 from evaluation.pairs import Protocol
-from evaluation.tables import TextTable
 from experiments.cells import Budget, Cell, Train, cell_of
 from experiments.thesis_tables import ModelRow, ThesisTable
 from federation.settings import Settings

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from data_partition.shards.shard import open_dataset
-from evaluation.face_analysis import Backends
+from evaluation.faces.analysis import Backends
+from evaluation.figures.tables import PROTOCOL_TITLES, TextTable, identity_tables, method_tables, rows_from_plain
 from evaluation.pairs import Protocol
-from evaluation.tables import PROTOCOL_TITLES, TextTable, identity_tables, method_tables, rows_from_plain
 from experiments.audit_files import Audit, read_audit
 from experiments.curves import curves_png
 from federation.settings import Settings
@@ -119,7 +119,9 @@ def report_json(report: RunReport) -> str:
 
 def report_markdown(report: RunReport) -> str:
     """The report's tables for people."""
-    tables = [table for evaluation in report.evaluations for table in (*evaluation.tables, *evaluation.by_person)]
+    tables = [
+        table for evaluation in report.evaluations for table in (*evaluation.figures.tables, *evaluation.by_person)
+    ]
     tables += [report.data] if report.data else []
     head = (
         f"# {report.run.name}\n\n{report.ended}. {report.round} rounds, {report.num_steps} optimiser steps, "

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from evaluation.files import write_text
 from evaluation.measurement import COPY_SOURCE, MODEL
-from evaluation.metrics import CSIM, PRMSE, PSNR, SSIM
+from evaluation.metrics.catalogue import CSIM, PRMSE, PSNR, SSIM
 from experiments.report import RunReport, report_json, report_markdown
 from experiments.templating import render
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
-from evaluation.metrics import AUCON, CSIM, PRMSE, PSNR, SSIM, Metric
+from evaluation.metrics.catalogue import AUCON, CSIM, PRMSE, PSNR, SSIM, Metric
 from evaluation.pairs import Protocol
 from model.config import Scalar
 from reenact.guidance_choice import Guidance

@@ -22,7 +22,7 @@ from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:
-    from evaluation.tables import TextTable
+    from evaluation.figures.tables import TextTable
 
 _ROUNDS = "Rounds, at most"
 """The stopping rule may end training sooner."""

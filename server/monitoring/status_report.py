@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from evaluation.tables import TextTable
+from evaluation.figures.tables import TextTable
 from server.monitoring.run_view import RunView
 from server.rounds.recording import losses_in_words
 

@@ -10,7 +10,7 @@ import torch
 from data_partition.batches import PairSampler, make_batch
 from data_partition.partition import site_data
 from data_partition.shards.shard import open_dataset
-from evaluation.image_metrics import l1, psnr_db, ssim
+from evaluation.metrics.pixels import l1, psnr_db, ssim
 from federation.settings import Settings
 from model.batch import ReenactmentBatch
 from model.checkpoint import Checkpoint

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from evaluation.face_analysis import Backends, FaceAnalysis
+from evaluation.faces.analysis import Backends, FaceAnalysis
 from model.batch import AU_ORDER
 
 

@@ -3,13 +3,19 @@ import json
 import numpy as np
 import pytest
 
-from evaluation.face_analysis import RememberingAnalyser
-from evaluation.face_metrics import aucon, csim, prmse_deg
-from evaluation.image_metrics import l1, psnr_db, ssim
+from evaluation.faces.analysis import RememberingAnalyser
+from evaluation.figures.summary import EVERYBODY, summarise
+from evaluation.figures.tables import (
+    action_unit_agreement,
+    identity_tables,
+    measurements_csv,
+    method_tables,
+    rows_to_plain,
+)
 from evaluation.measurement import COPY_DRIVING, COPY_SOURCE, baselines, frame_at, measure
+from evaluation.metrics.faces import aucon, csim, prmse_deg
+from evaluation.metrics.pixels import l1, psnr_db, ssim
 from evaluation.pairs import Protocol, draw_pairs
-from evaluation.summary import EVERYBODY, summarise
-from evaluation.tables import action_unit_agreement, identity_tables, measurements_csv, method_tables, rows_to_plain
 from tests.shards import write_random_shard
 
 SIZE = 32

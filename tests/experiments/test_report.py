@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 import cli
-from evaluation.estimates import Estimate
-from evaluation.face_analysis import Backends
+from evaluation.faces.analysis import Backends
+from evaluation.figures.bootstrap import Estimate
+from evaluation.figures.summary import EVERYBODY, Faces, SummaryRow
+from evaluation.figures.tables import rows_from_plain, rows_to_plain
 from evaluation.pairs import Protocol
-from evaluation.summary import EVERYBODY, Faces, SummaryRow
-from evaluation.tables import rows_from_plain, rows_to_plain
 from experiments.curves import curves_png
 from experiments.report import read_report
 from experiments.report_page import Demonstration, write_report

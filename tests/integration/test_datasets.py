@@ -15,9 +15,9 @@ from data_partition.shards.images import write_image
 from data_partition.shards.shard import Shard, open_dataset
 from data_partition.sources.records import Layout
 from data_partition.synth.dataset import synthesize
+from evaluation.job import EvaluationRequest, run_evaluation
 from evaluation.pairs import Protocol
 from model.weights import resolve
-from reenact.evaluation_job import EvaluationRequest, run_evaluation
 from reenact.guidance_choice import Guidance
 from server.rounds.federation import run_federation
 from tests.data_partition.conftest import write_video

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from data_partition.shards.shard import Shard, open_dataset
-from evaluation.image_metrics import l1
+from evaluation.metrics.pixels import l1
 from federation.settings import Settings
 from model.checkpoint import Checkpoint
 from model.errors import DataError

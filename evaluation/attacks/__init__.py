@@ -1,0 +1,1 @@
+"""What an attacker learns from a trained model or an update."""

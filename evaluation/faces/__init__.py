@@ -1,0 +1,1 @@
+"""Faces in pictures as analysers and embedders see them."""

@@ -1,0 +1,180 @@
+"""Figures as tables: for people (Markdown, terminal) and for programs (JSON, CSV)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from evaluation.faces.analysis import Backends
+from evaluation.figures.bootstrap import Estimate
+from evaluation.figures.summary import EVERYBODY, Faces, SummaryRow
+from evaluation.files import csv_text
+from evaluation.measurement import Measurement
+from evaluation.metrics.catalogue import METRICS, Metric, metrics_of
+from evaluation.pairs import Protocol
+from model.batch import AU_ORDER
+
+PROTOCOL_TITLES = {
+    Protocol.SELF: "Self: source and driving frame of one clip, both held out",
+    Protocol.SELF_ANY: "Self, any time: source from the training part of the clip, driving frame held out",
+    Protocol.CROSS: "Cross: source and driving frame of two known people, both held out",
+    Protocol.SELF_UNSEEN: "Self, unseen: both frames held out, of a person the model has never seen",
+    Protocol.CROSS_UNSEEN: "Cross, unseen: source and driving frame of two people the model has never seen",
+}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TextTable:
+    """A table whose first column names the rows."""
+
+    title: str
+    header: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+    def to_markdown(self) -> str:
+        """The table with its title as a heading."""
+        lines = [self.header, ("---",) * len(self.header), *self.rows]
+        body = "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+        return f"## {self.title}\n\n{body}\n"
+
+
+def method_tables(rows: Sequence[SummaryRow], backends: Backends) -> list[TextTable]:
+    """One table a protocol over all pairs: a metric a row, a method a column, intervals beside the figures."""
+    tables = []
+    for protocol in dict.fromkeys(row.protocol for row in rows):
+        columns = [row for row in rows if row.protocol is protocol and row.identity == EVERYBODY]
+        body = [
+            (f"{metric.name(backends)} {_arrow(metric)}", *(_with_interval(row, metric) for row in columns))
+            for metric in metrics_of(protocol)
+        ]
+        body.append((f"No face found ({backends.landmarks})", *(_failures(row) for row in columns)))
+        title = f"{PROTOCOL_TITLES[protocol]} ({columns[0].faces.num_pairs} pairs)"
+        tables.append(TextTable(title=title, header=("metric", *(row.method for row in columns)), rows=tuple(body)))
+    return tables
+
+
+def identity_tables(rows: Sequence[SummaryRow], backends: Backends) -> list[TextTable]:
+    """One table a protocol: a source identity and method a row, a metric a column."""
+    tables = []
+    for protocol in dict.fromkeys(row.protocol for row in rows):
+        metrics = metrics_of(protocol)
+        chosen = [row for row in rows if row.protocol is protocol and row.identity != EVERYBODY]
+        body = tuple(
+            (
+                row.identity,
+                row.method,
+                str(row.faces.num_pairs),
+                *(_number(row.figures[metric.key].value, metric) for metric in metrics),
+                _failures(row),
+            )
+            for row in chosen
+        )
+        header = ("source", "method", "pairs", *(metric.name(backends) for metric in metrics), "no face found")
+        tables.append(TextTable(title=f"{PROTOCOL_TITLES[protocol]}, by source", header=header, rows=body))
+    return tables
+
+
+def rows_to_plain(rows: Sequence[SummaryRow], backends: Backends) -> list[dict[str, object]]:
+    """The rows as plain values, ready for JSON; a figure that no pair has is null."""
+    return [
+        {
+            "protocol": row.protocol.value,
+            "identity": row.identity or "all",
+            "method": row.method,
+            "faces": asdict(row.faces),
+            "metrics": {
+                metric.key: {"name": metric.name(backends), **_plain(row.figures[metric.key])}
+                for metric in metrics_of(row.protocol)
+            },
+        }
+        for row in rows
+    ]
+
+
+def rows_from_plain(rows: Sequence[Mapping[str, Any]]) -> list[SummaryRow]:
+    """The inverse of `rows_to_plain`."""
+    return [
+        SummaryRow(
+            protocol=Protocol(row["protocol"]),
+            identity=EVERYBODY if row["identity"] == "all" else row["identity"],
+            method=row["method"],
+            faces=Faces(**row["faces"]),
+            figures={
+                key: Estimate(
+                    num_pairs=figure["num_pairs"],
+                    **{name: math.nan if figure[name] is None else figure[name] for name in ("value", "low", "high")},
+                )
+                for key, figure in row["metrics"].items()
+            },
+        )
+        for row in rows
+    ]
+
+
+def measurements_csv(measurements: Sequence[Measurement], backends: Backends) -> str:
+    """One row a pair and method: names, every metric, whether a face was found; an undefined value is empty."""
+    header = ("protocol", "source_identity", "source_file", "driving_identity", "driving_file", "method")
+    rows = [
+        (
+            *found.pair.cells(),
+            found.method,
+            *(_cell(found.values.get(metric.key, math.nan)) for metric in METRICS),
+            *(int(has_face) for has_face in (found.has_source_face, bool(found.driving), bool(found.generated))),
+        )
+        for found in measurements
+    ]
+    names = [metric.name(backends) for metric in METRICS]
+    return csv_text((*header, *names, "source_face", "driving_face", "generated_face"), rows)
+
+
+def action_unit_agreement(
+    measurements: Sequence[Measurement], evaluated_aus: Sequence[int]
+) -> dict[str, dict[str, float]]:
+    """AUCON of every action unit by itself, and how often it is present; only pairs with both faces count."""
+    faces = [(found.driving, found.generated) for found in measurements if found.driving and found.generated]
+    if not faces:
+        return {}
+    driving_NA = np.stack([driving.au_presence_A for driving, _ in faces])
+    generated_NA = np.stack([generated.au_presence_A for _, generated in faces])
+    columns = {
+        "agreement": (driving_NA == generated_NA).mean(axis=0),
+        "present_in_driving": driving_NA.mean(axis=0),
+        "present_in_generated": generated_NA.mean(axis=0),
+    }
+    return {
+        f"AU{au}": {name: float(share_A[AU_ORDER.index(au)]) for name, share_A in columns.items()}
+        for au in evaluated_aus
+    }
+
+
+def _plain(figure: Estimate) -> dict[str, object]:
+    return {
+        key: None if isinstance(value, float) and math.isnan(value) else value for key, value in asdict(figure).items()
+    }
+
+
+def _cell(value: float) -> str:
+    return "" if math.isnan(value) else f"{value:.6g}"
+
+
+def _with_interval(row: SummaryRow, metric: Metric) -> str:
+    figure = row.figures[metric.key]
+    if math.isnan(figure.value):
+        return "-"
+    return f"{_number(figure.value, metric)} [{_number(figure.low, metric)}, {_number(figure.high, metric)}]"
+
+
+def _number(value: float, metric: Metric) -> str:
+    return "-" if math.isnan(value) else f"{value:.{metric.num_decimals}f}"
+
+
+def _failures(row: SummaryRow) -> str:
+    return f"{100 * row.faces.generated_rate:.1f} %"
+
+
+def _arrow(metric: Metric) -> str:
+    return "↑" if metric.is_higher_better else "↓"

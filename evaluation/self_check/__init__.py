@@ -1,0 +1,1 @@
+"""Whether the metrics move the right way on altered pictures."""

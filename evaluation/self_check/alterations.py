@@ -1,0 +1,54 @@
+"""Known alterations of a frame, for checking what metrics make of them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from evaluation.faces.analysis import FaceAnalysis
+from model.frames import Frame
+
+
+def mirror(frame: Frame) -> Frame:
+    """The frame with left and right swapped."""
+    return np.ascontiguousarray(frame[:, ::-1])
+
+
+def jpeg(frame: Frame, quality: int) -> Frame:
+    """The frame after JPEG compression of that quality, 1 to 100."""
+    _, data = cv2.imencode(".jpg", frame[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
+    return np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR_RGB), np.uint8)
+
+
+def blur(frame: Frame, sigma_share: float) -> Frame:
+    """The frame after a Gaussian blur; sigma as a share of the width."""
+    return np.asarray(cv2.GaussianBlur(frame, (0, 0), sigma_share * frame.shape[1]), np.uint8)
+
+
+def shrink(frame: Frame, factor: int) -> Frame:
+    """The frame at 1/factor of its size, enlarged again."""
+    height, width = frame.shape[:2]
+    small = cv2.resize(frame, (width // factor, height // factor), interpolation=cv2.INTER_AREA)
+    return np.asarray(cv2.resize(small, (width, height), interpolation=cv2.INTER_CUBIC), np.uint8)
+
+
+def turn_back(face: FaceAnalysis, width_px: int) -> FaceAnalysis:
+    """The analysis of a mirrored picture as that of the picture: yaw and roll change sign, left becomes right."""
+    landmarks_KC = face.landmarks_KC[_MIRROR_INDEX].copy()
+    landmarks_KC[:, 0] = width_px - 1 - landmarks_KC[:, 0]
+    return replace(face, landmarks_KC=landmarks_KC, pose_C=face.pose_C * np.array([1, -1, -1], np.float32))
+
+
+def _mirror_index() -> NDArray[np.int64]:
+    """[68] iBUG landmark that each one becomes in a mirror: (first, last) runs that swap ends."""
+    index = np.arange(68)
+    for first, last in ((0, 16), (17, 26), (31, 35), (48, 54), (55, 59), (60, 64), (65, 67)):
+        index[first : last + 1] = np.arange(last, first - 1, -1)
+    index[36:48] = [45, 44, 43, 42, 47, 46, 39, 38, 37, 36, 41, 40]
+    return index
+
+
+_MIRROR_INDEX = _mirror_index()

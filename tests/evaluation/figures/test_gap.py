@@ -1,0 +1,50 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from evaluation.figures.gap import gap_table, gaps, read_pair_values, relative_gap
+from model.errors import DataError
+
+HEADER = "protocol,source_identity,source_file,driving_identity,driving_file,method"
+
+
+def _write(folder: Path, csim: list[float | str], prmse: list[float | str]) -> Path:
+    folder.mkdir()
+    lines = [f'{HEADER},CSIM (SFace),"PRMSE, degrees (MediaPipe)",source_face']
+    for index, (a, b) in enumerate(zip(csim, prmse, strict=True)):
+        lines.append(f"cross,ana,{index}.jpg,ben,{index}.jpg,model,{a},{b},1")
+        lines.append(f"cross,ana,{index}.jpg,ben,{index}.jpg,copy-source,1,9,1")
+    (folder / "per-pair.csv").write_text("\n".join(lines) + "\n")
+    return folder
+
+
+def test_gap_is_relative_to_the_first_model_over_pairs_that_both_define(tmp_path: Path) -> None:
+    first = read_pair_values(_write(tmp_path / "c", [0.8, 0.6, 0.5], [3.0, 4.0, 5.0]))
+    second = read_pair_values(_write(tmp_path / "f", [0.4, 0.6, ""], [6.0, 8.0, 10.0]))
+    csim, prmse = gaps([first], [second], seed=0)
+    assert (csim.name, csim.num_pairs) == ("CSIM (SFace)", 2)
+    assert csim.relative == pytest.approx((0.7 - 0.5) / 0.7)
+    assert prmse.first == pytest.approx(np.sqrt((9 + 16 + 25) / 3))  # root of the mean of squares
+    assert prmse.relative == pytest.approx(-1.0)
+    assert (prmse.low, prmse.high) == pytest.approx((-1.0, -1.0))  # resampled together
+    assert gap_table([csim, prmse]).rows[1][4].startswith("-100.0 %")
+
+
+def test_interval_covers_no_gap_where_models_differ_by_chance_only() -> None:
+    rng = np.random.default_rng(0)
+    base = rng.normal(1.0, 0.2, 400)
+    _, _, relative, low, high = relative_gap(base, rng.permutation(base), is_root_mean_square=False, seed=0)
+    assert relative == pytest.approx(0.0, abs=1e-9)
+    assert low < 0 < high
+
+
+def test_evaluations_of_other_pairs_are_refused_with_what_to_do(tmp_path: Path) -> None:
+    first = read_pair_values(_write(tmp_path / "c", [0.8], [3.0]))
+    other = {("cross", "eve", "0.jpg", "ben", "0.jpg"): {"CSIM (SFace)": 0.5}}
+    with pytest.raises(DataError, match="--pairs of the first"):
+        gaps([first], [other], seed=0)
+    with pytest.raises(DataError, match=r"per-pair\.csv"):
+        read_pair_values(tmp_path / "nowhere")

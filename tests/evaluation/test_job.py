@@ -1,0 +1,127 @@
+import csv
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+
+import cli
+from data_partition.shards.images import read_image
+from evaluation.job import EvaluationRequest, run_evaluation
+from evaluation.pairs import Protocol, protocols_named
+from model.checkpoint import save_checkpoint
+from model.errors import ConfigError, DataError, WeightsError
+from model.weights import resolve
+from reenact.guidance_choice import Guidance
+from tests.shards import write_random_shard
+
+
+@pytest.fixture
+def request_(tmp_path, checkpoint) -> EvaluationRequest:
+    """Noise for frames: no face is found in any of them."""
+    try:
+        resolve("sface"), resolve("face-landmarker")
+    except WeightsError as error:
+        pytest.skip(str(error))
+    for seed, name in enumerate(("ana", "ben")):
+        write_random_shard(tmp_path / "data", name, seed=seed)
+    save_checkpoint(tmp_path / "run", checkpoint)
+    return EvaluationRequest(
+        checkpoint=tmp_path / "run",
+        dataset=tmp_path / "data",
+        out=tmp_path / "out",
+        protocols=protocols_named("all"),
+        num_pairs=2,
+        seed=0,
+        pairs=None,
+        landmarks=Guidance.AUTO,
+    )
+
+
+def run(request):
+    return run_evaluation(request, device=torch.device("cpu"), progress=lambda text, done, total: None)
+
+
+def test_everything_is_written_and_faces_that_are_not_found_are_counted(request_):
+    report = run(request_)
+    assert {path.name for path in request_.out.iterdir()} == {path.name for path in report.files.values()}
+    assert {"self.png", "self-any.png", "cross.png", "table.md"} < {path.name for path in report.files.values()}
+    metrics = json.loads((request_.out / "metrics.json").read_text())
+    everybody = [row for row in metrics["rows"] if row["identity"] == "all"]
+    assert [(row["protocol"], row["method"]) for row in everybody] == [
+        ("self", "model"),
+        ("self", "copy-source"),
+        ("self-any", "model"),
+        ("self-any", "copy-source"),
+        ("cross", "model"),
+        ("cross", "copy-source"),
+        ("cross", "copy-driving"),
+    ]
+    assert everybody[0]["faces"]["num_without_generated"] == everybody[0]["faces"]["num_pairs"] == 4
+    assert everybody[0]["metrics"]["csim"]["value"] is None
+    assert everybody[0]["metrics"]["ssim"]["num_pairs"] == 4
+    assert "| No face found (MediaPipe) | 100.0 % | 100.0 % |" in (request_.out / "table.md").read_text()
+    assert read_image(request_.out / "self.png").shape[0] > 4 * 160  # four pairs, so four rows
+
+
+def test_pairs_that_are_handed_in_again_give_the_same_values(request_, tmp_path):
+    run(request_)
+    again = replace(
+        request_, out=tmp_path / "again", pairs=request_.out / "pairs.csv", protocols=(Protocol.CROSS,), seed=9
+    )
+    run(again)
+    with (request_.out / "per-pair.csv").open() as first, (again.out / "per-pair.csv").open() as second:
+        cross = [row for row in csv.DictReader(first) if row["protocol"] == "cross"]
+        assert list(csv.DictReader(second)) == cross
+
+
+def test_pairs_of_other_protocols_only_are_an_error(request_, tmp_path):
+    run(replace(request_, protocols=(Protocol.SELF,)))
+    with pytest.raises(DataError, match="no pair of protocol cross; choose --protocol all"):
+        run(replace(request_, protocols=(Protocol.CROSS,), pairs=request_.out / "pairs.csv"))
+
+
+def test_people_the_checkpoint_does_not_know_are_an_error(request_):
+    write_random_shard(request_.dataset, "eva")
+    with pytest.raises(DataError, match=r"eva is not among the trained ones \(ana, ben\)"):
+        run(request_)
+
+
+def test_numbers_out_of_range_are_an_error(request_):
+    with pytest.raises(ConfigError, match="--num-pairs 0"):
+        run(replace(request_, num_pairs=0))
+
+
+def test_command_line_wants_a_checkpoint_or_a_self_check(capsys):
+    with pytest.raises(SystemExit) as exit_info:
+        cli.main(["evaluate"])
+    assert exit_info.value.code == 2
+    assert "wanted CHECKPOINT DATASET --out FOLDER, or --self-check DATASET" in capsys.readouterr().err
+
+
+def test_command_line_prints_the_tables_and_says_where(capsys, request_):
+    arguments = ["evaluate", str(request_.checkpoint), str(request_.dataset), "--out", str(request_.out)]
+    with pytest.raises(SystemExit) as exit_info:
+        cli.main([*arguments, "--protocol", "self", "--num-pairs", "1", "--device", "cpu"])
+    text = capsys.readouterr().out
+    assert exit_info.value.code in (0, None)
+    assert "copy-source" in text and str(request_.out / "metrics.json") in text and "Cross" not in text
+
+
+def test_unseen_people_are_evaluated_by_the_protocol_for_them_alone(request_, tmp_path):
+    with pytest.raises(DataError, match=r"ana is among the trained ones \(ana, ben\); evaluate on people it has not"):
+        run(replace(request_, protocols=(Protocol.CROSS_UNSEEN,)))
+    for seed, name in enumerate(("eve", "zoe")):
+        write_random_shard(tmp_path / "strangers", name, seed=seed)
+    strangers = replace(request_, dataset=tmp_path / "strangers", protocols=(Protocol.CROSS_UNSEEN,))
+    run(replace(strangers, landmarks=Guidance.DRIVING))
+    rows = json.loads((request_.out / "metrics.json").read_text())["rows"]
+    assert {row["protocol"] for row in rows} == {"cross-unseen"}
+    run(replace(strangers, protocols=(Protocol.SELF_UNSEEN,)))
+    rows = json.loads((request_.out / "metrics.json").read_text())["rows"]
+    assert {(row["protocol"], row["method"]) for row in rows} == {
+        ("self-unseen", "model"),
+        ("self-unseen", "copy-source"),
+    }
+    with pytest.raises(ConfigError, match="dataset of its own"):
+        run(replace(strangers, protocols=(Protocol.SELF, Protocol.CROSS_UNSEEN)))

@@ -1,0 +1,42 @@
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from data_partition.shards.images import read_image
+from evaluation.sheet import sheet_row, write_sheet
+from reenact.reenactor import Reenactor
+from tests.reenact.conftest import small_face
+
+
+@pytest.fixture
+def reenactor(checkpoint) -> Reenactor:
+    return Reenactor(checkpoint, torch.device("cpu"))
+
+
+def test_row_shows_source_and_driving_untouched_and_says_who_and_how(reenactor):
+    source, driving = small_face(0, "ana"), small_face(1, "ben")
+    row = sheet_row(reenactor, source, driving)
+    columns = row.columns()
+    assert list(columns) == ["Source", "Driving", "Heatmap", "Warped source", "Parts", "Result", "Copy-source"]
+    np.testing.assert_array_equal(columns["Source"], source.image_HWC)
+    np.testing.assert_array_equal(columns["Driving"], driving.image_HWC)
+    np.testing.assert_array_equal(columns["Copy-source"], source.image_HWC)
+    assert "ana" in row.label and "ben" in row.label and "lgan" in row.label
+
+
+def test_same_person_is_guided_by_the_driving_landmarks(reenactor):
+    assert "driving" in sheet_row(reenactor, small_face(0, "ana"), small_face(1, "ana")).label
+
+
+def test_every_frame_is_on_the_sheet(reenactor, tmp_path):
+    path = tmp_path / "new" / "sheet.png"
+    rows = [sheet_row(reenactor, small_face(seed, "ana"), small_face(seed + 9, "ben")) for seed in range(2)]
+    write_sheet(path, rows)
+    sheet = read_image(path)
+    for row in rows:
+        for frame in row.columns().values():
+            cell = cv2.resize(frame, (160, 160), interpolation=cv2.INTER_CUBIC)
+            match = cv2.matchTemplate(sheet, cell, cv2.TM_SQDIFF)
+            assert match.min() < 1e-2 * cell.size
+    assert list(path.parent.iterdir()) == [path]
