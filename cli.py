@@ -373,7 +373,7 @@ def audit(
     seed: Annotated[int, typer.Option(help="Of pairs, of the attacks and of the intervals.")] = 0,
 ) -> None:
     """Attack a trained run: who and what was trained on, whose landmarks they are, which frames can be read."""
-    from experiments.audit import AuditRequest, run_audit
+    from experiments.audit.audit import AuditRequest, run_audit
 
     request = AuditRequest(
         run=run, dataset=dataset, references=tuple(reference or ()), out=out if out is not None else run, seed=seed

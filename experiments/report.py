@@ -14,7 +14,7 @@ from data_partition.shards.shard import open_dataset
 from evaluation.faces.analysis import Backends
 from evaluation.figures.tables import PROTOCOL_TITLES, TextTable, identity_tables, method_tables, rows_from_plain
 from evaluation.pairs import Protocol
-from experiments.audit_files import Audit, read_audit
+from experiments.audit.files import Audit, read_audit
 from experiments.curves import curves_png
 from federation.settings import Settings
 from model.checkpoint import load_checkpoint

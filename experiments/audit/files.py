@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from evaluation.files import write_text
-from experiments.audit_section import Section
+from experiments.audit.section import Section
 from experiments.templating import render
 from model.errors import DataError
 

@@ -28,7 +28,7 @@ from evaluation.attacks.inversion import (
 from evaluation.attacks.separation import FloatArray
 from evaluation.figures.bootstrap import estimate
 from evaluation.figures.tables import TextTable
-from experiments.audit_section import Figure, Section
+from experiments.audit.section import Figure, Section
 from federation.settings import Settings
 from model.checkpoint import Checkpoint
 from model.networks.bundle import Networks

@@ -11,8 +11,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure as Canvas
 
 from evaluation.attacks.separation import FloatArray
-from experiments.audit_inversion import Recovered
-from experiments.audit_section import Figure
+from experiments.audit.inversion import Recovered
+from experiments.audit.section import Figure
 
 _MEASURED, _CHANCE = "#1d4ed8", "#c2410c"
 

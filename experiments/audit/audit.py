@@ -10,12 +10,12 @@ import torch
 
 from data_partition.shards.shard import Shard, open_dataset
 from evaluation.attacks.membership import draw_probe
-from experiments.audit_charts import pictures_png, shares_png
-from experiments.audit_files import Audit, write_audit
-from experiments.audit_identification import identification_section
-from experiments.audit_inversion import Progress, Recovered, inversion_section
-from experiments.audit_membership import Person, frame_section, look_at, person_section
-from experiments.audit_section import Section
+from experiments.audit.charts import pictures_png, shares_png
+from experiments.audit.files import Audit, write_audit
+from experiments.audit.identification import identification_section
+from experiments.audit.inversion import Progress, Recovered, inversion_section
+from experiments.audit.membership import Person, frame_section, look_at, person_section
+from experiments.audit.section import Section
 from federation.settings import Settings
 from model.checkpoint import Checkpoint, load_checkpoint
 from model.errors import ConfigError, DataError

@@ -11,7 +11,7 @@ from evaluation.attacks.identification import distances_px, gan_templates, ident
 from evaluation.attacks.membership import seconds
 from evaluation.attacks.separation import FloatArray, Sample, area_under_curve, resampled, resampled_mean
 from evaluation.figures.tables import TextTable
-from experiments.audit_section import Figure, Section
+from experiments.audit.section import Figure, Section
 from model.checkpoint import Checkpoint
 
 _AGREED, _SHAPE, _GAN = (

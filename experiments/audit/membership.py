@@ -21,7 +21,7 @@ from evaluation.attacks.separation import (
 )
 from evaluation.figures.bootstrap import Estimate
 from evaluation.figures.tables import TextTable
-from experiments.audit_section import Figure, Section
+from experiments.audit.section import Figure, Section
 from model.checkpoint import Checkpoint
 
 LOSS, DIFFICULTY, REFERENCE, CONTROL = (

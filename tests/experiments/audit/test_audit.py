@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 import cli
-from experiments.audit_files import read_audit
-from experiments.audit_membership import CONTROL, DIFFICULTY, LOSS, REFERENCE, Person, frame_section, person_section
-from experiments.audit_section import Figure, Section
+from experiments.audit.files import read_audit
+from experiments.audit.membership import CONTROL, DIFFICULTY, LOSS, REFERENCE, Person, frame_section, person_section
+from experiments.audit.section import Figure, Section
 from experiments.report import read_report
 from experiments.report_page import write_report
 from model.errors import DataError
