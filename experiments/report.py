@@ -119,9 +119,7 @@ def report_json(report: RunReport) -> str:
 
 def report_markdown(report: RunReport) -> str:
     """The report's tables for people."""
-    tables = [
-        table for evaluation in report.evaluations for table in (*evaluation.figures.tables, *evaluation.by_person)
-    ]
+    tables = [table for evaluation in report.evaluations for table in (*evaluation.tables, *evaluation.by_person)]
     tables += [report.data] if report.data else []
     head = (
         f"# {report.run.name}\n\n{report.ended}. {report.round} rounds, {report.num_steps} optimiser steps, "

@@ -19,7 +19,7 @@ from flwr.supernode.runtime import run_clientapp
 from client.node_config import check_launch
 from federation.json_log import log_to_stderr
 
-APP_FOLDER = Path(__file__).resolve().parent.parent
+APP_FOLDER = Path(__file__).resolve().parents[2]
 """Of the installed app: holds its pyproject.toml."""
 
 

@@ -51,7 +51,7 @@ def write_page(path: Path, diagnosis: Diagnosis) -> Path:
         `path`.
     """
     environment = Environment(
-        loader=PackageLoader("data_partition"),
+        loader=PackageLoader("data_partition.doctor"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

@@ -1,7 +1,7 @@
 """What sites sign in a secure sum, so that a server that forges messages is found out (Bonawitz et al. 2017, Figure 4).
 
-How a site holds its key and those of the others is the site's matter (client/secure_sum/node_keys.py). A simulation has no keys:
-its sites and its server are one program, and `Unsigned` stands in their place.
+How a site holds its key and those of the others is the site's matter: client/secure_sum/node_keys.py. A simulation has
+no keys: its sites and its server are one program, and `Unsigned` stands in their place.
 """
 
 from __future__ import annotations

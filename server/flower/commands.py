@@ -21,7 +21,7 @@ from model.errors import FederationError
 
 _COMMAND_TIMEOUT_S = 120.0
 _APP_PACKAGES = ("model", "data_partition", "federation", "client", "evaluation", "server")
-_PROJECT = Path(__file__).resolve().parent.parent
+_PROJECT = Path(__file__).resolve().parents[2]
 QUIET = {
     "FLWR_TELEMETRY_ENABLED": "0",
     "FLWR_DISABLE_UPDATE_CHECK": "1",

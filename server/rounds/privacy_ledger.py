@@ -16,9 +16,9 @@ _log = logging.getLogger(__name__)
 class PrivacyLedger:
     """Adds `dp_epsilon`, `dp_delta`, `dp_releases` and `dp_mu` to a round's metrics; without noise it adds nothing.
 
-    What is spent is a person's, over all runs: every site keeps its own book (client/consent/privacy_ledger.py) and says with each
-    update how many noised ones it has made, and the mu of all of them. So a resumed run goes on where it was, and a
-    second run on the same people does not begin at zero.
+    What is spent is a person's, over all runs: every site keeps its own book (client/consent/privacy_ledger.py) and
+    says with each update how many noised ones it has made, and the mu of all of them. So a resumed run goes on where it
+    was, and a second run on the same people does not begin at zero.
     """
 
     def __init__(self, config: FederationConfig) -> None:

@@ -4,7 +4,7 @@ In round 1 the header of an array speaks of 128 TiB, in every later one a tensor
 """
 
 import numpy as np
-from client.honest_own_code import APP_FOLDER, main
+from client.supernode.honest_own_code import APP_FOLDER, main
 from flwr.app import Array
 from flwr.clientapp import ClientApp
 

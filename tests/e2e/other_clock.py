@@ -7,7 +7,7 @@ import datetime
 import time
 from pathlib import Path
 
-from client.honest_supernode_process import main
+from client.supernode.honest_process import main
 from flwr.supernode import node_auth_http_interceptor
 
 __all__ = ["main"]

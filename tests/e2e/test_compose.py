@@ -39,17 +39,17 @@ def federation(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Compose]:
     """Brought up once; site 5 sends what no honest site sends, and site 4 has a clock that can be set."""
-    client, here = ROOT / "client", ROOT / "tests" / "e2e"
+    client, here = ROOT / "client" / "supernode", ROOT / "tests" / "e2e"
     replaced = tmp_path_factory.mktemp("replaced") / "replaced.yml"
     replaced.write_text(
         "services:\n"
         "  site-4:\n    volumes:\n"
-        f"      - {client / 'supernode_process.py'}:/app/client/honest_supernode_process.py:ro\n"
-        f"      - {here / 'other_clock.py'}:/app/client/supernode_process.py:ro\n"
+        f"      - {client / 'process.py'}:/app/client/supernode/honest_process.py:ro\n"
+        f"      - {here / 'other_clock.py'}:/app/client/supernode/process.py:ro\n"
         f"      - {ahead_s}:/clock-ahead-s:ro\n"
         "  site-5:\n    volumes:\n"
-        f"      - {client / 'own_code.py'}:/app/client/honest_own_code.py:ro\n"
-        f"      - {here / 'hostile_own_code.py'}:/app/client/own_code.py:ro\n"
+        f"      - {client / 'own_code.py'}:/app/client/supernode/honest_own_code.py:ro\n"
+        f"      - {here / 'hostile_own_code.py'}:/app/client/supernode/own_code.py:ro\n"
     )
     files = [ROOT / "docker-compose.yml", ROOT / "docker-compose.tls.yml", without_grafana, few_frames, replaced]
     environment = {
