@@ -6,7 +6,8 @@ model <- data_partition <- federation, reenact <- client, evaluation <- server <
 import ast
 from pathlib import Path
 
-ROOT = Path(__file__).parents[1]
+from tests.paths import ROOT
+
 OURS = ("model", "data_partition", "federation", "client", "server", "evaluation", "reenact", "experiments", "cli")
 
 ALLOWED = {

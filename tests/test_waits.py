@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
-from pathlib import Path
 
-ROOT = Path(__file__).parents[1]
+from tests.paths import ROOT
+
 PACKAGES = ("model", "data_partition", "client", "server", "evaluation", "reenact", "experiments")
 
 TIMEOUT_OF = {

@@ -30,8 +30,8 @@ _STOP_TIMEOUT_S = 10.0
 class LocalSuperLink:
     """Flower's simulation engine on a free port, with its files in one folder, for this user of this machine alone.
 
-    The SuperLink and Ray listen on loopback. The SuperLink answers its own user (see private_superlink.py), Ray whom shows
-    the token that it was started with, and Ray's sockets lie in a folder that nobody else may enter.
+    The SuperLink and Ray listen on loopback. The SuperLink answers its own user (see private_superlink.py), Ray whom
+    shows the token that it was started with, and Ray's sockets lie in a folder that nobody else may enter.
 
     The SuperLink's working folder is that folder: Ray's workers import from it before anything else, so it must not
     hold Python packages.

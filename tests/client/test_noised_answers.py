@@ -20,7 +20,7 @@ from model.errors import FederationError, NonFiniteLossError
 from model.landmarks.geometry import PartSizes
 from model.networks.bundle import build_networks
 from model.training.trainer import GANTrainer
-from tests.client import test_secure_update
+from tests.client.secure_sum import test_update as test_secure_update
 from tests.federated_setup import deployed_config, minimal_settings
 from tests.shards import write_random_shard
 

@@ -14,6 +14,7 @@ from data_partition.shards.shard import Shard, open_dataset
 from data_partition.synth.dataset import synthesize
 from model.errors import WeightsError
 from model.weights import resolve
+from tests.paths import SHARED
 
 
 @pytest.fixture(scope="session")
@@ -36,7 +37,7 @@ def face_landmarker() -> Path:
 @pytest.fixture(scope="session")
 def real_videos() -> list[Path]:
     """Videos of real people; skips where there are none."""
-    beside = Path(__file__).resolve().parents[2].parent / "shared"
+    beside = SHARED
     folder = Path(os.environ.get("FEDREENACT_SHARED", beside)) / "faces" / "videos"
     videos = sorted(folder.glob("*.mp4"))
     if not videos:

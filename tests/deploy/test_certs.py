@@ -11,7 +11,9 @@ from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-CERTS = Path(__file__).parents[2] / "deploy" / "certs.sh"
+from tests.paths import ROOT
+
+CERTS = ROOT / "deploy" / "certs.sh"
 
 
 def certs(*arguments: str | Path, code: int = 0) -> str:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 import tomllib
-from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
 
-ROOT = Path(__file__).parents[2]
+from tests.paths import ROOT
+
 LOCKS = ROOT / "deploy" / "locks"
 NAMES = ("python.txt", "torch-pypi.txt", "torch-cpu.txt", "dev.txt", "weights.txt", "tools.txt")
 BLOCK = re.compile(

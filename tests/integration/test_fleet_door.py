@@ -26,10 +26,11 @@ from flwr.supernode.node_auth_http_interceptor import NodeAuthHttpInterceptor
 
 from server.flower.door_connections import HANDSHAKE_S, HEADER_S
 from server.monitoring.refusals import Reason, RefusalCounter
+from tests.paths import ROOT
 
 pytestmark = pytest.mark.integration
 
-CERTS_SCRIPT = Path(__file__).parents[2] / "deploy" / "certs.sh"
+CERTS_SCRIPT = ROOT / "deploy" / "certs.sh"
 PUSH = "POST /v1/fleet/push-object HTTP/1.1\r\nHost: localhost\r\n"
 GIB = 2**30
 

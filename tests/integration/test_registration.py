@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 from cli import app
 from server.flower.commands import QUIET
 from server.sites.sites_file import read_sites
-from tests.server.test_sites_file import write_key
+from tests.server.sites.test_sites_file import write_key
 
 pytestmark = pytest.mark.integration
 

@@ -20,7 +20,7 @@ from server.run_folder.folder import RunFolder, read_history, read_result
 from server.termination import TerminatedError, noticing
 from server.training import Mode
 from tests.federated_setup import minimal_settings, simulated_grid, write_dataset
-from tests.server.test_deployment import ThreadedFlower, supervise
+from tests.server.flower.test_deployment import ThreadedFlower, supervise
 
 
 def terminate(*_: object) -> None:

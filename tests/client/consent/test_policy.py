@@ -11,8 +11,9 @@ from federation.settings import Settings, read_preset
 from model.config import Scalar
 from model.errors import ConfigError, FederationError
 from tests.federated_setup import deployed_config, minimal_settings, write_dataset
+from tests.paths import ROOT
 
-PRESETS = sorted((Path(__file__).parents[2] / "deploy" / "presets").glob("*.toml"))
+PRESETS = sorted((ROOT / "deploy" / "presets").glob("*.toml"))
 GOOD: dict[str, Scalar] = {"local-steps": 100, "batch-size": 4, "learning-rate-generator": 1e-3}
 
 

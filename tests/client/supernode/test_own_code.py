@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.paths import ROOT
+
 SCRIPT = """
 import sys
 from pathlib import Path
@@ -46,8 +48,7 @@ def answer(folder: Path, app_id: str, version: str) -> subprocess.CompletedProce
     (folder / "pyproject.toml").write_text(PYPROJECT)
     (folder / "own_app.py").write_text(OWN_APP)
     command = [sys.executable, "-c", SCRIPT, str(folder), app_id, version]
-    root = Path(__file__).parents[2]
-    return subprocess.run(command, capture_output=True, text=True, cwd=root, timeout=60, check=False)
+    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=60, check=False)
 
 
 def test_the_sites_own_app_is_loaded_and_nothing_is_unpacked(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from data_partition.sources.rejected import Rejected
 from data_partition.sources.video import VideoFrame
 from model.batch import AU_ORDER
 from model.errors import DataError
+from tests.paths import SHARED
 
 PICTURE_PX = 100
 LANDMARKS_KC = np.stack([np.linspace(30, 70, 68), np.linspace(20, 60, 68)], axis=1)
@@ -120,7 +121,7 @@ def test_a_clip_whose_file_lacks_columns_is_left_out(tmp_path: Path) -> None:
 
 @pytest.mark.integration
 def test_a_real_openface_file_beside_pictures(tmp_path: Path) -> None:
-    sample = Path(__file__).parents[3] / "shared" / "openface-samples" / "facsvatar_jt_raw.csv"
+    sample = SHARED / "openface-samples" / "facsvatar_jt_raw.csv"
     if not sample.is_file():
         pytest.skip("no real file of OpenFace")
     folder = tmp_path / "src" / "jt"

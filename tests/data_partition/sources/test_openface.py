@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from data_partition.sources.openface import read_openface
 from model.batch import AU_ORDER
 from model.errors import DataError
+from tests.paths import SHARED
 
-SAMPLES = Path(__file__).parents[3] / "shared" / "openface-samples"
+SAMPLES = SHARED / "openface-samples"
 
 
 def write(path: Path, header: str, *rows: str, ending: str = "\n") -> Path:

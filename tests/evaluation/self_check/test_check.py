@@ -1,5 +1,3 @@
-from pathlib import Path
-
 import numpy as np
 import pytest
 
@@ -17,8 +15,9 @@ from evaluation.self_check.alterations import mirror, turn_back
 from evaluation.self_check.check import self_check
 from model.errors import WeightsError
 from model.weights import resolve
+from tests.paths import SHARED
 
-CELEBV = Path(__file__).parents[3] / "shared" / "celebv-sample"
+CELEBV = SHARED / "celebv-sample"
 
 
 @pytest.fixture(scope="module")

@@ -12,12 +12,13 @@ import pytest
 from server.flower import door_connections
 from server.flower.door_connections import log_refused_handshakes
 from server.monitoring.refusals import RefusalLog
+from tests.paths import ROOT
 
 
 @pytest.fixture(scope="module")
 def certs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("certs")
-    script = Path(__file__).parents[2] / "deploy" / "certs.sh"
+    script = ROOT / "deploy" / "certs.sh"
     for name in ("ours", "other"):
         subprocess.run([script, "make", folder / name], check=True, capture_output=True)
     return folder
@@ -87,7 +88,7 @@ def test_private_keys_are_for_their_owner_alone(certs: Path) -> None:
 
 
 def test_a_second_ca_is_not_made_over_the_first(certs: Path) -> None:
-    script = Path(__file__).parents[2] / "deploy" / "certs.sh"
+    script = ROOT / "deploy" / "certs.sh"
     done = subprocess.run([script, "make", certs / "ours"], capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert "already has a CA" in done.stderr

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from server.run_folder.folder import live_status
+from server.run_folder import live_status
 from server.run_folder.live_status import LIVE_NAME, Live, LiveStatus, Phase
 
 

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import tomllib
-from pathlib import Path
 
 from federation.settings import Settings
-
-PROJECT = Path(__file__).resolve().parents[2]
+from tests.paths import ROOT
 
 
 def flower_section() -> dict[str, object]:
-    section: dict[str, object] = tomllib.loads((PROJECT / "pyproject.toml").read_text())["tool"]["flwr"]["app"]
+    section: dict[str, object] = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["flwr"]["app"]
     return section
 
 

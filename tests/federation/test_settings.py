@@ -7,8 +7,9 @@ import pytest
 from federation.settings import FederationConfig, Settings, read_preset
 from model.config import ModelConfig
 from model.errors import ConfigError
+from tests.paths import ROOT
 
-PRESETS = sorted((Path(__file__).parents[2] / "deploy" / "presets").glob("*.toml"))
+PRESETS = sorted((ROOT / "deploy" / "presets").glob("*.toml"))
 
 
 @pytest.mark.parametrize("path", PRESETS, ids=lambda path: path.stem)
