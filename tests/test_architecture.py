@@ -16,16 +16,16 @@ ALLOWED = {
     "federation": {"model", "data_partition", "federation"},
     "client": {"model", "data_partition", "federation", "client"},
     "server": {"model", "data_partition", "federation", "evaluation", "server"},
-    "evaluation": {"model", "data_partition", "federation", "evaluation"},
-    "reenact": {"model", "data_partition", "evaluation", "reenact"},
+    "evaluation": {"model", "data_partition", "federation", "reenact", "evaluation"},
+    "reenact": {"model", "data_partition", "reenact"},
     "experiments": {"model", "data_partition", "federation", "server", "evaluation", "reenact", "experiments"},
     "cli": set(OURS),
 }
 
 
 def modules() -> list[Path]:
-    found = [ROOT / "cli.py"]
-    for package in OURS[:-1]:
+    found: list[Path] = []
+    for package in OURS:
         found += sorted((ROOT / package).rglob("*.py"))
     return [path.relative_to(ROOT) for path in found]
 
@@ -66,7 +66,7 @@ def test_only_the_command_line_prints():
     for path in modules():
         calls = [n for n in ast.walk(ast.parse((ROOT / path).read_text("utf-8"))) if isinstance(n, ast.Call)]
         prints = [call for call in calls if isinstance(call.func, ast.Name) and call.func.id == "print"]
-        assert not prints or path == Path("cli.py"), f"{path} line {prints[0].lineno} prints"
+        assert not prints or path.parts[0] == "cli", f"{path} line {prints[0].lineno} prints"
 
 
 def test_every_package_is_covered():

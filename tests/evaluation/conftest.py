@@ -3,6 +3,7 @@ import pytest
 
 from evaluation.faces.analysis import Backends, FaceAnalysis
 from model.batch import AU_ORDER
+from tests.small_face import checkpoint  # noqa: F401
 
 
 class ColourAnalyser:

@@ -6,7 +6,7 @@ import torch
 from data_partition.shards.images import read_image
 from evaluation.sheet import sheet_row, write_sheet
 from reenact.reenactor import Reenactor
-from tests.reenact.conftest import small_face
+from tests.small_face import small_face
 
 
 @pytest.fixture

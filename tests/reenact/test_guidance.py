@@ -14,7 +14,7 @@ from reenact.guidance import (
 )
 from reenact.guidance_choice import Guidance, choose_guidance
 from reenact.reenactor import Reenactor
-from tests.reenact.conftest import small_face
+from tests.small_face import small_face
 
 
 @pytest.mark.parametrize(

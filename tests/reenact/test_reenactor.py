@@ -9,7 +9,7 @@ from model.errors import ConfigError
 from model.networks.bundle import build_networks
 from reenact.guidance_choice import Guidance
 from reenact.reenactor import Reenactor
-from tests.reenact.conftest import PART_SIZES, SMALL, small_face
+from tests.small_face import PART_SIZES, SMALL, small_face
 
 
 @pytest.fixture

@@ -24,6 +24,9 @@ from rich.text import Text
 if TYPE_CHECKING:
     from evaluation.figures.tables import TextTable
 
+console = Console(highlight=False)
+error_console = Console(stderr=True, highlight=False)
+
 _ROUNDS = "Rounds, at most"
 """The stopping rule may end training sooner."""
 
@@ -109,3 +112,16 @@ def rich_table(table: TextTable) -> Table:
     for row in table.rows:
         view.add_row(*map(escape, row))
     return view
+
+
+def say_lines(title: str, lines: list[str], style: str = "") -> None:
+    """A bold title and lines below it, of a rich style."""
+    console.print(f"[bold]{escape(title)}:[/]")
+    for line in lines:
+        console.print(f"  {line}", style=style, markup=False, soft_wrap=True)
+
+
+def say_where(places: Mapping[str, object]) -> None:
+    """One line for each: what it is in bold, and where it lies."""
+    for name, place in places.items():
+        console.print(f"[bold]{escape(name)}:[/] {escape(str(place))}", soft_wrap=True)

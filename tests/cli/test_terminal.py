@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from reenact.terminal import round_line
+from cli.terminal import round_line
 
 ROW: dict[str, Any] = {
     "round": 7,

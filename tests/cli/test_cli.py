@@ -5,6 +5,7 @@ import tomllib
 import pytest
 
 import cli
+from cli.options import PRESET_FOLDER, chosen_settings, deployed_settings, sized_for
 from client.consent.approval import Approval
 from data_partition.shards.images import read_image
 from federation.settings import Settings
@@ -12,7 +13,7 @@ from model.checkpoint import save_checkpoint
 from tests.reenact.conftest import checkpoint  # noqa: F401
 from tests.shards import write_random_shard
 
-APPROVED = cli.PRESET_FOLDER.parent / "approved"
+APPROVED = PRESET_FOLDER.parent / "approved"
 
 
 def fails(capsys, *arguments: str) -> str:
@@ -109,9 +110,9 @@ def test_help_names_every_command(capsys):
 
 
 def test_training_settings_follow_the_number_of_people_unless_they_are_chosen():
-    assert cli._sized_for(3, {}) == {"num-identities": 3, "num-clients": 3, "min-fit-clients": 3}
-    assert cli._sized_for(8, {})["min-fit-clients"] == 5
-    settings = Settings.from_flat({**cli._sized_for(2, {"num-clients": 4}), "num-clients": 4})
+    assert sized_for(3, {}) == {"num-identities": 3, "num-clients": 3, "min-fit-clients": 3}
+    assert sized_for(8, {})["min-fit-clients"] == 5
+    settings = Settings.from_flat({**sized_for(2, {"num-clients": 4}), "num-clients": 4})
     assert settings.federation.num_clients == 4 and settings.model.num_identities == 2
     assert json.dumps(settings.to_flat())
 
@@ -166,12 +167,12 @@ def test_approve_writes_nothing_that_the_sites_limits_refuse(capsys, tmp_path):
 def test_composes_sites_approve_what_composes_run_asks_for(preset):
     """Their default files are what `fedreenact approve PRESET --set min-fit-clients=3` writes today."""
     text = (APPROVED / f"{preset}.toml").read_text(encoding="utf-8")
-    approval = Approval(cli._deployed_settings(cli._chosen(preset, ["min-fit-clients=3"])))
+    approval = Approval(deployed_settings(chosen_settings(preset, ["min-fit-clients=3"])))
     assert text == approval.to_toml(), (
         f"run: fedreenact approve {preset} --set min-fit-clients=3 --out deploy/approved/"
     )
-    compose = (cli.PRESET_FOLDER.parents[1] / "docker-compose.yml").read_text(encoding="utf-8")
+    compose = (PRESET_FOLDER.parents[1] / "docker-compose.yml").read_text(encoding="utf-8")
     submitted = re.search(r"fedreenact submit .*\n.*", compose)
     assert submitted and "min-fit-clients=3" in submitted[0]
-    asked = cli._deployed_settings(cli._chosen(preset, re.findall(r"--set ([a-z-]+=[\w/.-]+)", submitted[0])))
+    asked = deployed_settings(chosen_settings(preset, re.findall(r"--set ([a-z-]+=[\w/.-]+)", submitted[0])))
     approval.check_run(asked.replaced({"output-dir": "/runs/main", "resume": True}))

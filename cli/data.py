@@ -1,0 +1,136 @@
+"""Commands that make and check datasets.
+
+They import what they need themselves: `fedreenact --help` should not wait for PyTorch and Flower.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+
+from cli.options import (
+    Preset,
+    Workers,
+    chosen_settings,
+    sized_for,
+)
+from cli.terminal import LiveProgress, console, say_where
+from federation.settings import Settings
+from model.errors import ConfigError
+
+
+class SourceLayout(StrEnum):
+    """What `prepare` reads: the names of data_partition.sources.records.Layout, which takes a second to import."""
+
+    AUTO = "auto"
+    VIDEOS = "videos"
+    FRAMES = "frames"
+    CELEBV = "celebv"
+    VOXCELEB = "voxceleb"
+    OPENFACE = "openface"
+
+
+def prepare(
+    src: Annotated[
+        Path, typer.Argument(help="Folder with a video, or a folder of videos or frames, per person; or a dataset.")
+    ],
+    out: Annotated[Path, typer.Argument(help="Dataset folder to write; one shard a person.")],
+    layout: Annotated[
+        SourceLayout, typer.Option(help="How SRC is built: docs/data.md. auto looks, and says what it saw.")
+    ] = SourceLayout.AUTO,
+    size: Annotated[int, typer.Option(help="Side of the face crops, pixels.")] = 256,
+    workers: Workers = None,
+    consent: Annotated[str, typer.Option(help="Where consent is recorded; kept in every shard.")] = "",
+) -> None:
+    """Turn videos, pictures or published datasets into annotated face crops; what is finished is skipped."""
+    from data_partition.preparation.prepare import is_prepared
+    from data_partition.preparation.prepare import prepare as prepare_dataset
+    from data_partition.sources.records import Layout
+
+    if is_prepared(src):
+        console.print(f"{escape(str(src))} is a prepared dataset already; nothing to do", soft_wrap=True)
+        return
+    with LiveProgress(console) as live:
+        report = prepare_dataset(
+            src,
+            out,
+            layout=None if layout is SourceLayout.AUTO else Layout(layout.value),
+            size_px=size,
+            num_workers=workers,
+            consent=consent,
+            progress=lambda done, total, text: live.progress(text, done, total),
+        )
+    for line in report.to_lines():
+        console.print(escape(line), soft_wrap=True)
+    say_where(
+        {f"Dataset {one.path.name}": one.path for one in report.datasets}
+        | {"Every 50th crop": report.datasets[0].contact_sheet, "Left out": report.rejected_csv}
+    )
+
+
+def synth(
+    out: Annotated[Path, typer.Argument(help="Dataset folder to write; one shard an identity.")],
+    identities: Annotated[int, typer.Option(help="Number of people.")] = 5,
+    frames: Annotated[int, typer.Option(help="Frames of each.")] = 400,
+    size: Annotated[int, typer.Option(help="Side of the frames, pixels.")] = 128,
+    seed: Annotated[int, typer.Option(help="The same seed draws the same people.")] = 0,
+    workers: Workers = None,
+) -> None:
+    """Draw talking heads with exact labels, for trying things out without anybody's face."""
+    from data_partition.synth.dataset import synthesize
+
+    with console.status(f"Drawing {identities} x {frames} frames"):
+        shards = synthesize(
+            out, num_identities=identities, num_frames=frames, size_px=size, seed=seed, num_workers=workers
+        )
+    say_where({shard.name: shard for shard in shards})
+
+
+def doctor(
+    dataset: Annotated[Path, typer.Argument(help="Dataset folder, or one shard.")],
+    page: Annotated[Path | None, typer.Option(help="Also write a page with pictures and histograms: .html.")] = None,
+    speed: Annotated[bool, typer.Option("--speed", help="Also measure loader and trainer on this machine.")] = False,
+    preset: Preset = "tiny",
+) -> None:
+    """Check a dataset and say in words what is wrong.
+
+    Exit code 0: fit for training, warnings or not, or for evaluation only. 1: an error was found. 2: nothing to check.
+    --preset says what --speed trains.
+    """
+    from data_partition.doctor.diagnosis import diagnose
+
+    if page is not None and page.suffix != ".html":
+        raise ConfigError(f"--page: got {str(page)!r}, wanted a name that ends in .html")
+    with LiveProgress(console) as live:
+        diagnosis = diagnose(dataset, lambda done, total: live.progress("Reading frames", done, total))
+    colours = {"error": "red", "warning": "yellow", "ok": "green"}
+    for finding in diagnosis.findings:
+        colour = colours[finding.severity]
+        console.print(
+            f"[{colour}]{finding.severity:>7}[/]  {escape(str(finding.where))}: {escape(finding.text)}",
+            soft_wrap=True,
+        )
+    console.print(f"[bold]{escape(str(dataset))}: {diagnosis.verdict}[/]", soft_wrap=True)
+    if page is not None:
+        from data_partition.doctor.page import write_page
+
+        with console.status("Writing the page"):
+            write_page(page, diagnosis)
+        say_where({"Page": page})
+    if diagnosis.has_errors:
+        if speed:
+            console.print("Speed: not measured, because of the errors")
+        raise typer.Exit(1)
+    if speed:
+        from federation.speed import measure_speed
+
+        chosen = chosen_settings(preset, None)
+        settings = Settings.from_flat({**sized_for(len(diagnosis.people), chosen), **chosen})
+        with console.status("Measuring the speed"):
+            lines = measure_speed([person.shard for person in diagnosis.people], settings).to_lines()
+        for line in lines:
+            console.print(line, soft_wrap=True)

@@ -1,0 +1,148 @@
+"""Commands that train on this machine, and what they need.
+
+They import what they need themselves: `fedreenact --help` should not wait for PyTorch and Flower.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+
+from cli.options import (
+    Changes,
+    Preset,
+    chosen_settings,
+    read_named_preset,
+    settings_for,
+)
+from cli.terminal import LiveProgress, console, rich_table, say_where
+from federation.settings import Settings
+from model.errors import ConfigError
+
+
+class Network(StrEnum):
+    """What `train` trains."""
+
+    GLR = "glr"
+    X2FACE = "x2face"
+
+
+def train(
+    dataset: Annotated[Path, typer.Argument(help="Dataset folder, as `prepare` or `synth` writes it.")],
+    out: Annotated[Path, typer.Option(help="Run folder: checkpoints, history, settings.")],
+    mode: Annotated[
+        str, typer.Option(help="federated: one site per person; centralized: pooled frames; local: every person alone.")
+    ] = "federated",
+    model: Annotated[Network | None, typer.Option(help="GLR or the baseline; short for --set network=...")] = None,
+    preset: Preset = "tiny",
+    changes: Changes = None,
+    resume: Annotated[bool, typer.Option(help="Go on from the newest checkpoint in the run folder.")] = False,
+) -> None:
+    """Train on this machine: a simulated federation, or centralized for comparison."""
+    from server.training import Mode
+    from server.training import train as train_on
+
+    if mode not in list(Mode):
+        raise ConfigError(f"--mode: got {mode!r}, wanted one of {', '.join(Mode)}")
+    chosen = chosen_settings(preset, changes) | ({"network": model.value} if model else {})
+    settings = settings_for(dataset, chosen, {"output-dir": str(out.resolve()), "resume": resume})
+    with LiveProgress(console) as live:
+        live.start_rounds(settings.federation.max_rounds)
+        runs = train_on(Mode(mode), settings, live.on_round)
+    for run in runs:
+        say_where({"Run": run})
+        _say_spent(run, settings)
+    say_where({"Next": f"fedreenact reenact {runs[0]} --source A.jpg --driving B.mp4 --out result.mp4"})
+
+
+def experiment(
+    table: Annotated[str, typer.Argument(help="table-4-2 to table-4-7 of the thesis.")],
+    dataset: Annotated[Path, typer.Argument(help="Dataset to train and evaluate on.")],
+    out: Annotated[Path, typer.Option(help="Folder of tables and trainings; run again to go on, or for more tables.")],
+    seeds: Annotated[int, typer.Option(help="Trainings of each model.")] = 3,
+    budget: Annotated[
+        int, typer.Option(help="Optimiser steps of each model, all sites together; 0: as the preset.")
+    ] = 0,
+    num_pairs: Annotated[int, typer.Option(help="Evaluation pairs of each person, at most.")] = 200,
+    unseen: Annotated[Path | None, typer.Option(help="Dataset of people not trained on, for table-4-3.")] = None,
+    backbone: Annotated[str, typer.Option(help="vit or resnet34 for every row; as in the thesis if not given.")] = "",
+    preset: Preset = "tiny",
+    changes: Changes = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be trained, and end.")] = False,
+) -> None:
+    """Make a table of the thesis on your own data: train what is missing, evaluate, write it beside the printed one."""
+    from experiments.command import experiment_request, run_on_this_machine
+    from experiments.experiment import plan, plan_table
+
+    settings = settings_for(dataset, chosen_settings(preset, changes), {})
+    request = experiment_request(
+        table,
+        settings,
+        out=out.resolve(),
+        num_seeds=seeds,
+        num_steps=budget,
+        num_pairs=num_pairs,
+        unseen=unseen,
+        backbone=backbone,
+    )
+    console.print(rich_table(plan_table(plan(request))))
+    if dry_run:
+        return
+    with LiveProgress(console) as live:
+        report = run_on_this_machine(request, live)
+    console.print(*map(rich_table, report.tables))
+    say_where(report.files)
+
+
+def demo(out: Annotated[Path, typer.Argument(help="Folder for everything the demonstration makes.")]) -> None:
+    """Five synthetic people, federated training, comparison sheets and one HTML page: about ten minutes."""
+    from experiments.demo import run_demo
+
+    with LiveProgress(console) as live:
+        report = run_demo(out, Settings.from_flat(read_named_preset("tiny")), live)
+    console.print(*map(rich_table, report.tables))
+    places = {"Dataset": report.dataset, "Run": report.run, "Tables, sheets, clip": report.results, "Page": report.page}
+    say_where(places)
+
+
+def weights(
+    download: Annotated[str, typer.Option(help="Fetch one file from its official address: vgg19.")] = "",
+) -> None:
+    """Say which pretrained model files are there, and how to get the others."""
+    from model.errors import WeightsError
+    from model.weights import SOURCES, resolve
+    from model.weights import download as fetch
+
+    if download:
+        say_where({download: fetch(download)})
+        return
+    for name in SOURCES:
+        try:
+            console.print(f"[green]  found[/]  {name}: {escape(str(resolve(name)))}", soft_wrap=True)
+        except WeightsError as error:
+            console.print(f"[yellow]missing[/]  {escape(str(error))}", soft_wrap=True)
+
+
+def settings(preset: Preset = "paper", changes: Changes = None) -> None:
+    """Print all settings as TOML, as `flwr run . --run-config FILE` reads it; see docs/settings.md."""
+    resolved = Settings.from_flat(chosen_settings(preset, changes))
+    for key, value in resolved.to_flat().items():
+        sys.stdout.write(f"{key} = {json.dumps(value, ensure_ascii=False)}\n")
+
+
+def _say_spent(run: Path, settings: Settings) -> None:
+    """Optimiser steps and samples of a run, over all its clients, and how it ended."""
+    from server.run_folder.folder import read_history, read_result, spent
+
+    rows, result = read_history(run), read_result(run) or {}
+    steps, samples = spent(rows, settings)
+    ended = escape(result.get("reason", ""))
+    console.print(
+        f"{len(rows)} rounds, {steps} optimiser steps, {samples} samples seen; ended: {ended}", soft_wrap=True
+    )

@@ -1,0 +1,153 @@
+"""Commands that use and measure a trained model.
+
+They import what they need themselves: `fedreenact --help` should not wait for PyTorch and Flower.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+
+from cli.terminal import LiveProgress, console, rich_table, say_where
+from model.errors import ConfigError
+from reenact.guidance_choice import Guidance
+
+
+def reenact(
+    checkpoint: Annotated[Path, typer.Argument(help="A round's folder, or a run folder (newest round).")],
+    source: Annotated[Path, typer.Option(help="Picture of the person to draw.")],
+    driving: Annotated[Path, typer.Option(help="Picture or video that gives head movement and expression.")],
+    out: Annotated[Path, typer.Option(help="Result: .jpg or .png, for a video .mp4 (no sound).")],
+    landmarks: Annotated[
+        Guidance,
+        typer.Option(help="auto: driving for one person, LGAN for a known source, LSt otherwise."),
+    ] = Guidance.AUTO,
+    identity: Annotated[str, typer.Option(help="The source's name among the checkpoint's identities.")] = "",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+) -> None:
+    """Draw the source person making the driving movement."""
+    from model.training.trainer import pick_device
+    from reenact.job import ReenactRequest, run_request
+
+    request = ReenactRequest(
+        checkpoint=checkpoint, source=source, driving=driving, out=out, landmarks=landmarks, identity=identity
+    )
+    with LiveProgress(console) as live:
+        report = run_request(request, device=pick_device(device), progress=live.progress)
+    console.print(f"{report.num_frames} frame(s), landmarks by {report.guidance}")
+    if report.num_without_face:
+        console.print(f"[yellow]{report.num_without_face} frames show no face and repeat the last result[/]")
+    say_where({"Result": report.out})
+
+
+def evaluate(
+    checkpoint: Annotated[Path | None, typer.Argument(help="A round's folder, or a run folder (newest round).")] = None,
+    dataset: Annotated[Path | None, typer.Argument(help="Dataset with people the checkpoint knows.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for tables, values of every pair and sheets.")] = None,
+    protocol: Annotated[
+        str, typer.Option(help="self, self-any, cross, all (of these), cross-unseen, self-unseen: who drives whom.")
+    ] = "all",
+    num_pairs: Annotated[int, typer.Option(help="Pairs of each person and protocol, at most.")] = 200,
+    in_all: Annotated[
+        bool, typer.Option("--in-all", help="--num-pairs is meant for all people of a protocol together.")
+    ] = False,
+    seed: Annotated[int, typer.Option(help="Of the pairs and of the intervals.")] = 0,
+    pairs: Annotated[Path | None, typer.Option(help="A pairs.csv to evaluate instead of drawing pairs.")] = None,
+    landmarks: Annotated[Guidance, typer.Option(help="As for `reenact`.")] = Guidance.AUTO,
+    embedder: Annotated[str, typer.Option(help="Who measures CSIM: sface, or arcface or dlib if installed.")] = "sface",
+    frames_out: Annotated[
+        Path | None, typer.Option(help="Keep every analysed picture here, for OpenFace to look at.")
+    ] = None,
+    openface: Annotated[
+        Path | None, typer.Option(help="Such a folder after OpenFace: pose and action units from its CSV files.")
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    self_check: Annotated[
+        Path | None, typer.Option(metavar="DATASET", help="Check the metrics themselves on a dataset, no checkpoint.")
+    ] = None,
+) -> None:
+    """Measure a checkpoint and baselines on held-out frames, with intervals."""
+    from evaluation.faces.embedders import embedder_named
+    from evaluation.job import EvaluationRequest, run_evaluation
+    from evaluation.pairs import protocols_named
+    from evaluation.self_check.check import self_check_dataset
+    from model.training.trainer import pick_device
+
+    if self_check is not None:
+        checked = self_check_dataset(self_check, embedder_named(embedder))
+        console.print(rich_table(checked.figures), rich_table(checked.checks))
+        raise typer.Exit(0 if checked.holds else 1)
+    if checkpoint is None or dataset is None or out is None:
+        raise ConfigError("evaluate: wanted CHECKPOINT DATASET --out FOLDER, or --self-check DATASET")
+    request = EvaluationRequest(
+        checkpoint=checkpoint,
+        dataset=dataset,
+        out=out,
+        protocols=protocols_named(protocol),
+        num_pairs=num_pairs,
+        is_total=in_all,
+        seed=seed,
+        pairs=pairs,
+        landmarks=landmarks,
+        embedder=embedder,
+        frames_out=frames_out,
+        openface=openface,
+    )
+    with LiveProgress(console) as live:
+        report = run_evaluation(request, device=pick_device(device), progress=live.progress)
+    console.print(*map(rich_table, report.tables))
+    say_where(report.files)
+
+
+def report(
+    run: Annotated[Path, typer.Argument(help="Run folder, as `train` writes it.")],
+    out: Annotated[Path, typer.Option(help="The page, .html; JSON and Markdown are written beside it.")],
+    evaluation: Annotated[
+        list[Path] | None, typer.Option(help="Results of `evaluate` to show; repeat for more.")
+    ] = None,
+) -> None:
+    """Write one self-contained page about a run: results, curves, sheets, its audit, settings, data, versions."""
+    from experiments.report import read_report
+    from experiments.report_page import write_report
+
+    if out.suffix != ".html":
+        raise ConfigError(f"--out: got {str(out)!r}, wanted a file that ends in .html")
+    say_where(write_report(out, read_report(run, evaluation or [])))
+
+
+def audit(
+    run: Annotated[Path, typer.Argument(help="Run folder, as `train` writes it, or a round's folder.")],
+    dataset: Annotated[Path, typer.Argument(help="The run's people; other people besides for membership of people.")],
+    out: Annotated[Path | None, typer.Option(help="Folder for page, figures and charts; default is RUN.")] = None,
+    reference: Annotated[
+        list[Path] | None, typer.Option(help="A run trained without some of the people, to compare with; repeatable.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of pairs, of the attacks and of the intervals.")] = 0,
+) -> None:
+    """Attack a trained run: who and what was trained on, whose landmarks they are, which frames can be read."""
+    from experiments.audit.audit import AuditRequest, run_audit
+
+    request = AuditRequest(
+        run=run, dataset=dataset, references=tuple(reference or ()), out=out if out is not None else run, seed=seed
+    )
+    with LiveProgress(console) as live:
+        found, files = run_audit(request, live.progress)
+    for section in found.sections:
+        console.print(*map(rich_table, section.tables))
+        for reason in section.not_measured:
+            console.print(f"[yellow]not measurable:[/] {escape(reason)}", soft_wrap=True)
+    say_where(files)
+
+
+def gap(
+    first: Annotated[Path, typer.Argument(help="Results of `evaluate`, for example of a centralized model.")],
+    second: Annotated[Path, typer.Argument(help="Results of another model on the same pairs (`--pairs`).")],
+    seed: Annotated[int, typer.Option(help="Of the bootstrap over pairs.")] = 0,
+) -> None:
+    """Say what the second model loses against the first, (first - second) / first, with intervals."""
+    from evaluation.figures.gap import gap_table, gaps, read_pair_values
+
+    console.print(rich_table(gap_table(gaps([read_pair_values(first)], [read_pair_values(second)], seed=seed))))
