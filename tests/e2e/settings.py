@@ -2,7 +2,8 @@
 
 MIN_SITES = 3
 """docker-compose.yml asks for it."""
-MAX_ROUNDS = 5
+MAX_ROUNDS = 14
+"""Rounds go by while the tests do things to sites and server."""
 QUARANTINE_AFTER = 2
 SETTINGS = {
     "max-rounds": MAX_ROUNDS,
@@ -11,8 +12,14 @@ SETTINGS = {
     "variance-window": 2,
     "adversarial-from-step": 0,
     "flow-warmup-steps": 0,  # the policy counts the steps of every loss term
-    "perceptual-every": 1,
+    "perceptual-backbone": "none",
+    "embed-dim": 64,  # what travels, and how, is the same in a small network
+    "flow-channels": 16,
+    "generator-channels": 8,
+    "discriminator-channels": 8,
+    "lgan-dim": 32,
     "quarantine-after": QUARANTINE_AFTER,
+    "quarantine-rounds": MAX_ROUNDS,
     "round-timeout-s": 900,  # two busy cores take minutes for a round of five sites
 }
 

@@ -202,6 +202,29 @@ def test_every_site_has_refused_it_between_rounds_and_tells_so_with_the_next(fed
     wait_until("the alert", lambda: "SiteRefusedTask" in federation.firing(), timeout_s=60)
 
 
+def test_the_server_app_is_killed_and_the_run_goes_on_from_its_checkpoint(federation: Compose) -> None:
+    completed = len(federation.history())
+    assert completed < MAX_ROUNDS, "all rounds are over before the server could be killed"
+    submissions = federation("logs", "run").count("submitted as run")
+    federation.kill("server")
+    wait_until(
+        "the next submission",
+        lambda: federation("logs", "run").count("submitted as run") > submissions,
+        timeout_s=300,
+    )
+    wait_until("one more round", lambda: len(federation.history()) > completed, timeout_s=ROUND_S)
+
+
+def test_a_server_that_is_stopped_says_so_and_goes_on_when_it_is_started(federation: Compose) -> None:
+    wait_until("training", lambda: federation.live()["phase"] == "training", timeout_s=300)
+    federation("stop", "server")
+    result = json.loads(federation.run_file("result.json"))
+    assert result["status"] == "stopped"
+    assert result["reason"] == f"stopped by SIGTERM after round {len(federation.history())}; resume goes on"
+    federation("start", "server")
+    wait_until("training again", lambda: federation.live()["phase"] == "training", timeout_s=300)
+
+
 def test_a_site_whose_clock_goes_wrong_says_so_and_returns_when_it_is_set(federation: Compose, ahead_s: Path) -> None:
     completed = len(federation.history())
     ahead_s.write_text("61")
@@ -220,30 +243,6 @@ def test_a_site_that_is_cut_off_heals(federation: Compose) -> None:
     wait_until("site 3 silent", lambda: "2" not in federation.live()["connected"], timeout_s=240)
     docker("network", "connect", "--alias", "site-3", network, container)
     wait_until("site 3 again", lambda: "2" in federation.live()["connected"], timeout_s=240)
-
-
-def test_a_server_that_is_stopped_says_so_and_goes_on_when_it_is_started(federation: Compose) -> None:
-    wait_until("training", lambda: federation.live()["phase"] == "training", timeout_s=300)
-    federation("stop", "server")
-    result = json.loads(federation.run_file("result.json"))
-    assert result["status"] == "stopped"
-    assert result["reason"] == f"stopped by SIGTERM after round {len(federation.history())}; resume goes on"
-    federation("start", "server")
-    wait_until("training again", lambda: federation.live()["phase"] == "training", timeout_s=300)
-
-
-def test_the_server_app_is_killed_and_the_run_goes_on_from_its_checkpoint(federation: Compose) -> None:
-    wait_until("round 2", lambda: len(federation.history()) >= 2, timeout_s=ROUND_S)
-    completed = len(federation.history())
-    assert completed < MAX_ROUNDS, "all rounds are over before the server could be killed"
-    submissions = federation("logs", "run").count("submitted as run")
-    federation.kill("server")
-    wait_until(
-        "the next submission",
-        lambda: federation("logs", "run").count("submitted as run") > submissions,
-        timeout_s=300,
-    )
-    wait_until("one more round", lambda: len(federation.history()) > completed, timeout_s=ROUND_S)
 
 
 def test_training_ends_with_a_model_that_loads(federation: Compose) -> None:
