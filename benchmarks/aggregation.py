@@ -72,7 +72,7 @@ def measure(settings: Settings, num_sites: int) -> dict[str, float]:
     start = build_networks(settings.model, PartSizes((32,) * 4, (48,) * 4), seed=0).travelling_tensors()
     before = peak_mib()
     with tempfile.TemporaryDirectory(dir=ROOT) as folder:
-        strategy = FedGAN(start, FixedRoster(settings, num_sites), settings.federation, Path(folder) / "updates")
+        strategy = FedGAN(start, FixedRoster(settings, num_sites), settings, Path(folder) / "updates")
         messages = strategy.configure_train(1, to_record(start), ConfigRecord({"run-id": "r"}), None)
         for number, message in enumerate(messages):
             message.metadata.__dict__["_message_id"] = str(number)

@@ -20,8 +20,8 @@ from typing import Any
 
 from data_partition.synth.dataset import synthesize
 from federation.settings import Settings, read_preset
-from model.config import Scalar
 from model.errors import FedreenactError
+from model.setting import Scalar
 from server.run_folder.folder import read_history
 from tests.attacks import ATTACKS, HostileGrid, write_swapped
 

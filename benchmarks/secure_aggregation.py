@@ -49,7 +49,7 @@ class FixedRoster(Roster):
 
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings)
-        for index in range(settings.federation.num_clients):
+        for index in range(settings.rounds.num_clients):
             counts = np.zeros(settings.model.num_identities)
             counts[index] = NUM_FRAMES
             landmarks = np.zeros((settings.model.num_identities, 68, 2))
@@ -83,7 +83,7 @@ class SyntheticGrid(Grid):
 
     def get_node_ids(self) -> Iterable[int]:
         """All of them."""
-        return range(1, self._settings.federation.num_clients + 1)
+        return range(1, self._settings.rounds.num_clients + 1)
 
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
         """Answer each."""
@@ -152,21 +152,21 @@ def measure(settings: Settings, is_secure: bool) -> dict[str, float]:
     start = build_networks(settings.model, PART_SIZES, seed=0).travelling_tensors()
     roster = FixedRoster(settings)
     with tempfile.TemporaryDirectory(dir=ROOT) as folder:
-        grid = SyntheticGrid(settings, list(start), write_node_keys(Path(folder), settings.federation.num_clients))
+        grid = SyntheticGrid(settings, list(start), write_node_keys(Path(folder), settings.rounds.num_clients))
         answering = _timed_answers(grid)
         begin = time.perf_counter()
         if is_secure:
             scalars = {"run-id": "r", **PART_SIZES.to_flat()}
             SecureRounds(grid, roster, settings, on_wait=lambda: None).train(1, start, scalars)
         else:
-            strategy = FedGAN(start, roster, settings.federation, Path(folder) / "updates")
+            strategy = FedGAN(start, roster, settings, Path(folder) / "updates")
             messages = strategy.configure_train(1, to_record(start), ConfigRecord({"run-id": "r"}), grid)
             strategy.aggregate_train(1, exchange(grid, messages, timeout_s=60.0))
         seconds = time.perf_counter() - begin
     return {
-        "site_s": grid.site_seconds / settings.federation.num_clients,
+        "site_s": grid.site_seconds / settings.rounds.num_clients,
         "server_s": seconds - answering[0],
-        "mib": grid.num_bytes / settings.federation.num_clients / 2**20,
+        "mib": grid.num_bytes / settings.rounds.num_clients / 2**20,
         "million_values": sum(array.size for array in start.values()) / 1e6,
     }
 

@@ -117,7 +117,7 @@ def egress(preset: Preset = "tiny", changes: Changes = None) -> None:
     rows = tuple((i.when, i.name, "x".join(map(str, i.shape)) or "number", i.dtype, f"{i.num_bytes:,}") for i in items)
     console.print(rich_table(TextTable(title="Egress", header=("when", "name", "shape", "type", "bytes"), rows=rows)))
     once, each = (sum(item.num_bytes for item in items if item.when == when) for when in ("once", "every round"))
-    rounds = settings.federation.max_rounds
+    rounds = settings.rounds.max_rounds
     console.print(
         f"once {once:,} bytes, every round {each:,} bytes; {rounds} rounds at most: {once + rounds * each:,} bytes. "
         "Frames, paths and landmarks of frames never leave. Besides leave:",

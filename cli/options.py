@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from federation.settings import Settings, read_preset
-from model.config import Scalar
 from model.errors import ConfigError
+from model.setting import Scalar
 
 if TYPE_CHECKING:
     from server.flower.commands import FlowerCommands
@@ -91,5 +91,5 @@ def sized_for(num_identities: int, chosen: Mapping[str, Scalar]) -> dict[str, Sc
     return {
         "num-identities": num_identities,
         "num-clients": num_clients,
-        "min-fit-clients": min(int(num_clients), Settings().federation.min_fit_clients),
+        "min-fit-clients": min(int(num_clients), Settings().rounds.min_fit_clients),
     }

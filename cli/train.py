@@ -53,7 +53,7 @@ def train(
     chosen = chosen_settings(preset, changes) | ({"network": model.value} if model else {})
     settings = settings_for(dataset, chosen, {"output-dir": str(out.resolve()), "resume": resume})
     with LiveProgress(console) as live:
-        live.start_rounds(settings.federation.max_rounds)
+        live.start_rounds(settings.rounds.max_rounds)
         runs = train_on(Mode(mode), settings, live.on_round)
     for run in runs:
         say_where({"Run": run})

@@ -26,10 +26,10 @@ from federation.local_training import LocalResult, RoundTask, check_tensors, new
 from federation.secure_sum.masking import Phase
 from federation.secure_sum.primitives import SecureSumError
 from federation.settings import Settings
-from model.config import Scalar
 from model.errors import ConfigError, FederationError, NonFiniteLossError, TensorMismatchError
 from model.landmarks.geometry import PartSizes
 from model.networks.bundle import build_networks
+from model.setting import Scalar
 from model.training.moments import MomentStore
 from model.training.perceptual import load_perceptual
 from model.training.trainer import pick_device
@@ -70,12 +70,12 @@ class FedReenactClient(NumPyClient):  # type: ignore[misc]
                 site.policy.check_run(settings, site.data.num_examples)
             if config["phase"] == "statistics":
                 return _statistics(settings, site)
-            if is_secure(config["phase"]) is not settings.federation.secure_aggregation:
+            if is_secure(config["phase"]) is not settings.privacy.secure_aggregation:
                 raise ConfigError(
-                    f"secure-aggregation is {settings.federation.secure_aggregation}, the server asks for phase "
+                    f"secure-aggregation is {settings.privacy.secure_aggregation}, the server asks for phase "
                     f"{config['phase']!r}; such an update is not sent"
                 )
-            if settings.federation.secure_aggregation:
+            if settings.privacy.secure_aggregation:
                 return _secure_phase(settings, site, node, parameters, config)
             return _train(settings, site, parameters, config)
         except Exception as error:
@@ -88,7 +88,7 @@ class FedReenactClient(NumPyClient):  # type: ignore[misc]
 
 def _statistics(settings: Settings, site: Site) -> FitResult:
     """Who this is, and the statistics; under secure aggregation they are for a sum alone, and do not leave here."""
-    model, is_summed = settings.model, settings.federation.secure_aggregation
+    model, is_summed = settings.model, settings.privacy.secure_aggregation
     arrays: Arrays = []
     if not is_summed:
         arrays = list(local_statistics(site.data, num_identities=model.num_identities, size_px=model.image_size_px))
@@ -142,15 +142,16 @@ def _trained(settings: Settings, site: Site, tensors: Arrays, config: dict[str, 
 
     Under noise nothing before the count looks at a frame, and nothing after it is told: see `noised_answer`.
     """
-    federation, part_sizes, round_number = settings.federation, PartSizes.from_flat(config), int(config["server-round"])
-    if not 1 <= round_number <= federation.max_rounds:
-        raise ConfigError(f"the server asks for round {round_number}, wanted 1 to max-rounds = {federation.max_rounds}")
+    part_sizes, round_number = PartSizes.from_flat(config), int(config["server-round"])
+    last = settings.rounds.max_rounds
+    if not 1 <= round_number <= last:
+        raise ConfigError(f"the server asks for round {round_number}, wanted 1 to max-rounds = {last}")
     task = RoundTask(
         round_number=round_number,
         partition_id=site.partition_id,
         part_sizes=part_sizes,
-        fails_late=federation.dp_noise_multiplier > 0,
-        salt=new_salt() if federation.secure_aggregation else None,
+        fails_late=settings.privacy.dp_noise_multiplier > 0,
+        salt=new_salt() if settings.privacy.secure_aggregation else None,
     )
     device, perceptual = pick_device(settings.optimizer.device), _perceptual(settings.loss)
     torch.set_num_threads(settings.optimizer.num_threads)
@@ -162,7 +163,7 @@ def _trained(settings: Settings, site: Site, tensors: Arrays, config: dict[str, 
             settings=settings,
             data=site.data,
             moments=MomentStore(
-                folder=site.state_dir, run_id=str(config["run-id"]), num_kept=federation.keep_checkpoints
+                folder=site.state_dir, run_id=str(config["run-id"]), num_kept=settings.run.keep_checkpoints
             ),
             perceptual=perceptual,
             device=device,
@@ -172,21 +173,21 @@ def _trained(settings: Settings, site: Site, tensors: Arrays, config: dict[str, 
         _log.info(
             "round %d: %d local steps in %.0f s, L_G %.3f",
             round_number,
-            federation.local_steps,
+            settings.rounds.local_steps,
             result.metrics["seconds"],
             result.metrics["loss_generator"],
             extra={"round": round_number, "site": site.partition_id},
         )
         return result
 
-    if not federation.dp_noise_multiplier:
+    if not settings.privacy.dp_noise_multiplier:
         return train()
     check_tensors(settings, part_sizes, tensors)
     return noised_answer(
         train,
         tensors,
-        clip_norm=federation.dp_clip_norm,
-        noise_multiplier=federation.dp_noise_multiplier,
+        clip_norm=settings.privacy.dp_clip_norm,
+        noise_multiplier=settings.privacy.dp_noise_multiplier,
         ledger=ReleaseLedger(site.state_dir, [part.shard.identity for part in site.data.frames]),
         max_epsilon=site.policy.max_epsilon if site.policy is not None else 0.0,
     )

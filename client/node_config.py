@@ -9,8 +9,8 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 from client.consent.policy import SitePolicy
-from model.config import Scalar
 from model.errors import ConfigError
+from model.setting import Scalar
 
 _TEXTS = ("data-dir", "state-dir", "identity-label", "approved-settings", "node-key", "site-keys")
 _NUMBERS = ("partition-id", "num-partitions")

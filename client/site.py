@@ -64,20 +64,23 @@ def _deployed_site(settings: Settings, node: NodeConfig) -> Site:
 
 
 def _simulated_site(settings: Settings, node: NodeConfig) -> Site:
-    federation = settings.federation
-    partition_id = node.partition_id
-    if partition_id >= federation.num_clients:
-        raise ConfigError(f"got partition-id {partition_id}, wanted less than num-clients = {federation.num_clients}")
-    for key, value in (("data-dir", settings.data.data_dir), ("output-dir", federation.output_dir)):
+    partition_id, rounds = node.partition_id, settings.rounds
+    if partition_id >= rounds.num_clients:
+        raise ConfigError(
+            f"got partition-id {partition_id}, wanted less than num-clients = {settings.rounds.num_clients}"
+        )
+    for key, value in (("data-dir", settings.data.data_dir), ("output-dir", settings.run.output_dir)):
         if not Path(value).is_absolute():
             raise ConfigError(f"setting {key}: got {value!r}, wanted an absolute path")
-    clients, names = _partitions(settings.data, federation.num_clients, federation.seed, settings.model.num_identities)
+    clients, names = _partitions(
+        settings.data, settings.rounds.num_clients, settings.rounds.seed, settings.model.num_identities
+    )
     data = clients[partition_id]
     return Site(
         partition_id=partition_id,
         data=data,
         labels={part.identity_index: names[part.identity_index] for part in data.frames},
-        state_dir=Path(federation.output_dir) / "clients" / str(partition_id),
+        state_dir=Path(settings.run.output_dir) / "clients" / str(partition_id),
         num_simulated=node.num_partitions,
         policy=None,
     )

@@ -5,8 +5,7 @@ from __future__ import annotations
 import ast
 from pathlib import Path
 
-from federation.settings import Settings, read_preset
-from model.bounds import bounds_in_words
+from federation.settings import MEANINGS, Settings, read_preset
 
 ROOT = Path(__file__).parents[1]
 FILES = ("model/config.py", "data_partition/config.py", "federation/settings.py")
@@ -42,7 +41,7 @@ def settings_page() -> str:
             key = name.replace("_", "-")
             values = [_shown(presets[preset].get(key, "")) for preset in PRESETS]
             lines.append(
-                f"| `{key}` | {_shown(defaults[key])} | {' | '.join(values)} | {bounds_in_words(name)} | {meaning} |"
+                f"| `{key}` | {_shown(defaults[key])} | {' | '.join(values)} | {MEANINGS[key].in_words()} | {meaning} |"
             )
     return "\n".join(lines) + "\n"
 

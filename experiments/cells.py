@@ -12,28 +12,15 @@ from typing import Any
 from data_partition.shards.shard import METADATA_NAME, Shard, open_dataset
 from evaluation.pairs import Protocol
 from experiments.thesis_tables import ModelRow
-from federation.settings import Settings
-from model.config import Scalar
+from federation.settings import MEANINGS, Settings
 from model.errors import ConfigError
+from model.setting import Scalar
 from reenact.guidance_choice import Guidance
 from server.run_folder.folder import read_history, read_result, spent
 from server.training import Mode
 
 Train = Callable[[Mode, Settings], object]
 """Trains into the settings' output-dir, going on with what is there if the settings say so."""
-
-_PLACES = (
-    "data-dir",
-    "output-dir",
-    "resume",
-    "num-threads",
-    "client-num-cpus",
-    "client-num-gpus",
-    "keep-checkpoints",
-    "eval-data-dir",
-    "eval-every",
-)
-"""Settings that change nothing about the result."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -52,17 +39,17 @@ class Budget:
         Raises:
             ConfigError: if the budget is less than one federated round.
         """
-        federation = settings.federation
-        steps_a_round = federation.local_steps * federation.num_clients
+        rounds = settings.rounds
+        steps_a_round = rounds.local_steps * rounds.num_clients
         num_rounds = self.num_steps // steps_a_round
         if num_rounds < 1:
             raise ConfigError(
-                f"--budget {self.num_steps}: one round is {federation.local_steps} local steps at "
-                f"{federation.num_clients} sites; wanted at least {steps_a_round}, or fewer with --set local-steps="
+                f"--budget {self.num_steps}: one round is {rounds.local_steps} local steps at "
+                f"{rounds.num_clients} sites; wanted at least {steps_a_round}, or fewer with --set local-steps="
             )
         changes: dict[str, Scalar] = {"max-rounds": num_rounds, "tau": 0.0}
         if mode is Mode.CENTRALIZED:
-            loss, sites = settings.loss, federation.num_clients
+            loss, sites = settings.loss, settings.rounds.num_clients
             changes |= {
                 "local-steps": steps_a_round,
                 "flow-warmup-steps": loss.flow_warmup_steps * sites,
@@ -122,7 +109,7 @@ def cell_of(row: ModelRow, base: Settings, budget: Budget, *, seed: int, folder:
     settings = _without_unused(settings)
     dataset = open_dataset(Path(settings.data.data_dir))
     depends_on: Mapping[str, Any] = {
-        "settings": {key: value for key, value in settings.to_flat().items() if key not in _PLACES},
+        "settings": {key: value for key, value in settings.to_flat().items() if MEANINGS[key].shapes_result},
         "mode": row.mode.value,
         "data": fingerprint(dataset),
     }

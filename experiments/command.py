@@ -66,15 +66,14 @@ def experiment_request(
         raise ConfigError(
             f"--seeds {num_seeds} --num-pairs {num_pairs} --budget {num_steps}: wanted at least 1, 1 and 0"
         )
-    federation = settings.federation
-    table = TABLES[name]
+    table, rounds = TABLES[name], settings.rounds
     return ExperimentRequest(
         name=name,
         table=with_backbone(table, backbone) if backbone else table,
         settings=settings,
         out=out,
-        seeds=tuple(range(federation.seed, federation.seed + num_seeds)),
-        budget=Budget(num_steps=num_steps or federation.max_rounds * federation.local_steps * federation.num_clients),
+        seeds=tuple(range(rounds.seed, rounds.seed + num_seeds)),
+        budget=Budget(num_steps=num_steps or rounds.max_rounds * rounds.local_steps * rounds.num_clients),
         num_pairs=num_pairs,
         unseen=unseen,
     )
@@ -84,7 +83,7 @@ def run_on_this_machine(request: ExperimentRequest, listener: Listener) -> Exper
     """Train federated cells with the simulation engine, the others in this process, and evaluate all."""
 
     def train_cell(mode: Mode, settings: Settings) -> None:
-        listener.start_rounds(settings.federation.max_rounds)
+        listener.start_rounds(settings.rounds.max_rounds)
         train(mode, settings, listener.on_round)
 
     def evaluate_cell(task: EvaluationTask) -> None:

@@ -28,7 +28,7 @@ from experiments.report import read_report
 from experiments.report_page import Demonstration, write_report
 from federation.settings import Settings
 from model.checkpoint import load_checkpoint
-from model.config import Scalar
+from model.setting import Scalar
 from model.training.trainer import pick_device
 from reenact.faces import face_of_shard
 from reenact.guidance_choice import Guidance
@@ -105,7 +105,7 @@ def run_demo(out: Path, settings: Settings, listener: DemoListener) -> DemoRepor
         listener.progress("Drawing people", NUM_IDENTITIES, NUM_IDENTITIES)
     resolved = settings.replaced({**DEMO_SETTINGS, "data-dir": str(dataset), "output-dir": str(run)})
     with _timed(seconds, "Federated training"):
-        listener.start_rounds(resolved.federation.max_rounds)
+        listener.start_rounds(resolved.rounds.max_rounds)
         run_simulation(resolved, on_round=listener.on_round)
     device = pick_device(resolved.optimizer.device)
     with _timed(seconds, "Evaluation and pictures"):

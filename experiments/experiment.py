@@ -105,9 +105,9 @@ def plan_table(planned: Sequence[PlannedCell]) -> TextTable:
     """The plan for people."""
     body = []
     for item in planned:
-        federation = item.cell.settings.federation
-        num_clients = federation.num_clients if item.cell.mode is Mode.FEDERATED else 1
-        num_steps = federation.max_rounds * federation.local_steps * num_clients
+        rounds = item.cell.settings.rounds
+        num_clients = rounds.num_clients if item.cell.mode is Mode.FEDERATED else 1
+        num_steps = rounds.max_rounds * rounds.local_steps * num_clients
         num_samples = num_steps * item.cell.settings.optimizer.batch_size
         state = "done" if item.cell.is_trained else "to train"
         cells = (item.cell.mode.value, str(item.seed), str(num_steps), str(num_samples), state, item.cell.folder.name)

@@ -18,8 +18,8 @@ from experiments.audit.files import Audit, read_audit
 from experiments.curves import curves_png
 from federation.settings import Settings
 from model.checkpoint import load_checkpoint
-from model.config import Scalar
 from model.errors import ConfigError, DataError
+from model.setting import Scalar
 from server.run_folder.folder import read_history, read_result, spent
 
 _PACKAGES = ("fedreenact", "flwr", "torch", "torchvision", "numpy", "mediapipe", "opencv-python-headless")

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 
 from evaluation.metrics.catalogue import AUCON, CSIM, PRMSE, PSNR, SSIM, Metric
 from evaluation.pairs import Protocol
-from model.config import Scalar
+from model.setting import Scalar
 from reenact.guidance_choice import Guidance
 from server.training import Mode
 

@@ -86,8 +86,7 @@ def train_locally(
         DataError: if a frame cannot be read.
     """
     started, used = time.monotonic(), ResourceUse(device)
-    federation = settings.federation
-    networks = build_networks(settings.model, task.part_sizes, seed=federation.seed)
+    networks = build_networks(settings.model, task.part_sizes, seed=settings.rounds.seed)
     named = _load(networks, arrays)
     trainer = GANTrainer(
         networks,
@@ -95,11 +94,11 @@ def train_locally(
         optimizer=settings.optimizer,
         perceptual=perceptual,
         device=device,
-        step=(task.round_number - 1) * federation.local_steps,
-        proximal=(named, federation.proximal_mu) if federation.proximal_mu > 0 else None,
+        step=(task.round_number - 1) * settings.rounds.local_steps,
+        proximal=(named, settings.rounds.proximal_mu) if settings.rounds.proximal_mu > 0 else None,
     )
     has_moments = moments.restore(trainer, task.round_number)
-    seed = (federation.seed, task.partition_id, task.round_number)
+    seed = (settings.rounds.seed, task.partition_id, task.round_number)
     rng = np.random.default_rng(seed if task.salt is None else (*seed, task.salt))
     batches = iter_batches(
         data,
@@ -109,16 +108,16 @@ def train_locally(
         split="train",
     )
     batches = recoloured(batches, settings.data.colour_jitter, rng)
-    first_step, limit_s = trainer.step, federation.local_time_limit_s
+    first_step, limit_s = trainer.step, settings.waiting.local_time_limit_s
 
     def is_time_over() -> bool:
         return 0 < limit_s <= time.monotonic() - started
 
     try:
-        means = run_steps(trainer, batches, federation.local_steps, is_time_over=is_time_over)
+        means = run_steps(trainer, batches, settings.rounds.local_steps, is_time_over=is_time_over)
     except NonFiniteLossError:
         if task.fails_late:
-            _work_on(trainer, batches, first_step + federation.local_steps - trainer.step, is_time_over)
+            _work_on(trainer, batches, first_step + settings.rounds.local_steps - trainer.step, is_time_over)
         raise
     moments.save(task.round_number, trainer.optimizer_tensors())
     metrics = (
@@ -161,7 +160,7 @@ def check_tensors(settings: Settings, part_sizes: PartSizes, arrays: Sequence[np
     Raises:
         TensorMismatchError: if the arrays are not those of this network, or not finite.
     """
-    _load(build_networks(settings.model, part_sizes, seed=settings.federation.seed), arrays)
+    _load(build_networks(settings.model, part_sizes, seed=settings.rounds.seed), arrays)
 
 
 def new_salt() -> int:

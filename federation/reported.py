@@ -5,7 +5,7 @@ from __future__ import annotations
 from federation.privacy_accountant import MU, RELEASES
 from federation.resources import RESOURCES
 from federation.secure_sum.vector import losses_of
-from federation.settings import FederationConfig
+from federation.settings import PrivacyConfig
 from model.config import LossConfig
 
 OPERATIONS = ("seconds", "num_steps", "has_moments", "refused_tasks", *RESOURCES)
@@ -13,15 +13,15 @@ OPERATIONS = ("seconds", "num_steps", "has_moments", "refused_tasks", *RESOURCES
 the site has refused, so under noise the others stay at the site."""
 
 
-def reported_scalars(federation: FederationConfig) -> frozenset[str]:
+def reported_scalars(privacy: PrivacyConfig) -> frozenset[str]:
     """Names of the numbers that the replies of a round may have in clear.
 
     Losses leave inside the masked update under secure aggregation. Under differential privacy nothing leaves that
     depends on how the training went, and what is spent does.
     """
-    if federation.dp_noise_multiplier:
+    if privacy.dp_noise_multiplier:
         return frozenset({RELEASES, MU, "refused_tasks"})
-    losses = () if federation.secure_aggregation else losses_of(LossConfig())
+    losses = () if privacy.secure_aggregation else losses_of(LossConfig())
     return frozenset({*OPERATIONS, *losses})
 
 

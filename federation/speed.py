@@ -131,7 +131,7 @@ def _few_frames(data: ClientData) -> IdentityFrames:
 
 def _batches(data: ClientData, settings: Settings, cache: FrameCache) -> Iterator[ReenactmentBatch]:
     """The batches as local training gets them."""
-    rng = np.random.default_rng(settings.federation.seed)
+    rng = np.random.default_rng(settings.rounds.seed)
     batches = iter_batches(
         data,
         size_px=settings.model.image_size_px,
@@ -149,7 +149,7 @@ def _trainer(data: ClientData, settings: Settings) -> GANTrainer:
     sums_P2, *_ = local_statistics(data, num_identities=settings.model.num_identities, size_px=size_px)
     part_sizes = PartSizes.from_mean(sums_P2 / data.num_examples, size_px)
     return GANTrainer(
-        build_networks(settings.model, part_sizes, seed=settings.federation.seed),
+        build_networks(settings.model, part_sizes, seed=settings.rounds.seed),
         loss=settings.loss,
         optimizer=settings.optimizer,
         perceptual=load_perceptual(settings.loss),

@@ -23,10 +23,11 @@ import numpy.typing as npt
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
-from model.config import ModelConfig, Scalar, config_from_flat
+from model.config import ModelConfig, config_from_flat
 from model.errors import CheckpointError, FedreenactError
 from model.landmarks.geometry import PartSizes
 from model.networks.bundle import Networks, build_networks
+from model.setting import Scalar
 
 SCHEMA_VERSION = 1
 _WEIGHTS_FILE = "weights.safetensors"

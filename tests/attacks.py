@@ -93,7 +93,7 @@ class HostileGrid(InProcessGrid):
         """
         from client.app import app
 
-        num_clients = settings.federation.num_clients
+        num_clients = settings.rounds.num_clients
         configs = [{"partition-id": index, "num-partitions": num_clients} for index in range(num_clients)]
         super().__init__(app, configs, settings.to_flat())
         self._attack, self._attacker = ATTACKS[attack](), attacker

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from federation.settings import Settings
-from model.config import Scalar
+from model.setting import Scalar
 from tests.inprocess_grid import InProcessGrid
 from tests.shards import write_random_shard
 
@@ -84,6 +84,6 @@ def simulated_grid(settings: Settings, **options: object) -> InProcessGrid:
     """A grid of the clients that Flower's simulation would have."""
     from client.app import app
 
-    num_clients = settings.federation.num_clients
+    num_clients = settings.rounds.num_clients
     configs = [{"partition-id": index, "num-partitions": num_clients} for index in range(num_clients)]
     return InProcessGrid(app, configs, settings.to_flat(), **options)  # type: ignore[arg-type]

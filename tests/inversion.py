@@ -24,9 +24,9 @@ from data_partition.batches import iter_batches
 from data_partition.partition import ClientData
 from federation.settings import Settings
 from model.batch import ReenactmentBatch
-from model.config import Scalar
 from model.landmarks.geometry import PartSizes
 from model.networks.bundle import Networks, build_networks
+from model.setting import Scalar
 from model.training.trainer import GANTrainer
 
 FloatArray = npt.NDArray[np.floating]
@@ -88,9 +88,7 @@ def read_frame(settings: Settings, part_sizes: PartSizes, sent: list[FloatArray]
     gradient = {}
     for name in (_EMBED, _POSITION):
         old, new = (np.asarray(arrays[names.index(name)], np.float64) for arrays in (sent, got))
-        step = np.clip(
-            (old - new) / settings.optimizer.learning_rate_generator / settings.federation.local_steps, -1, 1
-        )
+        step = np.clip((old - new) / settings.optimizer.learning_rate_generator / settings.rounds.local_steps, -1, 1)
         gradient[name] = _ADAM_EPSILON * step / np.maximum(1 - np.abs(step), 1e-9)
     num_patches = len(gradient[_POSITION]) - 3
     per_token_PD = gradient[_POSITION][:num_patches]
@@ -102,7 +100,7 @@ def read_frame(settings: Settings, part_sizes: PartSizes, sent: list[FloatArray]
 
 def frames_of_round(settings: Settings, data: ClientData, partition_id: int, round_number: int) -> FloatArray:
     """Luma [B, S, S], in [-1, 1], of the source frames of a round, which the server does not have."""
-    rng = np.random.default_rng((settings.federation.seed, partition_id, round_number))
+    rng = np.random.default_rng((settings.rounds.seed, partition_id, round_number))
     batches = iter_batches(
         data,
         size_px=settings.model.image_size_px,
@@ -110,7 +108,7 @@ def frames_of_round(settings: Settings, data: ClientData, partition_id: int, rou
         rng=rng,
         split="train",
     )
-    frames = [next(batches).source_NCHW.numpy() for _ in range(settings.federation.local_steps)]
+    frames = [next(batches).source_NCHW.numpy() for _ in range(settings.rounds.local_steps)]
     return np.tensordot(np.concatenate(frames), (0.299, 0.587, 0.114), axes=(1, 0))
 
 

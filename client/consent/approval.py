@@ -8,12 +8,11 @@ import logging
 import os
 import tomllib
 from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
 
-from federation.settings import Settings
-from model.config import Scalar
+from federation.settings import MEANINGS, Settings
 from model.errors import ConfigError
+from model.setting import Leeway, Scalar
 
 _log = logging.getLogger(__name__)
 
@@ -22,39 +21,6 @@ HOW_TO_APPROVE = (
     'the node config: approved-settings="/path/approved.toml"'
 )
 
-
-class Leeway(StrEnum):
-    """How a run's value of a setting may differ from the approved one."""
-
-    SAME = "same"
-    AT_MOST = "at most"
-    AT_LEAST = "at least"
-    ANY = "any"
-
-
-LEEWAY: dict[str, Leeway] = {
-    "max-rounds": Leeway.AT_MOST,
-    "keep-checkpoints": Leeway.AT_MOST,  # a site keeps as many files of moments
-    "min-fit-clients": Leeway.AT_LEAST,
-    # When the server waits, measures and stops, and what it keeps for itself.
-    "tau": Leeway.ANY,
-    "variance-window": Leeway.ANY,
-    "round-timeout-s": Leeway.ANY,
-    "quorum-timeout-s": Leeway.ANY,
-    "server-ema-decay": Leeway.ANY,
-    "eval-every": Leeway.ANY,
-    "eval-data-dir": Leeway.ANY,
-    "sites-file": Leeway.ANY,
-    "output-dir": Leeway.ANY,
-    "resume": Leeway.ANY,
-    # Of simulations alone: a deployed site reads its node config.
-    "data-dir": Leeway.ANY,
-    "client-num-cpus": Leeway.ANY,
-    "client-num-gpus": Leeway.ANY,
-}
-"""Settings that may differ. All others are the same in every run that a site answers: network, losses, batches and
-schedules decide what an update says about single frames, the seed which frames are in it, the rest how the model that
-all sites get is made of their updates."""
 
 _TITLES = {
     Leeway.SAME: "The same in every run:",
@@ -112,7 +78,7 @@ class Approval:
         asked = settings.to_flat()
         lines = []
         for key, approved in self.settings.to_flat().items():
-            leeway = leeway_of(key)
+            leeway = MEANINGS[key].leeway
             if not _is_approved(leeway, asked[key], approved):
                 wanted = "" if leeway is Leeway.SAME else f"{leeway} "
                 lines.append(f"{key}: the server asks for {_shown(asked[key])}, approved is {wanted}{_shown(approved)}")
@@ -121,7 +87,7 @@ class Approval:
     @property
     def sha256(self) -> str:
         """Hexadecimal digest of all that binds a run, for two sites to compare."""
-        bound = {key: value for key, value in self.settings.to_flat().items() if leeway_of(key) is not Leeway.ANY}
+        bound = {key: value for key, value in self.settings.to_flat().items() if MEANINGS[key].leeway is not Leeway.ANY}
         return hashlib.sha256(json.dumps(bound, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
     def to_toml(self) -> str:
@@ -129,7 +95,7 @@ class Approval:
         flat = self.settings.to_flat()
         parts = [_HEADER]
         for leeway, title in _TITLES.items():
-            lines = [f"{key} = {_shown(value)}\n" for key, value in flat.items() if leeway_of(key) is leeway]
+            lines = [f"{key} = {_shown(value)}\n" for key, value in flat.items() if MEANINGS[key].leeway is leeway]
             parts.append("".join([f"# {title}\n", *lines]))
         return "\n".join(parts)
 
@@ -141,11 +107,6 @@ class Approval:
             file.flush()
             os.fsync(file.fileno())
         partial.replace(path)
-
-
-def leeway_of(key: str) -> Leeway:
-    """How a run may differ in a setting."""
-    return LEEWAY.get(key, Leeway.SAME)
 
 
 def _is_approved(leeway: Leeway, asked: Scalar, approved: Scalar) -> bool:

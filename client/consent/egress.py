@@ -53,7 +53,7 @@ def training_scalars(settings: Settings) -> set[str]:
     Losses leave inside the masked update under secure aggregation. Under differential privacy nothing leaves that
     depends on how the training went, and what is spent does.
     """
-    return set(reported_scalars(settings.federation))
+    return set(reported_scalars(settings.privacy))
 
 
 def inventory(settings: Settings) -> list[Item]:
@@ -71,12 +71,12 @@ def inventory(settings: Settings) -> list[Item]:
         Item("statistics.landmark_squares", landmarks, "float64", "once"),
         Item("statistics.frames", (num_identities,), "float64", "once"),
     ]
-    if settings.federation.secure_aggregation:
+    if settings.privacy.secure_aggregation:
         once = _secure_items(settings, "statistics", LENGTH, "once")
     once += [Item("partition-id", (), "float64", "once"), Item("num-simulated", (), "float64", "once")]
     any_sizes = PartSizes((8, 8, 8, 8), (8, 8, 8, 8))  # shapes of tensors do not depend on it
     tensors = build_networks(settings.model, any_sizes, seed=0).travelling_tensors()
-    if settings.federation.secure_aggregation:
+    if settings.privacy.secure_aggregation:
         length = SumLayout(tensors, num_identities, losses_of(settings.loss)).length
         every_round = _secure_items(settings, "update", length, "every round")
     else:
@@ -90,7 +90,7 @@ def _secure_items(settings: Settings, what: str, length: int, when: str) -> list
 
     `unopened` has the ids of sites whose shares this one could not open: of none as a rule.
     """
-    num_sites = settings.federation.num_clients
+    num_sites = settings.rounds.num_clients
     return [
         Item("secure.public_keys", (2, KEY_BYTES), "uint8", when),
         Item("secure.signature_of_keys", (SIGNATURE_BYTES,), "uint8", when),

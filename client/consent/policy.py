@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 
 from federation.settings import Settings
-from model.config import Scalar
 from model.errors import ConfigError
+from model.setting import Scalar
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -100,24 +100,23 @@ class SitePolicy:
         from model.networks.bundle import travelling_bytes  # see check_steps
 
         optimizer = settings.optimizer
-        num_samples = settings.federation.local_steps * optimizer.batch_size
+        num_samples = settings.rounds.local_steps * optimizer.batch_size
         _at_least("local-steps x batch-size", num_samples, self.min_samples_per_round, "min-samples-per-round")
         rate = max(optimizer.learning_rate_generator, optimizer.learning_rate_discriminator)
         _at_most("learning rate", rate, self.max_learning_rate, "max-learning-rate")
-        _at_most("local-steps", settings.federation.local_steps, self.max_local_steps, "max-local-steps")
+        _at_most("local-steps", settings.rounds.local_steps, self.max_local_steps, "max-local-steps")
         _at_most("image-size-px", settings.model.image_size_px, self.max_image_size_px, "max-image-size-px")
         num_mib = travelling_bytes(settings.model) / 2**20
-        num_mib *= 2 if settings.federation.secure_aggregation else 1  # 64 bits for a value of 32
+        num_mib *= 2 if settings.privacy.secure_aggregation else 1  # 64 bits for a value of 32
         _at_most("MiB of an update", num_mib, self.max_update_mib, "max-update-mib")
-        federation = settings.federation
-        num_summed = federation.min_fit_clients if federation.secure_aggregation else 0
+        num_summed = settings.rounds.min_fit_clients if settings.privacy.secure_aggregation else 0
         _at_least("min-fit-clients under secure-aggregation", num_summed, self.min_sites_in_sum, "min-sites-in-sum")
-        noise = federation.dp_noise_multiplier
+        noise = settings.privacy.dp_noise_multiplier
         _at_least("dp-noise-multiplier", noise, self.min_noise_multiplier, "min-noise-multiplier")
         if self.max_epsilon and not noise:  # with noise the site's ledger decides, before every training
             _at_most("epsilon without dp-noise-multiplier", math.inf, self.max_epsilon, "max-epsilon")
-        for round_number in range(1, federation.max_rounds + 1):
-            self.check_steps(settings, round_number, federation.local_steps)
+        for round_number in range(1, settings.rounds.max_rounds + 1):
+            self.check_steps(settings, round_number, settings.rounds.local_steps)
 
     def check_steps(self, settings: Settings, round_number: int, num_steps: int) -> None:
         """Refuse an update that too few samples made: all of it, or what one term of the loss adds to it.
@@ -134,7 +133,7 @@ class SitePolicy:
         # Flower waits half a minute, and PyTorch takes seconds to import.
         from model.training.objectives import term_steps
 
-        batch_size, first_step = settings.optimizer.batch_size, (round_number - 1) * settings.federation.local_steps
+        batch_size, first_step = settings.optimizer.batch_size, (round_number - 1) * settings.rounds.local_steps
         made = f"steps made x batch-size in round {round_number}"
         _at_least(made, num_steps * batch_size, self.min_samples_per_round, "min-samples-per-round")
         for term, steps in term_steps(settings.model.network, settings.loss, first_step, num_steps).items():

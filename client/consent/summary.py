@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import fields
 
-from client.consent.approval import LEEWAY, Leeway
 from client.consent.egress import inventory
 from client.consent.policy import SitePolicy
 from federation.privacy_accountant import DELTA, composed_mu, epsilon_of
-from federation.settings import Settings
+from federation.settings import MEANINGS, Settings
 from model.networks.bundle import travelling_bytes
+from model.setting import Leeway
 from model.training.losses import term_weights
 
 _FEW_PAIRS = 1000
@@ -18,21 +18,22 @@ _WEAK_EPSILON = 10.0
 
 def allowed(settings: Settings) -> list[str]:
     """The run in words."""
-    model, federation, optimizer = settings.model, settings.federation, settings.optimizer
-    pairs = federation.local_steps * optimizer.batch_size
+    model, rounds, optimizer = settings.model, settings.rounds, settings.optimizer
+    multiplier = settings.privacy.dp_noise_multiplier
+    pairs = rounds.local_steps * optimizer.batch_size
     network = f"{model.network} ({model.backbone})" if model.network == "glr" else model.network
     terms = [f"{name.replace('_', '-')} {weight:g}" for name, weight in term_weights(settings.loss).items() if weight]
-    free = ", ".join(key for key, leeway in LEEWAY.items() if leeway is Leeway.ANY)
+    free = ", ".join(key for key, meaning in MEANINGS.items() if meaning.leeway is Leeway.ANY)
     return [
         f"network {network} on images of {model.image_size_px} x {model.image_size_px} px, "
         f"{travelling_bytes(model) / 2**20:.1f} MiB",
-        f"at most {federation.max_rounds} rounds of {federation.local_steps} steps x {optimizer.batch_size} = {pairs} "
+        f"at most {rounds.max_rounds} rounds of {rounds.local_steps} steps x {optimizer.batch_size} = {pairs} "
         "pairs of this site's frames",
-        f"{federation.num_clients} sites, of which at least {federation.min_fit_clients} make a round",
+        f"{rounds.num_clients} sites, of which at least {rounds.min_fit_clients} make a round",
         f"learning rates {optimizer.learning_rate_generator:g} and {optimizer.learning_rate_discriminator:g}; "
         f"losses: {', '.join(terms)}",
-        f"secure sum: {'on' if federation.secure_aggregation else 'off'}; noise: "
-        + (f"dp-noise-multiplier {federation.dp_noise_multiplier:g}" if federation.dp_noise_multiplier else "none"),
+        f"secure sum: {'on' if settings.privacy.secure_aggregation else 'off'}; noise: "
+        + (f"dp-noise-multiplier {multiplier:g}" if multiplier else "none"),
         f"a run may change as it likes: {free}",
     ]
 
@@ -44,7 +45,7 @@ def leaving(settings: Settings) -> list[str]:
     each = [item for item in items if item.when != "once"]
     num_once, num_each = (sum(item.num_bytes for item in part) for part in (once, each))
     arrays = sum(bool(item.shape) for item in each)
-    rounds = settings.federation.max_rounds
+    rounds = settings.rounds.max_rounds
     return [
         f"once, {num_once:,} bytes: {', '.join(item.name for item in once)}",
         f"every round, {num_each:,} bytes: {arrays} arrays and {len(each) - arrays} numbers",
@@ -59,12 +60,11 @@ def limits(policy: SitePolicy) -> list[str]:
 
 def warnings(settings: Settings, policy: SitePolicy) -> list[str]:
     """What is known to leak under these settings."""
-    federation = settings.federation
-    pairs = federation.local_steps * settings.optimizer.batch_size
+    pairs = settings.rounds.local_steps * settings.optimizer.batch_size
     found = [_who_sees_updates(settings), _what_noise_promises(settings)]
     if pairs < _FEW_PAIRS:
         found.append(f"An update is made of {pairs} pairs: the fewer, the more it says about each.")
-    if federation.local_time_limit_s:
+    if settings.waiting.local_time_limit_s:
         found.append(
             f"A round may end early; an update of fewer than min-samples-per-round = {policy.min_samples_per_round} "
             "pairs is not sent."
@@ -73,7 +73,7 @@ def warnings(settings: Settings, policy: SitePolicy) -> list[str]:
         found.append(
             "The rows of the identity embeddings that this site alone trains are seen by the server in a sum too."
         )
-    if federation.aggregation == "krum":
+    if settings.defence.aggregation == "krum":
         found.append("With aggregation krum the model that all sites get is the update of a single one.")
     return [
         *found,
@@ -84,22 +84,20 @@ def warnings(settings: Settings, policy: SitePolicy) -> list[str]:
 
 
 def _who_sees_updates(settings: Settings) -> str:
-    federation = settings.federation
-    if not federation.secure_aggregation:
+    if not settings.privacy.secure_aggregation:
         return "No secure-aggregation: the server sees this site's update by itself."
     return (
-        f"The server sees sums of {federation.min_fit_clients} or more sites; all others together, or sites that the "
-        "server invents, can subtract their own."
+        f"The server sees sums of {settings.rounds.min_fit_clients} or more sites; all others together, or sites that "
+        "the server invents, can subtract their own."
     )
 
 
 def _what_noise_promises(settings: Settings) -> str:
-    federation = settings.federation
-    if not federation.dp_noise_multiplier:
+    if not settings.privacy.dp_noise_multiplier:
         return (
             "No noise: nothing bounds what an update says about a frame. Settings are fixed here, the weights that the "
             "server sends are not, and weights can be made to read a frame, from a secure sum too (docs/privacy.md)."
         )
-    epsilon = epsilon_of(composed_mu([(federation.dp_noise_multiplier, federation.max_rounds)]))
+    epsilon = epsilon_of(composed_mu([(settings.privacy.dp_noise_multiplier, settings.rounds.max_rounds)]))
     weak = "; that promises little" if epsilon > _WEAK_EPSILON else ""
-    return f"Noise: epsilon {epsilon:.3g} at delta {DELTA:g} after {federation.max_rounds} rounds{weak}."
+    return f"Noise: epsilon {epsilon:.3g} at delta {DELTA:g} after {settings.rounds.max_rounds} rounds{weak}."

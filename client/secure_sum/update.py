@@ -27,10 +27,10 @@ from federation.secure_sum.signatures import Signatures
 from federation.secure_sum.statistics import pack_statistics
 from federation.secure_sum.vector import SumLayout, losses_of
 from federation.settings import Settings
-from model.config import Scalar
 from model.errors import TensorMismatchError
 from model.landmarks.geometry import PartSizes
 from model.networks.bundle import IDENTITY_ROWS
+from model.setting import Scalar
 
 _log = logging.getLogger(__name__)
 
@@ -79,7 +79,7 @@ class SecureUpdate:
     def keys(self) -> Answer:
         """Phase 1: a sum begins, and what is left of another one of this run is forgotten."""
         self._remove_left_behind()
-        begun = SiteSum.begin(self._site, str(self._name), self._settings.federation.min_fit_clients)
+        begun = SiteSum.begin(self._site, str(self._name), self._settings.rounds.min_fit_clients)
         self._save(begun)
         return list(begun.advertise(self._signatures)), 0, {}
 
@@ -142,7 +142,7 @@ class SecureUpdate:
         result = train(tensors)
         layout = SumLayout(current, self._settings.model.num_identities, losses_of(self._settings.loss))
         trained = dict(zip(names, result.arrays, strict=True))
-        has_equal_weights = self._settings.federation.dp_noise_multiplier > 0
+        has_equal_weights = self._settings.privacy.dp_noise_multiplier > 0
         vector_L = layout.pack(
             trained,
             weight=result.num_examples,

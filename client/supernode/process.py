@@ -13,8 +13,8 @@ from pathlib import Path
 
 from client.node_config import SUPERNODE_VARIABLE, NodeConfig
 from federation.json_log import log_to_stderr
-from model.config import Scalar
 from model.errors import ConfigError
+from model.setting import Scalar
 
 _ENVIRONMENT = {SUPERNODE_VARIABLE: "1", "FLWR_TELEMETRY_ENABLED": "0", "FLWR_DISABLE_UPDATE_CHECK": "1"}
 """Flower calls nobody but the SuperLink."""

@@ -140,10 +140,10 @@ def inverted(steps: Steps, targets: Targets, size_px: int) -> tuple[FloatArray, 
 
 def round_batches(data: ClientData, settings: Settings, seed: int) -> Iterator[ReenactmentBatch]:
     """The batches of a site's round: local-steps of them, drawn and recoloured as in training."""
-    rng = np.random.default_rng((settings.federation.seed, seed))
+    rng = np.random.default_rng((settings.rounds.seed, seed))
     size_px, batch_size = settings.model.image_size_px, settings.optimizer.batch_size
     batches = iter_batches(data, size_px=size_px, batch_size=batch_size, rng=rng, split="train")
-    return islice(recoloured(batches, settings.data.colour_jitter, rng), settings.federation.local_steps)
+    return islice(recoloured(batches, settings.data.colour_jitter, rng), settings.rounds.local_steps)
 
 
 def local_steps(
@@ -177,7 +177,7 @@ def local_steps(
         device=torch.device("cpu"),
         step=first_step,
     )
-    run_steps(trainer, batches, settings.federation.local_steps)
+    run_steps(trainer, batches, settings.rounds.local_steps)
     after = networks.travelling_tensors()
     steps = {name: np.subtract(after[name], before[name], dtype=np.float64) for name in before}
     return _noised(steps, settings, rng)
@@ -268,7 +268,7 @@ def _largest_gradient(networks: Networks, image_NCHW: Tensor) -> float:
 
 def _noised(steps: dict[str, FloatArray], settings: Settings, rng: np.random.Generator) -> dict[str, FloatArray]:
     """Clipped and noised as the run asks; the same where it asks for nothing."""
-    clip_norm, deviation = settings.federation.dp_clip_norm, settings.federation.dp_noise_multiplier
+    clip_norm, deviation = settings.privacy.dp_clip_norm, settings.privacy.dp_noise_multiplier
     if not deviation:
         return steps
     norm = float(np.sqrt(sum(np.square(step).sum() for step in steps.values())))

@@ -118,7 +118,7 @@ def _people(
 
 
 def _head(request: AuditRequest, run: Checkpoint, shards: Sequence[Shard]) -> tuple[str, ...]:
-    settings = Settings.from_flat(run.settings).federation
+    settings = Settings.from_flat(run.settings)
     known = [shard.identity for shard in shards if shard.identity in run.identities]
     others = [shard.identity for shard in shards if shard.identity not in run.identities]
     said = (
@@ -126,8 +126,8 @@ def _head(request: AuditRequest, run: Checkpoint, shards: Sequence[Shard]) -> tu
         f"Asked about {', '.join(known)}"
         + (f" and, as people it does not know, {', '.join(others)}" if others else "")
         + f". References: {', '.join(path.name for path in request.references) or 'none'}. "
-        f"secure-aggregation is {'on' if settings.secure_aggregation else 'off'}, dp-noise-multiplier "
-        f"{settings.dp_noise_multiplier:g}. Seed {request.seed}."
+        f"secure-aggregation is {'on' if settings.privacy.secure_aggregation else 'off'}, dp-noise-multiplier "
+        f"{settings.privacy.dp_noise_multiplier:g}. Seed {request.seed}."
     )
     return (said, _SECURE)
 

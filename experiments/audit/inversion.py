@@ -145,7 +145,7 @@ class _Attacks:
         """All attacks on all sites."""
         found = [self._control(person) for person in range(len(self._known))]
         perceptual = load_perceptual(self._settings.loss)
-        first_step = self._checkpoint.round * self._settings.federation.local_steps
+        first_step = self._checkpoint.round * self._settings.rounds.local_steps
         honest = [
             self._round(self._networks(), site, perceptual=perceptual, first_step=first_step) for site in self._sites
         ]
@@ -233,6 +233,6 @@ def _pooled(values: Sequence[float], seed: int) -> Figure:
 
 
 def _what(settings: Settings, known: Sequence[Shard]) -> str:
-    federation, batch_size = settings.federation, settings.optimizer.batch_size
-    noise = f", noise multiplier {federation.dp_noise_multiplier:g}" if federation.dp_noise_multiplier else ""
-    return f"{federation.local_steps} local steps of {batch_size} pairs at {len(known)} sites{noise}"
+    batch_size, multiplier = settings.optimizer.batch_size, settings.privacy.dp_noise_multiplier
+    noise = f", noise multiplier {multiplier:g}" if multiplier else ""
+    return f"{settings.rounds.local_steps} local steps of {batch_size} pairs at {len(known)} sites{noise}"

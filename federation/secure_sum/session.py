@@ -17,9 +17,9 @@ import numpy as np
 
 from federation.secure_sum.primitives import SecureSumError
 from federation.settings import Settings
-from model.config import Scalar
 from model.landmarks.geometry import PartSizes
 from model.networks.bundle import NamedArrays
+from model.setting import Scalar
 
 
 class Kind(StrEnum):

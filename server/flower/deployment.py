@@ -60,7 +60,7 @@ class Supervisor:
             patience: waiting times.
         """
         self._settings = settings.replaced({"resume": True})
-        self._folder = Path(settings.federation.output_dir)
+        self._folder = Path(settings.run.output_dir)
         self._flower = flower
         self._on_round = on_round
         self._patience = patience or Patience()

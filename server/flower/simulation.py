@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from data_partition.shards.shard import open_dataset
-from federation.settings import FederationConfig, Settings
+from federation.settings import Settings
 from model.errors import ConfigError, FederationError
 from server.flower.superlink import LocalSuperLink
 from server.rounds.recording import RoundHook
@@ -87,27 +87,25 @@ def _clean(folder: Path, settings: Settings) -> Path:
 
 def _federation_config(settings: Settings) -> dict[str, int | float]:
     """Clients of the simulation and what each may use; as many run side by side as fit, and no more are started."""
-    federation = settings.federation
     num_cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    num_parallel = max(1, min(federation.num_clients, num_cores // federation.client_num_cpus))
+    num_parallel = max(1, min(settings.rounds.num_clients, num_cores // settings.simulation.client_num_cpus))
     return {
-        "num-supernodes": federation.num_clients,
-        "client-resources-num-cpus": federation.client_num_cpus,
-        "client-resources-num-gpus": _gpu_share(federation, settings.optimizer.device),
-        "init-args-num-cpus": num_parallel * federation.client_num_cpus,
+        "num-supernodes": settings.rounds.num_clients,
+        "client-resources-num-cpus": settings.simulation.client_num_cpus,
+        "client-resources-num-gpus": _gpu_share(settings),
+        "init-args-num-cpus": num_parallel * settings.simulation.client_num_cpus,
     }
 
 
-def _gpu_share(federation: FederationConfig, device: str) -> float:
+def _gpu_share(settings: Settings) -> float:
     """GPUs per client: the setting, or an even share of those there are; none if the run is told to use the CPU."""
-    num_gpus = 0 if device == "cpu" else torch.cuda.device_count()
-    if federation.client_num_gpus > 0 and not num_gpus:
-        raise ConfigError(
-            f"setting client-num-gpus: got {federation.client_num_gpus:g}, but there is no GPU to use; set it to 0"
-        )
-    if federation.client_num_gpus > 0 or not num_gpus:
-        return federation.client_num_gpus
-    return min(1.0, num_gpus / federation.num_clients)
+    share = settings.simulation.client_num_gpus
+    num_gpus = 0 if settings.optimizer.device == "cpu" else torch.cuda.device_count()
+    if share > 0 and not num_gpus:
+        raise ConfigError(f"setting client-num-gpus: got {share:g}, but there is no GPU to use; set it to 0")
+    if share > 0 or not num_gpus:
+        return share
+    return min(1.0, num_gpus / settings.rounds.num_clients)
 
 
 def _follow(superlink: LocalSuperLink, folder: Path, on_round: RoundHook, termination: Termination) -> None:

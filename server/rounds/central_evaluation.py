@@ -32,10 +32,10 @@ class CentralEvaluation:
         Raises:
             DataError: if eval-data-dir cannot be used.
         """
-        self._every = settings.federation.eval_every
+        self._every = settings.run.eval_every
         self._device = pick_device(settings.optimizer.device)
         self._batches: list[ReenactmentBatch] = []
-        for shard in open_dataset(Path(settings.data.eval_data_dir)):
+        for shard in open_dataset(Path(settings.run.eval_data_dir)):
             sampler = PairSampler(site_data(shard, 0), split="test")
             driving = np.linspace(0, sampler.num_frames - 1, min(_PAIRS_PER_IDENTITY, sampler.num_frames))
             pairs = sampler.pairs_driven_by(driving.round().astype(np.int64), np.random.default_rng(0))

@@ -66,7 +66,7 @@ def train_centralized(settings: Settings, on_round: RoundHook | None = None) -> 
 
 def _pool(settings: Settings) -> tuple[ClientData, list[str]]:
     """All frames as one client's, and the identities' names."""
-    if settings.federation.secure_aggregation or settings.federation.dp_noise_multiplier:
+    if settings.privacy.secure_aggregation or settings.privacy.dp_noise_multiplier:
         raise ConfigError(
             "secure-aggregation and dp-noise-multiplier are about what leaves a site, and centralized training has all "
             "frames in one place; turn them off"
@@ -77,7 +77,7 @@ def _pool(settings: Settings) -> tuple[ClientData, list[str]]:
             f"{settings.data.data_dir} has {len(shards)} identities, num-identities is "
             f"{settings.model.num_identities}; raise num-identities"
         )
-    data = make_partitions(shards, settings.data, num_clients=1, seed=settings.federation.seed)[0]
+    data = make_partitions(shards, settings.data, num_clients=1, seed=settings.rounds.seed)[0]
     return data, [shard.identity for shard in shards]
 
 
@@ -93,8 +93,7 @@ def _round_trainer(
     settings: Settings, data: ClientData, state: Checkpoint, folder: RunFolder, termination: Termination
 ) -> Callable[[int], RoundOutcome]:
     """Trains a round on the pool; networks and optimisers go on from round to round."""
-    federation = settings.federation
-    networks = build_networks(settings.model, state.part_sizes, seed=federation.seed)
+    networks = build_networks(settings.model, state.part_sizes, seed=settings.rounds.seed)
     networks.load_tensors(state.tensors)
     trainer = GANTrainer(
         networks,
@@ -102,13 +101,13 @@ def _round_trainer(
         optimizer=settings.optimizer,
         perceptual=load_perceptual(settings.loss),
         device=pick_device(settings.optimizer.device),
-        step=state.round * federation.local_steps,
+        step=state.round * settings.rounds.local_steps,
     )
-    moments = MomentStore(folder=folder.path / "moments", run_id=folder.run_id, num_kept=federation.keep_checkpoints)
+    moments = MomentStore(folder=folder.path / "moments", run_id=folder.run_id, num_kept=settings.run.keep_checkpoints)
     moments.restore(trainer, state.round + 1)
 
     def train_round(round_number: int) -> RoundOutcome:
-        rng = np.random.default_rng((federation.seed, 0, round_number))
+        rng = np.random.default_rng((settings.rounds.seed, 0, round_number))
         batches = iter_batches(
             data,
             size_px=settings.model.image_size_px,
@@ -117,7 +116,7 @@ def _round_trainer(
             split="train",
         )
         batches = recoloured(batches, settings.data.colour_jitter, rng)
-        means = run_steps(trainer, batches, federation.local_steps, on_step=lambda done: termination.check())
+        means = run_steps(trainer, batches, settings.rounds.local_steps, on_step=lambda done: termination.check())
         moments.save(round_number, trainer.optimizer_tensors())
         metrics = {name: mean.value for name, mean in means.items()}
         return RoundOutcome(

@@ -71,7 +71,7 @@ def _train(
 ) -> StopDecision:
     """Greet the sites, then train round after round; the folder has the result of neither yet."""
     grid = PatientGrid(grid, on_wait=termination.check)
-    central = CentralEvaluation(settings) if settings.data.eval_data_dir else None
+    central = CentralEvaluation(settings) if settings.run.eval_data_dir else None
     roster, live = Roster(settings), LiveStatus(folder.path)
 
     def watch() -> None:
@@ -87,28 +87,26 @@ def _train(
 
     if checkpoint is not None:
         state = checkpoint
-    elif settings.federation.secure_aggregation:
+    elif settings.privacy.secure_aggregation:
         state = state_from(settings, secure_agreement(secure, settings, folder.run_id, refresh), roster.labels())
     else:
         state = initial_state(settings, [s.statistics for _, s in roster.sites if s.statistics], roster.labels())
     recorder = RunRecorder(settings, folder, state, on_round, central)
-    strategy = FedGAN(
-        recorder.state.tensors, roster, settings.federation, folder.path / "updates", read_history(folder.path)
-    )
+    strategy = FedGAN(recorder.state.tensors, roster, settings, folder.path / "updates", read_history(folder.path))
     strategy.summary()
     if checkpoint is not None:
         _log.info("going on after round %d", checkpoint.round)
     scalars = ConfigRecord({**recorder.state.part_sizes.to_flat(), "run-id": folder.run_id})
-    quorum = Quorum(settings.federation, roster, refresh, on_wait=watch)
-    ledger = PrivacyLedger(settings.federation)
+    quorum = Quorum(settings.rounds, roster, refresh, on_wait=watch, timeout_s=settings.waiting.quorum_timeout_s)
+    ledger = PrivacyLedger(settings.privacy)
 
     def train_once(round_number: int) -> RoundOutcome:
         live.enter(Phase.TRAINING, round_number)
-        if settings.federation.secure_aggregation:
+        if settings.privacy.secure_aggregation:
             return secure.train(round_number, recorder.state.tensors, scalars)
         arrays = to_record(recorder.state.tensors)
         messages = strategy.configure_train(round_number, arrays, scalars, grid)
-        timeout_s = settings.federation.round_timeout_s
+        timeout_s = settings.waiting.round_timeout_s
         replies = exchange(grid, messages, timeout_s=timeout_s, on_wait=watch)
         replies = quorum.counted(replies, num_unasked=len(roster.sites) - len(messages))
         strategy.aggregate_train(round_number, replies)

@@ -14,11 +14,11 @@ from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Strategy
 
 from federation.reported import reported_scalars
-from federation.settings import FederationConfig
-from model.config import Scalar
+from federation.settings import Settings
 from model.errors import FederationError
 from model.metrics import WeightedMean, merge
 from model.networks.bundle import IDENTITY_ROWS, NamedArrays
+from model.setting import Scalar
 from server.rounds.messaging import fit_message
 from server.rounds.recording import RoundOutcome
 from server.sites.conduct import Conduct
@@ -45,7 +45,7 @@ class FedGAN(Strategy):  # type: ignore[misc]
         self,
         tensors: NamedArrays,
         roster: Roster,
-        config: FederationConfig,
+        settings: Settings,
         update_folder: Path,
         history: Iterable[Mapping[str, Any]] = (),
     ) -> None:
@@ -54,15 +54,15 @@ class FedGAN(Strategy):  # type: ignore[misc]
         Args:
             tensors: the global travelling tensors; not changed.
             roster: the sites; kept up to date by the caller.
-            config: quorum, waiting time, rule of aggregation and what is screened.
+            settings: of the run: quorum, waiting time, rule of aggregation, what is screened and what is reported.
             update_folder: where the updates of a round lie until they are measured; removed after each round.
             history: rows of the rounds before, if the run goes on.
         """
         self.outcome = RoundOutcome(tensors=dict(tensors), metrics={})
         self._roster = roster
-        self._config = config
+        self._settings = settings
         self._update_folder = update_folder
-        self._conduct = Conduct(history, config)
+        self._conduct = Conduct(history, settings.defence)
         self._quarantined: dict[int, str] = {}
         self._num_bytes_down = 0
         self._sent: list[tuple[KnownSite, Message]] = []
@@ -75,7 +75,7 @@ class FedGAN(Strategy):  # type: ignore[misc]
         self._num_bytes_down = size_in_bytes(arrays)
         self._quarantined = self._conduct.quarantined(server_round)
         self._sent = [
-            (site, fit_message(node_id, arrays, scalars, timeout_s=self._config.round_timeout_s))
+            (site, fit_message(node_id, arrays, scalars, timeout_s=self._settings.waiting.round_timeout_s))
             for node_id, site in self._roster.sites
             if site.partition_id not in self._quarantined
         ]
@@ -89,13 +89,14 @@ class FedGAN(Strategy):  # type: ignore[misc]
         """
         sites = {message.metadata.message_id: site for site, message in self._sent}
         self._sent = []
-        tally = _Tally(self.outcome.tensors, self._update_folder, self._num_bytes_down, self._config, self._conduct)
+        tally = _Tally(self.outcome.tensors, self._update_folder, self._num_bytes_down, self._settings, self._conduct)
         for client, reason in self._quarantined.items():
             tally.reject(client, reason, Rejection.QUARANTINED)
         for reply in replies:
             tally.take(sites.pop(reply.metadata.reply_to_message_id), reply)
+        timeout_s = self._settings.waiting.round_timeout_s
         for late in sites.values():
-            tally.reject(late.partition_id, f"no reply within {self._config.round_timeout_s:g} s", Rejection.LATE)
+            tally.reject(late.partition_id, f"no reply within {timeout_s:g} s", Rejection.LATE)
         tally.screen()
         self._require_quorum(server_round, len(tally.clients), tally.rejected)
         self.outcome = tally.outcome()
@@ -122,20 +123,21 @@ class FedGAN(Strategy):  # type: ignore[misc]
         """Log what the strategy does."""
         _log.info(
             "FedGAN (%s) over %d tensors, at least %d clients",
-            self._config.aggregation,
+            self._settings.defence.aggregation,
             len(self.outcome.tensors),
-            self._config.min_fit_clients,
+            self._settings.rounds.min_fit_clients,
         )
 
     def _require_quorum(self, server_round: int, num_valid: int, rejected: Mapping[int, str]) -> None:
         for partition_id, reason in sorted(rejected.items()):
             where = {"round": server_round, "site": partition_id}
             _log.warning("round %d: client %d is left out: %s", server_round, partition_id, reason, extra=where)
-        if num_valid >= self._config.min_fit_clients:
+        wanted = self._settings.rounds.min_fit_clients
+        if num_valid >= wanted:
             return
         reasons = "; ".join(f"client {p}: {reason}" for p, reason in sorted(rejected.items()))
         raise FederationError(
-            f"round {server_round}: {num_valid} valid updates, min-fit-clients is {self._config.min_fit_clients}"
+            f"round {server_round}: {num_valid} valid updates, min-fit-clients is {wanted}"
             + (f" ({reasons})" if reasons else "")
             + "; mend the clients or lower min-fit-clients"
             + (f"; with resume the run goes on after round {server_round - 1}" if server_round > 1 else "")
@@ -153,12 +155,12 @@ class _Tally:
         current: NamedArrays,
         update_folder: Path,
         num_bytes_down: int,
-        config: FederationConfig,
+        settings: Settings,
         conduct: Conduct,
     ) -> None:
         self._current = current
         self._shared = [name for name in current if name not in IDENTITY_ROWS]
-        self._config = config
+        self._defence, self._privacy = settings.defence, settings.privacy
         self._conduct = conduct
         self._updates = UpdateStore(current, update_folder)
         self._num_bytes_down = num_bytes_down
@@ -173,9 +175,8 @@ class _Tally:
         """Keep the site's update, or its reason among the rejected."""
         client = site.partition_id
         try:
-            update = read_update(
-                reply, self._current, reported_scalars(self._config), has_losses=self._config.tells_losses
-            )
+            names = reported_scalars(self._privacy)
+            update = read_update(reply, self._current, names, has_losses=self._privacy.tells_losses)
         except RejectedUpdateError as error:
             self.reject(client, str(error), error.kind)
             return
@@ -200,7 +201,7 @@ class _Tally:
 
     def screen(self) -> None:
         """Leave out updates that do not fit the others'."""
-        config = self._config
+        config = self._defence
         if not (config.max_norm_ratio or config.max_loss_deviation or config.min_cosine > -1):
             return
         clients = list(self.clients)
@@ -236,18 +237,23 @@ class _Tally:
     def _weights(self) -> dict[int, int]:
         """Partition id of an accepted site to its weight in the means."""
         num_frames = {client: int(values["num_examples"]) for client, values in self.clients.items()}
-        weight_of = weights(num_frames, self._config.max_weight_ratio)
+        weight_of = weights(num_frames, self._defence.max_weight_ratio)
         for client, weight in weight_of.items():
             if weight < num_frames[client]:
                 text = "client %d says it has %d training frames; they count as %d, max-weight-ratio is %g"
                 _log.info(
-                    text, client, num_frames[client], weight, self._config.max_weight_ratio, extra={"site": client}
+                    text,
+                    client,
+                    num_frames[client],
+                    weight,
+                    self._defence.max_weight_ratio,
+                    extra={"site": client},
                 )
         return weight_of
 
     def _aggregated(self, weight_of: Mapping[int, int]) -> dict[str, npt.NDArray[np.float32]]:
         """The new tensors by the run's rule; identity rows are the mean over their owners under every rule."""
-        rule, clients = self._config.aggregation, list(self.clients)
+        rule, clients = self._defence.aggregation, list(self.clients)
         is_mean = rule == "mean"
         averaged = {name: old for name, old in self._current.items() if is_mean or name in IDENTITY_ROWS}
         mean = StreamingMean(averaged, identity_rows=IDENTITY_ROWS)

@@ -12,8 +12,8 @@ from flwr.app import ArrayRecord, ConfigRecord, Error, Message, MessageType, Rec
 from flwr.serverapp import Grid
 from flwr.supercore.run import Run
 
-from model.config import Scalar
 from model.errors import FederationError, FedreenactError
+from model.setting import Scalar
 from server.updates.reply import UNREADABLE_REPLY, printable, size_in_bytes
 from server.updates.reply_limit import limited_to
 

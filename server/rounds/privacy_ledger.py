@@ -7,7 +7,7 @@ import logging
 import math
 
 from federation.privacy_accountant import DELTA, MU, RELEASES, composed_mu, epsilon_of
-from federation.settings import FederationConfig
+from federation.settings import PrivacyConfig
 from server.rounds.recording import RoundOutcome
 
 _log = logging.getLogger(__name__)
@@ -21,7 +21,7 @@ class PrivacyLedger:
     was, and a second run on the same people does not begin at zero.
     """
 
-    def __init__(self, config: FederationConfig) -> None:
+    def __init__(self, config: PrivacyConfig) -> None:
         """Say in the log what the run promises."""
         self._config = config
         if config.dp_noise_multiplier:

@@ -15,7 +15,7 @@ import numpy.typing as npt
 import torch
 
 from federation.resources import ResourceUse
-from federation.settings import FederationConfig, Settings
+from federation.settings import Settings
 from model.checkpoint import Checkpoint, round_folders, round_number_of, save_checkpoint
 from server.rounds.central_evaluation import CentralEvaluation
 from server.rounds.stopping import StopDecision, StoppingRule
@@ -72,13 +72,12 @@ class RunRecorder:
             central: measures the networks after a round, or None.
         """
         self.state = state
-        self._config: FederationConfig = settings.federation
         self._settings = settings
         self._folder = folder
         self._on_round = on_round
         self._central = central
         self._rule = StoppingRule(
-            tau=self._config.tau, window=self._config.variance_window, max_rounds=self._config.max_rounds
+            tau=settings.rounds.tau, window=settings.rounds.variance_window, max_rounds=settings.rounds.max_rounds
         )
         self._round_seconds: list[float] = []
         self._used = ResourceUse(torch.device("cpu"))
@@ -102,7 +101,7 @@ class RunRecorder:
 
     def _record(self, outcome: RoundOutcome, seconds: float) -> StopDecision | None:
         losses = [loss] if (loss := outcome.metrics.get("loss_generator")) is not None else []
-        window = [*self.state.loss_window, *losses][-self._config.variance_window :]
+        window = [*self.state.loss_window, *losses][-self._settings.rounds.variance_window :]
         self.state = dataclasses.replace(
             self.state,
             round=self.state.round + 1,
@@ -127,7 +126,7 @@ class RunRecorder:
 
     def _averaged(self, tensors: Tensors) -> Tensors:
         """The exponential average over rounds; empty if it is off."""
-        decay = np.float32(self._config.server_ema_decay)
+        decay = np.float32(self._settings.rounds.server_ema_decay)
         if decay == 0:
             return {}
         if not self.state.ema_tensors:
@@ -143,7 +142,7 @@ class RunRecorder:
         best = best_round(read_history(self._folder.path), among=folders.keys())
         if best is not None:
             best.write(self._folder.path)
-        kept = {*sorted(folders)[-self._config.keep_checkpoints :], best.round if best else 0}
+        kept = {*sorted(folders)[-self._settings.run.keep_checkpoints :], best.round if best else 0}
         for number in folders.keys() - kept:
             shutil.rmtree(folders[number], ignore_errors=True)
 
@@ -153,8 +152,8 @@ class RunRecorder:
             "loss_generator": outcome.metrics.get("loss_generator"),
             "loss_discriminator": outcome.metrics.get("loss_discriminator"),
             "variance_loss_generator": self._rule.variance(self.state.loss_window),
-            "tau": self._config.tau,
-            "rounds_until_stop_possible": max(0, self._config.variance_window - len(self.state.loss_window)),
+            "tau": self._settings.rounds.tau,
+            "rounds_until_stop_possible": max(0, self._settings.rounds.variance_window - len(self.state.loss_window)),
             "seconds": seconds,
             "metrics": outcome.metrics,
             "clients": {str(client): metrics for client, metrics in outcome.clients.items()},
@@ -177,10 +176,10 @@ class RunRecorder:
     def _progress(self, row: dict[str, Any]) -> str:
         """The round in one line a person can read."""
         variance = row["variance_loss_generator"]
-        num_left = self._config.max_rounds - row["round"]
+        num_left = self._settings.rounds.max_rounds - row["round"]
         left_s = num_left * sum(self._round_seconds) / len(self._round_seconds)
         parts = [
-            f"round {row['round']}/{self._config.max_rounds}",
+            f"round {row['round']}/{self._settings.rounds.max_rounds}",
             *losses_in_words(row),
             f"Var(L_G) {'needs more rounds' if variance is None else format(variance, '.3g')}, tau {row['tau']:g}",
             f"{row['seconds']:.1f} s",

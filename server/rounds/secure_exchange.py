@@ -20,8 +20,8 @@ from federation.secure_sum.masking import Phase, Vector
 from federation.secure_sum.primitives import SecureSumError
 from federation.secure_sum.session import SumName
 from federation.secure_sum.unmasking import ServerSum, WrongSharesError
-from model.config import Scalar
 from model.errors import FederationError
+from model.setting import Scalar
 from server.rounds.messaging import exchange, fit_message
 from server.updates.reply import RejectedUpdateError, Rejection, read_fit_reply, size_in_bytes
 

@@ -18,10 +18,10 @@ from federation.secure_sum.primitives import SecureSumError
 from federation.secure_sum.session import Kind, SumName, content_digest
 from federation.secure_sum.vector import Mean, SumLayout, losses_of
 from federation.settings import Settings
-from model.config import Scalar
 from model.errors import FederationError
 from model.landmarks.geometry import PartSizes
 from model.networks.bundle import NamedArrays
+from model.setting import Scalar
 from server.rounds.fedgan import to_record
 from server.rounds.recording import RoundOutcome
 from server.rounds.secure_exchange import (
@@ -69,7 +69,7 @@ class SecureRounds:
         self._roster = roster
         self._settings = settings
         self._on_wait = on_wait
-        self._conduct = Conduct(rows, settings.federation)
+        self._conduct = Conduct(rows, settings.defence)
         self._num_discarded = 0
         for row in rows:
             self._count(row.get("discarded", ""))
@@ -150,11 +150,11 @@ class SecureRounds:
             LostSumError: if the sum stays masked.
             FederationError: if too few sites take part.
         """
-        federation = self._settings.federation
         phase = Phase.TRAIN if kind is Kind.TRAIN else Phase.STATISTICS
+        timeout_s = self._settings.waiting.round_timeout_s
         while True:
             nodes = {s.partition_id: node for node, s in self._roster.sites if s.partition_id not in left_out}
-            link = Link(grid=self._grid, timeout_s=federation.round_timeout_s, on_wait=self._on_wait, nodes=nodes)
+            link = Link(grid=self._grid, timeout_s=timeout_s, on_wait=self._on_wait, nodes=nodes)
             name = SumName(
                 session=secrets.token_hex(16),
                 run_id=str(scalars["run-id"]),
@@ -167,8 +167,8 @@ class SecureRounds:
                 name,
                 scalars,
                 length=length,
-                min_sites=federation.min_fit_clients,
-                told=reported_scalars(federation),
+                min_sites=self._settings.rounds.min_fit_clients,
+                told=reported_scalars(self._settings.privacy),
             )
             try:
                 total = attempt.total(phase, tensors)
@@ -184,7 +184,7 @@ class SecureRounds:
             mean = layout.mean(total, num_sites)
         except SecureSumError as error:
             raise LostSumError(str(error)) from error
-        if "loss_generator" not in mean.metrics and self._settings.federation.tells_losses:
+        if "loss_generator" not in mean.metrics and self._settings.privacy.tells_losses:
             raise LostSumError("no site sent loss_generator")
         return mean
 

@@ -16,11 +16,11 @@ from typing import Any
 
 from safetensors import SafetensorError
 
-from federation.settings import Settings
+from federation.settings import MEANINGS, Settings
 from model.checkpoint import Checkpoint, load_checkpoint, round_folders, round_number_of
-from model.config import Scalar
 from model.errors import CheckpointError, ConfigError, FederationError
 from model.networks.bundle import build_networks, validate_tensors
+from model.setting import Scalar
 from server.run_folder.lock import RunLock
 from server.termination import TerminatedError
 
@@ -33,36 +33,6 @@ RESULT_NAME = "result.json"
 RUN_NAME = "run.json"
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
-
-_MAY_CHANGE = frozenset(
-    {
-        "data-dir",
-        "output-dir",
-        "sites-file",
-        "resume",
-        "tau",
-        "max-rounds",
-        "min-fit-clients",
-        "round-timeout-s",
-        "keep-checkpoints",
-        "device",
-        "num-threads",
-        "client-num-cpus",
-        "client-num-gpus",
-        "eval-data-dir",
-        "eval-every",
-        "aggregation",
-        "max-norm-ratio",
-        "max-weight-ratio",
-        "min-cosine",
-        "max-loss-deviation",
-        "quarantine-after",
-        "quarantine-rounds",
-        "quorum-timeout-s",
-        "local-time-limit-s",
-    }
-)
-"""Settings that a resumed run may have other than the run before; all others are part of what is being trained."""
 
 
 class RunFolder:
@@ -188,7 +158,7 @@ def find_checkpoint(settings: Settings) -> tuple[Path, Checkpoint | None]:
         CheckpointError: if it has checkpoints and none is intact.
     """
     path = _absolute_path(settings)
-    if round_folders(path) and not settings.federation.resume:
+    if round_folders(path) and not settings.run.resume:
         raise ConfigError(
             f"{path} already holds a run; choose another output-dir, or set resume to go on with this one"
         )
@@ -196,7 +166,7 @@ def find_checkpoint(settings: Settings) -> tuple[Path, Checkpoint | None]:
 
 
 def _absolute_path(settings: Settings) -> Path:
-    path = Path(settings.federation.output_dir)
+    path = Path(settings.run.output_dir)
     if not path.is_absolute():
         raise ConfigError(f"setting output-dir: got {str(path)!r}, wanted an absolute path")
     return path
@@ -222,7 +192,7 @@ def _lines(path: Path) -> list[bytes]:
 
 def spent(history: Sequence[Mapping[str, Any]], settings: Settings) -> tuple[int, int]:
     """Optimiser steps and samples seen in a history, over all clients whose work was used."""
-    asked = settings.federation.local_steps
+    asked = settings.rounds.local_steps
     num_steps = sum(int(client.get("num_steps", asked)) for row in history for client in row["clients"].values())
     return num_steps, num_steps * settings.optimizer.batch_size
 
@@ -238,7 +208,7 @@ def read_result(path: Path) -> dict[str, str] | None:
 
 def write_settings(settings: Settings) -> Path:
     """All settings as TOML in the run folder; the file can be given to `flwr run --run-config`."""
-    path = Path(settings.federation.output_dir) / SETTINGS_NAME
+    path = Path(settings.run.output_dir) / SETTINGS_NAME
     write_atomically(path, to_toml(settings))
     return path
 
@@ -289,7 +259,7 @@ def _require_same_training(before: Mapping[str, Scalar], now: Mapping[str, Scala
     changed = [
         f"{key} was {before[key]!r}, now {now[key]!r}"
         for key in sorted(now)
-        if before[key] != now[key] and key not in _MAY_CHANGE
+        if before[key] != now[key] and not MEANINGS[key].may_change
     ]
     if changed:
         raise ConfigError(

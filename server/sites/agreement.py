@@ -102,7 +102,7 @@ def initial_state(settings: Settings, sites: Sequence[SiteStatistics], identitie
         sites: in a fixed order, at least one.
         identities: [I] names.
     """
-    max_weight_ratio = settings.federation.max_weight_ratio
+    max_weight_ratio = settings.defence.max_weight_ratio
     agreement = agree(sites, size_px=settings.model.image_size_px, max_weight_ratio=max_weight_ratio)
     return state_from(settings, agreement, identities)
 
@@ -115,7 +115,7 @@ def state_from(settings: Settings, agreement: Agreement, identities: list[str]) 
         agreement: part sizes and landmark statistics.
         identities: [I] names.
     """
-    networks = build_networks(settings.model, agreement.part_sizes, seed=settings.federation.seed)
+    networks = build_networks(settings.model, agreement.part_sizes, seed=settings.rounds.seed)
     networks.start_from(agreement.landmark_mean_IKC)
     return Checkpoint(
         round=0,

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from federation.settings import FederationConfig
+from federation.settings import DefenceConfig
 from server.updates.reply import Rejection
 
 HOSTILE = frozenset(
@@ -29,7 +29,7 @@ lost is not suspicious."""
 class Conduct:
     """Of all sites of a run until now."""
 
-    def __init__(self, rows: Iterable[Mapping[str, Any]], config: FederationConfig) -> None:
+    def __init__(self, rows: Iterable[Mapping[str, Any]], config: DefenceConfig) -> None:
         """Read the past.
 
         Args:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 from flwr.app import Message
 
-from federation.settings import FederationConfig
+from federation.settings import RoundsConfig
 from model.errors import FederationError
 from server.rounds.recording import RoundOutcome
 from server.sites.roster import Roster
@@ -28,17 +28,24 @@ class Quorum:
     """
 
     def __init__(
-        self, config: FederationConfig, roster: Roster, refresh: Callable[[], None], on_wait: Callable[[], None]
+        self,
+        rounds: RoundsConfig,
+        roster: Roster,
+        refresh: Callable[[], None],
+        on_wait: Callable[[], None],
+        *,
+        timeout_s: float,
     ) -> None:
         """Nothing is waited for yet.
 
         Args:
-            config: quorum and waiting times.
+            rounds: how many sites there are, and how many make a round.
             roster: the sites.
             refresh: brings the roster up to date; called before every attempt.
             on_wait: called about once a second.
+            timeout_s: `quorum-timeout-s`.
         """
-        self._config = config
+        self._rounds, self._timeout_s = rounds, timeout_s
         self._roster = roster
         self._refresh = refresh
         self._on_wait = on_wait
@@ -58,15 +65,15 @@ class Quorum:
         deadline, reason = math.inf, ""
         while True:
             self._refresh()
-            has_sites = len(self._roster.sites) >= self._config.min_fit_clients
+            has_sites = len(self._roster.sites) >= self._rounds.min_fit_clients
             self._num_answers = 0
             try:
                 if not has_sites:
                     raise FederationError(self._too_few_sites(round_number))
                 return attempt()
             except FederationError as error:
-                deadline = min(deadline, time.monotonic() + self._config.quorum_timeout_s)
-                is_in_vain = self._num_answers >= self._config.num_clients and str(error) == reason
+                deadline = min(deadline, time.monotonic() + self._timeout_s)
+                is_in_vain = self._num_answers >= self._rounds.num_clients and str(error) == reason
                 if is_in_vain or time.monotonic() >= deadline:
                     raise FederationError(f"{error}{self._absent()}") from error
                 if str(error) != reason:
@@ -89,13 +96,13 @@ class Quorum:
     def _too_few_sites(self, round_number: int) -> str:
         return (
             f"round {round_number}: {len(self._roster.sites)} sites are connected, min-fit-clients is "
-            f"{self._config.min_fit_clients}; start the missing sites or lower min-fit-clients"
+            f"{self._rounds.min_fit_clients}; start the missing sites or lower min-fit-clients"
         )
 
     def _absent(self) -> str:
         """The sites that are not connected, as a clause."""
         connected = {site.partition_id for _, site in self._roster.sites}
-        absent = [str(site) for site in range(self._config.num_clients) if site not in connected]
+        absent = [str(site) for site in range(self._rounds.num_clients) if site not in connected]
         return f"; not connected: {', '.join(absent)}" if absent else ""
 
     def _pause(self, until: float) -> None:

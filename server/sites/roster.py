@@ -71,14 +71,14 @@ class Roster:
         Raises:
             ConfigError: if sites-file is set and is not absolute or cannot be read.
         """
-        self._sites_file = Path(settings.federation.sites_file) if settings.federation.sites_file else None
+        self._sites_file = Path(settings.run.sites_file) if settings.run.sites_file else None
         if self._sites_file and not self._sites_file.is_absolute():
             raise ConfigError(f"setting sites-file: got {str(self._sites_file)!r}, wanted an absolute path")
         self._partition_of = self._registered() if self._sites_file else {}
         """Node id to its partition: as registered, or else as met first."""
         if self._sites_file is None:
             _log.info("sites are not bound to keys (sites-file is empty): each is taken for what it says it is")
-        self._federation = settings.federation
+        self._settings = settings
         self._num_identities = settings.model.num_identities
         self._size_px = settings.model.image_size_px
         self._by_node: dict[int, KnownSite] = {}
@@ -95,7 +95,7 @@ class Roster:
         Raises:
             FederationError: if fewer than min-fit-clients sites answered within round-timeout-s; it names the others.
         """
-        deadline = time.monotonic() + self._federation.round_timeout_s
+        deadline = time.monotonic() + self._settings.waiting.round_timeout_s
         next_notice = time.monotonic() + _NOTICE_INTERVAL_S
         while True:
             self.refresh(grid, on_wait)
@@ -106,7 +106,7 @@ class Roster:
                 break
             if time.monotonic() >= next_notice:
                 next_notice += _NOTICE_INTERVAL_S
-                _log.info("waiting for sites: %d of %d are here", len(self._by_node), self._federation.num_clients)
+                _log.info("waiting for sites: %d of %d are here", len(self._by_node), self._settings.rounds.num_clients)
             time.sleep(_POLL_INTERVAL_S)
         self._require_quorum()
 
@@ -128,7 +128,7 @@ class Roster:
                 if node not in self._partition_of:
                     self._refuse(node, f"its key is none of those in {self._sites_file.name}; register it")
             strangers = [node for node in strangers if node in self._partition_of]
-        timeout_s = self._federation.round_timeout_s
+        timeout_s = self._settings.waiting.round_timeout_s
         messages = [fit_message(n, ArrayRecord(), {"phase": "statistics"}, timeout_s=timeout_s) for n in strangers]
         replies = exchange(grid, messages, timeout_s=timeout_s, on_wait=on_wait)
         node_of = {message.metadata.message_id: message.metadata.dst_node_id for message in messages}
@@ -204,16 +204,16 @@ class Roster:
     def _read(self, reply: Message) -> KnownSite:
         label_names = [f"label-{index}" for index in range(self._num_identities)]
         names = ("partition-id", "num-simulated", *label_names)
-        is_summed = self._federation.secure_aggregation
+        is_summed = self._settings.privacy.secure_aggregation
         forms = [] if is_summed else statistics_forms(self._num_identities)
         arrays, _, numbers = read_fit_reply(reply, forms, names)
         num_simulated = int(numbers.get("num-simulated", 0))
-        if num_simulated not in (0, self._federation.num_clients):
+        if num_simulated not in (0, self._settings.rounds.num_clients):
             raise RejectedUpdateError(self._wrong_size(num_simulated))
         partition_id = numbers.get("partition-id", -1.0)
-        if not 0 <= partition_id < self._federation.num_clients or not partition_id.is_integer():
+        if not 0 <= partition_id < self._settings.rounds.num_clients or not partition_id.is_integer():
             raise RejectedUpdateError(
-                f"partition-id is {partition_id:g}, wanted 0 to {self._federation.num_clients - 1}"
+                f"partition-id is {partition_id:g}, wanted 0 to {self._settings.rounds.num_clients - 1}"
             )
         statistics, owned = None, {int(partition_id)} if not num_simulated else set(range(self._num_identities))
         if not is_summed:
@@ -249,10 +249,10 @@ class Roster:
         Without keys one site may be any number of nodes, so that those who are refused do not stand for missing ones.
         """
         answered = self.refused.keys() & self._partition_of.keys() if self._sites_file else self.refused
-        if len(self._by_node) + len(answered) < self._federation.num_clients:
+        if len(self._by_node) + len(answered) < self._settings.rounds.num_clients:
             return False
         has_keys = self._sites_file is not None
-        return has_keys or not self._is_deployed() or len(self._by_node) >= self._federation.min_fit_clients
+        return has_keys or not self._is_deployed() or len(self._by_node) >= self._settings.rounds.min_fit_clients
 
     def _is_deployed(self) -> bool:
         return self._sites_file is not None or any(not site.num_simulated for site in self._by_node.values())
@@ -267,14 +267,14 @@ class Roster:
             raise FederationError(self._wrong_size(num_refused))
 
     def _wrong_size(self, num_simulated: int) -> str:
-        wanted = self._federation.num_clients
+        wanted = self._settings.rounds.num_clients
         return (
             f"the simulation has {num_simulated} clients, num-clients is {wanted}; "
             f"start it with --federation-config 'num-supernodes={wanted}'"
         )
 
     def _require_quorum(self) -> None:
-        wanted = self._federation.min_fit_clients
+        wanted = self._settings.rounds.min_fit_clients
         if len(self._by_node) >= wanted:
             return
         raise FederationError(

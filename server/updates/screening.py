@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from federation.settings import FederationConfig
+from federation.settings import DefenceConfig
 from server.updates.reply import Rejection
 
 MIN_COMPARED = 3
@@ -37,7 +37,7 @@ class Finding:
 
 
 def compare(
-    clients: Sequence[int], products_nn: npt.NDArray[np.float64], metrics: Metrics, config: FederationConfig
+    clients: Sequence[int], products_nn: npt.NDArray[np.float64], metrics: Metrics, config: DefenceConfig
 ) -> list[Finding]:
     """The updates that do not fit the others', the worst first, until the rest fit or are fewer than `MIN_COMPARED`.
 

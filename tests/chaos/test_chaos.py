@@ -18,8 +18,8 @@ import torch
 
 from federation.settings import Settings
 from model.checkpoint import Checkpoint, load_checkpoint, round_folders
-from model.config import Scalar
 from model.errors import CheckpointError
+from model.setting import Scalar
 from server.rounds.federation import run_federation
 from server.run_folder.folder import read_history, read_result
 from server.sites import quorum
@@ -79,7 +79,7 @@ def settings_of(dataset: Path, folder: Path, **changes: Scalar) -> Settings:
 
 def train(settings: Settings, weather: Weather, *, kill: int | None = None) -> int:
     """One life of the server; every round that it calls complete is noted in a file beside the run."""
-    folder = Path(settings.federation.output_dir)
+    folder = Path(settings.run.output_dir)
 
     def run() -> None:
         quorum._REPEAT_INTERVAL_S = 0.0
@@ -109,7 +109,7 @@ def newest_round(folder: Path) -> int:
 
 def survive(settings: Settings, weather: Weather) -> tuple[Checkpoint, int]:
     """Kill the server until enough is enough, then let it finish; the final checkpoint and the rounds done twice."""
-    folder = Path(settings.federation.output_dir)
+    folder = Path(settings.run.output_dir)
     rng = random.Random(SEED)
     num_lost = 0
     for _ in range(NUM_KILLS):

@@ -113,7 +113,7 @@ def test_training_settings_follow_the_number_of_people_unless_they_are_chosen():
     assert sized_for(3, {}) == {"num-identities": 3, "num-clients": 3, "min-fit-clients": 3}
     assert sized_for(8, {})["min-fit-clients"] == 5
     settings = Settings.from_flat({**sized_for(2, {"num-clients": 4}), "num-clients": 4})
-    assert settings.federation.num_clients == 4 and settings.model.num_identities == 2
+    assert settings.rounds.num_clients == 4 and settings.model.num_identities == 2
     assert json.dumps(settings.to_flat())
 
 
@@ -158,7 +158,7 @@ def test_approve_writes_nothing_that_the_sites_limits_refuse(capsys, tmp_path):
         capsys, *arguments, "--limit", "min-samples-per-round=30"
     )
     succeeds(capsys, *arguments, "--limit", "min-samples-per-round=20")
-    assert Approval.read(out).settings.federation.local_steps == 20
+    assert Approval.read(out).settings.rounds.local_steps == 20
     assert "limit 'min-frame=3': wanted KEY=VALUE with a KEY of" in fails(capsys, *arguments, "--limit", "min-frame=3")
     assert "limit min-frames: got 'x', wanted a number" in fails(capsys, *arguments, "--limit", "min-frames=x")
 

@@ -13,9 +13,9 @@ from client.node_config import NodeConfig
 from client.site import open_site
 from data_partition.shards.writer import ShardWriter
 from federation.settings import Settings
-from model.config import Scalar
 from model.errors import FederationError
 from model.landmarks.geometry import PartSizes
+from model.setting import Scalar
 from tests.federated_setup import deployed_config, minimal_settings
 from tests.inversion import READING, frames_of_round, psnr, read_frame, reading_weights
 

@@ -45,7 +45,7 @@ class Desk:
         self.evaluated: list[str] = []
 
     def train(self, mode: Mode, settings: Settings) -> None:
-        self.trained.append(settings.federation.seed)
+        self.trained.append(settings.rounds.seed)
         train(mode, settings)
 
     def evaluate(self, task: EvaluationTask) -> None:
@@ -94,8 +94,8 @@ def test_every_mode_spends_the_same_steps_and_keeps_its_schedule_in_proportion(t
     settings = minimal_settings(tmp_path, tmp_path, 5, local_steps=10, adversarial_from_step=20)
     budget = Budget(num_steps=200)
     federated, centralized = (budget.apply(settings, mode) for mode in (Mode.FEDERATED, Mode.CENTRALIZED))
-    assert federated.federation.max_rounds * federated.federation.local_steps * 5 == 200
-    assert centralized.federation.max_rounds * centralized.federation.local_steps == 200
+    assert federated.rounds.max_rounds * federated.rounds.local_steps * 5 == 200
+    assert centralized.rounds.max_rounds * centralized.rounds.local_steps == 200
     assert centralized.loss.adversarial_from_step == 100
     with pytest.raises(ConfigError, match="--budget 49: one round is 10 local steps at 5 sites; wanted at least 50"):
         Budget(num_steps=49).apply(settings, Mode.FEDERATED)

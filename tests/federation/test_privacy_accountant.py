@@ -7,8 +7,8 @@ import pytest
 
 from federation.privacy_accountant import composed_mu, delta_of, epsilon_of
 from federation.settings import Settings
-from model.config import Scalar
 from model.errors import ConfigError
+from model.setting import Scalar
 
 
 def test_the_published_calibration_of_balle_and_wang() -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from federation.settings import FederationConfig, Settings, read_preset
+from federation.settings import RoundsConfig, Settings, read_preset
 from model.config import ModelConfig
 from model.errors import ConfigError
 from tests.paths import ROOT
@@ -21,7 +21,7 @@ def test_presets_are_valid_and_flat_form_round_trips(path: Path) -> None:
 def test_paper_preset_is_the_default() -> None:
     paper = Settings.from_flat(read_preset(next(path for path in PRESETS if path.stem == "paper")))
     assert paper == Settings()
-    assert (paper.federation.local_steps, paper.federation.tau) == (100, 3.0)
+    assert (paper.rounds.local_steps, paper.rounds.tau) == (100, 3.0)
     assert (paper.loss.weight_l1_image, paper.loss.weight_l1_parts, paper.loss.weight_perceptual) == (
         20,
         5,
@@ -61,7 +61,7 @@ def test_bad_settings_say_what_was_wanted(changes: dict[str, int | str], words: 
 
 
 def test_whole_numbers_are_accepted_where_a_float_is_wanted() -> None:
-    assert Settings.from_flat({"tau": 2}).federation == FederationConfig(tau=2.0)
+    assert Settings.from_flat({"tau": 2}).rounds == RoundsConfig(tau=2.0)
 
 
 def test_preset_that_is_missing_or_broken_is_named(tmp_path: Path) -> None:

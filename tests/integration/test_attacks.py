@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from model.checkpoint import Checkpoint, load_checkpoint
-from model.config import Scalar
 from model.networks.bundle import IDENTITY_ROWS
+from model.setting import Scalar
 from server.rounds.federation import run_federation
 from server.run_folder.folder import read_history
 from tests.attacks import HostileGrid, write_swapped

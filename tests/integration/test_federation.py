@@ -37,7 +37,7 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def train(settings: Settings, **options: object) -> Checkpoint:
     run_federation(simulated_grid(settings, **options), settings)
-    return load_checkpoint(Path(settings.federation.output_dir))
+    return load_checkpoint(Path(settings.run.output_dir))
 
 
 def assert_same_bits(left: Checkpoint, right: Checkpoint) -> None:

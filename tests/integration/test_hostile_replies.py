@@ -9,7 +9,7 @@ import pytest
 from flwr.app import Error, Message
 
 from model.checkpoint import load_checkpoint
-from model.config import Scalar
+from model.setting import Scalar
 from server.rounds.federation import run_federation
 from server.run_folder.folder import read_history, read_result
 from tests.federated_setup import minimal_settings, simulated_grid, write_dataset

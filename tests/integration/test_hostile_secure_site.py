@@ -62,7 +62,7 @@ def zeros(arrays: list[np.ndarray]) -> list[np.ndarray]:
 
 def run(settings: Settings) -> list[dict[str, object]]:
     run_federation(simulated_grid(settings), settings)
-    return read_history(Path(settings.federation.output_dir))
+    return read_history(Path(settings.run.output_dir))
 
 
 MALFORMED: dict[str, tuple[str, Twist, str]] = {
@@ -139,7 +139,7 @@ def test_a_sum_out_of_range_discards_the_round_and_the_run_goes_on(
 ) -> None:
     poisoned = iter([True, False])
     hostile(monkeypatch, "masked_update", lambda answer: arrays_changed(far_off)(answer) if next(poisoned) else answer)
-    folder = Path(settings.federation.output_dir)
+    folder = Path(settings.run.output_dir)
     kept: list[dict[str, np.ndarray]] = []
     run_federation(
         simulated_grid(settings), settings, on_round=lambda row: kept.append(load_checkpoint(folder).tensors)
@@ -156,7 +156,7 @@ def test_poison_without_end_ends_the_run_with_the_reason(settings: Settings, mon
     longer = settings.replaced({"max-rounds": 100})
     with pytest.raises(FederationError, match=f"the last {MAX_DISCARDED} rounds had no usable secure sum"):
         run(longer)
-    assert len(read_history(Path(settings.federation.output_dir))) == MAX_DISCARDED
+    assert len(read_history(Path(settings.run.output_dir))) == MAX_DISCARDED
     with pytest.raises(FederationError, match="had no usable secure sum"):  # also after a restart
         run(longer.replaced({"resume": True}))
 
@@ -167,7 +167,7 @@ def test_statistics_do_without_a_site_that_disturbs_them(
 ) -> None:
     hostile(monkeypatch, step, arrays_changed(lambda a: [a[0][:1], *a[1:]]), kind=Kind.STATISTICS)
     run(settings)
-    mean_IKC = load_checkpoint(Path(settings.federation.output_dir)).landmark_mean_IKC
+    mean_IKC = load_checkpoint(Path(settings.run.output_dir)).landmark_mean_IKC
     assert (mean_IKC == mean_IKC[0]).all()
     assert not np.allclose(mean_IKC[0], drawn_face().landmark_mean_KC * settings.model.image_size_px)
 
@@ -178,7 +178,7 @@ def test_poisoned_statistics_leave_the_run_with_a_drawn_face(
     hostile(monkeypatch, "masked_statistics", arrays_changed(far_off), kind=Kind.STATISTICS)
     rows = run(settings)
     assert [row["round"] for row in rows] == [1, 2]
-    state = load_checkpoint(Path(settings.federation.output_dir))
+    state = load_checkpoint(Path(settings.run.output_dir))
     for mean_KC in state.landmark_mean_IKC:
         np.testing.assert_allclose(mean_KC, drawn_face().landmark_mean_KC * settings.model.image_size_px, rtol=1e-6)
     assert (state.landmark_std_IKC == np.float32(0.02 * settings.model.image_size_px)).all()
@@ -222,7 +222,7 @@ def test_a_round_whose_result_was_lost_is_not_summed_over_other_sites(
         patch.setattr(RunRecorder, "_record", dies)
         with pytest.raises(MemoryError):
             run(settings)
-    folder = Path(settings.federation.output_dir)
+    folder = Path(settings.run.output_dir)
     before = load_checkpoint(folder)
     assert before.round == 1
 

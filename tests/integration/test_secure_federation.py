@@ -58,7 +58,7 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> Trained:
 
 def run(settings: Settings, **options: object) -> Checkpoint:
     run_federation(simulated_grid(settings, **options), settings)
-    return load_checkpoint(Path(settings.federation.output_dir))
+    return load_checkpoint(Path(settings.run.output_dir))
 
 
 def failing(site: int, step: str, in_round: str) -> object:

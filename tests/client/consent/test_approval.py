@@ -10,12 +10,12 @@ import pytest
 from flwr.app import Context, RecordDict
 
 from client.app import FedReenactClient
-from client.consent.approval import LEEWAY, Approval, Leeway
-from federation.settings import Settings
-from model.config import Scalar
+from client.consent.approval import Approval
+from federation.settings import MEANINGS, Settings
 from model.errors import ConfigError, FederationError
 from model.landmarks.geometry import PartSizes
 from model.networks.bundle import build_networks
+from model.setting import Leeway, Scalar
 from tests.federated_setup import deployed_config, minimal_settings, write_dataset
 
 PART_SIZES = PartSizes((8, 8, 8, 8), (8, 8, 8, 12))
@@ -40,17 +40,17 @@ def test_a_run_may_differ_in_the_listed_settings_and_in_no_other(key: str) -> No
             return asked
 
     lines = Approval(approved).differences(Asked())  # type: ignore[arg-type]
-    expected = LEEWAY.get(key, Leeway.SAME) in (Leeway.SAME, Leeway.AT_MOST)  # a higher value than approved
+    expected = MEANINGS[key].leeway in (Leeway.SAME, Leeway.AT_MOST)  # a higher value than approved
     assert [line.split(":")[0] for line in lines] == ([key] if expected else [])
 
 
 def test_the_list_is_short_and_says_nothing_about_what_an_update_says() -> None:
-    assert {key for key, leeway in LEEWAY.items() if leeway is not Leeway.ANY} == {
+    assert {key for key, meaning in MEANINGS.items() if meaning.leeway not in (Leeway.SAME, Leeway.ANY)} == {
         "max-rounds",
         "keep-checkpoints",
         "min-fit-clients",
     }
-    assert {key for key, leeway in LEEWAY.items() if leeway is Leeway.ANY} == {
+    assert {key for key, meaning in MEANINGS.items() if meaning.leeway is Leeway.ANY} == {
         "tau", "variance-window", "round-timeout-s", "quorum-timeout-s", "server-ema-decay", "eval-every",
         "eval-data-dir", "sites-file", "output-dir", "resume", "data-dir", "client-num-cpus", "client-num-gpus",
     }  # fmt: skip
@@ -81,7 +81,7 @@ def test_the_digest_is_of_what_binds_whatever_the_places() -> None:
     here, there = (Approval(Settings.from_flat({"data-dir": folder, "tau": 1.0})) for folder in ("/here", "/there"))
     assert here.sha256 == there.sha256 == Approval(Settings()).sha256
     assert here.sha256 != Approval(Settings.from_flat({"seed": 1})).sha256
-    bound = {key: value for key, value in Settings().to_flat().items() if LEEWAY.get(key) is not Leeway.ANY}
+    bound = {key: value for key, value in Settings().to_flat().items() if MEANINGS[key].leeway is not Leeway.ANY}
     assert here.sha256 == hashlib.sha256(json.dumps(bound, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 

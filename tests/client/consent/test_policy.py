@@ -8,8 +8,8 @@ from flwr.app import Context, RecordDict
 from client.app import FedReenactClient
 from client.consent.policy import SitePolicy
 from federation.settings import Settings, read_preset
-from model.config import Scalar
 from model.errors import ConfigError, FederationError
+from model.setting import Scalar
 from tests.federated_setup import deployed_config, minimal_settings, write_dataset
 from tests.paths import ROOT
 

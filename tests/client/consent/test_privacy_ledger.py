@@ -14,8 +14,8 @@ from client.consent.privacy_ledger import ReleaseLedger, clipped, gaussian, nois
 from federation.local_training import LocalResult
 from federation.privacy_accountant import epsilon_of
 from federation.settings import Settings
-from model.config import Scalar
 from model.errors import ConfigError, DataError, NonFiniteLossError
+from model.setting import Scalar
 
 
 def test_clipping_by_hand() -> None:

@@ -25,9 +25,9 @@ from evaluation.attacks.inversion import (
     summed,
 )
 from federation.settings import Settings
-from model.config import Scalar
 from model.landmarks.geometry import PartSizes
 from model.networks.bundle import Networks, build_networks
+from model.setting import Scalar
 from tests.federated_setup import minimal_settings
 from tests.shards import write_random_shard
 

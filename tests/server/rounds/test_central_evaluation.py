@@ -52,7 +52,7 @@ def held_out_l1(shard: Shard) -> list[float]:
 
 def test_copy_source_is_measured_on_held_out_pairs(settings: Settings) -> None:
     measured = CentralEvaluation(settings).measure(state(settings, 0))
-    possible = [value for shard in open_dataset(Path(settings.data.eval_data_dir)) for value in held_out_l1(shard)]
+    possible = [value for shard in open_dataset(Path(settings.run.eval_data_dir)) for value in held_out_l1(shard)]
     assert min(possible) <= measured["copy_source_l1"] <= max(possible)
     assert set(measured) == {"l1", "psnr_db", "ssim", "copy_source_l1", "copy_source_psnr_db", "copy_source_ssim"}
 

@@ -11,9 +11,9 @@ import pytest
 from flwr.app import ConfigRecord, Context
 
 from federation.settings import Settings
-from model.config import Scalar
 from model.errors import FederationError
 from model.networks.bundle import IDENTITY_ROWS
+from model.setting import Scalar
 from server.rounds.fedgan import FedGAN, to_record
 from server.rounds.messaging import exchange
 from server.sites.roster import Roster
@@ -55,7 +55,7 @@ class Federation:
         self.strategy = self.new_strategy()
 
     def new_strategy(self, history: Iterable[Mapping[str, Any]] = ()) -> FedGAN:
-        return FedGAN(START, self._roster, self.settings.federation, self.folder, history)
+        return FedGAN(START, self._roster, self.settings, self.folder, history)
 
     def round(self, number: int) -> FedGAN:
         record = to_record(self.strategy.outcome.tensors)

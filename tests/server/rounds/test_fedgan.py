@@ -58,7 +58,7 @@ def grid(**options: object) -> InProcessGrid:
 def one_round(network: InProcessGrid, config: Settings, folder: Path) -> FedGAN:
     roster = Roster(config)
     roster.wait_for_sites(network)
-    strategy = FedGAN(START, roster, config.federation, folder / "updates")
+    strategy = FedGAN(START, roster, config, folder / "updates")
     messages = strategy.configure_train(1, to_record(START), ConfigRecord({"run-id": "r"}), network)
     strategy.aggregate_train(1, exchange(network, messages, timeout_s=0.2))
     return strategy
@@ -118,7 +118,7 @@ def test_the_strategy_also_runs_in_flowers_own_loop(tmp_path: Path) -> None:
     network, config = grid(), settings()
     roster = Roster(config)
     roster.wait_for_sites(network)
-    strategy = FedGAN(START, roster, config.federation, tmp_path / "updates")
+    strategy = FedGAN(START, roster, config, tmp_path / "updates")
     result = strategy.start(network, to_record(START), num_rounds=2, timeout=1.0)
     step = (1 * 10 + 2 * 20 + 3 * 30) / 60
     assert result.arrays["discriminator.w"].numpy() == pytest.approx(2 * step)

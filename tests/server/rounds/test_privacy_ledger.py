@@ -10,12 +10,12 @@ from federation.settings import Settings
 from server.rounds.privacy_ledger import PrivacyLedger
 from server.rounds.recording import RoundOutcome
 
-NOISY = Settings.from_flat({"tau": 0.0, "dp-clip-norm": 1.0, "dp-noise-multiplier": 4.0}).federation
+NOISY = Settings.from_flat({"tau": 0.0, "dp-clip-norm": 1.0, "dp-noise-multiplier": 4.0}).privacy
 
 
 def test_without_noise_nothing_is_added() -> None:
     outcome = RoundOutcome(tensors={}, metrics={"loss_generator": 1.0})
-    assert PrivacyLedger(Settings().federation).record(3, outcome) is outcome
+    assert PrivacyLedger(Settings().privacy).record(3, outcome) is outcome
 
 
 def test_every_round_says_what_is_spent(caplog: pytest.LogCaptureFixture) -> None:

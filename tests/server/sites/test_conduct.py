@@ -3,7 +3,7 @@ from __future__ import annotations
 from federation.settings import Settings
 from server.sites.conduct import Conduct
 
-CONFIG = Settings.from_flat({"quarantine-after": 2, "quarantine-rounds": 3}).federation
+CONFIG = Settings.from_flat({"quarantine-after": 2, "quarantine-rounds": 3}).defence
 
 
 def row(number: int, accepted: dict[str, str], rejected: dict[str, str]) -> dict[str, object]:
@@ -53,7 +53,7 @@ def test_after_quarantine_a_site_has_as_many_tries_as_before() -> None:
 
 
 def test_quarantine_can_be_off() -> None:
-    config = Settings.from_flat({"quarantine-after": 0}).federation
+    config = Settings.from_flat({"quarantine-after": 0}).defence
     assert Conduct([row(number, {}, {"3": "opposed"}) for number in range(1, 9)], config).quarantined(9) == {}
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from federation.settings import Settings
-from model.config import Scalar
+from model.setting import Scalar
 from server.updates.reply import Rejection
 from server.updates.screening import Finding, compare, weights
 
@@ -15,7 +15,7 @@ def screened(
     steps: list[list[float]], losses: list[tuple[float, float]] | None = None, **limits: Scalar
 ) -> list[Finding]:
     """Clients 10, 11, ... took these steps."""
-    config = Settings.from_flat(OFF | {name.replace("_", "-"): limit for name, limit in limits.items()}).federation
+    config = Settings.from_flat(OFF | {name.replace("_", "-"): limit for name, limit in limits.items()}).defence
     steps_nd = np.array(steps, np.float64)
     clients = [10 + index for index in range(len(steps))]
     metrics = {

@@ -4,8 +4,7 @@ import math
 
 import pytest
 
-from federation.settings import Settings
-from model.bounds import BOUNDS, SMALLEST_IF_ON, bounds_in_words, is_within
+from federation.settings import MEANINGS, Settings
 from model.errors import ConfigError
 from model.landmarks.geometry import PartSizes
 from model.networks.bundle import build_networks, travelling_bytes
@@ -19,13 +18,16 @@ KEYS = sorted(NUMERIC)
 
 
 def test_every_numeric_setting_has_bounds_and_nothing_else_has() -> None:
-    assert {key.replace("-", "_") for key in KEYS} == set(BOUNDS)
-    assert set(SMALLEST_IF_ON) <= set(BOUNDS)
+    assert {key for key, meaning in MEANINGS.items() if meaning.low is not None and meaning.high is not None} == set(
+        KEYS
+    )
+    assert {key for key, meaning in MEANINGS.items() if meaning.least_if_on is not None} <= set(KEYS)
 
 
 @pytest.mark.parametrize("key", KEYS)
 def test_values_beyond_either_bound_are_refused_by_name(key: str) -> None:
-    low, high = BOUNDS[key.replace("-", "_")]
+    low, high = MEANINGS[key].low, MEANINGS[key].high
+    assert low is not None and high is not None
     whole = isinstance(NUMERIC[key], int)
     beyond = [low - 1, high + 1 if whole else high * 1.01]
     beyond += [] if whole else [math.nan, math.inf, -math.inf]
@@ -48,10 +50,10 @@ def test_a_round_cannot_be_made_to_end_after_its_first_step() -> None:
 
 
 def test_bounds_in_words() -> None:
-    assert bounds_in_words("learning_rate_generator") == "1e-07 to 0.1"
-    assert bounds_in_words("min_cosine") == "-1 to 1"
-    assert bounds_in_words("backbone") == ""
-    assert not is_within("tau", math.nan)
+    assert MEANINGS["learning-rate-generator"].in_words() == "1e-07 to 0.1"
+    assert MEANINGS["min-cosine"].in_words() == "-1 to 1"
+    assert MEANINGS["backbone"].in_words() == ""
+    assert not MEANINGS["tau"].allows(math.nan)
 
 
 @pytest.mark.parametrize("changes", [{}, {"network": "x2face"}, {"backbone": "resnet34", "use-style": False}])
