@@ -53,12 +53,12 @@ class KnownWeights:
         initial = initial_networks(settings, part_sizes).travelling_tensors()
         known = self._read(initial)
         self._check_missed(known[0] if known else 0, round_number)
-        check_initial(tensors, initial, settings, round_number)
         if known is not None:
             known_round, start = known
             num_rounds = max(1, abs(round_number - known_round))  # a resumed run may go back, and on otherwise
             words = f"the weights of round {known_round}, which this site knows"
             check_reach(tensors, start, settings, round_number, num_rounds=num_rounds, known=words)
+        check_initial(tensors, initial, settings, round_number)
         kept = {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in tensors.items()}
         self._files.save(_NAME, kept | {_ROUND: torch.tensor(round_number)})
 

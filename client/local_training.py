@@ -138,7 +138,13 @@ def train_locally(
         arrays=list(trained.values()),
         num_examples=data.num_examples,
         metrics=metrics,
-        one_sided=one_sided(trainer.tally, named, trained, settings.optimizer.learning_rate_generator),
+        one_sided=one_sided(
+            trainer.tally,
+            named,
+            trained,
+            learning_rate=settings.optimizer.learning_rate_generator,
+            is_fresh=not has_moments,
+        ),
     )
 
 
