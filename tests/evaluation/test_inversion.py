@@ -109,7 +109,8 @@ def test_trap_reads_one_frame_of_a_round_and_of_the_sum_of_rounds(shards, tmp_pa
 
 @pytest.mark.parametrize("is_near", [False, True])
 def test_trap_within_reach_or_beyond_gives_an_update_that_no_deployed_site_sends(shards, tmp_path, is_near):
-    settings, networks = _settings(tmp_path, local_steps=12), _networks(_settings(tmp_path))
+    settings = _settings(tmp_path, local_steps=12, learning_rate_generator=4e-3)
+    networks = _networks(settings)
     site, known = site_data(shards[0], 0), networks.travelling_tensors()
     if is_near:
         set_near_trap(networks, settings, seed=0)
