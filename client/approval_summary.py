@@ -97,8 +97,9 @@ def _what_noise_promises(settings: Settings) -> str:
     federation = settings.federation
     if not federation.dp_noise_multiplier:
         return (
-            "No noise: nothing bounds what an update says about a frame. A site refuses weights that the run cannot have "
-            "made and updates that few steps made; that stops the attacks that were tried, and not all (docs/privacy.md)."
+            "No noise: nothing bounds what an update says about a frame. A site refuses weights that the run cannot "
+            "have made, and does not send updates that few steps made: that stops attacks that were tried, and not all "
+            "(docs/privacy.md)."
         )
     epsilon = epsilon_of(composed_mu([(federation.dp_noise_multiplier, federation.max_rounds)]))
     weak = "; that promises little" if epsilon > _WEAK_EPSILON else ""
