@@ -7,7 +7,7 @@ give a Vision Transformer away: Lu et al. 2022, APRIL.) A round's update is no g
 and Adam divides each value by its own size. `set_trap` shows what a server gains that chooses the weights it sends:
 with them only one picture of a round has a gradient at all, so small that Adam's division does nothing (trap weights:
 Boenisch et al. 2023, When the Curious Abandon Honesty). `set_near_trap` is the same by a server that knows what a site
-takes for weights of the run: as near to the trap as one round of training could have come.
+takes for weights of the run: as near to the trap as training could have come.
 
 Shapes: P patches, D width of the tokens, F pixels of a patch, T target frames, S image side.
 """
@@ -224,21 +224,22 @@ def set_trap(networks: Networks, *, seed: int) -> None:
 
 
 @torch.no_grad()
-def set_near_trap(networks: Networks, settings: Settings, *, seed: int) -> None:
-    """`set_trap` as near as one round of honest training could have come from the networks as they are.
+def set_near_trap(networks: Networks, settings: Settings, *, num_rounds: int, seed: int) -> None:
+    """`set_trap` as near as rounds of honest training could have come from the networks as they are.
 
     Args:
         networks: as a site knows them; changed.
         settings: of the run.
+        num_rounds: that a server says there were since the site knew them.
         seed: as of `set_trap`.
     """
     known, generator = networks.travelling_tensors(), torch.Generator().manual_seed(seed)
     _spread_extractor(networks, generator)
-    _load_within_reach(networks, known, settings)
+    _load_within_reach(networks, known, settings, num_rounds)
     width = networks.config.embed_dim
-    bias = reach("generator.landmark_head.mlp.0.bias", width, settings, 1).rms
-    _set_gate(networks, generator, scale=min(1.0, 0.8 * bias / width**0.5), bias=bias)  # a token is about as long
-    _load_within_reach(networks, known, settings)
+    bias = reach("generator.landmark_head.mlp.0.bias", width, settings, num_rounds).rms
+    _set_gate(networks, generator, scale=min(1.0, 0.5 * bias / width**0.5), bias=bias)  # a token is about as long
+    _load_within_reach(networks, known, settings, num_rounds)
 
 
 @torch.no_grad()
@@ -302,14 +303,14 @@ def _set_gate(networks: Networks, generator: torch.Generator, *, scale: float, b
     first.bias.zero_()
 
 
-def _load_within_reach(networks: Networks, known: NamedArrays, settings: Settings) -> None:
-    """Bring every tensor as near to the known one as a site asks for of the next round's weights."""
+def _load_within_reach(networks: Networks, known: NamedArrays, settings: Settings, num_rounds: int) -> None:
+    """Bring every tensor as near to the known one as a site wants it after so many rounds."""
     tensors = {}
     for name, wanted in networks.travelling_tensors().items():
-        limit = reach(name, wanted.size, settings, 1)
-        step = np.clip(np.subtract(wanted, known[name], dtype=np.float64), -limit.largest, limit.largest)
-        rms = float(np.sqrt(np.square(step).mean()))
-        tensors[name] = np.asarray(known[name] + step * min(1.0, 0.999 * limit.rms / max(rms, 1e-30)), np.float32)
+        rms, largest = (0.999 * limit for limit in reach(name, wanted.size, settings, num_rounds))  # float32 rounds
+        step = np.clip(np.subtract(wanted, known[name], dtype=np.float64), -largest, largest)
+        step *= min(1.0, rms / max(float(np.sqrt(np.square(step).mean())), 1e-30))
+        tensors[name] = np.asarray(known[name] + step, np.float32)
     networks.load_tensors(tensors)
 
 

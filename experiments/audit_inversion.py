@@ -49,6 +49,8 @@ _CONTROL, _ALONE, _SUM, _TRAP, _TRAP_SUM, _NEAR_TRAP = (
     "sum of all sites, weights chosen",
     "one site's update, weights chosen within reach",
 )
+_SKIPPED = 3
+"""Rounds from a known one to the next that a server asks for: a site may have missed those between."""
 _SENT, _NO_WEIGHTS, _NO_UPDATE = "sends it", "does not train", "trains, does not send"
 _TEXT = (
     "Who: the server, after one round of the run's own local-steps and batch-size (and clipping and noise, if any) "
@@ -58,10 +60,10 @@ _TEXT = (
     "Weights as trained: a server that keeps to the protocol. Weights chosen: one that sends weights made for "
     "reading. Its gate lets only the frame through that projects highest, at a threshold it finds by bisection over "
     "a few rounds (here it is given). The sum is what secure aggregation shows, every site having been sent the same "
-    "weights. Within reach: as near to such weights as one honest round could have come from the run's.",
+    "weights. Within reach: as near to such weights as three honest rounds could have come from the run's.",
     "A deployed site trains only from weights that honest training of the run can have made, and sends only an update "
-    "that most of its steps made; the last column says what it does. The pictures of those that do not send are what "
-    "a server would read without these checks, or of sites of an older version.",
+    "that more than a few of its steps made; the last column says what it does. The pictures of those that do not send "
+    "are what a server would read without these checks, or of sites of an older version.",
     "PSNR and SSIM are of luma, brightness and contrast fitted, against the training frame that the picture is most "
     "like (random colours of training count against the attacker). The guess is the mean frame of the other people "
     "(of all, for the sum), held against the same frame: what one has without any update. Above the person's own "
@@ -198,7 +200,7 @@ class _Attacks:
 
     def _near_trap(self) -> Networks:
         networks = self._networks()
-        set_near_trap(networks, self._settings, seed=self._seed)
+        set_near_trap(networks, self._settings, num_rounds=_SKIPPED, seed=self._seed)
         return networks
 
     def _networks(self) -> Networks:
@@ -219,11 +221,16 @@ class _Attacks:
         return _Answered(update.steps, _answer(update) if is_known else _NO_WEIGHTS)
 
     def _is_known(self, tensors: NamedArrays) -> bool:
-        """Whether a site that trained from the checkpoint would train from these in the next round."""
+        """Whether a site that trained from the checkpoint would train from these, two rounds being skipped."""
         known = self._networks().travelling_tensors()
         try:
             check_reach(
-                tensors, known, self._settings, self._checkpoint.round + 1, num_rounds=1, known="the checkpoint"
+                tensors,
+                known,
+                self._settings,
+                self._checkpoint.round + _SKIPPED,
+                num_rounds=_SKIPPED,
+                known="the checkpoint",
             )
         except UnknownWeightsError:
             return False

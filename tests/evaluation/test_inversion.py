@@ -113,7 +113,7 @@ def test_trap_within_reach_or_beyond_gives_an_update_that_no_deployed_site_sends
     networks = _networks(settings)
     site, known = site_data(shards[0], 0), networks.travelling_tensors()
     if is_near:
-        set_near_trap(networks, settings, seed=0)
+        set_near_trap(networks, settings, num_rounds=1, seed=0)
     else:
         set_trap(networks, seed=0)
     set_threshold(networks, torch.cat([projections(networks, b) for b in round_batches(site, settings, 0)]))
