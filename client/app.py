@@ -15,6 +15,7 @@ from flwr.clientapp import ClientApp
 
 from client.consent.approval import Approval
 from client.consent.egress import training_scalars
+from client.consent.known_weights import KnownWeights
 from client.consent.privacy_ledger import ReleaseLedger, noised_answer
 from client.node_config import NodeConfig, check_launch
 from client.secure_sum.node_keys import signatures_of
@@ -26,7 +27,14 @@ from federation.local_training import LocalResult, RoundTask, check_tensors, new
 from federation.secure_sum.masking import Phase
 from federation.secure_sum.primitives import SecureSumError
 from federation.settings import Settings
-from model.errors import ConfigError, FederationError, NonFiniteLossError, TensorMismatchError
+from model.errors import (
+    ConfigError,
+    FederationError,
+    NonFiniteLossError,
+    OneSidedUpdateError,
+    TensorMismatchError,
+    UnknownWeightsError,
+)
 from model.landmarks.geometry import PartSizes
 from model.networks.bundle import build_networks
 from model.setting import Scalar
@@ -39,7 +47,14 @@ _log = logging.getLogger(__name__)
 Arrays = list[npt.NDArray[Any]]
 FitResult = tuple[Arrays, int, dict[str, Scalar]]
 
-_SPEAKABLE_ERRORS = (ConfigError, NonFiniteLossError, SecureSumError, TensorMismatchError)
+_SPEAKABLE_ERRORS = (
+    ConfigError,
+    NonFiniteLossError,
+    OneSidedUpdateError,
+    SecureSumError,
+    TensorMismatchError,
+    UnknownWeightsError,
+)
 """Errors whose messages name settings, terms, tensors and sites only, never a site's folders."""
 
 _perceptual = functools.lru_cache(maxsize=1)(load_perceptual)  # a simulation's worker serves many rounds
@@ -138,7 +153,7 @@ def _reported(settings: Settings, site: Site, tensors: Arrays, config: dict[str,
 
 
 def _trained(settings: Settings, site: Site, tensors: Arrays, config: dict[str, Scalar]) -> LocalResult:
-    """The site's update, noised if the run asks for it; refused if too few samples made it.
+    """The site's update, noised if the run asks for it; refused from unknown weights, and if too little made it.
 
     Under noise nothing before the count looks at a frame, and nothing after it is told: see `noised_answer`.
     """
@@ -153,6 +168,12 @@ def _trained(settings: Settings, site: Site, tensors: Arrays, config: dict[str, 
         fails_late=settings.privacy.dp_noise_multiplier > 0,
         salt=new_salt() if settings.privacy.secure_aggregation else None,
     )
+    run_id = str(config["run-id"])
+    if site.policy is not None or task.fails_late:
+        named = check_tensors(settings, part_sizes, tensors)
+    if site.policy is not None:
+        known = KnownWeights(site.state_dir, run_id, max_missed_rounds=site.policy.max_missed_rounds)
+        known.accept(named, settings=settings, part_sizes=part_sizes, round_number=round_number)
     device, perceptual = pick_device(settings.optimizer.device), _perceptual(settings.loss)
     torch.set_num_threads(settings.optimizer.num_threads)
 
@@ -162,14 +183,16 @@ def _trained(settings: Settings, site: Site, tensors: Arrays, config: dict[str, 
             tensors,
             settings=settings,
             data=site.data,
-            moments=MomentStore(
-                folder=site.state_dir, run_id=str(config["run-id"]), num_kept=settings.run.keep_checkpoints
-            ),
+            moments=MomentStore(folder=site.state_dir, run_id=run_id, num_kept=settings.run.keep_checkpoints),
             perceptual=perceptual,
             device=device,
         )
         if site.policy is not None:
             site.policy.check_steps(settings, round_number, int(result.metrics["num_steps"]))
+            if result.one_sided:
+                raise OneSidedUpdateError(
+                    f"round {round_number}: {result.one_sided}; such an update may show a single frame and is not sent"
+                )
         _log.info(
             "round %d: %d local steps in %.0f s, L_G %.3f",
             round_number,
@@ -182,7 +205,6 @@ def _trained(settings: Settings, site: Site, tensors: Arrays, config: dict[str, 
 
     if not settings.privacy.dp_noise_multiplier:
         return train()
-    check_tensors(settings, part_sizes, tensors)
     return noised_answer(
         train,
         tensors,

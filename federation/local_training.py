@@ -19,8 +19,9 @@ from federation.settings import Settings
 from model.batch import ReenactmentBatch
 from model.errors import NonFiniteLossError, TensorMismatchError
 from model.landmarks.geometry import PartSizes
-from model.networks.bundle import Networks, build_networks
+from model.networks.bundle import NamedArrays, Networks, build_networks
 from model.training.moments import MomentStore
+from model.training.one_sided import one_sided
 from model.training.perceptual import PerceptualLoss
 from model.training.trainer import GANTrainer, run_steps
 
@@ -54,6 +55,8 @@ class LocalResult:
     """Training frames (not batches): the client's weight in the average."""
     metrics: dict[str, float]
     """Mean terms and losses over the local steps, accuracies, `seconds`, `num_steps`, `has_moments`, resources."""
+    one_sided: str = ""
+    """Why the update may show a single frame, in words that say nothing of the frames; empty if nothing says so."""
 
 
 def train_locally(
@@ -129,8 +132,18 @@ def train_locally(
             "has_moments": float(has_moments),
         }
     )
+    trained = networks.travelling_tensors()
     return LocalResult(
-        arrays=list(networks.travelling_tensors().values()), num_examples=data.num_examples, metrics=metrics
+        arrays=list(trained.values()),
+        num_examples=data.num_examples,
+        metrics=metrics,
+        one_sided=one_sided(
+            trainer.tally,
+            named,
+            trained,
+            learning_rate=settings.optimizer.learning_rate_generator,
+            is_fresh=not has_moments,
+        ),
     )
 
 
@@ -154,13 +167,13 @@ def _work_on(
             has_failed = True
 
 
-def check_tensors(settings: Settings, part_sizes: PartSizes, arrays: Sequence[npt.NDArray[np.float32]]) -> None:
-    """Find out whether a training could start from these tensors, without a look at any frame.
+def check_tensors(settings: Settings, part_sizes: PartSizes, arrays: Sequence[npt.NDArray[np.float32]]) -> NamedArrays:
+    """The tensors by name, if a training could start from them; no frame is looked at.
 
     Raises:
         TensorMismatchError: if the arrays are not those of this network, or not finite.
     """
-    _load(build_networks(settings.model, part_sizes, seed=settings.rounds.seed), arrays)
+    return _load(build_networks(settings.model, part_sizes, seed=settings.rounds.seed), arrays)
 
 
 def new_salt() -> int:

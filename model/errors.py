@@ -6,6 +6,8 @@
     ├── WeightsError           a pretrained model file is missing or not the expected one
     ├── CheckpointError        a checkpoint is torn, foreign or of another preset
     ├── TensorMismatchError    named tensors differ from the network's in name, shape, dtype, or are not finite
+    ├── UnknownWeightsError    weights that honest training of the run cannot have made
+    ├── OneSidedUpdateError    an update that few of its steps made
     ├── NonFiniteLossError     a loss or gradient is NaN or infinite; raised before the optimiser step
     └── FederationError        a round or a run cannot go on
 
@@ -35,6 +37,14 @@ class CheckpointError(FedreenactError):
 
 class TensorMismatchError(FedreenactError, ValueError):
     """Named tensors do not match what the network expects."""
+
+
+class UnknownWeightsError(FedreenactError):
+    """Weights that honest training of the run cannot have made; nothing was trained."""
+
+
+class OneSidedUpdateError(FedreenactError):
+    """An update that few of its steps made, which may show a single frame; it was not sent."""
 
 
 class NonFiniteLossError(FedreenactError):

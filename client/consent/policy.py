@@ -41,6 +41,9 @@ class SitePolicy:
     max_epsilon: float = 0.0
     """Epsilon (delta 1e-5) of all noised updates of the person together, over all runs, above which no further one is
     made; runs without noise, of which epsilon is infinite, are refused. 0 sets no limit."""
+    max_missed_rounds: int = 10
+    """Rounds between the weights that the site knows and those it is sent above which a round is refused: each of them
+    may have moved the weights further. 0 sets no limit."""
 
     @classmethod
     def from_node_config(cls, node_config: Mapping[str, Scalar]) -> SitePolicy:

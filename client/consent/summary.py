@@ -95,8 +95,9 @@ def _who_sees_updates(settings: Settings) -> str:
 def _what_noise_promises(settings: Settings) -> str:
     if not settings.privacy.dp_noise_multiplier:
         return (
-            "No noise: nothing bounds what an update says about a frame. Settings are fixed here, the weights that the "
-            "server sends are not, and weights can be made to read a frame, from a secure sum too (docs/privacy.md)."
+            "No noise: nothing bounds what an update says about a frame. A site refuses weights that the run cannot "
+            "have made, and does not send updates that few steps made: that stops attacks that were tried, and not all "
+            "(docs/privacy.md)."
         )
     epsilon = epsilon_of(composed_mu([(settings.privacy.dp_noise_multiplier, settings.rounds.max_rounds)]))
     weak = "; that promises little" if epsilon > _WEAK_EPSILON else ""

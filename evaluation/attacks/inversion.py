@@ -6,7 +6,8 @@ patches of a single picture follow from one least squares problem, G^T patches =
 give a Vision Transformer away: Lu et al. 2022, APRIL.) A round's update is no gradient of one picture: it sums many,
 and Adam divides each value by its own size. `set_trap` shows what a server gains that chooses the weights it sends:
 with them only one picture of a round has a gradient at all, so small that Adam's division does nothing (trap weights:
-Boenisch et al. 2023, When the Curious Abandon Honesty).
+Boenisch et al. 2023, When the Curious Abandon Honesty). `set_near_trap` is the same by a server that knows what a site
+takes for weights of the run: as near to the trap as training could have come.
 
 Shapes: P patches, D width of the tokens, F pixels of a patch, T target frames, S image side.
 """
@@ -30,13 +31,15 @@ from data_partition.partition import ClientData
 from data_partition.shards.shard import Shard
 from evaluation.attacks.separation import FloatArray
 from evaluation.metrics.pixels import ssim
+from federation.reach import reach
 from federation.secure_sum.vector import FRACTION_BITS
 from federation.settings import Settings
 from model.batch import NUM_LANDMARKS, ReenactmentBatch
-from model.networks.bundle import Networks
+from model.networks.bundle import NamedArrays, Networks
 from model.networks.feature_extractor import ViTExtractor
 from model.networks.flow import FlowHead
 from model.networks.glr import GLR
+from model.training.one_sided import one_sided
 from model.training.perceptual import PerceptualLoss
 from model.training.trainer import GANTrainer, run_steps
 
@@ -54,6 +57,15 @@ _TRAP_SCALE = 1 / 32
 """Of the embedding and the positions: small numbers show small steps, float32 has seven digits."""
 _TRAP_GRADIENT = 3e-11
 """Largest gradient of a position under the trap: before the weight of the term; far below Adam's epsilon of 1e-8."""
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class LocalUpdate:
+    """A site's round."""
+
+    steps: dict[str, FloatArray]
+    one_sided: str
+    """Why a deployed site would not send it (`model.training.one_sided`); empty if it would."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -146,7 +158,7 @@ def round_batches(data: ClientData, settings: Settings, seed: int) -> Iterator[R
     return islice(recoloured(batches, settings.data.colour_jitter, rng), settings.rounds.local_steps)
 
 
-def local_steps(
+def local_update(
     networks: Networks,
     batches: Iterator[ReenactmentBatch],
     settings: Settings,
@@ -154,8 +166,8 @@ def local_steps(
     perceptual: PerceptualLoss | None,
     first_step: int,
     rng: np.random.Generator,
-) -> dict[str, FloatArray]:
-    """What a site would send after a round from these networks, less what it was sent; with fresh optimisers.
+) -> LocalUpdate:
+    """What a site has after a round from these networks, less what it was sent; with fresh optimisers.
 
     A server can have every round begin with fresh optimisers: it sends the number of the round, and in round 1 there
     are no moments.
@@ -180,7 +192,9 @@ def local_steps(
     run_steps(trainer, batches, settings.rounds.local_steps)
     after = networks.travelling_tensors()
     steps = {name: np.subtract(after[name], before[name], dtype=np.float64) for name in before}
-    return _noised(steps, settings, rng)
+    rate = settings.optimizer.learning_rate_generator
+    reason = one_sided(trainer.tally, before, after, learning_rate=rate, is_fresh=True)
+    return LocalUpdate(steps=_noised(steps, settings, rng), one_sided=reason)
 
 
 def summed(sites: Sequence[Steps], weights: Sequence[float]) -> dict[str, FloatArray]:
@@ -204,25 +218,28 @@ def set_trap(networks: Networks, *, seed: int) -> None:
     picture has passed, these weights are no longer small: one that is drawn twice in a round, without random colours,
     spoils it.
     """
-    extractor, flow, first, last = _layers(networks)
     generator = torch.Generator().manual_seed(seed)
-    for name, parameter in extractor.named_parameters():
-        is_layer, is_norm_weight = name.startswith("layers"), "norm" in name and name.endswith("weight")
-        if parameter.dim() == 1:
-            parameter.fill_(1.0 if is_norm_weight else 0.0)
-            continue
-        deviation = _TRAP_SPREAD if name in ("position", "tokens") else (3 * parameter.shape[1]) ** -0.5
-        parameter.normal_(0, deviation * (_TRAP_GAIN if is_layer else _TRAP_SCALE), generator=generator)
-    for parameter in (*flow.compress.parameters(), *flow.mlp[0].parameters(recurse=False)):
-        parameter.zero_()
-    width = first.in_features
-    first.weight.copy_((torch.randn(width, generator=generator) / width**0.5).expand_as(first.weight))
-    last.bias.fill_(_TRAP_BIAS)  # beyond every landmark, so that all their errors have one sign
-    last.weight.fill_(1.0)
-    first.bias.fill_(100.0)  # every unit on, to see how large a gradient is
-    size_px = networks.config.image_size_px
-    largest = _largest_gradient(networks, torch.rand(1, 3, size_px, size_px, generator=generator) * 2 - 1)
-    last.weight.fill_(_TRAP_GRADIENT / max(largest, 1e-30))
+    _spread_extractor(networks, generator)
+    _set_gate(networks, generator, scale=1.0, bias=_TRAP_BIAS)
+
+
+@torch.no_grad()
+def set_near_trap(networks: Networks, settings: Settings, *, num_rounds: int, seed: int) -> None:
+    """`set_trap` as near as rounds of honest training could have come from the networks as they are.
+
+    Args:
+        networks: as a site knows them; changed.
+        settings: of the run.
+        num_rounds: that a server says there were since the site knew them.
+        seed: as of `set_trap`.
+    """
+    known, generator = networks.travelling_tensors(), torch.Generator().manual_seed(seed)
+    _spread_extractor(networks, generator)
+    _load_within_reach(networks, known, settings, num_rounds)
+    width = networks.config.embed_dim
+    bias = reach("generator.landmark_head.mlp.0.bias", width, settings, num_rounds).rms
+    _set_gate(networks, generator, scale=min(1.0, 0.5 * bias / width**0.5), bias=bias)  # a token is about as long
+    _load_within_reach(networks, known, settings, num_rounds)
 
 
 @torch.no_grad()
@@ -257,6 +274,44 @@ def _layers(networks: Networks) -> tuple[ViTExtractor, FlowHead, nn.Linear, nn.L
     first, last = generator.landmark_head.mlp[0], generator.landmark_head.mlp[-1]
     assert isinstance(first, nn.Linear) and isinstance(last, nn.Linear)
     return generator.extractor, generator.flow_head, first, last
+
+
+def _spread_extractor(networks: Networks, generator: torch.Generator) -> None:
+    extractor, *_ = _layers(networks)
+    for name, parameter in extractor.named_parameters():
+        is_layer, is_norm_weight = name.startswith("layers"), "norm" in name and name.endswith("weight")
+        if parameter.dim() == 1:
+            parameter.fill_(1.0 if is_norm_weight else 0.0)
+            continue
+        deviation = _TRAP_SPREAD if name in ("position", "tokens") else (3 * parameter.shape[1]) ** -0.5
+        parameter.normal_(0, deviation * (_TRAP_GAIN if is_layer else _TRAP_SCALE), generator=generator)
+
+
+def _set_gate(networks: Networks, generator: torch.Generator, *, scale: float, bias: float) -> None:
+    """Close the flow head and make a gate of the landmark head, its direction of length `scale`."""
+    _, flow, first, last = _layers(networks)
+    for parameter in (*flow.compress.parameters(), *flow.mlp[0].parameters(recurse=False)):
+        parameter.zero_()
+    width = first.in_features
+    first.weight.copy_((scale * torch.randn(width, generator=generator) / width**0.5).expand_as(first.weight))
+    last.bias.fill_(bias)  # beyond every landmark, if it can be, so that all their errors have one sign
+    last.weight.fill_(1.0)
+    first.bias.fill_(100.0)  # every unit on, to see how large a gradient is
+    size_px = networks.config.image_size_px
+    largest = _largest_gradient(networks, torch.rand(1, 3, size_px, size_px, generator=generator) * 2 - 1)
+    last.weight.fill_(_TRAP_GRADIENT / max(largest, 1e-30))
+    first.bias.zero_()
+
+
+def _load_within_reach(networks: Networks, known: NamedArrays, settings: Settings, num_rounds: int) -> None:
+    """Bring every tensor as near to the known one as a site wants it after so many rounds."""
+    tensors = {}
+    for name, wanted in networks.travelling_tensors().items():
+        rms, largest = (0.999 * limit for limit in reach(name, wanted.size, settings, num_rounds))  # float32 rounds
+        step = np.clip(np.subtract(wanted, known[name], dtype=np.float64), -largest, largest)
+        step *= min(1.0, rms / max(float(np.sqrt(np.square(step).mean())), 1e-30))
+        tensors[name] = np.asarray(known[name] + step, np.float32)
+    networks.load_tensors(tensors)
 
 
 def _largest_gradient(networks: Networks, image_NCHW: Tensor) -> float:

@@ -26,6 +26,9 @@ IDENTITY_ROWS = (
 )
 """Travelling tensors [num_identities, D] whose rows are trained by the owners of the identity only."""
 
+STARTS_FROM_STATISTICS = ("landmark_generator.shape.weight",)
+"""Travelling tensors that do not start from the seed but from the agreed mean landmarks, in sides of the frame."""
+
 
 class Networks(nn.Module):
     """Generator, and for GLR its discriminator and the landmark GAN's pair; X2Face has its generator alone."""

@@ -15,9 +15,10 @@ from model.metrics import WeightedMean, merge
 from model.networks.bundle import NamedArrays, Networks
 from model.training import losses
 from model.training.objectives import objective_of
+from model.training.one_sided import GradientTally
 from model.training.perceptual import PerceptualLoss
 
-_ADAM_BETA2 = 0.999
+ADAM_BETA2 = 0.999
 _MOMENTS = ("step", "exp_avg", "exp_avg_sq")
 
 PHASE_NETWORKS: dict[str, tuple[str, ...]] = {
@@ -78,10 +79,11 @@ class GANTrainer:
             "discriminator": optimizer.learning_rate_discriminator,
         }
         self.optimizers = {
-            phase: torch.optim.Adam(parameters, rates[phase], betas=(optimizer.adam_beta1, _ADAM_BETA2), fused=True)
+            phase: torch.optim.Adam(parameters, rates[phase], betas=(optimizer.adam_beta1, ADAM_BETA2), fused=True)
             for phase in PHASE_NETWORKS
             if (parameters := list(self._phase_parameters(phase).values()))
         }
+        self.tally = GradientTally()
         self.proximal_mu = proximal[1] if proximal else 0.0
         self.anchors = (
             {name: torch.from_numpy(np.asarray(value)).to(device) for name, value in proximal[0].items()}
@@ -134,6 +136,7 @@ class GANTrainer:
         gradients = [parameter.grad for parameter in parameters.values() if parameter.grad is not None]
         if not torch.isfinite(nn.utils.get_total_norm(gradients)):
             raise NonFiniteLossError(f"step {self.step}: gradient of the {phase} is not finite; no update was made")
+        self.tally.add(parameters)
         optimizer.step()
         return {name: value.detach() for name, value in terms.items()}
 

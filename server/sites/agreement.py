@@ -8,18 +8,15 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from federation.reach import FARTHEST, initial_networks
 from federation.settings import Settings
 from model.batch import NUM_LANDMARKS
 from model.checkpoint import Checkpoint
 from model.landmarks.geometry import PARTS, PartSizes
-from model.networks.bundle import build_networks
 from server.updates.reply import MAX_FRAMES, ArrayForm, RejectedUpdateError
 from server.updates.screening import MIN_COMPARED, weights
 
 FloatArray = npt.NDArray[np.float64]
-
-_FARTHEST = 2.0
-"""Sides of the frame that a root mean square of coordinates, or a mean part, may measure: landmarks may lie outside."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -67,10 +64,10 @@ class SiteStatistics:
         counts_I = np.maximum(self.counts_I, 1)[:, None, None]
         farthest_px = max(np.sqrt(np.abs(self.squares_IKC / counts_I).max()), np.abs(self.sums_IKC / counts_I).max())
         largest_px = np.abs(self.part_sums_P2 / num_frames).max()
-        if max(farthest_px, largest_px) > _FARTHEST * size_px or (self.part_sums_P2 < 0).any():
+        if max(farthest_px, largest_px) > FARTHEST * size_px or (self.part_sums_P2 < 0).any():
             raise RejectedUpdateError(
                 f"its mean landmark is {farthest_px:.4g} px from the corner and its largest part {largest_px:.4g} px, "
-                f"wanted up to {_FARTHEST * size_px:g} px of a frame of {size_px} px; are its landmarks in pixels of "
+                f"wanted up to {FARTHEST * size_px:g} px of a frame of {size_px} px; are its landmarks in pixels of "
                 "its frames?"
             )
 
@@ -115,7 +112,7 @@ def state_from(settings: Settings, agreement: Agreement, identities: list[str]) 
         agreement: part sizes and landmark statistics.
         identities: [I] names.
     """
-    networks = build_networks(settings.model, agreement.part_sizes, seed=settings.rounds.seed)
+    networks = initial_networks(settings, agreement.part_sizes)
     networks.start_from(agreement.landmark_mean_IKC)
     return Checkpoint(
         round=0,

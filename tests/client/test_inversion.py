@@ -108,10 +108,27 @@ def test_a_site_that_approved_reading_settings_is_kept_by_its_limits(
         attack(deployed_config(dataset, tmp_path, 0, settings, **LIMITS), settings)
 
 
-@pytest.mark.integration
-def test_under_approved_settings_the_servers_weights_read_no_frame(
-    dataset: Path, tmp_path: Path, agreed: Settings
+def test_under_approved_settings_the_servers_weights_are_not_trained_from(
+    dataset: Path, tmp_path: Path, agreed: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    def touch(*_: object, **__: object) -> None:
+        raise AssertionError("a frame is read")
+
+    monkeypatch.setattr("client.app.train_locally", touch)
+    node_config = deployed_config(dataset, tmp_path, 0, agreed, **LIMITS)
+    with pytest.raises(
+        FederationError, match=r"UnknownWeightsError: round 1: generator\..* away from the initial weights"
+    ):
+        attack(node_config, agreed)
+
+
+@pytest.mark.integration
+@pytest.mark.usefixtures("any_weights_pass")
+def test_under_approved_settings_the_servers_weights_read_no_frame(
+    dataset: Path, tmp_path: Path, agreed: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the settings stop by themselves."""
+    monkeypatch.setattr("federation.local_training.one_sided", lambda *_, **__: "")
     node_config = deployed_config(dataset, tmp_path, 0, agreed, **LIMITS)
     picture = attack(node_config, agreed)
     seen = frames(node_config, agreed)

@@ -1,6 +1,7 @@
 """What a malicious server can read from a site's answers under noise: nothing of whether training failed.
 
-The networks it sends overflow if the frames are bright and train if they are black. Site 0 is black, site 1 white.
+The networks it sends overflow if the frames are bright and train if they are black. Site 0 is black, site 1 white. A
+site would not train from them (`test_known_weights.py`); here it does, as from others that are made with more care.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ from model.training.trainer import GANTrainer
 from tests.client.secure_sum import test_update as test_secure_update
 from tests.federated_setup import deployed_config, minimal_settings
 from tests.shards import write_random_shard
+
+pytestmark = pytest.mark.usefixtures("any_weights_pass")
 
 PART_SIZES = PartSizes((8, 8, 8, 8), (8, 8, 8, 12))
 NOISE, CLIP = 4.0, 1.0

@@ -16,15 +16,18 @@ from evaluation.attacks.inversion import (
     can_invert,
     gradients_of,
     inverted,
-    local_steps,
+    local_update,
     patches_from,
     projections,
     round_batches,
+    set_near_trap,
     set_threshold,
     set_trap,
     summed,
 )
+from federation.reach import check_reach
 from federation.settings import Settings
+from model.errors import UnknownWeightsError
 from model.landmarks.geometry import PartSizes
 from model.networks.bundle import Networks, build_networks
 from model.setting import Scalar
@@ -55,7 +58,7 @@ def _sprung(settings: Settings, site: ClientData, projection: torch.Tensor) -> d
     set_threshold(networks, projection)
     batches = round_batches(site, settings, 0)
     rng = np.random.default_rng(0)
-    return local_steps(networks, batches, settings, perceptual=None, first_step=0, rng=rng)
+    return local_update(networks, batches, settings, perceptual=None, first_step=0, rng=rng).steps
 
 
 def _projections(settings: Settings, site: ClientData) -> torch.Tensor:
@@ -105,12 +108,35 @@ def test_trap_reads_one_frame_of_a_round_and_of_the_sum_of_rounds(shards, tmp_pa
         assert found.psnr_db > guess.psnr_db + 6
 
 
+@pytest.mark.parametrize("is_near", [False, True])
+def test_trap_within_reach_or_beyond_gives_an_update_that_no_deployed_site_sends(shards, tmp_path, is_near):
+    settings = _settings(tmp_path, local_steps=12, learning_rate_generator=4e-3)
+    networks = _networks(settings)
+    site, known = site_data(shards[0], 0), networks.travelling_tensors()
+    if is_near:
+        set_near_trap(networks, settings, num_rounds=1, seed=0)
+    else:
+        set_trap(networks, seed=0)
+    set_threshold(networks, torch.cat([projections(networks, b) for b in round_batches(site, settings, 0)]))
+    trap = networks.travelling_tensors()
+    if is_near:
+        check_reach(trap, known, settings, 5, num_rounds=1, known="before")
+    else:
+        with pytest.raises(UnknownWeightsError):
+            check_reach(trap, known, settings, 5, num_rounds=1, known="before")
+    batches, rng = round_batches(site, settings, 0), np.random.default_rng(0)
+    update = local_update(networks, batches, settings, perceptual=None, first_step=0, rng=rng)
+    assert "from few of the steps" in update.one_sided
+
+
 def test_honest_round_and_noised_round_give_no_frame_away(shards, tmp_path):
     site, targets = site_data(shards[0], 0), Targets.of(shards[:1], 32)
     honest, noised = _settings(tmp_path), _settings(tmp_path, dp_clip_norm=1.0, dp_noise_multiplier=0.01)
     batches = round_batches(site, honest, 0)
-    steps = local_steps(_networks(honest), batches, honest, perceptual=None, first_step=0, rng=np.random.default_rng(0))
-    for seen in (steps, _sprung(noised, site, _projections(noised, site))):
+    rng = np.random.default_rng(0)
+    update = local_update(_networks(honest), batches, honest, perceptual=None, first_step=0, rng=rng)
+    assert update.one_sided == ""
+    for seen in (update.steps, _sprung(noised, site, _projections(noised, site))):
         _, found = inverted(seen, targets, 32)
         assert found.psnr_db < targets.likeness(targets.mean_HW, found.target).psnr_db + 1
 

@@ -96,7 +96,8 @@ def test_audit_of_a_run_is_a_page_and_part_of_the_report(runs: dict[str, Path], 
     assert any(reason.startswith(REFERENCE) for reason in people.not_measured)
     assert templates.tables[0].title == "12 held-out frames of 2 people"
     rows = [row[0] for row in inversion.tables[0].rows]
-    assert len(rows) == 5 and any("sum of all sites, weights chosen" in row for row in rows)
+    assert len(rows) == 6 and any("sum of all sites, weights chosen" in row for row in rows)
+    assert [row[-1] for row in inversion.tables[0].rows if "weights chosen" in row[0]][:2] == ["does not train"] * 2
     page = (run / "audit.html").read_text()
     assert all(source.startswith("data:") for source in re.findall(r'(?:src|href)="([^"]*)"', page))
     assert "http" not in page and "secure sum" in page

@@ -76,7 +76,7 @@ def test_runs_of_long_ago_are_dropped(tmp_path: Path) -> None:
         os.utime(path.parent, (day, day))
     (tmp_path / "privacy-ledger.json").touch()
     store(tmp_path, "run 3").save(2, TENSORS)
-    kept = [day for day in range(7) if list((store(tmp_path, f"run {day}")._run_folder).glob("*"))]
+    kept = [day for day in range(7) if list(store(tmp_path, f"run {day}")._files.run_folder.glob("*"))]
     assert kept == [3, 4, 5, 6]
     assert (tmp_path / "privacy-ledger.json").exists()
 

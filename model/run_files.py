@@ -1,0 +1,89 @@
+"""Files of tensors that a client keeps between rounds, apart by run: whole, checked, for its user alone."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+_MAX_RUNS = 4
+"""Runs of which a folder keeps files: those that were written last."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunFiles:
+    """Files `run-0123456789abcdef/<name>.safetensors` (0600 in a folder of 0700), each with the SHA-256 of its tensors.
+
+    Runs have folders of their own, so that two of them at one site do not overwrite each other's.
+    """
+
+    folder: Path
+    """Of the client."""
+    run_id: str
+    """Name of the run, which names no path: it may come from a server. Files of another run are never used."""
+
+    @property
+    def run_folder(self) -> Path:
+        """Where the files of this run are; need not exist."""
+        return self.folder / f"run-{hashlib.sha256(self.run_id.encode()).hexdigest()[:16]}"
+
+    def path(self, name: str) -> Path:
+        """Of one file."""
+        return self.run_folder / f"{name}.safetensors"
+
+    def load(self, name: str) -> dict[str, Tensor]:
+        """The tensors of one file.
+
+        Raises:
+            LookupError: saying in words why there are none: no file, a damaged file, or another run's.
+        """
+        path = self.path(name)
+        if not path.is_file():
+            raise LookupError(f"no {path.name} of this run in {self.folder}")
+        try:
+            with safe_open(path, framework="pt") as file:
+                metadata = file.metadata() or {}
+                tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+        except (SafetensorError, OSError) as error:
+            raise LookupError(f"{path} cannot be read ({error})") from error
+        if metadata.get("run-id") != self.run_id:
+            raise LookupError(f"{path} belongs to another run")
+        if metadata.get("sha256") != _sha256(tensors):
+            raise LookupError(f"{path} is damaged: its SHA-256 is not the recorded one")
+        return tensors
+
+    def save(self, name: str, tensors: Mapping[str, Tensor]) -> Path:
+        """Write one file, complete or not at all, and drop the files of runs of long ago.
+
+        Returns:
+            The file written.
+        """
+        self.run_folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        path = self.path(name)
+        partial = path.with_suffix(".partial")
+        partial.unlink(missing_ok=True)
+        with open(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+            file.write(save(dict(tensors), metadata={"run-id": self.run_id, "sha256": _sha256(tensors)}))
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+        others = [other for other in self.folder.glob("run-*") if other != self.run_folder]
+        for old in sorted(others, key=lambda other: other.stat().st_mtime, reverse=True)[_MAX_RUNS - 1 :]:
+            shutil.rmtree(old, ignore_errors=True)
+        return path
+
+
+def _sha256(tensors: Mapping[str, Tensor]) -> str:
+    """Of names and values, whatever their order."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(tensors.items()):
+        digest.update(name.encode())
+        digest.update(tensor.numpy().tobytes())
+    return digest.hexdigest()
