@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, and are on disk when the call returns.
+"""Files and folders that appear whole or not at all, and are on disk when the call returns.
 
 A file is written under a temporary name beside its own (`<name>.partial`), synced, and renamed; then its folder is
 synced, because a new name can be lost in a power cut as content can. Whatever interrupts this, `path` holds the old
@@ -8,10 +8,12 @@ content or the new one, and a temporary file that a killed process left behind i
 from __future__ import annotations
 
 import contextlib
+import csv
 import errno
+import io
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
@@ -41,7 +43,7 @@ def whole_file(path: Path, *, is_private: bool = False) -> Iterator[BinaryIO]:
     except BaseException:
         partial.unlink(missing_ok=True)
         raise
-    sync_folder(path.parent)
+    _sync_folder(path.parent)
 
 
 def write_bytes(path: Path, content: bytes, *, is_private: bool = False) -> None:
@@ -78,12 +80,34 @@ def write_json(path: Path, content: object, *, indent: int | None = None, is_pri
     write_text(path, json.dumps(content, indent=indent, ensure_ascii=False) + "\n", is_private=is_private)
 
 
-def sync(path: Path) -> None:
-    """Wait until a file's content, or the names in a folder, are on disk.
+def csv_text(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """Header and rows as CSV text, a line end after each."""
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows(rows)
+    return buffer.getvalue()
+
+
+def name_folder(partial: Path, path: Path) -> None:
+    """Give a folder that is complete its name, once all that is in it is on disk.
+
+    Args:
+        partial: the folder under its temporary name.
+        path: its name, in the same folder; nothing has it.
 
     Raises:
-        OSError: if they cannot be.
+        OSError: if it cannot be synced or renamed.
     """
+    for folder, _, names in os.walk(partial):
+        for name in names:
+            _sync(Path(folder, name))
+        _sync_folder(Path(folder))
+    partial.rename(path)
+    _sync_folder(path.parent)
+
+
+def _sync(path: Path) -> None:
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -91,14 +115,10 @@ def sync(path: Path) -> None:
         os.close(descriptor)
 
 
-def sync_folder(path: Path) -> None:
-    """Wait until the names in a folder are on disk, where the file system can say so.
-
-    Raises:
-        OSError: if they cannot be.
-    """
+def _sync_folder(path: Path) -> None:
+    """Wait until the names in a folder are on disk, where the file system can say so."""
     try:
-        sync(path)
+        _sync(path)
     except OSError as error:
         if error.errno not in _CANNOT_SYNC_FOLDERS:
             raise

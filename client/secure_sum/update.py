@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from client.consent.egress import training_scalars
-from client.secure_sum.unmasking_record import UnmaskingRecord, write_private
+from client.secure_sum.unmasking_record import UnmaskingRecord
 from federation.local_training import LocalResult
 from federation.secure_sum.masking import Phase, RefusedKeysError, SiteSum
 from federation.secure_sum.primitives import SecureSumError
@@ -28,6 +28,7 @@ from federation.secure_sum.statistics import pack_statistics
 from federation.secure_sum.vector import SumLayout, losses_of
 from federation.settings import Settings
 from model.errors import TensorMismatchError
+from model.files import write_text
 from model.landmarks.geometry import PartSizes
 from model.networks.bundle import IDENTITY_ROWS
 from model.setting import Scalar
@@ -230,7 +231,7 @@ class SecureUpdate:
         return own
 
     def _save(self, own: SiteSum) -> None:
-        write_private(self._path, own.to_json())
+        write_text(self._path, own.to_json(), is_private=True)
 
     def _remove_left_behind(self) -> None:
         """Files of runs that ended in the middle of a sum."""

@@ -6,7 +6,6 @@ Pictures are drawn while the page is written, so that a page of hundreds of peop
 from __future__ import annotations
 
 import base64
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +21,7 @@ from data_partition.doctor.duplicates import SharedPictures, seen_test_frames
 from data_partition.doctor.figures import distributions_png
 from data_partition.doctor.numbers import ShardNumbers
 from model.batch import AU_ORDER
+from model.files import whole_file
 
 MAX_OPEN_PEOPLE = 8
 """With more people their details are folded; the table on top leads to them."""
@@ -41,7 +41,7 @@ class _Person:
 
 
 def write_page(path: Path, diagnosis: Diagnosis) -> Path:
-    """Write the page under a temporary name, then rename it.
+    """Write the page whole or not at all.
 
     Args:
         path: of the HTML file; its folder is made if needed.
@@ -69,11 +69,8 @@ def write_page(path: Path, diagnosis: Diagnosis) -> Path:
         max_open_warnings=MAX_OPEN_WARNINGS,
         num_action_units=len(AU_ORDER),
     )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".partial")
-    with temporary.open("w", encoding="utf-8") as file:
-        file.writelines(pieces)
-    os.replace(temporary, path)
+    with whole_file(path) as file:
+        file.writelines(piece.encode() for piece in pieces)
     return path
 
 

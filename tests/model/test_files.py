@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from model.files import whole_file, write_bytes, write_json, write_text
+from model.files import name_folder, whole_file, write_bytes, write_json, write_text
 
 KILLED_AT = """
 import os, signal, sys
@@ -104,3 +104,30 @@ def test_text_is_utf_8_with_the_line_ends_it_has(tmp_path: Path) -> None:
     write_json(tmp_path / "b", {"name": "Zoë"})
     assert (tmp_path / "a").read_bytes() == b"\xc3\xa9\r\n"
     assert (tmp_path / "b").read_bytes() == b'{"name": "Zo\xc3\xab"}\n'
+
+
+def test_a_folder_gets_its_name_with_all_that_is_in_it_and_replaces_none(tmp_path: Path) -> None:
+    partial, path = tmp_path / "a.partial", tmp_path / "a"
+    (partial / "inner").mkdir(parents=True)
+    (partial / "inner" / "b.txt").write_text("content")
+    name_folder(partial, path)
+    assert not partial.exists() and (path / "inner" / "b.txt").read_text() == "content"
+    partial.mkdir()
+    with pytest.raises(OSError, match="not empty"):
+        name_folder(partial, path)
+    assert partial.exists() and (path / "inner" / "b.txt").read_text() == "content"
+
+
+def test_a_folder_whose_content_cannot_be_put_on_disk_gets_no_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a.partial").mkdir()
+    write_text(tmp_path / "a.partial" / "b.txt", "content")
+
+    def fail(*_: Any) -> None:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(OSError, match="Input/output error"):
+        name_folder(tmp_path / "a.partial", tmp_path / "a")
+    assert not (tmp_path / "a").exists()
