@@ -102,7 +102,7 @@ def _reenact_clip(
         out=request.out,
         guidance=guidance,
         num_frames=clip.num_frames,
-        num_without_face=clip.num_frames - len(clip.annotations),
+        num_without_face=clip.num_without_face,
     )
 
 
