@@ -14,10 +14,10 @@ import numpy as np
 
 from data_partition.batches import load_frame
 from data_partition.faces import track
-from data_partition.faces.clip_annotators import open_annotator
 from data_partition.faces.track import FaceCrop, TrackedClip, cut_faces, track_faces
 from data_partition.shards.images import read_image
 from data_partition.shards.shard import FRAMES_NAME, INFO_NAME, Shard, open_shard
+from data_partition.sources.layouts import annotator_of
 from data_partition.sources.records import ClipSource
 from data_partition.sources.video import FOLDER_RATE_HZ, count_frames
 from model.errors import DataError
@@ -108,7 +108,7 @@ def annotate_clip(path: Path, size_px: int, progress: Progress) -> DrivingClip:
         DataError: if the clip cannot be read or shows no face at all.
     """
     source, num_announced, numbers = ClipSource(path=path), count_frames(path), count(1)
-    with open_annotator(source) as annotator:
+    with annotator_of(source).open(source) as annotator:
         clip = track_faces(
             source,
             annotator,

@@ -16,12 +16,10 @@ from numpy.typing import NDArray
 from data_partition.faces.annotate import FaceAnnotation, FaceAnnotator
 from data_partition.faces.clip_annotators import ClipAnnotator
 from data_partition.faces.crop import CropBox, crop_and_resize, find_takes, single_image_box, steady_boxes
-from data_partition.sources.records import ClipSource, Layout
+from data_partition.sources.layouts import LAYOUTS
+from data_partition.sources.records import ClipSource
 from data_partition.sources.rejected import Rejected
 from data_partition.sources.video import VideoFrame, read_frames
-
-_CROPPED = (Layout.CELEBV, Layout.VOXCELEB)
-"""Layouts whose pictures are crops of heads already."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, slots=True)
@@ -100,7 +98,9 @@ def track_faces(
         on_frame()
     for problem in annotator.problems():
         on_problem(problem)
-    is_cropped = source.layout in _CROPPED and all(found.image_HW[0] == found.image_HW[1] for found in detections)
+    is_cropped = LAYOUTS[source.layout].is_cropped and all(
+        found.image_HW[0] == found.image_HW[1] for found in detections
+    )
     faces = _whole_pictures(detections) if is_cropped else _steady(detections)
     return TrackedClip(source=source, num_frames=num_frames, faces=faces, is_cropped=is_cropped)
 

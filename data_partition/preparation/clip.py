@@ -8,10 +8,11 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from data_partition.faces.clip_annotators import ClipAnnotator, annotator_of
+from data_partition.faces.clip_annotators import ClipAnnotator
 from data_partition.faces.track import FaceCrop, TrackedClip, TrackedFace, cut_faces, track_faces
 from data_partition.shards.writer import ShardWriter
 from data_partition.sources.celebv import read_names
+from data_partition.sources.layouts import annotator_of
 from data_partition.sources.records import ClipSource
 from data_partition.sources.rejected import Rejected
 from data_partition.sources.video import VideoFrame
@@ -116,13 +117,13 @@ def _write_part(
     summary.num_kept = len(kept)
     test_names = read_names(source.test_list) if source.test_list else None
     faces = {index: face for index, (_, face) in kept.items()}
-    name, version = annotator_of(source)
+    kind = annotator_of(source)
     with ShardWriter(
         job.part_dir,
         source.part_name,
         job.size_px,
-        name,
-        annotator_version=version,
+        kind.name,
+        annotator_version=kind.version,
         sources=[asdict(summary)],
     ) as writer:
         for frame, crop in cut_faces(source, faces, job.size_px, lambda _: None):

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from multiprocessing.connection import wait as wait_for_sentinel
 from typing import TYPE_CHECKING
 
-from data_partition.faces.clip_annotators import open_annotator
 from data_partition.preparation.clip import ClipJob, ClipSummary, prepare_clip
+from data_partition.sources.layouts import annotator_of
 from data_partition.sources.rejected import Rejected
 from data_partition.sources.video import count_frames
 from model.errors import DataError
@@ -126,7 +126,7 @@ def _prepare_in_worker(job: ClipJob) -> ClipSummary:
             pending = 0
 
     try:
-        with open_annotator(job.source) as annotator:
+        with annotator_of(job.source).open(job.source) as annotator:
             return prepare_clip(job, annotator, on_frame)
     except DataError as error:  # its annotation file
         return ClipSummary(

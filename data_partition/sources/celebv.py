@@ -18,8 +18,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from data_partition.sources.names import Layout
 from data_partition.sources.numbers import parse_number
-from data_partition.sources.records import ClipSource, Layout, People, Sources, visible
+from data_partition.sources.records import ClipSource, People, Sources, visible
 from data_partition.sources.rejected import Rejected
 from data_partition.sources.video import count_frames
 from model.batch import NUM_LANDMARKS

@@ -11,7 +11,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from data_partition.sources.records import ClipSource, Layout, Sources, clips_below, find_people, visible
+from data_partition.sources.names import Layout
+from data_partition.sources.records import ClipSource, Sources, clips_below, find_people, visible
 from data_partition.sources.rejected import Rejected
 from data_partition.sources.video import is_clip
 

@@ -13,7 +13,8 @@ import csv
 from dataclasses import dataclass
 from pathlib import Path
 
-from data_partition.sources.records import ClipSource, Layout, People, Sources, visible
+from data_partition.sources.names import Layout
+from data_partition.sources.records import ClipSource, People, Sources, visible
 from data_partition.sources.rejected import Rejected
 from data_partition.sources.video import is_clip
 from model.errors import DataError

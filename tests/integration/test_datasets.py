@@ -13,7 +13,7 @@ import torch
 from data_partition.preparation.prepare import prepare
 from data_partition.shards.images import write_image
 from data_partition.shards.shard import Shard, open_dataset
-from data_partition.sources.records import Layout
+from data_partition.sources.names import Layout
 from data_partition.synth.dataset import synthesize
 from evaluation.job import EvaluationRequest, run_evaluation
 from evaluation.pairs import Protocol
