@@ -138,7 +138,7 @@ def find_celebv(src: Path) -> Sources:
         if identity.casefold() in {name.casefold() for name in people}:
             raise DataError(f"{src}: {identity} is there twice; rename or move one")
         people[identity] = _clips(identity, images, _points_files(entry), rejected)
-    return Sources(layout=Layout.CELEBV, people={"": people}, rejected=rejected)
+    return Sources(people={"": people}, rejected=rejected)
 
 
 def _clips(identity: str, images: Path, points: list[Path], rejected: list[tuple[str, Rejected]]) -> list[ClipSource]:

@@ -56,7 +56,7 @@ def find_openface(src: Path) -> Sources:
         if one.path not in used and _OUTPUT_FOLDER not in Path(one.path).parts[-2:]
     ]
     people.pop(_OUTPUT_FOLDER, None)
-    return Sources(layout=Layout.OPENFACE, people={"": people}, rejected=rejected)
+    return Sources(people={"": people}, rejected=rejected)
 
 
 def annotations_of(clip: Path) -> tuple[Path, ...]:

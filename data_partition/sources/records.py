@@ -52,7 +52,6 @@ People = dict[str, list[ClipSource]]
 class Sources:
     """What a source folder holds."""
 
-    layout: Layout
     people: dict[str, People]
     """For each dataset to write: its folder below the output ("" is the output itself) and the people."""
     rejected: list[tuple[str, Rejected]] = field(default_factory=list)
@@ -97,7 +96,7 @@ def find_plain(src: Path, layout: Layout) -> Sources:
     def clips_of(identity: str, entry: Path) -> list[ClipSource]:
         return [ClipSource(path=clip, layout=layout) for clip in clips_below(identity, entry, rejected)]
 
-    return Sources(layout=layout, people={"": find_people(src, clips_of, rejected)}, rejected=rejected)
+    return Sources(people={"": find_people(src, clips_of, rejected)}, rejected=rejected)
 
 
 def find_people(

@@ -95,7 +95,7 @@ def find_voxceleb(src: Path) -> Sources:
             f"{src}: {', '.join(both[:5])} ({len(both)} in all) in train and in test; results would be of people "
             "seen in training; remove them from one"
         )
-    return Sources(layout=Layout.VOXCELEB, people=people, rejected=rejected)
+    return Sources(people=people, rejected=rejected)
 
 
 def _people(entries: list[Path], subset: str | None, rejected: list[tuple[str, Rejected]]) -> People:

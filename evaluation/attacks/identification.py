@@ -13,13 +13,14 @@ from numpy.typing import NDArray
 
 from data_partition.shards.shard import Shard
 from evaluation.attacks.separation import FloatArray
+from model.landmarks.geometry import rescaled
 from model.networks.bundle import Networks
 
 
 def model_landmarks(shard: Shard, rows_N: NDArray[np.int64], size_px: int) -> FloatArray:
     """[N, 68, 2] landmarks of a shard's rows, in pixels of a frame of side `size_px`."""
     landmarks_NKC = shard.landmarks_FKC[rows_N].astype(np.float64)
-    return np.asarray((landmarks_NKC + 0.5) * (size_px / shard.size_px) - 0.5, np.float64)
+    return np.asarray(rescaled(landmarks_NKC, shard.size_px, size_px), np.float64)
 
 
 def distances_px(landmarks_NKC: FloatArray, templates_IKC: FloatArray) -> FloatArray:
