@@ -57,7 +57,7 @@ def prepare(
             size_px=size,
             num_workers=workers,
             consent=consent,
-            progress=lambda done, total, text: live.progress(text, done, total),
+            progress=live.progress,
         )
     for line in report.to_lines():
         console.print(escape(line), soft_wrap=True)
@@ -101,7 +101,7 @@ def doctor(
     if page is not None and page.suffix != ".html":
         raise ConfigError(f"--page: got {str(page)!r}, wanted a name that ends in .html")
     with LiveProgress(console) as live:
-        diagnosis = diagnose(dataset, lambda done, total: live.progress("Reading frames", done, total))
+        diagnosis = diagnose(dataset, live.progress)
     colours = {"error": "red", "warning": "yellow", "ok": "green"}
     for finding in diagnosis.findings:
         colour = colours[finding.severity]

@@ -5,7 +5,6 @@ They import what they need themselves: `fedreenact --help` should not wait for P
 
 from __future__ import annotations
 
-import json
 import sys
 from enum import StrEnum
 from pathlib import Path
@@ -22,7 +21,7 @@ from cli.options import (
     settings_for,
 )
 from cli.terminal import LiveProgress, console, rich_table, say_where
-from federation.settings import Settings
+from federation.settings import Settings, to_toml
 from model.errors import ConfigError
 
 
@@ -132,8 +131,7 @@ def weights(
 def settings(preset: Preset = "paper", changes: Changes = None) -> None:
     """Print all settings as TOML, as `flwr run . --run-config FILE` reads it; see docs/settings.md."""
     resolved = Settings.from_flat(chosen_settings(preset, changes))
-    for key, value in resolved.to_flat().items():
-        sys.stdout.write(f"{key} = {json.dumps(value, ensure_ascii=False)}\n")
+    sys.stdout.write(to_toml(resolved.to_flat()))
 
 
 def _say_spent(run: Path, settings: Settings) -> None:

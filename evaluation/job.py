@@ -32,7 +32,8 @@ from model.checkpoint import Checkpoint, load_checkpoint
 from model.errors import ConfigError, DataError
 from model.files import write_json, write_text
 from model.frames import Frame
-from reenact.faces import Progress, face_of_shard
+from model.progress import Progress
+from reenact.faces import face_of_shard
 from reenact.guidance_choice import Guidance
 from reenact.reenactor import FaceFrame, Reenactor
 
@@ -116,7 +117,7 @@ def run_evaluation(request: EvaluationRequest, *, device: torch.device, progress
             analyser,
             perceptual=perceptual,
             size_px=reenactor.size_px,
-            progress=lambda done, total: progress("Evaluating pairs", done, total),
+            progress=progress,
         )
     backends = replace(analyser.backends, perceptual=perceptual.name)
     return _write(request, checkpoint, reenactor, measurements, backends, analyser.evaluated_aus)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import count
@@ -21,13 +21,11 @@ from data_partition.sources.layouts import annotator_of
 from data_partition.sources.records import ClipSource
 from data_partition.sources.video import FOLDER_RATE_HZ, count_frames
 from model.errors import DataError
+from model.progress import Progress
 from reenact.guidance import FloatArray
 from reenact.reenactor import FaceFrame
 
 logger = logging.getLogger(__name__)
-
-Progress = Callable[[str, int, int], None]
-"""Called with what is being done, how many frames are done, and how many there are (0 if unknown)."""
 
 
 def face_of_picture(path: Path, size_px: int) -> FaceFrame:

@@ -9,7 +9,7 @@ import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 
-from federation.settings import MEANINGS, Settings
+from federation.settings import MEANINGS, Settings, to_toml
 from model.errors import ConfigError
 from model.files import write_text
 from model.setting import Leeway, Scalar
@@ -95,8 +95,8 @@ class Approval:
         flat = self.settings.to_flat()
         parts = [_HEADER]
         for leeway, title in _TITLES.items():
-            lines = [f"{key} = {_shown(value)}\n" for key, value in flat.items() if MEANINGS[key].leeway is leeway]
-            parts.append("".join([f"# {title}\n", *lines]))
+            part = {key: value for key, value in flat.items() if MEANINGS[key].leeway is leeway}
+            parts.append(f"# {title}\n{to_toml(part)}")
         return "\n".join(parts)
 
     def write(self, path: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -37,9 +37,8 @@ from federation.settings import Settings
 from model.checkpoint import Checkpoint
 from model.errors import UnknownWeightsError
 from model.networks.bundle import NamedArrays, Networks
+from model.progress import Progress
 from model.training.perceptual import load_perceptual
-
-Progress = Callable[[str, int, int], None]
 
 _CONTROL, _ALONE, _SUM, _TRAP, _TRAP_SUM, _NEAR_TRAP = (
     "control: plain gradient of one frame",

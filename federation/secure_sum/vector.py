@@ -20,6 +20,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from federation.identity_rows import by_row
 from federation.secure_sum.primitives import SecureSumError
 from model.config import LossConfig
 from model.errors import NonFiniteLossError
@@ -103,7 +104,7 @@ class SumLayout:
         begin = self._num_scalars
         for name, old in self._current.items():
             step = np.clip(np.subtract(tensors[name], old, dtype=np.float64), -LIMIT, LIMIT)
-            factor = _by_row(identity_weights_I, step.ndim) if name in IDENTITY_ROWS else weight
+            factor = by_row(identity_weights_I, step.ndim) if name in IDENTITY_ROWS else weight
             vector[begin : begin + old.size] = _fixed(step * factor).reshape(-1)
             begin += old.size
         return vector.view(np.uint64)
@@ -136,7 +137,7 @@ class SumLayout:
         for name, old in self._current.items():
             steps = (total[begin : begin + old.size] / _SCALE).reshape(old.shape)
             begin += old.size
-            divisor = np.maximum(_by_row(weights_I, old.ndim), 1.0) if name in IDENTITY_ROWS else weight
+            divisor = np.maximum(by_row(weights_I, old.ndim), 1.0) if name in IDENTITY_ROWS else weight
             tensors[name] = np.asarray(old + steps / divisor, old.dtype)
         return Mean(tensors=tensors, metrics=metrics, weight=int(weight))
 
@@ -164,8 +165,3 @@ class SumLayout:
 def _fixed(values: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
     """The nearest fixed-point numbers."""
     return np.rint(values * _SCALE).astype(np.int64)
-
-
-def _by_row(weights_I: npt.NDArray[np.int64] | npt.NDArray[np.float64], ndim: int) -> npt.NDArray[np.float64]:
-    """[I] as float64 that multiplies rows of an array of `ndim` axes."""
-    return weights_I.astype(np.float64).reshape(-1, *[1] * (ndim - 1))

@@ -16,7 +16,7 @@ from typing import Any
 
 from safetensors import SafetensorError
 
-from federation.settings import MEANINGS, Settings
+from federation.settings import MEANINGS, Settings, to_toml
 from model.checkpoint import Checkpoint, load_checkpoint, round_folders, round_number_of
 from model.errors import CheckpointError, ConfigError, FederationError
 from model.files import write_json, write_text
@@ -210,13 +210,8 @@ def read_result(path: Path) -> dict[str, str] | None:
 def write_settings(settings: Settings) -> Path:
     """All settings as TOML in the run folder; the file can be given to `flwr run --run-config`."""
     path = Path(settings.run.output_dir) / SETTINGS_NAME
-    write_text(path, to_toml(settings))
+    write_text(path, to_toml(settings.to_flat()))
     return path
-
-
-def to_toml(settings: Settings) -> str:
-    """All settings as TOML, one a line."""
-    return "".join(f"{key} = {json.dumps(value, ensure_ascii=False)}\n" for key, value in settings.to_flat().items())
 
 
 def _load(path: Path, settings: Settings) -> Checkpoint:

@@ -17,13 +17,13 @@ import pytest
 from flwr.app import Array, Message
 
 from federation.resources import RESOURCES
-from federation.settings import Settings
+from federation.settings import Settings, to_toml
 from model.checkpoint import Checkpoint, load_checkpoint
 from model.errors import ConfigError, FederationError
 from server.flower import processes
 from server.rounds.centralized import train_centralized
 from server.rounds.federation import run_federation
-from server.run_folder.folder import read_history, read_result, spent, to_toml
+from server.run_folder.folder import read_history, read_result, spent
 from server.run_folder.lock import RunLock
 from tests.federated_setup import minimal_settings, simulated_grid, write_dataset, write_diverging_dataset
 from tests.inprocess_grid import InProcessGrid
@@ -411,7 +411,7 @@ def test_what_clients_send_is_the_travelling_tensors_and_scalars(dataset: Path, 
 def test_sigterm_ends_a_simulation_with_143_and_all_its_processes(dataset: Path, tmp_path: Path) -> None:
     settings = minimal_settings(dataset, tmp_path / "run", 5, max_rounds=1000, round_timeout_s=300.0)
     preset = tmp_path / "preset.toml"
-    preset.write_text(to_toml(settings), encoding="utf-8")
+    preset.write_text(to_toml(settings.to_flat()), encoding="utf-8")
     command = [
         sys.executable,
         "-m",

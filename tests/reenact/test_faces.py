@@ -12,6 +12,7 @@ from data_partition.preparation.prepare import prepare
 from data_partition.shards.images import encode_image
 from data_partition.shards.shard import open_shard
 from data_partition.synth.dataset import synthesize
+from model.progress import no_progress
 from reenact.faces import annotate_clip
 from reenact.video_writer import VideoWriter
 
@@ -40,7 +41,7 @@ def test_one_video_gives_the_same_crops_and_landmarks_to_training_and_to_reenact
 ) -> None:
     prepare(video.parent, tmp_path, size_px=SIZE_PX, num_workers=1)
     shard = open_shard(tmp_path / "anna")
-    clip = annotate_clip(video, SIZE_PX, lambda *_: None)
+    clip = annotate_clip(video, SIZE_PX, no_progress)
     faces = list(clip.faces())
     assert len(faces) == NUM_FRAMES and set(shard.clip) == {"anna.mp4-take1", "anna.mp4-take2"}
     assert shard.frame_index.tolist() == [index for index, face in enumerate(faces) if face is not None]
