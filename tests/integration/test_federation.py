@@ -434,7 +434,7 @@ def test_sigterm_ends_a_simulation_with_143_and_all_its_processes(dataset: Path,
         training.kill()
     assert training.returncode == 143
     assert words.splitlines()[-1] == "stopped by SIGTERM; what is finished is kept, --resume goes on"
-    assert below and not any(processes._is_alive(key) for key in below)
+    assert below and not any(processes.is_alive(key) for key in below)
     result = read_result(tmp_path / "run")
     assert result is not None and result["status"] == "stopped"
     assert f"after round {load_checkpoint(tmp_path / 'run').round}; resume goes on" in result["reason"]
