@@ -416,7 +416,7 @@ def test_sigterm_ends_a_simulation_with_143_and_all_its_processes(dataset: Path,
     command = [
         sys.executable,
         "-m",
-        "cli",
+        "cli.entry",
         "train",
         str(dataset),
         "--out",
