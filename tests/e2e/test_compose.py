@@ -203,10 +203,10 @@ def test_every_site_has_refused_it_between_rounds_and_tells_so_with_the_next(fed
 
 
 def test_the_server_app_is_killed_and_the_run_goes_on_from_its_checkpoint(federation: Compose) -> None:
-    completed = len(federation.history())
-    assert completed < MAX_ROUNDS, "all rounds are over before the server could be killed"
     submissions = federation("logs", "run").count("submitted as run")
     federation.kill("server")
+    completed = len(federation.history())
+    assert completed < MAX_ROUNDS, "all rounds are over before the server could be killed"
     wait_until(
         "the next submission",
         lambda: federation("logs", "run").count("submitted as run") > submissions,
