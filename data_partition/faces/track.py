@@ -63,6 +63,15 @@ class _Detection:
     image_HW: tuple[int, int]
     annotation: FaceAnnotation
 
+    @classmethod
+    def of(cls, frame: VideoFrame, annotation: FaceAnnotation) -> _Detection:
+        return cls(
+            frame_index=frame.index,
+            timestamp_s=frame.timestamp_s,
+            image_HW=_size(frame.image_HWC),
+            annotation=annotation,
+        )
+
 
 def track_faces(
     source: ClipSource,
@@ -87,20 +96,12 @@ def track_faces(
         num_frames += 1
         annotation = annotator.annotate(frame)
         if annotation is not None:
-            detections.append(
-                _Detection(
-                    frame_index=frame.index,
-                    timestamp_s=frame.timestamp_s,
-                    image_HW=_size(frame.image_HWC),
-                    annotation=annotation,
-                )
-            )
+            detections.append(_Detection.of(frame, annotation))
         on_frame()
     for problem in annotator.problems():
         on_problem(problem)
-    is_cropped = LAYOUTS[source.layout].is_cropped and all(
-        found.image_HW[0] == found.image_HW[1] for found in detections
-    )
+    are_square = all(found.image_HW[0] == found.image_HW[1] for found in detections)
+    is_cropped = LAYOUTS[source.layout].is_cropped and are_square
     faces = _whole_pictures(detections) if is_cropped else _steady(detections)
     return TrackedClip(source=source, num_frames=num_frames, faces=faces, is_cropped=is_cropped)
 

@@ -98,9 +98,9 @@ def test_landmarks_lie_inside_of_the_crops(prepared: Prepared) -> None:
 def test_progress_rises_to_the_end(prepared: Prepared) -> None:
     assert [step for step in prepared.progress if step[0] == COMPARING] == [(COMPARING, n, 3) for n in (1, 2, 3)]
     frames = [step for step in prepared.progress if step[0] == PREPARING]
-    done = [step[0] for step in frames]
+    done = [step[1] for step in frames]
     assert done == sorted(done) and done[-1] >= 2 * (10 + 15)
-    assert all(step[0] <= step[1] for step in frames)
+    assert all(step[1] <= step[2] for step in frames)
 
 
 def test_the_contact_sheet_shows_every_person(prepared: Prepared) -> None:
