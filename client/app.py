@@ -27,6 +27,7 @@ from federation.local_training import LocalResult, RoundTask, check_tensors, new
 from federation.secure_sum.masking import Phase
 from federation.secure_sum.primitives import SecureSumError
 from federation.settings import Settings
+from model.designs.registry import build_networks
 from model.errors import (
     ConfigError,
     FederationError,
@@ -36,7 +37,6 @@ from model.errors import (
     UnknownWeightsError,
 )
 from model.landmarks.geometry import PartSizes
-from model.networks.bundle import build_networks
 from model.setting import Scalar
 from model.training.moments import MomentStore
 from model.training.perceptual import load_perceptual

@@ -20,9 +20,9 @@ from data_partition.shards.shard import Shard
 from data_partition.statistics import local_statistics
 from federation.settings import Settings
 from model.batch import ReenactmentBatch
+from model.designs.registry import build_networks
 from model.errors import DataError
 from model.landmarks.geometry import PartSizes
-from model.networks.bundle import build_networks
 from model.training.perceptual import load_perceptual
 from model.training.trainer import GANTrainer, pick_device
 

@@ -16,8 +16,8 @@ from data_partition.shards.shard import open_dataset
 from data_partition.statistics import local_statistics
 from federation.settings import Settings
 from model.checkpoint import Checkpoint
+from model.designs.registry import build_networks
 from model.errors import ConfigError
-from model.networks.bundle import build_networks
 from model.training.moments import MomentStore
 from model.training.perceptual import load_perceptual
 from model.training.trainer import GANTrainer, pick_device, run_steps

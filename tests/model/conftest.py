@@ -7,8 +7,9 @@ import torch
 
 from model.batch import ReenactmentBatch
 from model.config import LossConfig, ModelConfig, OptimizerConfig
+from model.designs.registry import build_networks
 from model.landmarks.geometry import PartSizes
-from model.networks.bundle import Networks, build_networks
+from model.networks.bundle import Networks
 from model.training.trainer import GANTrainer
 
 SIZE_PX = 32
