@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from federation.reported import reported_scalars
 from federation.secure_sum.primitives import KEY_BYTES, SEALED_BYTES, SHARE_BYTES
-from federation.settings import PrivacyConfig, Settings
+from federation.settings import Settings
 from model.designs.registry import IDENTITY_ROWS
 from model.errors import FederationError
 from server.rounds.fedgan import FedGAN, to_record
@@ -358,7 +358,7 @@ def test_what_a_site_says_went_wrong_can_be_shown_on_a_terminal(reason: Any, lin
 def test_names_that_sites_report_are_those_of_the_run() -> None:
     clear = reported_scalars(Settings())
     assert {"loss_generator", "l1_image", "seconds", "peak_memory_bytes"} <= clear
-    secure = reported_scalars(Settings(privacy=PrivacyConfig(secure_aggregation=True)))
+    secure = reported_scalars(Settings().replaced({"secure-aggregation": True}))
     assert clear - secure >= {"loss_generator", "l1_image"} and "seconds" in secure
-    noised = reported_scalars(Settings(privacy=PrivacyConfig(dp_noise_multiplier=1.0, dp_clip_norm=1.0)))
+    noised = reported_scalars(Settings().replaced({"dp-noise-multiplier": 1.0, "dp-clip-norm": 1.0, "tau": 0.0}))
     assert noised == {"dp_releases", "dp_mu", "refused_tasks"}
