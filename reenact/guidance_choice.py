@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
-from model.designs.design import Design
 from model.errors import ConfigError
+
+if TYPE_CHECKING:  # the command line names the guidances, and should not wait for PyTorch
+    from model.designs.design import Design
 
 _BY_FRAME = "is driven by the frame itself"
 

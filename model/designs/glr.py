@@ -244,6 +244,8 @@ DESIGN = Design(
     terms=(
         Term(name="l1_image", weight=lambda loss: loss.weight_l1_image, since=_images_from),
         Term(name="l1_parts", weight=lambda loss: loss.weight_l1_parts, since=_images_from),
+        Term(name="discriminator_image", weight=lambda loss: 1.0, phase="discriminator", since=_judged_from),
+        Term(name="discriminator_landmarks", weight=lambda loss: 1.0, phase="discriminator", since=_judged_from),
         Term(name="adversarial", weight=lambda loss: loss.weight_adversarial, since=_judged_from),
         Term(name="feature_matching", weight=lambda loss: loss.weight_feature_matching, since=_judged_from),
         Term(name="perceptual", weight=_perceptual_weight, since=_images_from, every=_perceptual_every),
@@ -252,8 +254,6 @@ DESIGN = Design(
         Term(name="flow_smoothness", weight=lambda loss: loss.weight_flow_smoothness),
         Term(name="lgan_l1", weight=lambda loss: loss.weight_lgan_l1),
         Term(name="lgan_adversarial", weight=lambda loss: loss.weight_lgan_adversarial, since=_judged_from),
-        Term(name="discriminator_image", weight=lambda loss: 1.0, phase="discriminator", since=_judged_from),
-        Term(name="discriminator_landmarks", weight=lambda loss: 1.0, phase="discriminator", since=_judged_from),
     ),
     observed=("accuracy_real", "accuracy_fake"),
     settings=ALL_SETTINGS,
