@@ -20,10 +20,9 @@ from data_partition.shards.shard import Shard
 from data_partition.statistics import local_statistics
 from federation.settings import Settings
 from model.batch import ReenactmentBatch
-from model.designs.registry import build_networks
+from model.designs.registry import build_networks, design_of
 from model.errors import DataError
 from model.landmarks.geometry import PartSizes
-from model.training.perceptual import load_perceptual
 from model.training.trainer import GANTrainer, pick_device
 
 MIN_SECONDS = 3.0
@@ -152,7 +151,7 @@ def _trainer(data: ClientData, settings: Settings) -> GANTrainer:
         build_networks(settings.model, part_sizes, seed=settings.rounds.seed),
         loss=settings.loss,
         optimizer=settings.optimizer,
-        perceptual=load_perceptual(settings.loss),
+        perceptual=design_of(settings.model.network).load_perceptual(settings.loss),
         device=pick_device(settings.optimizer.device),
         step=max(settings.loss.adversarial_from_step, settings.loss.flow_warmup_steps),
     )

@@ -17,7 +17,7 @@ from model.config import LossConfig, ModelConfig
 from model.landmarks.geometry import PartSizes
 from model.networks.bundle import Networks
 from model.setting import meanings_of
-from model.training.perceptual import PerceptualLoss
+from model.training.perceptual import PerceptualLoss, load_perceptual
 
 PHASES = ("discriminator", "generator")
 """Of a training step, in their order."""
@@ -119,6 +119,14 @@ class Design:
             num_steps: of the row.
         """
         return {term.name: term.num_steps(loss, first_step, num_steps) for term in self.terms if term.weight(loss)}
+
+    def load_perceptual(self, loss: LossConfig) -> PerceptualLoss | None:
+        """The frozen feature distance of the term `perceptual`, on the CPU; None if it is off, or there is none.
+
+        Raises:
+            WeightsError: if the pretrained file is not on this machine; nothing is downloaded.
+        """
+        return load_perceptual(loss) if self.term_weights(loss).get("perceptual") else None
 
     def reported(self) -> tuple[str, ...]:
         """Names of all that a training reports and that depends on frames: both sums, what is observed, the terms."""
