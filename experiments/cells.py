@@ -20,9 +20,11 @@ from reenact.guidance_choice import Guidance
 from server.run_folder.folder import read_history, read_result, spent
 from server.training import Mode
 
-_VARIED = frozenset(key for table in TABLES.values() for row in table.rows for key in row.changes)
 Train = Callable[[Mode, Settings], object]
 """Trains into the settings' output-dir, going on with what is there if the settings say so."""
+
+_VARIED = frozenset(key for table in TABLES.values() for row in table.rows for key in row.changes)
+"""Settings that the rows of the tables differ in."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

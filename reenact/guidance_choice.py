@@ -10,8 +10,6 @@ from model.errors import ConfigError
 if TYPE_CHECKING:  # the command line names the guidances, and should not wait for PyTorch
     from model.designs.design import Design
 
-_BY_FRAME = "is driven by the frame itself"
-
 
 class Guidance(StrEnum):
     """How target landmarks are made."""
@@ -43,7 +41,9 @@ def choose_guidance(
             guided by.
     """
     if requested not in (Guidance.AUTO, Guidance.DRIVING, *design.guidances):
-        known = f"can be guided by {' or '.join(design.guidances)}" if design.guidances else _BY_FRAME
+        known = (
+            f"can be guided by {' or '.join(design.guidances)}" if design.guidances else "is driven by the frame itself"
+        )
         raise ConfigError(f"--landmarks {requested}: {design.name} {known}; use auto")
     if requested is Guidance.LGAN and source_index is None:
         raise ConfigError(

@@ -2,8 +2,7 @@
 
 Weights can be made under which of all frames of a round one alone has a gradient; the update is then that frame's. The
 layer that sees all pixels tells: in honest training every step moves every value of it, by a gradient of about the same
-size. Two things are looked at, for each value of the
-tensors that a design has watched:
+size. Two things are looked at, for each value of the tensors that a design has watched:
 
 - by how many steps its gradient was made: (sum |g|)^2 / sum g^2 over the round's steps, from 1 (one step alone) to
   their number (all alike);
