@@ -5,13 +5,13 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
-from collections.abc import Iterator
 from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from torch.nn import functional
 
 from federation.settings import Settings
 from model.batch import ReenactmentBatch
@@ -22,9 +22,9 @@ from model.designs.registry import DESIGNS, IDENTITY_ROWS, build_networks, desig
 from model.errors import ConfigError
 from model.landmarks.geometry import PartSizes
 from model.networks.bundle import NamedArrays, Networks
+from model.networks.warping import warp
 from model.setting import key_of
-from model.training.trainer import run_steps
-from tests.model.conftest import make_batch, make_trainer
+from tests.model.conftest import SIZE_PX, Distance, make_batch, make_trainer
 from tests.paths import ROOT
 from tests.test_architecture import modules
 
@@ -48,6 +48,12 @@ def design(request: pytest.FixtureRequest) -> Design:
 
 
 @pytest.fixture
+def loss(loss: LossConfig) -> LossConfig:
+    """With every term on; `Distance` is the perceptual one."""
+    return replace(loss, perceptual_backbone="vgg16")
+
+
+@pytest.fixture
 def config(config: ModelConfig, design: Design) -> ModelConfig:
     return replace(config, network=design.name)
 
@@ -58,12 +64,21 @@ def drawn(networks: Networks, batch: ReenactmentBatch) -> torch.Tensor:
     return image_NCHW
 
 
+def shifted_batch() -> ReenactmentBatch:
+    """Smooth pictures that lie further to the left in the driving frame."""
+    coarse = torch.rand(2, 3, 6, 6, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    source_NCHW = functional.interpolate(coarse, (SIZE_PX, SIZE_PX), mode="bilinear")
+    flow_NCHW = torch.zeros(2, 2, SIZE_PX, SIZE_PX)
+    flow_NCHW[:, 0] = 0.2
+    return replace(make_batch(0), source_NCHW=source_NCHW, driving_NCHW=warp(source_NCHW, flow_NCHW))
+
+
 def trained(
     config: ModelConfig, part_sizes: PartSizes, loss: LossConfig, num_steps: int = 3
 ) -> tuple[Networks, set[str]]:
     """The networks after some steps, and the names of all that the steps reported."""
     networks = build_networks(config, part_sizes, seed=0)
-    trainer = make_trainer(networks, loss)
+    trainer = make_trainer(networks, loss, perceptual=Distance())
     reported = [trainer.train_step(make_batch(seed)) for seed in range(num_steps)]
     assert all(np.isfinite(mean.value) for means in reported for mean in means.values())
     return networks, {name for means in reported for name in means}
@@ -146,13 +161,19 @@ def test_every_parameter_gets_a_gradient_and_moves(
     assert differing(before, networks.travelling_tensors()) == set(before)
 
 
-def test_steps_on_one_batch_lower_the_loss(config: ModelConfig, part_sizes: PartSizes, loss: LossConfig) -> None:
-    networks = build_networks(config, part_sizes, seed=0)
-    trainer = make_trainer(networks, replace(loss, adversarial_from_step=1000))
-    batches: Iterator[ReenactmentBatch] = iter([make_batch(0)] * 30)
-    first = run_steps(trainer, batches, 1)["loss_generator"].value
-    run_steps(trainer, batches, 28)
-    assert run_steps(trainer, batches, 1)["loss_generator"].value < 0.98 * first
+def test_steps_on_one_batch_bring_the_drawing_nearer_to_the_driving_picture(
+    config: ModelConfig, part_sizes: PartSizes, loss: LossConfig
+) -> None:
+    networks, batch = build_networks(config, part_sizes, seed=0), shifted_batch()
+    trainer = make_trainer(networks, loss, perceptual=Distance())
+
+    def error() -> float:
+        return float((drawn(networks, batch) - batch.driving_NCHW).abs().mean())
+
+    before = error()
+    for _ in range(30):
+        trainer.train_step(batch)
+    assert error() < 0.9 * before
 
 
 def test_travelling_tensors_carry_all_that_was_learnt(
@@ -226,7 +247,7 @@ def test_a_watched_layer_is_trained_in_every_step(
     design: Design, config: ModelConfig, part_sizes: PartSizes, loss: LossConfig
 ) -> None:
     networks = build_networks(config, part_sizes, seed=0)
-    trainer = make_trainer(networks, loss)
+    trainer = make_trainer(networks, loss, perceptual=Distance())
     for seed in range(10):
         trainer.train_step(make_batch(seed))
     assert bool(trainer.tally.names()) == bool(design.watched)

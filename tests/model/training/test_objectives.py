@@ -2,17 +2,11 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch import nn
 
 from model.config import LossConfig, ModelConfig
 from model.designs.registry import DESIGNS, build_networks
 from model.landmarks.geometry import PartSizes
-from tests.model.conftest import make_batch
-
-
-class Distance(nn.Module):
-    def forward(self, generated: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-        return (generated - target).square().mean()
+from tests.model.conftest import Distance, make_batch
 
 
 @pytest.mark.parametrize(
