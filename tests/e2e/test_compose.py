@@ -227,8 +227,13 @@ def test_a_server_that_is_stopped_says_so_and_goes_on_when_it_is_started(federat
     result = json.loads(federation.run_file("result.json"))
     assert result["status"] == "stopped"
     assert result["reason"] == f"stopped by SIGTERM after round {len(federation.history())}; resume goes on"
+    stopped_at = federation.live()["time"]
     federation("start", "server")
-    wait_until("training again", lambda: federation.live()["phase"] == "training", timeout_s=300)
+    wait_until(
+        "training again",
+        lambda: federation.live()["phase"] == "training" and federation.live()["time"] > stopped_at,
+        timeout_s=300,
+    )
 
 
 def test_a_site_whose_clock_goes_wrong_says_so_and_returns_when_it_is_set(federation: Compose, ahead_s: Path) -> None:
