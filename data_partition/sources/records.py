@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from data_partition.shards.images import IMAGE_SUFFIXES
+from data_partition.sources.pictures import PICTURE_SUFFIXES
 from data_partition.sources.names import Layout
 from data_partition.sources.rejected import Rejected
 from data_partition.sources.video import VIDEO_SUFFIXES, Stretch, is_clip
@@ -115,7 +115,7 @@ def find_people(
     people: People = {}
     for entry in visible(src):
         if not entry.is_dir() and entry.suffix.lower() not in VIDEO_SUFFIXES:
-            hint = "; put a person's pictures into a folder" if entry.suffix.lower() in IMAGE_SUFFIXES else ""
+            hint = "; put a person's pictures into a folder" if entry.suffix.lower() in PICTURE_SUFFIXES else ""
             rejected.append(("", Rejected(str(entry), f"ignored, neither a video nor a folder{hint}")))
             continue
         identity = entry.name if entry.is_dir() else entry.stem

@@ -10,18 +10,32 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import av
+import cv2
 import numpy as np
+from av.stream import Disposition
 from numpy.typing import NDArray
 
-from data_partition.shards.images import IMAGE_SUFFIXES, read_image
+from data_partition.sources.colour import Transfer, tone_mapped
+from data_partition.sources.pictures import MAX_PIXELS, PICTURE_SUFFIXES, read_picture
 from data_partition.sources.rejected import Rejected
 from model.errors import DataError
 
 logger = logging.getLogger(__name__)
 
-VIDEO_SUFFIXES = frozenset({".mp4", ".mov", ".mkv", ".avi", ".webm", ".m4v", ".mpg", ".mpeg", ".gif"})
+# fmt: off
+VIDEO_SUFFIXES = frozenset({
+    ".mp4", ".m4v", ".mov", ".qt", ".3gp", ".3g2", ".mkv", ".webm", ".avi", ".divx", ".wmv", ".asf", ".flv", ".f4v",
+    ".mpg", ".mpeg", ".m2v", ".vob", ".ts", ".mts", ".m2ts", ".mxf", ".ogv", ".ogg", ".gif",
+})
+# fmt: on
 FOLDER_RATE_HZ = 25.0
 """Frame rate assumed for a folder of pictures, which carries no times."""
+
+
+MAX_PIXEL_RATIO = 4.0
+"""Width of a pixel by its height, or the other way round, that is believed."""
+_HDR: dict[int, Transfer] = {16: "pq", 18: "hlg"}
+"""FFmpeg's number of a frame's transfer characteristic."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -33,7 +47,7 @@ class VideoFrame:
     timestamp_s: float
     """Seconds from the first frame."""
     image_HWC: NDArray[np.uint8]
-    """[H, W, 3] uint8 RGB, upright."""
+    """[H, W, 3] uint8 RGB as a player shows it: turned and mirrored, square pixels, sRGB, on white."""
     name: str = ""
     """Of the picture's file; empty for a frame of a video."""
 
@@ -54,10 +68,38 @@ def count_frames(path: Path) -> int:
     if path.is_dir():
         return sum(map(_is_picture, path.iterdir()))
     try:
-        with av.open(str(path)) as container:
-            return container.streams.video[0].frames if container.streams.video else 0
-    except (av.FFmpegError, OSError):
+        with open_video(path) as container:
+            return main_track(path, container).frames
+    except DataError:
         return 0
+
+
+def open_video(path: Path) -> av.container.InputContainer:
+    """A video file to decode; tags in any encoding are passed over.
+
+    Raises:
+        DataError: if it cannot be opened.
+    """
+    try:
+        return av.open(str(path), metadata_errors="replace")
+    except (av.FFmpegError, OSError, ValueError) as error:
+        raise DataError(f"{path}: cannot be opened as a video ({error}); export it again as MP4") from error
+
+
+def main_track(path: Path, container: av.container.InputContainer) -> av.VideoStream:
+    """The picture track that a player shows: the default one, or the first; a cover picture is none.
+
+    Raises:
+        DataError: if there is no such track, or its frames are too large.
+    """
+    tracks = [track for track in container.streams.video if not track.disposition & Disposition.attached_pic]
+    if not tracks:
+        raise DataError(f"{path}: has no picture track, only sound; choose another file")
+    track = next((one for one in tracks if one.disposition & Disposition.default), tracks[0])
+    if track.width * track.height > MAX_PIXELS:
+        text = f"frames of {track.width} x {track.height} pixels, wanted at most {MAX_PIXELS // 1_000_000} megapixels"
+        raise DataError(f"{path}: {text}; export it smaller")
+    return track
 
 
 def read_frames(
@@ -97,7 +139,7 @@ def picture_names(folder: Path, stretch: Stretch | None = None) -> list[str]:
 
 
 def _is_picture(path: Path) -> bool:
-    return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
+    return path.suffix.lower() in PICTURE_SUFFIXES and not path.name.startswith(".")
 
 
 def _pictures(folder: Path) -> list[Path]:
@@ -117,7 +159,7 @@ def _folder_frames(
     first, end = stretch or (0, len(pictures))
     for index, path in enumerate(pictures[first:end], start=first):
         try:
-            image = read_image(path)
+            image = read_picture(path)
         except DataError as error:
             on_problem(Rejected.by_error(path, error))
             continue
@@ -125,24 +167,57 @@ def _folder_frames(
 
 
 def _video_frames(path: Path, on_problem: Callable[[Rejected], None]) -> Iterator[VideoFrame]:
-    try:
-        container = av.open(str(path))
-    except (av.FFmpegError, OSError) as error:
-        raise DataError(f"{path}: cannot be opened as a video ({error}); export it again as MP4") from error
-    with container:
-        if not container.streams.video:
-            raise DataError(f"{path}: has no picture track, only sound; choose another file")
-        stream = container.streams.video[0]
-        stream.thread_type = "AUTO"
-        rate = float(stream.average_rate or FOLDER_RATE_HZ)
+    with open_video(path) as container:
+        track = main_track(path, container)
+        track.thread_type = "AUTO"
+        track.codec_context.options = {"max_pixels": str(MAX_PIXELS)}  # the header's size need not be true
+        rate = float(track.average_rate or FOLDER_RATE_HZ)
         start: float | None = None
         last = -1.0
-        for index, frame in enumerate(_decoded(container, stream, path, on_problem)):
+        for index, frame in enumerate(_decoded(container, track, path, on_problem)):
             start = (frame.time or 0.0) if start is None else start
             time = frame.time - start if frame.time is not None else index / rate
             last = time if time > last else last + 1 / rate
-            image = np.rot90(frame.to_ndarray(format="rgb24"), k=round(frame.rotation / 90))
-            yield VideoFrame(index=index, timestamp_s=last, image_HWC=np.ascontiguousarray(image))
+            yield VideoFrame(index=index, timestamp_s=last, image_HWC=_as_shown(frame, track))
+
+
+def _as_shown(frame: av.VideoFrame, track: av.VideoStream) -> NDArray[np.uint8]:
+    """[H, W, 3] uint8 RGB of a decoded frame, as a player shows it."""
+    image_HWC = _squared(_in_colour(frame), track)
+    matrix = next((bytes(one) for one in frame.side_data if one.type.name == "DISPLAYMATRIX"), b"")
+    return np.ascontiguousarray(_turned(image_HWC, matrix))
+
+
+def _in_colour(frame: av.VideoFrame) -> NDArray[np.uint8]:
+    transfer = _HDR.get(int(frame.color_trc))
+    if transfer:
+        return tone_mapped(frame.to_ndarray(format="rgb48le"), transfer)
+    if any(component.is_alpha for component in frame.format.components):
+        image_HWC = frame.to_ndarray(format="rgba")
+        alpha_HW1 = image_HWC[..., 3:].astype(np.uint16)
+        return ((image_HWC[..., :3] * alpha_HW1 + 255 * (255 - alpha_HW1)) // 255).astype(np.uint8)
+    return np.asarray(frame.to_ndarray(format="rgb24"), np.uint8)
+
+
+def _squared(image_HWC: NDArray[np.uint8], track: av.VideoStream) -> NDArray[np.uint8]:
+    """The frame with square pixels, stretched along one side where its pixels are not."""
+    ratio = float(track.sample_aspect_ratio or track.codec_context.sample_aspect_ratio or 1)
+    if ratio == 1 or not 1 / MAX_PIXEL_RATIO <= ratio <= MAX_PIXEL_RATIO:
+        return image_HWC
+    height_px, width_px = image_HWC.shape[:2]
+    size = (round(width_px * max(ratio, 1)), round(height_px / min(ratio, 1)))
+    return np.asarray(cv2.resize(image_HWC, size, interpolation=cv2.INTER_CUBIC), np.uint8)
+
+
+def _turned(image_HWC: NDArray[np.uint8], matrix: bytes) -> NDArray[np.uint8]:
+    """Turned and mirrored by a display matrix, nine int32 of which a, b, c, d map (x, y) to (ax + cy, bx + dy)."""
+    if len(matrix) < 36:
+        return image_HWC
+    a, b, _, c, d = np.frombuffer(matrix[:20], np.int32).tolist()
+    if abs(b) > abs(a):  # x becomes y
+        image_HWC = image_HWC.transpose(1, 0, 2)
+        a, d = c, b
+    return image_HWC[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1]
 
 
 def _decoded(
@@ -159,7 +234,7 @@ def _decoded(
                 yield from packet.decode()
             except av.error.InvalidDataError:
                 num_damaged += 1
-    except av.FFmpegError as error:
+    except (av.FFmpegError, ValueError) as error:
         on_problem(Rejected(str(path), f"reading stopped early ({error})"))
     if num_damaged:
         on_problem(Rejected(str(path), f"{num_damaged} damaged packets skipped; the file may be cut short"))
