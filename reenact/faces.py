@@ -15,9 +15,9 @@ import numpy as np
 from data_partition.batches import load_frame
 from data_partition.faces import track
 from data_partition.faces.track import FaceCrop, TrackedClip, cut_faces, track_faces
-from data_partition.shards.images import read_image
 from data_partition.shards.shard import FRAMES_NAME, INFO_NAME, Shard, open_shard
 from data_partition.sources.layouts import annotator_of
+from data_partition.sources.pictures import read_picture
 from data_partition.sources.records import ClipSource
 from data_partition.sources.video import FOLDER_RATE_HZ, count_frames
 from model.errors import DataError
@@ -39,7 +39,7 @@ def face_of_picture(path: Path, size_px: int) -> FaceFrame:
     """
     if path.parent.name == FRAMES_NAME and (path.parent.parent / INFO_NAME).is_file():
         return _face_of_shard_file(path, size_px)
-    crop = track.face_of_picture(read_image(path), size_px)
+    crop = track.face_of_picture(read_picture(path), size_px)
     if crop is None:
         raise DataError(f"{path}: no face found; choose a picture with one clearly visible face")
     return _face_frame(crop)

@@ -15,7 +15,8 @@ from pathlib import Path
 from data_partition.doctor.checks import Finding, check_dataset, check_person
 from data_partition.doctor.duplicates import SharedPictures, shared_pictures
 from data_partition.doctor.numbers import ShardNumbers, measure
-from data_partition.shards.shard import INFO_NAME, UNFINISHED_SUFFIXES, Shard, open_shard, shard_folders
+from data_partition.shards.names import UNFINISHED_SUFFIXES
+from data_partition.shards.shard import INFO_NAME, Shard, open_shard, shard_folders
 from model.errors import DataError
 from model.progress import Progress, no_progress
 

@@ -15,11 +15,13 @@ from data_partition.sources.celebv import read_names
 from data_partition.sources.layouts import annotator_of
 from data_partition.sources.records import ClipSource
 from data_partition.sources.rejected import Rejected
-from data_partition.sources.video import VideoFrame
+from data_partition.sources.video import VideoFrame, count_frames
 from model.errors import DataError
 
 MIN_TAKE_FRAMES = 5
 """Takes with fewer frames are dropped: their frames have no partners."""
+MAX_UNSHOWN_SHARE = 0.05
+"""Of a video's announced frames; players leave out those before its first whole picture."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -45,6 +47,8 @@ class ClipSummary:
 
     name: str
     sha256: str
+    num_given: int = 0
+    """Frames that the source announces or, if there are more, has; 0 in shards of earlier versions."""
     num_frames: int = 0
     """Frames that could be decoded."""
     num_kept: int = 0
@@ -92,13 +96,20 @@ def _usable(clip: TrackedClip, summary: ClipSummary) -> dict[int, tuple[str, Tra
     """Frame index to name of the take and face, of the frames to keep; what is left out goes to the summary."""
     path = clip.source.path
     summary.num_frames = clip.num_frames
+    stretch = clip.source.stretch
+    announced = stretch[1] - stretch[0] if stretch else count_frames(path)
+    summary.num_given = max(clip.num_frames, announced)
+    if not path.is_dir() and summary.num_given - clip.num_frames > MAX_UNSHOWN_SHARE * summary.num_given:
+        text = f"announces {summary.num_given} frames, {clip.num_frames} could be read; it may be cut short"
+        summary.add_problem(path, text)
     summary.num_without_face = clip.num_frames - len(clip.faces)
     if not clip.faces:
         text = f"no face found in any of {clip.num_frames} frames" if clip.num_frames else "no frame could be read"
         summary.add_problem(path, text)
         return {}
     num_frames = Counter(face.take for face in clip.faces.values())
-    names = {take: path.name if len(num_frames) == 1 else f"{path.name}-take{take + 1}" for take in num_frames}
+    name = clip.source.name
+    names = {take: name if len(num_frames) == 1 else f"{name}-take{take + 1}" for take in num_frames}
     kept = {
         index: (names[face.take], face)
         for index, face in clip.faces.items()

@@ -1,11 +1,16 @@
-"""Clips prepared side by side, one process each, with live progress."""
+"""Clips prepared side by side, a process for each, with live progress."""
 
 from __future__ import annotations
 
+import errno
+import logging
+import math
 import multiprocessing
 import os
 import queue
 import threading
+import time
+from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -17,21 +22,34 @@ from data_partition.preparation.clip import ClipJob, ClipSummary, prepare_clip
 from data_partition.sources.layouts import annotator_of
 from data_partition.sources.rejected import Rejected
 from data_partition.sources.video import count_frames
-from model.errors import DataError
+from model.errors import DataError, WeightsError
 from model.progress import Progress
 
 if TYPE_CHECKING:
+    from multiprocessing.context import SpawnContext
     from multiprocessing.queues import Queue
 
 PREPARING = "Preparing"
 """The work of `run_clips`, in frames. Each counts twice: annotated, then cut."""
 
+STALLED_S = 600.0
+"""A clip that gives no frame for so long is ended."""
+
+_CANNOT_WRITE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+_log = logging.getLogger(__name__)
+_ENDED = (
+    f"its process ended twice: the decoder crashed, the memory was too small, or no frame came for {STALLED_S:.0f} s; "
+    "export it again as MP4"
+)
 _POLL_S = 0.2
 _TICK_FRAMES = 10
 
 
 def run_clips(jobs: Sequence[ClipJob], num_workers: int | None, progress: Progress) -> dict[ClipJob, ClipSummary]:
-    """Prepare every clip in a pool of processes.
+    """Prepare every clip, in processes of their own.
+
+    Whatever a clip does to its process, the others go on. A clip whose process ends is tried once more when all others
+    are done and the memory is free; if it ends again the clip is left out.
 
     Args:
         jobs: what to do.
@@ -40,35 +58,83 @@ def run_clips(jobs: Sequence[ClipJob], num_workers: int | None, progress: Progre
 
     Returns:
         Every job's summary.
-
-    Raises:
-        DataError: if a worker was ended from outside; the parts of finished clips stay on disk.
     """
     if not jobs:
         return {}
     context = multiprocessing.get_context("spawn")  # mediapipe's threads do not survive a fork
-    ticks = context.Queue()
-    pool = ProcessPoolExecutor(
-        min(num_workers or os.cpu_count() or 1, len(jobs)),
-        mp_context=context,
-        initializer=_Worker.start,
-        initargs=(ticks,),
-    )
-    with pool:
-        futures = {job: pool.submit(_prepare_in_worker, job) for job in jobs}
+    lanes = _Lanes(jobs, context, context.Queue())
+    num_lanes = min(num_workers or os.cpu_count() or 1, len(jobs))
+    with ThreadPoolExecutor(num_lanes) as threads:
+        running = [threads.submit(lanes.run) for _ in range(num_lanes)]
         try:
-            with ThreadPoolExecutor() as threads:
-                total = 2 * sum(threads.map(_num_frames, jobs))
-            _watch(list(futures.values()), ticks, total, progress)
-            return {job: future.result() for job, future in futures.items()}
-        except BrokenProcessPool as error:
-            raise DataError(
-                "a worker process was ended from outside, perhaps for lack of memory; "
-                "use fewer workers and run the command again: finished clips are kept"
-            ) from error
+            with ThreadPoolExecutor() as counting:
+                total = 2 * sum(counting.map(_num_frames, jobs))
+            _watch(running, lanes.ticks, total, progress)
+            for lane in running:
+                lane.result()
         except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
+            lanes.waiting.clear()
             raise
+    return lanes.done
+
+
+class _Lanes:
+    """Jobs that are shared among threads, each with one worker process at a time."""
+
+    def __init__(self, jobs: Sequence[ClipJob], context: SpawnContext, ticks: Queue[int]) -> None:
+        self.waiting = deque(jobs)
+        self.done: dict[ClipJob, ClipSummary] = {}
+        self.ticks = ticks
+        self._context = context
+        self._tried: set[ClipJob] = set()
+        self._alone = threading.Lock()
+        self._again: deque[ClipJob] = deque()
+
+    def run(self) -> None:
+        """Take jobs until there are none, then those whose process ended, one at a time."""
+        try:
+            self._take(self.waiting)
+            with self._alone:
+                self._take(self._again)
+        except BaseException:
+            self.waiting.clear()
+            raise
+
+    def _take(self, jobs: deque[ClipJob]) -> None:
+        pool: ProcessPoolExecutor | None = None
+        try:
+            while jobs:
+                try:
+                    job = jobs.popleft()
+                except IndexError:  # another thread was faster
+                    return
+                pool = pool or self._worker()
+                if not self._prepare(job, pool):
+                    pool.shutdown()
+                    pool = None
+        finally:
+            if pool is not None:
+                pool.shutdown()
+
+    def _worker(self) -> ProcessPoolExecutor:
+        return ProcessPoolExecutor(1, mp_context=self._context, initializer=_Worker.start, initargs=(self.ticks,))
+
+    def _prepare(self, job: ClipJob, pool: ProcessPoolExecutor) -> bool:
+        """Whether the worker lives on."""
+        try:
+            self.done[job] = pool.submit(_prepare_in_worker, job).result()
+        except BrokenProcessPool:
+            if job in self._tried:
+                self.done[job] = _left_out(job, _ENDED)
+            else:
+                self._tried.add(job)
+                self._again.append(job)
+            return False
+        return True
+
+
+def _left_out(job: ClipJob, reason: str) -> ClipSummary:
+    return ClipSummary(name=job.source.name, sha256=job.sha256, problems=[Rejected(str(job.source.path), reason)])
 
 
 def _num_frames(job: ClipJob) -> int:
@@ -76,11 +142,11 @@ def _num_frames(job: ClipJob) -> int:
     return stretch[1] - stretch[0] if stretch else count_frames(job.source.path)
 
 
-def _watch(futures: Sequence[Future[ClipSummary]], ticks: Queue[int], total: int, progress: Progress) -> None:
+def _watch(lanes: Sequence[Future[None]], ticks: Queue[int], total: int, progress: Progress) -> None:
     done = 0
     is_running = True
     while is_running or not ticks.empty():
-        is_running = bool(wait(futures, timeout=0).not_done)
+        is_running = bool(wait(lanes, timeout=0).not_done)
         try:
             done += ticks.get(timeout=_POLL_S)
         except queue.Empty:
@@ -94,18 +160,23 @@ class _Worker:
     """State of a worker process, set once by the pool."""
 
     ticks: Queue[int] | None = None
+    last_sign_s: float = 0.0
+    """When the clip under way last gave a frame."""
 
     @staticmethod
     def start(ticks: Queue[int]) -> None:
         _WORKER.ticks = ticks
-        threading.Thread(target=_Worker._end_with_parent, daemon=True).start()
+        _WORKER.last_sign_s = math.inf
+        threading.Thread(target=_Worker._end_in_time, daemon=True).start()
 
     @staticmethod
-    def _end_with_parent() -> None:
-        """A worker that outlives a killed parent would write into the next run's folders."""
+    def _end_in_time() -> None:
+        """A worker that outlives a killed parent would write into the next run's folders; one may never end itself."""
         parent = multiprocessing.parent_process()
         assert parent is not None
-        wait_for_sentinel([parent.sentinel])
+        while not wait_for_sentinel([parent.sentinel], timeout=1.0):
+            if time.monotonic() - _WORKER.last_sign_s > STALLED_S:
+                break
         os._exit(1)
 
 
@@ -116,10 +187,12 @@ def _prepare_in_worker(job: ClipJob) -> ClipSummary:
     ticks = _WORKER.ticks
     assert ticks is not None
     pending = 0
+    _WORKER.last_sign_s = time.monotonic()
 
     def on_frame() -> None:
         nonlocal pending
         pending += 1
+        _WORKER.last_sign_s = time.monotonic()
         if pending == _TICK_FRAMES:
             ticks.put(pending)
             pending = 0
@@ -128,8 +201,14 @@ def _prepare_in_worker(job: ClipJob) -> ClipSummary:
         with annotator_of(job.source).open(job.source) as annotator:
             return prepare_clip(job, annotator, on_frame)
     except DataError as error:  # its annotation file
-        return ClipSummary(
-            name=job.source.name, sha256=job.sha256, problems=[Rejected.by_error(job.source.path, error)]
-        )
+        return _left_out(job, Rejected.by_error(job.source.path, error).reason)
+    except WeightsError:  # not of this clip's making
+        raise
+    except Exception as error:  # the edge where whatever a decoder does becomes a word about its file
+        if isinstance(error, OSError) and error.errno in _CANNOT_WRITE:
+            raise
+        _log.debug("%s", job.source.path, exc_info=True)
+        return _left_out(job, f"cannot be used ({type(error).__name__}: {error}); export it again as MP4 or JPEG")
     finally:
+        _WORKER.last_sign_s = math.inf
         ticks.put(pending)

@@ -7,32 +7,36 @@ leaves the same bytes as one that was not disturbed.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import shutil
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 from data_partition.faces.annotate import FaceAnnotator
 from data_partition.preparation.clip import ClipJob, ClipSummary
 from data_partition.preparation.clip_pool import run_clips
 from data_partition.shards.contact_sheet import write_contact_sheet
-from data_partition.shards.shard import INFO_NAME, open_shard, shard_folders
+from data_partition.shards.shard import INFO_NAME, MAX_SIZE_PX, PREPARED_FROM, open_shard, shard_folders
 from data_partition.shards.writer import ShardWriter, record_consent
 from data_partition.sources.layouts import annotator_of, detect_layout, find_sources
 from data_partition.sources.names import Layout
-from data_partition.sources.records import ClipSource, People
+from data_partition.sources.records import ClipSource, People, Sources, visible
 from data_partition.sources.rejected import REJECTED_NAME, Rejected, write_rejected
-from data_partition.sources.video import source_sha256
+from data_partition.sources.video import is_clip, source_sha256
 from data_partition.sources.voxceleb import SUBSETS
-from model.errors import DataError
+from model.errors import ConfigError, DataError
 from model.progress import Progress, no_progress
 
 CONTACT_SHEET_NAME = "contact-sheet.jpg"
 PARTS_SUFFIX = ".parts"
+MIN_SIZE_PX = 16
+"""Smallest side of a crop: nothing can be learnt from less."""
 COMPARING = "Comparing clips"
 """The work of finding out what is done already, in clips."""
 
@@ -45,6 +49,11 @@ class IdentityReport:
     clips: list[ClipSummary]
     was_done: bool
     """True if an earlier run had finished the same clips at the same size."""
+
+    @property
+    def num_given(self) -> int:
+        """Frames that the clips announce, those that could not be read included."""
+        return sum(max(clip.num_given, clip.num_frames) for clip in self.clips)
 
     @property
     def num_frames(self) -> int:
@@ -60,13 +69,16 @@ class IdentityReport:
         """The report in words."""
         if not self.num_kept:
             return f"{self.identity}: nothing usable, left out"
-        share = 100 * self.num_kept / self.num_frames
+        share = 100 * self.num_kept / self.num_given
+        unread = self.num_given - self.num_frames
         dropped = sum(clip.num_without_face for clip in self.clips)
         short = sum(clip.num_in_short_takes for clip in self.clips)
         return (
-            f"{self.identity}: kept {self.num_kept} of {self.num_frames} frames ({share:.1f} %) of "
+            f"{self.identity}: kept {self.num_kept} of {self.num_given} frames ({share:.1f} %) of "
             f"{len({clip.name for clip in self.clips})} clip(s), {dropped} without a face, {short} in takes too "
-            "short to use" + (", done before" if self.was_done else "")
+            "short to use"
+            + (f", {unread} that could not be read" if unread else "")
+            + (", done before" if self.was_done else "")
         )
 
 
@@ -92,12 +104,18 @@ class PrepareReport:
     rejected: list[tuple[str, Rejected]]
     """Identity ("" for none) and what was left out; all of it is in `rejected_csv`."""
     rejected_csv: Path
+    removed: tuple[str, ...] = ()
+    """People whose shards were removed, because the source folder that they came from holds nothing of them now."""
+    strangers: tuple[str, ...] = ()
+    """People in the dataset who came from another source folder."""
 
     def to_lines(self, max_rejected: int = 20) -> list[str]:
         """The report in words, one line each; of what was left out the first `max_rejected`."""
         lines = [f"layout: {self.layout} ({self.reason})"]
         for dataset in self.datasets:
             lines += [one.to_line() for one in dataset.identities]
+        lines += [f"{name}: not in the source folder any more, removed from the dataset" for name in self.removed]
+        lines += [f"{name}: in the dataset from another source folder, kept" for name in self.strangers]
         lines += [f"left out: {rejected}" for _, rejected in self.rejected[:max_rejected]]
         if len(self.rejected) > max_rejected:
             lines.append(f"left out: {len(self.rejected) - max_rejected} more, see {self.rejected_csv}")
@@ -105,9 +123,20 @@ class PrepareReport:
 
 
 def is_prepared(src: Path) -> bool:
-    """Whether a folder is a dataset already, one shard of one, or the two datasets for training and for testing."""
+    """Whether a folder is a dataset already, one shard of one, or the two datasets for training and for testing.
+
+    Raises:
+        ConfigError: if it holds shards and clips side by side.
+    """
     folders = [folder for folder in (src, *(src / subset for subset in SUBSETS)) if folder.is_dir()]
-    return any((folder / INFO_NAME).is_file() or shard_folders(folder) for folder in folders)
+    if any((folder / INFO_NAME).is_file() for folder in folders):
+        return True
+    for folder in folders:
+        shards = shard_folders(folder)
+        clips = [entry for entry in visible(folder) if entry not in shards and is_clip(entry)]
+        if shards and clips:
+            raise ConfigError(f"{folder}: holds shards ({shards[0].name}) and clips ({clips[0].name}); separate them")
+    return any(shard_folders(folder) for folder in folders)
 
 
 def prepare(
@@ -138,19 +167,22 @@ def prepare(
         Kept and dropped frames of every person, and where the contact sheets are.
 
     Raises:
+        ConfigError: if `out` is `src` or inside of it, or the size is out of range.
         DataError: if nobody is in `src`, or nobody has a usable frame.
         WeightsError: if the face landmarker file is missing and needed.
     """
+    _check_request(src, out, size_px)
     layout, reason = (layout, "as asked for") if layout else detect_layout(src)
     sources = find_sources(src, layout)
+    sha256 = _fingerprints(sources, progress)
     clips = [clip for people in sources.people.values() for some in people.values() for clip in some]
     if any(annotator_of(clip).needs_model for clip in clips):
         FaceAnnotator(is_video=True).close()  # a missing model file is reported before any work
-    sha256 = _fingerprints(clips, progress)
-    plans = [_Plan(out / subset, people, sha256, size_px) for subset, people in sorted(sources.people.items())]
+    plans = [_Plan(src, out / subset, people, sha256, size_px) for subset, people in sorted(sources.people.items())]
     unfinished = [job for plan in plans for job in plan.unfinished()]
     fresh = run_clips(unfinished, num_workers, progress)
     reports = [plan.finish(fresh, consent) for plan in plans]
+    removed = tuple(name for plan in plans for name in plan.remove_gone())
     rejected = sources.rejected + [
         (one.identity, problem) for report in reports for one in report for problem in _problems_of(one)
     ]
@@ -169,14 +201,24 @@ def prepare(
         ],
         rejected=rejected,
         rejected_csv=out / REJECTED_NAME,
+        removed=removed,
+        strangers=tuple(name for plan in plans for name in plan.others()),
     )
+
+
+def _check_request(src: Path, out: Path, size_px: int) -> None:
+    if not MIN_SIZE_PX <= size_px <= MAX_SIZE_PX:
+        raise ConfigError(f"--size: got {size_px}, wanted {MIN_SIZE_PX} to {MAX_SIZE_PX} pixels")
+    if src.resolve() in (out.resolve(), *out.resolve().parents):
+        raise ConfigError(f"{out}: inside of the source folder {src}; write the dataset to a folder beside it")
 
 
 class _Plan:
     """One dataset to write: what is to be done and what is done already."""
 
-    def __init__(self, out: Path, people: People, sha256: Mapping[ClipSource, str], size_px: int) -> None:
+    def __init__(self, src: Path, out: Path, people: People, sha256: Mapping[ClipSource, str], size_px: int) -> None:
         self.out = out
+        self._src = str(src.resolve())
         self._jobs = {
             identity: [
                 ClipJob(
@@ -192,6 +234,7 @@ class _Plan:
         }
         self._done = {identity: _finished(out / identity, jobs) for identity, jobs in self._jobs.items()}
         self._parts: dict[ClipJob, ClipSummary] = {}
+        self._usable: set[str] = set()
 
     def unfinished(self) -> Iterator[ClipJob]:
         """Jobs whose parts are not there."""
@@ -209,6 +252,25 @@ class _Plan:
         parts = self._parts | dict(fresh)
         return [self._finish_one(identity, parts, consent) for identity in self._jobs]
 
+    def remove_gone(self) -> list[str]:
+        """Remove shards of this source folder's people of whom it holds nothing usable now; their names.
+
+        Somebody who withdraws consent is taken out of the source folder, and so leaves the dataset.
+        """
+        gone = [name for name, source in self._there().items() if source == self._src and name not in self._usable]
+        for name in gone:
+            shutil.rmtree(self.out / name)
+            shutil.rmtree(self.out / f"{name}{PARTS_SUFFIX}", ignore_errors=True)
+        return gone
+
+    def others(self) -> list[str]:
+        """People in the dataset that came from elsewhere."""
+        return sorted(set(self._there()) - set(self._jobs))
+
+    def _there(self) -> dict[str, str]:
+        """Name of each shard's folder in the dataset to the source folder that it was made of; "" if unknown."""
+        return {folder.name: str(_info(folder).get(PREPARED_FROM, "")) for folder in shard_folders(self.out)}
+
     def _finish_one(self, identity: str, parts: Mapping[ClipJob, ClipSummary], consent: str) -> IdentityReport:
         jobs, done = self._jobs[identity], self._done[identity]
         clips = [parts[job] for job in jobs] if done is None else done
@@ -217,6 +279,8 @@ class _Plan:
             record_consent(self.out / identity, consent)
         if done is None and report.num_kept:
             self._merge(jobs, report, consent)
+        if report.num_kept:
+            self._usable.add(identity)
         shutil.rmtree(self.out / f"{identity}{PARTS_SUFFIX}", ignore_errors=True)
         return report
 
@@ -230,6 +294,7 @@ class _Plan:
             annotator_version=kind.version,
             sources=[asdict(clip) for clip in report.clips],
             consent=consent,
+            prepared_from=self._src,
         ) as writer:
             for job, clip in zip(jobs, report.clips, strict=True):
                 if clip.num_kept:
@@ -247,19 +312,44 @@ def _problems_of(report: IdentityReport) -> list[Rejected]:
     return list(chain.from_iterable(clip.problems for clip in report.clips))
 
 
-def _fingerprints(clips: Sequence[ClipSource], progress: Progress) -> dict[ClipSource, str]:
-    """SHA-256 of each clip with its annotations."""
-    extra: dict[Path, str] = {}
+def _fingerprints(sources: Sources, progress: Progress) -> dict[ClipSource, str]:
+    """SHA-256 of each clip with its annotations; a clip that cannot be read is moved to the rejected."""
+    owners = [
+        (people, identity, clip)
+        for people in sources.people.values()
+        for identity, clips in people.items()
+        for clip in clips
+    ]
     found = {}
     with ThreadPoolExecutor() as threads:
-        files = sorted({file for clip in clips for file in (*clip.annotations, clip.test_list) if file})
-        extra.update(zip(files, threads.map(source_sha256, files), strict=True))
-        pictures = threads.map(lambda clip: source_sha256(clip.path, clip.stretch), clips)
-        for number, (clip, sha256) in enumerate(zip(clips, pictures, strict=True), start=1):
-            others = [extra[file] for file in (*clip.annotations, clip.test_list) if file]
-            found[clip] = hashlib.sha256("".join([sha256, *others]).encode()).hexdigest() if others else sha256
-            progress(COMPARING, number, len(clips))
+        once = functools.cache(source_sha256)  # clips may share an annotation file
+        digests = threads.map(lambda owner: _fingerprint(owner[2], once), owners)
+        for number, ((people, identity, clip), digest) in enumerate(zip(owners, digests, strict=True), start=1):
+            if isinstance(digest, Rejected):
+                people[identity].remove(clip)
+                sources.rejected.append((identity, digest))
+            else:
+                found[clip] = digest
+            progress(COMPARING, number, len(owners))
     return found
+
+
+def _fingerprint(clip: ClipSource, annotation_sha256: Callable[[Path], str]) -> str | Rejected:
+    try:
+        others = [annotation_sha256(file) for file in (*clip.annotations, clip.test_list) if file]
+        sha256 = source_sha256(clip.path, clip.stretch)
+    except OSError as error:
+        return Rejected(str(error.filename or clip.path), f"cannot be read ({error.strerror}); bring the file back")
+    return hashlib.sha256("".join([sha256, *others]).encode()).hexdigest() if others else sha256
+
+
+def _info(shard_dir: Path) -> dict[str, Any]:
+    """Content of a shard's shard.json; empty if it cannot be read."""
+    try:
+        info = json.loads((shard_dir / INFO_NAME).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return info if isinstance(info, dict) else {}
 
 
 def _finished(shard_dir: Path, jobs: Sequence[ClipJob]) -> list[ClipSummary] | None:
@@ -267,10 +357,10 @@ def _finished(shard_dir: Path, jobs: Sequence[ClipJob]) -> list[ClipSummary] | N
     if not jobs:
         return None
     try:
-        info = json.loads((shard_dir / INFO_NAME).read_text(encoding="utf-8"))
+        info = _info(shard_dir)
         clips = [ClipSummary.from_json(source) for source in info["sources"]]
         made = (info["annotator"], info["annotator_version"], info["size_px"], [c.sha256 for c in clips])
-    except (OSError, ValueError, KeyError, TypeError):
+    except (KeyError, TypeError):
         return None
     kind = annotator_of(jobs[0].source)
     wanted = (kind.name, kind.version, jobs[0].size_px, [job.sha256 for job in jobs])

@@ -13,8 +13,6 @@ from PIL import Image
 from model.errors import DataError
 from model.files import write_bytes
 
-
-
 _JPEG_START, _JPEG_END = b"\xff\xd8", b"\xff\xd9"
 _PNG_START, _PNG_END = b"\x89PNG", b"IEND"
 _UNREADABLE = "{path}: not a picture this program can read; wanted JPEG, PNG, BMP or WebP"

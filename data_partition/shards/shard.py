@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import json
 import os
-import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,13 +25,12 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from data_partition.shards.images import WrongSizeError, read_image
+from data_partition.shards.names import UNFINISHED_SUFFIXES, check_distinct, check_identity
 from model.batch import NUM_ACTION_UNITS, NUM_LANDMARKS
 from model.errors import DataError
 
 SCHEMA_VERSION = 1
 METADATA_NAME, INFO_NAME, FRAMES_NAME = "metadata.parquet", "shard.json", "frames"
-UNFINISHED_SUFFIXES = (".partial", ".parts")
-"""Folders of an unfinished preparation, never read as shards."""
 
 COLUMN_WIDTHS: dict[str, int] = {
     "file_name": 0,
@@ -48,6 +46,8 @@ COLUMN_WIDTHS: dict[str, int] = {
 """Column of metadata.parquet to the length of its lists; 0 is a scalar."""
 
 SPLIT_COLUMN = "is_test"
+PREPARED_FROM = "prepared_from"
+"""Key of shard.json, optional: the source folder, by which a person who is taken out of it leaves the dataset too."""
 
 MAX_SIZE_PX = 4096
 """Largest side of a frame: 50 MB decoded."""
@@ -115,30 +115,23 @@ class Shard:
             raise DataError(f"{error}; {_REMEDY}") from error
 
 
-def check_identity(identity: str) -> None:
-    """Refuse what is no name of a folder; any other text is a person's name.
-
-    Raises:
-        ValueError: for an empty name, one with a separator or a control character, one that no file system can hold,
-            and the two names that mean another folder.
-    """
-    is_other_folder = identity in ("", ".", "..") or "/" in identity or "\\" in identity
-    if is_other_folder or any(unicodedata.category(character) in ("Cc", "Cs") for character in identity):
-        raise ValueError(f"identity {identity!r}: not a valid folder name")
-
-
 def open_dataset(root: Path) -> list[Shard]:
     """Every shard below `root`, sorted by identity; `root` may also be a single shard.
 
     Raises:
-        DataError: if there is none, or one cannot be used.
+        DataError: if there is none, one cannot be used, or two have names that cannot be told apart.
     """
     if (root / INFO_NAME).is_file():
         return [open_shard(root)]
     folders = shard_folders(root)
     if not folders:
         raise DataError(f"{root}: no shard found; wanted folders with {INFO_NAME}; run `fedreenact prepare` or `synth`")
-    return sorted((open_shard(folder) for folder in folders), key=lambda shard: shard.identity)
+    shards = sorted((open_shard(folder) for folder in folders), key=lambda shard: shard.identity)
+    try:
+        check_distinct(shard.identity for shard in shards)
+    except ValueError as error:
+        raise DataError(f"{root}: {error}; prepare one of them again under another name") from error
+    return shards
 
 
 def shard_folders(root: Path) -> list[Path]:

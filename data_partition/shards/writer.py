@@ -16,15 +16,16 @@ import pyarrow.parquet as pq
 from numpy.typing import ArrayLike, NDArray
 
 from data_partition.shards.images import encode_image
+from data_partition.shards.names import check_identity
 from data_partition.shards.shard import (
     COLUMN_WIDTHS,
     FRAMES_NAME,
     INFO_NAME,
     METADATA_NAME,
+    PREPARED_FROM,
     SCHEMA_VERSION,
     SPLIT_COLUMN,
     Shard,
-    check_identity,
 )
 from model.batch import NUM_LANDMARKS
 from model.errors import DataError
@@ -58,6 +59,7 @@ class ShardWriter:
         annotator_version: str = "",
         sources: Sequence[Mapping[str, object]] = (),
         consent: str = "",
+        prepared_from: str = "",
     ) -> None:
         """Start an empty shard; left-overs of a killed run are removed.
 
@@ -69,6 +71,7 @@ class ShardWriter:
             annotator_version: version of the annotator.
             sources: one mapping a clip: at least name and sha256.
             consent: where the person's consent is recorded; "" if unknown.
+            prepared_from: source folder of the person; "" leaves it out.
 
         Raises:
             DataError: if the identity is no valid folder name.
@@ -89,6 +92,7 @@ class ShardWriter:
             "sources": [dict(source) for source in sources],
             "split_seed": None,  # the split is by time, so nothing is drawn
             "consent": consent,
+            **({PREPARED_FROM: prepared_from} if prepared_from else {}),
         }
         self._columns: dict[str, list[NDArray[Any]]] = {name: [] for name in (*COLUMN_WIDTHS, SPLIT_COLUMN)}
         self._num_frames = 0

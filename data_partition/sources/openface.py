@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import csv
 import math
+import re
 from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -26,6 +27,8 @@ from model.errors import DataError
 _POSE = ("pose_Rx", "pose_Ry", "pose_Rz")
 _PRESENCE = tuple(f"AU{au:02d}_c" for au in AU_ORDER)
 _INTENSITY = tuple(f"AU{au:02d}_r" for au in AU_ORDER)  # OpenFace has no AU28_r
+_UNIT = re.compile("AU[0-9]{1,2}")  # OpenFace 3
+_MAX_HEADER = 1 << 16
 _LANDMARKS = tuple(f"{axis}_{index}" for index in range(NUM_LANDMARKS) for axis in ("x", "y"))
 
 
@@ -90,6 +93,16 @@ def read_openface(path: Path) -> OpenFaceTable:
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path}: cannot be read ({error}); wanted a CSV file of OpenFace 2") from error
     return rows.table()
+
+
+def is_openface_file(path: Path) -> bool:
+    """Whether the header of a file has columns as OpenFace of any version names them."""
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            names = {name.strip() for name in file.readline(_MAX_HEADER).split(",")}
+    except (OSError, UnicodeDecodeError):
+        return False
+    return bool(names & {*_PRESENCE, *_INTENSITY, *_POSE, "x_0"}) or any(_UNIT.fullmatch(name) for name in names)
 
 
 def _require_openface(path: Path, header: Sequence[str]) -> None:

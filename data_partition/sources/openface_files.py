@@ -9,9 +9,11 @@ and, for a folder of pictures, inside of it:
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from data_partition.sources.names import Layout
+from data_partition.sources.openface import is_openface_file
 from data_partition.sources.records import ClipSource, Sources, clips_below, find_people, visible
 from data_partition.sources.rejected import Rejected
 from data_partition.sources.video import is_clip
@@ -23,10 +25,10 @@ _NO_FILE = "no CSV file of OpenFace beside it; run FeatureExtraction on it, or p
 def looks_like_openface(src: Path) -> str:
     """Why `src` seems to hold OpenFace's files; "" if it does not."""
     for entry in visible(src):
-        clips = [entry] if is_clip(entry) else visible(entry) if entry.is_dir() else []
-        for clip in clips:
-            if is_clip(clip) and (files := annotations_of(clip)):
-                return f"{files[0].relative_to(src)} lies beside {clip.name}"
+        if entry.is_dir() or is_clip(entry):
+            for clip in clips_below("", entry, Layout.OPENFACE, [], _OUTPUT_FOLDER):
+                if files := annotations_of(clip.path):
+                    return f"{files[0].relative_to(src)} lies beside {clip.path.name}"
     return ""
 
 
@@ -41,11 +43,11 @@ def find_openface(src: Path) -> Sources:
 
     def clips_of(identity: str, entry: Path) -> list[ClipSource]:
         sources = []
-        for clip in clips_below(identity, entry, strays):
-            if files := annotations_of(clip):
-                sources.append(ClipSource(path=clip, layout=Layout.OPENFACE, annotations=files))
+        for clip in clips_below(identity, entry, Layout.OPENFACE, strays, _OUTPUT_FOLDER):
+            if files := annotations_of(clip.path):
+                sources.append(replace(clip, annotations=files))
             else:
-                rejected.append((identity, Rejected(str(clip), _NO_FILE)))
+                rejected.append((identity, Rejected(str(clip.path), _NO_FILE)))
         return sources
 
     people = find_people(src, clips_of, strays)
@@ -60,15 +62,18 @@ def find_openface(src: Path) -> Sources:
 
 
 def annotations_of(clip: Path) -> tuple[Path, ...]:
-    """The clip's CSV file; for pictures with a file each, all of these; () if there is none."""
+    """The clip's CSV file; for pictures with a file each, all of these; () if there is none.
+
+    A table of anything else that lies there is not OpenFace's, and is none.
+    """
     stem = clip.name if clip.is_dir() else clip.stem
     for folder in (clip.parent, clip.parent / _OUTPUT_FOLDER, *([clip] if clip.is_dir() else [])):
-        if (folder / f"{stem}.csv").is_file():
+        if is_openface_file(folder / f"{stem}.csv"):
             return (folder / f"{stem}.csv",)
     if not clip.is_dir():
         return ()
     for folder in (clip, clip / _OUTPUT_FOLDER):
-        files = tuple(sorted(folder.glob("*.csv")))
+        files = tuple(filter(is_openface_file, sorted(folder.glob("*.csv"))))
         if files:
             return files
     return ()

@@ -5,14 +5,14 @@ The other layouts have modules of their own: `celebv.py`, `voxceleb.py`, `openfa
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from data_partition.sources.pictures import PICTURE_SUFFIXES
+from data_partition.shards.names import check_distinct, check_identity
 from data_partition.sources.names import Layout
 from data_partition.sources.rejected import Rejected
-from data_partition.sources.video import VIDEO_SUFFIXES, Stretch, is_clip
+from data_partition.sources.video import VIDEO_SUFFIXES, Stretch, has_pictures, is_clip, is_picture
 from model.errors import DataError
 
 
@@ -32,16 +32,19 @@ class ClipSource:
     """File of 98 points whose frames are the test frames."""
     is_test: bool | None = None
     """True or False: which side of the train/test split all frames are on; None leaves it to `test_list` or to time."""
+    place: str = ""
+    """Below the person's folder, "2024/talk.mp4"; "" for a clip that is the person's only entry."""
 
     @property
     def name(self) -> str:
-        """Of the clip: its file's or folder's."""
-        return self.path.name
+        """Of the clip: its place, or its file's or folder's; only stretches of one folder share it."""
+        return self.place or self.path.name
 
     @property
     def part_name(self) -> str:
-        """Unique among the clips of a person."""
-        return self.name if self.stretch is None else f"{self.name}-{self.stretch[0]:06d}"
+        """Of the folder for what is made of it; unique among the clips of a person."""
+        name = self.name.replace("%", "%25").replace("/", "%2F")
+        return name if self.stretch is None else f"{name}-{self.stretch[0]:06d}"
 
 
 People = dict[str, list[ClipSource]]
@@ -73,7 +76,7 @@ def visible(folder: Path) -> list[Path]:
 def looks_like_frames(src: Path) -> str:
     """Why `src` seems to hold pictures of people; "" if it does not."""
     clips = _clips_of_everybody(src)
-    return "folders of pictures" if clips and all(clip.is_dir() for clip in clips) else ""
+    return "folders of pictures" if clips and all(clip.path.is_dir() for clip in clips) else ""
 
 
 def looks_like_videos(src: Path) -> str:
@@ -85,7 +88,8 @@ def find_plain(src: Path, layout: Layout) -> Sources:
     """People of the layouts `videos` and `frames`.
 
     Args:
-        src: holds one video file, or one folder of videos or of frames, per person. Hidden files are ignored.
+        src: holds one video file, or one folder of videos and pictures in any mix and depth, per person. Hidden files
+            are ignored.
         layout: named in what is found; both kinds of clips are taken in either.
 
     Raises:
@@ -94,7 +98,7 @@ def find_plain(src: Path, layout: Layout) -> Sources:
     rejected: list[tuple[str, Rejected]] = []
 
     def clips_of(identity: str, entry: Path) -> list[ClipSource]:
-        return [ClipSource(path=clip, layout=layout) for clip in clips_below(identity, entry, rejected)]
+        return clips_below(identity, entry, layout, rejected)
 
     return Sources(people={"": find_people(src, clips_of, rejected)}, rejected=rejected)
 
@@ -107,36 +111,96 @@ def find_people(
     Args:
         src: source folder.
         clips_of: called with identity and entry.
-        rejected: what is neither video nor folder is added.
+        rejected: what is neither video nor folder is added, and names that cannot be a shard's.
 
     Raises:
-        DataError: if a person is there twice.
+        DataError: if a person is there twice, or two names cannot be told apart.
     """
     people: People = {}
     for entry in visible(src):
-        if not entry.is_dir() and entry.suffix.lower() not in VIDEO_SUFFIXES:
-            hint = "; put a person's pictures into a folder" if entry.suffix.lower() in PICTURE_SUFFIXES else ""
-            rejected.append(("", Rejected(str(entry), f"ignored, neither a video nor a folder{hint}")))
+        if not entry.is_dir() and not is_clip(entry):
+            rejected.append(("", Rejected(str(entry), _why_no_clip(entry, "neither a video nor a folder"))))
             continue
         identity = entry.name if entry.is_dir() else entry.stem
         if identity in people:
             raise DataError(f"{src}: {identity} is there twice, as two files or as file and folder; rename or move one")
+        try:
+            check_identity(identity)
+        except ValueError as error:
+            rejected.append((identity, Rejected(str(entry), f"{error}; rename it")))
+            continue
         people[identity] = clips_of(identity, entry)
+    try:
+        check_distinct(people)
+    except ValueError as error:
+        raise DataError(f"{src}: {error}; rename one") from error
     return people
 
 
-def _clips_of_everybody(src: Path) -> list[Path]:
-    return [clip for entry in visible(src) if entry.is_dir() or is_clip(entry) for clip in clips_below("", entry, [])]
+def clips_below(
+    identity: str, entry: Path, layout: Layout, rejected: list[tuple[str, Rejected]], skipped: str = ""
+) -> list[ClipSource]:
+    """All clips of a person; what is none is added to `rejected`.
+
+    Args:
+        identity: the person's name.
+        entry: a clip's file, or a folder: its pictures are one clip, each of its videos is one, and so for the folders
+            in it.
+        layout: named in what is found.
+        rejected: identity and what is no clip.
+        skipped: name of folders that are passed over.
+    """
+    if not entry.is_dir():
+        return [ClipSource(path=entry, layout=layout)]
+    clips = []
+    for folder in _folders_below(entry, identity, rejected, skipped):
+        place = folder.relative_to(entry).as_posix() if folder != entry else ""
+        if has_pictures(folder):
+            clips.append(ClipSource(path=folder, layout=layout, place=place))
+        for other in (one for one in visible(folder) if not one.is_dir() and not is_picture(one)):
+            if is_clip(other):
+                clips.append(ClipSource(path=other, layout=layout, place=other.relative_to(entry).as_posix()))
+            else:
+                reason = _why_no_clip(other, "neither a video nor a picture")
+                rejected.append((identity, Rejected(str(other), reason)))
+    return sorted(clips, key=lambda clip: clip.path)
 
 
-def clips_below(identity: str, entry: Path, rejected: list[tuple[str, Rejected]]) -> list[Path]:
-    """`entry` itself if it is a clip, else the clips in it; everything else is added to `rejected`."""
-    if is_clip(entry):
-        return [entry]
-    inside = visible(entry)
-    rejected += [
-        (identity, Rejected(str(other), "ignored, neither a video nor a folder of pictures"))
-        for other in inside
-        if not is_clip(other)
-    ]
-    return [clip for clip in inside if is_clip(clip)]
+def _folders_below(
+    folder: Path, identity: str, rejected: list[tuple[str, Rejected]], skipped: str, above: tuple[Path, ...] = ()
+) -> Iterator[Path]:
+    """A folder and all folders in it; links that lead back up are not followed."""
+    here = folder.resolve()
+    if here in above:
+        return
+    try:
+        inside = visible(folder)
+    except DataError as error:
+        rejected.append((identity, Rejected.by_error(folder, error)))
+        return
+    yield folder
+    for entry in inside:
+        if entry.is_dir() and entry.name != skipped:
+            yield from _folders_below(entry, identity, rejected, skipped, (*above, here))
+
+
+def _why_no_clip(path: Path, what: str) -> str:
+    """Why a file that is no folder is left out."""
+    if path.is_symlink() and not path.exists():
+        return "a link without a target; bring the file back or remove the link"
+    if not path.is_file():
+        return "ignored, not a regular file"
+    if path.suffix.lower() in (".heic", ".heif"):
+        return "ignored, HEIC is not a format this program reads; export it as JPEG"
+    if path.suffix.lower() in VIDEO_SUFFIXES:
+        return "cannot be read; give yourself the right to"
+    hint = "; put a person's pictures into a folder" if is_picture(path) else ""
+    return f"ignored, {what}{hint}"
+
+
+def _clips_of_everybody(src: Path) -> list[ClipSource]:
+    clips = []
+    for entry in visible(src):
+        if entry.is_dir() or is_clip(entry):
+            clips += clips_below("", entry, Layout.VIDEOS, [])
+    return clips

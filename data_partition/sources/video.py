@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import os
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -59,14 +60,24 @@ Stretch = tuple[int, int]
 def is_clip(path: Path) -> bool:
     """Whether a path is a video file or a folder that directly holds pictures."""
     if path.is_dir():
-        return any(map(_is_picture, path.iterdir()))
-    return path.suffix.lower() in VIDEO_SUFFIXES
+        return has_pictures(path)
+    return path.suffix.lower() in VIDEO_SUFFIXES and path.is_file() and os.access(path, os.R_OK)
+
+
+def is_picture(path: Path) -> bool:
+    """Whether a file is named as a picture and not hidden."""
+    return path.suffix.lower() in PICTURE_SUFFIXES and not path.name.startswith(".")
+
+
+def has_pictures(folder: Path) -> bool:
+    """Whether a folder directly holds pictures."""
+    return any(is_picture(path) and not path.is_dir() for path in folder.iterdir())
 
 
 def count_frames(path: Path) -> int:
     """Number of frames the source announces; 0 if it does not say or cannot be opened."""
     if path.is_dir():
-        return sum(map(_is_picture, path.iterdir()))
+        return len(_pictures(path))
     try:
         with open_video(path) as container:
             return main_track(path, container).frames
@@ -138,12 +149,9 @@ def picture_names(folder: Path, stretch: Stretch | None = None) -> list[str]:
     return [path.name for path in _pictures(folder)[slice(*stretch) if stretch else slice(None)]]
 
 
-def _is_picture(path: Path) -> bool:
-    return path.suffix.lower() in PICTURE_SUFFIXES and not path.name.startswith(".")
-
-
 def _pictures(folder: Path) -> list[Path]:
-    return sorted(filter(_is_picture, folder.iterdir()), key=lambda file: (_natural_key(file.name), file.name))
+    pictures = (file for file in folder.iterdir() if is_picture(file) and not file.is_dir())
+    return sorted(pictures, key=lambda file: (_natural_key(file.name), file.name))
 
 
 def _natural_key(name: str) -> list[tuple[int, str]]:

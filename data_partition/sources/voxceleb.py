@@ -65,11 +65,12 @@ def read_clip_table(path: Path) -> ClipTable:
 
 
 def looks_like_voxceleb(src: Path) -> str:
-    """Why `src` seems to be VoxCeleb1; "" if it does not."""
+    """Why `src` seems to be VoxCeleb1: most of its clips are named so; "" if it does not."""
     for folder in [src / subset for subset in SUBSETS if (src / subset).is_dir()] or [src]:
-        entry = next((e for e in folder.iterdir() if _is_named_as_clip(e)), None)
-        if entry is not None:
-            return f"{entry.relative_to(src)} has a person before its first #"
+        entries = [entry for entry in visible(folder) if entry.is_dir() or is_clip(entry)]
+        named = [entry for entry in entries if _is_named_as_clip(entry)]
+        if 2 * len(named) > len(entries):
+            return f"{named[0].relative_to(src)} has a person before its first #"
     return ""
 
 

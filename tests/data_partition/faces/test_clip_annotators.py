@@ -176,6 +176,6 @@ def test_annotators_have_names() -> None:
 
 def test_a_file_that_is_not_openfaces_is_one_error(tmp_path: Path) -> None:
     clip = write_clip(tmp_path / "talk", 1)
-    (tmp_path / "talk.csv").write_text("a,b\n1,2\n")
+    (tmp_path / "talk.csv").write_text("frame,AU01_c\n1,0\n")
     with pytest.raises(DataError, match=r"talk\.csv: no confidence column"):
         opened(openface_source(clip))

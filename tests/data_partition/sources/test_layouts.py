@@ -1,5 +1,6 @@
 """Promises of data_partition.sources.layouts and sources: which layout a folder has, and who is in it."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -80,16 +81,78 @@ def test_a_folder_of_another_layout_says_what_was_wanted(tmp_path: Path, layout:
         find_sources(tmp_path, layout)
 
 
+def _openface_csv(path: Path) -> None:
+    path.write_text("frame, face_id, timestamp, confidence, success, AU01_c\n")
+
+
+def test_a_table_of_something_else_beside_a_video_is_no_annotation(tmp_path: Path) -> None:
+    for name in ("anna.mp4", "ben.mp4"):
+        (tmp_path / name).touch()
+    (tmp_path / "anna.csv").write_text("label,value\nsmile,1\n")
+    write_picture(tmp_path / "cat" / "01.jpg")
+    (tmp_path / "cat" / "metadata.csv").write_text("file_name,text\n01.jpg,hello\n")
+    layout, _ = detect_layout(tmp_path)
+    assert layout is Layout.VIDEOS
+    sources = find_sources(tmp_path, layout)
+    assert clips_of(sources).keys() == {"anna", "ben", "cat"}
+    assert left_out(sources).keys() == {"anna.csv", "metadata.csv"}
+
+
+def test_pictures_videos_and_folders_of_one_person_are_all_taken(tmp_path: Path) -> None:
+    anna = tmp_path / "anna"
+    write_picture(anna / "IMG_1.JPG")
+    write_picture(anna / "2024" / "party" / "1.png")
+    (anna / "2024" / "IMG_1.MTS").touch()
+    (anna / "IMG_1.MOV").touch()
+    (anna / "2024" / "anna").symlink_to(anna)  # leads back up
+    sources = find_sources(tmp_path, Layout.VIDEOS)
+    (clips,) = sources.people[""].values()
+    assert [clip.name for clip in clips] == ["anna", "2024/IMG_1.MTS", "2024/party", "IMG_1.MOV"]
+    assert len({clip.part_name for clip in clips}) == 4 and not any("/" in clip.part_name for clip in clips)
+    assert sources.rejected == []
+
+
+def test_a_file_that_is_not_there_or_not_a_file_is_listed_and_stops_nobody(tmp_path: Path) -> None:
+    (tmp_path / "anna.mp4").touch()
+    (tmp_path / "ben.mp4").symlink_to("nowhere.mp4")
+    os.mkfifo(tmp_path / "cat.mp4")
+    sources = find_sources(tmp_path, Layout.VIDEOS)
+    assert clips_of(sources).keys() == {"anna"}
+    assert "without a target" in left_out(sources)["ben.mp4"]
+    assert "not a regular file" in left_out(sources)["cat.mp4"]
+
+
+def test_a_name_that_a_shard_cannot_have_is_listed(tmp_path: Path) -> None:
+    for name in ("anna.mp4", "spare.parts.mp4", f"{'x' * 250}.mp4"):
+        (tmp_path / name).touch()
+    sources = find_sources(tmp_path, Layout.VIDEOS)
+    assert clips_of(sources).keys() == {"anna"}
+    assert "rename it" in left_out(sources)["spare.parts.mp4"]
+
+
+def test_two_names_that_look_the_same_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "Zo\u00eb.mp4").touch()
+    (tmp_path / "Zoe\u0308.mp4").touch()
+    with pytest.raises(DataError, match=r"'Zo\\xeb' .* cannot be told apart; rename one"):
+        find_sources(tmp_path, Layout.VIDEOS)
+
+
+def test_one_name_with_a_hash_does_not_make_a_folder_voxceleb(tmp_path: Path) -> None:
+    for name in ("anna #2.mp4", "ben.mp4", "cat.mp4"):
+        (tmp_path / name).touch()
+    assert detect_layout(tmp_path)[0] is Layout.VIDEOS
+
+
 def test_openface_files_are_found_beside_in_processed_and_inside(tmp_path: Path) -> None:
     (tmp_path / "anna.mp4").touch()
-    (tmp_path / "anna.csv").touch()
+    _openface_csv(tmp_path / "anna.csv")
     write_picture(tmp_path / "ben" / "talk" / "0.jpg")
     (tmp_path / "ben" / "processed").mkdir()
-    (tmp_path / "ben" / "processed" / "talk.csv").touch()
+    _openface_csv(tmp_path / "ben" / "processed" / "talk.csv")
     (tmp_path / "ben" / "processed" / "talk_of_details.txt").touch()
     for name in ("0.jpg", "1.jpg"):
         write_picture(tmp_path / "cat" / name)
-        (tmp_path / "cat" / name).with_suffix(".csv").touch()
+        _openface_csv((tmp_path / "cat" / name).with_suffix(".csv"))
     (tmp_path / "dan.mp4").touch()
     (tmp_path / "other.csv").touch()
     assert detect_layout(tmp_path) == (Layout.OPENFACE, "anna.csv lies beside anna.mp4")
