@@ -9,7 +9,6 @@ from fractions import Fraction
 from itertools import count
 from pathlib import Path
 
-import av
 import numpy as np
 
 from data_partition.batches import load_frame
@@ -19,7 +18,7 @@ from data_partition.shards.shard import FRAMES_NAME, INFO_NAME, Shard, open_shar
 from data_partition.sources.layouts import annotator_of
 from data_partition.sources.pictures import read_picture
 from data_partition.sources.records import ClipSource
-from data_partition.sources.video import FOLDER_RATE_HZ, count_frames
+from data_partition.sources.video import FOLDER_RATE_HZ, count_frames, main_track, open_video
 from model.errors import DataError
 from model.progress import Progress
 from reenact.guidance import FloatArray
@@ -75,8 +74,8 @@ class DrivingClip:
         path = self.tracked.source.path
         if path.is_dir():
             return Fraction(FOLDER_RATE_HZ)
-        with av.open(str(path)) as container:
-            return container.streams.video[0].average_rate or Fraction(FOLDER_RATE_HZ)
+        with open_video(path) as container:
+            return main_track(path, container).average_rate or Fraction(FOLDER_RATE_HZ)
 
     @property
     def num_frames(self) -> int:
@@ -93,10 +92,10 @@ class DrivingClip:
         faces = self.tracked.faces.values()
         return np.stack([face.box.to_crop(face.annotation.landmarks_KC, self.size_px) for face in faces])
 
-    def faces(self) -> Iterator[FaceFrame | None]:
-        """Every frame's face crop in order, None where there is no face."""
-        for _, crop in cut_faces(self.tracked.source, self.tracked.faces, self.size_px, logger.warning):
-            yield None if crop is None else _face_frame(crop)
+    def faces(self) -> Iterator[tuple[float, FaceFrame | None]]:
+        """Every frame's time in seconds and face crop in order, None where there is no face."""
+        for frame, crop in cut_faces(self.tracked.source, self.tracked.faces, self.size_px, logger.warning):
+            yield frame.timestamp_s, None if crop is None else _face_frame(crop)
 
 
 def annotate_clip(path: Path, size_px: int, progress: Progress) -> DrivingClip:

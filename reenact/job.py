@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 
@@ -22,6 +23,7 @@ from reenact.reenactor import Drawing, FaceFrame, Reenactor
 from reenact.video_writer import VideoWriter
 
 _FRAMES_AT_ONCE = 8
+_Item = TypeVar("_Item")
 _PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png")
 
 
@@ -96,8 +98,8 @@ def _reenact_clip(
     statistics = reenactor.statistics("", clip.landmarks_NKC())
     results = _draw_clip(reenactor, source, clip, guidance, statistics)
     with VideoWriter(request.out, frame_rate_hz=clip.frame_rate_hz) as writer:
-        for done, frame in enumerate(results, start=1):
-            writer.add(frame)
+        for done, (timestamp_s, frame) in enumerate(results, start=1):
+            writer.add(frame, timestamp_s)
             progress("Drawing", done, clip.num_frames)
     return ReenactReport(
         out=request.out,
@@ -113,21 +115,21 @@ def _draw_clip(
     clip: DrivingClip,
     guidance: Guidance,
     statistics: LandmarkStatistics,
-) -> Iterator[Frame]:
-    """One frame per driving frame; before the first face the source crop stands still."""
+) -> Iterator[tuple[float, Frame]]:
+    """Time in seconds and result of every driving frame; before the first face the source crop stands still."""
     last = source.image_HWC
     for chunk in _chunks(clip.faces(), _FRAMES_AT_ONCE):
-        faces = [face for face in chunk if face is not None]
+        faces = [face for _, face in chunk if face is not None]
         drawings: Iterator[Drawing] = iter(())
         if faces:
             targets_NKC = reenactor.target_landmarks(guidance, source, faces, statistics)
             drawings = iter(reenactor.draw(source, faces, targets_NKC))
-        for face in chunk:
+        for timestamp_s, face in chunk:
             last = next(drawings).result if face is not None else last
-            yield last
+            yield timestamp_s, last
 
 
-def _chunks(faces: Iterable[FaceFrame | None], size: int) -> Iterator[list[FaceFrame | None]]:
+def _chunks(faces: Iterable[_Item], size: int) -> Iterator[list[_Item]]:
     iterator = iter(faces)
     while chunk := list(islice(iterator, size)):
         yield chunk
@@ -140,8 +142,8 @@ def _check_output(request: ReenactRequest, has_clip: bool) -> None:
         raise ConfigError(f"--out {request.out}: the driving input is a clip, so the output must end in .mp4")
     if not has_clip and suffix not in _PICTURE_SUFFIXES:
         raise ConfigError(
-            f"--out {request.out}: the driving input {request.driving} is one picture, so the output must "
-            "end in " + " or ".join(_PICTURE_SUFFIXES)
+            f"--out {request.out}: the driving input {request.driving} is no video by its name, so it is read as a "
+            "picture and the output must end in " + " or ".join(_PICTURE_SUFFIXES)
         )
     if request.out.resolve() in (request.source.resolve(), request.driving.resolve()):
         raise ConfigError(f"--out {request.out} would overwrite an input; choose another name")

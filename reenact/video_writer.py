@@ -17,6 +17,8 @@ from model.files import whole_file
 
 _CODECS = ("libx264", "mpeg4")
 """In order of preference; a PyAV built without x264 still has mpeg4."""
+TIME_BASE = Fraction(1, 90_000)
+"""Seconds of one tick, in which usual frame rates are whole numbers."""
 
 
 class VideoWriter:
@@ -27,7 +29,7 @@ class VideoWriter:
 
         Args:
             path: ends in .mp4; its folder is made if need be.
-            frame_rate_hz: > 0.
+            frame_rate_hz: > 0, what the file announces; every frame says itself when it is shown.
 
         Raises:
             DataError: if `path` does not end in .mp4.
@@ -41,15 +43,29 @@ class VideoWriter:
         codec = next(name for name in _CODECS if name in av.codecs_available)
         self._stream: Any = self._container.add_stream(codec, rate=frame_rate_hz)
         self._stream.pix_fmt = "yuv420p"
+        self._stream.codec_context.time_base = TIME_BASE
+        self._frame_rate_hz = frame_rate_hz
+        self._num_frames, self._last_pts = 0, -1
         if codec == "libx264":
             self._stream.options = {"crf": "16", "preset": "medium"}
         self._open.push(self._encode_rest)
 
-    def add(self, frame_HWC: NDArray[np.uint8]) -> None:
-        """Append one uint8 [H, W, 3] RGB frame; H and W are even and the same for all frames."""
+    def add(self, frame_HWC: NDArray[np.uint8], timestamp_s: float | None = None) -> None:
+        """Append one frame.
+
+        Args:
+            frame_HWC: uint8 [H, W, 3] RGB; H and W are even and the same for all frames.
+            timestamp_s: when it is shown, seconds from the start, >= 0 and rising; it stays until the next one. None
+                goes by the frame rate.
+        """
         if not self._stream.codec_context.is_open:
             self._stream.height, self._stream.width = frame_HWC.shape[:2]
         frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame_HWC), format="rgb24")
+        if timestamp_s is None:
+            timestamp_s = float(self._num_frames / self._frame_rate_hz)
+        self._last_pts = max(self._last_pts + 1, round(timestamp_s / TIME_BASE))
+        self._num_frames += 1
+        frame.pts, frame.time_base = self._last_pts, TIME_BASE
         self._container.mux(self._stream.encode(frame))
 
     def __enter__(self) -> Self:

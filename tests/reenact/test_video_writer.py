@@ -27,6 +27,16 @@ def test_video_keeps_frame_rate_number_and_content_of_frames(tmp_path):
     assert [round(float(frame.mean()), -1) for frame in frames] == [20, 120, 220]
 
 
+def test_frames_are_shown_at_their_own_times(tmp_path):
+    times_s = [0.0, 0.04, 0.5, 0.54, 2.5]
+    with VideoWriter(tmp_path / "out.mp4", frame_rate_hz=Fraction(25)) as writer:
+        for timestamp_s in times_s:
+            writer.add(grey(90), timestamp_s)
+    with av.open(str(tmp_path / "out.mp4")) as container:
+        shown_s = [frame.time for frame in container.decode(video=0)]
+    np.testing.assert_allclose(shown_s, times_s, atol=1e-4)
+
+
 def test_an_error_leaves_neither_file_nor_rest_behind(tmp_path):
     path = tmp_path / "out.mp4"
     path.write_bytes(b"older result")
