@@ -25,6 +25,10 @@ def reenact(
         Guidance,
         typer.Option(help="auto: driving for one person, LGAN for a known source, LSt otherwise."),
     ] = Guidance.AUTO,
+    face: Annotated[
+        int, typer.Option(min=0, help="Which of several faces in SOURCE, from 1 on the left; 0: the largest.")
+    ] = 0,
+    driving_face: Annotated[int, typer.Option(min=0, help="The same in DRIVING.")] = 0,
     identity: Annotated[str, typer.Option(help="The source's name among the checkpoint's identities.")] = "",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
 ) -> None:
@@ -33,7 +37,14 @@ def reenact(
     from reenact.job import ReenactRequest, run_request
 
     request = ReenactRequest(
-        checkpoint=checkpoint, source=source, driving=driving, out=out, landmarks=landmarks, identity=identity
+        checkpoint=checkpoint,
+        source=source,
+        driving=driving,
+        out=out,
+        landmarks=landmarks,
+        face=face,
+        driving_face=driving_face,
+        identity=identity,
     )
     with LiveProgress(console) as live:
         report = run_request(request, device=pick_device(device), progress=live.progress)

@@ -18,6 +18,7 @@ from data_partition.shards.shard import FRAMES_NAME, INFO_NAME, Shard, open_shar
 from data_partition.sources.layouts import annotator_of
 from data_partition.sources.pictures import read_picture
 from data_partition.sources.records import ClipSource
+from data_partition.sources.rejected import Rejected
 from data_partition.sources.video import FOLDER_RATE_HZ, count_frames, main_track, open_video
 from model.errors import DataError
 from model.progress import Progress
@@ -27,18 +28,23 @@ from reenact.reenactor import FaceFrame
 logger = logging.getLogger(__name__)
 
 
-def face_of_picture(path: Path, size_px: int) -> FaceFrame:
+def face_of_picture(path: Path, size_px: int, face: int = 0) -> FaceFrame:
     """The face in a picture file.
 
     A frame of a shard is taken as it is, with the shard's annotation and identity; any other picture is
-    annotated and cropped to head and shoulders.
+    annotated and cropped to head and shoulders; what had to be turned or chosen is logged.
+
+    Args:
+        path: of the picture.
+        size_px: side of the crop.
+        face: number of the face where there are several, from 1 on the left; 0 is the largest.
 
     Raises:
         DataError: if the file is no picture or shows no face.
     """
     if path.parent.name == FRAMES_NAME and (path.parent.parent / INFO_NAME).is_file():
         return _face_of_shard_file(path, size_px)
-    crop = track.face_of_picture(read_picture(path), size_px)
+    crop = track.face_of_picture(read_picture(path), size_px, face=face, path=path, on_problem=_say)
     if crop is None:
         raise DataError(f"{path}: no face found; choose a picture with one clearly visible face")
     return _face_frame(crop)
@@ -94,27 +100,31 @@ class DrivingClip:
 
     def faces(self) -> Iterator[tuple[float, FaceFrame | None]]:
         """Every frame's time in seconds and face crop in order, None where there is no face."""
-        for frame, crop in cut_faces(self.tracked.source, self.tracked.faces, self.size_px, logger.warning):
+        for frame, crop in cut_faces(self.tracked, self.size_px, lambda _: None):
             yield frame.timestamp_s, None if crop is None else _face_frame(crop)
 
 
-def annotate_clip(path: Path, size_px: int, progress: Progress) -> DrivingClip:
+def annotate_clip(path: Path, size_px: int, progress: Progress, face: int = 0) -> DrivingClip:
     """Find the face in every frame of a video or folder of pictures, and a steady crop for each take.
 
     Raises:
         DataError: if the clip cannot be read or shows no face at all.
     """
-    source, num_announced, numbers = ClipSource(path=path), count_frames(path), count(1)
+    source, num_announced, numbers = ClipSource(path=path, face=face), count_frames(path), count(1)
     with annotator_of(source).open(source) as annotator:
         clip = track_faces(
             source,
             annotator,
-            on_problem=logger.warning,
+            on_problem=_say,
             on_frame=lambda: progress("Finding the face", next(numbers), num_announced),
         )
     if not clip.faces:
         raise DataError(f"{path}: no face found in {clip.num_frames} frames; choose a clip that shows a face")
     return DrivingClip(tracked=clip, size_px=size_px)
+
+
+def _say(problem: Rejected) -> None:
+    logger.warning("%s", problem)
 
 
 def _face_frame(crop: FaceCrop) -> FaceFrame:

@@ -41,6 +41,10 @@ class ReenactRequest:
     """.jpg or .png for a picture, .mp4 for a clip."""
     landmarks: Guidance = Guidance.AUTO
     """AUTO: driving landmarks if both show one person, LGAN for a known source, LSt otherwise."""
+    face: int = 0
+    """Number of the source's face where the picture shows several, from 1 on the left; 0 is the largest."""
+    driving_face: int = 0
+    """The same of the driving picture or clip."""
     identity: str = ""
     """Source identity; "" takes it from the shard the source lies in, if any."""
 
@@ -72,7 +76,7 @@ def run_request(request: ReenactRequest, *, device: torch.device, progress: Prog
     has_clip = is_clip(request.driving)
     _check_output(request, has_clip)
     reenactor = Reenactor(load_checkpoint(request.checkpoint), device)
-    source = face_of_picture(request.source, reenactor.size_px)
+    source = face_of_picture(request.source, reenactor.size_px, request.face)
     if request.identity:
         source = replace(source, identity=reenactor.known_identity(request.identity))
     run = _reenact_clip if has_clip else _reenact_picture
@@ -82,7 +86,7 @@ def run_request(request: ReenactRequest, *, device: torch.device, progress: Prog
 def _reenact_picture(
     request: ReenactRequest, reenactor: Reenactor, source: FaceFrame, progress: Progress
 ) -> ReenactReport:
-    driving = face_of_picture(request.driving, reenactor.size_px)
+    driving = face_of_picture(request.driving, reenactor.size_px, request.driving_face)
     drawing, guidance = reenactor.draw_pair(source, driving, request.landmarks)
     request.out.parent.mkdir(parents=True, exist_ok=True)
     write_image(request.out, drawing.result)
@@ -94,7 +98,7 @@ def _reenact_clip(
     request: ReenactRequest, reenactor: Reenactor, source: FaceFrame, progress: Progress
 ) -> ReenactReport:
     guidance = reenactor.choose(request.landmarks, source, driving_identity="")
-    clip = annotate_clip(request.driving, reenactor.size_px, progress)
+    clip = annotate_clip(request.driving, reenactor.size_px, progress, request.driving_face)
     statistics = reenactor.statistics("", clip.landmarks_NKC())
     results = _draw_clip(reenactor, source, clip, guidance, statistics)
     with VideoWriter(request.out, frame_rate_hz=clip.frame_rate_hz) as writer:

@@ -77,7 +77,7 @@ class FaceAnnotator:
             output_face_blendshapes=True,
             output_facial_transformation_matrixes=True,
         )
-        with _quiet_native_log():
+        with quiet_native_log():
             self._landmarker = FaceLandmarker.create_from_options(options)
 
     def __enter__(self) -> FaceAnnotator:
@@ -146,7 +146,7 @@ def pose_from_matrix(matrix: NDArray[np.floating]) -> NDArray[np.float32]:
 
 
 @contextlib.contextmanager
-def _quiet_native_log() -> Iterator[None]:
+def quiet_native_log() -> Iterator[None]:
     """Drop what MediaPipe's C++ side writes to file descriptor 2 while it starts; Python errors still raise."""
     kept = os.dup(2)
     try:

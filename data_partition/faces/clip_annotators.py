@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self
@@ -15,6 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_partition.faces.annotate import ANNOTATOR_NAME, ANNOTATOR_VERSION, FaceAnnotation, FaceAnnotator
+from data_partition.faces.crop import CropBox
+from data_partition.faces.finder import chosen, open_finder
 from data_partition.sources.celebv import PointsTable, read_points
 from data_partition.sources.openface import OpenFaceTable, read_openface
 from data_partition.sources.records import ClipSource
@@ -24,6 +27,12 @@ from model.errors import DataError
 
 MIN_CONFIDENCE = 0.5
 """OpenFace's confidence below which a face does not count as found."""
+
+WINDOW_TO_FACE = 2.5
+"""Side of the window in heights of the face."""
+MIN_WINDOW_PX = 16
+LOOK_EVERY_FRAMES = 10
+"""While no face is found, all of the picture is looked at once in so many frames."""
 
 _CSV_REMEDY = "run FeatureExtraction on the clip, without flags that leave columns out"
 
@@ -63,16 +72,35 @@ class AnnotatorKind:
 
 
 class MediaPipeAnnotator:
-    """Looks at the frames: a clip is tracked, unrelated pictures are looked at one by one."""
+    """Looks at the frames: a clip is tracked, unrelated pictures are looked at one by one.
 
-    def __init__(self, *, is_video: bool) -> None:
-        """Load the model.
+    A face that is small in the picture, or one among several, is looked at through a window that follows it.
+    """
+
+    def __init__(self, *, is_video: bool, face: int = 0, path: Path = Path()) -> None:
+        """Load the models.
+
+        Args:
+            is_video: whether the frames are one clip.
+            face: number of the face in a frame with several, from 1 on the left; 0 is the largest.
+            path: of the clip, for `problems`.
 
         Raises:
             WeightsError: if the face landmarker file is missing.
         """
+        self._is_video, self._face, self._path = is_video, face, path
         self._annotator = FaceAnnotator(is_video=is_video)
+        self._finder = open_finder()
+        self._window: CropBox | None = None
+        self._last_centre_C: NDArray[np.floating] | None = None
+        self._frames_to_look = 0
         self._timestamp_ms = -1
+        self._crowd = ""
+
+    @classmethod
+    def of(cls, source: ClipSource, *, is_video: bool) -> MediaPipeAnnotator:
+        """For a clip, followed or picture by picture; errors as of the constructor."""
+        return MediaPipeAnnotator(is_video=is_video, face=source.face, path=source.path)
 
     def __enter__(self) -> Self:
         """The annotator itself."""
@@ -85,13 +113,88 @@ class MediaPipeAnnotator:
         self._annotator.close()
 
     def annotate(self, frame: VideoFrame) -> FaceAnnotation | None:
-        """The most prominent face."""
+        """The chosen face, or the most prominent one."""
         self._timestamp_ms = max(self._timestamp_ms + 1, round(frame.timestamp_s * 1000))
-        return self._annotator.detect(frame.image_HWC, self._timestamp_ms)
+        if not self._is_video:
+            self._look_through(None)
+        if self._timestamp_ms == 0 or not self._is_video:
+            self._look_around(frame, has_face=True)
+        found = self._through_window(frame.image_HWC)
+        if found is None and self._finder is not None:
+            self._frames_to_look -= 1
+            if self._frames_to_look < 0 and self._look_around(frame, has_face=False):
+                found = self._through_window(frame.image_HWC)
+        if found is not None:
+            self._follow(found)
+        return found
 
     def problems(self) -> list[Rejected]:
-        """None: there are no files."""
-        return []
+        """That there are several faces."""
+        return [Rejected(str(self._path), self._crowd)] if self._crowd else []
+
+    def _look_around(self, frame: VideoFrame, *, has_face: bool) -> bool:
+        """Set the window by all faces of a frame; whether it changed.
+
+        Args:
+            frame: to look at.
+            has_face: whether the whole picture may do for a single face.
+        """
+        self._frames_to_look = LOOK_EVERY_FRAMES
+        faces = self._finder.find(frame.image_HWC) if self._finder is not None else []
+        if not faces or (has_face and len(faces) == 1):
+            self._look_through(None)
+            return False
+        face = chosen(faces, self._face)
+        if self._last_centre_C is not None and self._is_video:
+            face = min(faces, key=lambda one: float(np.linalg.norm(np.array(one.centre) - self._last_centre_C)))
+        if len(faces) > 1 and not self._crowd:
+            self._crowd = (
+                f"{len(faces)} faces in frame {frame.index}; number {faces.index(face) + 1} from the left is used, "
+                "the others are left out"
+            )
+        side = round(WINDOW_TO_FACE * max(face.width, face.height))
+        x, y = face.centre
+        self._look_through(CropBox(left=round(x - side / 2), top=round(y - side / 2), side=side))
+        return True
+
+    def _look_through(self, window: CropBox | None) -> None:
+        """Change the window; tracking starts anew, since landmarks smoothed over the change would lie beside."""
+        if window == self._window:
+            return
+        self._window = window
+        if self._is_video:
+            self._annotator.close()
+            self._annotator = FaceAnnotator(is_video=True)
+
+    def _through_window(self, image_HWC: NDArray[np.uint8]) -> FaceAnnotation | None:
+        if self._window is None:
+            return self._annotator.detect(image_HWC, self._timestamp_ms)
+        height_px, width_px = image_HWC.shape[:2]
+        left, top = max(self._window.left, 0), max(self._window.top, 0)
+        right, bottom = (
+            min(self._window.left + self._window.side, width_px),
+            min(self._window.top + self._window.side, height_px),
+        )
+        if right - left < MIN_WINDOW_PX or bottom - top < MIN_WINDOW_PX:
+            return None
+        found = self._annotator.detect(image_HWC[top:bottom, left:right], self._timestamp_ms)
+        if found is None:
+            return None
+        return replace(found, landmarks_KC=found.landmarks_KC + np.array([left, top], np.float32))
+
+    def _follow(self, found: FaceAnnotation) -> None:
+        """Move the window when the face nears its border."""
+        low_C, high_C = found.landmarks_KC.min(axis=0), found.landmarks_KC.max(axis=0)
+        self._last_centre_C = (low_C + high_C) / 2
+        self._frames_to_look = 0
+        if self._window is None or not self._is_video:
+            return
+        middle_C = np.array([self._window.left, self._window.top]) + self._window.side / 2
+        size = float((high_C - low_C).max())
+        if np.abs(self._last_centre_C - middle_C).max() > self._window.side / 4 or size > self._window.side / 2:
+            side = round(WINDOW_TO_FACE * size)
+            left, top = np.rint(self._last_centre_C - side / 2).astype(int).tolist()
+            self._look_through(CropBox(left=left, top=top, side=side))
 
 
 class PointsAnnotator(MediaPipeAnnotator):
@@ -247,11 +350,15 @@ def _is_outside(landmarks_KC: NDArray[np.float32], image_HWC: NDArray[np.uint8])
 
 
 TRACKING = AnnotatorKind(
-    name=ANNOTATOR_NAME, version=ANNOTATOR_VERSION, open=lambda _: MediaPipeAnnotator(is_video=True)
+    name=ANNOTATOR_NAME,
+    version=ANNOTATOR_VERSION,
+    open=partial(MediaPipeAnnotator.of, is_video=True),
 )
 """A clip's face is followed from frame to frame."""
 EACH_PICTURE = AnnotatorKind(
-    name=ANNOTATOR_NAME, version=ANNOTATOR_VERSION, open=lambda _: MediaPipeAnnotator(is_video=False)
+    name=ANNOTATOR_NAME,
+    version=ANNOTATOR_VERSION,
+    open=partial(MediaPipeAnnotator.of, is_video=False),
 )
 """Every picture is looked at by itself."""
 POINT_FILES = AnnotatorKind(name=f"points-98+{ANNOTATOR_NAME}", version=ANNOTATOR_VERSION, open=PointsAnnotator)

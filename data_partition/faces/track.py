@@ -9,17 +9,28 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from data_partition.faces.annotate import FaceAnnotation, FaceAnnotator
-from data_partition.faces.clip_annotators import ClipAnnotator
+from data_partition.faces.annotate import FaceAnnotation
+from data_partition.faces.clip_annotators import ClipAnnotator, MediaPipeAnnotator
 from data_partition.faces.crop import CropBox, crop_and_resize, find_takes, single_image_box, steady_boxes
+from data_partition.faces.finder import open_finder, quarter_turns
+from data_partition.faces.people import open_recogniser, split_by_person
+from data_partition.faces.sface import unit
 from data_partition.sources.layouts import LAYOUTS
 from data_partition.sources.records import ClipSource
 from data_partition.sources.rejected import Rejected
 from data_partition.sources.video import VideoFrame, read_frames
+
+TURN_NAMES = ("nothing", "a quarter", "a half", "three quarters")
+TURN_FRAMES, TURN_STEP = 61, 20
+"""Of the first 61 frames every 20th is looked at."""
+IDENTITY_EVERY_FRAMES = 5
+"""Of the frames with a face, by which it is known who it is."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, slots=True)
@@ -42,6 +53,10 @@ class TrackedClip:
     """Frames that could be decoded."""
     faces: Mapping[int, TrackedFace]
     """Frame index to face, rising; frames without a face are left out."""
+    people: Mapping[int, NDArray[np.float32]]
+    """Take to the mean embedding of its face, of unit length; empty where SFace is missing or not asked."""
+    quarter_turns: int
+    """To the left, by which the frames were turned to stand upright."""
     is_cropped: bool
     """Whether the pictures are crops of heads already, used whole: they need not follow one another."""
 
@@ -62,14 +77,19 @@ class _Detection:
     timestamp_s: float
     image_HW: tuple[int, int]
     annotation: FaceAnnotation
+    identity_D: NDArray[np.float32] | None
+    """SFace's embedding, of some frames."""
 
     @classmethod
-    def of(cls, frame: VideoFrame, annotation: FaceAnnotation) -> _Detection:
+    def of(
+        cls, frame: VideoFrame, annotation: FaceAnnotation, identity_D: NDArray[np.float32] | None = None
+    ) -> _Detection:
         return cls(
             frame_index=frame.index,
             timestamp_s=frame.timestamp_s,
             image_HW=_size(frame.image_HWC),
             annotation=annotation,
+            identity_D=identity_D,
         )
 
 
@@ -91,55 +111,84 @@ def track_faces(
     Raises:
         DataError: if the clip cannot be opened.
     """
+    spec = LAYOUTS[source.layout]
+    turns = 0 if source.annotations or spec.is_cropped else _turns_of(source)
+    if turns:
+        on_problem(Rejected(str(source.path), f"not upright: turned by {TURN_NAMES[turns]} to the left; is it right?"))
+    recogniser = None if spec.is_cropped else open_recogniser()
     num_frames, detections = 0, []
-    for frame in read_frames(source.path, on_problem, source.stretch):
+    for frame in read_frames(source.path, on_problem, source.stretch, turns):
         num_frames += 1
         annotation = annotator.annotate(frame)
         if annotation is not None:
-            detections.append(_Detection.of(frame, annotation))
+            is_due = recogniser is not None and len(detections) % IDENTITY_EVERY_FRAMES == 0
+            who = recogniser.embed(frame.image_HWC, annotation.landmarks_KC) if recogniser and is_due else None
+            detections.append(_Detection.of(frame, annotation, who))
         on_frame()
     for problem in annotator.problems():
         on_problem(problem)
     are_square = all(found.image_HW[0] == found.image_HW[1] for found in detections)
-    is_cropped = LAYOUTS[source.layout].is_cropped and are_square
-    faces = _whole_pictures(detections) if is_cropped else _steady(detections)
-    return TrackedClip(source=source, num_frames=num_frames, faces=faces, is_cropped=is_cropped)
+    is_cropped = spec.is_cropped and are_square
+    faces, people = (_whole_pictures(detections), {}) if is_cropped else _steady(detections)
+    return TrackedClip(
+        source=source, num_frames=num_frames, faces=faces, people=people, quarter_turns=turns, is_cropped=is_cropped
+    )
 
 
 def cut_faces(
-    source: ClipSource, faces: Mapping[int, TrackedFace], size_px: int, on_problem: Callable[[Rejected], None]
+    clip: TrackedClip, size_px: int, on_problem: Callable[[Rejected], None]
 ) -> Iterator[tuple[VideoFrame, FaceCrop | None]]:
-    """Every frame of a clip in order with its face cut out, or with None where `faces` has none.
+    """Every frame of a clip in order with its face cut out, or with None where it has none.
 
     Args:
-        source: the clip.
-        faces: of `track_faces`, all or some.
+        clip: of `track_faces`, with all or some of its faces.
         size_px: side of the crops.
         on_problem: called for pictures that cannot be read.
 
     Raises:
         DataError: if the clip cannot be opened.
     """
-    for frame in read_frames(source.path, on_problem, source.stretch):
-        face = faces.get(frame.index)
+    for frame in read_frames(clip.source.path, on_problem, clip.source.stretch, clip.quarter_turns):
+        face = clip.faces.get(frame.index)
         yield frame, None if face is None else _cut(frame.image_HWC, face.annotation, face.box, size_px)
 
 
-def face_of_picture(image_HWC: NDArray[np.uint8], size_px: int) -> FaceCrop | None:
+def face_of_picture(
+    image_HWC: NDArray[np.uint8], size_px: int, *, face: int = 0, path: Path, on_problem: Callable[[Rejected], None]
+) -> FaceCrop | None:
     """The face of a picture that belongs to no clip, or None if no face is found.
 
     Args:
         image_HWC: [H, W, 3] uint8 RGB.
         size_px: side of the crop.
+        face: number of the face where there are several, from 1 on the left; 0 is the largest.
+        path: of the picture, for `on_problem`.
+        on_problem: told of a picture that had to be turned, and of several faces.
 
     Raises:
         WeightsError: if MediaPipe's model file is missing.
     """
-    with FaceAnnotator(is_video=False) as annotator:
-        annotation = annotator.detect(image_HWC)
+    finder = open_finder()
+    turns = quarter_turns(finder, [image_HWC]) if finder is not None else 0
+    if turns:
+        on_problem(Rejected(str(path), f"not upright: turned by {TURN_NAMES[turns]} to the left; is it right?"))
+        image_HWC = np.ascontiguousarray(np.rot90(image_HWC, turns))
+    with MediaPipeAnnotator(is_video=False, face=face, path=path) as annotator:
+        annotation = annotator.annotate(VideoFrame(index=0, timestamp_s=0.0, image_HWC=image_HWC))
+        for problem in annotator.problems():
+            on_problem(problem)
     if annotation is None:
         return None
     return _cut(image_HWC, annotation, single_image_box(annotation.landmarks_KC, _size(image_HWC)), size_px)
+
+
+def _turns_of(source: ClipSource) -> int:
+    """Quarter turns to the left after which the clip is upright, by a few of its first frames."""
+    finder = open_finder()
+    if finder is None:
+        return 0
+    frames = islice(read_frames(source.path, lambda _: None, source.stretch), 0, TURN_FRAMES, TURN_STEP)
+    return quarter_turns(finder, (frame.image_HWC for frame in frames))
 
 
 def _whole_pictures(detections: list[_Detection]) -> dict[int, TrackedFace]:
@@ -151,21 +200,26 @@ def _whole_pictures(detections: list[_Detection]) -> dict[int, TrackedFace]:
     }
 
 
-def _steady(detections: list[_Detection]) -> dict[int, TrackedFace]:
+def _steady(detections: list[_Detection]) -> tuple[dict[int, TrackedFace], dict[int, NDArray[np.float32]]]:
+    """Faces with steady boxes by frame index, and who is seen by take."""
     if not detections:
-        return {}
+        return {}, {}
     landmarks_FKC = np.stack([found.annotation.landmarks_KC for found in detections])
     timestamp_F = np.array([found.timestamp_s for found in detections])
     index_F = np.array([found.frame_index for found in detections])
     take_F = find_takes(landmarks_FKC, index_F, np.array([found.image_HW for found in detections]))
-    faces = {}
-    for take in range(int(take_F[-1]) + 1):
+    take_F = split_by_person(take_F, [found.identity_D for found in detections])
+    faces, people = {}, {}
+    for take in np.unique(take_F[take_F >= 0]).tolist():
         rows = np.flatnonzero(take_F == take)
         boxes = steady_boxes(landmarks_FKC[rows], timestamp_F[rows], detections[rows[0]].image_HW)
         for row, box in zip(rows, boxes, strict=True):
             found = detections[row]
             faces[found.frame_index] = TrackedFace(annotation=found.annotation, take=take, box=box)
-    return faces
+        seen = [who for row in rows if (who := detections[row].identity_D) is not None]
+        if seen:
+            people[take] = unit(np.mean(seen, axis=0))
+    return dict(sorted(faces.items())), people
 
 
 def _cut(image_HWC: NDArray[np.uint8], annotation: FaceAnnotation, box: CropBox, size_px: int) -> FaceCrop:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +54,12 @@ class ClipSummary:
     num_kept: int = 0
     num_without_face: int = 0
     num_in_short_takes: int = 0
+    num_of_others: int = 0
+    """Usable frames that show another person than the person's other frames, left out."""
+    people: dict[str, list[float]] = field(default_factory=dict)
+    """Take to the embedding of its face: in parts alone, until it is known who the person is."""
+    num_by_take: dict[str, int] = field(default_factory=dict)
+    """Take to its frames, where `people` has the take."""
     problems: list[Rejected] = field(default_factory=list)
 
     @classmethod
@@ -86,7 +92,7 @@ def prepare_clip(job: ClipJob, annotator: ClipAnnotator, on_frame: Callable[[], 
         clip = track_faces(job.source, annotator, on_problem=summary.problems.append, on_frame=on_frame)
         faces = _usable(clip, summary)
         if faces:
-            _write_part(job, faces, summary, on_frame)
+            _write_part(job, clip, faces, summary, on_frame)
     except DataError as error:
         summary.problems.append(Rejected.by_error(job.source.path, error))
     return summary
@@ -116,18 +122,25 @@ def _usable(clip: TrackedClip, summary: ClipSummary) -> dict[int, tuple[str, Tra
         if clip.is_cropped or num_frames[face.take] >= MIN_TAKE_FRAMES
     }
     summary.num_in_short_takes = len(clip.faces) - len(kept)
+    kept_takes = {face.take for _, face in kept.values()}
+    summary.people = {names[take]: who.tolist() for take, who in clip.people.items() if take in kept_takes}
+    summary.num_by_take = {names[take]: num_frames[take] for take in clip.people if take in kept_takes}
     if not kept:
         summary.add_problem(path, f"the face never stays in place for {MIN_TAKE_FRAMES} frames; nothing to use")
     return kept
 
 
 def _write_part(
-    job: ClipJob, kept: Mapping[int, tuple[str, TrackedFace]], summary: ClipSummary, on_frame: Callable[[], None]
+    job: ClipJob,
+    clip: TrackedClip,
+    kept: Mapping[int, tuple[str, TrackedFace]],
+    summary: ClipSummary,
+    on_frame: Callable[[], None],
 ) -> None:
     source = job.source
     summary.num_kept = len(kept)
     test_names = read_names(source.test_list) if source.test_list else None
-    faces = {index: face for index, (_, face) in kept.items()}
+    usable = replace(clip, faces={index: face for index, (_, face) in kept.items()})
     kind = annotator_of(source)
     with ShardWriter(
         job.part_dir,
@@ -137,7 +150,7 @@ def _write_part(
         annotator_version=kind.version,
         sources=[asdict(summary)],
     ) as writer:
-        for frame, crop in cut_faces(source, faces, job.size_px, lambda _: None):
+        for frame, crop in cut_faces(usable, job.size_px, lambda _: None):
             if crop is not None:
                 is_test = source.is_test if test_names is None else frame.name.casefold() in test_names
                 _add(writer, frame, kept[frame.index][0], crop, is_test)

@@ -13,12 +13,15 @@ import json
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from data_partition.faces.annotate import FaceAnnotator
+from data_partition.faces.people import others_than_main
 from data_partition.preparation.clip import ClipJob, ClipSummary
 from data_partition.preparation.clip_pool import run_clips
 from data_partition.shards.contact_sheet import write_contact_sheet
@@ -73,10 +76,12 @@ class IdentityReport:
         unread = self.num_given - self.num_frames
         dropped = sum(clip.num_without_face for clip in self.clips)
         short = sum(clip.num_in_short_takes for clip in self.clips)
+        others = sum(clip.num_of_others for clip in self.clips)
         return (
             f"{self.identity}: kept {self.num_kept} of {self.num_given} frames ({share:.1f} %) of "
             f"{len({clip.name for clip in self.clips})} clip(s), {dropped} without a face, {short} in takes too "
             "short to use"
+            + (f", {others} of other people" if others else "")
             + (f", {unread} that could not be read" if unread else "")
             + (", done before" if self.was_done else "")
         )
@@ -274,17 +279,20 @@ class _Plan:
     def _finish_one(self, identity: str, parts: Mapping[ClipJob, ClipSummary], consent: str) -> IdentityReport:
         jobs, done = self._jobs[identity], self._done[identity]
         clips = [parts[job] for job in jobs] if done is None else done
+        others = _others(clips) if done is None else set()
+        if done is None:
+            clips = [_told_of_others(job, clip, others) for job, clip in zip(jobs, clips, strict=True)]
         report = IdentityReport(identity=identity, clips=clips, was_done=done is not None)
         if done is not None and consent:
             record_consent(self.out / identity, consent)
         if done is None and report.num_kept:
-            self._merge(jobs, report, consent)
+            self._merge(jobs, report, others, consent)
         if report.num_kept:
             self._usable.add(identity)
         shutil.rmtree(self.out / f"{identity}{PARTS_SUFFIX}", ignore_errors=True)
         return report
 
-    def _merge(self, jobs: Sequence[ClipJob], report: IdentityReport, consent: str) -> None:
+    def _merge(self, jobs: Sequence[ClipJob], report: IdentityReport, others: set[str], consent: str) -> None:
         kind = annotator_of(jobs[0].source)
         with ShardWriter(
             self.out,
@@ -298,7 +306,28 @@ class _Plan:
         ) as writer:
             for job, clip in zip(jobs, report.clips, strict=True):
                 if clip.num_kept:
-                    writer.adopt(open_shard(job.part))
+                    writer.adopt(open_shard(job.part), others)
+
+
+def _others(clips: Sequence[ClipSummary]) -> set[str]:
+    """Takes of a person's clips that show somebody else."""
+    people = {take: np.asarray(who, np.float32) for clip in clips for take, who in clip.people.items()}
+    return others_than_main(people, {take: count for clip in clips for take, count in clip.num_by_take.items()})
+
+
+def _told_of_others(job: ClipJob, clip: ClipSummary, others: set[str]) -> ClipSummary:
+    """The summary of a clip without the takes of others, and without what tells who anybody is."""
+    left_out = sorted(others & clip.people.keys())
+    num_left_out = sum(clip.num_by_take[take] for take in left_out)
+    problems = list(clip.problems)
+    if left_out:
+        text = (
+            f"{num_left_out} frames show another person than most of {job.identity}'s ({', '.join(left_out)}); "
+            "give that person a folder of their own"
+        )
+        problems.append(Rejected(str(job.source.path), text))
+    num_kept = clip.num_kept - num_left_out
+    return replace(clip, num_kept=num_kept, num_of_others=num_left_out, people={}, num_by_take={}, problems=problems)
 
 
 def _contact_sheet(out: Path, identities: Iterable[IdentityReport]) -> Path:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -171,24 +171,30 @@ class ShardWriter:
         path.write_bytes(encode_image(path.suffix, frame_HWC))
         self._append({name: np.array([value]) for name, value in row.items()}, 1, is_test)
 
-    def adopt(self, part: Shard) -> None:
-        """Add all frames of a finished shard of the same size, with their rows; the part stays as it is."""
+    def adopt(self, part: Shard, left_out: Collection[str] = ()) -> None:
+        """Add frames of a finished shard of the same size, with their rows; the part stays as it is.
+
+        Args:
+            part: the shard.
+            left_out: clips of it that are not added.
+        """
         assert part.size_px == self._size_px
-        file_names = [f"{FRAMES_NAME}/{self.num_frames + row:06d}.jpg" for row in range(part.num_frames)]
-        for source, target in zip(part.file_name, file_names, strict=True):
-            _link_or_copy(part.path / source, self._partial / target)
+        rows = np.flatnonzero(~np.isin(part.clip, list(left_out)))
+        file_names = [f"{FRAMES_NAME}/{self.num_frames + number:06d}.jpg" for number in range(len(rows))]
+        for row, target in zip(rows, file_names, strict=True):
+            _link_or_copy(part.path / part.file_name[row], self._partial / target)
         columns = {
             "file_name": np.array(file_names),
-            "clip": part.clip,
-            "frame_index": part.frame_index,
-            "timestamp_s": part.timestamp_s,
-            "landmarks": part.landmarks_FKC.reshape(part.num_frames, -1),
-            "pose_deg": part.pose_FC,
-            "au_presence": part.au_presence_FA,
-            "au_intensity": part.au_intensity_FA,
-            "confidence": part.confidence_F,
+            "clip": part.clip[rows],
+            "frame_index": part.frame_index[rows],
+            "timestamp_s": part.timestamp_s[rows],
+            "landmarks": part.landmarks_FKC[rows].reshape(len(rows), -1),
+            "pose_deg": part.pose_FC[rows],
+            "au_presence": part.au_presence_FA[rows],
+            "au_intensity": part.au_intensity_FA[rows],
+            "confidence": part.confidence_F[rows],
         }
-        self._append(columns, part.num_frames, part.is_test_F if part.has_fixed_split else None)
+        self._append(columns, len(rows), part.is_test_F[rows] if part.has_fixed_split else None)
 
     def finish(self) -> Path:
         """Write metadata and rename the folder to its final name, replacing an older shard.

@@ -32,6 +32,8 @@ class ClipSource:
     """File of 98 points whose frames are the test frames."""
     is_test: bool | None = None
     """True or False: which side of the train/test split all frames are on; None leaves it to `test_list` or to time."""
+    face: int = 0
+    """Number of the person's face in frames with several, from 1 on the left; 0 is the largest."""
     place: str = ""
     """Below the person's folder, "2024/talk.mp4"; "" for a clip that is the person's only entry."""
 

@@ -7,7 +7,7 @@ import logging
 import os
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import av
@@ -114,7 +114,7 @@ def main_track(path: Path, container: av.container.InputContainer) -> av.VideoSt
 
 
 def read_frames(
-    path: Path, on_problem: Callable[[Rejected], None], stretch: Stretch | None = None
+    path: Path, on_problem: Callable[[Rejected], None], stretch: Stretch | None = None, quarter_turns: int = 0
 ) -> Iterator[VideoFrame]:
     """Decode a clip front to back, holding one frame in memory.
 
@@ -122,6 +122,7 @@ def read_frames(
         path: a video file or a folder of pictures (read in natural order: 2.png before 10.png).
         on_problem: called for each picture that is skipped, and once for the damaged packets of a video.
         stretch: of a folder's pictures; None is all.
+        quarter_turns: to the left, by which every frame is turned.
 
     Yields:
         Frames with rising index and timestamp.
@@ -129,7 +130,10 @@ def read_frames(
     Raises:
         DataError: if the clip cannot be opened or has no picture track.
     """
-    return _folder_frames(path, on_problem, stretch) if path.is_dir() else _video_frames(path, on_problem)
+    frames = _folder_frames(path, on_problem, stretch) if path.is_dir() else _video_frames(path, on_problem)
+    for frame in frames:
+        image_HWC = np.ascontiguousarray(np.rot90(frame.image_HWC, quarter_turns)) if quarter_turns else frame.image_HWC
+        yield replace(frame, image_HWC=image_HWC)
 
 
 def source_sha256(path: Path, stretch: Stretch | None = None) -> str:

@@ -8,19 +8,12 @@ from typing import Protocol
 
 import cv2
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
+from data_partition.faces.sface import SFace, aligned_NCHW, unit
 from model.errors import ConfigError, WeightsError
 from model.frames import Frame
 from model.weights import resolve
-
-_SIDE_PX = 112
-# fmt: off
-_TEMPLATE_KC = np.array(
-    [(38.2946, 51.6963), (73.5318, 51.5014), (56.0252, 71.7366), (41.5493, 92.3655), (70.7299, 92.2041)]
-)
-# fmt: on
-"""[5, 2] pixels: where ArcFace's alignment, which SFace shares, puts eyes, nose tip and mouth corners."""
 
 
 class Embedder(Protocol):
@@ -42,25 +35,6 @@ class Embedder(Protocol):
         """
 
 
-class SFace:
-    """SFace (Zhong et al. 2021; model of the OpenCV Zoo, Apache-2.0), 128 dimensions."""
-
-    name = "SFace"
-
-    def __init__(self) -> None:
-        """Load the network.
-
-        Raises:
-            WeightsError: if its file is missing.
-        """
-        self._network = cv2.dnn.readNetFromONNX(str(resolve("sface")), cv2.dnn.ENGINE_NEW)
-
-    def embed(self, frame_HWC: Frame, landmarks_KC: NDArray[np.floating]) -> NDArray[np.float32]:
-        """As `Embedder.embed`, [128]."""
-        self._network.setInput(_aligned_NCHW(frame_HWC, landmarks_KC), "data")
-        return _unit(self._network.forward())
-
-
 class ArcFace:
     """ArcFace (Deng et al. 2019) as in InsightFace's buffalo_l, 512 dimensions; weights for research only."""
 
@@ -76,8 +50,8 @@ class ArcFace:
 
     def embed(self, frame_HWC: Frame, landmarks_KC: NDArray[np.floating]) -> NDArray[np.float32]:
         """As `Embedder.embed`, [512]."""
-        self._network.setInput((_aligned_NCHW(frame_HWC, landmarks_KC) - 127.5) / 127.5)
-        return _unit(self._network.forward())
+        self._network.setInput((aligned_NCHW(frame_HWC, landmarks_KC) - 127.5) / 127.5)
+        return unit(self._network.forward())
 
 
 class Dlib:
@@ -102,7 +76,7 @@ class Dlib:
         points = [self._dlib.point(round(float(x)), round(float(y))) for x, y in landmarks_KC]
         height, width = frame_HWC.shape[:2]
         shape = self._dlib.full_object_detection(self._dlib.rectangle(0, 0, width - 1, height - 1), points)
-        return _unit(self._network.compute_face_descriptor(np.ascontiguousarray(frame_HWC), shape))
+        return unit(self._network.compute_face_descriptor(np.ascontiguousarray(frame_HWC), shape))
 
 
 EMBEDDERS: dict[str, Callable[[], Embedder]] = {"sface": SFace, "arcface": ArcFace, "dlib": Dlib}
@@ -119,31 +93,3 @@ def embedder_named(name: str) -> Embedder:
     if name not in EMBEDDERS:
         raise ConfigError(f"--embedder: got {name!r}, wanted one of {', '.join(EMBEDDERS)}")
     return EMBEDDERS[name]()
-
-
-def _aligned_NCHW(frame_HWC: Frame, landmarks_KC: NDArray[np.floating]) -> NDArray[np.float32]:
-    """[1, 3, 112, 112] RGB in 0..255: the face moved onto ArcFace's template."""
-    transform = similarity_transform(five_points(landmarks_KC), _TEMPLATE_KC)
-    aligned = cv2.warpAffine(frame_HWC, transform, (_SIDE_PX, _SIDE_PX), flags=cv2.INTER_LINEAR)
-    return np.ascontiguousarray(aligned.transpose(2, 0, 1)[None], np.float32)
-
-
-def _unit(embedding: ArrayLike) -> NDArray[np.float32]:
-    vector = np.array(embedding, np.float32).ravel()
-    return np.asarray(vector / np.linalg.norm(vector), np.float32)
-
-
-def five_points(landmarks_KC: NDArray[np.floating]) -> NDArray[np.float64]:
-    """[5, 2] eye centres, nose tip and mouth corners of 68 landmarks, image left first."""
-    eyes = [landmarks_KC[36:42].mean(axis=0), landmarks_KC[42:48].mean(axis=0)]
-    return np.stack([*eyes, *landmarks_KC[[30, 48, 54]]]).astype(np.float64)
-
-
-def similarity_transform(points_KC: NDArray[np.float64], targets_KC: NDArray[np.float64]) -> NDArray[np.float64]:
-    """[2, 3] rotation, scale and shift that takes points nearest to targets in the least-squares sense."""
-    x, y = points_KC.T
-    one, zero = np.ones_like(x), np.zeros_like(x)
-    # (a, b, u, v): x' = a x - b y + u, y' = b x + a y + v
-    system = np.concatenate([np.stack([x, -y, one, zero], axis=1), np.stack([y, x, zero, one], axis=1)])
-    a, b, u, v = np.linalg.lstsq(system, targets_KC.T.ravel(), rcond=None)[0]
-    return np.array([[a, -b, u], [b, a, v]])

@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from evaluation.faces.embedders import EMBEDDERS, embedder_named, five_points, similarity_transform
+from data_partition.faces.sface import five_points, similarity_transform
+from evaluation.faces.embedders import EMBEDDERS, embedder_named
 from model.errors import ConfigError, WeightsError
 
 
