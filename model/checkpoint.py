@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import re
 import shutil
 from dataclasses import dataclass, field
@@ -32,6 +33,8 @@ from model.setting import Scalar
 
 SCHEMA_VERSION = 1
 _WEIGHTS_FILE = "weights.safetensors"
+_log = logging.getLogger(__name__)
+
 _INDEX_FILE = "checkpoint.json"
 _ROUND_FOLDER = re.compile(r"round-(\d{6})|\.round-(\d{6})\.replaced")
 _INDEX_KEYS = {
@@ -106,7 +109,7 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> Path:
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
-    """The checkpoint in a round folder, or the newest intact one in a run folder.
+    """The checkpoint in a round folder, or the newest intact one in a run folder; newer ones are logged as damaged.
 
     Raises:
         CheckpointError: if there is none, or the given round folder is torn or of another version.
@@ -116,9 +119,13 @@ def load_checkpoint(path: Path) -> Checkpoint:
     reasons = []
     for folder in reversed(round_folders(path)):
         try:
-            return _load_round(folder)
+            checkpoint = _load_round(folder)
         except CheckpointError as error:
             reasons.append(str(error))
+            continue
+        if reasons:
+            _log.warning("%s; round %d is used in its place", "; ".join(reasons), checkpoint.round)
+        return checkpoint
     detail = "; ".join(reasons) or "wanted a folder with round-NNNNNN folders in it, or one of those"
     raise CheckpointError(f"no usable checkpoint in {path}: {detail}")
 

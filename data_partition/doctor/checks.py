@@ -13,6 +13,7 @@ from typing import Literal
 import numpy as np
 
 from data_partition.doctor.duplicates import SharedPictures, seen_test_frames
+from data_partition.doctor.faces import MIN_OFF, SampledFaces, same_people
 from data_partition.doctor.numbers import ShardNumbers
 from data_partition.shards.shard import Shard
 from model.batch import AU_ORDER
@@ -28,6 +29,9 @@ MIN_FACE, MAX_FACE = 0.25, 0.85
 """Face size in sides of the frame."""
 MIN_SHARPNESS = 0.05
 """Sharp faces have 0.2 to 1.1."""
+MIN_BRIGHTNESS = 25
+"""Median grey of 255."""
+MAX_ROLL_DEG = 50.0
 MAX_STILL_SHARE = 0.5
 MAX_OUTSIDE_SHARE = 0.05
 MIN_ACTIVE_AUS = 6
@@ -47,21 +51,48 @@ class Finding:
     """What it means and what to do, one sentence or two."""
 
 
-def check_dataset(dataset: Path, people: Sequence[ShardNumbers], shared: Sequence[SharedPictures]) -> list[Finding]:
+def check_dataset(
+    dataset: Path,
+    people: Sequence[ShardNumbers],
+    shared: Sequence[SharedPictures],
+    faces: Sequence[SampledFaces] = (),
+) -> list[Finding]:
     """What only shows when people are put side by side.
 
     Args:
         dataset: its folder.
         people: one entry a shard, measured.
         shared: pictures that two of them have in common.
+        faces: what a few frames of each show.
     """
     shards = [person.shard for person in people]
     if not people:
         return []
     warnings = [*_check_split(people), *_check_uniformity(shards), *_check_sources(shards), *_check_pictures(shared)]
+    warnings += _check_names(faces)
     return [Finding("error", dataset, text) for text in _check_identities(shards)] + [
         Finding("warning", dataset, text) for text in warnings
     ]
+
+
+def check_faces(person: SampledFaces) -> list[Finding]:
+    """What a few frames tell of whose faces they show.
+
+    Args:
+        person: looked at.
+    """
+    texts = []
+    if person.num_off >= MIN_OFF:
+        texts.append(
+            f"in {person.num_off} of {person.num_looked_at} frames looked at no face is found under the landmarks; "
+            "look at the contact sheet"
+        )
+    if person.num_of_others:
+        texts.append(
+            f"{person.num_of_others} of {person.num_looked_at} frames looked at seem to show somebody else than the "
+            "others; look at the contact sheet, and prepare one folder a person"
+        )
+    return [Finding("warning", person.shard.path, text) for text in texts]
 
 
 def check_person(person: ShardNumbers) -> list[Finding]:
@@ -132,6 +163,11 @@ def _check_pictures(shared: Sequence[SharedPictures]) -> Iterator[str]:
         yield f"{text} (first: {' and '.join(names)}); one has a wrong name, remove its copies"
 
 
+def _check_names(faces: Sequence[SampledFaces]) -> Iterator[str]:
+    for one, other in same_people(faces):
+        yield f"{one.identity} and {other.identity} seem to be one person under two names; remove or rename one"
+
+
 def _errors(person: ShardNumbers) -> Iterator[str]:
     if person.num_unread:
         yield f"{person.num_unread} of {person.shard.num_frames} frames cannot be read; first: {person.problem}"
@@ -178,7 +214,7 @@ def _has_short_clips_only(person: ShardNumbers) -> bool:
 
 def _check_preparation(person: ShardNumbers) -> Iterator[str]:
     sources = person.shard.info["sources"]
-    yield from (": ".join(problem) for source in sources for problem in source.get("problems", []))
+    yield from (": ".join(problem[:2]) for source in sources for problem in source.get("problems", []))
     num_frames = sum(source.get("num_frames", 0) for source in sources)
     num_kept = sum(source.get("num_kept", 0) for source in sources)
     if num_frames and num_kept / num_frames < MIN_KEPT_SHARE:
@@ -212,6 +248,9 @@ def _check_framing(person: ShardNumbers) -> Iterator[str]:
     if is_outside_F.mean() > MAX_OUTSIDE_SHARE:
         share = 100 * is_outside_F.mean()
         yield f"in {share:.0f} % of the frames landmarks lie outside of the frame; the face is cut off"
+    roll = float(np.median(shard.pose_FC[:, 2]))
+    if abs(roll) > MAX_ROLL_DEG:
+        yield f"the head lies on its side or upside down (roll {roll:.0f} degrees); turn the video and prepare again"
     face = float(np.median(person.face_sizes()))
     if not MIN_FACE <= face <= MAX_FACE:
         words = "small" if face < MIN_FACE else "large"
@@ -222,7 +261,10 @@ def _check_frames(person: ShardNumbers) -> Iterator[str]:
     num_frames = person.shard.num_frames
     if person.sharpness_quantiles(0.5)[0] < MIN_SHARPNESS:
         yield "most frames are blurred; use sharper video or a smaller --size"
-    if person.num_still > MAX_STILL_SHARE * num_frames:
+    is_dark = person.brightness < MIN_BRIGHTNESS
+    if is_dark:
+        yield f"most frames are very dark (median grey {person.brightness:.0f} of 255); film with more light"
+    if not is_dark and person.num_still > MAX_STILL_SHARE * num_frames:
         yield f"{person.num_still} of {num_frames} frames repeat the one before: a still picture?"
 
 

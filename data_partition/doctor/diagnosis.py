@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from data_partition.doctor.checks import Finding, check_dataset, check_person
+from data_partition.doctor.checks import Finding, check_dataset, check_faces, check_person
 from data_partition.doctor.duplicates import SharedPictures, shared_pictures
+from data_partition.doctor.faces import sample_faces
 from data_partition.doctor.numbers import ShardNumbers, measure
 from data_partition.shards.names import UNFINISHED_SUFFIXES
 from data_partition.shards.shard import INFO_NAME, Shard, open_shard, shard_folders
@@ -78,9 +79,10 @@ def diagnose(dataset: Path, progress: Progress = no_progress) -> Diagnosis:
             findings.append(Finding("error", folder, str(error)))
     people = _measured(shards, progress)
     shared = shared_pictures(people) if people else []
-    findings += check_dataset(dataset, people, shared)
-    for person in people:
-        findings += check_person(person)
+    faces = sample_faces(shards)
+    findings += check_dataset(dataset, people, shared, faces)
+    for person, seen in zip(people, faces, strict=True):
+        findings += check_faces(seen) + check_person(person)
     return Diagnosis(dataset=dataset, findings=tuple(findings), people=tuple(people), shared=tuple(shared))
 
 

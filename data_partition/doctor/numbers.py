@@ -89,6 +89,13 @@ class ShardNumbers:
             return np.full(len(quantiles), np.nan)
         return np.quantile(self.sharpness_F[self.is_read_F], quantiles)
 
+    @property
+    def brightness(self) -> float:
+        """Median over the frames of their mean grey, 0 to 255; NaN if none can be read."""
+        if not self.is_read_F.any():
+            return float("nan")
+        return float(np.median(self.tiny_FHW[self.is_read_F].mean(axis=(1, 2))))
+
     def face_sizes(self) -> FloatArray:
         """[F] larger side of the landmarks' box, in sides of the frame."""
         span_FC = self.shard.landmarks_FKC.max(axis=1) - self.shard.landmarks_FKC.min(axis=1)

@@ -130,7 +130,7 @@ class MediaPipeAnnotator:
 
     def problems(self) -> list[Rejected]:
         """That there are several faces."""
-        return [Rejected(str(self._path), self._crowd)] if self._crowd else []
+        return [Rejected(str(self._path), self._crowd, is_note=True)] if self._crowd else []
 
     def _look_around(self, frame: VideoFrame, *, has_face: bool) -> bool:
         """Set the window by all faces of a frame; whether it changed.
@@ -139,8 +139,8 @@ class MediaPipeAnnotator:
             frame: to look at.
             has_face: whether the whole picture may do for a single face.
         """
-        self._frames_to_look = LOOK_EVERY_FRAMES
         faces = self._finder.find(frame.image_HWC) if self._finder is not None else []
+        self._frames_to_look = 0 if faces else LOOK_EVERY_FRAMES
         if not faces or (has_face and len(faces) == 1):
             self._look_through(None)
             return False

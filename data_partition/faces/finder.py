@@ -75,7 +75,7 @@ class FaceFinder:
         self._network.setInputSize((image_HWC.shape[1], image_HWC.shape[0]))
         _, rows = self._network.detect(np.ascontiguousarray(image_HWC[..., ::-1]))
         boxes = [] if rows is None else [row for row in np.asarray(rows, np.float64) if np.isfinite(row).all()]
-        faces = [FoundFace(*(row[:4] / scale).tolist(), float(row[14])) for row in boxes]
+        faces = [FoundFace(*map(float, (*(row[:4] / scale), row[14]))) for row in boxes]
         tallest = max((face.height for face in faces), default=0.0)
         return sorted((face for face in faces if face.height >= NOTABLE * tallest), key=lambda face: face.left)
 

@@ -26,7 +26,7 @@ from data_partition.sources.records import ClipSource
 from data_partition.sources.rejected import Rejected
 from data_partition.sources.video import VideoFrame, read_frames
 
-TURN_NAMES = ("nothing", "a quarter", "a half", "three quarters")
+TURN_NAMES = ("nothing", "a quarter turn", "a half turn", "three quarter turns")
 TURN_FRAMES, TURN_STEP = 61, 20
 """Of the first 61 frames every 20th is looked at."""
 IDENTITY_EVERY_FRAMES = 5
@@ -114,9 +114,14 @@ def track_faces(
     spec = LAYOUTS[source.layout]
     turns = 0 if source.annotations or spec.is_cropped else _turns_of(source)
     if turns:
-        on_problem(Rejected(str(source.path), f"not upright: turned by {TURN_NAMES[turns]} to the left; is it right?"))
+        on_problem(
+            Rejected(
+                str(source.path), f"not upright: turned by {TURN_NAMES[turns]} to the left; is it right?", is_note=True
+            )
+        )
     recogniser = None if spec.is_cropped else open_recogniser()
-    num_frames, detections = 0, []
+    num_frames = 0
+    detections: list[_Detection] = []
     for frame in read_frames(source.path, on_problem, source.stretch, turns):
         num_frames += 1
         annotation = annotator.annotate(frame)
@@ -171,7 +176,9 @@ def face_of_picture(
     finder = open_finder()
     turns = quarter_turns(finder, [image_HWC]) if finder is not None else 0
     if turns:
-        on_problem(Rejected(str(path), f"not upright: turned by {TURN_NAMES[turns]} to the left; is it right?"))
+        on_problem(
+            Rejected(str(path), f"not upright: turned by {TURN_NAMES[turns]} to the left; is it right?", is_note=True)
+        )
         image_HWC = np.ascontiguousarray(np.rot90(image_HWC, turns))
     with MediaPipeAnnotator(is_video=False, face=face, path=path) as annotator:
         annotation = annotator.annotate(VideoFrame(index=0, timestamp_s=0.0, image_HWC=image_HWC))
@@ -180,6 +187,10 @@ def face_of_picture(
     if annotation is None:
         return None
     return _cut(image_HWC, annotation, single_image_box(annotation.landmarks_KC, _size(image_HWC)), size_px)
+
+
+def _turned_note(path: Path, turns: int) -> Rejected:
+    return Rejected(str(path), f"was not upright, turned by {TURN_NAMES[turns]} to the left", is_note=True)
 
 
 def _turns_of(source: ClipSource) -> int:

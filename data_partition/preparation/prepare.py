@@ -121,7 +121,7 @@ class PrepareReport:
             lines += [one.to_line() for one in dataset.identities]
         lines += [f"{name}: not in the source folder any more, removed from the dataset" for name in self.removed]
         lines += [f"{name}: in the dataset from another source folder, kept" for name in self.strangers]
-        lines += [f"left out: {rejected}" for _, rejected in self.rejected[:max_rejected]]
+        lines += [f"{'note' if one.is_note else 'left out'}: {one}" for _, one in self.rejected[:max_rejected]]
         if len(self.rejected) > max_rejected:
             lines.append(f"left out: {len(self.rejected) - max_rejected} more, see {self.rejected_csv}")
         return lines

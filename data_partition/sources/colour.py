@@ -44,7 +44,7 @@ def tone_mapped(image_HWC: NDArray[np.uint16], transfer: Transfer) -> NDArray[np
     pressed_HW1 = _KNEE + (1 - _KNEE) * excess_HW1 / (1 + excess_HW1)
     light_HWC *= np.where(brightest_HW1 > _KNEE, pressed_HW1 / np.maximum(brightest_HW1, _KNEE), 1)
     steps = (np.clip(light_HWC, 0, 1) * ((1 << _BITS) - 1)).astype(np.uint16)
-    return _screen()[steps]
+    return np.asarray(_screen()[steps], np.uint8)
 
 
 @functools.cache

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageCms, ImageOps
+from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 
 from model.errors import DataError
 
@@ -104,7 +104,7 @@ def _decoded(path: Path, data: bytes) -> NDArray[np.uint8]:
         raise
     except Image.DecompressionBombError as error:
         raise DataError(f"{path}: {error}; make it smaller") from error
-    except Image.UnidentifiedImageError as error:
+    except UnidentifiedImageError as error:
         raise DataError(f"{path}: not a picture this program can read; {WANTED}") from error
     except Exception as error:  # decoders raise whatever damaged data makes them raise
         raise DataError(f"{path}: damaged picture ({error}); copy or export the file again") from error

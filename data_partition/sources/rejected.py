@@ -18,6 +18,8 @@ class Rejected(NamedTuple):
     """Of the file or folder; with ":LINE" for a row of a text file."""
     reason: str
     """What was found and wanted, and what to do."""
+    is_note: bool = False
+    """It is used, but not as it is or not all of it."""
 
     @classmethod
     def by_error(cls, path: Path, error: Exception) -> Rejected:

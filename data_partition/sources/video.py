@@ -80,7 +80,7 @@ def count_frames(path: Path) -> int:
         return len(_pictures(path))
     try:
         with open_video(path) as container:
-            return main_track(path, container).frames
+            return int(main_track(path, container).frames)
     except DataError:
         return 0
 
@@ -207,7 +207,7 @@ def _in_colour(frame: av.VideoFrame) -> NDArray[np.uint8]:
     if any(component.is_alpha for component in frame.format.components):
         image_HWC = frame.to_ndarray(format="rgba")
         alpha_HW1 = image_HWC[..., 3:].astype(np.uint16)
-        return ((image_HWC[..., :3] * alpha_HW1 + 255 * (255 - alpha_HW1)) // 255).astype(np.uint8)
+        return np.asarray((image_HWC[..., :3] * alpha_HW1 + 255 * (255 - alpha_HW1)) // 255, np.uint8)
     return np.asarray(frame.to_ndarray(format="rgb24"), np.uint8)
 
 

@@ -21,7 +21,7 @@ from model.errors import ConfigError
 from model.training.moments import MomentStore
 from model.training.trainer import GANTrainer, pick_device, run_steps
 from server.rounds.recording import RoundHook, RoundOutcome, RunRecorder
-from server.run_folder.folder import RunFolder, explaining_full_disks
+from server.run_folder.folder import RunFolder, explaining_full_disks, require_same_people
 from server.sites.agreement import SiteStatistics, initial_state
 from server.termination import Termination, noticing
 
@@ -53,6 +53,8 @@ def train_centralized(settings: Settings, on_round: RoundHook | None = None) -> 
         with folder:
             try:
                 with explaining_full_disks(folder.path):
+                    if checkpoint is not None:
+                        require_same_people(checkpoint.identities, identities)
                     state = checkpoint or _new_state(settings, data, identities)
                     recorder = RunRecorder(settings, folder, state, on_round)
                     stop = recorder.run(_round_trainer(settings, data, state, folder, termination))

@@ -18,7 +18,7 @@ from server.rounds.recording import RoundHook, RoundOutcome, RunRecorder
 from server.rounds.secure_round import SecureRounds
 from server.rounds.secure_statistics import secure_agreement
 from server.rounds.stopping import StopDecision
-from server.run_folder.folder import RunFolder, explaining_full_disks, read_history
+from server.run_folder.folder import RunFolder, explaining_full_disks, read_history, require_same_people
 from server.run_folder.live_status import LiveStatus, Phase
 from server.sites.agreement import initial_state, state_from
 from server.sites.quorum import Quorum
@@ -86,6 +86,7 @@ def _train(
         roster.refresh(grid, on_wait=watch)
 
     if checkpoint is not None:
+        require_same_people(checkpoint.identities, roster.labels())
         state = checkpoint
     elif settings.privacy.secure_aggregation:
         state = state_from(settings, secure_agreement(secure, settings, folder.run_id, refresh), roster.labels())

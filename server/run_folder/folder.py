@@ -167,6 +167,27 @@ def find_checkpoint(settings: Settings) -> tuple[Path, Checkpoint | None]:
     return path, _load(path, settings) if round_folders(path) else None
 
 
+def require_same_people(before: Sequence[str], now: Sequence[str]) -> None:
+    """That a run goes on with the people it began with, in their places.
+
+    Args:
+        before: [I] names in the checkpoint.
+        now: [I] names that the sites or the dataset give; `identity-<index>` is no name and fits any.
+
+    Raises:
+        ConfigError: with the differences.
+    """
+    changed = [
+        f"{index} was {old}, now {new}"
+        for index, (old, new) in enumerate(zip(before, now, strict=False))
+        if old != new and f"identity-{index}" not in (old, new)
+    ]
+    if changed:
+        raise ConfigError(
+            "cannot resume with other people: " + "; ".join(changed) + "; use the run's dataset or another output-dir"
+        )
+
+
 def _absolute_path(settings: Settings) -> Path:
     path = Path(settings.run.output_dir)
     if not path.is_absolute():

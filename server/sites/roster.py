@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import re
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ import numpy.typing as npt
 from flwr.app import ArrayRecord, Message
 from flwr.serverapp import Grid
 
+from data_partition.shards.names import check_identity
 from federation.settings import Settings
 from model.errors import ConfigError, FederationError
 from server.rounds.messaging import exchange, fit_message
@@ -29,7 +29,6 @@ from server.updates.reply import (
 
 _log = logging.getLogger(__name__)
 
-_LABEL = re.compile(r"\w[\w.\- ]{0,63}")
 _POLL_INTERVAL_S = 1.0
 _NOTICE_INTERVAL_S = 30.0
 _NOT_SIMULATED = "says it is a client of a simulation; this federation has sites"
@@ -223,7 +222,7 @@ class Roster:
         labels = {
             index: text
             for index, name in enumerate(label_names)
-            if isinstance(text := texts.get(name), str) and _LABEL.fullmatch(text) and index in owned
+            if isinstance(text := texts.get(name), str) and _is_name(text) and index in owned
         }
         return KnownSite(
             partition_id=int(partition_id), statistics=statistics, labels=labels, num_simulated=num_simulated
@@ -288,3 +287,11 @@ def _listed(reasons: Iterable[str]) -> str:
     """The distinct reasons as a clause."""
     distinct = list(dict.fromkeys(reasons))
     return f" ({'; '.join(distinct)})" if distinct else ""
+
+
+def _is_name(text: str) -> bool:
+    try:
+        check_identity(text)
+    except ValueError:
+        return False
+    return True

@@ -171,8 +171,16 @@ def test_a_name_is_of_the_sites_own_identity_and_of_one_alone() -> None:
     assert roster.labels() == ["Ada", "Bea", "identity-2"]
 
 
+@pytest.mark.parametrize("label", ["O'Brien", "Doe, Jane", "Zoe\u0308", "anna (2)", "\u674e \u96f7", "x" * 200])
+def test_any_name_of_a_person_arrives_unchanged(label: str) -> None:
+    configs = [{"partition-id": 0}, {"partition-id": 1, "labels": json.dumps({"label-1": label})}, {"partition-id": 2}]
+    roster = Roster(settings())
+    roster.wait_for_sites(grid(*configs))
+    assert roster.labels() == ["identity-0", label, "identity-2"]
+
+
 @pytest.mark.parametrize(
-    "label", ["..", ".", "../x", "", " x", "\x1b[2J", "a\nb", "x" * 65, 7, "identity-0", "\u202ex"]
+    "label", ["..", ".", "../x", "", " x", "\x1b[2J", "a\nb", "x" * 248, 7, "identity-0", "\u202ex"]
 )
 def test_names_that_are_no_names_are_not_taken(label: object) -> None:
     configs = [{"partition-id": 0}, {"partition-id": 1, "labels": json.dumps({"label-1": label})}, {"partition-id": 2}]
