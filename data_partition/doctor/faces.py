@@ -10,17 +10,17 @@ from numpy.typing import NDArray
 
 from data_partition.faces.finder import FaceFinder, open_finder
 from data_partition.faces.people import SAME_PERSON, Embedding, open_recogniser
-from data_partition.faces.sface import SFace, unit
+from data_partition.faces.sface import EMBEDDING_SIZE, SFace, unit
 from data_partition.shards.shard import Shard
 from model.errors import DataError
 
 SAMPLE_FRAMES = 12
 """Looked at of each person."""
 MIN_SAMPLE_PX = 64
-"""Side of frames below which SFace tells nobody from anybody."""
+"""Smaller frames are not looked at: nobody can be told from anybody in them."""
 ALIKE = 0.75
-"""Cosine of two people's mean embeddings above which they are said to be one. Invented people reach 0.73, five real ones
-0.23."""
+"""Cosine of two people's mean embeddings above which they are said to be one. Invented people reach 0.73, five real
+ones 0.23."""
 MIN_OFF = 3
 """Frames without a face under the landmarks, of the sample, that make a finding."""
 
@@ -61,7 +61,8 @@ def same_people(people: Sequence[SampledFaces]) -> Iterator[tuple[Shard, Shard]]
 
 
 def _sample(shard: Shard, finder: FaceFinder | None, recogniser: SFace | None) -> SampledFaces:
-    rows = np.unique(np.linspace(0, shard.num_frames - 1, SAMPLE_FRAMES).astype(int)).tolist()
+    num_rows = SAMPLE_FRAMES if shard.size_px >= MIN_SAMPLE_PX else 0
+    rows = np.unique(np.linspace(0, shard.num_frames - 1, num_rows).astype(int)).tolist()
     num_off, identities = 0, list[Embedding]()
     for row in rows:
         try:
@@ -70,13 +71,13 @@ def _sample(shard: Shard, finder: FaceFinder | None, recogniser: SFace | None) -
             continue
         landmarks_KC = shard.landmarks_FKC[row]
         num_off += finder is not None and not _has_face_at(finder, frame_HWC, landmarks_KC)
-        if recogniser is not None and shard.size_px >= MIN_SAMPLE_PX:
+        if recogniser is not None:
             identities.append(recogniser.embed(frame_HWC, landmarks_KC))
     return SampledFaces(
         shard=shard,
         num_looked_at=len(rows),
         num_off=num_off,
-        identity_ND=np.array(identities, np.float32).reshape(len(identities), -1),
+        identity_ND=np.array(identities, np.float32).reshape(len(identities), EMBEDDING_SIZE),
     )
 
 

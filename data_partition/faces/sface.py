@@ -9,6 +9,9 @@ from numpy.typing import ArrayLike, NDArray
 from model.frames import Frame
 from model.weights import resolve
 
+EMBEDDING_SIZE = 128
+"""D of SFace."""
+
 _SIDE_PX = 112
 # fmt: off
 _TEMPLATE_KC = np.array(
