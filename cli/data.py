@@ -46,7 +46,7 @@ def prepare(
     from data_partition.preparation.prepare import is_prepared
     from data_partition.preparation.prepare import prepare as prepare_dataset
 
-    if is_prepared(src):
+    if src.is_dir() and is_prepared(src):
         console.print(f"{escape(str(src))} is a prepared dataset already; nothing to do", soft_wrap=True)
         return
     with LiveProgress(console) as live:

@@ -152,7 +152,7 @@ def status(
 
 def exporter(
     runs: Annotated[Path, typer.Argument(help="Run folder, or a folder of runs (the newest is shown).")],
-    port: Annotated[int, typer.Option(help="Where to answer Prometheus, at /metrics.")] = 9464,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Where to answer Prometheus, at /metrics.")] = 9464,
     superlink_log: Annotated[
         Path | None, typer.Option(help="The SuperLink's --log-file, to count refused connections.")
     ] = None,

@@ -28,6 +28,8 @@ from model.errors import DataError
 MIN_CONFIDENCE = 0.5
 """OpenFace's confidence below which a face does not count as found."""
 
+MAX_LAG_S, MAX_LAG_SHARE = 0.25, 0.1
+"""By which OpenFace's time of a frame may differ from the clip's: so much, and so much of the time."""
 WINDOW_TO_FACE = 2.5
 """Side of the window in heights of the face."""
 MIN_WINDOW_PX = 16
@@ -278,10 +280,16 @@ class OpenFaceAnnotator:
         """Nothing to release."""
 
     def annotate(self, frame: VideoFrame) -> FaceAnnotation | None:
-        """The largest face of the frame's rows."""
+        """The largest face of the frame's rows.
+
+        Raises:
+            DataError: if the file tells another time of the frame than the clip.
+        """
         self._num_seen = frame.index + 1
         if self._table is not None:
-            return self._largest(self._table, self._rows.get(frame.index, []), frame)
+            rows = self._rows.get(frame.index, [])
+            self._require_same_time(self._table, rows, frame)
+            return self._largest(self._table, rows, frame)
         path = self._by_name.get(Path(frame.name).stem.casefold())
         if path is None:
             self._without_file.append(frame.name)
@@ -323,6 +331,15 @@ class OpenFaceAnnotator:
             raise DataError(f"{path}: no complete columns of {', '.join(missing)}; {_CSV_REMEDY}")
         self._rejected += [Rejected(f"{path}:{row.line}", row.reason) for row in table.rejected if not row.is_no_face]
         return table
+
+    def _require_same_time(self, table: OpenFaceTable, rows: list[int], frame: VideoFrame) -> None:
+        """That a video's frame is shown when its rows say; pictures in a folder have no times."""
+        told_s = float(table.timestamp_s_N[rows[0]]) if rows and not frame.name else 0.0
+        if told_s and abs(told_s - frame.timestamp_s) > MAX_LAG_S + MAX_LAG_SHARE * frame.timestamp_s:
+            raise DataError(
+                f"{self._path}: frame {frame.index} is shown at {frame.timestamp_s:.2f} s, its CSV file says "
+                f"{told_s:.2f} s; it is of a copy with another frame rate, run FeatureExtraction on this one"
+            )
 
     def _largest(self, table: OpenFaceTable, rows: list[int], frame: VideoFrame) -> FaceAnnotation | None:
         found = [row for row in rows if table.confidence_N[row] >= MIN_CONFIDENCE]

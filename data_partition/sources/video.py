@@ -101,12 +101,14 @@ def main_track(path: Path, container: av.container.InputContainer) -> av.VideoSt
     """The picture track that a player shows: the default one, or the first; a cover picture is none.
 
     Raises:
-        DataError: if there is no such track, or its frames are too large.
+        DataError: if there is no such track, or one that cannot be decoded, or its frames are too large.
     """
     tracks = [track for track in container.streams.video if not track.disposition & Disposition.attached_pic]
     if not tracks:
         raise DataError(f"{path}: has no picture track, only sound; choose another file")
     track = next((one for one in tracks if one.disposition & Disposition.default), tracks[0])
+    if track.codec_context is None:
+        raise DataError(f"{path}: a video that this program cannot decode; export it again as MP4")
     if track.width * track.height > MAX_PIXELS:
         text = f"frames of {track.width} x {track.height} pixels, wanted at most {MAX_PIXELS // 1_000_000} megapixels"
         raise DataError(f"{path}: {text}; export it smaller")
@@ -130,7 +132,8 @@ def read_frames(
     Raises:
         DataError: if the clip cannot be opened or has no picture track.
     """
-    frames = _folder_frames(path, on_problem, stretch) if path.is_dir() else _video_frames(path, on_problem)
+    is_folder = path.is_dir()
+    frames = _folder_frames(path, on_problem, stretch) if is_folder else _whole(path, _video_frames(path, on_problem))
     for frame in frames:
         image_HWC = np.ascontiguousarray(np.rot90(frame.image_HWC, quarter_turns)) if quarter_turns else frame.image_HWC
         yield replace(frame, image_HWC=image_HWC)
@@ -176,6 +179,16 @@ def _folder_frames(
             on_problem(Rejected.by_error(path, error))
             continue
         yield VideoFrame(index=index, timestamp_s=index / FOLDER_RATE_HZ, image_HWC=image, name=path.name)
+
+
+def _whole(path: Path, frames: Iterator[VideoFrame]) -> Iterator[VideoFrame]:
+    """The frames, and one clear error for whatever damaged data makes a decoder do."""
+    try:
+        yield from frames
+    except DataError:
+        raise
+    except Exception as error:
+        raise DataError(f"{path}: damaged video ({type(error).__name__}: {error}); export it again as MP4") from error
 
 
 def _video_frames(path: Path, on_problem: Callable[[Rejected], None]) -> Iterator[VideoFrame]:

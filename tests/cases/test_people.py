@@ -1,0 +1,129 @@
+"""Whose face a clip shows, which way up, and what becomes of people who come and go."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from data_partition.faces.finder import FaceFinder, chosen, quarter_turns
+from data_partition.faces.people import others_than_main, split_by_person
+from data_partition.faces.track import face_of_picture
+from data_partition.preparation.prepare import PrepareReport, is_prepared, prepare
+from data_partition.shards.names import check_distinct, check_identity
+from data_partition.shards.shard import Shard, open_dataset
+from data_partition.sources.rejected import Rejected
+from model.errors import ConfigError
+from tests.data_partition.conftest import drawn_people, face_landmarker, write_video  # noqa: F401
+
+
+def _one_hot(place: int) -> np.ndarray:
+    return np.eye(128, dtype=np.float32)[place]
+
+
+def test_another_person_in_the_same_place_starts_a_new_take() -> None:
+    who = [_one_hot(0), None, None, _one_hot(0), None, None, _one_hot(1), None, None, _one_hot(1)]
+    take = split_by_person(np.zeros(10, np.int64), who)
+    assert take.tolist() == [0, 0, 0, 0, -1, -1, 1, 1, 1, 1]
+
+
+def test_one_odd_frame_is_no_other_person() -> None:
+    who = [_one_hot(0), _one_hot(0), _one_hot(1), _one_hot(0)]
+    assert split_by_person(np.zeros(4, np.int64), who).tolist() == [0, 0, 0, 0]
+
+
+def test_the_main_person_is_the_one_of_most_frames() -> None:
+    people = {"a": _one_hot(0), "b": _one_hot(1), "c": _one_hot(1)}
+    assert others_than_main(people, {"a": 50, "b": 30, "c": 30}) == {"a"}
+    assert others_than_main(people, {"a": 70, "b": 30, "c": 30}) == {"b", "c"}
+
+
+@pytest.mark.parametrize("turns", range(4))
+def test_faces_are_turned_upright(drawn_people: list[Shard], turns: int) -> None:  # noqa: F811
+    pictures = [np.rot90(drawn_people[0].read_frame(row), -turns) for row in (0, 8, 16)]
+    assert quarter_turns(FaceFinder(), pictures) == turns
+
+
+def test_of_two_faces_the_choice_is_said_and_can_be_made(drawn_people: list[Shard]) -> None:  # noqa: F811
+    anna, ben = (shard.read_frame(0) for shard in drawn_people)
+    both = np.concatenate([anna, ben], axis=1)
+    faces = FaceFinder().find(both)
+    assert len(faces) == 2 and chosen(faces, 2).left > chosen(faces, 1).left
+    said: list[Rejected] = []
+    path = Path("both.png")
+    left, right = (face_of_picture(both, 96, face=number, path=path, on_problem=said.append) for number in (1, 2))
+    assert left is not None and right is not None
+    assert not np.array_equal(left.image_HWC, right.image_HWC)
+    assert "2 faces" in said[0].reason and "number 1 from the left" in said[0].reason
+    assert "number 2 from the left" in said[1].reason
+
+
+def test_a_small_face_is_found(drawn_people: list[Shard], face_landmarker: Path) -> None:  # noqa: F811
+    picture = np.full((720, 1280, 3), 90, np.uint8)
+    picture[300:460, 700:860] = drawn_people[0].read_frame(0)
+    crop = face_of_picture(picture, 96, path=Path("a.png"), on_problem=lambda _: None)
+    assert crop is not None
+    assert (np.ptp(crop.annotation.landmarks_KC, axis=0) > 25).all()
+
+
+def _prepare(src: Path, out: Path) -> PrepareReport:
+    return prepare(src, out, size_px=64, num_workers=1)
+
+
+def test_a_person_who_is_taken_out_of_the_source_leaves_the_dataset(
+    tmp_path: Path,
+    drawn_people: list[Shard],  # noqa: F811
+    face_landmarker: Path,  # noqa: F811
+) -> None:
+    src, out = tmp_path / "src", tmp_path / "out"
+    src.mkdir()
+    for shard, name in zip(drawn_people, ("anna", "ben"), strict=True):
+        write_video(src / f"{name}.mp4", [shard.read_frame(row) for row in range(6)])
+    (src / "broken.mp4").write_bytes(b"no video at all")
+    report = _prepare(src, out)
+    assert [shard.identity for shard in open_dataset(out)] == ["anna", "ben"]
+    assert any(one.path.endswith("broken.mp4") for _, one in report.rejected)
+    other = tmp_path / "other"
+    other.mkdir()
+    (src / "ben.mp4").rename(other / "ben.mp4")
+    report = _prepare(src, out)
+    assert report.removed == ("ben",)
+    assert "ben: not in the source folder any more, removed from the dataset" in report.to_lines()
+    assert [shard.identity for shard in open_dataset(out)] == ["anna"]
+    report = _prepare(other, out)
+    assert report.removed == () and report.strangers == ("anna",)
+    assert [shard.identity for shard in open_dataset(out)] == ["anna", "ben"]
+    write_video(out / "carl.mp4", [np.zeros((48, 64, 3), np.uint8)])
+    with pytest.raises(ConfigError, match=r"shards \(anna\) and clips \(carl\.mp4\)"):
+        is_prepared(out)
+
+
+@pytest.mark.parametrize("place", ["", "dataset"])
+def test_a_dataset_inside_of_its_source_is_refused(tmp_path: Path, place: str) -> None:
+    (tmp_path / "anna.mp4").touch()
+    with pytest.raises(ConfigError, match="write the dataset to a folder beside it"):
+        prepare(tmp_path, tmp_path / place)
+
+
+@pytest.mark.parametrize("size_px", [0, -1, 5000])
+def test_a_size_out_of_range_is_refused_before_any_work(tmp_path: Path, size_px: int) -> None:
+    with pytest.raises(ConfigError, match="--size: got"):
+        prepare(tmp_path / "nowhere", tmp_path / "out", size_px=size_px)
+
+
+@pytest.mark.parametrize(
+    "name", ["O'Brien", "Doe, Jane", "anna (2)", "Zoe\u0308", "\u674e \u96f7", "\u0645\u06cc\u200c\u0646"]
+)
+def test_names_of_people_are_names(name: str) -> None:
+    check_identity(name)
+
+
+@pytest.mark.parametrize("name", ["a.parts", "a.partial", " a", "a ", "\u202ea", "x" * 248, "a/b", "..", "a\n"])
+def test_what_is_no_name_is_refused(name: str) -> None:
+    with pytest.raises(ValueError, match="identity"):
+        check_identity(name)
+
+
+@pytest.mark.parametrize(("one", "other"), [("Zo\u00eb", "Zoe\u0308"), ("anna", "an\u200bna"), ("a b", "a\u00a0b")])
+def test_names_that_look_the_same_are_refused(one: str, other: str) -> None:
+    with pytest.raises(ValueError, match="cannot be told apart"):
+        check_distinct([one, "carl", other])

@@ -1,0 +1,118 @@
+"""Videos that people have on their disks come in as a player shows them, or with one clear error."""
+
+import random
+import struct
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+from data_partition.sources.colour import tone_mapped
+from data_partition.sources.rejected import Rejected
+from data_partition.sources.video import read_frames
+from model.errors import DataError
+from tests.data_partition.conftest import write_video
+
+
+def _first(path: Path) -> np.ndarray:
+    return next(iter(read_frames(path, lambda _: None))).image_HWC
+
+
+def _corner() -> np.ndarray:
+    """Bright in the upper left quarter."""
+    image = np.zeros((48, 64, 3), np.uint8)
+    image[:24, :32] = 255
+    return image
+
+
+@pytest.mark.parametrize(
+    ("matrix", "place"),
+    [
+        ((-1, 0, 0, 1), (0, 1)),  # mirrored
+        ((1, 0, 0, -1), (1, 0)),  # upside down and mirrored
+        ((-1, 0, 0, -1), (1, 1)),  # a half turn
+        ((0, 1, 1, 0), (0, 0)),  # a quarter turn and mirrored
+        ((0, 1, -1, 0), (0, 1)),  # a quarter turn clockwise
+        ((0, -1, 1, 0), (1, 0)),
+    ],
+)
+def test_a_display_matrix_turns_and_mirrors(
+    tmp_path: Path, matrix: tuple[int, int, int, int], place: tuple[int, int]
+) -> None:
+    path = write_video(tmp_path / "a.mp4", [_corner()] * 2)
+    data = bytearray(path.read_bytes())
+    start = data.index(b"tkhd") + 4 + 40
+    a, b, c, d = (value << 16 for value in matrix)
+    data[start : start + 36] = struct.pack(">9i", a, b, 0, c, d, 0, 0, 0, 1 << 30)
+    path.write_bytes(data)
+    image = _first(path)
+    assert image.shape == ((64, 48, 3) if matrix[0] == 0 else (48, 64, 3))
+    half_y, half_x = image.shape[0] // 2, image.shape[1] // 2
+    quarters = image[: 2 * half_y, : 2 * half_x].reshape(2, half_y, 2, half_x, 3).mean(axis=(1, 3, 4))
+    assert np.unravel_index(quarters.argmax(), (2, 2)) == place
+
+
+def test_pixels_that_are_not_square_are_stretched(tmp_path: Path) -> None:
+    path = tmp_path / "a.mp4"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mpeg4", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        stream.codec_context.sample_aspect_ratio = Fraction(2, 1)
+        for _ in range(2):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(_corner(), format="rgb24")))
+        container.mux(stream.encode(None))
+    assert _first(path).shape == (48, 128, 3)
+
+
+@pytest.mark.parametrize("transfer", ["pq", "hlg"])
+def test_high_dynamic_range_keeps_grey_grey_and_rises_to_white(transfer: str) -> None:
+    signal = np.linspace(0, 65535, 64).astype(np.uint16)
+    image = tone_mapped(np.repeat(signal[None, :, None], 3, axis=2), transfer).astype(int)  # type: ignore[arg-type]
+    assert np.ptp(image, axis=2).max() <= 1
+    grey = image[0, :, 1]
+    assert (np.diff(grey) >= 0).all() and grey[0] == 0 and grey[-1] >= 250
+
+
+def test_pq_of_half_of_white_is_half_of_white() -> None:
+    """50 cd/m2 is 0.4403 in PQ (SMPTE ST 2084), and 0.5 of light is 188 in sRGB."""
+    image = tone_mapped(np.full((1, 1, 3), round(0.4403 * 65535), np.uint16), "pq")
+    np.testing.assert_allclose(image, 188, atol=2)
+
+
+def test_the_default_track_is_read_and_tags_need_not_be_text(tmp_path: Path) -> None:
+    path = tmp_path / "a.mkv"
+    with av.open(str(path), "w") as container:
+        container.metadata["title"] = "XXXX"
+        streams = [container.add_stream("mpeg4", rate=25) for _ in range(2)]
+        for stream in streams:
+            stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        streams[0].disposition = 0
+        streams[1].disposition = av.stream.Disposition.default
+        for stream, value in zip(streams, (0, 200), strict=True):
+            grey = np.full((48, 64, 3), value, np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(grey, format="rgb24")))
+            container.mux(stream.encode(None))
+    path.write_bytes(path.read_bytes().replace(b"XXXX", b"\xe9\xe8\xff\xfe"))
+    assert abs(_first(path).mean() - 200) < 5
+
+
+def test_mutated_videos_give_frames_or_one_clear_error(tmp_path: Path) -> None:
+    rng = random.Random(0)
+    good = write_video(tmp_path / "good.mp4", [_corner()] * 5).read_bytes()
+    path = tmp_path / "a.mp4"
+    for _ in range(60):
+        data = bytearray(good)
+        for _ in range(rng.randint(1, 20)):
+            data[rng.randrange(len(data))] = rng.randrange(256)
+        path.write_bytes(data)
+        problems: list[Rejected] = []
+        try:
+            frames = list(read_frames(path, problems.append))
+        except DataError as error:
+            assert str(error).startswith(f"{path}: ")
+        else:
+            assert [frame.index for frame in frames] == sorted({frame.index for frame in frames})
+            times = [frame.timestamp_s for frame in frames]
+            assert all(one < other for one, other in zip(times, times[1:], strict=False))
