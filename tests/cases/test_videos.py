@@ -1,5 +1,6 @@
 """Videos that people have on their disks come in as a player shows them, or with one clear error."""
 
+import itertools
 import random
 import struct
 from fractions import Fraction
@@ -115,4 +116,4 @@ def test_mutated_videos_give_frames_or_one_clear_error(tmp_path: Path) -> None:
         else:
             assert [frame.index for frame in frames] == sorted({frame.index for frame in frames})
             times = [frame.timestamp_s for frame in frames]
-            assert all(one < other for one, other in zip(times, times[1:], strict=False))
+            assert all(one < other for one, other in itertools.pairwise(times))
