@@ -22,7 +22,7 @@ from data_partition.synth.dataset import synthesize
 from federation.settings import Settings, read_preset
 from model.errors import FedreenactError
 from model.setting import Scalar
-from server.run_folder.folder import read_history
+from server.run_folder.history import read_history
 from tests.attacks import ATTACKS, HostileGrid, write_swapped
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -88,14 +88,14 @@ def measure(job: tuple[argparse.Namespace, str, str]) -> Cell:
     except FedreenactError as error:
         cell["ended"] = str(error)
     rows = read_history(run)
-    left_out = [int(site) for row in rows for site in row["rejected_kinds"]]
-    kinds = sorted({kind for row in rows for kind in row["rejected_kinds"].values()})
+    left_out = [site for row in rows for site in row.rejected_kinds]
+    kinds = sorted({kind for row in rows for kind in row.rejected_kinds.values()})
     cell |= {
         "rounds": len(rows),
         "attacker_left_out": left_out.count(ATTACKER),
         "honest_left_out": len(left_out) - left_out.count(ATTACKER),
         "kinds": kinds,
-        **(rows[-1]["evaluation"] if rows else {}),
+        **(rows[-1].evaluation if rows else {}),
     }
     shutil.rmtree(run)
     result.with_suffix(".partial").write_text(json.dumps(cell, indent=2))

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from evaluation.job import EvaluationRequest, run_evaluation
 from experiments.cells import Budget
@@ -13,6 +12,7 @@ from experiments.thesis_tables import TABLES, with_backbone
 from federation.settings import Settings
 from model.errors import ConfigError
 from model.training.trainer import pick_device
+from server.run_folder.history import RoundRow
 from server.training import Mode, train
 
 _EVALUATION_SEED = 0
@@ -28,7 +28,7 @@ class Listener(Protocol):
     def start_rounds(self, max_rounds: int) -> None:
         """A training begins."""
 
-    def on_round(self, row: Mapping[str, Any]) -> None:
+    def on_round(self, row: RoundRow) -> None:
         """One finished round."""
 
 

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import cv2
 import numpy as np
@@ -35,6 +35,7 @@ from reenact.guidance_choice import Guidance
 from reenact.reenactor import Reenactor
 from reenact.video_writer import VideoWriter
 from server.flower.simulation import run_simulation
+from server.run_folder.history import RoundRow
 
 NUM_IDENTITIES = 5
 NUM_FRAMES = 400
@@ -67,8 +68,8 @@ class DemoListener(Protocol):
     def start_rounds(self, max_rounds: int) -> None:
         """Training begins."""
 
-    def on_round(self, row: Mapping[str, Any]) -> None:
-        """One finished round, as history.jsonl has it."""
+    def on_round(self, row: RoundRow) -> None:
+        """One finished round."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -20,7 +20,8 @@ from federation.settings import Settings
 from model.checkpoint import load_checkpoint
 from model.errors import ConfigError, DataError
 from model.setting import Scalar
-from server.run_folder.folder import read_history, read_result, spent
+from server.run_folder.history import RoundRow, read_history, spent
+from server.run_folder.result import RunResult
 
 _PACKAGES = ("fedreenact", "flwr", "torch", "torchvision", "numpy", "mediapipe", "opencv-python-headless")
 
@@ -54,7 +55,7 @@ class RunReport:
     """Settings that are not at their default."""
     data: TextTable | None
     """None where the dataset is not on this machine."""
-    history: Sequence[Mapping[str, Any]]
+    history: Sequence[RoundRow]
     curves: bytes
     """PNG."""
     evaluations: tuple[Evaluation, ...]
@@ -76,7 +77,7 @@ def read_report(run: Path, evaluations: Sequence[Path]) -> RunReport:
         DataError: if an evaluation or the run's audit cannot be read.
     """
     checkpoint = load_checkpoint(run)
-    history, result = read_history(run), read_result(run)
+    history, result = read_history(run), RunResult.read(run)
     if not history:
         raise ConfigError(f"{run} has no history.jsonl with a finished round; wanted a run folder as `train` writes it")
     settings = Settings.from_flat(checkpoint.settings)
@@ -85,7 +86,7 @@ def read_report(run: Path, evaluations: Sequence[Path]) -> RunReport:
     return RunReport(
         run=run,
         round=checkpoint.round,
-        ended=f"{result['status']}: {result['reason']}" if result else "has not ended, or was stopped",
+        ended=f"{result.state}: {result.reason}" if result else "has not ended, or was stopped",
         num_steps=num_steps,
         num_samples=num_samples,
         settings=settings,
@@ -109,7 +110,7 @@ def report_json(report: RunReport) -> str:
         "num_samples": report.num_samples,
         "settings": report.settings.to_flat(),
         "data": [dict(zip(report.data.header, row, strict=True)) for row in report.data.rows] if report.data else None,
-        "history": list(report.history),
+        "history": [row.to_json() for row in report.history],
         "evaluations": [dict(evaluation.figures) for evaluation in report.evaluations],
         "audit": report.audit.to_plain() if report.audit else None,
         "versions": dict(report.versions),

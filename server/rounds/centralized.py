@@ -21,13 +21,14 @@ from model.networks.bundle import build_networks
 from model.training.moments import MomentStore
 from model.training.perceptual import load_perceptual
 from model.training.trainer import GANTrainer, pick_device, run_steps
-from server.rounds.recording import RoundHook, RoundOutcome, RunRecorder
+from server.rounds.recording import RoundOutcome, RunRecorder
 from server.run_folder.folder import RunFolder, explaining_full_disks
+from server.run_folder.history import RowListener
 from server.sites.agreement import SiteStatistics, initial_state
 from server.termination import Termination, noticing
 
 
-def train_centralized(settings: Settings, on_round: RoundHook | None = None) -> Path:
+def train_centralized(settings: Settings, on_round: RowListener | None = None) -> Path:
     """Train on all clients' frames together; a "round" is local-steps optimiser steps on the pool.
 
     The run folder has the same checkpoints and history as a federated run. With one client, federated and centralized

@@ -14,11 +14,12 @@ from server.rounds.central_evaluation import CentralEvaluation
 from server.rounds.fedgan import FedGAN, to_record
 from server.rounds.messaging import PatientGrid, exchange
 from server.rounds.privacy_ledger import PrivacyLedger
-from server.rounds.recording import RoundHook, RoundOutcome, RunRecorder
+from server.rounds.recording import RoundOutcome, RunRecorder
 from server.rounds.secure_round import SecureRounds
 from server.rounds.secure_statistics import secure_agreement
 from server.rounds.stopping import StopDecision
-from server.run_folder.folder import RunFolder, explaining_full_disks, read_history
+from server.run_folder.folder import RunFolder, explaining_full_disks
+from server.run_folder.history import RowListener, read_history
 from server.run_folder.live_status import LiveStatus, Phase
 from server.sites.agreement import initial_state, state_from
 from server.sites.quorum import Quorum
@@ -28,7 +29,7 @@ from server.termination import Termination, noticing
 _log = logging.getLogger(__name__)
 
 
-def run_federation(grid: Grid, settings: Settings, on_round: RoundHook | None = None) -> StopDecision:
+def run_federation(grid: Grid, settings: Settings, on_round: RowListener | None = None) -> StopDecision:
     """Train until the stopping rule says so; checkpoints and history are in output-dir.
 
     Args:
@@ -66,7 +67,7 @@ def _train(
     folder: RunFolder,
     checkpoint: Checkpoint | None,
     *,
-    on_round: RoundHook | None,
+    on_round: RowListener | None,
     termination: Termination,
 ) -> StopDecision:
     """Greet the sites, then train round after round; the folder has the result of neither yet."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +21,7 @@ from model.networks.bundle import IDENTITY_ROWS, NamedArrays
 from model.setting import Scalar
 from server.rounds.messaging import fit_message
 from server.rounds.recording import RoundOutcome
+from server.run_folder.history import RoundRow
 from server.sites.conduct import Conduct
 from server.sites.roster import KnownSite, Roster
 from server.updates.reply import RejectedUpdateError, Rejection, read_update, size_in_bytes
@@ -48,7 +48,7 @@ class FedGAN(Strategy):  # type: ignore[misc]
         roster: Roster,
         settings: Settings,
         update_folder: Path,
-        history: Iterable[Mapping[str, Any]] = (),
+        history: Iterable[RoundRow] = (),
     ) -> None:
         """Start from given networks.
 
@@ -101,14 +101,8 @@ class FedGAN(Strategy):  # type: ignore[misc]
         tally.screen()
         self._require_quorum(server_round, len(tally.clients), tally.rejected)
         self.outcome = tally.outcome()
-        self._conduct.note(
-            {
-                "round": server_round,
-                "clients": self.outcome.clients,
-                "rejected_kinds": self.outcome.rejected_kinds,
-                "fingerprints": self.outcome.fingerprints,
-            }
-        )
+        outcome = self.outcome
+        self._conduct.note(server_round, outcome.clients, outcome.rejected_kinds, outcome.fingerprints)
         return to_record(self.outcome.tensors), MetricRecord(self.outcome.metrics)
 
     def configure_evaluate(

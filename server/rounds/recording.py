@@ -6,9 +6,8 @@ import dataclasses
 import logging
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -20,12 +19,12 @@ from model.checkpoint import Checkpoint, round_folders, round_number_of, save_ch
 from server.rounds.central_evaluation import CentralEvaluation
 from server.rounds.stopping import StopDecision, StoppingRule
 from server.run_folder.best_round import best_round
-from server.run_folder.folder import RunFolder, read_history
+from server.run_folder.folder import RunFolder
+from server.run_folder.history import RoundRow, RowListener, read_history
 
 _log = logging.getLogger(__name__)
 
 Tensors = dict[str, npt.NDArray[np.float32]]
-RoundHook = Callable[[dict[str, Any]], None]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -59,7 +58,7 @@ class RunRecorder:
         settings: Settings,
         folder: RunFolder,
         state: Checkpoint,
-        on_round: RoundHook | None = None,
+        on_round: RowListener | None = None,
         central: CentralEvaluation | None = None,
     ) -> None:
         """Begin or go on.
@@ -146,26 +145,27 @@ class RunRecorder:
         for number in folders.keys() - kept:
             shutil.rmtree(folders[number], ignore_errors=True)
 
-    def _row(self, outcome: RoundOutcome, seconds: float, stop: StopDecision | None) -> dict[str, Any]:
-        return {
-            "round": self.state.round,
-            "loss_generator": outcome.metrics.get("loss_generator"),
-            "loss_discriminator": outcome.metrics.get("loss_discriminator"),
-            "variance_loss_generator": self._rule.variance(self.state.loss_window),
-            "tau": self._settings.rounds.tau,
-            "rounds_until_stop_possible": max(0, self._settings.rounds.variance_window - len(self.state.loss_window)),
-            "seconds": seconds,
-            "metrics": outcome.metrics,
-            "clients": {str(client): metrics for client, metrics in outcome.clients.items()},
-            "rejected": {str(client): reason for client, reason in outcome.rejected.items()},
-            "rejected_kinds": {str(client): kind for client, kind in outcome.rejected_kinds.items()},
-            "measured": {str(client): values for client, values in outcome.measured.items()},
-            "fingerprints": {str(client): text for client, text in outcome.fingerprints.items()},
-            "evaluation": self._evaluation(),
-            "server": self._used.until_now(),
-            "time": time.time(),
-            "stop": stop.kind if stop else None,
-        } | ({"discarded": outcome.discarded} if outcome.discarded else {})
+    def _row(self, outcome: RoundOutcome, seconds: float, stop: StopDecision | None) -> RoundRow:
+        return RoundRow(
+            round=self.state.round,
+            loss_generator=outcome.metrics.get("loss_generator"),
+            loss_discriminator=outcome.metrics.get("loss_discriminator"),
+            variance_loss_generator=self._rule.variance(self.state.loss_window),
+            tau=self._settings.rounds.tau,
+            rounds_until_stop_possible=max(0, self._settings.rounds.variance_window - len(self.state.loss_window)),
+            seconds=seconds,
+            metrics=outcome.metrics,
+            clients=outcome.clients,
+            rejected=outcome.rejected,
+            rejected_kinds=outcome.rejected_kinds,
+            measured=outcome.measured,
+            fingerprints=outcome.fingerprints,
+            evaluation=self._evaluation(),
+            server=self._used.until_now(),
+            time=time.time(),
+            stop=stop.kind if stop else None,
+            discarded=outcome.discarded,
+        )
 
     def _evaluation(self) -> dict[str, float]:
         """Central evaluation, if there is one for this round."""
@@ -173,39 +173,21 @@ class RunRecorder:
             return {}
         return self._central.measure(self.state)
 
-    def _progress(self, row: dict[str, Any]) -> str:
+    def _progress(self, row: RoundRow) -> str:
         """The round in one line a person can read."""
-        variance = row["variance_loss_generator"]
-        num_left = self._settings.rounds.max_rounds - row["round"]
+        variance = row.variance_loss_generator
+        num_left = self._settings.rounds.max_rounds - row.round
         left_s = num_left * sum(self._round_seconds) / len(self._round_seconds)
         parts = [
-            f"round {row['round']}/{self._settings.rounds.max_rounds}",
-            *losses_in_words(row),
-            f"Var(L_G) {'needs more rounds' if variance is None else format(variance, '.3g')}, tau {row['tau']:g}",
-            f"{row['seconds']:.1f} s",
+            f"round {row.round}/{self._settings.rounds.max_rounds}",
+            *row.losses_in_words(),
+            f"Var(L_G) {'needs more rounds' if variance is None else format(variance, '.3g')}, tau {row.tau:g}",
+            f"{row.seconds:.1f} s",
             f"at most {_duration(left_s)} left",
         ]
-        if row["rejected"]:
-            parts.append("left out: " + ", ".join(row["rejected"]))
+        if row.rejected:
+            parts.append("left out: " + ", ".join(map(str, row.rejected)))
         return " | ".join(parts)
-
-
-def losses_in_words(row: Mapping[str, Any]) -> list[str]:
-    """The losses of a row of history.jsonl, as far as the sites tell them: mean L_G, each site's, mean L_D.
-
-    Of a discarded round, why it was.
-    """
-    if row.get("discarded"):
-        return [f"discarded: {row['discarded']}"]
-    if row["loss_generator"] is None:
-        return ["losses stay at the sites"]
-    sites = [(site, values.get("loss_generator")) for site, values in row["clients"].items()]
-    told = " ".join(f"{site}:{loss:.2f}" for site, loss in sites if loss is not None)
-    discriminator = row["loss_discriminator"]
-    return [
-        f"L_G {row['loss_generator']:.2f}" + (f" ({told})" if told else ""),
-        *([f"L_D {discriminator:.3f}"] if discriminator is not None else []),
-    ]
 
 
 def _duration(seconds: float) -> str:

@@ -33,6 +33,7 @@ from server.rounds.secure_exchange import (
     SecureExchange,
     log_rejected,
 )
+from server.run_folder.history import RoundRow
 from server.sites.conduct import Conduct
 from server.sites.roster import Roster
 from server.updates.reply import Rejection
@@ -53,7 +54,7 @@ class SecureRounds:
         settings: Settings,
         *,
         on_wait: Callable[[], None],
-        history: Iterable[Mapping[str, Any]] = (),
+        history: Iterable[RoundRow] = (),
     ) -> None:
         """Nothing is sent yet.
 
@@ -72,7 +73,7 @@ class SecureRounds:
         self._conduct = Conduct(rows, settings.defence)
         self._num_discarded = 0
         for row in rows:
-            self._count(row.get("discarded", ""))
+            self._count(row.discarded)
 
     def train(self, round_number: int, tensors: NamedArrays, scalars: Mapping[str, Scalar]) -> RoundOutcome:
         """One round.
@@ -108,9 +109,7 @@ class SecureRounds:
             _log.error("round %d is discarded, the model stays as it is: %s", round_number, error)
             outcome = _discarded(tensors, str(error), left_out | error.reasons)
         self._count(outcome.discarded)
-        self._conduct.note(
-            {"round": round_number, "clients": outcome.clients, "rejected_kinds": outcome.rejected_kinds}
-        )
+        self._conduct.note(round_number, outcome.clients, outcome.rejected_kinds, outcome.fingerprints)
         return outcome
 
     def require_progress(self) -> None:

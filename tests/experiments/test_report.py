@@ -20,6 +20,7 @@ from experiments.report_page import Demonstration, write_report
 from model.errors import DataError, FedreenactError
 from server.training import Mode, train
 from tests.federated_setup import minimal_settings, write_dataset
+from tests.rows import round_row
 
 BACKENDS = Backends(embedding="SFace", landmarks="MediaPipe", pose="MediaPipe", action_units="proxy")
 
@@ -106,14 +107,12 @@ def test_wrong_folders_are_one_clear_error(run, tmp_path, capsys) -> None:
 
 def test_curves_cope_with_rounds_without_a_client_and_without_a_variance() -> None:
     history = [
-        {
-            "round": number,
-            "loss_generator": 5.0 / number,
-            "loss_discriminator": 0.6,
-            "variance_loss_generator": None,
-            "tau": 3.0,
-            "clients": {"0": {"loss_generator": 5.0, "loss_discriminator": 0.6}} if number == 1 else {},
-        }
+        round_row(
+            number,
+            loss_generator=5.0 / number,
+            loss_discriminator=0.6,
+            clients={0: {"loss_generator": 5.0, "loss_discriminator": 0.6}} if number == 1 else {},
+        )
         for number in (1, 2)
     ]
     picture = cv2.imdecode(np.frombuffer(curves_png(history, ["ana"]), np.uint8), cv2.IMREAD_COLOR)

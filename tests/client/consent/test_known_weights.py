@@ -23,7 +23,7 @@ from model.landmarks.geometry import PartSizes
 from model.networks.bundle import Networks
 from model.setting import Scalar
 from server.rounds.federation import run_federation
-from server.run_folder.folder import read_history
+from server.run_folder.history import read_history
 from tests import packed
 from tests.federated_setup import deployed_config, minimal_settings, write_dataset
 from tests.inprocess_grid import InProcessGrid
@@ -135,7 +135,7 @@ def test_an_honest_run_is_never_refused(
     settings = settings.replaced(changes | {"max-rounds": 4})
     run_federation(grid(settings, dataset, tmp_path), settings)
     rows = read_history(Path(settings.run.output_dir))
-    assert [(len(row["clients"]), row["rejected"]) for row in rows] == [(3, {})] * 4
+    assert [(len(row.clients), row.rejected) for row in rows] == [(3, {})] * 4
     assert len(list(tmp_path.glob("state-*/run-*/known-weights.safetensors"))) == 3
 
 

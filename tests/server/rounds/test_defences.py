@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -16,9 +15,11 @@ from model.networks.bundle import IDENTITY_ROWS
 from model.setting import Scalar
 from server.rounds.fedgan import FedGAN, to_record
 from server.rounds.messaging import exchange
+from server.run_folder.history import RoundRow
 from server.sites.roster import Roster
 from tests.inprocess_grid import InProcessGrid
 from tests.packed import packed, unpacked
+from tests.rows import round_row
 from tests.server.replies import Answer, answering_app
 
 ROWS = sorted(IDENTITY_ROWS)[0]
@@ -55,7 +56,7 @@ class Federation:
         self.folder = folder / "updates"
         self.strategy = self.new_strategy()
 
-    def new_strategy(self, history: Iterable[Mapping[str, Any]] = ()) -> FedGAN:
+    def new_strategy(self, history: Iterable[RoundRow] = ()) -> FedGAN:
         return FedGAN(START, self._roster, self.settings, self.folder, history)
 
     def round(self, number: int) -> FedGAN:
@@ -91,15 +92,12 @@ class Federation:
         return answer
 
 
-def row_of(number: int, strategy: FedGAN) -> dict[str, object]:
-    """As history.jsonl has it."""
+def row_of(number: int, strategy: FedGAN) -> RoundRow:
+    """As the history has it."""
     outcome = strategy.outcome
-    return {
-        "round": number,
-        "clients": {str(client): {} for client in outcome.clients},
-        "rejected_kinds": {str(client): kind for client, kind in outcome.rejected_kinds.items()},
-        "fingerprints": {str(client): text for client, text in outcome.fingerprints.items()},
-    }
+    return round_row(
+        number, clients=outcome.clients, rejected_kinds=outcome.rejected_kinds, fingerprints=outcome.fingerprints
+    )
 
 
 def weighted(indices: list[int], number: int = 1) -> np.ndarray:
@@ -145,7 +143,7 @@ def test_a_replay_is_left_out_also_after_a_restart_of_the_server(tmp_path: Path)
     federation = Federation(tmp_path, {})
     federation.replaying = 2
     rows = [row_of(1, federation.round(1))]
-    assert rows[0]["rejected_kinds"] == {}
+    assert rows[0].rejected_kinds == {}
     rows.append(row_of(2, federation.round(2)))
     assert federation.strategy.outcome.rejected == {2: "sent the very update of an earlier round"}
     federation.strategy = federation.new_strategy(rows)
