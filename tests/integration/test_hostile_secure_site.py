@@ -16,9 +16,10 @@ from federation.settings import Settings
 from model.checkpoint import load_checkpoint, round_folders
 from model.errors import FederationError
 from server.rounds.federation import run_federation
-from server.rounds.recording import RoundOutcome, RunRecorder
-from server.rounds.secure_round import MAX_DISCARDED, SecureRounds
+from server.rounds.loop import RoundLoop
+from server.rounds.secure_round import SecureSums
 from server.rounds.secure_statistics import drawn_face
+from server.rounds.stopping import MAX_DISCARDED
 from server.run_folder.history import RoundRow, read_history
 from tests.federated_setup import minimal_settings, simulated_grid, write_dataset
 from tests.inprocess_grid import InProcessGrid
@@ -196,10 +197,10 @@ def test_a_round_whose_result_was_lost_is_not_summed_over_other_sites(
     was site 4's update to the last bit while a round that came again gave the same bits.
     """
     totals: list[np.ndarray] = []
-    summed, trained = SecureRounds.summed, client.app.train_locally
+    summed, trained = SecureSums.summed, client.app.train_locally
     steps: dict[tuple[int, int], np.ndarray] = {}
 
-    def watched(self: SecureRounds, *args: object, **kwargs: object) -> object:
+    def watched(self: SecureSums, *args: object, **kwargs: object) -> object:
         result = summed(self, *args, **kwargs)  # type: ignore[arg-type]
         totals.append(result[2].view(np.int64) / 2.0**24)
         return result
@@ -210,16 +211,16 @@ def test_a_round_whose_result_was_lost_is_not_summed_over_other_sites(
         steps[task.round_number, task.partition_id] = np.concatenate([step.reshape(-1) for step in moved])
         return result
 
-    def dies(self: RunRecorder, outcome: RoundOutcome, seconds: float) -> object:
-        if self.state.round == 1:
+    def dies(self: RoundLoop, row: RoundRow) -> None:
+        if row.round == 2:
             raise MemoryError("killed")
-        return recorded(self, outcome, seconds)
+        recorded(self, row)
 
-    monkeypatch.setattr(SecureRounds, "summed", watched)
+    monkeypatch.setattr(SecureSums, "summed", watched)
     monkeypatch.setattr(client.app, "train_locally", train)
-    recorded = RunRecorder._record
+    recorded = RoundLoop._record
     with monkeypatch.context() as patch:
-        patch.setattr(RunRecorder, "_record", dies)
+        patch.setattr(RoundLoop, "_record", dies)
         with pytest.raises(MemoryError):
             run(settings)
     folder = Path(settings.run.output_dir)
@@ -257,7 +258,7 @@ def test_a_round_whose_result_was_lost_is_done_again_over_the_same_sites(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(RunRecorder, "_record", lambda *_: (_ for _ in ()).throw(MemoryError("killed")))
+        patch.setattr(RoundLoop, "_record", lambda *_: (_ for _ in ()).throw(MemoryError("killed")))
         with pytest.raises(MemoryError):
             run(settings)
     rows = run(settings.replaced({"resume": True}))
