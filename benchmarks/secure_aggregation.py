@@ -33,6 +33,7 @@ from federation.secure_sum.masking import Phase
 from federation.settings import Settings, read_preset
 from model.landmarks.geometry import PartSizes
 from model.networks.bundle import build_networks
+from server.rounds.exchange import Link
 from server.rounds.fedgan import FedGAN
 from server.rounds.secure_round import SecureRounds, SecureSums
 from server.sites.agreement import SiteStatistics

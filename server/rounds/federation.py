@@ -10,6 +10,7 @@ from flwr.serverapp import Grid
 
 from federation.settings import Settings
 from model.checkpoint import Checkpoint
+from model.setting import Scalar
 from server.rounds.exchange import Link
 from server.rounds.fedgan import FedGAN
 from server.rounds.hooks import hooks_of
@@ -106,7 +107,7 @@ def _new_state(run: Run, sites: _Sites) -> Checkpoint:
 def _kind_of(run: Run, sites: _Sites, state: Checkpoint) -> RoundKind:
     """How the run's rounds are trained: in clear or under a secure sum."""
     settings, history = run.settings, read_history(run.folder.path)
-    scalars = {**state.part_sizes.to_flat(), "run-id": run.folder.run_id}
+    scalars: dict[str, Scalar] = {**state.part_sizes.to_flat(), "run-id": run.folder.run_id}
     if settings.privacy.secure_aggregation:
         return SecureRounds(SecureSums(sites.link(), settings), settings, scalars=scalars, history=history)
     strategy = FedGAN(
