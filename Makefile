@@ -14,7 +14,6 @@ LOCKS := deploy/locks
 # What a lock file names and nothing else: no resolution, no file of another SHA-256, no code of a package run to build it.
 PIP_INSTALL := -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes --only-binary :all:
 TOOLS := .venv-tools
-PACKAGES := model data_partition federation client server evaluation reenact experiments cli
 
 DEMO_DIR ?= demo
 
@@ -52,7 +51,7 @@ chaos: install ## The server killed at random moments over failing clients (two 
 lint: install ## ruff, format check and mypy
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy $(addprefix -p ,$(PACKAGES))
+	$(BIN)/mypy
 
 format: install ## Format the code and apply safe lint fixes
 	$(BIN)/ruff check --fix .
