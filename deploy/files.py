@@ -48,13 +48,17 @@ def write_deployment(target: Path) -> None:
     """Write the folder in which `docker compose up` works: compose files, and all that images are built of.
 
     Args:
-        target: folder to write; must not exist.
+        target: folder to write; must not exist. It is there when it is whole.
     """
-    _copy_packages(all_packages(), target)
-    (target / "deploy" / TOP.name).mkdir()
+    unfinished = target.with_name(f"{target.name}.part")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    _copy_packages(all_packages(), unfinished)
+    links = unfinished / "deploy" / TOP.name
+    links.mkdir()
     for file in sorted(TOP.iterdir()):
-        shutil.copy(file, target)
-        (target / "deploy" / TOP.name / file.name).symlink_to(Path("..", "..", file.name))
+        shutil.copy(file, unfinished)
+        (links / file.name).symlink_to(Path("..", "..", file.name))
+    unfinished.rename(target)
 
 
 def _copy_packages(packages: Iterable[str], target: Path) -> None:
