@@ -22,6 +22,7 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, Re
 from flwr.supercore.task_identity import TaskIdentity
 
 from deploy.files import PRESETS
+from federation.packing import pack
 from federation.settings import Settings, read_preset
 from model.landmarks.geometry import PartSizes
 from model.networks.bundle import NamedArrays, build_networks
@@ -51,10 +52,8 @@ def replies(messages: list[Message], start: NamedArrays) -> Iterator[Message]:
     """The start plus noise, one reply in memory at a time."""
     rng = np.random.default_rng(0)
     for message in messages:
-        arrays = {
-            str(index): Array(array + rng.standard_normal(array.shape, np.float32) * 1e-3)
-            for index, array in enumerate(start.values())
-        }
+        vector_L = pack(start)
+        arrays = {"0": Array(vector_L + rng.standard_normal(vector_L.shape, np.float32) * np.float32(1e-3))}
         content = RecordDict(
             {
                 "fitres.parameters": ArrayRecord(arrays),
@@ -62,7 +61,7 @@ def replies(messages: list[Message], start: NamedArrays) -> Iterator[Message]:
                 "fitres.metrics": ConfigRecord({"loss_generator": 1.0}),
             }
         )
-        del arrays
+        del arrays, vector_L
         reply = Message(content, reply_to=message)
         yield reply
 

@@ -29,6 +29,7 @@ from client.secure_sum.node_keys import NodeKeys
 from client.secure_sum.update import SecureUpdate
 from deploy.files import PRESETS
 from federation.local_training import LocalResult
+from federation.packing import Shapes, pack, travelling_shapes, unpack
 from federation.secure_sum.masking import Phase
 from federation.settings import Settings, read_preset
 from model.landmarks.geometry import PartSizes
@@ -63,8 +64,8 @@ class FixedRoster(Roster):
 class SyntheticGrid(Grid):
     """Sites that answer at once with the global tensors plus noise; `site_seconds` is what they took together."""
 
-    def __init__(self, settings: Settings, names: list[str], folder: Path) -> None:
-        self._settings, self._names, self._folder = settings, names, folder
+    def __init__(self, settings: Settings, shapes: Shapes, folder: Path) -> None:
+        self._settings, self._shapes, self._folder = settings, shapes, folder
         self._replies: dict[str, Message] = {}
         self._num_messages = 0
         self.site_seconds = 0.0
@@ -109,7 +110,7 @@ class SyntheticGrid(Grid):
         site = message.metadata.dst_node_id - 1
         arrays = [array.numpy() for array in received.values()]
         config = dict(message.content.config_records["fitins.config"])
-        updates = self._update(arrays, site)
+        updates = self._update(arrays, config, site)
         begin = time.perf_counter()
         answer, num_examples, metrics = self._site(site, arrays, config, updates)
         record = ArrayRecord(answer)
@@ -122,14 +123,16 @@ class SyntheticGrid(Grid):
         }
         return Message(RecordDict(content), reply_to=message)
 
-    def _update(self, arrays: list[np.ndarray], site: int) -> list[np.ndarray]:
+    def _update(self, arrays: list[np.ndarray], config: dict[str, Any], site: int) -> list[np.ndarray]:
+        if config["phase"] not in ("train", Phase.TRAIN):
+            return []
         rng = np.random.default_rng(site)
-        tensors = arrays[: len(self._names)] if len(arrays) >= len(self._names) else []
+        tensors = unpack(arrays[0], self._shapes).values()
         return [array + rng.standard_normal(array.shape, np.float32) * np.float32(1e-3) for array in tensors]
 
     def _site(self, site: int, arrays: list[np.ndarray], config: dict[str, Any], trained: list[np.ndarray]) -> Any:
         if config["phase"] == "train":
-            return trained, NUM_FRAMES, {"loss_generator": 1.0}
+            return [pack(dict(zip(self._shapes, trained, strict=True)))], NUM_FRAMES, {"loss_generator": 1.0}
         keys = NodeKeys.read(self._folder / f"site-{site + 1}.key", self._folder, site)
         own = SecureUpdate(self._folder / str(site), site, self._settings, keys, config)
         if config["phase"] == Phase.KEYS:
@@ -144,7 +147,7 @@ class SyntheticGrid(Grid):
         counts[site] = NUM_FRAMES
         result = LocalResult(arrays=trained, num_examples=NUM_FRAMES, metrics={"loss_generator": 1.0})
         return own.masked_update(
-            arrays, part_sizes=PART_SIZES, identity_counts_I=counts, names=self._names, train=lambda _: result
+            arrays, part_sizes=PART_SIZES, identity_counts_I=counts, shapes=self._shapes, train=lambda _: result
         )
 
 
@@ -153,7 +156,11 @@ def measure(settings: Settings, is_secure: bool) -> dict[str, float]:
     start = build_networks(settings.model, PART_SIZES, seed=0).travelling_tensors()
     roster = FixedRoster(settings)
     with tempfile.TemporaryDirectory(dir=ROOT) as folder:
-        grid = SyntheticGrid(settings, list(start), write_node_keys(Path(folder), settings.rounds.num_clients))
+        grid = SyntheticGrid(
+            settings,
+            travelling_shapes(settings.model, PART_SIZES),
+            write_node_keys(Path(folder), settings.rounds.num_clients),
+        )
         answering = _timed_answers(grid)
         begin = time.perf_counter()
         if is_secure:

@@ -24,6 +24,7 @@ from client.site import Site, open_site
 from client.supernode.refused_tasks import RefusedTasks
 from data_partition.statistics import local_statistics, pooled_statistics
 from federation.local_training import LocalResult, RoundTask, check_tensors, new_salt, train_locally
+from federation.packing import pack, travelling_shapes, unpack
 from federation.secure_sum.masking import Phase
 from federation.secure_sum.primitives import SecureSumError
 from federation.settings import Settings
@@ -36,7 +37,6 @@ from model.errors import (
     UnknownWeightsError,
 )
 from model.landmarks.geometry import PartSizes
-from model.networks.bundle import build_networks
 from model.setting import Scalar
 from model.training.moments import MomentStore
 from model.training.perceptual import load_perceptual
@@ -113,10 +113,14 @@ def _statistics(settings: Settings, site: Site) -> FitResult:
 
 
 def _train(settings: Settings, site: Site, parameters: Arrays, config: dict[str, Scalar]) -> FitResult:
-    result = _reported(settings, site, parameters, config)
+    shapes = travelling_shapes(settings.model, PartSizes.from_flat(config))
+    if len(parameters) != 1:
+        raise TensorMismatchError(f"got {len(parameters)} arrays, expected 1; does the server run the same version?")
+    tensors = list(unpack(parameters[0], shapes).values())
+    result = _reported(settings, site, tensors, config)
     allowed = training_scalars(settings)
     metrics: dict[str, Scalar] = {k: float(v) for k, v in result.metrics.items() if k in allowed}
-    return result.arrays, result.num_examples, metrics
+    return [pack(dict(zip(shapes, result.arrays, strict=True)))], result.num_examples, metrics
 
 
 def _secure_phase(
@@ -140,7 +144,7 @@ def _secure_phase(
         parameters,
         part_sizes=part_sizes,
         identity_counts_I=site.data.identity_counts(settings.model.num_identities),
-        names=list(build_networks(settings.model, part_sizes, seed=0).travelling_tensors()),
+        shapes=travelling_shapes(settings.model, part_sizes),
         train=lambda tensors: _reported(settings, site, tensors, config),
     )
 

@@ -10,8 +10,11 @@ from flwr.app import Array, ArrayRecord, Message, MetricRecord
 
 from data_partition.shards.shard import Shard, open_dataset
 from data_partition.shards.writer import ShardWriter
+from federation.packing import travelling_shapes, unpack
 from federation.settings import Settings
+from model.landmarks.geometry import PartSizes
 from tests.inprocess_grid import InProcessGrid
+from tests.packed import packed
 
 Arrays = list[np.ndarray]
 Attack = Callable[[Arrays, Arrays, np.random.Generator], Arrays]
@@ -96,19 +99,22 @@ class HostileGrid(InProcessGrid):
         num_clients = settings.rounds.num_clients
         configs = [{"partition-id": index, "num-partitions": num_clients} for index in range(num_clients)]
         super().__init__(app, configs, settings.to_flat())
-        self._attack, self._attacker = ATTACKS[attack](), attacker
+        self._settings, self._attack, self._attacker = settings, ATTACKS[attack](), attacker
         self._num_frames = _FRAMES.get(attack)
         self._rng = np.random.default_rng(seed)
 
     def _answer(self, message: Message, index: int) -> None:
         sent = [array.numpy().copy() for array in message.content.array_records["fitins.parameters"].values()]
+        config = message.content.config_records["fitins.config"]
         super()._answer(message, index)
-        if index != self._attacker or message.content.config_records["fitins.config"]["phase"] != "train":
+        if index != self._attacker or config["phase"] != "train":
             return
         reply = self._replies[message.metadata.message_id]
-        honest = [array.numpy() for array in reply.content.array_records["fitres.parameters"].values()]
-        arrays = self._attack(sent, honest, self._rng)
-        reply.content["fitres.parameters"] = ArrayRecord({str(i): Array(array) for i, array in enumerate(arrays)})
+        shapes = travelling_shapes(self._settings.model, PartSizes.from_flat(config))
+        (honest,) = [array.numpy() for array in reply.content.array_records["fitres.parameters"].values()]
+        before, trained = (list(unpack(vector, shapes).values()) for vector in (*sent, honest))
+        vector_L = packed(self._attack(before, trained, self._rng))
+        reply.content["fitres.parameters"] = ArrayRecord({"0": Array(vector_L)})
         if self._num_frames is not None:
             reply.content["fitres.num_examples"] = MetricRecord({"num_examples": self._num_frames})
 

@@ -60,8 +60,9 @@ def inventory(settings: Settings) -> list[Item]:
     """All that leaves a deployed site in a run with these settings.
 
     The statistics are sums over the site's training frames (data_partition/statistics.py); the tensors are the trained
-    networks. Under secure aggregation both are the arrays of its five phases, of which [S, ...] have a row for each
-    site that takes part. A site may send the name its operator chose besides (`identity-label`).
+    networks, whose values leave as one vector in this order. Under secure aggregation both are the arrays of its five
+    phases, of which [S, ...] have a row for each site that takes part. A site may send the name its operator chose
+    besides (`identity-label`).
     """
     num_identities = settings.model.num_identities
     landmarks = (num_identities, NUM_LANDMARKS, 2)

@@ -20,6 +20,7 @@ import numpy.typing as npt
 from client.consent.egress import training_scalars
 from client.secure_sum.unmasking_record import UnmaskingRecord, write_private
 from federation.local_training import LocalResult
+from federation.packing import Shapes, unpack
 from federation.secure_sum.masking import Phase, RefusedKeysError, SiteSum
 from federation.secure_sum.primitives import SecureSumError
 from federation.secure_sum.session import Kind, SumName, content_digest
@@ -106,27 +107,27 @@ class SecureUpdate:
         *,
         part_sizes: PartSizes,
         identity_counts_I: npt.NDArray[np.int64],
-        names: list[str],
+        shapes: Shapes,
         train: Callable[[Arrays], LocalResult],
     ) -> Answer:
         """Phase 3 of a round: the training.
 
-        The tensors, [S] sites and [S, 160] sealed shares arrive; the [L] masked update leaves, and the ids of the sites
-        whose shares could not be opened.
+        The tensors as one vector, [S] sites and [S, 160] sealed shares arrive; the [L] masked update leaves, and the
+        ids of the sites whose shares could not be opened.
 
         Args:
             arrays: of the message.
             part_sizes: of the message.
             identity_counts_I: [I] the site's training frames of each identity.
-            names: of the tensors, in their order.
+            shapes: of the tensors, in their order.
             train: trains from the tensors.
 
         Raises:
             SecureSumError: if the phase is out of order, or the tensors, settings or sizes are not those announced.
             TensorMismatchError, NonFiniteLossError: if the site's own update cannot be used.
         """
-        *tensors, sites, sealed_SB = _require_number(arrays, len(names) + 2)
-        current = dict(zip(names, tensors, strict=True))
+        weights_L, sites, sealed_SB = _require_number(arrays, 3)
+        current = unpack(weights_L, shapes)
         own = self._load()
         self._require_digest(
             Kind.TRAIN,
@@ -139,9 +140,9 @@ class SecureUpdate:
             ),
         )
         self._record.check(self._site, self._name, _ids(sites), is_final=False)
-        result = train(tensors)
+        result = train(list(current.values()))
         layout = SumLayout(current, self._settings.model.num_identities, losses_of(self._settings.loss))
-        trained = dict(zip(names, result.arrays, strict=True))
+        trained = dict(zip(shapes, result.arrays, strict=True))
         has_equal_weights = self._settings.privacy.dp_noise_multiplier > 0
         vector_L = layout.pack(
             trained,

@@ -13,6 +13,7 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Strategy
 
+from federation.packing import pack
 from federation.reported import reported_scalars
 from federation.settings import Settings
 from model.errors import FederationError
@@ -283,5 +284,5 @@ class _Tally:
 
 
 def to_record(tensors: NamedArrays) -> ArrayRecord:
-    """The tensors as Flower sends them: by name, in their order."""
-    return ArrayRecord({name: Array(array) for name, array in tensors.items()})
+    """The tensors as they travel: one vector (`federation.packing`)."""
+    return ArrayRecord({"weights": Array(pack(tensors))})

@@ -20,6 +20,7 @@ import numpy.typing as npt
 from flwr.app import Array, ArrayRecord, Error, Message
 from flwr.common.constant import ErrorCode
 
+from federation.packing import unpack
 from federation.reported import largest
 from model.errors import FederationError, NonFiniteLossError, TensorMismatchError
 from model.networks.bundle import NamedArrays, validate_tensors
@@ -96,11 +97,6 @@ class ArrayForm:
         return math.prod(self.shape) * self.dtype.itemsize
 
 
-def forms_of(tensors: NamedArrays) -> list[ArrayForm]:
-    """The forms of named tensors, in their order."""
-    return [ArrayForm(name, array.shape, array.dtype) for name, array in tensors.items()]
-
-
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ClientUpdate:
     """A valid reply."""
@@ -140,18 +136,21 @@ def read_update(
 
     Args:
         reply: content with the records `fitres.*`, or an error.
-        expected: the global tensors; arrays are matched to their names by position.
+        expected: the global tensors, in the order in which their values stand in the vector that travels.
         names: of the numbers that sites of this run report.
         has_losses: whether sites tell their losses in this run.
 
     Raises:
-        RejectedUpdateError: if the client failed, or for zero examples, a wrong number of arrays, an unreadable
-            array, a wrong shape or dtype, a value that is not finite or too large, or a missing generator loss.
+        RejectedUpdateError: if the client failed, or for zero examples, another number of arrays than one, an
+            unreadable array, a wrong length or dtype, a value that is not finite or too large, or a missing generator
+            loss.
     """
-    arrays, num_examples, metrics = read_fit_reply(reply, forms_of(expected), names)
+    shapes = {name: array.shape for name, array in expected.items()}
+    form = ArrayForm("the update", (sum(array.size for array in expected.values()),), np.dtype(np.float32))
+    (vector_L,), num_examples, metrics = read_fit_reply(reply, [form], names)
     if num_examples == 0:
         raise RejectedUpdateError("reports 0 training frames, wanted at least 1")
-    tensors = dict(zip(expected, arrays, strict=True))
+    tensors = unpack(vector_L, shapes)
     try:
         validate_tensors(tensors, expected, where="update")
     except TensorMismatchError as error:
@@ -203,7 +202,7 @@ def read_fit_reply(
 def _arrays(arrays: Sequence[Array], expected: Sequence[ArrayForm]) -> list[npt.NDArray[Any]]:
     if len(arrays) != len(expected):
         raise RejectedUpdateError(
-            f"sent {len(arrays)} tensors, expected {len(expected)}; was the client started with another preset?",
+            f"sent {len(arrays)} arrays, expected {len(expected)}; does the client run another version?",
             Rejection.MISMATCH,
         )
     offsets = [_require_form(array, form) for array, form in zip(arrays, expected, strict=True)]

@@ -15,6 +15,7 @@ from model.landmarks.geometry import PartSizes
 from model.networks.bundle import build_networks
 from model.setting import Scalar
 from tests.federated_setup import deployed_config, minimal_settings, write_dataset
+from tests.packed import fit
 
 PART_SIZES = PartSizes((8, 8, 8, 8), (8, 8, 8, 12))
 
@@ -43,8 +44,8 @@ def arrays(settings: Settings) -> list[np.ndarray]:
 
 
 def test_metrics_are_floats_from_the_list(settings: Settings) -> None:
-    got, num_examples, metrics = client(settings, partition_id=1, num_partitions=2).fit(
-        arrays(settings), train_config()
+    got, num_examples, metrics = fit(
+        client(settings, partition_id=1, num_partitions=2), arrays(settings), train_config()
     )
     assert [array.shape for array in got] == [array.shape for array in arrays(settings)]
     assert num_examples == 11  # 12 frames, the last tenth of them held out
@@ -54,7 +55,7 @@ def test_metrics_are_floats_from_the_list(settings: Settings) -> None:
 
 def test_the_same_round_gives_the_same_bits(settings: Settings) -> None:
     results = [
-        client(settings, partition_id=0, num_partitions=2).fit(arrays(settings), train_config())[0] for _ in range(2)
+        fit(client(settings, partition_id=0, num_partitions=2), arrays(settings), train_config())[0] for _ in range(2)
     ]
     assert all(a.tobytes() == b.tobytes() for a, b in zip(*results, strict=True))
 
@@ -62,15 +63,15 @@ def test_the_same_round_gives_the_same_bits(settings: Settings) -> None:
 def test_clients_and_rounds_draw_different_pairs(settings: Settings) -> None:
     def loss(partition_id: int, round_number: int) -> Scalar:
         site = client(settings, partition_id=partition_id, num_partitions=2)
-        return site.fit(arrays(settings), train_config(round_number))[2]["loss_generator"]
+        return fit(site, arrays(settings), train_config(round_number))[2]["loss_generator"]
 
     assert len({loss(0, 1), loss(0, 2), loss(1, 1)}) == 3
 
 
-def test_tensors_of_another_network_are_refused_with_the_name(settings: Settings) -> None:
+def test_tensors_of_another_network_are_refused(settings: Settings) -> None:
     other = settings.replaced({"style-dim": 12})
-    with pytest.raises(FederationError, match=r"TensorMismatchError: .* has shape"):
-        client(settings, partition_id=0, num_partitions=2).fit(arrays(other), train_config())
+    with pytest.raises(FederationError, match=r"TensorMismatchError: got weights of shape .* expected \["):
+        fit(client(settings, partition_id=0, num_partitions=2), arrays(other), train_config())
 
 
 def test_a_simulated_client_says_what_is_wrong_with_the_dataset(settings: Settings) -> None:
@@ -104,9 +105,9 @@ def test_a_reply_tells_how_many_tasks_the_site_refused(settings: Settings, tmp_p
     node_config = deployed_config(dataset, tmp_path, 0, settings)
     state = Path(str(node_config["state-dir"]))
     site = FedReenactClient(Context(1, 1, node_config, RecordDict(), settings.to_flat()))
-    told = [site.fit(arrays(settings), train_config())[2]["refused_tasks"]]
+    told = [fit(site, arrays(settings), train_config())[2]["refused_tasks"]]
     for _ in range(2):
         state.mkdir(exist_ok=True)
         RefusedTasks(state).count_one()
-    told.append(site.fit(arrays(settings), train_config())[2]["refused_tasks"])
+    told.append(fit(site, arrays(settings), train_config())[2]["refused_tasks"])
     assert told == [0.0, 2.0]

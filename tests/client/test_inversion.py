@@ -18,6 +18,7 @@ from model.landmarks.geometry import PartSizes
 from model.setting import Scalar
 from tests.federated_setup import deployed_config, minimal_settings
 from tests.inversion import READING, frames_of_round, psnr, read_frame, reading_weights
+from tests.packed import fit
 
 PART_SIZES = PartSizes((8, 8, 8, 8), (8, 8, 8, 12))
 LIMITS: dict[str, Scalar] = {"min_frames": 30, "min_samples_per_round": 100}
@@ -58,7 +59,7 @@ def attack(node_config: dict[str, Scalar], settings: Settings) -> np.ndarray:
     sent = reading_weights(settings, PART_SIZES)
     config: dict[str, Scalar] = {"phase": "train", "server-round": 1, "run-id": "run", **PART_SIZES.to_flat()}
     client = FedReenactClient(Context(1, 1, node_config, RecordDict(), settings.to_flat()))
-    got, _, _ = client.fit([array.copy() for array in sent], config)
+    got, _, _ = fit(client, sent, config)
     return read_frame(settings, PART_SIZES, sent, got)
 
 

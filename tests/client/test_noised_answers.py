@@ -14,6 +14,7 @@ from flwr.app import Context, RecordDict
 
 import federation.local_training
 from client.app import FedReenactClient
+from federation.packing import pack
 from federation.secure_sum.masking import Phase
 from federation.settings import Settings
 from model.errors import FederationError, NonFiniteLossError
@@ -23,6 +24,7 @@ from model.setting import Scalar
 from model.training.trainer import GANTrainer
 from tests.client.secure_sum import test_update as test_secure_update
 from tests.federated_setup import deployed_config, minimal_settings
+from tests.packed import fit
 from tests.shards import write_random_shard
 
 pytestmark = pytest.mark.usefixtures("any_weights_pass")
@@ -52,7 +54,7 @@ def ask(
 ) -> tuple[list[np.ndarray], int, dict[str, Scalar]]:
     """A new client for each message, as in a new process."""
     message = {"phase": "train", "server-round": 1, "run-id": run_id, **PART_SIZES.to_flat(), **scalars}
-    return FedReenactClient(Context(1, 1, node, RecordDict(), settings.to_flat())).fit(arrays, message)
+    return fit(FedReenactClient(Context(1, 1, node, RecordDict(), settings.to_flat())), arrays, message)
 
 
 def crafted(settings: Settings) -> list[np.ndarray]:
@@ -169,7 +171,7 @@ def test_an_overflow_in_a_secure_round_is_masked_as_any_update(
     under_way = test_secure_update.Sum(secure, test_secure_update.name(secure)).shared()
     told = []
     for site in under_way.sites:
-        arrays = [*sent.values(), np.array(under_way.sites, np.int64), under_way.server.sealed_for(site)]
+        arrays = [pack(sent), np.array(under_way.sites, np.int64), under_way.server.sealed_for(site)]
         (vector, unopened), num_examples, metrics = under_way.ask(site, Phase.TRAIN, arrays)
         told.append((vector.shape, vector.dtype, unopened.size, num_examples, metrics))
     assert told[BLACK] == told[WHITE] == told[2]

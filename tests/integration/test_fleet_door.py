@@ -94,7 +94,7 @@ class Federation:
         key = self.folder / f"{name}.key"
         subprocess.run(["ssh-keygen", "-q", "-t", "ecdsa", "-b", "384", "-N", "", "-f", key], check=True)
         control = ["--superlink", f"127.0.0.1:{self.control_port}", "--root-certificates", str(self.certs / "ca.crt")]
-        command = [sys.executable, "-m", "cli", "register", f"0={key}.pub", *control]
+        command = [sys.executable, "-m", "cli.entry", "register", f"0={key}.pub", *control]
         subprocess.run(command, check=True, capture_output=True, cwd=CERTS_SCRIPT.parents[1], timeout=120)
         return key
 

@@ -17,6 +17,7 @@ from model.landmarks.geometry import PartSizes
 from model.networks.bundle import build_networks
 from model.setting import Leeway, Scalar
 from tests.federated_setup import deployed_config, minimal_settings, write_dataset
+from tests.packed import fit
 
 PART_SIZES = PartSizes((8, 8, 8, 8), (8, 8, 8, 12))
 
@@ -120,7 +121,8 @@ def settings(dataset: Path, tmp_path: Path) -> Settings:
 def answer(node_config: dict[str, Scalar], settings: Settings, phase: str = "train") -> tuple[list, int, dict]:
     client = FedReenactClient(Context(1, 1, node_config, RecordDict(), settings.to_flat()))
     config: dict[str, Scalar] = {"phase": phase, "server-round": 1, "run-id": "run", **PART_SIZES.to_flat()}
-    return client.fit(list(build_networks(settings.model, PART_SIZES, seed=0).travelling_tensors().values()), config)
+    tensors = build_networks(settings.model, PART_SIZES, seed=0).travelling_tensors()
+    return fit(client, list(tensors.values()), config)
 
 
 @pytest.mark.parametrize("phase", ["statistics", "train", "secure-keys"])
@@ -184,6 +186,7 @@ def test_a_round_beyond_the_last_is_not_trained(
     dataset: Path, tmp_path: Path, settings: Settings, round_number: int
 ) -> None:
     context = Context(1, 1, deployed_config(dataset, tmp_path, 0, settings), RecordDict(), settings.to_flat())
+    tensors = build_networks(settings.model, PART_SIZES, seed=0).travelling_tensors()
     config: dict[str, Scalar] = {"phase": "train", "server-round": round_number, "run-id": "r", **PART_SIZES.to_flat()}
     with pytest.raises(FederationError, match=f"asks for round {round_number}, wanted 1 to max-rounds = 2"):
-        FedReenactClient(context).fit([], config)
+        fit(FedReenactClient(context), list(tensors.values()), config)

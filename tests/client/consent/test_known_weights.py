@@ -24,6 +24,7 @@ from model.networks.bundle import Networks
 from model.setting import Scalar
 from server.rounds.federation import run_federation
 from server.run_folder.folder import read_history
+from tests import packed
 from tests.federated_setup import deployed_config, minimal_settings, write_dataset
 from tests.inprocess_grid import InProcessGrid
 from tests.node_keys import key_config, write_node_keys
@@ -59,7 +60,8 @@ def fit(node: dict[str, Scalar], settings: Settings, arrays: Arrays, round_numbe
     message: dict[str, Scalar] = {
         "phase": "train", "server-round": round_number, "run-id": run_id, **PART_SIZES.to_flat(),
     }  # fmt: skip
-    return FedReenactClient(Context(1, 1, node, RecordDict(), settings.to_flat())).fit(arrays, message)[0]
+    client = FedReenactClient(Context(1, 1, node, RecordDict(), settings.to_flat()))
+    return packed.fit(client, arrays, message)[0]
 
 
 def trapped(settings: Settings, node: dict[str, Scalar]) -> Arrays:

@@ -15,6 +15,7 @@ from client.app import FedReenactClient
 from client.secure_sum import unmasking_record
 from client.secure_sum.unmasking_record import RECORD_NAME, SpentSumError, UnmaskingRecord
 from client.secure_sum.update import state_name
+from federation.packing import pack
 from federation.secure_sum.masking import Phase
 from federation.secure_sum.session import Kind, SumName, content_digest
 from federation.secure_sum.statistics import LENGTH, mean_statistics
@@ -83,7 +84,7 @@ class Sum:
     def masked(self, seed: int = 0, missing: tuple[int, ...] = ()) -> Sum:
         is_train = self.name.kind is Kind.TRAIN
         phase = Phase.TRAIN if is_train else Phase.STATISTICS
-        given = list(tensors(self.settings, seed).values()) if is_train else []
+        given = [pack(tensors(self.settings, seed))] if is_train else []
         for site in self.sites:
             arrays = [*given, np.array(self.sites, np.int64), self.server.sealed_for(site)]
             (vector, unopened), num_examples, self.metrics = self.ask(site, phase, arrays)
@@ -181,7 +182,7 @@ def test_an_update_in_clear_is_not_sent_in_a_secure_run(settings: Settings) -> N
     with pytest.raises(
         FederationError, match="ConfigError: secure-aggregation is True, the server asks for phase 'tra"
     ):
-        site.fit(list(tensors(settings).values()), config)
+        site.fit([pack(tensors(settings))], config)
     plain = settings.replaced({"secure-aggregation": False})
     with pytest.raises(FederationError, match="secure-aggregation is False"):
         Sum(plain, name(plain)).ask(0, Phase.KEYS, [])

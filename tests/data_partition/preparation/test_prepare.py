@@ -163,7 +163,7 @@ def test_runs_killed_at_any_moment_leave_no_process_and_in_the_end_the_same_byte
     for person, source in (("anna", "first"), ("ben", "second")):
         for clip in range(4):
             shutil.copytree(prepared.src / "ben" / source, src / person / f"{clip}")
-    command = [sys.executable, "-m", "cli", "prepare", str(src)]
+    command = [sys.executable, "-m", "cli.entry", "prepare", str(src)]
     started = time.monotonic()
     subprocess.run([*command, str(undisturbed), "--size", "64"], check=True, capture_output=True)
     duration_s = time.monotonic() - started

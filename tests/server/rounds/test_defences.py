@@ -18,6 +18,7 @@ from server.rounds.fedgan import FedGAN, to_record
 from server.rounds.messaging import exchange
 from server.sites.roster import Roster
 from tests.inprocess_grid import InProcessGrid
+from tests.packed import packed, unpacked
 from tests.server.replies import Answer, answering_app
 
 ROWS = sorted(IDENTITY_ROWS)[0]
@@ -45,7 +46,7 @@ class Federation:
         self._boasting = boasting
         self.replaying: int | None = None
         """The site that sends its first update for ever."""
-        self._first: dict[int, list[np.ndarray]] = {}
+        self._first: dict[int, np.ndarray] = {}
         self._steps = [hostile.get(index, honest(index)) for index in range(5)]
         configs = [{"partition-id": index} for index in range(5)]
         self._grid = InProcessGrid(answering_app(self._client), configs, {})
@@ -77,11 +78,15 @@ class Federation:
                 counts[[index, 0] if is_boasting else index] = num_frames
                 return [np.ones((4, 2)), landmarks, landmarks, counts], 10, {"partition-id": index, "num-simulated": 5}
             step = np.array(self._steps[index](int(str(config["server-round"]))), np.float32)
-            rows = parameters[1].copy()
+            weights, rows = (array.copy() for array in unpacked(parameters[0], list(START.values())))
             rows[index] += index + 1
-            first = self._first.setdefault(index, [parameters[0] + step, rows])
-            arrays = first if index == self.replaying else [parameters[0] + step, rows]
-            return arrays, num_frames, {"loss_generator": 7.0 if is_boasting else 1.0}
+            update = packed([weights + step, rows])
+            first = self._first.setdefault(index, update)
+            return (
+                [first if index == self.replaying else update],
+                num_frames,
+                {"loss_generator": 7.0 if is_boasting else 1.0},
+            )
 
         return answer
 

@@ -17,6 +17,7 @@ from server.run_folder.folder import read_history, read_result
 from server.sites import quorum
 from tests.federated_setup import minimal_settings, simulated_grid, write_dataset
 from tests.inprocess_grid import FIRST_NODE_ID, InProcessGrid
+from tests.packed import packed
 
 
 @pytest.fixture(autouse=True)
@@ -186,7 +187,7 @@ def test_a_site_that_comes_back_as_a_new_node_joins_the_next_round_from_the_curr
     run_federation(grid, settings)
     rows = read_history(tmp_path / "run")
     assert [list(row["clients"]) for row in rows] == [["0", "1"], ["0"], ["0"], ["0", "1"], ["0", "1"]]
-    assert grid.sent["4"] == [array.tobytes() for array in _load(tmp_path / "run" / "round-000003")]
+    assert grid.sent["4"] == [packed(_load(tmp_path / "run" / "round-000003")).tobytes()]
 
 
 def _load(folder: Path) -> list[np.ndarray]:

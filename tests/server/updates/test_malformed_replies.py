@@ -27,6 +27,7 @@ from server.rounds.recording import RoundOutcome
 from server.sites.agreement import agree
 from server.sites.roster import Roster
 from server.updates.reply import ArrayForm, RejectedUpdateError, failure_reason, read_fit_reply, size_in_bytes
+from tests.packed import packed
 from tests.server import malformed
 from tests.server.malformed import MUTATIONS, CannedGrid, force, header_of, mutated, npz, with_data
 from tests.server.replies import reply_with
@@ -38,6 +39,7 @@ START = {
     "generator.b": np.zeros((), np.float32),
     IDENTITY_ROWS[0]: np.zeros((NUM_SITES, 2), np.float32),
 }
+LENGTH = sum(array.size for array in START.values())
 SETTINGS = Settings.from_flat(
     {
         "num-clients": NUM_SITES,
@@ -73,7 +75,7 @@ def statistics_reply(index: int) -> Message:
 def update_reply(index: int) -> Message:
     rng = np.random.default_rng(100 + index)
     arrays = [rng.standard_normal(array.shape).astype(np.float32) for array in START.values()]
-    return reply_with(arrays, 10 + index, {"loss_generator": 1.0 + index, "seconds": 5.0, "num_steps": 2.0})
+    return reply_with([packed(arrays)], 10 + index, {"loss_generator": 1.0 + index, "seconds": 5.0, "num_steps": 2.0})
 
 
 STATISTICS = [statistics_reply(index) for index in range(NUM_SITES)]
@@ -207,7 +209,7 @@ def hostile_update(change: str) -> Message:
     examples = reply.content.metric_records["fitres.num_examples"]
     metrics = reply.content.config_records["fitres.metrics"]
     if change == "an npz in place of an array":
-        return with_data(reply, "0", npz(np.zeros((2, 3), np.float32)))
+        return with_data(reply, "0", npz(np.zeros(LENGTH, np.float32)))
     if change == "a header of 2**45 values":
         return with_data(reply, "0", header_of((2**45,)))
     if change == "a record that says 2**45 values":
@@ -223,7 +225,9 @@ def hostile_update(change: str) -> Message:
     if change == "a list of frames":
         examples["num_examples"] = [1, 2]
     if change == "a weight of 3e38":
-        return with_data(reply, "1", malformed.npy(np.asarray(3e38, np.float32)))
+        values_L = np.zeros(LENGTH, np.float32)
+        values_L[6] = 3e38  # the six before it are generator.w
+        return with_data(reply, "0", malformed.npy(values_L))
     if change == "20,000 names":
         for index in range(20_000):
             metrics[f"name-{index}"] = 1.0
@@ -242,8 +246,12 @@ def hostile_update(change: str) -> Message:
     ("change", "kind", "words"),
     [
         ("an npz in place of an array", "unreadable", "cannot be read (ValueError: the magic string is not correct"),
-        ("a header of 2**45 values", "mismatch", "generator.w has shape (35184372088832,), expected (2, 3)"),
-        ("a record that says 2**45 values", "mismatch", "generator.w has shape (35184372088832,), expected (2, 3)"),
+        ("a header of 2**45 values", "mismatch", f"the update has shape (35184372088832,), expected ({LENGTH},)"),
+        (
+            "a record that says 2**45 values",
+            "mismatch",
+            f"the update has shape (35184372088832,), expected ({LENGTH},)",
+        ),
         ("infinitely many frames", "unreadable", "reports inf training frames, wanted a whole number up to"),
         ("2**62 frames", "unreadable", "reports 4611686018427387904 training frames"),
         ("half a frame", "unreadable", "reports 10.5 training frames"),
