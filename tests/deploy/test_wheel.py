@@ -107,15 +107,23 @@ def test_help_waits_for_nothing_heavy(installed: Path, tmp_path: Path) -> None:
 def test_the_app_that_flower_runs_is_found(installed: Path, tmp_path: Path) -> None:
     """By the machine that submits a run, and by the site's own processes."""
     script = (
+        "import os\n"
         "from pathlib import Path\n"
-        "from flwr.common.config import get_project_config\n"
-        "from client.supernode.own_code import TOP, _load_from\n"
-        "from server.flower.commands import FlowerCommands\n"
-        "app = FlowerCommands(Path('home').absolute())._stage_app()\n"
-        "assert get_project_config(app) == get_project_config(TOP)\n"
-        "print(*sorted(path.name for path in app.iterdir()))"
+        "from flwr.common.config import get_metadata_from_config, get_project_config\n"
+        "from flwr.supernode.runtime import run_clientapp\n"
+        "from client.node_config import SUPERNODE_VARIABLE\n"
+        "from client.supernode.own_code import keep_to_own_code\n"
+        "from deploy.files import write_app\n"
+        "write_app(Path('app'))\n"
+        "os.environ[SUPERNODE_VARIABLE] = '1'\n"
+        "keep_to_own_code()\n"
+        "load = run_clientapp.get_load_client_app_fn(default_app_ref='', app_path=None, multi_app=True)\n"
+        "load(*get_metadata_from_config(get_project_config('app')), '0' * 64)\n"
+        "print(sys.modules['client.app'].__file__)"
     )
-    assert in_empty_folder(installed, tmp_path, script).split() == sorted([*app_packages(), "pyproject.toml"])
+    loaded = in_empty_folder(installed, tmp_path, script).strip()
+    assert loaded == str(installed / "client" / "app.py")
+    assert sorted(path.name for path in (tmp_path / "app").iterdir()) == sorted([*app_packages(), "pyproject.toml"])
 
 
 def test_deployment_writes_what_compose_and_the_images_need(installed: Path, tmp_path: Path) -> None:
