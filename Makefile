@@ -78,4 +78,4 @@ docs: install ## Write docs/settings.md anew from the configuration classes
 	$(BIN)/python docs/settings_page.py
 
 clean: ## Remove .venv and caches; keeps demo/ and runs/
-	rm -rf $(VENV) $(TOOLS) .pytest_cache .mypy_cache .ruff_cache *.egg-info
+	rm -rf $(VENV) $(TOOLS) build .pytest_cache .mypy_cache .ruff_cache *.egg-info
