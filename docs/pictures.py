@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import torch
 from data_partition.shards.contact_sheet import write_contact_sheet
 from data_partition.shards.images import read_image, write_image
 from data_partition.shards.shard import Shard, open_dataset
+from evaluation.sheet import sheet_row, write_sheet
 from model.checkpoint import load_checkpoint
 from model.frames import Frame
 from reenact.faces import face_of_shard
@@ -36,9 +38,26 @@ def reenactment(reenactor: Reenactor, shards: Sequence[Shard]) -> Frame:
     size_px = reenactor.size_px
     table = [[np.full((size_px, size_px, 3), 255, np.uint8), *(face.image_HWC for face in driving)]]
     for shard in others:
-        source = face_of_shard(shard, int(np.flatnonzero(shard.is_test_F)[0]), size_px)
+        source = held_out_face(shard, size_px)
         table.append([source.image_HWC, *results(reenactor, source, driving)])
     return grid(table)
+
+
+def sheet(reenactor: Reenactor, shards: Sequence[Shard]) -> Frame:
+    """How two results came about: a person driven by herself, and another one by the first person."""
+    first, second, third = (held_out_face(shard, reenactor.size_px) for shard in shards[:3])
+    later = held_out_face(shards[2], reenactor.size_px, -1)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "sheet.png"
+        write_sheet(path, [sheet_row(reenactor, third, later), sheet_row(reenactor, second, first)])
+        image = read_image(path)
+    height_px = round(image.shape[0] * SHEET_WIDTH_PX / image.shape[1])
+    return cv2.resize(image, (SHEET_WIDTH_PX, height_px), interpolation=cv2.INTER_AREA)
+
+
+def held_out_face(shard: Shard, size_px: int, which: int = 0) -> FaceFrame:
+    """The first of a shard's held-out frames, or another."""
+    return face_of_shard(shard, int(np.flatnonzero(shard.is_test_F)[which]), size_px)
 
 
 def results(reenactor: Reenactor, source: FaceFrame, driving: Sequence[FaceFrame]) -> list[Frame]:
@@ -60,12 +79,6 @@ def grid(table: Sequence[Sequence[Frame]]) -> Frame:
     return canvas
 
 
-def narrowed(image: Frame) -> Frame:
-    """The same picture, `SHEET_WIDTH_PX` wide."""
-    height_px = round(image.shape[0] * SHEET_WIDTH_PX / image.shape[1])
-    return cv2.resize(image, (SHEET_WIDTH_PX, height_px), interpolation=cv2.INTER_AREA)
-
-
 def main() -> None:
     """Write all pictures."""
     if len(sys.argv) != 2:
@@ -74,9 +87,10 @@ def main() -> None:
     shards = open_dataset(demo / "dataset")
     reenactor = Reenactor(load_checkpoint(demo / "run"), torch.device("cpu"))
     IMAGES.mkdir(exist_ok=True)
-    write_image(IMAGES / "reenactment.jpg", reenactment(reenactor, shards))
-    write_contact_sheet(shards, IMAGES / "contact-sheet.jpg")
-    write_image(IMAGES / "sheet.jpg", narrowed(read_image(demo / "results" / "self.png")))
+    contact_sheet = read_image(write_contact_sheet(shards, IMAGES / "contact-sheet.jpg"))
+    pictures = {"reenactment": reenactment(reenactor, shards), "sheet": sheet(reenactor, shards)}
+    for name, picture in (pictures | {"contact-sheet": contact_sheet}).items():
+        write_image(IMAGES / f"{name}.jpg", picture, jpeg_quality=85)
 
 
 if __name__ == "__main__":
