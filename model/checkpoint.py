@@ -24,9 +24,10 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from model.config import ModelConfig, config_from_flat
+from model.designs.registry import build_networks
 from model.errors import CheckpointError, FedreenactError
 from model.landmarks.geometry import PartSizes
-from model.networks.bundle import Networks, build_networks
+from model.networks.bundle import Networks
 from model.setting import Scalar
 
 SCHEMA_VERSION = 1

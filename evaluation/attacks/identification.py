@@ -59,7 +59,7 @@ def gan_templates(networks: Networks, identities: list[int], shard: Shard, rows_
     """[N, I, 68, 2] landmarks that the landmark GAN draws for each identity in the pose and expression of each frame.
 
     Args:
-        networks: of a GLR checkpoint.
+        networks: of a design with a landmark GAN.
         identities: [I] rows of its identity embedding.
         shard: whose frames.
         rows_N: which of them.

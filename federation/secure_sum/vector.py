@@ -21,10 +21,10 @@ import numpy as np
 import numpy.typing as npt
 
 from federation.secure_sum.primitives import SecureSumError
-from model.config import LossConfig
+from model.config import ModelConfig
+from model.designs.registry import IDENTITY_ROWS, design_of
 from model.errors import NonFiniteLossError
-from model.networks.bundle import IDENTITY_ROWS, NamedArrays, validate_tensors
-from model.training.losses import term_weights
+from model.networks.bundle import NamedArrays, validate_tensors
 
 FRACTION_BITS = 24
 LIMIT = 2.0**12
@@ -33,11 +33,6 @@ MAX_WEIGHT = 2**20
 """Most training frames of a site."""
 
 _SCALE = 2.0**FRACTION_BITS
-
-
-def losses_of(loss: LossConfig) -> tuple[str, ...]:
-    """Names of all that a site reports of its training that depends on its frames."""
-    return ("loss_generator", "loss_discriminator", "accuracy_real", "accuracy_fake", *term_weights(loss))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -69,6 +64,11 @@ class SumLayout:
         self._num_scalars = 1 + num_identities + 2 * len(self._losses)
         self.length = self._num_scalars + sum(array.size for array in current.values())
         """L."""
+
+    @classmethod
+    def of_run(cls, current: NamedArrays, model: ModelConfig) -> SumLayout:
+        """For the global tensors of a round of a run that trains this network."""
+        return cls(current, model.num_identities, design_of(model.network).reported())
 
     def pack(
         self,

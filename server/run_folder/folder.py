@@ -18,8 +18,9 @@ from safetensors import SafetensorError
 
 from federation.settings import MEANINGS, Settings
 from model.checkpoint import Checkpoint, load_checkpoint, round_folders, round_number_of
+from model.designs.registry import build_networks
 from model.errors import CheckpointError, ConfigError, FederationError
-from model.networks.bundle import build_networks, validate_tensors
+from model.networks.bundle import validate_tensors
 from model.setting import Scalar
 from server.run_folder.lock import RunLock
 from server.termination import TerminatedError
