@@ -27,12 +27,13 @@ from flwr.supercore.task_identity import TaskIdentity
 
 from client.secure_sum.node_keys import NodeKeys
 from client.secure_sum.update import SecureUpdate
+from deploy.files import PRESETS
 from federation.local_training import LocalResult
 from federation.packing import Shapes, pack, travelling_shapes, unpack
 from federation.secure_sum.masking import Phase
 from federation.settings import Settings, read_preset
+from model.designs.registry import build_networks
 from model.landmarks.geometry import PartSizes
-from model.networks.bundle import build_networks
 from server.rounds.exchange import Link
 from server.rounds.fedgan import FedGAN
 from server.rounds.secure_round import SecureRounds, SecureSums
@@ -200,7 +201,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5)
     options = parser.parse_args()
     TaskIdentity.task_id, TaskIdentity.run_id, TaskIdentity.node_id = 1, 1, 1
-    flat = read_preset(ROOT / "deploy" / "presets" / f"{options.preset}.toml")
+    flat = read_preset(PRESETS / f"{options.preset}.toml")
     sizes = {"num-clients": options.sites, "num-identities": options.sites, "min-fit-clients": options.sites}
     settings = Settings.from_flat({**flat, **sizes, "secure-aggregation": True})
     rows: dict[bool, list[dict[str, float]]] = {False: [], True: []}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -24,7 +23,6 @@ from evaluation.figures.tables import (
     method_tables,
     rows_to_plain,
 )
-from evaluation.files import write_text
 from evaluation.measurement import MODEL, Measurement, Method, baselines, measure
 from evaluation.metrics.catalogue import CSIM
 from evaluation.metrics.perceptual_distance import PerceptualDistance
@@ -32,8 +30,10 @@ from evaluation.pairs import EvaluationPair, Protocol, draw_pairs, read_pairs, w
 from evaluation.sheet import SheetRow, sheet_row, write_sheet
 from model.checkpoint import Checkpoint, load_checkpoint
 from model.errors import ConfigError, DataError
+from model.files import write_json, write_text
 from model.frames import Frame
-from reenact.faces import Progress, face_of_shard
+from model.progress import Progress
+from reenact.faces import face_of_shard
 from reenact.guidance_choice import Guidance
 from reenact.reenactor import FaceFrame, Reenactor
 
@@ -117,7 +117,7 @@ def run_evaluation(request: EvaluationRequest, *, device: torch.device, progress
             analyser,
             perceptual=perceptual,
             size_px=reenactor.size_px,
-            progress=lambda done, total: progress("Evaluating pairs", done, total),
+            progress=progress,
         )
     backends = replace(analyser.backends, perceptual=perceptual.name)
     return _write(request, checkpoint, reenactor, measurements, backends, analyser.evaluated_aus)
@@ -194,7 +194,7 @@ def _write(
     summary = _origin(request, checkpoint, reenactor, backends, evaluated_aus)
     summary["rows"] = rows_to_plain(rows, backends)
     summary["action_units"] = _action_units(measurements, evaluated_aus)
-    write_text(files["Figures"], json.dumps(summary, indent=2) + "\n")
+    write_json(files["Figures"], summary, indent=2)
     everything = [*tables, *identity_tables(rows, backends)]
     write_text(files["Tables"], "\n".join([_HEADING, *(table.to_markdown() for table in everything)]))
     write_text(files["Values of every pair"], measurements_csv(measurements, backends))

@@ -21,6 +21,7 @@ from evaluation.metrics.pixels import l1, largest_psnr_db, psnr_db, ssim
 from evaluation.pairs import EvaluationPair
 from model.batch import AU_ORDER
 from model.frames import Frame
+from model.progress import Progress
 
 Method = Callable[[EvaluationPair], Frame]
 """Draws the result of a pair, [S, S, 3] uint8 RGB: a model, or a baseline that shows what a cheat scores."""
@@ -66,7 +67,7 @@ def measure(
     *,
     perceptual: FrameDistance,
     size_px: int,
-    progress: Callable[[int, int], None],
+    progress: Progress,
 ) -> list[Measurement]:
     """Every metric of every pair under every method, pairs in the given order.
 
@@ -78,7 +79,7 @@ def measure(
         analyser: looks at source, driving and generated frames, all at the same size.
         perceptual: of driving and generated frames, where the driving one is the truth.
         size_px: side S of all frames.
-        progress: called with the number of pairs done and of all pairs.
+        progress: told how many pairs are done.
 
     Raises:
         DataError: if a frame cannot be read.
@@ -91,7 +92,7 @@ def measure(
             frames = (frame_at(pair.source, size_px), frame_at(pair.driving, size_px), method(pair))
             values = pixel_values(*frames[1:], perceptual) if pair.protocol.has_truth else {}
             found.append(_measure(pair, name, frames, analyser, values))
-        progress(done, len(pairs))
+        progress("Evaluating pairs", done, len(pairs))
     return _with_shuffled_aucon(found, analyser.evaluated_aus)
 
 

@@ -1,6 +1,6 @@
-"""`fedreenact demo`: the whole path once, on invented people.
+"""`fedreenact demo`: the whole path once, on drawn people.
 
-synthetic faces -> federated training on Flower's simulation engine -> evaluation -> sheets, a clip and one page.
+drawn people -> federated training on Flower's simulation engine -> evaluation -> sheets, a clip and one page.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Protocol
 
 import cv2
 import numpy as np
@@ -23,7 +22,8 @@ from data_partition.synth.dataset import synthesize
 from data_partition.synth.motion import FRAME_RATE_HZ
 from evaluation.figures.tables import TextTable
 from evaluation.job import EvaluationReport, EvaluationRequest, run_evaluation
-from evaluation.pairs import Protocol as PairProtocol
+from evaluation.pairs import Protocol
+from experiments.listener import Listener
 from experiments.report import read_report
 from experiments.report_page import Demonstration, write_report
 from federation.settings import Settings
@@ -35,7 +35,6 @@ from reenact.guidance_choice import Guidance
 from reenact.reenactor import Reenactor
 from reenact.video_writer import VideoWriter
 from server.flower.simulation import run_simulation
-from server.run_folder.history import RoundRow
 
 NUM_IDENTITIES = 5
 NUM_FRAMES = 400
@@ -59,19 +58,6 @@ DEMO_SETTINGS: dict[str, Scalar] = {
 for the last two rounds; tau 0 never stops early, so that the demonstration always shows the same training."""
 
 
-class DemoListener(Protocol):
-    """Told how far the demonstration is."""
-
-    def progress(self, text: str, done: int, total: int) -> None:
-        """`done` of `total` units of the work that `text` names."""
-
-    def start_rounds(self, max_rounds: int) -> None:
-        """Training begins."""
-
-    def on_round(self, row: RoundRow) -> None:
-        """One finished round."""
-
-
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DemoReport:
     """What the demonstration left behind."""
@@ -84,7 +70,7 @@ class DemoReport:
     tables: list[TextTable]
 
 
-def run_demo(out: Path, settings: Settings, listener: DemoListener) -> DemoReport:
+def run_demo(out: Path, settings: Settings, listener: Listener) -> DemoReport:
     """Make everything anew in `out`: dataset, run, sheets, clip and index.html.
 
     Args:
@@ -130,14 +116,12 @@ def _timed(seconds: dict[str, float], name: str) -> Iterator[None]:
     seconds[name] = time.monotonic() - started
 
 
-def _evaluate(
-    run: Path, dataset: Path, results: Path, device: torch.device, listener: DemoListener
-) -> EvaluationReport:
+def _evaluate(run: Path, dataset: Path, results: Path, device: torch.device, listener: Listener) -> EvaluationReport:
     request = EvaluationRequest(
         checkpoint=run,
         dataset=dataset,
         out=results,
-        protocols=(PairProtocol.SELF, PairProtocol.CROSS),
+        protocols=(Protocol.SELF, Protocol.CROSS),
         num_pairs=NUM_PAIRS,
         seed=SEED,
         pairs=None,

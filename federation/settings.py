@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import json
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 
 from data_partition.config import DataConfig
-from federation.secure_sum.masking import MAX_SITES, MIN_SITES
+from federation.secure_sum.num_sites import MAX_SITES, MIN_SITES
 from model.config import LossConfig, ModelConfig, OptimizerConfig, config_from_flat
 from model.errors import ConfigError
 from model.setting import WEEK_S, Leeway, Meaning, Scalar, check, check_meanings, meanings_of, setting
@@ -278,6 +279,11 @@ _CONFIGS: dict[str, type] = {
 
 MEANINGS: dict[str, Meaning] = dict(pair for config in _CONFIGS.values() for pair in meanings_of(config))
 """Kebab-case key of every setting to what is known of it."""
+
+
+def to_toml(flat: Mapping[str, Scalar]) -> str:
+    """Flat settings as TOML, one a line."""
+    return "".join(f"{key} = {json.dumps(value, ensure_ascii=False)}\n" for key, value in flat.items())
 
 
 def read_preset(path: Path) -> dict[str, Scalar]:

@@ -7,6 +7,7 @@ many CPU threads as the settings give it.
 from __future__ import annotations
 
 import itertools
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -20,10 +21,9 @@ from data_partition.shards.shard import Shard
 from data_partition.statistics import local_statistics
 from federation.local_training import local_batches, local_trainer
 from federation.settings import Settings
+from model.designs.registry import build_networks, design_of
 from model.errors import DataError
 from model.landmarks.geometry import PartSizes
-from model.networks.bundle import build_networks
-from model.training.perceptual import load_perceptual
 from model.training.trainer import GANTrainer, pick_device, run_steps
 
 MIN_SECONDS = 3.0
@@ -107,7 +107,8 @@ def _measured(data: ClientData, settings: Settings, min_seconds: float) -> Speed
         cache.get(held.shard, int(row), size_px)
     warm = local_batches(ClientData([held]), settings, _rng(settings), cache)
     trainer = _trainer(data, settings)
-    cycle = settings.loss.perceptual_every  # steps with and without the perceptual term in their true proportion
+    # as many steps as have all terms in their true proportion
+    cycle = math.lcm(*(term.every(settings.loss) for term in trainer.design.terms))
     same = itertools.repeat(batch)
     run_steps(trainer, same, 1)  # the first step also allocates
     return Speed(
@@ -132,15 +133,15 @@ def _few_frames(data: ClientData) -> IdentityFrames:
 
 def _trainer(data: ClientData, settings: Settings) -> GANTrainer:
     """A new trainer at the step from which every loss term is on."""
-    size_px = settings.model.image_size_px
+    design, size_px = design_of(settings.model.network), settings.model.image_size_px
     sums_P2, *_ = local_statistics(data, num_identities=settings.model.num_identities, size_px=size_px)
     part_sizes = PartSizes.from_mean(sums_P2 / data.num_examples, size_px)
     return local_trainer(
         build_networks(settings.model, part_sizes, seed=settings.rounds.seed),
         settings,
-        perceptual=load_perceptual(settings.loss),
+        perceptual=design.load_perceptual(settings.loss),
         device=pick_device(settings.optimizer.device),
-        step=max(settings.loss.adversarial_from_step, settings.loss.flow_warmup_steps),
+        step=max(term.since(settings.loss) for term in design.terms),
     )
 
 

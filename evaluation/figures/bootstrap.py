@@ -1,13 +1,14 @@
-"""A metric pooled over pairs, with its bootstrap interval."""
+"""Bootstrap: how many resamples, which interval, and a metric pooled over pairs with its own."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-_NUM_RESAMPLES = 1000
+NUM_RESAMPLES = 1000
 _LEVELS = (0.025, 0.975)
 _MAX_DRAWN = 4_000_000
 """Values drawn at once, which bounds memory."""
@@ -40,15 +41,23 @@ def estimate(values_N: ArrayLike, *, is_root_mean_square: bool, seed: int) -> Es
     if not values.size:
         return Estimate(value=np.nan, low=np.nan, high=np.nan, num_pairs=0)
     pooled = values**2 if is_root_mean_square else values
-    figures = np.concatenate([[pooled.mean()], _resampled_means(pooled, np.random.default_rng(seed))])
+    means = [pooled[picks_RN].mean(axis=1) for picks_RN in resamples(values.size, seed)]
+    figures = np.concatenate([[pooled.mean()], *means])
     if is_root_mean_square:
         figures = np.sqrt(figures)
-    low, high = np.quantile(figures[1:], _LEVELS)
-    return Estimate(value=float(figures[0]), low=float(low), high=float(high), num_pairs=values.size)
+    low, high = interval(figures[1:])
+    return Estimate(value=float(figures[0]), low=low, high=high, num_pairs=values.size)
 
 
-def _resampled_means(values: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np.float64]:
-    """[_NUM_RESAMPLES] means of as many values, drawn with replacement."""
-    at_once = max(1, _MAX_DRAWN // values.size)
-    sizes = [min(at_once, _NUM_RESAMPLES - start) for start in range(0, _NUM_RESAMPLES, at_once)]
-    return np.concatenate([values[rng.integers(values.size, size=(size, values.size))].mean(axis=1) for size in sizes])
+def resamples(num_values: int, seed: int) -> Iterator[NDArray[np.int64]]:
+    """Which of N values each of the NUM_RESAMPLES resamples takes, with replacement: [R, N] indices, some at once."""
+    rng = np.random.default_rng(seed)
+    at_once = max(1, _MAX_DRAWN // num_values)
+    for start in range(0, NUM_RESAMPLES, at_once):
+        yield rng.integers(num_values, size=(min(at_once, NUM_RESAMPLES - start), num_values))
+
+
+def interval(figures_R: ArrayLike) -> tuple[float, float]:
+    """The 95 % percentile interval (low, high) of a figure's resamples; those that are NaN have no figure."""
+    low, high = np.nanquantile(np.asarray(figures_R, np.float64), _LEVELS)
+    return float(low), float(high)

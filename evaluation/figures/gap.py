@@ -13,14 +13,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from evaluation.figures.bootstrap import interval, resamples
 from evaluation.figures.tables import TextTable
 from evaluation.measurement import MODEL
 from evaluation.metrics.catalogue import METRICS, Metric
 from model.errors import DataError
 
 _PAIR_COLUMNS = ("protocol", "source_identity", "source_file", "driving_identity", "driving_file")
-_NUM_RESAMPLES = 1000
-_LEVELS = (0.025, 0.975)
 
 PairValues = Mapping[tuple[str, ...], Mapping[str, float]]
 """A pair's cells (protocol first) to column name to value; undefined values are absent."""
@@ -55,16 +54,15 @@ def relative_gap(
         seed: of the paired bootstrap.
     """
     values = np.stack([first_N, second_N]) ** (2 if is_root_mean_square else 1)
-    rng = np.random.default_rng(seed)
-    picks = [rng.integers(values.shape[1], size=values.shape[1]) for _ in range(_NUM_RESAMPLES)]
-    pooled_2R = np.stack([values.mean(axis=1), *(values[:, pick].mean(axis=1) for pick in picks)], axis=1)
+    means = [values[:, picks_RN].mean(axis=2) for picks_RN in resamples(values.shape[1], seed)]
+    pooled_2R = np.concatenate([values.mean(axis=1, keepdims=True), *means], axis=1)
     if is_root_mean_square:
         pooled_2R = np.sqrt(pooled_2R)
     with np.errstate(divide="ignore", invalid="ignore"):
         gaps_R = (pooled_2R[0] - pooled_2R[1]) / pooled_2R[0]
-    low, high = np.quantile(gaps_R[1:], _LEVELS)
+    low, high = interval(gaps_R[1:])
     first, second = pooled_2R[:, 0].tolist()
-    return first, second, float(gaps_R[0]), float(low), float(high)
+    return first, second, float(gaps_R[0]), low, high
 
 
 def read_pair_values(folder: Path) -> PairValues:

@@ -12,11 +12,11 @@ import numpy as np
 from evaluation.faces.analysis import Backends
 from evaluation.figures.bootstrap import Estimate
 from evaluation.figures.summary import EVERYBODY, Faces, SummaryRow
-from evaluation.files import csv_text
 from evaluation.measurement import Measurement
 from evaluation.metrics.catalogue import METRICS, Metric, metrics_of
 from evaluation.pairs import Protocol
 from model.batch import AU_ORDER
+from model.files import csv_text
 
 PROTOCOL_TITLES = {
     Protocol.SELF: "Self: source and driving frame of one clip, both held out",

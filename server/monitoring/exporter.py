@@ -23,9 +23,8 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoM
 from prometheus_client.registry import Collector
 
 from model.checkpoint import round_number_of
-from model.config import LossConfig
+from model.designs.registry import DESIGNS
 from model.errors import CheckpointError, ConfigError
-from model.training.losses import term_weights
 from server.monitoring.refusals import RefusalCounter
 from server.monitoring.run_view import RunView, newest_run
 from server.run_folder.history import RoundRow
@@ -34,7 +33,7 @@ from server.updates.reply import Rejection
 
 _log = logging.getLogger(__name__)
 
-_TERMS = tuple(term_weights(LossConfig()))
+_TERMS = tuple(dict.fromkeys(term.name for design in DESIGNS.values() for term in design.terms))
 _CLIENTS, _MEASURED = operator.attrgetter("clients"), operator.attrgetter("measured")
 _SITE_GAUGES = {
     "examples": (_CLIENTS, "num_examples", "Training frames of the site: its weight in the average."),

@@ -14,11 +14,11 @@ from federation.local_training import RoundTask, train_locally
 from federation.reported import OPERATIONS
 from federation.settings import Settings
 from model.checkpoint import Checkpoint
+from model.designs.registry import design_of
 from model.errors import ConfigError
 from model.landmarks.geometry import PartSizes
 from model.networks.bundle import NamedArrays
 from model.training.moments import MomentStore
-from model.training.perceptual import load_perceptual
 from model.training.trainer import pick_device
 from server.rounds.hooks import hooks_of
 from server.rounds.loop import RoundLoop, RoundOutcome
@@ -72,7 +72,7 @@ class PooledRounds:
         self._settings = run.settings.replaced({"proximal-mu": 0.0, "local-time-limit-s": 0.0})  # both are about sites
         self._data = data
         self._part_sizes = part_sizes
-        self._perceptual = load_perceptual(run.settings.loss)
+        self._perceptual = design_of(run.settings.model.network).load_perceptual(run.settings.loss)
         self._device = pick_device(run.settings.optimizer.device)
         self._moments = MomentStore(
             folder=run.folder.path / "moments", run_id=run.folder.run_id, num_kept=run.settings.run.keep_checkpoints

@@ -15,8 +15,9 @@ from flwr.serverapp.strategy import Strategy
 from federation.packing import pack
 from federation.reported import reported_scalars
 from federation.settings import Settings
+from model.designs.registry import IDENTITY_ROWS
 from model.metrics import WeightedMean, merge
-from model.networks.bundle import IDENTITY_ROWS, NamedArrays
+from model.networks.bundle import NamedArrays
 from model.setting import Scalar
 from server.rounds.exchange import Exchange, Link, TooFewUpdatesError, reasons_and_kinds
 from server.rounds.loop import RoundOutcome
@@ -167,6 +168,7 @@ class _Tally:
         self._exchange = exchange
         self._updates = updates
         self._defence, self._privacy = settings.defence, settings.privacy
+        self._reported = reported_scalars(settings)
         self._conduct = conduct
         self._num_bytes_up: dict[int, int] = {}
         self._sites: dict[int, KnownSite] = {}
@@ -177,8 +179,7 @@ class _Tally:
         """Keep the site's update, or its reason among the rejected."""
         client = site.partition_id
         try:
-            names = reported_scalars(self._privacy)
-            update = read_update(reply, self._current, names, has_losses=self._privacy.tells_losses)
+            update = read_update(reply, self._current, self._reported, has_losses=self._privacy.tells_losses)
         except RejectedUpdateError as error:
             self._reject(client, str(error), error.kind)
             return

@@ -7,12 +7,11 @@ measured by a discriminator that changes from round to round, so without `eval-d
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from server.run_folder.folder import write_atomically
+from model.files import write_json
 from server.run_folder.history import RoundRow
 
 BEST_NAME = "best.json"
@@ -29,8 +28,7 @@ class BestRound:
 
     def write(self, run: Path) -> None:
         """Write best.json in the run folder: these three fields."""
-        text = json.dumps({"round": self.round, "by": self.by, "value": self.value})
-        write_atomically(run / BEST_NAME, text + "\n")
+        write_json(run / BEST_NAME, {"round": self.round, "by": self.by, "value": self.value})
 
 
 def best_round(history: Iterable[RoundRow], among: Collection[int]) -> BestRound | None:

@@ -16,6 +16,7 @@ from evaluation.measurement import COPY_DRIVING, COPY_SOURCE, baselines, frame_a
 from evaluation.metrics.faces import aucon, csim, prmse_deg
 from evaluation.metrics.pixels import l1, psnr_db, ssim
 from evaluation.pairs import Protocol, draw_pairs
+from model.progress import no_progress
 from tests.shards import write_random_shard
 
 SIZE = 32
@@ -38,7 +39,7 @@ def measured(pairs, analyser, **methods):
         analyser,
         perceptual=half_of_l1,
         size_px=SIZE,
-        progress=lambda done, total: None,
+        progress=no_progress,
     )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,17 +12,18 @@ import torch
 from data_partition.preparation.prepare import prepare
 from data_partition.shards.images import write_image
 from data_partition.shards.shard import Shard, open_dataset
-from data_partition.sources.records import Layout
+from data_partition.sources.names import Layout
 from data_partition.synth.dataset import synthesize
 from evaluation.job import EvaluationRequest, run_evaluation
 from evaluation.pairs import Protocol
+from model.progress import no_progress
 from model.weights import resolve
 from reenact.guidance_choice import Guidance
 from server.rounds.federation import run_federation
 from tests.data_partition.conftest import write_video
 from tests.data_partition.faces.test_clip_annotators import openface_rows
 from tests.federated_setup import minimal_settings, simulated_grid
-from tests.paths import SHARED
+from tests.samples import celebv
 
 pytestmark = pytest.mark.integration
 
@@ -120,12 +120,8 @@ def test_a_dataset_as_published_is_prepared_trained_on_and_evaluated(
     assert {row["method"] for row in metrics["rows"]} == {"model", "copy-source"}
 
 
-def test_the_real_sample_of_celebv_is_prepared_trained_on_and_evaluated(tmp_path: Path) -> None:
-    beside = SHARED
-    src = Path(os.environ.get("FEDREENACT_SHARED", beside)) / "celebv-sample"
-    if not src.is_dir():
-        pytest.skip("no real CelebV: set FEDREENACT_SHARED to a folder with celebv-sample")
-    report = prepare(src, tmp_path / "out", size_px=64)
+def test_a_sample_of_celebv_is_prepared_trained_on_and_evaluated(tmp_path: Path) -> None:
+    report = prepare(celebv(tmp_path), tmp_path / "out", size_px=64)
     assert report.layout is Layout.CELEBV and report.rejected == []
     assert [shard.num_frames for shard in open_dataset(tmp_path / "out")] == [6, 6, 6, 6]
     metrics = _train_and_evaluate(tmp_path / "out", tmp_path / "out", Protocol.SELF_ANY, tmp_path)
@@ -151,6 +147,6 @@ def _train_and_evaluate(
         pairs=None,
         landmarks=Guidance.AUTO,
     )
-    run_evaluation(request, device=torch.device("cpu"), progress=lambda text, done, total: None)
+    run_evaluation(request, device=torch.device("cpu"), progress=no_progress)
     metrics: dict[str, list[dict[str, object]]] = json.loads((tmp_path / "results" / "metrics.json").read_text())
     return metrics

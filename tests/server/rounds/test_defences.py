@@ -10,8 +10,9 @@ import pytest
 from flwr.app import Context
 
 from federation.settings import Settings
+from model.designs.registry import IDENTITY_ROWS
 from model.errors import FederationError
-from model.networks.bundle import IDENTITY_ROWS, NamedArrays
+from model.networks.bundle import NamedArrays
 from model.setting import Scalar
 from server.rounds.exchange import Link
 from server.rounds.fedgan import FedGAN
