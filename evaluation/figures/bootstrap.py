@@ -1,13 +1,16 @@
-"""A metric pooled over pairs, with its bootstrap interval."""
+"""Bootstrap: how many resamples, which interval, and a metric pooled over pairs with its own."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-_NUM_RESAMPLES = 1000
+from evaluation.figures.pooling import Pooling
+
+NUM_RESAMPLES = 1000
 _LEVELS = (0.025, 0.975)
 _MAX_DRAWN = 4_000_000
 """Values drawn at once, which bounds memory."""
@@ -21,34 +24,48 @@ class Estimate:
     low: float
     high: float
     num_pairs: int
-    """Pairs that have the value."""
+    """Pairs, or clips, that have the value."""
+    sd: float | None = None
+    """Standard deviation over subsets, for a figure of sets of pictures, which has no interval."""
 
 
-def estimate(values_N: ArrayLike, *, is_root_mean_square: bool, seed: int) -> Estimate:
-    """Pool one value per pair, NaN left out, and resample the pairs.
+NO_ESTIMATE = Estimate(value=np.nan, low=np.nan, high=np.nan, num_pairs=0)
 
-    The values are sorted first, so their order changes nothing. The interval says how the figure would vary
+
+def estimate(values_NV: ArrayLike, *, pooling: Pooling, seed: int) -> Estimate:
+    """Pool the values of pairs, those with NaN left out, and resample the pairs.
+
+    The pairs are sorted by value first, so their order changes nothing. The interval says how the figure would vary
     with other pairs of the same people; pairs that share frames make it somewhat too narrow.
 
     Args:
-        values_N: [N] one value per pair.
-        is_root_mean_square: pool as the root of the mean of squares, else as the mean.
+        values_NV: [N], or [N, V] for a rule that takes V = 2 values of a pair.
+        pooling: the rule.
         seed: of the resampling.
     """
-    values = np.sort(np.asarray(values_N, np.float64).ravel())
-    values = values[~np.isnan(values)]
-    if not values.size:
-        return Estimate(value=np.nan, low=np.nan, high=np.nan, num_pairs=0)
-    pooled = values**2 if is_root_mean_square else values
-    figures = np.concatenate([[pooled.mean()], _resampled_means(pooled, np.random.default_rng(seed))])
-    if is_root_mean_square:
-        figures = np.sqrt(figures)
-    low, high = np.quantile(figures[1:], _LEVELS)
-    return Estimate(value=float(figures[0]), low=float(low), high=float(high), num_pairs=values.size)
+    values_VN = np.asarray(values_NV, np.float64).reshape(-1, pooling.num_values).T
+    values_VN = values_VN[:, ~np.isnan(values_VN).any(axis=0)]
+    values_VN = values_VN[:, np.lexsort(values_VN[::-1])]
+    if not values_VN.size:
+        return NO_ESTIMATE
+    moments_QN = pooling.moments(values_VN)
+    means = [moments_QN[:, picks_RN].mean(axis=2) for picks_RN in resamples(moments_QN.shape[1], seed)]
+    figures = pooling.figure(np.concatenate([moments_QN.mean(axis=1, keepdims=True), *means], axis=1))
+    if not np.isfinite(figures[0]):
+        return NO_ESTIMATE
+    low, high = interval(figures[1:])
+    return Estimate(value=float(figures[0]), low=low, high=high, num_pairs=values_VN.shape[1])
 
 
-def _resampled_means(values: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np.float64]:
-    """[_NUM_RESAMPLES] means of as many values, drawn with replacement."""
-    at_once = max(1, _MAX_DRAWN // values.size)
-    sizes = [min(at_once, _NUM_RESAMPLES - start) for start in range(0, _NUM_RESAMPLES, at_once)]
-    return np.concatenate([values[rng.integers(values.size, size=(size, values.size))].mean(axis=1) for size in sizes])
+def resamples(num_values: int, seed: int) -> Iterator[NDArray[np.int64]]:
+    """Which of N values each of the NUM_RESAMPLES resamples takes, with replacement: [R, N] indices, some at once."""
+    rng = np.random.default_rng(seed)
+    at_once = max(1, _MAX_DRAWN // num_values)
+    for start in range(0, NUM_RESAMPLES, at_once):
+        yield rng.integers(num_values, size=(min(at_once, NUM_RESAMPLES - start), num_values))
+
+
+def interval(figures_R: ArrayLike) -> tuple[float, float]:
+    """The 95 % percentile interval (low, high) of a figure's resamples; those that are NaN have no figure."""
+    low, high = np.nanquantile(figures_R, _LEVELS)
+    return float(low), float(high)
