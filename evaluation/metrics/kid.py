@@ -83,7 +83,9 @@ def kid_of_halves(real_ND: FloatArray, *, seed: int) -> tuple[float, float]:
     return _over_subsets(real_ND, real_ND, [(order[:size], order[size : 2 * size]) for order in orders])
 
 
-def _over_subsets(real_ND: FloatArray, other_MD: FloatArray, picks: Sequence[tuple[Picks, Picks]]) -> tuple[float, float]:
+def _over_subsets(
+    real_ND: FloatArray, other_MD: FloatArray, picks: Sequence[tuple[Picks, Picks]]
+) -> tuple[float, float]:
     """(mean, standard deviation) of the distance between the picked pictures of two sets."""
     spread_D = real_ND.std(axis=0, dtype=np.float64)
     varies_D = spread_D > 0
