@@ -41,22 +41,22 @@ class ClipMeasurement:
 
 
 def clips_of(pairs: Sequence[EvaluationPair]) -> list[Clip]:
-    """One clip for every protocol and source person: their first pair's source, and the frames about its driving frame.
+    """One clip for every protocol and source person: the source of their first pair, the frames about its driving one.
 
-    The pairs alone decide, so that every model evaluated on them has the same clips. At most 32 frames; none where fewer
-    than 3 held-out frames follow one another.
+    The pairs alone decide, so that every model evaluated on them has the same clips. A clip has at most 32 frames; no
+    clip is made where fewer than 3 held-out frames follow one another.
     """
     first: dict[tuple[str, str], EvaluationPair] = {}
     for pair in pairs:
         first.setdefault((pair.protocol, pair.source.shard.identity), pair)
     clips = [
-        [pair._replace(driving=FrameRef(pair.driving.shard, row)) for row in _rows_about(*pair.driving)]
+        [pair._replace(driving=FrameRef(pair.driving.shard, row)) for row in rows_about(*pair.driving)]
         for pair in first.values()
     ]
     return [clip for clip in clips if len(clip) >= _MIN_FRAMES]
 
 
-def _rows_about(shard: Shard, row: int) -> list[int]:
+def rows_about(shard: Shard, row: int) -> list[int]:
     """Held-out rows that follow one another in time, `row` in their middle if there are enough on both sides."""
     rows = np.flatnonzero(shard.is_test_F & (shard.clip == shard.clip[row]))
     rows = rows[np.argsort(shard.timestamp_s[rows], kind="stable")]
@@ -115,7 +115,7 @@ def motion_values(driving: Sequence[Frame], generated: Sequence[Frame], instrume
 
 
 def temporal_distance(driving: Sequence[Frame], generated: Sequence[Frame], perceptual: FrameDistance) -> float:
-    """TLP (Chu et al. 2020): mean over time of |distance of two successive generated frames - the same of driving ones|.
+    """Mean over time of |distance of successive generated frames - that of driving ones|, tLP.
 
     Returns:
         >= 0, lower is better; flicker and frozen frames both raise it.

@@ -201,7 +201,7 @@ def detail_values(
     real_HWC: Frame, real: FaceAnalysis | None, generated_HWC: Frame, generated: FaceAnalysis | None
 ) -> dict[str, float]:
     """Sharpness and fine power of a real and a generated frame, whole, mouth and eyes; NaN for parts without a face."""
-    values = {}
+    values: dict[str, float] = {}
     for region in SHARPNESS:
         parts = (_part(real_HWC, real, region), _part(generated_HWC, generated, region))
         for metric, measured in ((SHARPNESS[region], laplacian_energy), (FINE_POWER[region], fine_power)):

@@ -34,10 +34,9 @@ from reenact.reenactor import FaceFrame, Reenactor
 _HEADING = """# Evaluation
 
 Figures are pooled over pairs or clips, with 95 % bootstrap intervals over them; KID with its standard deviation over
-subsets. Copy-source hands the source frame back,
-copy-driving the driving frame. AUCON on shuffled pairs is what a result gets when it is compared with other driving
-frames of the same person. Landmark error is in percent of the driving face's outer eye distance. Figures whose names
-differ in the backend in brackets are on different scales.
+subsets. Copy-source hands the source frame back, copy-driving the driving frame. AUCON on shuffled pairs is what a result
+gets when it is compared with other driving frames of the same person. Landmark error is in percent of the driving face's
+outer eye distance. Figures whose names differ in the backend in brackets are on different scales.
 """
 
 _SHEET_ROWS = 2
@@ -111,12 +110,12 @@ def write_sheets(out: Path, found: Findings, reenactor: Reenactor, landmarks: Gu
         files[f"Sheet, {protocol}"] = out / f"{protocol}.png"
         rows = [
             _sheet_row(label, chosen, reenactor, landmarks)
-            for label, chosen in _best_median_worst(group, CSIM, found.backends)
+            for label, chosen in _best_median_worst(group, CSIM, CSIM.name(found.backends))
         ]
         write_sheet(files[f"Sheet, {protocol}"], rows)
         details += [
             _detail_row(f"{protocol}, {label}", chosen, reenactor, landmarks)
-            for label, chosen in _best_median_worst(group, AU_INTENSITY_ERROR, found.backends)
+            for label, chosen in _best_median_worst(group, AU_INTENSITY_ERROR, "AU error")
         ]
     files["Mouths and eyes"] = out / DETAIL_SHEET
     write_sheet(files["Mouths and eyes"], details)
@@ -144,10 +143,14 @@ def _action_units(found: Findings) -> dict[str, object]:
     }
 
 
-def _best_median_worst(
-    measurements: Sequence[Measurement], metric: Metric, backends: Backends
-) -> list[tuple[str, Measurement]]:
-    """(label, pair) of some pairs by a metric, best first; one without the value is worst of all."""
+def _best_median_worst(measurements: Sequence[Measurement], metric: Metric, name: str) -> list[tuple[str, Measurement]]:
+    """(label, pair) of some pairs by a metric, best first; one without the value is worst of all.
+
+    Args:
+        measurements: of one method.
+        metric: the metric.
+        name: of the metric, for the labels.
+    """
     ranked = sorted(measurements, key=lambda found: _badness(found, metric))
     middle = max(0, len(ranked) - _SHEET_ROWS) // 2
     chosen = {index: "best" for index in range(_SHEET_ROWS)}
@@ -156,7 +159,7 @@ def _best_median_worst(
     rows = []
     for index in sorted(index for index in chosen if 0 <= index < len(ranked)):
         value = ranked[index].values[metric.key]
-        text = "no face found" if np.isnan(value) else f"{metric.name(backends)} {metric.text(value)}"
+        text = "no face found" if np.isnan(value) else f"{name} {metric.text(value)}"
         rows.append((f"{chosen[index]}\n{text}", ranked[index]))
     return rows
 

@@ -20,7 +20,7 @@ from reenact.guidance_choice import Guidance
 from reenact.reenactor import FaceFrame, Reenactor
 
 _CELL_PX = 160
-_DETAIL_PX = 160
+_SEAM_PX = 4
 _LABEL_PX = 150
 _TITLE_PX = 34
 _GAP_PX = 6
@@ -90,10 +90,13 @@ class DetailRow:
 
 
 def _eyes_above_mouth(frame_HWC: Frame, landmarks_KC: NDArray[np.float32]) -> Frame:
-    """[_DETAIL_PX, _DETAIL_PX, 3]."""
-    half = (_DETAIL_PX, _DETAIL_PX // 2)
-    parts = [cut_out(frame_HWC, landmarks_KC, part) for part in ("eyes", "mouth")]
-    return np.vstack([cv2.resize(part, half, interpolation=cv2.INTER_CUBIC) for part in parts])
+    """One cell, [_CELL_PX, _CELL_PX, 3], with a white line between the two."""
+    size = (_CELL_PX, (_CELL_PX - _SEAM_PX) // 2)
+    eyes, mouth = (
+        cv2.resize(cut_out(frame_HWC, landmarks_KC, part), size, interpolation=cv2.INTER_CUBIC)
+        for part in ("eyes", "mouth")
+    )
+    return np.vstack([eyes, np.full((_SEAM_PX, _CELL_PX, 3), 255, np.uint8), mouth])
 
 
 def write_sheet(path: Path, rows: Sequence[Row]) -> None:

@@ -67,5 +67,5 @@ def resamples(num_values: int, seed: int) -> Iterator[NDArray[np.int64]]:
 
 def interval(figures_R: ArrayLike) -> tuple[float, float]:
     """The 95 % percentile interval (low, high) of a figure's resamples; those that are NaN have no figure."""
-    low, high = np.nanquantile(figures_R, _LEVELS)
+    low, high = np.nanquantile(np.asarray(figures_R, np.float64), _LEVELS)
     return float(low), float(high)

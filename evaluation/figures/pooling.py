@@ -1,4 +1,4 @@
-"""How values of single pairs become one figure. Every rule is a function of means over pairs, so that all are resampled alike.
+"""How values of single pairs become one figure: functions of means over pairs, so that all are resampled alike.
 
 Legend: N pairs, V = 1 or 2 values of a pair, Q means that a rule needs.
 """
@@ -29,7 +29,7 @@ class Pooling(StrEnum):
     def moments(self, values_VN: FloatArray) -> FloatArray:
         """[Q, N]: what the rule takes the means of."""
         if self is Pooling.ROOT_MEAN_SQUARE:
-            return values_VN**2
+            return np.square(values_VN)
         if self is Pooling.SLOPE:
             real_N, generated_N = values_VN
             return np.stack([real_N, generated_N, real_N**2, real_N * generated_N])
@@ -38,14 +38,15 @@ class Pooling(StrEnum):
     def figure(self, means_QX: FloatArray) -> FloatArray:
         """[X] figures from [Q, X] means of the moments; NaN or infinite where real values leave none."""
         if self is Pooling.MEAN:
-            return means_QX[0]
+            return np.asarray(means_QX[0])
         if self is Pooling.ROOT_MEAN_SQUARE:
-            return np.sqrt(means_QX[0])
+            return np.asarray(np.sqrt(means_QX[0]))
         with np.errstate(divide="ignore", invalid="ignore"):
             if self is Pooling.RATIO:
-                return means_QX[1] / means_QX[0]
+                return np.asarray(means_QX[1] / means_QX[0])
             real_X, generated_X, square_X, product_X = means_QX
-            return (product_X - real_X * generated_X) / _without_rounding(square_X - real_X**2, square_X)
+            variance_X = _without_rounding(square_X - real_X**2, square_X)
+            return np.asarray((product_X - real_X * generated_X) / variance_X)
 
 
 def _without_rounding(variance_X: FloatArray, square_X: FloatArray) -> FloatArray:

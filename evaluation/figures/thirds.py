@@ -19,8 +19,9 @@ from evaluation.pairs import EvaluationPair, Protocol
 _NAMES = ("smallest", "middle", "largest")
 
 Third = Mapping[str, Any]
-"""Plain values, ready for JSON: protocol, third, the limits of its motions in percent, number of pairs, and the figures;
-a figure that no pair has is None."""
+"""Plain values, ready for JSON: protocol, third, the limits of its motions in percent, number of pairs, the figures.
+
+A figure that no pair has is None."""
 
 
 def motion_percent(pair: EvaluationPair) -> float:
@@ -35,7 +36,7 @@ def motion_percent(pair: EvaluationPair) -> float:
 
 
 def thirds(measurements: Sequence[Measurement]) -> list[Third]:
-    """PSNR of model and copy-source and CSIM of the model in each third of a protocol's pairs, smallest motion first; means over pairs."""
+    """PSNR of model and copy-source and CSIM of the model, means in each third of a protocol's pairs, by motion."""
     by_protocol: dict[Protocol, list[Measurement]] = defaultdict(list)
     for found in measurements:
         by_protocol[found.pair.protocol].append(found)

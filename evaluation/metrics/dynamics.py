@@ -70,4 +70,4 @@ def _distances_FP(landmarks_FKC: FloatArray, pairs: tuple[tuple[int, int], ...])
 
 def _eye_distance_F(landmarks_FKC: FloatArray) -> FloatArray:
     left, right = OUTER_EYE_CORNERS
-    return np.maximum(np.linalg.norm(landmarks_FKC[:, left] - landmarks_FKC[:, right], axis=1), 1e-6)
+    return np.asarray(np.maximum(np.linalg.norm(landmarks_FKC[:, left] - landmarks_FKC[:, right], axis=1), 1e-6))

@@ -104,6 +104,5 @@ def _gaze_EC(landmarks_KC: NDArray[np.float32], irises_EC: NDArray[np.float32]) 
     offset_EC = irises_EC - (first_EC + last_EC) / 2
     square_E = np.maximum((along_EC**2).sum(axis=1), 1e-12)
     across_EC = along_EC[:, ::-1] * [-1, 1]
-    return (
-        np.stack([(offset_EC * along_EC).sum(axis=1), (offset_EC * across_EC).sum(axis=1)], axis=1) / square_E[:, None]
-    )
+    offsets = [(offset_EC * axis_EC).sum(axis=1) / square_E for axis_EC in (along_EC, across_EC)]
+    return np.stack(offsets, axis=1)

@@ -1,4 +1,4 @@
-"""Kernel distance of two sets of pictures (KID; Binkowski et al. 2018), in VGG-16 (HED) features in place of Inception's.
+"""Kernel distance of two sets of pictures (KID; Binkowski et al. 2018), in features of VGG-16 (HED), not Inception's.
 
 Values are on a scale of their own: compare them with those of the same name alone, and with real against real.
 
@@ -64,8 +64,9 @@ def kid(real_ND: FloatArray, generated_MD: FloatArray, *, seed: int) -> tuple[fl
         seed: of the subsets.
 
     Returns:
-        (mean, standard deviation); the mean is about 0 for sets of one distribution and may be below. NaN if a set
-        has fewer than two pictures.
+        (mean, standard deviation). The mean is about 0 for sets of one distribution, and below 0 where both sets hold
+        the same pictures; the deviation is 0 where every subset is the whole set. NaN if a set has fewer than two
+        pictures.
     """
     size = min(len(real_ND), len(generated_MD), _MAX_SUBSET)
     rng = np.random.default_rng(seed)

@@ -35,11 +35,18 @@ def cut_out(frame_HWC: Frame, landmarks_KC: NDArray[np.floating], part: str) -> 
         landmarks_KC: [68, 2] (x, y) pixels of the frame.
         part: a key of `PARTS`; the box is centred on the mean of its landmarks.
     """
+    return frame_HWC[part_pixels(frame_HWC, landmarks_KC, part)]
+
+
+def part_pixels(
+    frame_HWC: Frame, landmarks_KC: NDArray[np.floating], part: str
+) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Where `cut_out` takes its pixels: ([h, 1] rows, [1, w] columns), which index a frame."""
     centre_x, centre_y = landmarks_KC[PARTS[part]].mean(axis=0)
     distance = min(eye_distance_px(landmarks_KC), frame_HWC.shape[1])
     rows = _span(centre_y, _HEIGHT_EYE_DISTANCES * distance, frame_HWC.shape[0])
     columns = _span(centre_x, _WIDTH_EYE_DISTANCES * distance, frame_HWC.shape[1])
-    return frame_HWC[rows][:, columns]
+    return rows[:, None], columns[None]
 
 
 def _span(centre: float, length: float, side_px: int) -> NDArray[np.intp]:

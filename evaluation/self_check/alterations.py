@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evaluation.faces.analysis import FaceAnalysis
+from evaluation.metrics.regions import cut_out, part_pixels
 from model.frames import Frame
 
 
@@ -33,6 +34,15 @@ def shrink(frame: Frame, factor: int) -> Frame:
     height, width = frame.shape[:2]
     small = cv2.resize(frame, (width // factor, height // factor), interpolation=cv2.INTER_AREA)
     return np.asarray(cv2.resize(small, (width, height), interpolation=cv2.INTER_CUBIC), np.uint8)
+
+
+def freeze_part(frame: Frame, face: FaceAnalysis, still: Frame, still_face: FaceAnalysis, part: str) -> Frame:
+    """The frame with mouth or eyes, a key of `PARTS`, of another frame of the person in place of its own."""
+    pixels = part_pixels(frame, face.landmarks_KC, part)
+    size = (pixels[1].size, pixels[0].size)
+    frozen = frame.copy()
+    frozen[pixels] = cv2.resize(cut_out(still, still_face.landmarks_KC, part), size, interpolation=cv2.INTER_LINEAR)
+    return frozen
 
 
 def turn_back(face: FaceAnalysis, width_px: int) -> FaceAnalysis:
