@@ -22,7 +22,7 @@ from evaluation.pairs import EvaluationPair
 from model.frames import Frame
 
 _MAX_FRAMES = 32
-_MIN_FRAMES = 3
+MIN_FRAMES = 3
 _MAX_STEP_S = 0.2
 """Frames further apart are not of one movement."""
 
@@ -53,11 +53,11 @@ def clips_of(pairs: Sequence[EvaluationPair]) -> list[Clip]:
         [pair._replace(driving=FrameRef(pair.driving.shard, row)) for row in rows_about(*pair.driving)]
         for pair in first.values()
     ]
-    return [clip for clip in clips if len(clip) >= _MIN_FRAMES]
+    return [clip for clip in clips if len(clip) >= MIN_FRAMES]
 
 
 def rows_about(shard: Shard, row: int) -> list[int]:
-    """Held-out rows that follow one another in time, `row` in their middle if there are enough on both sides."""
+    """At most 32 held-out rows about a held-out `row`, which follow one another in time."""
     rows = np.flatnonzero(shard.is_test_F & (shard.clip == shard.clip[row]))
     rows = rows[np.argsort(shard.timestamp_s[rows], kind="stable")]
     is_cut = np.diff(shard.timestamp_s[rows]) > _MAX_STEP_S
@@ -108,7 +108,7 @@ def motion_values(driving: Sequence[Frame], generated: Sequence[Frame], instrume
     analyse = instruments.analyser.analyse
     faces = [(analyse(frame), analyse(other)) for frame, other in zip(driving, generated, strict=True)]
     seen = [(face, other) for face, other in faces if face and other]
-    if len(seen) < _MIN_FRAMES:
+    if len(seen) < MIN_FRAMES:
         return dict.fromkeys((LIP_DYNAMICS.key, HEAD_DYNAMICS.key, BROW_DYNAMICS.key), math.nan)
     amounts = [_amounts(clip) for clip in zip(*seen, strict=True)]
     return {key: agreement(amount, amounts[1][key]) for key, amount in amounts[0].items()}

@@ -34,9 +34,9 @@ from reenact.reenactor import FaceFrame, Reenactor
 _HEADING = """# Evaluation
 
 Figures are pooled over pairs or clips, with 95 % bootstrap intervals over them; KID with its standard deviation over
-subsets. Copy-source hands the source frame back, copy-driving the driving frame. AUCON on shuffled pairs is what a result
-gets when it is compared with other driving frames of the same person. Landmark error is in percent of the driving face's
-outer eye distance. Figures whose names differ in the backend in brackets are on different scales.
+subsets. Copy-source hands the source frame back, copy-driving the driving frame. AUCON on shuffled pairs is what a
+result gets when it is compared with other driving frames of the same person. Landmark error is in percent of the
+driving face's outer eye distance. Figures whose names differ in the backend in brackets are on different scales.
 """
 
 _SHEET_ROWS = 2

@@ -131,7 +131,7 @@ def run_experiment(request: ExperimentRequest, *, train: Train, evaluate: Evalua
         item.cell.train(train)
     folders = [[_evaluated(request, row, seed, evaluate) for seed in request.seeds] for row in request.table.rows]
     ours = _ours(request, folders)
-    seen = [_further(request, folders), _thirds(request, folders)]
+    seen = [table for table in (_further(request, folders), _thirds(request, folders)) if table.rows]
     tables = [ours, _published(request.table), *seen, *_gap_tables(request, folders), _spent(planned)]
     files = {"Table": request.out / f"{request.name}.md", "Figures": request.out / f"{request.name}.json"}
     write_text(files["Table"], _markdown(request, tables))
@@ -201,7 +201,7 @@ def _further(request: ExperimentRequest, folders: Sequence[Sequence[Path]]) -> T
 
 
 def _thirds(request: ExperimentRequest, folders: Sequence[Sequence[Path]]) -> TextTable:
-    """Thirds of the pairs by size of motion, of every model's first seed; empty for evaluations without them."""
+    """Thirds of the pairs by size of motion, of every model's first seed; no row for evaluations without them."""
     tables = [
         (row.label, thirds_table(figures["thirds"], Backends(**figures["backends"])))
         for row, per_seed in zip(request.table.rows, folders, strict=True)

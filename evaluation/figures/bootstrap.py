@@ -32,6 +32,13 @@ class Estimate:
 NO_ESTIMATE = Estimate(value=np.nan, low=np.nan, high=np.nan, num_pairs=0)
 
 
+def estimate_of_sets(value: float, sd: float, *, num_pairs: int) -> Estimate:
+    """A figure of sets of pictures from its mean and standard deviation over subsets; NaN is no figure."""
+    if np.isnan(value):
+        return NO_ESTIMATE
+    return Estimate(value=value, low=np.nan, high=np.nan, num_pairs=num_pairs, sd=sd)
+
+
 def estimate(values_NV: ArrayLike, *, pooling: Pooling, seed: int) -> Estimate:
     """Pool the values of pairs, those with NaN left out, and resample the pairs.
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from evaluation.clips import ClipMeasurement
-from evaluation.figures.bootstrap import NO_ESTIMATE, Estimate, estimate
+from evaluation.figures.bootstrap import NO_ESTIMATE, Estimate, estimate, estimate_of_sets
 from evaluation.measurement import Measurement, real_frame
 from evaluation.metrics.catalogue import KID, KID_REAL, Metric, Scope, metrics_of
 from evaluation.metrics.kid import kid, kid_of_halves
@@ -112,8 +112,7 @@ def _kid_figures(measurements: Sequence[Measurement], seed: int) -> dict[str, Es
     generated = sorted((found.features_D for found in measurements), key=lambda features_D: features_D.tobytes())
     values = {KID: kid(real_ND, np.stack(generated), seed=seed), KID_REAL: kid_of_halves(real_ND, seed=seed)}
     return {
-        metric.key: Estimate(value=mean, low=np.nan, high=np.nan, num_pairs=len(measurements), sd=sd)
-        for metric, (mean, sd) in values.items()
+        metric.key: estimate_of_sets(mean, sd, num_pairs=len(measurements)) for metric, (mean, sd) in values.items()
     }
 
 

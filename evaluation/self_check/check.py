@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 
 from data_partition.batches import FrameRef
 from data_partition.shards.shard import Shard, open_dataset
-from evaluation.clips import rows_about
+from evaluation.clips import MIN_FRAMES, rows_about
 from evaluation.faces.analysis import FaceAnalyser, RememberingAnalyser
 from evaluation.faces.embedders import Embedder
 from evaluation.faces.mediapipe_analyser import MediaPipeAnalyser
-from evaluation.figures.bootstrap import Estimate
+from evaluation.figures.bootstrap import Estimate, estimate_of_sets
 from evaluation.figures.tables import TextTable
 from evaluation.measurement import Instruments, detail_values, face_values, frame_at, pixel_values
 from evaluation.metrics.catalogue import (
@@ -96,7 +96,7 @@ def self_check_dataset(dataset: Path, embedder: Embedder) -> SelfCheck:
     size_px = min(shard.size_px for shard in shards)
     num_each = max(2, _NUM_FRAMES // len(shards))
     frames = {shard.identity: _frames(shard, _spread(shard, num_each), size_px) for shard in shards}
-    clips = [_frames(shard, rows_about(shard, int(np.flatnonzero(shard.is_test_F)[0])), size_px) for shard in shards]
+    clips = [_frames(shard, rows, size_px) for shard in shards if len(rows := _held_out_clip(shard)) >= MIN_FRAMES]
     with MediaPipeAnalyser(embedder) as faces:
         perceptual = PerceptualDistance()
         instruments = Instruments(analyser=RememberingAnalyser(faces), perceptual=perceptual, features=KidFeatures())
@@ -106,6 +106,12 @@ def self_check_dataset(dataset: Path, embedder: Embedder) -> SelfCheck:
 def _spread(shard: Shard, num_frames: int) -> list[int]:
     rows = np.unique(np.linspace(0, shard.num_frames - 1, num_frames).round().astype(int))
     return [int(row) for row in rows]
+
+
+def _held_out_clip(shard: Shard) -> list[int]:
+    """Rows of the first successive frames that are held out; none where no frame is."""
+    held_out = np.flatnonzero(shard.is_test_F)
+    return rows_about(shard, int(held_out[0])) if held_out.size else []
 
 
 def _frames(shard: Shard, rows: Sequence[int], size_px: int) -> list[Frame]:
@@ -122,7 +128,7 @@ def self_check(
 
     Args:
         frames: person to at least two uint8 [S, S, 3] RGB frames, one size for all.
-        clips: successive frames, at least three each, of that size.
+        clips: successive frames, at least three each, of that size; without any, movement is not checked.
         instruments: those to check; each frame is asked for several times.
         perceptual_name: network of the perceptual distance.
     """
@@ -131,7 +137,7 @@ def self_check(
     checks = [*_checks_of_copies(found), *_checks_of_frozen_parts(found), *_checks_of_other_frames(found)]
     if len(frames) > 1:
         checks.append(_separation(frames, instruments.analyser))
-    checks += movement_checks(moved)
+    checks += movement_checks(moved) if clips else []
     backends = replace(instruments.analyser.backends, perceptual=perceptual_name)
     verdicts = tuple((check.text, "ok" if check.holds else "wrong") for check in checks)
     num_wrong = sum(not check.holds for check in checks)
@@ -195,8 +201,7 @@ def _figures(pairs: Pairs, instruments: Instruments) -> dict[str, Estimate]:
             | detail_values(frame, face, other, other_face)
         )
     real_ND, other_ND = (np.stack([instruments.features(frame) for frame in one]) for one in zip(*pairs, strict=True))
-    mean, sd = kid(real_ND, other_ND, seed=0)
-    distance = Estimate(value=mean, low=np.nan, high=np.nan, num_pairs=len(pairs), sd=sd)
+    distance = estimate_of_sets(*kid(real_ND, other_ND, seed=0), num_pairs=len(pairs))
     return {**pooled_row(values, _PAIR_METRICS), KID.key: distance}
 
 
