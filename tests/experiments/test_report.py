@@ -131,4 +131,4 @@ def test_an_evaluation_from_before_a_metric_shows_those_that_it_has(run, evaluat
     del figures["thirds"]
     (evaluation / "metrics.json").write_text(json.dumps(figures))
     (table,) = read_report(run, [evaluation]).evaluations[0].tables
-    assert [row[0] for row in table.rows][0] == "CSIM (SFace) ↑" and len(table.rows) == 9 + 1
+    assert table.rows[0][0] == "CSIM (SFace) ↑" and len(table.rows) == 9 + 1
