@@ -23,8 +23,9 @@ from flwr.supercore.task_identity import TaskIdentity
 
 from federation.packing import pack
 from federation.settings import Settings, read_preset
+from model.designs.registry import build_networks
 from model.landmarks.geometry import PartSizes
-from model.networks.bundle import NamedArrays, build_networks
+from model.networks.bundle import NamedArrays
 from server.rounds.fedgan import FedGAN, to_record
 from server.sites.agreement import SiteStatistics
 from server.sites.roster import KnownSite, Roster

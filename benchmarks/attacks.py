@@ -21,6 +21,7 @@ from typing import Any
 from data_partition.synth.dataset import synthesize
 from federation.settings import Settings, read_preset
 from model.errors import FedreenactError
+from model.files import write_json
 from model.setting import Scalar
 from server.run_folder.folder import read_history
 from tests.attacks import ATTACKS, HostileGrid, write_swapped
@@ -98,8 +99,7 @@ def measure(job: tuple[argparse.Namespace, str, str]) -> Cell:
         **(rows[-1]["evaluation"] if rows else {}),
     }
     shutil.rmtree(run)
-    result.with_suffix(".partial").write_text(json.dumps(cell, indent=2))
-    result.with_suffix(".partial").rename(result)
+    write_json(result, cell, indent=2)
     return cell
 
 

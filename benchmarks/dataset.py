@@ -111,7 +111,7 @@ def main() -> None:
     src, out = arguments.folder / "src", arguments.folder / "out"
     if not src.is_dir():
         draw_sources(src, arguments.people, arguments.frames)
-    cli = [sys.executable, "-m", "cli"]
+    cli = [sys.executable, "-m", "cli.entry"]
     total = arguments.people * arguments.frames
     for what, command in (
         ("preparing", [*cli, "prepare", str(src), str(out), "--size", str(SIZE_PX)]),

@@ -31,8 +31,8 @@ from federation.local_training import LocalResult
 from federation.packing import Shapes, pack, travelling_shapes, unpack
 from federation.secure_sum.masking import Phase
 from federation.settings import Settings, read_preset
+from model.designs.registry import build_networks
 from model.landmarks.geometry import PartSizes
-from model.networks.bundle import build_networks
 from server.rounds.fedgan import FedGAN, to_record
 from server.rounds.messaging import exchange
 from server.rounds.secure_round import SecureRounds

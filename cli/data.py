@@ -5,10 +5,10 @@ They import what they need themselves: `fedreenact --help` should not wait for P
 
 from __future__ import annotations
 
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
+import click
 import typer
 from rich.markup import escape
 
@@ -19,19 +19,11 @@ from cli.options import (
     sized_for,
 )
 from cli.terminal import LiveProgress, console, say_where
+from data_partition.sources.names import Layout
 from federation.settings import Settings
 from model.errors import ConfigError
 
-
-class SourceLayout(StrEnum):
-    """What `prepare` reads: the names of data_partition.sources.records.Layout, which takes a second to import."""
-
-    AUTO = "auto"
-    VIDEOS = "videos"
-    FRAMES = "frames"
-    CELEBV = "celebv"
-    VOXCELEB = "voxceleb"
-    OPENFACE = "openface"
+AUTO = "auto"
 
 
 def prepare(
@@ -40,8 +32,12 @@ def prepare(
     ],
     out: Annotated[Path, typer.Argument(help="Dataset folder to write; one shard a person.")],
     layout: Annotated[
-        SourceLayout, typer.Option(help="How SRC is built: docs/data.md. auto looks, and says what it saw.")
-    ] = SourceLayout.AUTO,
+        str,
+        typer.Option(
+            click_type=click.Choice([AUTO, *(layout.value for layout in Layout)]),
+            help="How SRC is built: docs/data.md. auto looks, and says what it saw.",
+        ),
+    ] = AUTO,
     size: Annotated[int, typer.Option(help="Side of the face crops, pixels.")] = 256,
     workers: Workers = None,
     consent: Annotated[str, typer.Option(help="Where consent is recorded; kept in every shard.")] = "",
@@ -49,7 +45,6 @@ def prepare(
     """Turn videos, pictures or published datasets into annotated face crops; what is finished is skipped."""
     from data_partition.preparation.prepare import is_prepared
     from data_partition.preparation.prepare import prepare as prepare_dataset
-    from data_partition.sources.records import Layout
 
     if is_prepared(src):
         console.print(f"{escape(str(src))} is a prepared dataset already; nothing to do", soft_wrap=True)
@@ -58,11 +53,11 @@ def prepare(
         report = prepare_dataset(
             src,
             out,
-            layout=None if layout is SourceLayout.AUTO else Layout(layout.value),
+            layout=None if layout == AUTO else Layout(layout),
             size_px=size,
             num_workers=workers,
             consent=consent,
-            progress=lambda done, total, text: live.progress(text, done, total),
+            progress=live.progress,
         )
     for line in report.to_lines():
         console.print(escape(line), soft_wrap=True)
@@ -106,7 +101,7 @@ def doctor(
     if page is not None and page.suffix != ".html":
         raise ConfigError(f"--page: got {str(page)!r}, wanted a name that ends in .html")
     with LiveProgress(console) as live:
-        diagnosis = diagnose(dataset, lambda done, total: live.progress("Reading frames", done, total))
+        diagnosis = diagnose(dataset, live.progress)
     colours = {"error": "red", "warning": "yellow", "ok": "green"}
     for finding in diagnosis.findings:
         colour = colours[finding.severity]

@@ -5,9 +5,7 @@ They import what they need themselves: `fedreenact --help` should not wait for P
 
 from __future__ import annotations
 
-import json
 import sys
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -22,15 +20,9 @@ from cli.options import (
     settings_for,
 )
 from cli.terminal import LiveProgress, console, rich_table, say_where
-from federation.settings import Settings
+from federation.settings import Settings, to_toml
+from model.config import NETWORKS
 from model.errors import ConfigError
-
-
-class Network(StrEnum):
-    """What `train` trains."""
-
-    GLR = "glr"
-    X2FACE = "x2face"
 
 
 def train(
@@ -39,7 +31,9 @@ def train(
     mode: Annotated[
         str, typer.Option(help="federated: one site per person; centralized: pooled frames; local: every person alone.")
     ] = "federated",
-    model: Annotated[Network | None, typer.Option(help="GLR or the baseline; short for --set network=...")] = None,
+    model: Annotated[
+        str, typer.Option(metavar="|".join(NETWORKS), help="GLR or a baseline; short for --set network=...")
+    ] = "",
     preset: Preset = "tiny",
     changes: Changes = None,
     resume: Annotated[bool, typer.Option(help="Go on from the newest checkpoint in the run folder.")] = False,
@@ -50,7 +44,7 @@ def train(
 
     if mode not in list(Mode):
         raise ConfigError(f"--mode: got {mode!r}, wanted one of {', '.join(Mode)}")
-    chosen = chosen_settings(preset, changes) | ({"network": model.value} if model else {})
+    chosen = chosen_settings(preset, changes) | ({"network": model} if model else {})
     settings = settings_for(dataset, chosen, {"output-dir": str(out.resolve()), "resume": resume})
     with LiveProgress(console) as live:
         live.start_rounds(settings.rounds.max_rounds)
@@ -132,8 +126,7 @@ def weights(
 def settings(preset: Preset = "paper", changes: Changes = None) -> None:
     """Print all settings as TOML, as `flwr run . --run-config FILE` reads it; see docs/settings.md."""
     resolved = Settings.from_flat(chosen_settings(preset, changes))
-    for key, value in resolved.to_flat().items():
-        sys.stdout.write(f"{key} = {json.dumps(value, ensure_ascii=False)}\n")
+    sys.stdout.write(to_toml(resolved.to_flat()))
 
 
 def _say_spent(run: Path, settings: Settings) -> None:

@@ -28,6 +28,8 @@ from federation.packing import pack, travelling_shapes, unpack
 from federation.secure_sum.masking import Phase
 from federation.secure_sum.primitives import SecureSumError
 from federation.settings import Settings
+from model.config import LossConfig
+from model.designs.registry import design_of
 from model.errors import (
     ConfigError,
     FederationError,
@@ -39,7 +41,7 @@ from model.errors import (
 from model.landmarks.geometry import PartSizes
 from model.setting import Scalar
 from model.training.moments import MomentStore
-from model.training.perceptual import load_perceptual
+from model.training.perceptual import PerceptualLoss
 from model.training.trainer import pick_device
 
 _log = logging.getLogger(__name__)
@@ -56,8 +58,6 @@ _SPEAKABLE_ERRORS = (
     UnknownWeightsError,
 )
 """Errors whose messages name settings, terms, tensors and sites only, never a site's folders."""
-
-_perceptual = functools.lru_cache(maxsize=1)(load_perceptual)  # a simulation's worker serves many rounds
 
 
 class FedReenactClient(NumPyClient):  # type: ignore[misc]
@@ -149,6 +149,11 @@ def _secure_phase(
     )
 
 
+@functools.lru_cache(maxsize=1)  # a simulation's worker serves many rounds
+def _perceptual(network: str, loss: LossConfig) -> PerceptualLoss | None:
+    return design_of(network).load_perceptual(loss)
+
+
 def _reported(settings: Settings, site: Site, tensors: Arrays, config: dict[str, Scalar]) -> LocalResult:
     """The site's update, and how many tasks the site has refused so far."""
     result = _trained(settings, site, tensors, config)
@@ -178,7 +183,7 @@ def _trained(settings: Settings, site: Site, tensors: Arrays, config: dict[str, 
     if site.policy is not None:
         known = KnownWeights(site.state_dir, run_id, max_missed_rounds=site.policy.max_missed_rounds)
         known.accept(named, settings=settings, part_sizes=part_sizes, round_number=round_number)
-    device, perceptual = pick_device(settings.optimizer.device), _perceptual(settings.loss)
+    device, perceptual = pick_device(settings.optimizer.device), _perceptual(settings.model.network, settings.loss)
     torch.set_num_threads(settings.optimizer.num_threads)
 
     def train() -> LocalResult:

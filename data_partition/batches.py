@@ -19,7 +19,8 @@ from data_partition.partition import ClientData, Split
 from data_partition.shards.shard import Shard
 from model.batch import ReenactmentBatch
 from model.errors import DataError
-from model.landmarks.geometry import draw_heatmap
+from model.frames import in_model_range
+from model.landmarks.geometry import draw_heatmap, rescaled
 
 
 class FrameRef(NamedTuple):
@@ -181,8 +182,8 @@ def make_batch(
     sources = [cache.get(shard, row, size_px) for _, (shard, row), _ in pairs]
     drivings = [cache.get(shard, row, size_px) for _, _, (shard, row) in pairs]
     return ReenactmentBatch(
-        source_NCHW=_to_model_range([frame.image_CHW for frame in sources]),
-        driving_NCHW=_to_model_range([frame.image_CHW for frame in drivings]),
+        source_NCHW=in_model_range(np.stack([frame.image_CHW for frame in sources])),
+        driving_NCHW=in_model_range(np.stack([frame.image_CHW for frame in drivings])),
         source_landmarks_NKC=torch.from_numpy(np.stack([frame.landmarks_KC for frame in sources])),
         driving_landmarks_NKC=torch.from_numpy(np.stack([frame.landmarks_KC for frame in drivings])),
         heatmap_NCHW=torch.from_numpy(np.stack([frame.heatmap_HW for frame in drivings])[:, None]),
@@ -195,8 +196,6 @@ def make_batch(
 def load_frame(shard: Shard, row: int, size_px: int) -> ModelFrame:
     """Frame `row` read from disk, resized to size_px, its landmarks scaled along and drawn as a heatmap.
 
-    Landmarks follow the pixel-centre convention: x' = (x + 0.5) * size_px / side - 0.5.
-
     Raises:
         DataError: if the image file is missing or damaged; it names the file.
     """
@@ -205,7 +204,7 @@ def load_frame(shard: Shard, row: int, size_px: int) -> ModelFrame:
     if side != size_px:
         interpolation = cv2.INTER_AREA if size_px < side else cv2.INTER_LINEAR
         image_HWC = cv2.resize(image_HWC, (size_px, size_px), interpolation=interpolation)
-    landmarks_KC = ((shard.landmarks_FKC[row] + 0.5) * (size_px / side) - 0.5).astype(np.float32)
+    landmarks_KC = rescaled(shard.landmarks_FKC[row], side, size_px).astype(np.float32)
     image_CHW = np.ascontiguousarray(image_HWC.transpose(2, 0, 1))
     return ModelFrame(image_CHW, landmarks_KC, draw_heatmap(landmarks_KC, size_px))
 
@@ -223,10 +222,6 @@ def _one_pass(
     for start in range(0, sampler.num_frames, batch_size):
         driving = np.arange(start, min(start + batch_size, sampler.num_frames))
         yield make_batch(sampler.pairs_driven_by(driving, rng), size_px, cache)
-
-
-def _to_model_range(images_CHW: list[npt.NDArray[np.uint8]]) -> torch.Tensor:
-    return torch.from_numpy(np.stack(images_CHW)).to(torch.float32).div_(127.5).sub_(1.0)
 
 
 def _frame_bytes(frame: ModelFrame) -> int:

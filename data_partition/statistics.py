@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from data_partition.partition import ClientData
 from model.batch import NUM_LANDMARKS
-from model.landmarks.geometry import PARTS, mean_part_sizes_px
+from model.landmarks.geometry import PARTS, mean_part_sizes_px, rescaled
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -36,8 +36,7 @@ def local_statistics(data: ClientData, *, num_identities: int, size_px: int) -> 
         rows = part.split_rows("train")
         if not len(rows):
             continue
-        scale = size_px / part.shard.size_px
-        landmarks = (part.shard.landmarks_FKC[rows].astype(np.float64) + 0.5) * scale - 0.5
+        landmarks = rescaled(part.shard.landmarks_FKC[rows].astype(np.float64), part.shard.size_px, size_px)
         part_sums += mean_part_sizes_px(landmarks) * len(rows)
         sums[part.identity_index] += landmarks.sum(axis=0)
         squares[part.identity_index] += np.square(landmarks).sum(axis=0)
@@ -65,8 +64,8 @@ def pooled_statistics(data: ClientData, *, size_px: int) -> FloatArray:
         if not len(rows):
             continue
         chosen = sorted(secrets.SystemRandom().sample(range(len(rows)), (len(rows) + 1) // 2))
-        scale = size_px / part.shard.size_px
-        landmarks = (part.shard.landmarks_FKC[rows[chosen]].astype(np.float64) + 0.5) * scale - 0.5
+        landmarks_FKC = part.shard.landmarks_FKC[rows[chosen]].astype(np.float64)
+        landmarks = rescaled(landmarks_FKC, part.shard.size_px, size_px)
         sides = [mean_part_sizes_px(landmarks) / size_px, landmarks.mean(axis=0) / size_px]
         variance = landmarks.var(axis=0) / size_px**2
         rows_of_identities.append(np.concatenate([values.reshape(-1) for values in (*sides, variance)]))

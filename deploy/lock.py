@@ -13,7 +13,6 @@ with those above it, so pip installs them with --no-deps --require-hashes.
 
 from __future__ import annotations
 
-import os
 import re
 import subprocess
 import sys
@@ -21,6 +20,7 @@ import sysconfig
 from collections.abc import Iterable
 from pathlib import Path
 
+from model.files import write_text
 from model.weights import SOURCES
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -64,10 +64,8 @@ def compile_lock(*options: str, requirements: Iterable[str] = ()) -> dict[str, s
 
 
 def write(name: str, blocks: Iterable[str]) -> None:
-    """Write one lock file, under a temporary name first."""
-    temporary = LOCKS / f"{name}.part"
-    temporary.write_text("# Written by `make lock`; see docs/supply-chain.md.\n" + "".join(blocks))
-    os.replace(temporary, LOCKS / name)
+    """Write one lock file."""
+    write_text(LOCKS / name, "# Written by `make lock`; see docs/supply-chain.md.\n" + "".join(blocks))
 
 
 def main() -> None:

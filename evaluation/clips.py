@@ -6,7 +6,7 @@ Legend: F frames of one clip in their order, K = 68 landmarks, C coordinates or 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -20,6 +20,7 @@ from evaluation.metrics.catalogue import BROW_DYNAMICS, HEAD_DYNAMICS, LIP_DYNAM
 from evaluation.metrics.dynamics import agreement, brow_motion, head_motion, lip_motion
 from evaluation.pairs import EvaluationPair
 from model.frames import Frame
+from model.progress import Progress
 
 _MAX_FRAMES = 32
 MIN_FRAMES = 3
@@ -73,7 +74,7 @@ def measure_clips(
     instruments: Instruments,
     *,
     size_px: int,
-    progress: Callable[[int, int], None],
+    progress: Progress,
 ) -> list[ClipMeasurement]:
     """Every metric of movement of every clip under every method.
 
@@ -82,7 +83,7 @@ def measure_clips(
         methods: name to method.
         instruments: look at the frames.
         size_px: side of all frames.
-        progress: called with the number of clips done and of all clips.
+        progress: told how many clips are done.
 
     Raises:
         DataError: if a frame cannot be read.
@@ -96,7 +97,7 @@ def measure_clips(
             if clip[0].protocol.has_truth:
                 values[TEMPORAL.key] = temporal_distance(driving, generated, instruments.perceptual)
             found.append(ClipMeasurement(clip=clip, method=name, values=values))
-        progress(done, len(clips))
+        progress("Evaluating clips", done, len(clips))
     return found
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import partial
 from pathlib import Path
 
 import torch
@@ -24,7 +23,7 @@ from evaluation.results import Findings, faces_of_pair, write_figures, write_she
 from model.checkpoint import Checkpoint, load_checkpoint
 from model.errors import ConfigError, DataError
 from model.frames import Frame
-from reenact.faces import Progress
+from model.progress import Progress
 from reenact.guidance_choice import Guidance
 from reenact.reenactor import Reenactor
 
@@ -91,15 +90,13 @@ def run_evaluation(request: EvaluationRequest, *, device: torch.device, progress
         analyser, perceptual = RememberingAnalyser(_analyser(faces, request)), PerceptualDistance()
         instruments = Instruments(analyser=analyser, perceptual=perceptual, features=KidFeatures())
         methods = {MODEL: _model(reenactor, request.landmarks), **baselines(reenactor.size_px)}
-        measurements = measure(
-            pairs, methods, instruments, size_px=reenactor.size_px, progress=partial(progress, "Evaluating pairs")
-        )
+        measurements = measure(pairs, methods, instruments, size_px=reenactor.size_px, progress=progress)
         clips = measure_clips(
             clips_of(pairs),
             methods,
             instruments,
             size_px=reenactor.size_px,
-            progress=partial(progress, "Evaluating clips"),
+            progress=progress,
         )
     backends = replace(analyser.backends, perceptual=perceptual.name)
     found = Findings(measurements=measurements, clips=clips, backends=backends, evaluated_aus=analyser.evaluated_aus)

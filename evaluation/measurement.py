@@ -46,6 +46,7 @@ from evaluation.metrics.sharpness import fine_power, laplacian_energy
 from evaluation.pairs import EvaluationPair, Protocol
 from model.batch import AU_ORDER
 from model.frames import Frame
+from model.progress import Progress
 
 Method = Callable[[EvaluationPair], Frame]
 """Draws the result of a pair, [S, S, 3] uint8 RGB: a model, or a baseline that shows what a cheat scores."""
@@ -120,7 +121,7 @@ def measure(
     instruments: Instruments,
     *,
     size_px: int,
-    progress: Callable[[int, int], None],
+    progress: Progress,
 ) -> list[Measurement]:
     """Every metric of every pair under every method, pairs in the given order.
 
@@ -129,7 +130,7 @@ def measure(
         methods: name to method.
         instruments: look at the frames.
         size_px: side S of all frames.
-        progress: called with the number of pairs done and of all pairs.
+        progress: told how many pairs are done.
 
     Raises:
         DataError: if a frame cannot be read.
@@ -138,7 +139,7 @@ def measure(
     for done, pair in enumerate(pairs, start=1):
         for name, method in methods_for(pair.protocol, methods).items():
             found.append(_measure(pair, name, method(pair), instruments, size_px))
-        progress(done, len(pairs))
+        progress("Evaluating pairs", done, len(pairs))
     return _with_shuffled_aucon(found, instruments.analyser.evaluated_aus)
 
 

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from data_partition.batches import FrameRef
 from data_partition.shards.shard import Shard
-from evaluation.files import csv_text, write_text
 from model.errors import ConfigError, DataError
+from model.files import csv_text, write_text
 
 _COLUMNS = ("protocol", "source_identity", "source_file", "driving_identity", "driving_file")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,11 +21,11 @@ from evaluation.figures.tables import (
     rows_to_plain,
 )
 from evaluation.figures.thirds import thirds, thirds_table
-from evaluation.files import write_text
 from evaluation.measurement import MODEL, Measurement
 from evaluation.metrics.catalogue import AU_INTENSITY_ERROR, CSIM, Better, Metric
 from evaluation.pairs import EvaluationPair, Protocol, write_pairs
 from evaluation.sheet import DetailRow, SheetRow, sheet_row, write_sheet
+from model.files import write_json, write_text
 from reenact.faces import face_of_shard
 from reenact.guidance_choice import Guidance
 from reenact.reenactor import FaceFrame, Reenactor
@@ -80,16 +79,16 @@ def write_figures(
         "action_units": _action_units(found),
     }
     texts = {
-        "Figures": ("metrics.json", json.dumps(plain, indent=2) + "\n"),
         "Tables": ("table.md", "\n".join([_HEADING, *(table.to_markdown() for table in everything)])),
         "Values of every pair": ("per-pair.csv", measurements_csv(found.measurements, found.backends)),
         "Values of every clip": ("per-clip.csv", clips_csv(found.clips, found.backends)),
     }
     for name, text in texts.values():
         write_text(out / name, text)
+    write_json(out / "metrics.json", plain, indent=2)
     write_pairs(out / "pairs.csv", list(dict.fromkeys(measured.pair for measured in found.measurements)))
     files = {title: out / name for title, (name, _) in texts.items()}
-    return tables, {**files, "Pairs": out / "pairs.csv"}
+    return tables, {"Figures": out / "metrics.json", **files, "Pairs": out / "pairs.csv"}
 
 
 def write_sheets(out: Path, found: Findings, reenactor: Reenactor, landmarks: Guidance) -> dict[str, Path]:

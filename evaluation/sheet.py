@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from evaluation.metrics.regions import cut_out
+from model.files import whole_file
 from model.frames import Frame
 from reenact.guidance_choice import Guidance
 from reenact.reenactor import FaceFrame, Reenactor
@@ -103,7 +103,7 @@ def write_sheet(path: Path, rows: Sequence[Row]) -> None:
     """Write the rows as one PNG with column titles and row labels.
 
     Args:
-        path: ends in .png; written under a temporary name and renamed.
+        path: ends in .png; appears whole.
         rows: at least one; frames of all rows have one size.
     """
     titles = list(rows[0].columns())
@@ -118,10 +118,8 @@ def write_sheet(path: Path, rows: Sequence[Row]) -> None:
     for row, content in enumerate(rows):
         y = _TITLE_PX + row * (_CELL_PX + _GAP_PX) + _CELL_PX / 2
         _text(figure, 0.5 * _LABEL_PX / width, 1 - y / height, content.label, ha="center")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".partial")
-    FigureCanvasAgg(figure).print_png(str(temporary))
-    os.replace(temporary, path)
+    with whole_file(path) as file:
+        FigureCanvasAgg(figure).print_png(file)
 
 
 def _mosaic(rows: Sequence[Row], width: int, height: int) -> Frame:

@@ -5,14 +5,15 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from data_partition.shards.shard import METADATA_NAME, Shard, open_dataset
 from evaluation.pairs import Protocol
-from experiments.thesis_tables import ModelRow
+from experiments.thesis_tables import TABLES, ModelRow
 from federation.settings import MEANINGS, Settings
+from model.designs.registry import design_of
 from model.errors import ConfigError
 from model.setting import Scalar
 from reenact.guidance_choice import Guidance
@@ -21,6 +22,9 @@ from server.training import Mode
 
 Train = Callable[[Mode, Settings], object]
 """Trains into the settings' output-dir, going on with what is there if the settings say so."""
+
+_VARIED = frozenset(key for table in TABLES.values() for row in table.rows for key in row.changes)
+"""Settings that the rows of the tables differ in."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -118,11 +122,13 @@ def cell_of(row: ModelRow, base: Settings, budget: Budget, *, seed: int, folder:
 
 
 def _without_unused(settings: Settings) -> Settings:
-    """X2Face knows neither backbone nor style: tables that differ in them share its training."""
-    if settings.model.network != "x2face":
-        return settings
-    model = replace(settings.model, backbone="vit", use_style=True)
-    return replace(settings, model=model)
+    """With the defaults in place of what rows differ in and the network does not know: they share its training.
+
+    X2Face knows neither backbone nor style.
+    """
+    unused = _VARIED - design_of(settings.model.network).settings
+    defaults = Settings().to_flat()
+    return settings.replaced({key: defaults[key] for key in unused})
 
 
 def fingerprint(shards: Sequence[Shard]) -> str:

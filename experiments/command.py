@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol
 
 from evaluation.job import EvaluationRequest, run_evaluation
 from experiments.cells import Budget
 from experiments.experiment import EvaluationTask, ExperimentReport, ExperimentRequest, run_experiment
+from experiments.listener import Listener
 from experiments.thesis_tables import TABLES, with_backbone
 from federation.settings import Settings
 from model.errors import ConfigError
@@ -17,19 +16,6 @@ from server.training import Mode, train
 
 _EVALUATION_SEED = 0
 """Of the pairs: the same for every model, so that models can be compared pair by pair."""
-
-
-class Listener(Protocol):
-    """Told how far the experiment is."""
-
-    def progress(self, text: str, done: int, total: int) -> None:
-        """`done` of `total` units of the work that `text` names."""
-
-    def start_rounds(self, max_rounds: int) -> None:
-        """A training begins."""
-
-    def on_round(self, row: Mapping[str, Any]) -> None:
-        """One finished round."""
 
 
 def experiment_request(

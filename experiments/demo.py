@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, Protocol
 
 import cv2
 import numpy as np
@@ -23,7 +22,8 @@ from data_partition.synth.dataset import synthesize
 from data_partition.synth.motion import FRAME_RATE_HZ
 from evaluation.figures.tables import TextTable
 from evaluation.job import EvaluationReport, EvaluationRequest, run_evaluation
-from evaluation.pairs import Protocol as PairProtocol
+from evaluation.pairs import Protocol
+from experiments.listener import Listener
 from experiments.report import read_report
 from experiments.report_page import Demonstration, write_report
 from federation.settings import Settings
@@ -58,19 +58,6 @@ DEMO_SETTINGS: dict[str, Scalar] = {
 for the last two rounds; tau 0 never stops early, so that the demonstration always shows the same training."""
 
 
-class DemoListener(Protocol):
-    """Told how far the demonstration is."""
-
-    def progress(self, text: str, done: int, total: int) -> None:
-        """`done` of `total` units of the work that `text` names."""
-
-    def start_rounds(self, max_rounds: int) -> None:
-        """Training begins."""
-
-    def on_round(self, row: Mapping[str, Any]) -> None:
-        """One finished round, as history.jsonl has it."""
-
-
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DemoReport:
     """What the demonstration left behind."""
@@ -83,7 +70,7 @@ class DemoReport:
     tables: list[TextTable]
 
 
-def run_demo(out: Path, settings: Settings, listener: DemoListener) -> DemoReport:
+def run_demo(out: Path, settings: Settings, listener: Listener) -> DemoReport:
     """Make everything anew in `out`: dataset, run, sheets, clip and index.html.
 
     Args:
@@ -129,14 +116,12 @@ def _timed(seconds: dict[str, float], name: str) -> Iterator[None]:
     seconds[name] = time.monotonic() - started
 
 
-def _evaluate(
-    run: Path, dataset: Path, results: Path, device: torch.device, listener: DemoListener
-) -> EvaluationReport:
+def _evaluate(run: Path, dataset: Path, results: Path, device: torch.device, listener: Listener) -> EvaluationReport:
     request = EvaluationRequest(
         checkpoint=run,
         dataset=dataset,
         out=results,
-        protocols=(PairProtocol.SELF, PairProtocol.CROSS),
+        protocols=(Protocol.SELF, Protocol.CROSS),
         num_pairs=NUM_PAIRS,
         seed=SEED,
         pairs=None,

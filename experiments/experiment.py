@@ -14,7 +14,6 @@ from evaluation.faces.analysis import Backends
 from evaluation.figures.gap import gap_table, gaps, read_pair_values
 from evaluation.figures.tables import TextTable
 from evaluation.figures.thirds import thirds_table
-from evaluation.files import write_text
 from evaluation.measurement import COPY_DRIVING, COPY_SOURCE, MODEL
 from evaluation.metrics.catalogue import Metric, metrics_of
 from evaluation.pairs import Protocol
@@ -22,6 +21,7 @@ from experiments.cells import Budget, Cell, Train, cell_of
 from experiments.thesis_tables import ModelRow, ThesisTable
 from federation.settings import Settings
 from model.errors import ConfigError
+from model.files import write_json, write_text
 from reenact.guidance_choice import Guidance
 from server.training import Mode
 
@@ -135,7 +135,7 @@ def run_experiment(request: ExperimentRequest, *, train: Train, evaluate: Evalua
     tables = [ours, _published(request.table), *seen, *_gap_tables(request, folders), _spent(planned)]
     files = {"Table": request.out / f"{request.name}.md", "Figures": request.out / f"{request.name}.json"}
     write_text(files["Table"], _markdown(request, tables))
-    write_text(files["Figures"], json.dumps(_plain(request, folders), indent=2) + "\n")
+    write_json(files["Figures"], _plain(request, folders), indent=2)
     return ExperimentReport(tables=tables, files=files)
 
 

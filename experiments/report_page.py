@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from evaluation.files import write_text
 from evaluation.measurement import COPY_SOURCE, MODEL
 from evaluation.metrics.catalogue import CSIM, PRMSE, PSNR, SSIM
 from experiments.report import RunReport, report_json, report_markdown
 from experiments.templating import render
+from model.files import write_text
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

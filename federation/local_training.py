@@ -17,9 +17,10 @@ from data_partition.partition import ClientData
 from federation.resources import ResourceUse
 from federation.settings import Settings
 from model.batch import ReenactmentBatch
+from model.designs.registry import build_networks
 from model.errors import NonFiniteLossError, TensorMismatchError
 from model.landmarks.geometry import PartSizes
-from model.networks.bundle import NamedArrays, Networks, build_networks
+from model.networks.bundle import NamedArrays, Networks
 from model.training.moments import MomentStore
 from model.training.one_sided import one_sided
 from model.training.perceptual import PerceptualLoss

@@ -14,9 +14,10 @@ import numpy.typing as npt
 import torch
 
 from model.config import ModelConfig
+from model.designs.registry import design_of
 from model.errors import TensorMismatchError
 from model.landmarks.geometry import PartSizes
-from model.networks.bundle import NamedArrays, Networks
+from model.networks.bundle import NamedArrays
 
 Shapes = Mapping[str, tuple[int, ...]]
 Vector = npt.NDArray[np.float32]
@@ -29,7 +30,7 @@ def travelling_shapes(config: ModelConfig, part_sizes: PartSizes) -> dict[str, t
         ConfigError: for part sizes that do not fit the frame.
     """
     with torch.device("meta"):
-        tensors = Networks(config, part_sizes).state_dict()
+        tensors = design_of(config.network).networks(config, part_sizes).state_dict()
     return {name: tuple(tensor.shape) for name, tensor in tensors.items()}
 
 

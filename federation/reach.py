@@ -20,10 +20,11 @@ from typing import NamedTuple
 import numpy as np
 
 from federation.settings import Settings
+from model.designs.registry import build_networks, design_of
 from model.errors import UnknownWeightsError
 from model.landmarks.geometry import PartSizes
-from model.networks.bundle import STARTS_FROM_STATISTICS, NamedArrays, Networks, build_networks
-from model.training.trainer import ADAM_BETA2, PHASE_NETWORKS
+from model.networks.bundle import NamedArrays, Networks
+from model.training.trainer import ADAM_BETA2
 
 TOLERANCE = 1e-4
 """By which initial weights may differ from one processor or version to the next, and any two by rounding."""
@@ -58,12 +59,12 @@ def reach(name: str, size: int, settings: Settings, num_rounds: int) -> Reach:
         settings: of the run.
         num_rounds: >= 0.
     """
-    optimizer, network = settings.optimizer, name.split(".", 1)[0]
-    rate = 0.0
-    if network in PHASE_NETWORKS["generator"]:
-        rate = optimizer.learning_rate_generator
-    elif network in PHASE_NETWORKS["discriminator"]:
-        rate = optimizer.learning_rate_discriminator
+    rates = {
+        "generator": settings.optimizer.learning_rate_generator,
+        "discriminator": settings.optimizer.learning_rate_discriminator,
+    }
+    phase = design_of(settings.model.network).phase_of(name)
+    rate = rates[phase] if phase else 0.0
     num_steps = num_rounds * settings.rounds.local_steps
     deviation = settings.privacy.dp_noise_multiplier * settings.privacy.dp_clip_norm * math.sqrt(num_rounds)
     return Reach(
@@ -87,9 +88,8 @@ def check_initial(tensors: NamedArrays, initial: NamedArrays, settings: Settings
         UnknownWeightsError: naming round, tensor, what was got, the limit, and what to do.
     """
     start = dict(initial)
-    for name in STARTS_FROM_STATISTICS:
-        if name in start:
-            start[name] = np.clip(tensors[name], -FARTHEST, FARTHEST)
+    for name in design_of(settings.model.network).starts_from_statistics:
+        start[name] = np.clip(tensors[name], -FARTHEST, FARTHEST)
     check_reach(tensors, start, settings, round_number, num_rounds=round_number - 1, known="the initial weights")
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import json
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
@@ -278,6 +279,11 @@ _CONFIGS: dict[str, type] = {
 
 MEANINGS: dict[str, Meaning] = dict(pair for config in _CONFIGS.values() for pair in meanings_of(config))
 """Kebab-case key of every setting to what is known of it."""
+
+
+def to_toml(flat: Mapping[str, Scalar]) -> str:
+    """Flat settings as TOML, one a line."""
+    return "".join(f"{key} = {json.dumps(value, ensure_ascii=False)}\n" for key, value in flat.items())
 
 
 def read_preset(path: Path) -> dict[str, Scalar]:

@@ -6,6 +6,7 @@ many CPU threads as the settings give it.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -20,10 +21,9 @@ from data_partition.shards.shard import Shard
 from data_partition.statistics import local_statistics
 from federation.settings import Settings
 from model.batch import ReenactmentBatch
+from model.designs.registry import build_networks, design_of
 from model.errors import DataError
 from model.landmarks.geometry import PartSizes
-from model.networks.bundle import build_networks
-from model.training.perceptual import load_perceptual
 from model.training.trainer import GANTrainer, pick_device
 
 MIN_SECONDS = 3.0
@@ -107,7 +107,8 @@ def _measured(data: ClientData, settings: Settings, min_seconds: float) -> Speed
         cache.get(held.shard, int(row), size_px)
     warm = _batches(ClientData([held]), settings, cache)
     trainer = _trainer(data, settings)
-    cycle = settings.loss.perceptual_every  # steps with and without the perceptual term in their true proportion
+    terms = trainer.design.terms
+    cycle = math.lcm(*(term.every(settings.loss) for term in terms))  # all terms in their true proportion
     trainer.train_step(batch)  # the first step also allocates
     return Speed(
         loader_cold=batch_size * _rate(lambda: next(cold), 1, min_seconds),
@@ -145,16 +146,16 @@ def _batches(data: ClientData, settings: Settings, cache: FrameCache) -> Iterato
 
 def _trainer(data: ClientData, settings: Settings) -> GANTrainer:
     """A new trainer at the step from which every loss term is on."""
-    size_px = settings.model.image_size_px
+    design, size_px = design_of(settings.model.network), settings.model.image_size_px
     sums_P2, *_ = local_statistics(data, num_identities=settings.model.num_identities, size_px=size_px)
     part_sizes = PartSizes.from_mean(sums_P2 / data.num_examples, size_px)
     return GANTrainer(
         build_networks(settings.model, part_sizes, seed=settings.rounds.seed),
         loss=settings.loss,
         optimizer=settings.optimizer,
-        perceptual=load_perceptual(settings.loss),
+        perceptual=design.load_perceptual(settings.loss),
         device=pick_device(settings.optimizer.device),
-        step=max(settings.loss.adversarial_from_step, settings.loss.flow_warmup_steps),
+        step=max(term.since(settings.loss) for term in design.terms),
     )
 
 

@@ -15,6 +15,30 @@ NUM_ACTION_UNITS = len(AU_ORDER)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class GeneratorInputs:
+    """What N pictures are drawn from; a generator takes of it what it needs.
+
+    Shapes: N pairs, S image side in pixels, K = 68 landmarks.
+    """
+
+    source_NCHW: Tensor
+    """[N, 3, S, S] float32 RGB in [-1, 1]."""
+    driving_NCHW: Tensor
+    """[N, 3, S, S] float32 RGB in [-1, 1]."""
+    source_landmarks_NKC: Tensor
+    """[N, 68, 2] float32 (x, y) pixels of the source."""
+    target_landmarks_NKC: Tensor
+    """[N, 68, 2] pixels where the landmarks shall be: the driving ones for self-reenactment, LSt or LGAN ones
+    otherwise."""
+    heatmap_NCHW: Tensor
+    """[N, 1, S, S] float32 in [0, 1], drawn from the target landmarks."""
+
+    def to(self, device: torch.device) -> GeneratorInputs:
+        """The same inputs with every tensor on `device`."""
+        return GeneratorInputs(**{f.name: getattr(self, f.name).to(device) for f in fields(self)})
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class ReenactmentBatch:
     """N (source, driving) pairs. In training both frames of a pair show one identity.
 
@@ -42,14 +66,14 @@ class ReenactmentBatch:
         """The same batch with every tensor on `device`."""
         return ReenactmentBatch(**{f.name: getattr(self, f.name).to(device, non_blocking=True) for f in fields(self)})
 
-    def generator_inputs(self) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-        """What every generator takes, in its order."""
-        return (
-            self.source_NCHW,
-            self.driving_NCHW,
-            self.source_landmarks_NKC,
-            self.driving_landmarks_NKC,
-            self.heatmap_NCHW,
+    def generator_inputs(self) -> GeneratorInputs:
+        """What draws the driving frames."""
+        return GeneratorInputs(
+            source_NCHW=self.source_NCHW,
+            driving_NCHW=self.driving_NCHW,
+            source_landmarks_NKC=self.source_landmarks_NKC,
+            target_landmarks_NKC=self.driving_landmarks_NKC,
+            heatmap_NCHW=self.heatmap_NCHW,
         )
 
     def __len__(self) -> int:

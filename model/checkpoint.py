@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 import shutil
 from dataclasses import dataclass, field
@@ -24,9 +23,11 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from model.config import ModelConfig, config_from_flat
+from model.designs.registry import build_networks
 from model.errors import CheckpointError, FedreenactError
+from model.files import name_folder
 from model.landmarks.geometry import PartSizes
-from model.networks.bundle import Networks, build_networks
+from model.networks.bundle import Networks
 from model.setting import Scalar
 
 SCHEMA_VERSION = 1
@@ -97,12 +98,9 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> Path:
         "settings": checkpoint.settings,
     }
     (partial / _INDEX_FILE).write_text(json.dumps(index | {"index_sha256": _index_sha256(index)}, indent=2))
-    for path in (partial / _WEIGHTS_FILE, partial / _INDEX_FILE, partial):
-        _sync(path)
     if final.exists():
         final.rename(replaced)
-    partial.rename(final)
-    _sync(folder)
+    name_folder(partial, final)
     shutil.rmtree(replaced, ignore_errors=True)
     return final
 
@@ -195,11 +193,3 @@ def _sha256(path: Path) -> str:
 
 def _index_sha256(index: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(index, sort_keys=True).encode()).hexdigest()
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -16,6 +16,9 @@ from model.setting import Scalar, check, check_meanings, key_of, setting
 
 Config = TypeVar("Config")
 
+NETWORKS = ("glr", "x2face")
+"""Names of the designs in `model.designs.registry`, which takes longer to import."""
+
 _FEWEST_PATCHES, _MOST_PATCHES = 4, 64
 """Along a side: one patch would make the transformer's first layer linear in the whole frame; many fill the memory."""
 _DEVICE = re.compile(r"auto|cpu|cuda(:\d{1,3})?")
@@ -48,7 +51,7 @@ def _coerce(key: str, value: Scalar, wanted: type) -> Scalar:
 class ModelConfig:
     """Shape of the network (thesis chapter 3)."""
 
-    network: str = setting("glr", choices=("glr", "x2face"))
+    network: str = setting("glr", choices=NETWORKS)
     """glr, or the baseline x2face (Table 4.4), which uses image-size-px and generator-channels alone."""
     image_size_px: int = setting(224, low=32, high=1024)
     """Side S of every image in the model."""

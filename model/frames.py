@@ -1,4 +1,4 @@
-"""The edge between the model's tensors and frames as they are written to disk."""
+"""The edge between the model's tensors, in [-1, 1], and frames as they are on disk, uint8: nothing else converts."""
 
 from __future__ import annotations
 
@@ -18,5 +18,9 @@ def to_frames(images_NCHW: torch.Tensor) -> list[Frame]:
 
 def to_tensor(frames: list[Frame]) -> torch.Tensor:
     """[N, 3, S, S] float32 in [-1, 1] of N uint8 [S, S, 3] RGB frames; the inverse of `to_frames`."""
-    stacked = torch.from_numpy(np.stack(frames)).permute(0, 3, 1, 2).contiguous()
-    return stacked.to(torch.float32).div_(127.5).sub_(1.0)
+    return in_model_range(np.ascontiguousarray(np.stack(frames).transpose(0, 3, 1, 2)))
+
+
+def in_model_range(images_NCHW: NDArray[np.uint8]) -> torch.Tensor:
+    """[N, 3, S, S] float32 in [-1, 1] of uint8 pictures of the same shape, 0 becoming -1 and 255 becoming 1."""
+    return torch.from_numpy(images_NCHW).to(torch.float32).div_(127.5).sub_(1.0)

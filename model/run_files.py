@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,6 +11,8 @@ from pathlib import Path
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
+
+from model.files import write_bytes
 
 _MAX_RUNS = 4
 """Runs of which a folder keeps files: those that were written last."""
@@ -65,15 +66,9 @@ class RunFiles:
         Returns:
             The file written.
         """
-        self.run_folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         path = self.path(name)
-        partial = path.with_suffix(".partial")
-        partial.unlink(missing_ok=True)
-        with open(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-            file.write(save(dict(tensors), metadata={"run-id": self.run_id, "sha256": _sha256(tensors)}))
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
+        content = save(dict(tensors), metadata={"run-id": self.run_id, "sha256": _sha256(tensors)})
+        write_bytes(path, content, is_private=True)
         others = [other for other in self.folder.glob("run-*") if other != self.run_folder]
         for old in sorted(others, key=lambda other: other.stat().st_mtime, reverse=True)[_MAX_RUNS - 1 :]:
             shutil.rmtree(old, ignore_errors=True)

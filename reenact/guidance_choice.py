@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
 from model.errors import ConfigError
+
+if TYPE_CHECKING:  # the command line names the guidances, and should not wait for PyTorch
+    from model.designs.design import Design
 
 
 class Guidance(StrEnum):
@@ -16,21 +20,31 @@ class Guidance(StrEnum):
     LGAN = "lgan"
 
 
-def choose_guidance(requested: Guidance, *, trained: str, source_index: int | None, same_person: bool) -> Guidance:
+def choose_guidance(
+    requested: Guidance, design: Design, *, trained: str, source_index: int | None, same_person: bool
+) -> Guidance:
     """The guidance to use: what was asked for, or else by the thesis' rule.
 
     One person: driving landmarks as they are. Two people: the checkpoint's own setting, LGAN by default, but
-    LSt in place of LGAN when the source is unknown, since LGAN knows the federation's identities alone.
+    LSt in place of LGAN when the source is unknown, since LGAN knows the federation's identities alone, or when the
+    design has no LGAN. A design that is guided by no landmarks gets the driving ones, and does not look at them.
 
     Args:
         requested: AUTO leaves the choice to the rule.
+        design: of the checkpoint.
         trained: the checkpoint's setting `landmarks`: driving, lst or lgan.
         source_index: row of the source identity in the checkpoint, None for an unknown person.
         same_person: whether source and driving are known to show one person.
 
     Raises:
-        ConfigError: if LGAN is asked for and the source identity is unknown.
+        ConfigError: if LGAN is asked for and the source identity is unknown, or landmarks that the design cannot be
+            guided by.
     """
+    if requested not in (Guidance.AUTO, Guidance.DRIVING, *design.guidances):
+        known = (
+            f"can be guided by {' or '.join(design.guidances)}" if design.guidances else "is driven by the frame itself"
+        )
+        raise ConfigError(f"--landmarks {requested}: {design.name} {known}; use auto")
     if requested is Guidance.LGAN and source_index is None:
         raise ConfigError(
             "--landmarks lgan needs a source identity the checkpoint knows; name it with --identity or use "
@@ -38,7 +52,8 @@ def choose_guidance(requested: Guidance, *, trained: str, source_index: int | No
         )
     if requested is not Guidance.AUTO:
         return requested
-    if same_person:
+    if same_person or not design.guidances:
         return Guidance.DRIVING
     guidance = Guidance(trained)
-    return Guidance.LST if guidance is Guidance.LGAN and source_index is None else guidance
+    has_lgan = Guidance.LGAN in design.guidances and source_index is not None
+    return Guidance.LST if guidance is Guidance.LGAN and not has_lgan else guidance

@@ -14,7 +14,8 @@ from data_partition.sources.video import is_clip
 from model.checkpoint import load_checkpoint
 from model.errors import ConfigError
 from model.frames import Frame
-from reenact.faces import DrivingClip, Progress, annotate_clip, face_of_picture
+from model.progress import Progress
+from reenact.faces import DrivingClip, annotate_clip, face_of_picture
 from reenact.guidance import LandmarkStatistics
 from reenact.guidance_choice import Guidance
 from reenact.reenactor import Drawing, FaceFrame, Reenactor
@@ -102,7 +103,7 @@ def _reenact_clip(
         out=request.out,
         guidance=guidance,
         num_frames=clip.num_frames,
-        num_without_face=clip.num_frames - len(clip.annotations),
+        num_without_face=clip.num_without_face,
     )
 
 

@@ -12,7 +12,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from model.batch import GeneratorInputs
 from model.checkpoint import Checkpoint
+from model.designs.registry import design_of
 from model.errors import ConfigError
 from model.frames import Frame, to_frames, to_tensor
 from model.landmarks.geometry import draw_heatmap
@@ -51,8 +53,7 @@ class Drawing:
 
     result: Frame
     stages: dict[str, Frame]
-    """Name to picture, in the order of drawing; for GLR the target landmarks as curves, the warped source, and the
-    reenacted eyes, nose and mouth in place."""
+    """Name to picture, in the order of drawing."""
 
 
 class Reenactor:
@@ -63,6 +64,7 @@ class Reenactor:
         self._checkpoint = checkpoint
         self.device = device
         self.networks = checkpoint.networks().to(device)
+        self._design = design_of(self.networks.config.network)
 
     @property
     def size_px(self) -> int:
@@ -76,12 +78,9 @@ class Reenactor:
             ConfigError: if LGAN is asked for and the source is not one of the checkpoint's identities, or landmarks
                 are asked for and the network is not guided by any.
         """
-        if self.networks.config.network == "x2face":
-            if requested not in (Guidance.AUTO, Guidance.DRIVING):
-                raise ConfigError(f"--landmarks {requested}: x2face is driven by the frame itself; use auto")
-            return Guidance.DRIVING
         return choose_guidance(
             requested,
+            self._design,
             trained=self.networks.config.landmarks,
             source_index=self._index(source.identity),
             same_person=bool(source.identity) and source.identity == driving_identity,
@@ -154,19 +153,16 @@ class Reenactor:
             targets_NKC: [N, 68, 2] what `target_landmarks` returned.
         """
         heatmaps = [draw_heatmap(landmarks_KC, self.size_px) for landmarks_KC in targets_NKC]
-        heatmap_NCHW = torch.from_numpy(np.stack(heatmaps)[:, None])
         source_landmarks_NKC = np.repeat(source.landmarks_KC[None], len(driving), axis=0)
-        inputs = (
-            to_tensor([source.image_HWC] * len(driving)),
-            to_tensor([face.image_HWC for face in driving]),
-            torch.from_numpy(source_landmarks_NKC),
-            torch.from_numpy(targets_NKC),
-            heatmap_NCHW,
+        inputs = GeneratorInputs(
+            source_NCHW=to_tensor([source.image_HWC] * len(driving)),
+            driving_NCHW=to_tensor([face.image_HWC for face in driving]),
+            source_landmarks_NKC=torch.from_numpy(source_landmarks_NKC),
+            target_landmarks_NKC=torch.from_numpy(targets_NKC),
+            heatmap_NCHW=torch.from_numpy(np.stack(heatmaps)[:, None]),
         )
-        output = self.networks.generator(*(tensor.to(self.device) for tensor in inputs))
+        output = self.networks.generator(inputs.to(self.device))
         stages = {name: to_frames(picture_NCHW) for name, picture_NCHW in output.stages().items()}
-        if self.networks.config.network == "glr":
-            stages = {"Heatmap": to_frames(heatmap_NCHW.expand(-1, 3, -1, -1) * 2 - 1), **stages}
         return [
             Drawing(result=result, stages={name: frames[index] for name, frames in stages.items()})
             for index, result in enumerate(to_frames(output.image_NCHW))

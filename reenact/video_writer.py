@@ -1,8 +1,8 @@
-"""H.264 video files, written under a temporary name and renamed when complete."""
+"""H.264 video files that appear when they are complete."""
 
 from __future__ import annotations
 
-import os
+from contextlib import ExitStack
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.errors import DataError
+from model.files import whole_file
 
 _CODECS = ("libx264", "mpeg4")
 """In order of preference; a PyAV built without x264 still has mpeg4."""
@@ -34,14 +35,15 @@ class VideoWriter:
         if path.suffix.lower() != ".mp4":
             raise DataError(f"{path}: video is written as MP4; give the output a name that ends in .mp4")
         self.path = path
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._temporary = path.with_name(path.name + ".partial")
-        self._container = av.open(str(self._temporary), "w", format="mp4")
+        self._open = ExitStack()
+        file = self._open.enter_context(whole_file(path))
+        self._container = self._open.enter_context(av.open(file, "w", format="mp4"))
         codec = next(name for name in _CODECS if name in av.codecs_available)
         self._stream: Any = self._container.add_stream(codec, rate=frame_rate_hz)
         self._stream.pix_fmt = "yuv420p"
         if codec == "libx264":
             self._stream.options = {"crf": "16", "preset": "medium"}
+        self._open.push(self._encode_rest)
 
     def add(self, frame_HWC: NDArray[np.uint8]) -> None:
         """Append one uint8 [H, W, 3] RGB frame; H and W are even and the same for all frames."""
@@ -57,11 +59,11 @@ class VideoWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Finish and rename the file, or remove it after an error."""
+        """Finish the file and give it its name, or remove it after an error."""
+        self._open.__exit__(kind, error, traceback)
+
+    def _encode_rest(
+        self, kind: type[BaseException] | None, _error: BaseException | None, _traceback: TracebackType | None
+    ) -> None:
         if kind is None:
             self._container.mux(self._stream.encode(None))
-        self._container.close()
-        if kind is None:
-            os.replace(self._temporary, self.path)
-        else:
-            self._temporary.unlink(missing_ok=True)

@@ -24,8 +24,9 @@ from data_partition.batches import iter_batches
 from data_partition.partition import ClientData
 from federation.settings import Settings
 from model.batch import ReenactmentBatch
+from model.designs.registry import build_networks
 from model.landmarks.geometry import PartSizes
-from model.networks.bundle import Networks, build_networks
+from model.networks.bundle import Networks
 from model.setting import Scalar
 from model.training.trainer import GANTrainer
 

@@ -7,8 +7,8 @@ import torch
 from federation.settings import Settings
 from model.checkpoint import Checkpoint
 from model.config import ModelConfig
+from model.designs.registry import build_networks
 from model.landmarks.geometry import PartSizes
-from model.networks.bundle import build_networks
 from reenact.reenactor import FaceFrame
 
 SMALL = ModelConfig(

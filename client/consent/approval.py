@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 
-from federation.settings import MEANINGS, Settings
+from federation.settings import MEANINGS, Settings, to_toml
 from model.errors import ConfigError
+from model.files import write_text
 from model.setting import Leeway, Scalar
 
 _log = logging.getLogger(__name__)
@@ -95,18 +95,13 @@ class Approval:
         flat = self.settings.to_flat()
         parts = [_HEADER]
         for leeway, title in _TITLES.items():
-            lines = [f"{key} = {_shown(value)}\n" for key, value in flat.items() if MEANINGS[key].leeway is leeway]
-            parts.append("".join([f"# {title}\n", *lines]))
+            part = {key: value for key, value in flat.items() if MEANINGS[key].leeway is leeway}
+            parts.append(f"# {title}\n{to_toml(part)}")
         return "\n".join(parts)
 
     def write(self, path: Path) -> None:
         """Write the file, completely or not at all."""
-        partial = path.with_name(path.name + ".partial")
-        with partial.open("w", encoding="utf-8") as file:
-            file.write(self.to_toml())
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
+        write_text(path, self.to_toml())
 
 
 def _is_approved(leeway: Leeway, asked: Scalar, approved: Scalar) -> bool:

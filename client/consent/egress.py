@@ -10,11 +10,11 @@ from federation.reported import reported_scalars
 from federation.secure_sum.primitives import KEY_BYTES, SEALED_BYTES, SHARE_BYTES
 from federation.secure_sum.signatures import SIGNATURE_BYTES
 from federation.secure_sum.statistics import LENGTH
-from federation.secure_sum.vector import SumLayout, losses_of
+from federation.secure_sum.vector import SumLayout
 from federation.settings import Settings
 from model.batch import NUM_LANDMARKS
+from model.designs.registry import build_networks
 from model.landmarks.geometry import PARTS, PartSizes
-from model.networks.bundle import build_networks
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,7 @@ def training_scalars(settings: Settings) -> set[str]:
     Losses leave inside the masked update under secure aggregation. Under differential privacy nothing leaves that
     depends on how the training went, and what is spent does.
     """
-    return set(reported_scalars(settings.privacy))
+    return set(reported_scalars(settings))
 
 
 def inventory(settings: Settings) -> list[Item]:
@@ -78,7 +78,7 @@ def inventory(settings: Settings) -> list[Item]:
     any_sizes = PartSizes((8, 8, 8, 8), (8, 8, 8, 8))  # shapes of tensors do not depend on it
     tensors = build_networks(settings.model, any_sizes, seed=0).travelling_tensors()
     if settings.privacy.secure_aggregation:
-        length = SumLayout(tensors, num_identities, losses_of(settings.loss)).length
+        length = SumLayout.of_run(tensors, settings.model).length
         every_round = _secure_items(settings, "update", length, "every round")
     else:
         every_round = [Item(name, array.shape, str(array.dtype), "every round") for name, array in tensors.items()]

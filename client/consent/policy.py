@@ -100,7 +100,7 @@ class SitePolicy:
 
     def check_settings(self, settings: Settings) -> None:
         """The part of `check_run` that knows no frames; raises as it does."""
-        from model.networks.bundle import travelling_bytes  # see check_steps
+        from model.designs.registry import travelling_bytes  # see check_steps
 
         optimizer = settings.optimizer
         num_samples = settings.rounds.local_steps * optimizer.batch_size
@@ -134,12 +134,13 @@ class SitePolicy:
         """
         # Here and not above: a site's processes read their limits before they send a first sign of life, for which
         # Flower waits half a minute, and PyTorch takes seconds to import.
-        from model.training.objectives import term_steps
+        from model.designs.registry import design_of
 
         batch_size, first_step = settings.optimizer.batch_size, (round_number - 1) * settings.rounds.local_steps
         made = f"steps made x batch-size in round {round_number}"
         _at_least(made, num_steps * batch_size, self.min_samples_per_round, "min-samples-per-round")
-        for term, steps in term_steps(settings.model.network, settings.loss, first_step, num_steps).items():
+        design = design_of(settings.model.network)
+        for term, steps in design.term_steps(settings.loss, first_step, num_steps).items():
             if steps:
                 what = f"steps with {term.replace('_', '-')} x batch-size in round {round_number}"
                 _at_least(what, steps * batch_size, self.min_samples_per_round, "min-samples-per-round")

@@ -6,7 +6,6 @@ import fcntl
 import json
 import logging
 import math
-import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +18,7 @@ from federation.local_training import FloatArrays, LocalResult
 from federation.privacy_accountant import DELTA, MU, RELEASES, composed_mu, epsilon_of
 from federation.secure_sum.primitives import keystream, new_secret
 from model.errors import ConfigError, NonFiniteLossError
+from model.files import write_json
 
 _log = logging.getLogger(__name__)
 
@@ -175,18 +175,8 @@ class ReleaseLedger:
             yield
 
     def _write(self, books: dict[str, list[_Entry]]) -> None:
-        partial = self._path.with_suffix(".partial")
         persons = {person: [entry._asdict() for entry in book] for person, book in books.items()}
-        with partial.open("w", encoding="utf-8") as file:
-            file.write(json.dumps({"persons": persons}, indent=1) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(self._path)
-        folder = os.open(self._path.parent, os.O_RDONLY)  # the new name, too, must outlive a power cut
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        write_json(self._path, {"persons": persons}, indent=1)
 
     def _read(self) -> dict[str, list[_Entry]]:
         try:

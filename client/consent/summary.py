@@ -8,9 +8,8 @@ from client.consent.egress import inventory
 from client.consent.policy import SitePolicy
 from federation.privacy_accountant import DELTA, composed_mu, epsilon_of
 from federation.settings import MEANINGS, Settings
-from model.networks.bundle import travelling_bytes
+from model.designs.registry import design_of, travelling_bytes
 from model.setting import Leeway
-from model.training.losses import term_weights
 
 _FEW_PAIRS = 1000
 _WEAK_EPSILON = 10.0
@@ -19,10 +18,12 @@ _WEAK_EPSILON = 10.0
 def allowed(settings: Settings) -> list[str]:
     """The run in words."""
     model, rounds, optimizer = settings.model, settings.rounds, settings.optimizer
+    design = design_of(model.network)
     multiplier = settings.privacy.dp_noise_multiplier
     pairs = rounds.local_steps * optimizer.batch_size
-    network = f"{model.network} ({model.backbone})" if model.network == "glr" else model.network
-    terms = [f"{name.replace('_', '-')} {weight:g}" for name, weight in term_weights(settings.loss).items() if weight]
+    network = f"{model.network} ({model.backbone})" if "backbone" in design.settings else model.network
+    weights = design.term_weights(settings.loss)
+    terms = [f"{name.replace('_', '-')} {weight:g}" for name, weight in weights.items() if weight]
     free = ", ".join(key for key, meaning in MEANINGS.items() if meaning.leeway is Leeway.ANY)
     return [
         f"network {network} on images of {model.image_size_px} x {model.image_size_px} px, "
@@ -69,7 +70,7 @@ def warnings(settings: Settings, policy: SitePolicy) -> list[str]:
             f"A round may end early; an update of fewer than min-samples-per-round = {policy.min_samples_per_round} "
             "pairs is not sent."
         )
-    if settings.model.network == "glr":
+    if design_of(settings.model.network).identity_rows:
         found.append(
             "The rows of the identity embeddings that this site alone trains are seen by the server in a sum too."
         )

@@ -17,6 +17,7 @@ from pathlib import Path
 from federation.secure_sum.primitives import SecureSumError
 from federation.secure_sum.session import Kind, SumName
 from model.errors import ConfigError
+from model.files import write_json
 
 RECORD_NAME = "secure-unmasked.json"
 _NUM_KEPT = 20_000
@@ -63,7 +64,7 @@ class UnmaskingRecord:
             known |= {key: list(sites) for key in _keys(name)}
             for key in [key for key in known if key != Kind.STATISTICS][: max(0, len(known) - _NUM_KEPT)]:
                 del known[key]
-            write_private(self._path, json.dumps(known))
+            write_json(self._path, known, is_private=True)
 
     def _read(self) -> dict[str, list[int]]:
         try:
@@ -76,23 +77,6 @@ class UnmaskingRecord:
                 f"the site's {RECORD_NAME} cannot be read ({type(error).__name__}); restore it: without it two sums "
                 "that differ by one site's update could be unmasked"
             ) from error
-
-
-def write_private(path: Path, text: str) -> None:
-    """Replace a file that the site's user alone may read; on disk when this returns."""
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    partial = path.with_suffix(".partial")
-    partial.unlink(missing_ok=True)
-    with open(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
 
 
 def _keys(name: SumName) -> list[str]:

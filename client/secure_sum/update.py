@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from client.consent.egress import training_scalars
-from client.secure_sum.unmasking_record import UnmaskingRecord, write_private
+from client.secure_sum.unmasking_record import UnmaskingRecord
 from federation.local_training import LocalResult
 from federation.packing import Shapes, unpack
 from federation.secure_sum.masking import Phase, RefusedKeysError, SiteSum
@@ -26,11 +26,12 @@ from federation.secure_sum.primitives import SecureSumError
 from federation.secure_sum.session import Kind, SumName, content_digest
 from federation.secure_sum.signatures import Signatures
 from federation.secure_sum.statistics import pack_statistics
-from federation.secure_sum.vector import SumLayout, losses_of
+from federation.secure_sum.vector import SumLayout
 from federation.settings import Settings
+from model.designs.registry import IDENTITY_ROWS
 from model.errors import TensorMismatchError
+from model.files import write_text
 from model.landmarks.geometry import PartSizes
-from model.networks.bundle import IDENTITY_ROWS
 from model.setting import Scalar
 
 _log = logging.getLogger(__name__)
@@ -141,7 +142,7 @@ class SecureUpdate:
         )
         self._record.check(self._site, self._name, _ids(sites), is_final=False)
         result = train(list(current.values()))
-        layout = SumLayout(current, self._settings.model.num_identities, losses_of(self._settings.loss))
+        layout = SumLayout.of_run(current, self._settings.model)
         trained = dict(zip(shapes, result.arrays, strict=True))
         has_equal_weights = self._settings.privacy.dp_noise_multiplier > 0
         vector_L = layout.pack(
@@ -231,7 +232,7 @@ class SecureUpdate:
         return own
 
     def _save(self, own: SiteSum) -> None:
-        write_private(self._path, own.to_json())
+        write_text(self._path, own.to_json(), is_private=True)
 
     def _remove_left_behind(self) -> None:
         """Files of runs that ended in the middle of a sum."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 from pathlib import Path
 
 from flwr.app import Error, Message
@@ -11,6 +10,8 @@ from flwr.common.constant import ErrorCode
 from flwr.common.serde import message_from_proto, message_to_proto
 from flwr.proto.message_pb2 import Message as ProtoMessage
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+
+from model.files import write_bytes
 
 _log = logging.getLogger(__name__)
 
@@ -31,13 +32,8 @@ class OwedReply:
     def owe(self, message: Message) -> None:
         """Note that a message was received; one at a time. A full disk is logged, and stops nothing."""
         reply = message_to_proto(Message(Error(ErrorCode.CLIENT_APP_CRASHED, LOST), reply_to=message))
-        partial = self._path.with_suffix(".partial")
         try:
-            with partial.open("wb") as file:
-                file.write(reply.SerializeToString())
-                file.flush()
-                os.fsync(file.fileno())
-            partial.replace(self._path)
+            write_bytes(self._path, reply.SerializeToString())
         except OSError as error:
             _log.error("%s: %s; after a crash the server would wait for this site", self._path, error.strerror)
 

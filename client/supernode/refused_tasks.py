@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 from pathlib import Path
+
+from model.files import write_json
 
 _log = logging.getLogger(__name__)
 
@@ -29,13 +30,7 @@ class RefusedTasks:
 
     def count_one(self) -> None:
         """One more; a full disk is logged, and does not stop the site from refusing."""
-        partial = self._path.with_suffix(".partial")
         try:
-            total = self.total() + 1
-            with partial.open("w", encoding="utf-8") as file:
-                file.write(json.dumps({"refused_tasks": total}) + "\n")
-                file.flush()
-                os.fsync(file.fileno())
-            partial.replace(self._path)
+            write_json(self._path, {"refused_tasks": self.total() + 1})
         except OSError as error:
             _log.error("a refused task is not counted: %s: %s", self._path, error.strerror)

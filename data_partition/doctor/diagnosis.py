@@ -7,7 +7,7 @@ An error keeps the dataset from being used; a warning tells why a model trained 
 from __future__ import annotations
 
 import stat
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -17,14 +17,12 @@ from data_partition.doctor.duplicates import SharedPictures, shared_pictures
 from data_partition.doctor.numbers import ShardNumbers, measure
 from data_partition.shards.shard import INFO_NAME, UNFINISHED_SUFFIXES, Shard, open_shard, shard_folders
 from model.errors import DataError
+from model.progress import Progress, no_progress
 
 MAX_THUMBNAILS = 24
 """Of one person."""
 MAX_THUMBNAILS_IN_ALL = 2400
 """Above a hundred people each gets fewer, but one at least: a page of 3 kB pictures should still open."""
-
-Progress = Callable[[int, int], None]
-"""Told how many of all frames are done."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -57,12 +55,12 @@ class Diagnosis:
         return "for evaluation only" if self.is_for_evaluation_only else "fit for training"
 
 
-def diagnose(dataset: Path, progress: Progress = lambda done, total: None) -> Diagnosis:
+def diagnose(dataset: Path, progress: Progress = no_progress) -> Diagnosis:
     """Check every shard of a dataset; reads every frame once.
 
     Args:
         dataset: dataset folder, or one shard.
-        progress: told how far it is.
+        progress: told how many frames are read.
 
     Raises:
         DataError: if there is no shard at all.
@@ -129,4 +127,4 @@ def _measured(shards: Sequence[Shard], progress: Progress) -> list[ShardNumbers]
 
 
 def _pass_on(progress: Progress, num_before: int, num_frames: int, num_done: int) -> None:
-    progress(num_before + num_done, num_frames)
+    progress("Reading frames", num_before + num_done, num_frames)

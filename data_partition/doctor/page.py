@@ -5,15 +5,12 @@ Pictures are drawn while the page is written, so that a page of hundreds of peop
 
 from __future__ import annotations
 
-import base64
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
 import numpy as np
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from numpy.typing import NDArray
 
 from data_partition.doctor.checks import Finding, Severity
@@ -21,7 +18,9 @@ from data_partition.doctor.diagnosis import Diagnosis
 from data_partition.doctor.duplicates import SharedPictures, seen_test_frames
 from data_partition.doctor.figures import distributions_png
 from data_partition.doctor.numbers import ShardNumbers
+from data_partition.pages import data_uri, templates_of
 from model.batch import AU_ORDER
+from model.files import whole_file
 
 MAX_OPEN_PEOPLE = 8
 """With more people their details are folded; the table on top leads to them."""
@@ -41,7 +40,7 @@ class _Person:
 
 
 def write_page(path: Path, diagnosis: Diagnosis) -> Path:
-    """Write the page under a temporary name, then rename it.
+    """Write the page whole or not at all.
 
     Args:
         path: of the HTML file; its folder is made if needed.
@@ -50,13 +49,7 @@ def write_page(path: Path, diagnosis: Diagnosis) -> Path:
     Returns:
         `path`.
     """
-    environment = Environment(
-        loader=PackageLoader("data_partition.doctor"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = templates_of("data_partition.doctor")
     environment.filters |= {"figure": _figure_uri, "jpeg": _jpeg_uri}
     people = [_person(diagnosis, numbers) for numbers in diagnosis.people]
     pieces = environment.get_template("doctor.html.j2").generate(
@@ -69,11 +62,8 @@ def write_page(path: Path, diagnosis: Diagnosis) -> Path:
         max_open_warnings=MAX_OPEN_WARNINGS,
         num_action_units=len(AU_ORDER),
     )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".partial")
-    with temporary.open("w", encoding="utf-8") as file:
-        file.writelines(pieces)
-    os.replace(temporary, path)
+    with whole_file(path) as file:
+        file.writelines(piece.encode() for piece in pieces)
     return path
 
 
@@ -129,13 +119,9 @@ def _duplicates(numbers: ShardNumbers, shared: Sequence[SharedPictures]) -> dict
 
 
 def _figure_uri(numbers: ShardNumbers) -> str:
-    return _data_uri(distributions_png(numbers), "image/png")
+    return data_uri(distributions_png(numbers), "image/png")
 
 
 def _jpeg_uri(thumbnail_HWC: NDArray[np.uint8]) -> str:
     _, data = cv2.imencode(".jpg", thumbnail_HWC[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, _THUMBNAIL_QUALITY])
-    return _data_uri(data.tobytes(), "image/jpeg")
-
-
-def _data_uri(content: bytes, media_type: str) -> str:
-    return f"data:{media_type};base64,{base64.b64encode(content).decode('ascii')}"
+    return data_uri(data.tobytes(), "image/jpeg")

@@ -5,7 +5,8 @@ Legend: K = 68 landmarks, C coordinates, A = 18 action units.
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 from data_partition.faces.annotate import ANNOTATOR_NAME, ANNOTATOR_VERSION, FaceAnnotation, FaceAnnotator
 from data_partition.sources.celebv import PointsTable, read_points
 from data_partition.sources.openface import OpenFaceTable, read_openface
-from data_partition.sources.records import ClipSource, Layout
+from data_partition.sources.records import ClipSource
 from data_partition.sources.rejected import Rejected
 from data_partition.sources.video import VideoFrame, picture_names
 from model.errors import DataError
@@ -48,27 +49,17 @@ class ClipAnnotator(Protocol):
         ...
 
 
-def annotator_of(source: ClipSource) -> tuple[str, str]:
-    """Name and version of the clip's annotator, as shards record them."""
-    if source.layout is Layout.OPENFACE:
-        return "openface", "2"
-    if source.annotations:
-        return f"points-98+{ANNOTATOR_NAME}", ANNOTATOR_VERSION
-    return ANNOTATOR_NAME, ANNOTATOR_VERSION
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AnnotatorKind:
+    """A way to annotate clips."""
 
-
-def open_annotator(source: ClipSource) -> ClipAnnotator:
-    """The annotator of a clip.
-
-    Raises:
-        DataError: if an annotation file cannot be used.
-        WeightsError: if MediaPipe's model file is missing and needed.
-    """
-    if source.layout is Layout.OPENFACE:
-        return OpenFaceAnnotator(source)
-    if source.annotations:
-        return PointsAnnotator(source)
-    return MediaPipeAnnotator(is_video=source.layout is not Layout.CELEBV)
+    name: str
+    """As shards record it."""
+    version: str
+    open: Callable[[ClipSource], ClipAnnotator]
+    """A fresh annotator of a clip; DataError if a file cannot be used, WeightsError if the model file is missing."""
+    needs_model: bool = True
+    """Whether it works with MediaPipe's model file."""
 
 
 class MediaPipeAnnotator:
@@ -253,3 +244,17 @@ def _is_outside(landmarks_KC: NDArray[np.float32], image_HWC: NDArray[np.uint8])
     height, width = image_HWC.shape[:2]
     is_inside_K = ((landmarks_KC >= -0.5) & (landmarks_KC <= np.array([width, height]) - 0.5)).all(axis=1)
     return bool(is_inside_K.mean() < 0.5)
+
+
+TRACKING = AnnotatorKind(
+    name=ANNOTATOR_NAME, version=ANNOTATOR_VERSION, open=lambda _: MediaPipeAnnotator(is_video=True)
+)
+"""A clip's face is followed from frame to frame."""
+EACH_PICTURE = AnnotatorKind(
+    name=ANNOTATOR_NAME, version=ANNOTATOR_VERSION, open=lambda _: MediaPipeAnnotator(is_video=False)
+)
+"""Every picture is looked at by itself."""
+POINT_FILES = AnnotatorKind(name=f"points-98+{ANNOTATOR_NAME}", version=ANNOTATOR_VERSION, open=PointsAnnotator)
+"""CelebV's files of 98 points."""
+OPENFACE_FILES = AnnotatorKind(name="openface", version="2", open=OpenFaceAnnotator, needs_model=False)
+"""OpenFace's CSV files."""

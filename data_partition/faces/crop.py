@@ -15,6 +15,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from model.landmarks.geometry import rescaled
+
 FACE_TO_BOX = 2.2
 """Side of the wanted box in face sizes; hair and shoulders fit, as in CelebV and VoxCeleb crops."""
 MIN_FACE_TO_BOX = 1.6
@@ -43,7 +45,7 @@ class CropBox:
     """Width and height in pixels, > 0."""
 
     def to_crop(self, landmarks_KC: NDArray[np.float32], size_px: int) -> NDArray[np.float32]:
-        """Landmarks of the full picture in pixels of the crop of `size_px`: x' = (x + 0.5 - left) s - 0.5.
+        """Landmarks of the full picture in pixels of the crop of `size_px`.
 
         Args:
             landmarks_KC: [K, 2] (x, y), pixel centres at integers.
@@ -53,8 +55,7 @@ class CropBox:
             [K, 2] float32.
         """
         corner = np.array([self.left, self.top])
-        crop_KC = (landmarks_KC + 0.5 - corner) * (size_px / self.side) - 0.5
-        return np.asarray(crop_KC, np.float32)
+        return np.asarray(rescaled(landmarks_KC, self.side, size_px, corner), np.float32)
 
 
 def single_image_box(landmarks_KC: NDArray[np.float32], image_HW: tuple[int, int]) -> CropBox:

@@ -1,32 +1,25 @@
-"""One clip into one part shard: annotate every frame, choose steady crops, cut. Memory stays flat.
-
-The clip is decoded twice: the first pass keeps only annotations, the second cuts the frames.
-"""
+"""One clip into one part shard: the faces that can be trained on, with their annotations."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from data_partition.faces.annotate import FaceAnnotation
-from data_partition.faces.clip_annotators import ClipAnnotator, annotator_of
-from data_partition.faces.crop import CropBox, crop_and_resize, find_takes, steady_boxes
+from data_partition.faces.clip_annotators import ClipAnnotator
+from data_partition.faces.track import FaceCrop, TrackedClip, TrackedFace, cut_faces, track_faces
 from data_partition.shards.writer import ShardWriter
 from data_partition.sources.celebv import read_names
-from data_partition.sources.records import ClipSource, Layout
+from data_partition.sources.layouts import annotator_of
+from data_partition.sources.records import ClipSource
 from data_partition.sources.rejected import Rejected
-from data_partition.sources.video import VideoFrame, read_frames
+from data_partition.sources.video import VideoFrame
 from model.errors import DataError
 
 MIN_TAKE_FRAMES = 5
 """Takes with fewer frames are dropped: their frames have no partners."""
-
-_CROPPED = (Layout.CELEBV, Layout.VOXCELEB)
-"""Layouts whose pictures are crops of heads already."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -73,18 +66,6 @@ class ClipSummary:
         self.problems.append(Rejected(str(path), reason))
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Detection:
-    frame_index: int
-    timestamp_s: float
-    image_HW: tuple[int, int]
-    face: FaceAnnotation
-
-
-_Crops = dict[int, tuple[str, CropBox, _Detection]]
-"""Frame index to take name, box and detection of each frame that is kept."""
-
-
 def prepare_clip(job: ClipJob, annotator: ClipAnnotator, on_frame: Callable[[], None]) -> ClipSummary:
     """Prepare one clip.
 
@@ -98,111 +79,70 @@ def prepare_clip(job: ClipJob, annotator: ClipAnnotator, on_frame: Callable[[], 
     """
     summary = ClipSummary(name=job.source.name, sha256=job.sha256)
     try:
-        detections = _detect_all(job, annotator, summary, on_frame)
-        crops = _choose_crops(job, detections, summary)
-        if crops:
-            _write_part(job, crops, summary, on_frame)
+        clip = track_faces(job.source, annotator, on_problem=summary.problems.append, on_frame=on_frame)
+        faces = _usable(clip, summary)
+        if faces:
+            _write_part(job, faces, summary, on_frame)
     except DataError as error:
         summary.problems.append(Rejected.by_error(job.source.path, error))
     return summary
 
 
-def _detect_all(
-    job: ClipJob, annotator: ClipAnnotator, summary: ClipSummary, on_frame: Callable[[], None]
-) -> list[_Detection]:
-    source = job.source
-    detections = []
-    for frame in read_frames(source.path, summary.problems.append, source.stretch):
-        face = annotator.annotate(frame)
-        summary.num_frames += 1
-        if face is None:
-            summary.num_without_face += 1
-        else:
-            height, width = frame.image_HWC.shape[:2]
-            detections.append(
-                _Detection(
-                    frame_index=frame.index,
-                    timestamp_s=frame.timestamp_s,
-                    image_HW=(height, width),
-                    face=face,
-                )
-            )
-        on_frame()
-    summary.problems += annotator.problems()
-    if not summary.num_frames:
-        summary.add_problem(source.path, "no frame could be read")
-    elif not detections:
-        summary.add_problem(source.path, f"no face found in any of {summary.num_frames} frames")
-    return detections
-
-
-def _choose_crops(job: ClipJob, detections: list[_Detection], summary: ClipSummary) -> _Crops:
-    if not detections:
+def _usable(clip: TrackedClip, summary: ClipSummary) -> dict[int, tuple[str, TrackedFace]]:
+    """Frame index to name of the take and face, of the frames to keep; what is left out goes to the summary."""
+    path = clip.source.path
+    summary.num_frames = clip.num_frames
+    summary.num_without_face = clip.num_frames - len(clip.faces)
+    if not clip.faces:
+        text = f"no face found in any of {clip.num_frames} frames" if clip.num_frames else "no frame could be read"
+        summary.add_problem(path, text)
         return {}
-    if job.source.layout in _CROPPED and all(height == width for height, width in (d.image_HW for d in detections)):
-        return {d.frame_index: (job.source.name, CropBox(left=0, top=0, side=d.image_HW[0]), d) for d in detections}
-    landmarks_FKC = np.stack([d.face.landmarks_KC for d in detections])
-    timestamp_s = np.array([d.timestamp_s for d in detections])
-    take_F = find_takes(
-        landmarks_FKC,
-        np.array([d.frame_index for d in detections]),
-        np.array([d.image_HW for d in detections]),
-    )
-    num_takes = int(take_F[-1]) + 1
-    crops = {}
-    for take in range(num_takes):
-        rows = np.flatnonzero(take_F == take)
-        if len(rows) < MIN_TAKE_FRAMES:
-            summary.num_in_short_takes += len(rows)
-            continue
-        name = job.source.name if num_takes == 1 else f"{job.source.name}-take{take + 1}"
-        boxes = steady_boxes(landmarks_FKC[rows], timestamp_s[rows], detections[rows[0]].image_HW)
-        for row, box in zip(rows, boxes, strict=True):
-            crops[detections[row].frame_index] = (name, box, detections[row])
-    if not crops:
-        text = f"the face never stays in place for {MIN_TAKE_FRAMES} frames; nothing to use"
-        summary.add_problem(job.source.path, text)
-    return crops
+    num_frames = Counter(face.take for face in clip.faces.values())
+    names = {take: path.name if len(num_frames) == 1 else f"{path.name}-take{take + 1}" for take in num_frames}
+    kept = {
+        index: (names[face.take], face)
+        for index, face in clip.faces.items()
+        if clip.is_cropped or num_frames[face.take] >= MIN_TAKE_FRAMES
+    }
+    summary.num_in_short_takes = len(clip.faces) - len(kept)
+    if not kept:
+        summary.add_problem(path, f"the face never stays in place for {MIN_TAKE_FRAMES} frames; nothing to use")
+    return kept
 
 
-def _write_part(job: ClipJob, crops: _Crops, summary: ClipSummary, on_frame: Callable[[], None]) -> None:
+def _write_part(
+    job: ClipJob, kept: Mapping[int, tuple[str, TrackedFace]], summary: ClipSummary, on_frame: Callable[[], None]
+) -> None:
     source = job.source
-    summary.num_kept = len(crops)
+    summary.num_kept = len(kept)
     test_names = read_names(source.test_list) if source.test_list else None
-    name, version = annotator_of(source)
+    faces = {index: face for index, (_, face) in kept.items()}
+    kind = annotator_of(source)
     with ShardWriter(
         job.part_dir,
         source.part_name,
         job.size_px,
-        name,
-        annotator_version=version,
+        kind.name,
+        annotator_version=kind.version,
         sources=[asdict(summary)],
     ) as writer:
-        for frame in read_frames(source.path, lambda _: None, source.stretch):
-            if frame.index in crops:
+        for frame, crop in cut_faces(source, faces, job.size_px, lambda _: None):
+            if crop is not None:
                 is_test = source.is_test if test_names is None else frame.name.casefold() in test_names
-                _add(writer, frame, job.size_px, is_test, *crops[frame.index])
+                _add(writer, frame, kept[frame.index][0], crop, is_test)
             on_frame()
 
 
-def _add(
-    writer: ShardWriter,
-    frame: VideoFrame,
-    size_px: int,
-    is_test: bool | None,
-    take: str,
-    box: CropBox,
-    detection: _Detection,
-) -> None:
+def _add(writer: ShardWriter, frame: VideoFrame, take: str, crop: FaceCrop, is_test: bool | None) -> None:
     writer.add(
-        crop_and_resize(frame.image_HWC, box, size_px),
+        crop.image_HWC,
         clip=take,
         frame_index=frame.index,
         timestamp_s=frame.timestamp_s,
-        landmarks_KC=box.to_crop(detection.face.landmarks_KC, size_px),
-        pose_C=detection.face.pose_C,
-        au_presence_A=detection.face.au_presence_A,
-        au_intensity_A=detection.face.au_intensity_A,
-        confidence=detection.face.confidence,
+        landmarks_KC=crop.annotation.landmarks_KC,
+        pose_C=crop.annotation.pose_C,
+        au_presence_A=crop.annotation.au_presence_A,
+        au_intensity_A=crop.annotation.au_intensity_A,
+        confidence=crop.annotation.confidence,
         is_test=is_test,
     )

@@ -6,24 +6,23 @@ import multiprocessing
 import os
 import queue
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from multiprocessing.connection import wait as wait_for_sentinel
 from typing import TYPE_CHECKING
 
-from data_partition.faces.clip_annotators import open_annotator
 from data_partition.preparation.clip import ClipJob, ClipSummary, prepare_clip
+from data_partition.sources.layouts import annotator_of
 from data_partition.sources.rejected import Rejected
 from data_partition.sources.video import count_frames
 from model.errors import DataError
+from model.progress import Progress
 
 if TYPE_CHECKING:
     from multiprocessing.queues import Queue
 
-Progress = Callable[[int, int, str], None]
-"""Called with units done, units in all, and what is being done to them."""
 PREPARING = "Preparing"
 """The work of `run_clips`, in frames. Each counts twice: annotated, then cut."""
 
@@ -86,8 +85,8 @@ def _watch(futures: Sequence[Future[ClipSummary]], ticks: Queue[int], total: int
             done += ticks.get(timeout=_POLL_S)
         except queue.Empty:
             continue
-        progress(done, max(total, done), PREPARING)
-    progress(max(total, done), max(total, done), PREPARING)  # a video may announce more frames than it has
+        progress(PREPARING, done, max(total, done))
+    progress(PREPARING, max(total, done), max(total, done))  # a video may announce more frames than it has
 
 
 @dataclass
@@ -126,7 +125,7 @@ def _prepare_in_worker(job: ClipJob) -> ClipSummary:
             pending = 0
 
     try:
-        with open_annotator(job.source) as annotator:
+        with annotator_of(job.source).open(job.source) as annotator:
             return prepare_clip(job, annotator, on_frame)
     except DataError as error:  # its annotation file
         return ClipSummary(

@@ -17,18 +17,19 @@ from itertools import chain
 from pathlib import Path
 
 from data_partition.faces.annotate import FaceAnnotator
-from data_partition.faces.clip_annotators import annotator_of
 from data_partition.preparation.clip import ClipJob, ClipSummary
-from data_partition.preparation.clip_pool import Progress, run_clips
+from data_partition.preparation.clip_pool import run_clips
 from data_partition.shards.contact_sheet import write_contact_sheet
 from data_partition.shards.shard import INFO_NAME, open_shard, shard_folders
 from data_partition.shards.writer import ShardWriter, record_consent
-from data_partition.sources.layouts import detect_layout, find_sources
-from data_partition.sources.records import ClipSource, Layout, People
+from data_partition.sources.layouts import annotator_of, detect_layout, find_sources
+from data_partition.sources.names import Layout
+from data_partition.sources.records import ClipSource, People
 from data_partition.sources.rejected import REJECTED_NAME, Rejected, write_rejected
 from data_partition.sources.video import source_sha256
 from data_partition.sources.voxceleb import SUBSETS
 from model.errors import DataError
+from model.progress import Progress, no_progress
 
 CONTACT_SHEET_NAME = "contact-sheet.jpg"
 PARTS_SUFFIX = ".parts"
@@ -116,7 +117,7 @@ def prepare(
     layout: Layout | None = None,
     size_px: int = 256,
     num_workers: int | None = None,
-    progress: Progress | None = None,
+    progress: Progress = no_progress,
     consent: str = "",
 ) -> PrepareReport:
     """Prepare every person in `src`.
@@ -143,9 +144,8 @@ def prepare(
     layout, reason = (layout, "as asked for") if layout else detect_layout(src)
     sources = find_sources(src, layout)
     clips = [clip for people in sources.people.values() for some in people.values() for clip in some]
-    if any(annotator_of(clip) != annotator_of(ClipSource(path=src, layout=Layout.OPENFACE)) for clip in clips):
+    if any(annotator_of(clip).needs_model for clip in clips):
         FaceAnnotator(is_video=True).close()  # a missing model file is reported before any work
-    progress = progress or (lambda done, total, text: None)
     sha256 = _fingerprints(clips, progress)
     plans = [_Plan(out / subset, people, sha256, size_px) for subset, people in sorted(sources.people.items())]
     unfinished = [job for plan in plans for job in plan.unfinished()]
@@ -221,13 +221,13 @@ class _Plan:
         return report
 
     def _merge(self, jobs: Sequence[ClipJob], report: IdentityReport, consent: str) -> None:
-        name, version = annotator_of(jobs[0].source)
+        kind = annotator_of(jobs[0].source)
         with ShardWriter(
             self.out,
             report.identity,
             jobs[0].size_px,
-            name,
-            annotator_version=version,
+            kind.name,
+            annotator_version=kind.version,
             sources=[asdict(clip) for clip in report.clips],
             consent=consent,
         ) as writer:
@@ -258,7 +258,7 @@ def _fingerprints(clips: Sequence[ClipSource], progress: Progress) -> dict[ClipS
         for number, (clip, sha256) in enumerate(zip(clips, pictures, strict=True), start=1):
             others = [extra[file] for file in (*clip.annotations, clip.test_list) if file]
             found[clip] = hashlib.sha256("".join([sha256, *others]).encode()).hexdigest() if others else sha256
-            progress(number, len(clips), COMPARING)
+            progress(COMPARING, number, len(clips))
     return found
 
 
@@ -272,5 +272,6 @@ def _finished(shard_dir: Path, jobs: Sequence[ClipJob]) -> list[ClipSummary] | N
         made = (info["annotator"], info["annotator_version"], info["size_px"], [c.sha256 for c in clips])
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    wanted = (*annotator_of(jobs[0].source), jobs[0].size_px, [job.sha256 for job in jobs])
+    kind = annotator_of(jobs[0].source)
+    wanted = (kind.name, kind.version, jobs[0].size_px, [job.sha256 for job in jobs])
     return clips if made == wanted else None

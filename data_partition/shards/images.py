@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 from pathlib import Path
 
 import cv2
@@ -12,6 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from model.errors import DataError
+from model.files import write_bytes
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp"})
 
@@ -56,10 +56,21 @@ def read_image(path: Path, *, size: tuple[int, int] | None = None) -> NDArray[np
 
 
 def write_image(path: Path, image_HWC: NDArray[np.uint8], *, jpeg_quality: int = 95) -> None:
-    """Write a picture to a temporary name, then rename it to `path`.
+    """Write a picture whole or not at all.
 
     Args:
-        path: the suffix picks the format; JPEG is written without chroma subsampling, which small faces need.
+        path: the suffix picks the format, as for `encode_image`.
+        image_HWC: [H, W, 3] uint8 RGB.
+        jpeg_quality: 1 to 100.
+    """
+    write_bytes(path, encode_image(path.suffix, image_HWC, jpeg_quality=jpeg_quality))
+
+
+def encode_image(suffix: str, image_HWC: NDArray[np.uint8], *, jpeg_quality: int = 95) -> bytes:
+    """A picture as the bytes of its file.
+
+    Args:
+        suffix: picks the format; JPEG is without chroma subsampling, which small faces need.
         image_HWC: [H, W, 3] uint8 RGB.
         jpeg_quality: 1 to 100.
     """
@@ -69,11 +80,9 @@ def write_image(path: Path, image_HWC: NDArray[np.uint8], *, jpeg_quality: int =
         cv2.IMWRITE_JPEG_SAMPLING_FACTOR,
         cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444,
     ]
-    is_jpeg = path.suffix.lower() in {".jpg", ".jpeg"}
-    _, data = cv2.imencode(path.suffix, image_HWC[..., ::-1], options if is_jpeg else [])
-    temporary = path.with_name(path.name + ".partial")
-    temporary.write_bytes(data.tobytes())
-    os.replace(temporary, path)
+    is_jpeg = suffix.lower() in {".jpg", ".jpeg"}
+    _, data = cv2.imencode(suffix, image_HWC[..., ::-1], options if is_jpeg else [])
+    return bytes(data)
 
 
 def _check_size(path: Path, data: bytes, wanted: tuple[int, int]) -> None:

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import ArrayLike, NDArray
 
-from data_partition.shards.images import write_image
+from data_partition.shards.images import encode_image
 from data_partition.shards.shard import (
     COLUMN_WIDTHS,
     FRAMES_NAME,
@@ -28,6 +28,7 @@ from data_partition.shards.shard import (
 )
 from model.batch import NUM_LANDMARKS
 from model.errors import DataError
+from model.files import name_folder, write_json
 
 _SCALARS = {
     "file_name": pa.string(),
@@ -162,7 +163,8 @@ class ShardWriter:
             ),
             "confidence": float(confidence),
         }
-        write_image(self._partial / str(row["file_name"]), frame_HWC)
+        path = self._partial / str(row["file_name"])
+        path.write_bytes(encode_image(path.suffix, frame_HWC))
         self._append({name: np.array([value]) for name, value in row.items()}, 1, is_test)
 
     def adopt(self, part: Shard) -> None:
@@ -209,10 +211,10 @@ class ShardWriter:
         if num_fixed:
             table = table.append_column(SPLIT_COLUMN, pa.array(columns[SPLIT_COLUMN]))
         pq.write_table(table, self._partial / METADATA_NAME)
-        _write_info(self._partial / INFO_NAME, self._info)
+        write_json(self._partial / INFO_NAME, self._info, indent=2)
         if self._final.exists():
             shutil.rmtree(self._final)
-        os.replace(self._partial, self._final)
+        name_folder(self._partial, self._final)
         return self._final
 
     def _append(
@@ -228,13 +230,8 @@ class ShardWriter:
 def record_consent(shard_dir: Path, consent: str) -> None:
     """Note in a finished shard where the person's consent is recorded."""
     path = shard_dir / INFO_NAME
-    _write_info(path, json.loads(path.read_text(encoding="utf-8")) | {"consent": consent})
-
-
-def _write_info(path: Path, info: Mapping[str, Any]) -> None:
-    temporary = path.with_name(path.name + ".partial")
-    temporary.write_text(json.dumps(info, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    os.replace(temporary, path)
+    info = json.loads(path.read_text(encoding="utf-8"))
+    write_json(path, info | {"consent": consent}, indent=2)
 
 
 def _link_or_copy(source: Path, target: Path) -> None:

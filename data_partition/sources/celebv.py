@@ -18,8 +18,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from data_partition.sources.names import Layout
 from data_partition.sources.numbers import parse_number
-from data_partition.sources.records import ClipSource, Layout, People, Sources, visible
+from data_partition.sources.records import ClipSource, People, Sources, visible
 from data_partition.sources.rejected import Rejected
 from data_partition.sources.video import count_frames
 from model.batch import NUM_LANDMARKS
@@ -137,7 +138,7 @@ def find_celebv(src: Path) -> Sources:
         if identity.casefold() in {name.casefold() for name in people}:
             raise DataError(f"{src}: {identity} is there twice; rename or move one")
         people[identity] = _clips(identity, images, _points_files(entry), rejected)
-    return Sources(layout=Layout.CELEBV, people={"": people}, rejected=rejected)
+    return Sources(people={"": people}, rejected=rejected)
 
 
 def _clips(identity: str, images: Path, points: list[Path], rejected: list[tuple[str, Rejected]]) -> list[ClipSource]:

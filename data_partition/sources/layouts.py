@@ -1,24 +1,84 @@
-"""Which layout a source folder has, and its people by that layout."""
+"""The layouts that a source folder can have: one record each, and all that depends on the layout.
+
+A new one is a name in `names.py`, a module that finds its people, and a record here.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
+from data_partition.faces.clip_annotators import EACH_PICTURE, OPENFACE_FILES, POINT_FILES, TRACKING, AnnotatorKind
 from data_partition.sources.celebv import find_celebv, looks_like_celebv
+from data_partition.sources.names import Layout
 from data_partition.sources.openface_files import find_openface, looks_like_openface
-from data_partition.sources.records import Layout, Sources, clips_below, find_plain, visible
-from data_partition.sources.video import is_clip
+from data_partition.sources.records import ClipSource, Sources, find_plain, looks_like_frames, looks_like_videos
 from data_partition.sources.voxceleb import find_voxceleb, looks_like_voxceleb
 from model.errors import DataError
 
-_FINDERS: dict[Layout, Callable[[Path], Sources]] = {
-    Layout.VIDEOS: lambda src: find_plain(src, Layout.VIDEOS),
-    Layout.FRAMES: lambda src: find_plain(src, Layout.FRAMES),
-    Layout.CELEBV: find_celebv,
-    Layout.VOXCELEB: find_voxceleb,
-    Layout.OPENFACE: find_openface,
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LayoutSpec:
+    """One layout."""
+
+    name: Layout
+    wanted: str
+    """What a folder must hold, for the message of an error."""
+    looks_like: Callable[[Path], str]
+    """Why a folder seems to have this layout, in a few words; "" if it does not."""
+    find: Callable[[Path], Sources]
+    """People and clips of a folder."""
+    annotator: Callable[[ClipSource], AnnotatorKind]
+    """Who annotates the frames of a clip."""
+    is_cropped: bool = False
+    """Whether the pictures are crops of heads already; square ones are used whole."""
+
+
+LAYOUTS: dict[Layout, LayoutSpec] = {
+    spec.name: spec
+    for spec in (
+        LayoutSpec(
+            name=Layout.CELEBV,
+            wanted="wanted <person>/Image/*.jpg",
+            looks_like=looks_like_celebv,
+            find=find_celebv,
+            annotator=lambda clip: POINT_FILES if clip.annotations else EACH_PICTURE,
+            is_cropped=True,
+        ),
+        LayoutSpec(
+            name=Layout.VOXCELEB,
+            wanted="wanted <person>#<video>#<start>#<end>.mp4, in folders train and test or without",
+            looks_like=looks_like_voxceleb,
+            find=find_voxceleb,
+            annotator=lambda _: TRACKING,
+            is_cropped=True,
+        ),
+        LayoutSpec(
+            name=Layout.OPENFACE,
+            wanted="wanted videos or folders of pictures with OpenFace's CSV files beside them",
+            looks_like=looks_like_openface,
+            find=find_openface,
+            annotator=lambda _: OPENFACE_FILES,
+        ),
+        LayoutSpec(
+            name=Layout.FRAMES,
+            wanted="wanted a folder of pictures, or of such folders, per person",
+            looks_like=looks_like_frames,
+            find=partial(find_plain, layout=Layout.FRAMES),
+            annotator=lambda _: TRACKING,
+        ),
+        LayoutSpec(
+            name=Layout.VIDEOS,
+            wanted="wanted a video, or a folder of videos, per person",
+            looks_like=looks_like_videos,
+            find=partial(find_plain, layout=Layout.VIDEOS),
+            annotator=lambda _: TRACKING,
+        ),
+    )
 }
+"""By name, in the order in which a folder is compared with them; the last fits any."""
 
 
 def find_sources(src: Path, layout: Layout) -> Sources:
@@ -27,9 +87,9 @@ def find_sources(src: Path, layout: Layout) -> Sources:
     Raises:
         DataError: if it cannot be read, holds nobody, or a person twice.
     """
-    sources = _FINDERS[layout](src)
+    sources = LAYOUTS[layout].find(src)
     if not any(sources.people.values()):
-        raise DataError(f"{src}: nobody found by the layout {layout}; {_wanted(layout)}")
+        raise DataError(f"{src}: nobody found by the layout {layout}; {LAYOUTS[layout].wanted}")
     return sources
 
 
@@ -41,24 +101,10 @@ def detect_layout(src: Path) -> tuple[Layout, str]:
     """
     if not src.is_dir():
         raise DataError(f"{src}: no such folder; wanted one with a video or a folder per person")
-    for layout, looks_like in (
-        (Layout.CELEBV, looks_like_celebv),
-        (Layout.VOXCELEB, looks_like_voxceleb),
-        (Layout.OPENFACE, looks_like_openface),
-    ):
-        if reason := looks_like(src):
-            return layout, reason
-    clips = [clip for entry in visible(src) if entry.is_dir() or is_clip(entry) for clip in clips_below("", entry, [])]
-    if clips and all(clip.is_dir() for clip in clips):
-        return Layout.FRAMES, "folders of pictures"
-    return Layout.VIDEOS, "videos of people" if clips else "nothing else fits"
+    reasons = ((layout, spec.looks_like(src)) for layout, spec in LAYOUTS.items())
+    return next((layout, reason) for layout, reason in reasons if reason)
 
 
-def _wanted(layout: Layout) -> str:
-    return {
-        Layout.VIDEOS: "wanted a video, or a folder of videos, per person",
-        Layout.FRAMES: "wanted a folder of pictures, or of such folders, per person",
-        Layout.CELEBV: "wanted <person>/Image/*.jpg",
-        Layout.VOXCELEB: "wanted <person>#<video>#<start>#<end>.mp4, in folders train and test or without",
-        Layout.OPENFACE: "wanted videos or folders of pictures with OpenFace's CSV files beside them",
-    }[layout]
+def annotator_of(clip: ClipSource) -> AnnotatorKind:
+    """Who annotates the frames of a clip."""
+    return LAYOUTS[clip.layout].annotator(clip)

@@ -11,7 +11,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from data_partition.sources.records import ClipSource, Layout, Sources, clips_below, find_people, visible
+from data_partition.sources.names import Layout
+from data_partition.sources.records import ClipSource, Sources, clips_below, find_people, visible
 from data_partition.sources.rejected import Rejected
 from data_partition.sources.video import is_clip
 
@@ -55,7 +56,7 @@ def find_openface(src: Path) -> Sources:
         if one.path not in used and _OUTPUT_FOLDER not in Path(one.path).parts[-2:]
     ]
     people.pop(_OUTPUT_FOLDER, None)
-    return Sources(layout=Layout.OPENFACE, people={"": people}, rejected=rejected)
+    return Sources(people={"": people}, rejected=rejected)
 
 
 def annotations_of(clip: Path) -> tuple[Path, ...]:

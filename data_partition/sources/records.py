@@ -1,34 +1,19 @@
 """Which people and clips a source folder holds: what every layout's finder returns, and the plain layouts.
 
-The other layouts have modules of their own: `celebv.py`, `voxceleb.py`, `openface_files.py`; `layouts.py` chooses.
+The other layouts have modules of their own: `celebv.py`, `voxceleb.py`, `openface_files.py`; `layouts.py` lists them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from enum import StrEnum
 from pathlib import Path
 
 from data_partition.shards.images import IMAGE_SUFFIXES
+from data_partition.sources.names import Layout
 from data_partition.sources.rejected import Rejected
 from data_partition.sources.video import VIDEO_SUFFIXES, Stretch, is_clip
 from model.errors import DataError
-
-
-class Layout(StrEnum):
-    """How a source folder is built."""
-
-    VIDEOS = "videos"
-    """A video file, or a folder of videos, per person."""
-    FRAMES = "frames"
-    """A folder of pictures, or a folder of such folders, per person."""
-    CELEBV = "celebv"
-    """As ReenactGAN ships CelebV."""
-    VOXCELEB = "voxceleb"
-    """As first-order-model's preprocessing writes VoxCeleb1."""
-    OPENFACE = "openface"
-    """Videos or frames with OpenFace 2's CSV files beside them."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -67,7 +52,6 @@ People = dict[str, list[ClipSource]]
 class Sources:
     """What a source folder holds."""
 
-    layout: Layout
     people: dict[str, People]
     """For each dataset to write: its folder below the output ("" is the output itself) and the people."""
     rejected: list[tuple[str, Rejected]] = field(default_factory=list)
@@ -86,6 +70,17 @@ def visible(folder: Path) -> list[Path]:
         raise DataError(f"{folder}: cannot be read ({error.strerror}); wanted a folder") from error
 
 
+def looks_like_frames(src: Path) -> str:
+    """Why `src` seems to hold pictures of people; "" if it does not."""
+    clips = _clips_of_everybody(src)
+    return "folders of pictures" if clips and all(clip.is_dir() for clip in clips) else ""
+
+
+def looks_like_videos(src: Path) -> str:
+    """Why `src` seems to hold videos of people; every folder is taken for one of videos."""
+    return "videos of people" if _clips_of_everybody(src) else "nothing else fits"
+
+
 def find_plain(src: Path, layout: Layout) -> Sources:
     """People of the layouts `videos` and `frames`.
 
@@ -101,7 +96,7 @@ def find_plain(src: Path, layout: Layout) -> Sources:
     def clips_of(identity: str, entry: Path) -> list[ClipSource]:
         return [ClipSource(path=clip, layout=layout) for clip in clips_below(identity, entry, rejected)]
 
-    return Sources(layout=layout, people={"": find_people(src, clips_of, rejected)}, rejected=rejected)
+    return Sources(people={"": find_people(src, clips_of, rejected)}, rejected=rejected)
 
 
 def find_people(
@@ -128,6 +123,10 @@ def find_people(
             raise DataError(f"{src}: {identity} is there twice, as two files or as file and folder; rename or move one")
         people[identity] = clips_of(identity, entry)
     return people
+
+
+def _clips_of_everybody(src: Path) -> list[Path]:
+    return [clip for entry in visible(src) if entry.is_dir() or is_clip(entry) for clip in clips_below("", entry, [])]
 
 
 def clips_below(identity: str, entry: Path, rejected: list[tuple[str, Rejected]]) -> list[Path]:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import csv
-import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
+
+from model.files import csv_text, write_text
 
 REJECTED_NAME = "rejected.csv"
 
@@ -36,9 +36,5 @@ def write_rejected(path: Path, rejected: Iterable[tuple[str, Rejected]]) -> None
         path: replaced at once.
         rejected: identity ("" if it belongs to nobody) and what was left out.
     """
-    temporary = path.with_name(path.name + ".partial")
-    with temporary.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(("identity", "path", "reason"))
-        writer.writerows((identity, one.path, one.reason) for identity, one in rejected)
-    os.replace(temporary, path)
+    rows = ((identity, one.path, one.reason) for identity, one in rejected)
+    write_text(path, csv_text(("identity", "path", "reason"), rows))

@@ -13,7 +13,8 @@ import csv
 from dataclasses import dataclass
 from pathlib import Path
 
-from data_partition.sources.records import ClipSource, Layout, People, Sources, visible
+from data_partition.sources.names import Layout
+from data_partition.sources.records import ClipSource, People, Sources, visible
 from data_partition.sources.rejected import Rejected
 from data_partition.sources.video import is_clip
 from model.errors import DataError
@@ -94,7 +95,7 @@ def find_voxceleb(src: Path) -> Sources:
             f"{src}: {', '.join(both[:5])} ({len(both)} in all) in train and in test; results would be of people "
             "seen in training; remove them from one"
         )
-    return Sources(layout=Layout.VOXCELEB, people=people, rejected=rejected)
+    return Sources(people=people, rejected=rejected)
 
 
 def _people(entries: list[Path], subset: str | None, rejected: list[tuple[str, Rejected]]) -> People:

@@ -11,6 +11,7 @@ from data_partition.synth.face import Expression, FloatArray, landmarks_3d
 from data_partition.synth.look import Look
 from data_partition.synth.paint import paint_atlas, paint_background, paint_features, paint_glasses
 from data_partition.synth.render import Rendered, Renderer
+from model.landmarks.geometry import rescaled
 
 _SUPERSAMPLING = 2
 _SHADOW_TINT = np.array((0.12, 0.0, -0.02), np.float32)  # light that went through skin is red
@@ -52,7 +53,7 @@ class Scene:
         if self._look.glasses != "none":
             paint_glasses(canvas, self._look, to_px, lambda points: self._is_visible(pose.place(points), rendered))
         image = cv2.resize(canvas, (self._size_px, self._size_px), interpolation=cv2.INTER_AREA)
-        landmarks_KC = (to_px(points_K3) + 0.5) / _SUPERSAMPLING - 0.5
+        landmarks_KC = rescaled(to_px(points_K3), _SUPERSAMPLING, 1)
         return image, landmarks_KC.astype(np.float32)
 
     def _shade(self, albedo: npt.NDArray[np.uint8], rendered: Rendered) -> npt.NDArray[np.uint8]:

@@ -13,13 +13,14 @@ from numpy.typing import NDArray
 
 from data_partition.shards.shard import Shard
 from evaluation.attacks.separation import FloatArray
+from model.landmarks.geometry import rescaled
 from model.networks.bundle import Networks
 
 
 def model_landmarks(shard: Shard, rows_N: NDArray[np.int64], size_px: int) -> FloatArray:
     """[N, 68, 2] landmarks of a shard's rows, in pixels of a frame of side `size_px`."""
     landmarks_NKC = shard.landmarks_FKC[rows_N].astype(np.float64)
-    return np.asarray((landmarks_NKC + 0.5) * (size_px / shard.size_px) - 0.5, np.float64)
+    return np.asarray(rescaled(landmarks_NKC, shard.size_px, size_px), np.float64)
 
 
 def distances_px(landmarks_NKC: FloatArray, templates_IKC: FloatArray) -> FloatArray:
@@ -59,7 +60,7 @@ def gan_templates(networks: Networks, identities: list[int], shard: Shard, rows_
     """[N, I, 68, 2] landmarks that the landmark GAN draws for each identity in the pose and expression of each frame.
 
     Args:
-        networks: of a GLR checkpoint.
+        networks: of a design with a landmark GAN.
         identities: [I] rows of its identity embedding.
         shard: whose frames.
         rows_N: which of them.

@@ -35,10 +35,11 @@ from federation.reach import reach
 from federation.secure_sum.vector import FRACTION_BITS
 from federation.settings import Settings
 from model.batch import NUM_LANDMARKS, ReenactmentBatch
+from model.designs.glr import GLR
+from model.designs.registry import design_of
 from model.networks.bundle import NamedArrays, Networks
 from model.networks.feature_extractor import ViTExtractor
 from model.networks.flow import FlowHead
-from model.networks.glr import GLR
 from model.training.one_sided import one_sided
 from model.training.perceptual import PerceptualLoss
 from model.training.trainer import GANTrainer, run_steps
@@ -121,7 +122,7 @@ class Targets:
 
 def can_invert(settings: Settings) -> bool:
     """Whether the network has the layer that the closed form is about."""
-    return settings.model.network == "glr" and settings.model.backbone == "vit"
+    return WEIGHT in design_of(settings.model.network).watched and settings.model.backbone == "vit"
 
 
 def patches_from(weight_DF: FloatArray, position_PD: FloatArray, cut: float) -> FloatArray:

@@ -92,7 +92,7 @@ def losses(networks: Networks, probe: Probe, size_px: int) -> tuple[FloatArray, 
             for source, driving in zip(probe.source_N[rows], probe.driving_N[rows], strict=True)
         ]
         batch = make_batch(pairs, size_px)
-        image_NCHW = networks.generator(*batch.generator_inputs()).image_NCHW
+        image_NCHW = networks.generator(batch.generator_inputs()).image_NCHW
         drawn.append((image_NCHW - batch.driving_NCHW).abs().mean(dim=(1, 2, 3)))
         copied.append((batch.source_NCHW - batch.driving_NCHW).abs().mean(dim=(1, 2, 3)))
     return _joined(drawn), _joined(copied)

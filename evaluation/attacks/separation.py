@@ -16,12 +16,10 @@ from math import comb
 import numpy as np
 from numpy.typing import NDArray
 
-from evaluation.figures.bootstrap import Estimate
+from evaluation.figures.bootstrap import NUM_RESAMPLES, Estimate, interval
 
 FloatArray = NDArray[np.float64]
 
-_NUM_RESAMPLES = 1000
-_LEVELS = (0.025, 0.975)
 _MOST_ASSIGNMENTS = 200_000
 """Ways to call some people members that are all tried for a p-value."""
 
@@ -74,10 +72,10 @@ def resampled(
     """
     rng = np.random.default_rng(seed)
     sides = [_values_by_block(side) for side in (members, others)]
-    drawn = [statistic(*(_redrawn(blocks, rng) for blocks in sides)) for _ in range(_NUM_RESAMPLES)]
-    low, high = np.nanquantile(drawn, _LEVELS)  # a drawing with too few others has no rate of theirs
+    drawn = [statistic(*(_redrawn(blocks, rng) for blocks in sides)) for _ in range(NUM_RESAMPLES)]
+    low, high = interval(drawn)  # a drawing with too few others has no rate of theirs: NaN
     value = statistic(members.values_N, others.values_N)
-    return Estimate(value=value, low=float(low), high=float(high), num_pairs=members.values_N.size)
+    return Estimate(value=value, low=low, high=high, num_pairs=members.values_N.size)
 
 
 def resampled_mean(sample: Sample, *, seed: int) -> Estimate:

@@ -13,11 +13,11 @@ from evaluation.clips import ClipMeasurement
 from evaluation.faces.analysis import Backends
 from evaluation.figures.bootstrap import Estimate
 from evaluation.figures.summary import EVERYBODY, Faces, SummaryRow
-from evaluation.files import csv_text
 from evaluation.measurement import Measurement
 from evaluation.metrics.catalogue import METRICS, Metric, Scope, metrics_of
 from evaluation.pairs import Protocol
 from model.batch import AU_ORDER
+from model.files import csv_text
 
 _PAIR_COLUMNS = ("protocol", "source_identity", "source_file", "driving_identity", "driving_file")
 

@@ -13,12 +13,13 @@ from evaluation.attacks.membership import draw_probe
 from experiments.audit.charts import pictures_png, shares_png
 from experiments.audit.files import Audit, write_audit
 from experiments.audit.identification import identification_section
-from experiments.audit.inversion import Progress, Recovered, inversion_section
+from experiments.audit.inversion import Recovered, inversion_section
 from experiments.audit.membership import Person, frame_section, look_at, person_section
 from experiments.audit.section import Section
 from federation.settings import Settings
 from model.checkpoint import Checkpoint, load_checkpoint
 from model.errors import ConfigError, DataError
+from model.progress import Progress
 
 _MOST_FRAMES = 100
 """Frames of each person that are asked about on each side of the split."""

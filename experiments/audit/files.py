@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from evaluation.files import write_text
 from experiments.audit.section import Section
 from experiments.templating import render
 from model.errors import DataError
+from model.files import write_bytes, write_json, write_text
 
 AUDIT_NAME = "audit.json"
 
@@ -46,16 +45,12 @@ class Audit:
 
 def write_audit(out: Path, audit: Audit) -> dict[str, Path]:
     """Write all files into a folder, replacing those of an earlier audit; returns what is in it to file."""
-    out.mkdir(parents=True, exist_ok=True)
     for number, chart in enumerate(audit.charts.values(), 1):
-        path = out / _chart_name(number)
-        partial = path.with_suffix(".partial")
-        partial.write_bytes(chart)
-        os.replace(partial, path)
+        write_bytes(out / _chart_name(number), chart)
     files = {"Page": out / "audit.html", "Tables": out / "audit.md", "Figures": out / AUDIT_NAME}
-    texts = (render("audit.html.j2", audit=audit), audit.to_markdown(), json.dumps(audit.to_plain(), indent=2) + "\n")
-    for file, text in zip(files.values(), texts, strict=True):
-        write_text(file, text)
+    write_text(files["Page"], render("audit.html.j2", audit=audit))
+    write_text(files["Tables"], audit.to_markdown())
+    write_json(files["Figures"], audit.to_plain(), indent=2)
     return files
 
 

@@ -13,6 +13,8 @@ from evaluation.attacks.separation import FloatArray, Sample, area_under_curve, 
 from evaluation.figures.tables import TextTable
 from experiments.audit.section import Figure, Section
 from model.checkpoint import Checkpoint
+from model.designs.registry import design_of
+from reenact.guidance_choice import Guidance
 
 _AGREED, _SHAPE, _GAN = (
     "agreed mean landmarks, as they lie in the frame",
@@ -72,7 +74,7 @@ def _distances(known: Sequence[Shard], checkpoint: Checkpoint, size_px: int) -> 
     networks = checkpoint.networks(use_ema=False)
     rows = [checkpoint.identities.index(shard.identity) for shard in known]
     found: dict[str, list[FloatArray]] = {_AGREED: [], _SHAPE: []}
-    if networks.config.network == "glr":
+    if Guidance.LGAN in design_of(networks.config.network).guidances:
         found[_GAN] = []
     for shard in known:
         held_out = np.flatnonzero(shard.is_test_F)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -36,11 +36,10 @@ from experiments.audit.section import Figure, Section
 from federation.reach import check_reach
 from federation.settings import Settings
 from model.checkpoint import Checkpoint
+from model.designs.registry import design_of
 from model.errors import UnknownWeightsError
 from model.networks.bundle import NamedArrays, Networks
-from model.training.perceptual import load_perceptual
-
-Progress = Callable[[str, int, int], None]
+from model.progress import Progress
 
 _CONTROL, _ALONE, _SUM, _TRAP, _TRAP_SUM, _NEAR_TRAP = (
     "control: plain gradient of one frame",
@@ -168,7 +167,7 @@ class _Attacks:
     def run(self) -> list[Recovered]:
         """All attacks on all sites."""
         found = [self._control(person) for person in range(len(self._known))]
-        perceptual = load_perceptual(self._settings.loss)
+        perceptual = design_of(self._settings.model.network).load_perceptual(self._settings.loss)
         first_step = self._checkpoint.round * self._settings.rounds.local_steps
         honest = [
             self._round(self._networks(), site, perceptual=perceptual, first_step=first_step) for site in self._sites

@@ -20,11 +20,12 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from federation.identity_rows import by_row
 from federation.secure_sum.primitives import SecureSumError
-from model.config import LossConfig
+from model.config import ModelConfig
+from model.designs.registry import IDENTITY_ROWS, design_of
 from model.errors import NonFiniteLossError
-from model.networks.bundle import IDENTITY_ROWS, NamedArrays, validate_tensors
-from model.training.losses import term_weights
+from model.networks.bundle import NamedArrays, validate_tensors
 
 FRACTION_BITS = 24
 LIMIT = 2.0**12
@@ -33,11 +34,6 @@ MAX_WEIGHT = 2**20
 """Most training frames of a site."""
 
 _SCALE = 2.0**FRACTION_BITS
-
-
-def losses_of(loss: LossConfig) -> tuple[str, ...]:
-    """Names of all that a site reports of its training that depends on its frames."""
-    return ("loss_generator", "loss_discriminator", "accuracy_real", "accuracy_fake", *term_weights(loss))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -69,6 +65,11 @@ class SumLayout:
         self._num_scalars = 1 + num_identities + 2 * len(self._losses)
         self.length = self._num_scalars + sum(array.size for array in current.values())
         """L."""
+
+    @classmethod
+    def of_run(cls, current: NamedArrays, model: ModelConfig) -> SumLayout:
+        """For the global tensors of a round of a run that trains this network."""
+        return cls(current, model.num_identities, design_of(model.network).reported())
 
     def pack(
         self,
@@ -103,7 +104,7 @@ class SumLayout:
         begin = self._num_scalars
         for name, old in self._current.items():
             step = np.clip(np.subtract(tensors[name], old, dtype=np.float64), -LIMIT, LIMIT)
-            factor = _by_row(identity_weights_I, step.ndim) if name in IDENTITY_ROWS else weight
+            factor = by_row(identity_weights_I, step.ndim) if name in IDENTITY_ROWS else weight
             vector[begin : begin + old.size] = _fixed(step * factor).reshape(-1)
             begin += old.size
         return vector.view(np.uint64)
@@ -136,7 +137,7 @@ class SumLayout:
         for name, old in self._current.items():
             steps = (total[begin : begin + old.size] / _SCALE).reshape(old.shape)
             begin += old.size
-            divisor = np.maximum(_by_row(weights_I, old.ndim), 1.0) if name in IDENTITY_ROWS else weight
+            divisor = np.maximum(by_row(weights_I, old.ndim), 1.0) if name in IDENTITY_ROWS else weight
             tensors[name] = np.asarray(old + steps / divisor, old.dtype)
         return Mean(tensors=tensors, metrics=metrics, weight=int(weight))
 
@@ -164,8 +165,3 @@ class SumLayout:
 def _fixed(values: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
     """The nearest fixed-point numbers."""
     return np.rint(values * _SCALE).astype(np.int64)
-
-
-def _by_row(weights_I: npt.NDArray[np.int64] | npt.NDArray[np.float64], ndim: int) -> npt.NDArray[np.float64]:
-    """[I] as float64 that multiplies rows of an array of `ndim` axes."""
-    return weights_I.astype(np.float64).reshape(-1, *[1] * (ndim - 1))

@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -121,6 +122,23 @@ def mean_part_sizes_px(landmarks_FKC: FloatArray) -> npt.NDArray[np.float64]:
         extent_xy = (points.max(axis=1) - points.min(axis=1)).mean(axis=0)
         rows.append(extent_xy[::-1])
     return np.stack(rows)
+
+
+def rescaled(
+    landmarks_XC: npt.NDArray[Any], from_px: float, to_px: float, corner_C: npt.NDArray[np.int64] | float = 0.0
+) -> npt.NDArray[Any]:
+    """Landmarks of a square in pixels of the same square resized: x' = (x + 0.5 - corner) * to_px / from_px - 0.5.
+
+    Args:
+        landmarks_XC: [..., 2] (x, y) in pixels of the picture, pixel centres at integers.
+        from_px: side of the square, > 0.
+        to_px: side after resizing, > 0.
+        corner_C: [2] column and row of the square's first pixel; 0 where the square is the picture.
+
+    Returns:
+        [..., 2] of the dtype of `landmarks_XC`, float64 with a corner.
+    """
+    return (landmarks_XC + 0.5 - corner_C) * (to_px / from_px) - 0.5
 
 
 def draw_heatmap(landmarks_KC: FloatArray, size_px: int) -> npt.NDArray[np.float32]:

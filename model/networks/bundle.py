@@ -12,30 +12,18 @@ from torch import nn
 from model.config import ModelConfig
 from model.errors import TensorMismatchError
 from model.landmarks.geometry import PartSizes
-from model.networks.discriminator import PatchDiscriminator
-from model.networks.glr import GLR
 from model.networks.landmark_gan import LandmarkDiscriminator, LandmarkGenerator
-from model.networks.x2face import X2Face
 
 NamedArrays = Mapping[str, npt.NDArray[np.float32]]
 
-IDENTITY_ROWS = (
-    "landmark_generator.condition.identity.weight",
-    "landmark_generator.shape.weight",
-    "landmark_discriminator.condition.identity.weight",
-)
-"""Travelling tensors [num_identities, D] whose rows are trained by the owners of the identity only."""
-
-STARTS_FROM_STATISTICS = ("landmark_generator.shape.weight",)
-"""Travelling tensors that do not start from the seed but from the agreed mean landmarks, in sides of the frame."""
-
 
 class Networks(nn.Module):
-    """Generator, and for GLR its discriminator and the landmark GAN's pair; X2Face has its generator alone."""
+    """What a design trains, each network a child; a design's own class makes them, in the order of the tensors."""
 
-    generator: GLR | X2Face
-    discriminator: PatchDiscriminator
+    generator: nn.Module
+    """`GeneratorInputs` to a `GeneratorOutput`."""
     landmark_generator: LandmarkGenerator
+    """Of designs that can be guided by lgan, as its discriminator."""
     landmark_discriminator: LandmarkDiscriminator
 
     def __init__(self, config: ModelConfig, part_sizes: PartSizes) -> None:
@@ -43,18 +31,9 @@ class Networks(nn.Module):
         part_sizes.check_within(config.image_size_px)
         self.config = config
         self.part_sizes = part_sizes
-        if config.network == "x2face":
-            self.generator = X2Face(config)
-            return
-        self.generator = GLR(config, part_sizes)
-        self.discriminator = PatchDiscriminator(config)
-        self.landmark_generator = LandmarkGenerator(config)
-        self.landmark_discriminator = LandmarkDiscriminator(config)
 
     def start_from(self, landmark_mean_IKC: npt.NDArray[np.float32]) -> None:
-        """Take the agreed [I, 68, 2] mean landmarks in pixels where a network starts from them."""
-        if self.config.network == "glr":
-            self.landmark_generator.start_from(torch.from_numpy(landmark_mean_IKC))
+        """Take the agreed [I, 68, 2] mean landmarks in pixels where a network starts from them: here none does."""
 
     def travelling_tensors(self) -> dict[str, npt.NDArray[np.float32]]:
         """Name to a float32 copy on the CPU, in a fixed order; all that leaves a site besides scalars."""
@@ -74,21 +53,6 @@ class Networks(nn.Module):
 
     def _tensors(self) -> Iterator[tuple[str, torch.Tensor]]:
         return iter(self.state_dict(keep_vars=True).items())
-
-
-def build_networks(config: ModelConfig, part_sizes: PartSizes, *, seed: int) -> Networks:
-    """Freshly initialised networks on the CPU; equal seeds give equal weights, the global RNG is left as it was."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return Networks(config, part_sizes)
-
-
-def travelling_bytes(config: ModelConfig) -> int:
-    """Size of all travelling tensors of a network that is not built."""
-    smallest = PartSizes((8, 8, 8, 8), (8, 8, 8, 8))  # no tensor's shape depends on it
-    with torch.device("meta"):
-        tensors = Networks(config, smallest).state_dict()
-    return sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
 
 
 def validate_tensors(tensors: NamedArrays, expected: NamedArrays, *, where: str) -> None:

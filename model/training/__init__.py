@@ -1,1 +1,1 @@
-"""Training steps: objectives, losses, optimisers and their moments."""
+"""Training steps: losses, optimisers and their moments."""

@@ -1,4 +1,4 @@
-"""Loss terms (thesis 3.5), each a pure function; weights and schedules are the trainer's.
+"""Loss terms (thesis 3.5), each a pure function; weights and schedules are the designs'.
 
 Beyond Eq 3.5: the landmark head's regression (3.1 names it without a formula) and two terms on the flow.
 """
@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from model.config import LossConfig
 from model.networks.warping import sample_at
 
 
@@ -72,21 +71,3 @@ def flow_smoothness_loss(flow_NCHW: Tensor) -> Tensor:
     second_x = flow_px[..., 2:] - 2 * flow_px[..., 1:-1] + flow_px[..., :-2]
     second_y = flow_px[..., 2:, :] - 2 * flow_px[..., 1:-1, :] + flow_px[..., :-2, :]
     return second_x.abs().mean() + second_y.abs().mean()
-
-
-def term_weights(loss: LossConfig) -> dict[str, float]:
-    """Weight of each term in its phase's sum; terms that are only observed have none."""
-    return {
-        "discriminator_image": 1.0,
-        "discriminator_landmarks": 1.0,
-        "l1_image": loss.weight_l1_image,
-        "l1_parts": loss.weight_l1_parts,
-        "adversarial": loss.weight_adversarial,
-        "feature_matching": loss.weight_feature_matching,
-        "perceptual": loss.weight_perceptual,
-        "landmark_regression": loss.weight_landmark_regression,
-        "flow_landmarks": loss.weight_flow_landmarks,
-        "flow_smoothness": loss.weight_flow_smoothness,
-        "lgan_l1": loss.weight_lgan_l1,
-        "lgan_adversarial": loss.weight_lgan_adversarial,
-    }

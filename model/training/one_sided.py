@@ -2,7 +2,7 @@
 
 Weights can be made under which of all frames of a round one alone has a gradient; the update is then that frame's. The
 layer that sees all pixels tells: in honest training every step moves every value of it, by a gradient of about the same
-size. Two things are looked at, for each value of `WATCHED`:
+size. Two things are looked at, for each value of the tensors that a design has watched:
 
 - by how many steps its gradient was made: (sum |g|)^2 / sum g^2 over the round's steps, from 1 (one step alone) to
   their number (all alike);
@@ -16,20 +16,13 @@ under the weights of `evaluation.attacks.inversion` all of them. A round of fewe
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from model.networks.bundle import NamedArrays
-
-WATCHED = (
-    "generator.extractor.embed.weight",
-    "generator.extractor.position",
-    "generator.extractor.trunk.conv1.weight",
-)
-"""First layer of the feature extractor (Vision Transformer: with its positions; ResNet), which sees whole frames."""
 
 _MOST_SHARE = 0.25
 """Of a tensor's values that may be one-sided."""
@@ -44,7 +37,9 @@ _STILL = 0.1
 class GradientTally:
     """Of the steps of one round."""
 
-    def __init__(self) -> None:
+    def __init__(self, watched: Sequence[str]) -> None:
+        """For the tensors of these names, where there are such."""
+        self._watched = watched
         self._sums: dict[str, Tensor] = {}
         self._squares: dict[str, Tensor] = {}
         self._num_steps: dict[str, int] = {}
@@ -52,7 +47,7 @@ class GradientTally:
     @torch.no_grad()
     def add(self, parameters: Mapping[str, Tensor]) -> None:
         """Count one step's gradients; parameters that are not watched, or have none, are left out."""
-        for name in WATCHED:
+        for name in self._watched:
             if name in parameters and (gradient := parameters[name].grad) is not None:
                 size = gradient.double().abs()
                 self._sums[name] = self._sums.get(name, 0) + size

@@ -77,12 +77,12 @@ class PerceptualLoss(nn.Module):
 
 
 def load_perceptual(loss: LossConfig) -> PerceptualLoss | None:
-    """The perceptual loss that the settings name, on the CPU; None if it is off.
+    """The perceptual loss that perceptual-backbone names, on the CPU; None if that is none.
 
     Raises:
         WeightsError: if the pretrained file is not on this machine; nothing is downloaded.
     """
-    if loss.perceptual_backbone == "none" or loss.weight_perceptual == 0:
+    if loss.perceptual_backbone == "none":
         return None
     if loss.perceptual_backbone == "vgg19":
         return vgg19_loss(weights.resolve("vgg19"), loss.perceptual_levels)

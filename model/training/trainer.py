@@ -10,22 +10,16 @@ from torch import Tensor, nn
 
 from model.batch import ReenactmentBatch
 from model.config import LossConfig, OptimizerConfig
+from model.designs.design import PHASES
+from model.designs.registry import design_of
 from model.errors import ConfigError, NonFiniteLossError, TensorMismatchError
 from model.metrics import WeightedMean, merge
 from model.networks.bundle import NamedArrays, Networks
-from model.training import losses
-from model.training.objectives import objective_of
 from model.training.one_sided import GradientTally
 from model.training.perceptual import PerceptualLoss
 
 ADAM_BETA2 = 0.999
 _MOMENTS = ("step", "exp_avg", "exp_avg_sq")
-
-PHASE_NETWORKS: dict[str, tuple[str, ...]] = {
-    "discriminator": ("discriminator", "landmark_discriminator"),
-    "generator": ("generator", "landmark_generator"),
-}
-"""The networks that each phase of a step trains, where there are such, in the order of the phases."""
 
 
 def pick_device(name: str) -> torch.device:
@@ -72,7 +66,9 @@ class GANTrainer:
         """
         self.networks = networks.to(device)
         self.loss, self.device, self.step = loss, device, step
-        self.objective = objective_of(self.networks, loss, perceptual.to(device) if perceptual is not None else None)
+        self.design = design_of(networks.config.network)
+        perceptual = perceptual.to(device) if perceptual is not None else None
+        self.objective = self.design.objective(self.networks, loss, perceptual)
         self.use_amp = optimizer.use_amp and device.type == "cuda"
         rates = {
             "generator": optimizer.learning_rate_generator,
@@ -80,10 +76,10 @@ class GANTrainer:
         }
         self.optimizers = {
             phase: torch.optim.Adam(parameters, rates[phase], betas=(optimizer.adam_beta1, ADAM_BETA2), fused=True)
-            for phase in PHASE_NETWORKS
+            for phase in PHASES
             if (parameters := list(self._phase_parameters(phase).values()))
         }
-        self.tally = GradientTally()
+        self.tally = GradientTally(self.design.watched)
         self.proximal_mu = proximal[1] if proximal else 0.0
         self.anchors = (
             {name: torch.from_numpy(np.asarray(value)).to(device) for name, value in proximal[0].items()}
@@ -117,7 +113,7 @@ class GANTrainer:
     def _update(self, phase: str, compute_terms: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
         """Terms -> weighted sum -> backward -> finite guard -> step, with all other networks frozen."""
         for name, network in self.networks.named_children():
-            network.requires_grad_(name in PHASE_NETWORKS[phase])
+            network.requires_grad_(name in self.design.phases[phase])
         with self._autocast():
             terms = compute_terms()
         if not terms:
@@ -125,8 +121,7 @@ class GANTrainer:
         for name, value in terms.items():
             if not torch.isfinite(value):
                 raise NonFiniteLossError(f"step {self.step}: {name} is {value.item()}; no {phase} update was made")
-        weights = losses.term_weights(self.loss)
-        weights["perceptual"] *= self.loss.perceptual_every
+        weights = {term.name: term.weight(self.loss) * term.every(self.loss) for term in self.design.terms}
         optimizer, parameters = self.optimizers[phase], self._phase_parameters(phase)
         optimizer.zero_grad(set_to_none=True)
         torch.stack([weights[name] * value for name, value in terms.items() if weights.get(name)]).sum().backward()  # type: ignore[no-untyped-call]
@@ -144,7 +139,7 @@ class GANTrainer:
         return {
             name: parameter
             for name, parameter in self.networks.named_parameters()
-            if name.split(".", 1)[0] in PHASE_NETWORKS[phase]
+            if name.split(".", 1)[0] in self.design.phases[phase]
         }
 
     def optimizer_tensors(self) -> dict[str, Tensor]:
@@ -164,9 +159,7 @@ class GANTrainer:
         """
         states: dict[str, dict[Tensor, dict[str, Tensor]]] = {phase: {} for phase in self.optimizers}
         owners = {
-            name: (phase, parameter)
-            for phase in PHASE_NETWORKS
-            for name, parameter in self._phase_parameters(phase).items()
+            name: (phase, parameter) for phase in PHASES for name, parameter in self._phase_parameters(phase).items()
         }
         for key, value in tensors.items():
             name, _, moment = key.rpartition("/")
@@ -212,11 +205,11 @@ def run_steps(
         if is_time_over():
             break
     num_pairs = max(mean.weight for mean in totals.values())  # some terms are computed on some steps only
-    for phase in PHASE_NETWORKS:
+    for phase in PHASES:
         value = sum(
-            weight * totals[name].value
-            for name, weight in losses.term_weights(trainer.loss).items()
-            if name in totals and name.startswith("discriminator") == (phase == "discriminator")
+            term.weight(trainer.loss) * totals[term.name].value
+            for term in trainer.design.terms
+            if term.name in totals and term.phase == phase
         )
         totals[f"loss_{phase}"] = WeightedMean.of(value, num_pairs)
     return totals

@@ -7,11 +7,11 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from federation.settings import Settings
+from federation.settings import Settings, to_toml
 from model.errors import CheckpointError, ConfigError, DataError, FederationError, WeightsError
 from server.flower.commands import FlowerCommands
 from server.rounds.recording import RoundHook
-from server.run_folder.folder import RESULT_NAME, find_checkpoint, read_history, read_result, to_toml
+from server.run_folder.folder import RESULT_NAME, find_checkpoint, read_history, read_result
 from server.run_folder.live_status import Live
 
 _log = logging.getLogger(__name__)
@@ -111,7 +111,7 @@ class Supervisor:
 
     def _submit(self) -> str:
         run_config = self._flower.home / "run.toml"
-        run_config.write_text(to_toml(self._settings), encoding="utf-8")
+        run_config.write_text(to_toml(self._settings.to_flat()), encoding="utf-8")
         run_id = self._flower.submit(run_config)
         _log.warning("submitted as run %s", run_id)
         return run_id

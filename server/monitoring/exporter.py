@@ -22,16 +22,15 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoM
 from prometheus_client.registry import Collector
 
 from model.checkpoint import round_number_of
-from model.config import LossConfig
+from model.designs.registry import DESIGNS
 from model.errors import CheckpointError, ConfigError
-from model.training.losses import term_weights
 from server.monitoring.refusals import RefusalCounter
 from server.monitoring.run_view import STATES, RunView, newest_run
 from server.updates.reply import Rejection
 
 _log = logging.getLogger(__name__)
 
-_TERMS = tuple(term_weights(LossConfig()))
+_TERMS = tuple(dict.fromkeys(term.name for design in DESIGNS.values() for term in design.terms))
 _SITE_GAUGES = {
     "examples": ("clients", "num_examples", "Training frames of the site: its weight in the average."),
     "training_seconds": ("clients", "seconds", "Seconds of local training in the last round the site took part in."),

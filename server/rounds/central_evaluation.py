@@ -56,7 +56,7 @@ class CentralEvaluation:
         for batch in self._batches:
             on_device = batch.to(self._device)
             with torch.no_grad():
-                drawn_NCHW = networks.generator(*on_device.generator_inputs()).image_NCHW
+                drawn_NCHW = networks.generator(on_device.generator_inputs()).image_NCHW
             truths, sources = to_frames(batch.driving_NCHW), to_frames(batch.source_NCHW)
             for prefix, frames in (("", to_frames(drawn_NCHW)), ("copy_source_", sources)):
                 for truth, frame in zip(truths, frames, strict=True):

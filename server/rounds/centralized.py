@@ -16,10 +16,9 @@ from data_partition.shards.shard import open_dataset
 from data_partition.statistics import local_statistics
 from federation.settings import Settings
 from model.checkpoint import Checkpoint
+from model.designs.registry import build_networks, design_of
 from model.errors import ConfigError
-from model.networks.bundle import build_networks
 from model.training.moments import MomentStore
-from model.training.perceptual import load_perceptual
 from model.training.trainer import GANTrainer, pick_device, run_steps
 from server.rounds.recording import RoundHook, RoundOutcome, RunRecorder
 from server.run_folder.folder import RunFolder, explaining_full_disks
@@ -99,7 +98,7 @@ def _round_trainer(
         networks,
         loss=settings.loss,
         optimizer=settings.optimizer,
-        perceptual=load_perceptual(settings.loss),
+        perceptual=design_of(settings.model.network).load_perceptual(settings.loss),
         device=pick_device(settings.optimizer.device),
         step=state.round * settings.rounds.local_steps,
     )

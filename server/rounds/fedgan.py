@@ -16,9 +16,10 @@ from flwr.serverapp.strategy import Strategy
 from federation.packing import pack
 from federation.reported import reported_scalars
 from federation.settings import Settings
+from model.designs.registry import IDENTITY_ROWS
 from model.errors import FederationError
 from model.metrics import WeightedMean, merge
-from model.networks.bundle import IDENTITY_ROWS, NamedArrays
+from model.networks.bundle import NamedArrays
 from model.setting import Scalar
 from server.rounds.messaging import fit_message
 from server.rounds.recording import RoundOutcome
@@ -162,6 +163,7 @@ class _Tally:
         self._current = current
         self._shared = [name for name in current if name not in IDENTITY_ROWS]
         self._defence, self._privacy = settings.defence, settings.privacy
+        self._reported = reported_scalars(settings)
         self._conduct = conduct
         self._updates = UpdateStore(current, update_folder)
         self._num_bytes_down = num_bytes_down
@@ -176,8 +178,7 @@ class _Tally:
         """Keep the site's update, or its reason among the rejected."""
         client = site.partition_id
         try:
-            names = reported_scalars(self._privacy)
-            update = read_update(reply, self._current, names, has_losses=self._privacy.tells_losses)
+            update = read_update(reply, self._current, self._reported, has_losses=self._privacy.tells_losses)
         except RejectedUpdateError as error:
             self.reject(client, str(error), error.kind)
             return

@@ -16,7 +16,7 @@ from federation.reported import reported_scalars
 from federation.secure_sum.masking import Phase, Vector
 from federation.secure_sum.primitives import SecureSumError
 from federation.secure_sum.session import Kind, SumName, content_digest
-from federation.secure_sum.vector import Mean, SumLayout, losses_of
+from federation.secure_sum.vector import Mean, SumLayout
 from federation.settings import Settings
 from model.errors import FederationError
 from model.landmarks.geometry import PartSizes
@@ -89,7 +89,7 @@ class SecureRounds:
             FederationError: if fewer than min-fit-clients masked updates arrive; the round may be repeated.
         """
         settings = self._settings
-        layout = SumLayout(tensors, settings.model.num_identities, losses_of(settings.loss))
+        layout = SumLayout.of_run(tensors, settings.model)
         digest = content_digest(
             Kind.TRAIN,
             settings,
@@ -168,7 +168,7 @@ class SecureRounds:
                 scalars,
                 length=length,
                 min_sites=self._settings.rounds.min_fit_clients,
-                told=reported_scalars(self._settings.privacy),
+                told=reported_scalars(self._settings),
             )
             try:
                 total = attempt.total(phase, tensors)

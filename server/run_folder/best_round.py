@@ -7,13 +7,12 @@ measured by a discriminator that changes from round to round, so without `eval-d
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from server.run_folder.folder import write_atomically
+from model.files import write_json
 
 BEST_NAME = "best.json"
 
@@ -29,8 +28,7 @@ class BestRound:
 
     def write(self, run: Path) -> None:
         """Write best.json in the run folder: these three fields."""
-        text = json.dumps({"round": self.round, "by": self.by, "value": self.value})
-        write_atomically(run / BEST_NAME, text + "\n")
+        write_json(run / BEST_NAME, {"round": self.round, "by": self.by, "value": self.value})
 
 
 def best_round(history: Iterable[Mapping[str, Any]], among: Collection[int]) -> BestRound | None:

@@ -16,10 +16,12 @@ from typing import Any
 
 from safetensors import SafetensorError
 
-from federation.settings import MEANINGS, Settings
+from federation.settings import MEANINGS, Settings, to_toml
 from model.checkpoint import Checkpoint, load_checkpoint, round_folders, round_number_of
+from model.designs.registry import build_networks
 from model.errors import CheckpointError, ConfigError, FederationError
-from model.networks.bundle import build_networks, validate_tensors
+from model.files import write_json, write_text
+from model.networks.bundle import validate_tensors
 from model.setting import Scalar
 from server.run_folder.lock import RunLock
 from server.termination import TerminatedError
@@ -36,7 +38,7 @@ _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 class RunFolder:
-    """Files of one run; each is written to a temporary name and renamed.
+    """Files of one run; each but the growing history is written whole or not at all.
 
     A context manager: the folder is this process's alone until the `with` block ends.
     """
@@ -60,7 +62,7 @@ class RunFolder:
         try:
             path, checkpoint = find_checkpoint(settings)
             folder = cls(path, read_run_id(path) if checkpoint is not None else uuid.uuid4().hex, lock)
-            write_atomically(path / RUN_NAME, json.dumps({"run-id": folder.run_id}) + "\n")
+            write_json(path / RUN_NAME, {"run-id": folder.run_id})
             write_settings(settings)
             (path / RESULT_NAME).unlink(missing_ok=True)
             folder._keep_history(checkpoint.round if checkpoint is not None else 0)
@@ -105,7 +107,7 @@ class RunFolder:
         if num_lines > len(rows):
             _log.warning("%s: %d damaged lines are dropped", self.path / HISTORY_NAME, num_lines - len(rows))
         kept = [row for row in rows if row["round"] <= num_rounds]
-        write_atomically(self.path / HISTORY_NAME, "".join(json.dumps(row) + "\n" for row in kept))
+        write_text(self.path / HISTORY_NAME, "".join(json.dumps(row) + "\n" for row in kept))
 
 
 def write_stopped(path: Path, error: TerminatedError) -> None:
@@ -118,7 +120,7 @@ def write_stopped(path: Path, error: TerminatedError) -> None:
 
 
 def _write_result(path: Path, result: Mapping[str, str]) -> None:
-    write_atomically(path / RESULT_NAME, json.dumps(result) + "\n")
+    write_json(path / RESULT_NAME, result)
 
 
 def _write_unless_full(path: Path, result: Mapping[str, str]) -> None:
@@ -209,27 +211,8 @@ def read_result(path: Path) -> dict[str, str] | None:
 def write_settings(settings: Settings) -> Path:
     """All settings as TOML in the run folder; the file can be given to `flwr run --run-config`."""
     path = Path(settings.run.output_dir) / SETTINGS_NAME
-    write_atomically(path, to_toml(settings))
+    write_text(path, to_toml(settings.to_flat()))
     return path
-
-
-def to_toml(settings: Settings) -> str:
-    """All settings as TOML, one a line."""
-    return "".join(f"{key} = {json.dumps(value, ensure_ascii=False)}\n" for key, value in settings.to_flat().items())
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Write a UTF-8 text file completely or not at all."""
-    partial = path.with_name(path.name + ".partial")
-    try:
-        with partial.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-    except OSError:
-        partial.unlink(missing_ok=True)
-        raise
 
 
 def _load(path: Path, settings: Settings) -> Checkpoint:

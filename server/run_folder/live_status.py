@@ -11,7 +11,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from server.run_folder.folder import write_atomically
+from model.files import write_json
 
 _log = logging.getLogger(__name__)
 
@@ -95,6 +95,6 @@ class LiveStatus:
             "refused": self._refused,
         }
         try:
-            write_atomically(self._path, json.dumps(values) + "\n")
+            write_json(self._path, values)
         except OSError as error:  # training does not need it
             _log.warning("%s could not be written: %s", self._path, error)

@@ -25,7 +25,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from model.errors import ConfigError, FederationError
-from server.run_folder.folder import write_atomically
+from model.files import write_json
 
 _NUMBERED = re.compile(r"site-([1-9]\d*)\.pub")
 
@@ -138,9 +138,7 @@ def write_sites(path: Path, keys: Sequence[SiteKey], node_of_key: Mapping[bytes,
         {"partition-id": site.partition_id, "node-id": str(site.node_id), "key-sha256": site.key_sha256}
         for _, site in sorted(sites.items())
     ]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, json.dumps({"sites": rows}, indent=1) + "\n")
-    path.chmod(0o600)
+    write_json(path, {"sites": rows}, indent=1, is_private=True)
 
 
 def _require_each_once(path: Path, sites: Collection[RegisteredSite]) -> None:

@@ -7,6 +7,8 @@ from collections.abc import Collection, Mapping
 import numpy as np
 import numpy.typing as npt
 
+from federation.identity_rows import by_row
+
 Arrays = Mapping[str, npt.NDArray[np.float32]]
 
 
@@ -47,7 +49,7 @@ class StreamingMean:
             if tensors[name].shape != total.shape:
                 raise ValueError(f"{name} has shape {tensors[name].shape}, wanted {total.shape}")
         for name, total in self._sums.items():
-            factor = _by_row(identity_weights_I, total.ndim) if name in self._identity_rows else weight
+            factor = by_row(identity_weights_I, total.ndim) if name in self._identity_rows else weight
             total += np.multiply(tensors[name], factor, dtype=np.float64)
         self._weight += weight
         self._identity_weights = self._identity_weights + identity_weights_I.astype(np.float64)
@@ -65,11 +67,6 @@ class StreamingMean:
     def _mean(self, name: str) -> npt.NDArray[np.float64]:
         if name not in self._identity_rows:
             return self._sums[name] / self._weight
-        weights = _by_row(np.asarray(self._identity_weights), self._sums[name].ndim)
+        weights = by_row(np.asarray(self._identity_weights), self._sums[name].ndim)
         trained = self._sums[name] / np.maximum(weights, 1.0)
         return np.where(weights > 0, trained, self._current[name])
-
-
-def _by_row(weights_I: npt.NDArray[np.int64] | npt.NDArray[np.float64], ndim: int) -> npt.NDArray[np.float64]:
-    """[I] weights as float64 that broadcast along axis 0 of an array of `ndim` axes."""
-    return weights_I.astype(np.float64).reshape(-1, *[1] * (ndim - 1))

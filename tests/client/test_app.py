@@ -10,9 +10,9 @@ from client.app import FedReenactClient
 from client.node_config import SUPERNODE_VARIABLE
 from client.supernode.refused_tasks import RefusedTasks
 from federation.settings import Settings
+from model.designs.registry import build_networks
 from model.errors import FederationError
 from model.landmarks.geometry import PartSizes
-from model.networks.bundle import build_networks
 from model.setting import Scalar
 from tests.federated_setup import deployed_config, minimal_settings, write_dataset
 from tests.packed import fit

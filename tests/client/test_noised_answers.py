@@ -17,9 +17,9 @@ from client.app import FedReenactClient
 from federation.packing import pack
 from federation.secure_sum.masking import Phase
 from federation.settings import Settings
+from model.designs.registry import build_networks
 from model.errors import FederationError, NonFiniteLossError
 from model.landmarks.geometry import PartSizes
-from model.networks.bundle import build_networks
 from model.setting import Scalar
 from model.training.trainer import GANTrainer
 from tests.client.secure_sum import test_update as test_secure_update

@@ -9,6 +9,7 @@ from evaluation.clips import clips_of, measure_clips, rows_about, temporal_dista
 from evaluation.measurement import COPY_SOURCE, baselines, frame_at
 from evaluation.metrics.pixels import l1
 from evaluation.pairs import Protocol, draw_pairs
+from model.progress import no_progress
 from tests.evaluation.conftest import half_of_l1, instruments_with
 from tests.shards import write_random_shard
 
@@ -27,7 +28,7 @@ def measured(pairs, analyser, **methods):
         methods or baselines(SIZE),
         instruments_with(analyser),
         size_px=SIZE,
-        progress=lambda done, total: None,
+        progress=no_progress,
     )
 
 

@@ -11,6 +11,7 @@ from evaluation.job import EvaluationRequest, run_evaluation
 from evaluation.pairs import Protocol, protocols_named
 from model.checkpoint import save_checkpoint
 from model.errors import ConfigError, DataError, WeightsError
+from model.progress import no_progress
 from model.weights import resolve
 from reenact.guidance_choice import Guidance
 from tests.shards import write_random_shard
@@ -39,7 +40,7 @@ def request_(tmp_path, checkpoint) -> EvaluationRequest:
 
 
 def run(request):
-    return run_evaluation(request, device=torch.device("cpu"), progress=lambda text, done, total: None)
+    return run_evaluation(request, device=torch.device("cpu"), progress=no_progress)
 
 
 def test_everything_is_written_and_faces_that_are_not_found_are_counted(request_):

@@ -20,6 +20,7 @@ from evaluation.metrics.pixels import l1, psnr_db, ssim
 from evaluation.metrics.regions import cut_out
 from evaluation.metrics.sharpness import fine_power, laplacian_energy
 from evaluation.pairs import Protocol, draw_pairs
+from model.progress import no_progress
 from tests.evaluation.conftest import instruments_with, mean_colour
 from tests.shards import write_random_shard
 
@@ -42,7 +43,7 @@ def measured(pairs, analyser, **methods):
         methods or baselines(SIZE),
         instruments_with(analyser),
         size_px=SIZE,
-        progress=lambda done, total: None,
+        progress=no_progress,
     )
 
 

@@ -14,6 +14,7 @@ from experiments.experiment import EvaluationTask, ExperimentRequest, plan, run_
 from experiments.thesis_tables import TABLES, ModelRow, with_backbone
 from federation.settings import Settings
 from model.errors import ConfigError
+from model.setting import Scalar
 from server.training import Mode, train
 from tests.federated_setup import minimal_settings, write_dataset
 from tests.shards import write_random_shard
@@ -134,6 +135,19 @@ def test_cell_changes_with_what_it_depends_on_and_with_nothing_else(request_, tm
     before = fingerprint(shards)
     write_random_shard(tmp_path / "dataset", "zoe", num_frames=10)
     assert fingerprint(open_dataset(tmp_path / "dataset")) != before
+
+
+def test_a_training_is_shared_by_rows_that_differ_in_what_its_network_does_not_know(request_, tmp_path: Path) -> None:
+    def keys(row: ModelRow) -> list[str]:
+        changes: list[dict[str, Scalar]] = [{}, {"backbone": "resnet34", "use-style": False}]
+        cells = [
+            cell_of(row, request_.settings.replaced(change), request_.budget, seed=0, folder=tmp_path)
+            for change in changes
+        ]
+        return [cell.folder.name for cell in cells]
+
+    assert len(set(keys(ModelRow(label="X2Face", changes={"network": "x2face"})))) == 1
+    assert len(set(keys(ModelRow(label="GLR")))) == 2
 
 
 def test_table_of_unseen_people_asks_for_them(request_) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from model.checkpoint import Checkpoint, load_checkpoint
-from model.networks.bundle import IDENTITY_ROWS
+from model.designs.registry import IDENTITY_ROWS
 from model.setting import Scalar
 from server.rounds.federation import run_federation
 from server.run_folder.folder import read_history

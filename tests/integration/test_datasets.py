@@ -13,10 +13,11 @@ import torch
 from data_partition.preparation.prepare import prepare
 from data_partition.shards.images import write_image
 from data_partition.shards.shard import Shard, open_dataset
-from data_partition.sources.records import Layout
+from data_partition.sources.names import Layout
 from data_partition.synth.dataset import synthesize
 from evaluation.job import EvaluationRequest, run_evaluation
 from evaluation.pairs import Protocol
+from model.progress import no_progress
 from model.weights import resolve
 from reenact.guidance_choice import Guidance
 from server.rounds.federation import run_federation
@@ -151,6 +152,6 @@ def _train_and_evaluate(
         pairs=None,
         landmarks=Guidance.AUTO,
     )
-    run_evaluation(request, device=torch.device("cpu"), progress=lambda text, done, total: None)
+    run_evaluation(request, device=torch.device("cpu"), progress=no_progress)
     metrics: dict[str, list[dict[str, object]]] = json.loads((tmp_path / "results" / "metrics.json").read_text())
     return metrics

@@ -17,13 +17,13 @@ import pytest
 from flwr.app import Array, Message
 
 from federation.resources import RESOURCES
-from federation.settings import Settings
+from federation.settings import Settings, to_toml
 from model.checkpoint import Checkpoint, load_checkpoint
 from model.errors import ConfigError, FederationError
 from server.flower import processes
 from server.rounds.centralized import train_centralized
 from server.rounds.federation import run_federation
-from server.run_folder.folder import read_history, read_result, spent, to_toml
+from server.run_folder.folder import read_history, read_result, spent
 from server.run_folder.lock import RunLock
 from tests.federated_setup import minimal_settings, simulated_grid, write_dataset, write_diverging_dataset
 from tests.inprocess_grid import InProcessGrid
@@ -412,7 +412,7 @@ def test_what_clients_send_is_the_travelling_tensors_and_scalars(dataset: Path, 
 def test_sigterm_ends_a_simulation_with_143_and_all_its_processes(dataset: Path, tmp_path: Path) -> None:
     settings = minimal_settings(dataset, tmp_path / "run", 5, max_rounds=1000, round_timeout_s=300.0)
     preset = tmp_path / "preset.toml"
-    preset.write_text(to_toml(settings), encoding="utf-8")
+    preset.write_text(to_toml(settings.to_flat()), encoding="utf-8")
     command = [
         sys.executable,
         "-m",
@@ -435,7 +435,7 @@ def test_sigterm_ends_a_simulation_with_143_and_all_its_processes(dataset: Path,
         training.kill()
     assert training.returncode == 143
     assert words.splitlines()[-1] == "stopped by SIGTERM; what is finished is kept, --resume goes on"
-    assert below and not any(processes._is_alive(key) for key in below)
+    assert below and not any(processes.is_alive(key) for key in below)
     result = read_result(tmp_path / "run")
     assert result is not None and result["status"] == "stopped"
     assert f"after round {load_checkpoint(tmp_path / 'run').round}; resume goes on" in result["reason"]

@@ -47,13 +47,7 @@ def during_a_run(tmp_path: Path, look: Callable[[], None]) -> None:
 
 def below() -> list[psutil.Process]:
     """All processes of the simulation."""
-    found = []
-    for key in processes.descendants(os.getpid()):
-        try:
-            found.append(psutil.Process(key.pid))
-        except psutil.NoSuchProcess:
-            continue
-    return found
+    return list(processes.descendants(os.getpid()))
 
 
 def listening() -> dict[str, set[str]]:

@@ -21,8 +21,8 @@ from federation.reported import OPERATIONS
 from federation.secure_sum.vector import FRACTION_BITS
 from federation.settings import Settings
 from model.checkpoint import Checkpoint, load_checkpoint
+from model.designs.registry import IDENTITY_ROWS, build_networks
 from model.errors import ConfigError, FederationError
-from model.networks.bundle import IDENTITY_ROWS, build_networks
 from server.rounds.federation import run_federation
 from server.rounds.secure_statistics import drawn_face
 from server.run_folder.folder import read_history

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from model.checkpoint import load_checkpoint
@@ -26,13 +27,13 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def before() -> set[processes.ProcessKey]:
+def before() -> set[psutil.Process]:
     """Processes below this one that are not the simulation's, for example multiprocessing's own of an earlier test."""
     return processes.descendants(os.getpid())
 
 
 def test_a_simulation_equals_the_in_process_run_and_leaves_no_process(
-    dataset: Path, tmp_path: Path, before: set[processes.ProcessKey]
+    dataset: Path, tmp_path: Path, before: set[psutil.Process]
 ) -> None:
     from server.rounds.federation import run_federation
 
@@ -52,7 +53,7 @@ def test_a_simulation_equals_the_in_process_run_and_leaves_no_process(
 
 
 def test_a_simulation_that_dies_is_an_error_with_its_log_and_leaves_no_process(
-    dataset: Path, tmp_path: Path, before: set[processes.ProcessKey]
+    dataset: Path, tmp_path: Path, before: set[psutil.Process]
 ) -> None:
     def kill_the_engine(row: dict[str, Any]) -> None:
         for key in processes.descendants(os.getpid()):
@@ -77,7 +78,7 @@ def _interruptible() -> Iterator[None]:
 
 @pytest.mark.usefixtures("_interruptible")
 def test_ctrl_c_stops_everything_and_keeps_the_checkpoint(
-    dataset: Path, tmp_path: Path, before: set[processes.ProcessKey]
+    dataset: Path, tmp_path: Path, before: set[psutil.Process]
 ) -> None:
     timers: list[threading.Timer] = []
 

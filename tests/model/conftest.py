@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch import nn
 
 from model.batch import ReenactmentBatch
 from model.config import LossConfig, ModelConfig, OptimizerConfig
+from model.designs.registry import build_networks
 from model.landmarks.geometry import PartSizes
-from model.networks.bundle import Networks, build_networks
+from model.networks.bundle import Networks
 from model.training.trainer import GANTrainer
 
 SIZE_PX = 32
@@ -67,6 +69,17 @@ def make_batch(seed: int, num_pairs: int = 2, size_px: int = SIZE_PX) -> Reenact
     )
 
 
-def make_trainer(networks: Networks, loss: LossConfig, step: int = 0) -> GANTrainer:
+class Distance(nn.Module):
+    """In place of the perceptual loss, which needs a pretrained file."""
+
+    def forward(self, generated_NCHW: torch.Tensor, target_NCHW: torch.Tensor) -> torch.Tensor:
+        return (generated_NCHW - target_NCHW).square().mean()
+
+
+def make_trainer(
+    networks: Networks, loss: LossConfig, step: int = 0, perceptual: nn.Module | None = None
+) -> GANTrainer:
     optimizer = OptimizerConfig(learning_rate_generator=1e-3, learning_rate_discriminator=1e-3)
-    return GANTrainer(networks, loss=loss, optimizer=optimizer, perceptual=None, device=torch.device("cpu"), step=step)
+    return GANTrainer(
+        networks, loss=loss, optimizer=optimizer, perceptual=perceptual, device=torch.device("cpu"), step=step
+    )

@@ -14,9 +14,10 @@ import pytest
 from federation.settings import Settings
 from model.checkpoint import Checkpoint, load_checkpoint, round_folders, save_checkpoint
 from model.config import ModelConfig
+from model.designs.registry import build_networks
 from model.errors import CheckpointError, TensorMismatchError
 from model.landmarks.geometry import PartSizes
-from model.networks.bundle import Networks, build_networks
+from model.networks.bundle import Networks
 
 
 @pytest.fixture

@@ -5,9 +5,9 @@ import math
 import pytest
 
 from federation.settings import MEANINGS, Settings
+from model.designs.registry import build_networks, travelling_bytes
 from model.errors import ConfigError
 from model.landmarks.geometry import PartSizes
-from model.networks.bundle import build_networks, travelling_bytes
 
 NUMERIC = {
     key: value

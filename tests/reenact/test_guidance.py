@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from model.designs.registry import DESIGNS
 from model.errors import ConfigError
 from reenact.guidance import (
     LandmarkStatistics,
@@ -15,6 +16,8 @@ from reenact.guidance import (
 from reenact.guidance_choice import Guidance, choose_guidance
 from reenact.reenactor import Reenactor
 from tests.small_face import small_face
+
+GLR = DESIGNS["glr"]
 
 
 @pytest.mark.parametrize(
@@ -28,18 +31,26 @@ from tests.small_face import small_face
     ],
 )
 def test_auto_follows_the_thesis(trained, source_index, same_person, expected):
-    chosen = choose_guidance(Guidance.AUTO, trained=trained, source_index=source_index, same_person=same_person)
+    chosen = choose_guidance(Guidance.AUTO, GLR, trained=trained, source_index=source_index, same_person=same_person)
     assert chosen is expected
 
 
 @pytest.mark.parametrize("requested", [Guidance.DRIVING, Guidance.LST, Guidance.LGAN])
 def test_a_request_overrides_the_rule(requested):
-    assert choose_guidance(requested, trained="lgan", source_index=1, same_person=True) is requested
+    assert choose_guidance(requested, GLR, trained="lgan", source_index=1, same_person=True) is requested
 
 
 def test_lgan_for_an_unknown_person_says_what_to_do():
     with pytest.raises(ConfigError, match=r"--identity.*--landmarks lst"):
-        choose_guidance(Guidance.LGAN, trained="lgan", source_index=None, same_person=False)
+        choose_guidance(Guidance.LGAN, GLR, trained="lgan", source_index=None, same_person=False)
+
+
+def test_a_design_without_a_landmark_gan_is_guided_by_lst_and_says_what_it_can():
+    without = replace(GLR, name="other", guidances=("driving", "lst"))
+    chosen = choose_guidance(Guidance.AUTO, without, trained="lgan", source_index=0, same_person=False)
+    assert chosen is Guidance.LST
+    with pytest.raises(ConfigError, match=r"--landmarks lgan: other can be guided by driving or lst; use auto"):
+        choose_guidance(Guidance.LGAN, without, trained="lgan", source_index=0, same_person=False)
 
 
 def test_lgan_landmarks_lie_at_the_driving_centre(checkpoint):

@@ -9,13 +9,10 @@ from data_partition.sources.video import read_frames
 from data_partition.synth.dataset import synthesize
 from model.checkpoint import save_checkpoint
 from model.errors import ConfigError, DataError
+from model.progress import no_progress
 from reenact.guidance_choice import Guidance
 from reenact.job import ReenactRequest, run_request
 from tests.shards import write_random_shard
-
-
-def no_progress(stage: str, done: int, total: int) -> None:
-    pass
 
 
 def run(**request):

@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from federation.settings import Settings
+from model.designs.registry import build_networks
 from model.errors import ConfigError
-from model.networks.bundle import build_networks
 from reenact.guidance_choice import Guidance
 from reenact.reenactor import Reenactor
 from tests.small_face import PART_SIZES, SMALL, small_face

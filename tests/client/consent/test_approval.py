@@ -12,9 +12,9 @@ from flwr.app import Context, RecordDict
 from client.app import FedReenactClient
 from client.consent.approval import Approval
 from federation.settings import MEANINGS, Settings
+from model.designs.registry import build_networks
 from model.errors import ConfigError, FederationError
 from model.landmarks.geometry import PartSizes
-from model.networks.bundle import build_networks
 from model.setting import Leeway, Scalar
 from tests.federated_setup import deployed_config, minimal_settings, write_dataset
 from tests.packed import fit

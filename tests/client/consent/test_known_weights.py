@@ -5,6 +5,7 @@ from __future__ import annotations
 import stat
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,7 +21,7 @@ from federation.reach import initial_networks
 from federation.settings import Settings
 from model.errors import FederationError, UnknownWeightsError
 from model.landmarks.geometry import PartSizes
-from model.networks.bundle import Networks
+from model.networks.bundle import NamedArrays, Networks
 from model.setting import Scalar
 from server.rounds.federation import run_federation
 from server.run_folder.folder import read_history
@@ -137,6 +138,25 @@ def test_an_honest_run_is_never_refused(
     rows = read_history(Path(settings.run.output_dir))
     assert [(len(row["clients"]), row["rejected"]) for row in rows] == [(3, {})] * 4
     assert len(list(tmp_path.glob("state-*/run-*/known-weights.safetensors"))) == 3
+
+
+@pytest.mark.integration
+def test_a_site_that_refuses_is_left_out_with_its_reason_and_the_run_goes_on(
+    dataset: Path, tmp_path: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its initial weights are others, as of another version of PyTorch."""
+    settings = settings.replaced({"max-rounds": 2, "min-fit-clients": 2})
+    accepted = KnownWeights.accept
+
+    def accept(self: KnownWeights, tensors: NamedArrays, **rest: Any) -> None:
+        is_other = self._files.folder.name == "state-2"
+        accepted(self, {name: array + 0.1 * is_other for name, array in tensors.items()}, **rest)
+
+    monkeypatch.setattr(KnownWeights, "accept", accept)
+    run_federation(grid(settings, dataset, tmp_path), settings)
+    rows = read_history(Path(settings.run.output_dir))
+    assert [list(row["clients"]) for row in rows] == [["0", "1"]] * 2
+    assert all("UnknownWeightsError: round " in row["rejected"]["2"] for row in rows)
 
 
 @pytest.fixture

@@ -21,9 +21,9 @@ from federation.secure_sum.session import Kind, SumName, content_digest
 from federation.secure_sum.statistics import LENGTH, mean_statistics
 from federation.secure_sum.unmasking import ServerSum
 from federation.settings import Settings
+from model.designs.registry import build_networks
 from model.errors import ConfigError, FederationError
 from model.landmarks.geometry import PartSizes
-from model.networks.bundle import build_networks
 from model.setting import Scalar
 from tests.federated_setup import deployed_config, minimal_settings, write_dataset
 from tests.node_keys import key_config, write_node_keys

@@ -27,7 +27,11 @@ def test_a_damaged_file_is_said_and_counting_goes_on(
     assert RefusedTasks(tmp_path).total() == 1
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs Linux' /dev/full")
 def test_a_full_disk_does_not_stop_a_refusal(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    RefusedTasks(tmp_path).count_one()
+    (tmp_path / "refused-tasks.json.partial").symlink_to("/dev/full")
     with caplog.at_level(logging.ERROR, "client"):
-        RefusedTasks(tmp_path / "gone").count_one()
-    assert "is not counted" in caplog.messages[-1]
+        RefusedTasks(tmp_path).count_one()
+    assert "is not counted" in caplog.messages[-1] and "No space left" in caplog.messages[-1]
+    assert RefusedTasks(tmp_path).total() == 1

@@ -6,12 +6,14 @@ import numpy as np
 import pytest
 
 from data_partition.faces.annotate import ANNOTATOR_NAME
-from data_partition.faces.clip_annotators import annotator_of, open_annotator
+from data_partition.faces.clip_annotators import ClipAnnotator
 from data_partition.preparation.prepare import prepare
 from data_partition.shards.images import write_image
 from data_partition.shards.shard import Shard, open_dataset
+from data_partition.sources.layouts import annotator_of
+from data_partition.sources.names import Layout
 from data_partition.sources.openface_files import annotations_of
-from data_partition.sources.records import ClipSource, Layout
+from data_partition.sources.records import ClipSource
 from data_partition.sources.rejected import Rejected
 from data_partition.sources.video import VideoFrame
 from model.batch import AU_ORDER
@@ -51,6 +53,10 @@ def openface_source(clip: Path) -> ClipSource:
     return ClipSource(path=clip, layout=Layout.OPENFACE, annotations=annotations_of(clip))
 
 
+def opened(source: ClipSource) -> ClipAnnotator:
+    return annotator_of(source).open(source)
+
+
 def test_a_prepared_openface_clip_has_its_landmarks_pose_and_true_action_units(tmp_path: Path) -> None:
     src = tmp_path / "src"
     write_clip(src / "anna" / "talk", 8)
@@ -73,7 +79,7 @@ def test_the_largest_of_several_faces_is_taken(tmp_path: Path) -> None:
     clip = write_clip(tmp_path / "talk", 1)
     small = {f"x_{k}": 50 + k / 100 for k in range(68)} | {f"y_{k}": 50 for k in range(68)}
     (tmp_path / "talk.csv").write_text(openface_rows(small | {"confidence": 1.0}, {"AU01_c": 1}))
-    with open_annotator(openface_source(clip)) as annotator:
+    with opened(openface_source(clip)) as annotator:
         face = annotator.annotate(frame(0))
     assert face is not None and face.au_presence_A[0] == 1
     np.testing.assert_allclose(face.landmarks_KC, LANDMARKS_KC, rtol=1e-5)
@@ -84,7 +90,7 @@ def test_rows_that_do_not_fit_the_clip_are_told(tmp_path: Path) -> None:
     outside = {f"x_{k}": 500 for k in range(68)}
     rows = ({"frame": 1} | outside, {"frame": 2, "confidence": 0.2}, {"frame": 3, "AU01_c": "x"}, {"frame": 9})
     (tmp_path / "talk.csv").write_text(openface_rows(*rows))
-    with open_annotator(openface_source(clip)) as annotator:
+    with opened(openface_source(clip)) as annotator:
         assert [annotator.annotate(frame(index)) for index in range(3)] == [None, None, None]
         assert annotator.problems() == [
             Rejected(f"{tmp_path / 'talk.csv'}:4", "AU01_c is 'x', wanted a number"),
@@ -97,7 +103,7 @@ def test_pictures_with_a_file_each(tmp_path: Path) -> None:
     clip = write_clip(tmp_path / "anna", 3)
     (clip / "000.csv").write_text(openface_rows({"pose_Rx": 0.0}, extra=()))
     (clip / "001.csv").write_text("frame,AU01_r\n1,0.5\n")  # as OpenFace 3 writes
-    with open_annotator(openface_source(clip)) as annotator:
+    with opened(openface_source(clip)) as annotator:
         faces = [annotator.annotate(frame(index, f"{index:03d}.png")) for index in range(3)]
         problems = annotator.problems()
     assert faces[0] is not None and faces[1:] == [None, None]
@@ -163,12 +169,13 @@ def test_98_points_give_the_landmarks_and_mediapipe_the_rest(
 
 
 def test_annotators_have_names() -> None:
-    assert annotator_of(ClipSource(path=Path("a.mp4")))[0] == ANNOTATOR_NAME
-    assert annotator_of(ClipSource(path=Path("a"), layout=Layout.OPENFACE)) == ("openface", "2")
+    assert annotator_of(ClipSource(path=Path("a.mp4"))).name == ANNOTATOR_NAME
+    kind = annotator_of(ClipSource(path=Path("a"), layout=Layout.OPENFACE))
+    assert (kind.name, kind.version) == ("openface", "2")
 
 
 def test_a_file_that_is_not_openfaces_is_one_error(tmp_path: Path) -> None:
     clip = write_clip(tmp_path / "talk", 1)
     (tmp_path / "talk.csv").write_text("a,b\n1,2\n")
     with pytest.raises(DataError, match=r"talk\.csv: no confidence column"):
-        open_annotator(openface_source(clip))
+        opened(openface_source(clip))

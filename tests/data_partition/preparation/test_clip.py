@@ -9,7 +9,8 @@ from data_partition.faces.annotate import FaceAnnotation
 from data_partition.preparation.clip import ClipJob, prepare_clip
 from data_partition.shards.images import write_image
 from data_partition.shards.shard import open_shard
-from data_partition.sources.records import ClipSource, Layout
+from data_partition.sources.names import Layout
+from data_partition.sources.records import ClipSource
 from data_partition.sources.rejected import Rejected
 from data_partition.sources.video import VideoFrame
 

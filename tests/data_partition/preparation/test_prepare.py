@@ -30,7 +30,7 @@ class Prepared:
     src: Path
     out: Path
     report: PrepareReport
-    progress: list[tuple[int, int, str]]
+    progress: list[tuple[str, int, int]]
 
 
 def _write_frames(folder: Path, shard: Shard, rows: range) -> None:
@@ -52,7 +52,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory, face_landmarker: Path, dr
     (src / "notes.txt").write_text("hello")
     out = tmp_path_factory.mktemp("out")
     (out / "anna.partial" / "frames").mkdir(parents=True)  # a run was killed while it wrote anna
-    progress: list[tuple[int, int, str]] = []
+    progress: list[tuple[str, int, int]] = []
     report = prepare(
         src,
         out,
@@ -96,11 +96,11 @@ def test_landmarks_lie_inside_of_the_crops(prepared: Prepared) -> None:
 
 
 def test_progress_rises_to_the_end(prepared: Prepared) -> None:
-    assert [step for step in prepared.progress if step[2] == COMPARING] == [(n, 3, COMPARING) for n in (1, 2, 3)]
-    frames = [step for step in prepared.progress if step[2] == PREPARING]
-    done = [step[0] for step in frames]
+    assert [step for step in prepared.progress if step[0] == COMPARING] == [(COMPARING, n, 3) for n in (1, 2, 3)]
+    frames = [step for step in prepared.progress if step[0] == PREPARING]
+    done = [step[1] for step in frames]
     assert done == sorted(done) and done[-1] >= 2 * (10 + 15)
-    assert all(step[0] <= step[1] for step in frames)
+    assert all(step[1] <= step[2] for step in frames)
 
 
 def test_the_contact_sheet_shows_every_person(prepared: Prepared) -> None:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from data_partition.sources.celebv import STRETCH_FRAMES, WFLW_TO_68, file_name_of, read_names, read_points
 from data_partition.sources.layouts import detect_layout, find_sources
-from data_partition.sources.records import Layout
+from data_partition.sources.names import Layout
 from model.errors import DataError
 from tests.data_partition.conftest import write_picture
 

@@ -3,10 +3,12 @@
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
-from cli import SourceLayout
-from data_partition.sources.layouts import detect_layout, find_sources
-from data_partition.sources.records import Layout, Sources
+from cli import app
+from data_partition.sources.layouts import LAYOUTS, detect_layout, find_sources
+from data_partition.sources.names import Layout
+from data_partition.sources.records import Sources
 from model.errors import DataError
 from tests.data_partition.conftest import write_picture
 
@@ -19,8 +21,10 @@ def left_out(sources: Sources) -> dict[str, str]:
     return {Path(one.path).name: one.reason for _, one in sources.rejected}
 
 
-def test_the_command_line_knows_every_layout() -> None:
-    assert [layout.value for layout in SourceLayout] == ["auto", *Layout]
+def test_every_layout_has_a_record_and_a_name_of_the_command_line() -> None:
+    assert set(LAYOUTS) == set(Layout)
+    result = CliRunner().invoke(app, ["prepare", "src", "out", "--layout", "none-of-these"])
+    assert result.exit_code == 2 and all(f"'{name}'" in result.output for name in ("auto", *Layout))
 
 
 def test_videos_and_frames_in_any_mix_are_found(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from data_partition.sources.layouts import detect_layout, find_sources
-from data_partition.sources.records import Layout
+from data_partition.sources.names import Layout
 from data_partition.sources.voxceleb import read_clip_table
 from model.errors import DataError
 from tests.data_partition.conftest import write_picture

@@ -27,9 +27,10 @@ from evaluation.attacks.inversion import (
 )
 from federation.reach import check_reach
 from federation.settings import Settings
+from model.designs.registry import build_networks
 from model.errors import UnknownWeightsError
 from model.landmarks.geometry import PartSizes
-from model.networks.bundle import Networks, build_networks
+from model.networks.bundle import Networks
 from model.setting import Scalar
 from tests.federated_setup import minimal_settings
 from tests.shards import write_random_shard

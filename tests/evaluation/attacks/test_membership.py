@@ -5,8 +5,8 @@ import pytest
 
 from data_partition.shards.shard import Shard
 from evaluation.attacks.membership import draw_probe, losses, seconds
+from model.designs.registry import build_networks
 from model.landmarks.geometry import PartSizes
-from model.networks.bundle import build_networks
 from tests.federated_setup import minimal_settings
 from tests.shards import write_random_shard
 

@@ -6,8 +6,8 @@ import pytest
 from federation.secure_sum.masking import MAX_SITES
 from federation.secure_sum.primitives import SecureSumError
 from federation.secure_sum.vector import FRACTION_BITS, LIMIT, MAX_WEIGHT, SumLayout
+from model.designs.registry import IDENTITY_ROWS
 from model.errors import NonFiniteLossError, TensorMismatchError
-from model.networks.bundle import IDENTITY_ROWS
 
 START = {
     "generator.w": np.array([1.0, -2.0], np.float32),

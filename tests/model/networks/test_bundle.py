@@ -10,11 +10,12 @@ from torch import nn
 from torch.nn import functional
 
 from model.config import ModelConfig
+from model.designs.glr import GLR
+from model.designs.registry import IDENTITY_ROWS, build_networks
 from model.errors import TensorMismatchError
 from model.landmarks.geometry import PartSizes
-from model.networks.bundle import IDENTITY_ROWS, Networks, build_networks, validate_tensors
+from model.networks.bundle import Networks, validate_tensors
 from model.networks.feature_extractor import ResNetExtractor, ViTExtractor
-from model.networks.glr import GLR
 from model.networks.image_generator import StyledConv
 from model.networks.parts import corrected
 from tests.model.conftest import make_batch
@@ -63,10 +64,7 @@ def test_every_variant_gives_an_image_of_the_source_size(
 ) -> None:
     networks = build_networks(replace(config, **changes), part_sizes, seed=0)
     batch = make_batch(0)
-    output = networks.generator(
-        batch.source_NCHW, batch.driving_NCHW, batch.source_landmarks_NKC, batch.driving_landmarks_NKC,
-        batch.heatmap_NCHW,
-    )  # fmt: skip
+    output = networks.generator(batch.generator_inputs())
     assert output.image_NCHW.shape == (2, 3, 32, 32)
     assert output.image_NCHW.abs().max() <= 1
     assert output.flow_NCHW.shape == (2, 2, 32, 32)
@@ -82,10 +80,7 @@ def test_with_the_appearance_skip_training_starts_from_the_warped_source(
 ) -> None:
     networks = build_networks(replace(config, use_appearance_skip=True), part_sizes, seed=0)
     batch = make_batch(0)
-    output = networks.generator(
-        batch.source_NCHW, batch.driving_NCHW, batch.source_landmarks_NKC, batch.driving_landmarks_NKC,
-        batch.heatmap_NCHW,
-    )  # fmt: skip
+    output = networks.generator(batch.generator_inputs())
     torch.testing.assert_close(output.image_NCHW, output.warped_source_NCHW, atol=1e-6, rtol=0)
 
 

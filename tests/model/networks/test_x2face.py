@@ -8,10 +8,11 @@ import torch
 
 from model.batch import ReenactmentBatch
 from model.config import LossConfig, ModelConfig
+from model.designs.registry import build_networks
+from model.designs.x2face import X2Face
 from model.landmarks.geometry import PartSizes
-from model.networks.bundle import Networks, build_networks
+from model.networks.bundle import Networks
 from model.networks.warping import warp
-from model.networks.x2face import X2Face
 from tests.model.conftest import make_batch, make_trainer
 
 
@@ -21,13 +22,7 @@ def x2face(config: ModelConfig, part_sizes: PartSizes) -> Networks:
 
 
 def _forward(networks: Networks, batch: ReenactmentBatch) -> torch.Tensor:
-    return networks.generator(
-        batch.source_NCHW,
-        batch.driving_NCHW,
-        batch.source_landmarks_NKC,
-        batch.driving_landmarks_NKC,
-        batch.heatmap_NCHW,
-    ).image_NCHW
+    return networks.generator(batch.generator_inputs()).image_NCHW
 
 
 def test_training_starts_from_copying_the_source(x2face: Networks) -> None:

@@ -2,19 +2,11 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch import nn
 
 from model.config import LossConfig, ModelConfig
+from model.designs.registry import DESIGNS, build_networks
 from model.landmarks.geometry import PartSizes
-from model.networks.bundle import build_networks
-from model.training import losses
-from model.training.objectives import GLRObjective, term_steps
-from tests.model.conftest import make_batch
-
-
-class Distance(nn.Module):
-    def forward(self, generated: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-        return (generated - target).square().mean()
+from tests.model.conftest import Distance, make_batch
 
 
 @pytest.mark.parametrize(
@@ -31,9 +23,10 @@ def test_term_steps_counts_what_the_objective_computes(
 ) -> None:
     networks = build_networks(config, part_sizes, seed=0)
     perceptual = Distance() if loss.perceptual_backbone != "none" else None
-    objective = GLRObjective(networks, loss, perceptual)  # type: ignore[arg-type]
+    design = DESIGNS["glr"]
+    objective = design.objective(networks, loss, perceptual)  # type: ignore[arg-type]
     batch = make_batch(0)
-    weights = losses.term_weights(loss)
+    weights = design.term_weights(loss)
     with torch.no_grad():
         drawn = objective.draw(batch)
         computed = [
@@ -41,11 +34,11 @@ def test_term_steps_counts_what_the_objective_computes(
             for step in range(12)
         ]
     for first, num in ((0, 12), (0, 5), (4, 1), (3, 7), (8, 4), (5, 0)):
-        counted = term_steps("glr", loss, first, num)
+        counted = design.term_steps(loss, first, num)
         for name, weight in weights.items():
             expected = sum(name in terms for terms in computed[first : first + num])
             assert counted.get(name, 0) == (expected if weight else 0), (name, first, num)
 
 
 def test_the_baseline_has_one_term_and_no_schedule() -> None:
-    assert term_steps("x2face", LossConfig(flow_warmup_steps=50), 0, 10) == {"l1_image": 10}
+    assert DESIGNS["x2face"].term_steps(LossConfig(flow_warmup_steps=50), 0, 10) == {"l1_image": 10}

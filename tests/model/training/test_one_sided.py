@@ -4,15 +4,15 @@ import numpy as np
 import pytest
 import torch
 
-from model.training.one_sided import FEWEST_STEPS, WATCHED, GradientTally, one_sided
+from model.training.one_sided import FEWEST_STEPS, GradientTally, one_sided
 
-NAME = WATCHED[0]
+NAME = "generator.extractor.embed.weight"
 RATE = 1e-3
 
 
 def tally(gradients_TD: np.ndarray) -> GradientTally:
     """Of rounds in which the watched tensor had these gradients, step after step."""
-    counted, parameter = GradientTally(), torch.nn.Parameter(torch.zeros(gradients_TD.shape[1]))
+    counted, parameter = GradientTally([NAME]), torch.nn.Parameter(torch.zeros(gradients_TD.shape[1]))
     for gradient_D in gradients_TD:
         parameter.grad = torch.tensor(gradient_D, dtype=torch.float32)
         counted.add({NAME: parameter, "generator.image_generator.style": parameter})
@@ -64,4 +64,4 @@ def test_values_that_stand_still_with_fresh_optimisers_are_seen() -> None:
 
 def test_short_rounds_and_networks_without_an_extractor_are_not_looked_at() -> None:
     assert reason(np.zeros((FEWEST_STEPS - 1, 1000)), moved=0.0) == ""
-    assert one_sided(GradientTally(), {}, {}, learning_rate=RATE, is_fresh=True) == ""
+    assert one_sided(GradientTally([]), {}, {}, learning_rate=RATE, is_fresh=True) == ""

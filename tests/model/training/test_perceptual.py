@@ -8,6 +8,7 @@ from torchvision.models import vgg19
 
 from model import weights
 from model.config import LossConfig
+from model.designs.registry import DESIGNS
 from model.errors import WeightsError
 from model.metrics import WeightedMean, merge
 from model.training.perceptual import load_perceptual, vgg16_loss, vgg19_loss
@@ -62,7 +63,14 @@ def test_fewer_levels_cost_less(hed_file: Path) -> None:
 
 def test_perceptual_term_can_be_switched_off() -> None:
     assert load_perceptual(LossConfig(perceptual_backbone="none")) is None
-    assert load_perceptual(LossConfig(weight_perceptual=0)) is None
+    assert DESIGNS["glr"].load_perceptual(LossConfig(weight_perceptual=0)) is None
+
+
+def test_a_design_without_the_term_asks_for_no_pretrained_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FEDREENACT_VGG19_FILE", "/nowhere/vgg19.pth")
+    with pytest.raises(WeightsError):
+        DESIGNS["glr"].load_perceptual(LossConfig())
+    assert DESIGNS["x2face"].load_perceptual(LossConfig()) is None
 
 
 def test_weighted_means_merge_without_a_mean_of_means() -> None:

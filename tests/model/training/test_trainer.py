@@ -7,9 +7,10 @@ import pytest
 import torch
 
 from model.config import LossConfig, ModelConfig, OptimizerConfig
+from model.designs.registry import build_networks
 from model.errors import ConfigError, NonFiniteLossError, TensorMismatchError
 from model.landmarks.geometry import PartSizes
-from model.networks.bundle import Networks, build_networks
+from model.networks.bundle import Networks
 from model.training.perceptual import load_perceptual
 from model.training.trainer import GANTrainer, pick_device, run_steps
 from tests.model.conftest import make_batch, make_trainer

@@ -1,15 +1,14 @@
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
-from pathlib import Path
 
+import psutil
 import pytest
 
 from server.flower import processes
-
-pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs Linux' /proc")
 
 PARENT = """
 import subprocess, sys, time
@@ -36,11 +35,12 @@ def test_a_process_in_a_session_of_its_own_is_found_and_ended_after_its_parent(c
         parent.wait()
         assert len(found) == 1
         processes.end(found, patience_s=1.0)
-    assert all(not Path(f"/proc/{key.pid}").exists() or is_zombie(key.pid) for key in found)
+    assert not any(map(has_not_ended, found))
 
 
-def is_zombie(pid: int) -> bool:
-    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+def has_not_ended(process: psutil.Process) -> bool:
+    """By what the system says now, not by what was known of the process before."""
+    return psutil.pid_exists(process.pid) and psutil.Process(process.pid).status() != psutil.STATUS_ZOMBIE
 
 
 def test_ending_a_process_that_is_gone_does_nothing() -> None:
@@ -48,3 +48,18 @@ def test_ending_a_process_that_is_gone_does_nothing() -> None:
         found = processes.descendants(parent.pid)
         parent.kill()
     processes.end(found, patience_s=1.0)
+
+
+def test_a_process_that_ended_and_is_not_asked_about_is_not_alive() -> None:
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
+        (found,) = [below for below in processes.descendants(os.getpid()) if below.pid == child.pid]
+        assert processes.is_alive(found)
+        child.kill()
+        os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+        assert not processes.is_alive(found) and found not in processes.descendants(os.getpid())
+
+
+def test_nothing_is_below_a_process_that_is_gone() -> None:
+    with start("pass") as parent:
+        parent.kill()
+    assert processes.descendants(parent.pid) == set()

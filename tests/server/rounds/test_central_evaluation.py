@@ -11,9 +11,9 @@ from data_partition.shards.shard import Shard, open_dataset
 from evaluation.metrics.pixels import l1
 from federation.settings import Settings
 from model.checkpoint import Checkpoint
+from model.designs.registry import build_networks
 from model.errors import DataError
 from model.landmarks.geometry import PartSizes
-from model.networks.bundle import build_networks
 from server.rounds.central_evaluation import CentralEvaluation
 from server.rounds.federation import run_federation
 from server.run_folder.folder import read_history

@@ -11,8 +11,8 @@ import pytest
 from flwr.app import ConfigRecord, Context
 
 from federation.settings import Settings
+from model.designs.registry import IDENTITY_ROWS
 from model.errors import FederationError
-from model.networks.bundle import IDENTITY_ROWS
 from model.setting import Scalar
 from server.rounds.fedgan import FedGAN, to_record
 from server.rounds.messaging import exchange

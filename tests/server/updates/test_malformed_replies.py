@@ -18,9 +18,9 @@ from hypothesis import strategies as st
 
 from federation.reported import reported_scalars
 from federation.secure_sum.primitives import KEY_BYTES, SEALED_BYTES, SHARE_BYTES
-from federation.settings import PrivacyConfig, Settings
+from federation.settings import Settings
+from model.designs.registry import IDENTITY_ROWS
 from model.errors import FederationError
-from model.networks.bundle import IDENTITY_ROWS
 from server.rounds.fedgan import FedGAN, to_record
 from server.rounds.messaging import exchange
 from server.rounds.recording import RoundOutcome
@@ -135,7 +135,7 @@ def test_mutated_updates_leave_the_round_to_the_others(
         assert json.dumps(values, allow_nan=False).isascii()
     assert all(reason.isprintable() and len(reason) < 500 for reason in outcome.rejected.values())
     assert {name for client in outcome.clients.values() for name in client} <= {
-        *reported_scalars(SETTINGS.privacy),
+        *reported_scalars(SETTINGS),
         "num_examples",
     }
 
@@ -364,9 +364,9 @@ def test_what_a_site_says_went_wrong_can_be_shown_on_a_terminal(reason: Any, lin
 
 
 def test_names_that_sites_report_are_those_of_the_run() -> None:
-    clear = reported_scalars(PrivacyConfig())
+    clear = reported_scalars(Settings())
     assert {"loss_generator", "l1_image", "seconds", "peak_memory_bytes"} <= clear
-    secure = reported_scalars(PrivacyConfig(secure_aggregation=True))
+    secure = reported_scalars(Settings().replaced({"secure-aggregation": True}))
     assert clear - secure >= {"loss_generator", "l1_image"} and "seconds" in secure
-    noised = reported_scalars(PrivacyConfig(dp_noise_multiplier=1.0, dp_clip_norm=1.0))
+    noised = reported_scalars(Settings().replaced({"dp-noise-multiplier": 1.0, "dp-clip-norm": 1.0, "tau": 0.0}))
     assert noised == {"dp_releases", "dp_mu", "refused_tasks"}

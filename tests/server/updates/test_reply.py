@@ -8,13 +8,13 @@ from flwr.app import Array, Error, Message
 from flwr.common.constant import ErrorCode
 
 from federation.reported import reported_scalars
-from federation.settings import PrivacyConfig
+from federation.settings import Settings
 from server.updates.reply import RejectedUpdateError, failure_reason, read_update
 from tests.packed import packed
 from tests.server.replies import reply_with
 
 EXPECTED = {"generator.a": np.zeros((2, 3), np.float32), "discriminator.b": np.zeros(4, np.float32)}
-NAMES = reported_scalars(PrivacyConfig())
+NAMES = reported_scalars(Settings())
 
 
 def valid_arrays() -> list[np.ndarray]:

@@ -12,9 +12,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from model.config import ModelConfig
+from model.batch import GeneratorInputs, ReenactmentBatch
+from model.config import LossConfig, ModelConfig
+from model.designs.design import Design, Term, Terms
+from model.landmarks.geometry import PartSizes
+from model.networks.bundle import Networks
 from model.networks.unet import UNet, block
 from model.networks.warping import resized, warp
+from model.training import losses
+from model.training.perceptual import PerceptualLoss
 
 _LATENT_DIM = 128  # of the driving vector, as in the paper
 _MAX_GROWTH = 8
@@ -44,25 +50,10 @@ class X2Face(nn.Module):
         self.embedding = UNet(3, 2, width=config.generator_channels, num_halvings=num_halvings, max_growth=_MAX_GROWTH)
         self.driving = DrivingNetwork(config, num_halvings)
 
-    def forward(
-        self,
-        source_NCHW: Tensor,
-        driving_NCHW: Tensor,
-        source_landmarks_NKC: Tensor,
-        target_landmarks_NKC: Tensor,
-        heatmap_NCHW: Tensor,
-    ) -> X2FaceOutput:
-        """Reenact N sources; landmarks and heatmap are there for the other networks and not used.
-
-        Args:
-            source_NCHW: [N, 3, S, S] float32 in [-1, 1].
-            driving_NCHW: [N, 3, S, S] float32 in [-1, 1].
-            source_landmarks_NKC: [N, 68, 2].
-            target_landmarks_NKC: [N, 68, 2].
-            heatmap_NCHW: [N, 1, S, S].
-        """
-        embedded_NCHW = warp(source_NCHW, self.embedding(source_NCHW))
-        image_NCHW = warp(embedded_NCHW, self.driving(driving_NCHW))
+    def forward(self, inputs: GeneratorInputs) -> X2FaceOutput:
+        """Reenact N sources; landmarks and heatmap are for other designs."""
+        embedded_NCHW = warp(inputs.source_NCHW, self.embedding(inputs.source_NCHW))
+        image_NCHW = warp(embedded_NCHW, self.driving(inputs.driving_NCHW))
         return X2FaceOutput(image_NCHW=image_NCHW, embedded_face_NCHW=embedded_NCHW)
 
 
@@ -102,3 +93,43 @@ def _num_halvings(size_px: int) -> int:
     while size_px % 2 == 0 and size_px // 2 >= _SMALLEST_PX:
         size_px, num_halvings = size_px // 2, num_halvings + 1
     return num_halvings
+
+
+class X2FaceNetworks(Networks):
+    """The generator alone."""
+
+    generator: X2Face
+
+    def __init__(self, config: ModelConfig, part_sizes: PartSizes) -> None:
+        super().__init__(config, part_sizes)
+        self.generator = X2Face(config)
+
+
+class X2FaceObjective:
+    """The photometric L1 alone (X2Face, first stage)."""
+
+    def __init__(self, networks: X2FaceNetworks, loss: LossConfig, perceptual: PerceptualLoss | None) -> None:
+        self._networks = networks
+
+    def draw(self, batch: ReenactmentBatch) -> Tensor:
+        """The images, [N, 3, S, S]."""
+        image_NCHW: Tensor = self._networks.generator(batch.generator_inputs()).image_NCHW
+        return image_NCHW
+
+    def discriminator_terms(self, batch: ReenactmentBatch, drawn: Tensor, step: int) -> Terms:
+        """None: there is no discriminator."""
+        return {}
+
+    def generator_terms(self, batch: ReenactmentBatch, drawn: Tensor, step: int) -> Terms:
+        """L1 on the whole image."""
+        return {"l1_image": losses.l1_loss(drawn, batch.driving_NCHW)}
+
+
+DESIGN = Design(
+    name="x2face",
+    networks=X2FaceNetworks,
+    objective=X2FaceObjective,
+    phases={"discriminator": (), "generator": ("generator",)},
+    terms=(Term(name="l1_image", weight=lambda loss: loss.weight_l1_image),),
+    settings=frozenset({"network", "image-size-px", "generator-channels", "weight-l1-image"}),
+)

@@ -1,0 +1,273 @@
+"""GLR: face reenactment with generative landmark guidance (thesis 3, Fig 3.1), put together from its modules.
+
+Shapes: N pairs, S image side in pixels, I identities.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from model.batch import GeneratorInputs, ReenactmentBatch
+from model.config import LossConfig, ModelConfig
+from model.designs.design import ALL_SETTINGS, Design, Term, Terms
+from model.landmarks.geometry import PARTS, PartSizes
+from model.networks.bundle import Networks
+from model.networks.discriminator import PatchDiscriminator
+from model.networks.feature_extractor import build_extractor
+from model.networks.flow import FlowHead, LandmarkHead
+from model.networks.image_generator import ImageGenerator
+from model.networks.landmark_gan import LandmarkDiscriminator, LandmarkGenerator, centre_landmarks
+from model.networks.parts import PartReenactment, crop_part
+from model.networks.warping import warp
+from model.training import losses
+from model.training.perceptual import PerceptualLoss
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class GLROutput:
+    """What one forward pass gives; N pairs, image side S."""
+
+    image_NCHW: Tensor
+    """[N, 3, S, S] in [-1, 1]: the source person in the driving pose."""
+    heatmap_NCHW: Tensor
+    """[N, 1, S, S] in [0, 1]: the target landmarks as curves, as they were given."""
+    warped_source_NCHW: Tensor
+    """[N, 3, S, S]: the source sampled along the flow."""
+    parts_canvas_NCHW: Tensor
+    """[N, 3, S, S]: I_p, the reenacted parts in place, 0 elsewhere."""
+    part_crops: dict[str, Tensor]
+    """Part name to [N, 3, h, w] in [-1, 1]."""
+    flow_NCHW: Tensor
+    """[N, 2, S, S] offsets in normalised units."""
+    source_landmarks_NKC: Tensor
+    """[N, 68, 2] pixels, regressed from the source."""
+    driving_landmarks_NKC: Tensor
+    """[N, 68, 2] pixels, regressed from the driving frame."""
+
+    def stages(self) -> dict[str, Tensor]:
+        """Pictures on the way to the image, [N, 3, S, S] in [-1, 1]."""
+        return {
+            "Heatmap": self.heatmap_NCHW.expand(-1, 3, -1, -1) * 2 - 1,
+            "Warped source": self.warped_source_NCHW,
+            "Parts": self.parts_canvas_NCHW,
+        }
+
+
+class GLR(nn.Module):
+    """The generator of the method."""
+
+    def __init__(self, config: ModelConfig, part_sizes: PartSizes) -> None:
+        super().__init__()
+        self.use_flow, self.use_appearance_skip = config.use_flow, config.use_appearance_skip
+        self.extractor = build_extractor(config)
+        self.landmark_head = LandmarkHead(config)
+        self.flow_head = FlowHead(config)
+        self.parts = PartReenactment(config, part_sizes)
+        self.image_generator = ImageGenerator(config)
+
+    def forward(self, inputs: GeneratorInputs) -> GLROutput:
+        """Reenact N sources."""
+        source_NCHW, heatmap_NCHW = inputs.source_NCHW, inputs.heatmap_NCHW
+        source_landmarks_NKC, target_landmarks_NKC = inputs.source_landmarks_NKC, inputs.target_landmarks_NKC
+        extracted = self.extractor(torch.cat([source_NCHW, inputs.driving_NCHW]))
+        source_tokens, driving_tokens = extracted.chunk(2)
+        if self.use_flow:
+            flow_NCHW = self.flow_head(
+                source_tokens[:, :2],
+                driving_tokens[:, :2],
+                source_NCHW=source_NCHW,
+                heatmap_NCHW=heatmap_NCHW,
+                source_landmarks_NKC=source_landmarks_NKC,
+                target_landmarks_NKC=target_landmarks_NKC,
+            )
+        else:
+            flow_NCHW = source_NCHW.new_zeros(len(source_NCHW), 2, *source_NCHW.shape[-2:])
+        warped_source = warp(source_NCHW, flow_NCHW)
+        parts_source = (source_NCHW, source_landmarks_NKC)
+        if self.use_appearance_skip:  # redraw the parts where the flow has already carried them
+            parts_source = (warped_source, target_landmarks_NKC)
+        canvas, is_covered, crops = self.parts(*parts_source, heatmap_NCHW, target_landmarks_NKC)
+        return GLROutput(
+            image_NCHW=self.image_generator(source_NCHW, warped_source, flow_NCHW, canvas, is_covered, heatmap_NCHW),
+            heatmap_NCHW=heatmap_NCHW,
+            warped_source_NCHW=warped_source,
+            parts_canvas_NCHW=canvas,
+            part_crops=crops,
+            flow_NCHW=flow_NCHW,
+            source_landmarks_NKC=self.landmark_head(source_tokens[:, 2]),
+            driving_landmarks_NKC=self.landmark_head(driving_tokens[:, 2]),
+        )
+
+
+class GLRNetworks(Networks):
+    """Generator, its discriminator, and the landmark GAN's pair."""
+
+    generator: GLR
+    discriminator: PatchDiscriminator
+
+    def __init__(self, config: ModelConfig, part_sizes: PartSizes) -> None:
+        super().__init__(config, part_sizes)
+        self.generator = GLR(config, part_sizes)
+        self.discriminator = PatchDiscriminator(config)
+        self.landmark_generator = LandmarkGenerator(config)
+        self.landmark_discriminator = LandmarkDiscriminator(config)
+
+    def start_from(self, landmark_mean_IKC: npt.NDArray[np.float32]) -> None:
+        """Take the agreed [I, 68, 2] mean landmarks in pixels as the shapes of the landmark GAN."""
+        self.landmark_generator.start_from(torch.from_numpy(landmark_mean_IKC))
+
+
+@dataclass(frozen=True, slots=True)
+class GLRDrawing:
+    """One forward pass of both generators."""
+
+    output: GLROutput
+    landmarks_NKC: Tensor
+    """[N, 68, 2] pixels, drawn by the landmark GAN, centred on the frame."""
+
+
+class GLRObjective:
+    """Eq 3.5, the landmark head's regression (3.1), the landmark GAN (3.3.2), and the terms beyond the thesis."""
+
+    def __init__(self, networks: GLRNetworks, loss: LossConfig, perceptual: PerceptualLoss | None) -> None:
+        self._networks, self._loss, self._perceptual = networks, loss, perceptual
+
+    def draw(self, batch: ReenactmentBatch) -> GLRDrawing:
+        """Images and landmarks of the batch."""
+        output = self._networks.generator(batch.generator_inputs())
+        landmarks = self._networks.landmark_generator(batch.identity_N, batch.pose_NC, batch.au_NA)
+        return GLRDrawing(output, landmarks)
+
+    def discriminator_terms(self, batch: ReenactmentBatch, drawn: GLRDrawing, step: int) -> Terms:
+        """Both discriminators' losses, and the share of patches that the image's one calls by their name."""
+        if not self._is_adversarial(step):
+            return {}
+        real_logits, _ = self._networks.discriminator(batch.driving_NCHW)
+        fake_logits, _ = self._networks.discriminator(drawn.output.image_NCHW.detach())
+        condition = (batch.identity_N, batch.pose_NC, batch.au_NA)
+        centred = centre_landmarks(batch.driving_landmarks_NKC, self._networks.config.image_size_px)
+        judge = self._networks.landmark_discriminator
+        return {
+            "discriminator_image": losses.discriminator_loss(real_logits, fake_logits),
+            "discriminator_landmarks": losses.discriminator_loss(
+                judge(centred, *condition), judge(drawn.landmarks_NKC.detach(), *condition)
+            ),
+            "accuracy_real": (real_logits > 0).float().mean(),
+            "accuracy_fake": (fake_logits < 0).float().mean(),
+        }
+
+    def generator_terms(self, batch: ReenactmentBatch, drawn: GLRDrawing, step: int) -> Terms:
+        """Geometry, and after the warm-up images; the adversarial terms from their step on."""
+        terms = self._geometry_terms(batch, drawn)
+        if step < _images_from(self._loss):
+            return terms
+        output, driving_NCHW = drawn.output, batch.driving_NCHW
+        terms["l1_image"] = losses.l1_loss(output.image_NCHW, driving_NCHW)
+        terms["l1_parts"] = torch.stack(
+            [
+                losses.l1_loss(
+                    output.part_crops[part],
+                    crop_part(driving_NCHW, batch.driving_landmarks_NKC, part, self._networks.part_sizes),
+                )
+                for part in PARTS
+            ]
+        ).mean()
+        if self._perceptual is not None and step % _perceptual_every(self._loss) == 0:
+            terms["perceptual"] = self._perceptual(output.image_NCHW, driving_NCHW)
+        return terms | (self._adversarial_terms(batch, drawn) if self._is_adversarial(step) else {})
+
+    def _is_adversarial(self, step: int) -> bool:
+        return step >= _judged_from(self._loss)
+
+    def _geometry_terms(self, batch: ReenactmentBatch, drawn: GLRDrawing) -> Terms:
+        """The terms on landmarks and flow; alone during the warm-up."""
+        size_px = self._networks.config.image_size_px
+        output = drawn.output
+        centred = centre_landmarks(batch.driving_landmarks_NKC, size_px)
+        regressed = torch.cat([output.source_landmarks_NKC, output.driving_landmarks_NKC])
+        true = torch.cat([batch.source_landmarks_NKC, batch.driving_landmarks_NKC])
+        terms = {
+            "landmark_regression": losses.l1_loss(regressed, true) / size_px,
+            "lgan_l1": losses.l1_loss(drawn.landmarks_NKC, centred) / size_px,
+        }
+        if self._networks.config.use_flow:
+            terms["flow_landmarks"] = losses.flow_landmark_loss(
+                output.flow_NCHW, batch.source_landmarks_NKC, batch.driving_landmarks_NKC
+            )
+            terms["flow_smoothness"] = losses.flow_smoothness_loss(output.flow_NCHW)
+        return terms
+
+    def _adversarial_terms(self, batch: ReenactmentBatch, drawn: GLRDrawing) -> Terms:
+        networks = self._networks
+        fake_logits, fake_features = networks.discriminator(drawn.output.image_NCHW)
+        with torch.no_grad():
+            _, real_features = networks.discriminator(batch.driving_NCHW)
+        judged = networks.landmark_discriminator(drawn.landmarks_NKC, batch.identity_N, batch.pose_NC, batch.au_NA)
+        return {
+            "adversarial": losses.generator_adversarial_loss(fake_logits),
+            "feature_matching": losses.feature_matching_loss(real_features, fake_features),
+            "lgan_adversarial": losses.generator_adversarial_loss(judged),
+        }
+
+
+def _images_from(loss: LossConfig) -> int:
+    """First step that looks at images, and not at geometry alone."""
+    return loss.flow_warmup_steps
+
+
+def _judged_from(loss: LossConfig) -> int:
+    """First step of the discriminators."""
+    return max(loss.flow_warmup_steps, loss.adversarial_from_step)
+
+
+def _perceptual_every(loss: LossConfig) -> int:
+    return loss.perceptual_every
+
+
+def _perceptual_weight(loss: LossConfig) -> float:
+    return loss.weight_perceptual if loss.perceptual_backbone != "none" else 0.0
+
+
+DESIGN = Design(
+    name="glr",
+    networks=GLRNetworks,
+    objective=GLRObjective,
+    phases={
+        "discriminator": ("discriminator", "landmark_discriminator"),
+        "generator": ("generator", "landmark_generator"),
+    },
+    terms=(
+        Term(name="l1_image", weight=lambda loss: loss.weight_l1_image, since=_images_from),
+        Term(name="l1_parts", weight=lambda loss: loss.weight_l1_parts, since=_images_from),
+        Term(name="discriminator_image", weight=lambda loss: 1.0, phase="discriminator", since=_judged_from),
+        Term(name="discriminator_landmarks", weight=lambda loss: 1.0, phase="discriminator", since=_judged_from),
+        Term(name="adversarial", weight=lambda loss: loss.weight_adversarial, since=_judged_from),
+        Term(name="feature_matching", weight=lambda loss: loss.weight_feature_matching, since=_judged_from),
+        Term(name="perceptual", weight=_perceptual_weight, since=_images_from, every=_perceptual_every),
+        Term(name="landmark_regression", weight=lambda loss: loss.weight_landmark_regression),
+        Term(name="flow_landmarks", weight=lambda loss: loss.weight_flow_landmarks),
+        Term(name="flow_smoothness", weight=lambda loss: loss.weight_flow_smoothness),
+        Term(name="lgan_l1", weight=lambda loss: loss.weight_lgan_l1),
+        Term(name="lgan_adversarial", weight=lambda loss: loss.weight_lgan_adversarial, since=_judged_from),
+    ),
+    observed=("accuracy_real", "accuracy_fake"),
+    settings=ALL_SETTINGS,
+    guidances=("driving", "lst", "lgan"),
+    identity_rows=(
+        "landmark_generator.condition.identity.weight",
+        "landmark_generator.shape.weight",
+        "landmark_discriminator.condition.identity.weight",
+    ),
+    starts_from_statistics=("landmark_generator.shape.weight",),
+    watched=(
+        "generator.extractor.embed.weight",
+        "generator.extractor.position",
+        "generator.extractor.trunk.conv1.weight",
+    ),
+)
+"""Two extractors' first layers are watched: of the vision transformer, with its positions, and of the ResNet."""

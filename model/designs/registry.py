@@ -1,0 +1,50 @@
+"""All network designs by name, and what is made of one."""
+
+from __future__ import annotations
+
+import torch
+
+from model.config import ModelConfig
+from model.designs import glr, x2face
+from model.designs.design import Design
+from model.errors import ConfigError
+from model.landmarks.geometry import PartSizes
+from model.networks.bundle import Networks
+
+DESIGNS: dict[str, Design] = {
+    design.name: design
+    for design in (
+        glr.DESIGN,
+        x2face.DESIGN,
+    )
+}
+"""The choices of the setting `network`, in their order."""
+
+IDENTITY_ROWS = tuple(dict.fromkeys(name for design in DESIGNS.values() for name in design.identity_rows))
+"""Of all designs; a name means the same in each that has it."""
+
+
+def design_of(network: str) -> Design:
+    """The design of this name.
+
+    Raises:
+        ConfigError: naming the known ones, if there is none.
+    """
+    if network not in DESIGNS:
+        raise ConfigError(f"setting network: got {network!r}, wanted one of {', '.join(DESIGNS)}")
+    return DESIGNS[network]
+
+
+def build_networks(config: ModelConfig, part_sizes: PartSizes, *, seed: int) -> Networks:
+    """Freshly initialised networks on the CPU; equal seeds give equal weights, the global RNG is left as it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return design_of(config.network).networks(config, part_sizes)
+
+
+def travelling_bytes(config: ModelConfig) -> int:
+    """Size of all travelling tensors of a network that is not built."""
+    smallest = PartSizes((8, 8, 8, 8), (8, 8, 8, 8))  # no tensor's shape depends on it
+    with torch.device("meta"):
+        tensors = design_of(config.network).networks(config, smallest).state_dict()
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())

@@ -1,0 +1,54 @@
+"""Promises of reenact.faces: what drives a network is cut as what it was trained on."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from data_partition.preparation.prepare import prepare
+from data_partition.shards.images import encode_image
+from data_partition.shards.shard import open_shard
+from data_partition.synth.dataset import synthesize
+from model.progress import no_progress
+from reenact.faces import annotate_clip
+from reenact.video_writer import VideoWriter
+
+SIZE_PX = 64
+NUM_FRAMES = 24
+
+
+@pytest.fixture(scope="module")
+def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An invented person who travels through the picture, is away for a moment, and is elsewhere after a film cut."""
+    folder = tmp_path_factory.mktemp("drawn")
+    shard = open_shard(synthesize(folder / "heads", num_identities=1, num_frames=NUM_FRAMES, size_px=128)[0])
+    path = folder / "videos" / "anna.mp4"
+    with VideoWriter(path, frame_rate_hz=Fraction(25)) as writer:
+        for number in range(NUM_FRAMES):
+            picture = np.full((200, 400, 3), 90, np.uint8)
+            left = 4 * number if number < NUM_FRAMES // 2 else 260
+            if number != 5:
+                picture[40:168, left : left + 128] = shard.read_frame(number)
+            writer.add(picture)
+    return path
+
+
+def test_one_video_gives_the_same_crops_and_landmarks_to_training_and_to_reenactment(
+    video: Path, tmp_path: Path
+) -> None:
+    prepare(video.parent, tmp_path, size_px=SIZE_PX, num_workers=1)
+    shard = open_shard(tmp_path / "anna")
+    clip = annotate_clip(video, SIZE_PX, no_progress)
+    faces = list(clip.faces())
+    assert len(faces) == NUM_FRAMES and set(shard.clip) == {"anna.mp4-take1", "anna.mp4-take2"}
+    assert shard.frame_index.tolist() == [index for index, face in enumerate(faces) if face is not None]
+    found = [face for face in faces if face is not None]
+    for row, face in enumerate(found):
+        assert (shard.path / shard.file_name[row]).read_bytes() == encode_image(".jpg", face.image_HWC)
+        np.testing.assert_array_equal(shard.landmarks_FKC[row], face.landmarks_KC)
+        np.testing.assert_array_equal(shard.pose_FC[row], face.pose_C)
+        np.testing.assert_array_equal(shard.au_presence_FA[row], face.au_presence_A)
+    np.testing.assert_array_equal(clip.landmarks_NKC(), shard.landmarks_FKC)
