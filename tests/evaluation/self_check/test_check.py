@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -73,7 +75,7 @@ def wrong(report) -> list[str]:
 
 @pytest.mark.integration
 def test_metrics_of_drawn_people_move_the_right_way(real_analyser):
-    instruments = instruments_with(real_analyser)  # VGG takes a minute; real people have it
+    instruments = replace(instruments_with(real_analyser), features=KidFeatures())  # distances by VGG take a minute
     report = self_check(drawn_people(), drawn_clips(), instruments, "half of L1")
     assert wrong(report) == [] and report.holds
     names = [row[0] for row in report.figures[0].rows]
@@ -122,9 +124,11 @@ def test_turning_a_mirrored_face_back_swaps_left_and_right():
         pose_C=np.array([1, 2, 3], np.float32),
         au_presence_A=np.zeros(18, np.float32),
         au_intensity_A=np.zeros(18, np.float32),
+        irises_EC=np.array([[20, 30], [40, 31]], np.float32),
     )
     turned = turn_back(face, 64)
     np.testing.assert_array_equal(turned.pose_C, [1, -2, -3])
+    np.testing.assert_array_equal(turned.irises_EC, [[23, 31], [43, 30]])
     for left, right in (
         (0, 16),
         (8, 8),
