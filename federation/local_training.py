@@ -110,6 +110,7 @@ def train_locally(
         batch_size=settings.optimizer.batch_size,
         rng=rng,
         split="train",
+        num_sources=settings.model.num_sources,
     )
     batches = recoloured(batches, settings.data.colour_jitter, rng)
     first_step, limit_s = trainer.step, settings.waiting.local_time_limit_s

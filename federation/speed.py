@@ -139,6 +139,7 @@ def _batches(data: ClientData, settings: Settings, cache: FrameCache) -> Iterato
         batch_size=settings.optimizer.batch_size,
         rng=rng,
         split="train",
+        num_sources=settings.model.num_sources,
         cache=cache,
     )
     return recoloured(batches, settings.data.colour_jitter, rng)

@@ -113,6 +113,7 @@ def _round_trainer(
             batch_size=settings.optimizer.batch_size,
             rng=rng,
             split="train",
+            num_sources=settings.model.num_sources,
         )
         batches = recoloured(batches, settings.data.colour_jitter, rng)
         means = run_steps(trainer, batches, settings.rounds.local_steps, on_step=lambda done: termination.check())

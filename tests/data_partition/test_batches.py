@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from data_partition.batches import FrameCache, PairSampler, iter_batches, load_frame, make_batch
+from data_partition.batches import FrameCache, FrameRef, Pair, PairSampler, iter_batches, load_frame, make_batch
 from data_partition.partition import ClientData, site_data
 from data_partition.shards.shard import Shard, open_shard
 from data_partition.shards.writer import ShardWriter
@@ -16,6 +16,7 @@ from model.errors import DataError
 from model.landmarks.geometry import draw_heatmap
 
 SIDE = 128
+TENSORS = tuple(name for name in ReenactmentBatch.__dataclass_fields__ if name != "further")
 
 
 def grey_of(row: int) -> int:
@@ -94,13 +95,19 @@ def test_test_split_drives_every_held_out_frame_once_with_held_out_sources(data:
 
 def test_equal_generators_give_equal_batches(data: ClientData) -> None:
     for first, second in zip(take(data, 5, seed=7), take(data, 5, seed=7), strict=True):
-        for name in ReenactmentBatch.__dataclass_fields__:
+        for name in TENSORS:
             assert torch.equal(getattr(first, name), getattr(second, name))
     assert not torch.equal(take(data, 1, seed=7)[0].pose_NC, take(data, 1, seed=8)[0].pose_NC)
 
 
 def test_batch_carries_the_driving_frames_labels_at_the_models_size(shard: Shard) -> None:
-    batch = make_batch([(2, (shard, 3), (shard, 5)), (0, (shard, 21), (shard, 3))], 64)
+    batch = make_batch(
+        [
+            Pair(2, FrameRef(shard, 3), FrameRef(shard, 5)),
+            Pair(0, FrameRef(shard, 21), FrameRef(shard, 3)),
+        ],
+        64,
+    )
     assert batch.source_NCHW.shape == batch.driving_NCHW.shape == (2, 3, 64, 64)
     torch.testing.assert_close(batch.source_NCHW[0], torch.full((3, 64, 64), grey_of(3) / 127.5 - 1), atol=0.01, rtol=0)
     assert batch.identity_N.tolist() == [2, 0]
@@ -109,7 +116,7 @@ def test_batch_carries_the_driving_frames_labels_at_the_models_size(shard: Shard
     expected = (shard.landmarks_FKC[[5, 3]] + 0.5) / 2 - 0.5
     np.testing.assert_allclose(batch.driving_landmarks_NKC.numpy(), expected, rtol=1e-6)
     np.testing.assert_array_equal(batch.heatmap_NCHW[1, 0].numpy(), draw_heatmap(expected[1], 64))
-    dtypes = {name: getattr(batch, name).dtype for name in ReenactmentBatch.__dataclass_fields__}
+    dtypes = {name: getattr(batch, name).dtype for name in TENSORS}
     assert dtypes.pop("identity_N") == torch.int64 and set(dtypes.values()) == {torch.float32}
 
 
