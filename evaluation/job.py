@@ -27,15 +27,15 @@ from evaluation.measurement import MODEL, Measurement, Method, baselines, measur
 from evaluation.metrics.catalogue import CSIM
 from evaluation.metrics.perceptual_distance import PerceptualDistance
 from evaluation.pairs import EvaluationPair, Protocol, draw_pairs, read_pairs, write_pairs
+from evaluation.people import faces_of_pair, sources_in_words
 from evaluation.sheet import SheetRow, sheet_row, write_sheet
 from model.checkpoint import Checkpoint, load_checkpoint
 from model.errors import ConfigError, DataError
 from model.files import write_json, write_text
 from model.frames import Frame
 from model.progress import Progress
-from reenact.faces import face_of_shard
 from reenact.guidance_choice import Guidance
-from reenact.reenactor import FaceFrame, Reenactor
+from reenact.reenactor import Reenactor
 
 _HEADING = """# Evaluation
 
@@ -67,6 +67,8 @@ class EvaluationRequest:
     pairs: Path | None
     """A pairs.csv to use in place of drawing."""
     landmarks: Guidance
+    num_sources: int = 1
+    """Source frames of each result; above 1 they are the nearest of the person's training frames, not the pair's."""
     embedder: str = "sface"
     """A key of `EMBEDDERS`."""
     frames_out: Path | None = None
@@ -96,7 +98,8 @@ def run_evaluation(request: EvaluationRequest, *, device: torch.device, progress
 
     Raises:
         CheckpointError: if the checkpoint cannot be used.
-        ConfigError: for a number of pairs below 1 or landmarks that the checkpoint cannot give.
+        ConfigError: for a number of pairs below 1, or landmarks or a number of sources that the checkpoint has not
+            been trained for.
         DataError: for an unusable dataset, unknown people in it, or an unusable pairs file.
         WeightsError: if the face analysers' files are missing.
     """
@@ -106,11 +109,11 @@ def run_evaluation(request: EvaluationRequest, *, device: torch.device, progress
     shards = open_dataset(request.dataset)
     _check_identities(shards, checkpoint, request.protocols)
     pairs = _pairs(request, shards)
-    reenactor = Reenactor(checkpoint, device)
+    reenactor = Reenactor(checkpoint, device, num_sources=request.num_sources)
     with MediaPipeAnalyser(embedder_named(request.embedder)) as faces:
         analyser = RememberingAnalyser(_analyser(faces, request))
         perceptual = PerceptualDistance()
-        methods = {MODEL: _model(reenactor, request.landmarks), **baselines(reenactor.size_px)}
+        methods = {MODEL: _model(reenactor, request.landmarks), **baselines(reenactor.size_px, request.num_sources)}
         measurements = measure(
             pairs,
             methods,
@@ -165,14 +168,10 @@ def _pairs(request: EvaluationRequest, shards: Sequence[Shard]) -> list[Evaluati
 
 def _model(reenactor: Reenactor, landmarks: Guidance) -> Method:
     def draw(pair: EvaluationPair) -> Frame:
-        return reenactor.draw_pair(*_faces(pair, reenactor.size_px), landmarks)[0].result
+        faces = faces_of_pair(pair, reenactor.size_px, reenactor.num_sources)
+        return reenactor.draw_pair(*faces, landmarks)[0].result
 
     return draw
-
-
-def _faces(pair: EvaluationPair, size_px: int) -> tuple[FaceFrame, FaceFrame]:
-    source, driving = (face_of_shard(frame.shard, frame.row, size_px) for frame in (pair.source, pair.driving))
-    return source, driving
 
 
 def _write(
@@ -196,7 +195,10 @@ def _write(
     summary["action_units"] = _action_units(measurements, evaluated_aus)
     write_json(files["Figures"], summary, indent=2)
     everything = [*tables, *identity_tables(rows, backends)]
-    write_text(files["Tables"], "\n".join([_HEADING, *(table.to_markdown() for table in everything)]))
+    write_text(
+        files["Tables"],
+        "\n".join([_HEADING + sources_in_words(request.num_sources), *(table.to_markdown() for table in everything)]),
+    )
     write_text(files["Values of every pair"], measurements_csv(measurements, backends))
     write_pairs(files["Pairs"], list(dict.fromkeys(found.pair for found in measurements)))
     for protocol in dict.fromkeys(found.pair.protocol for found in measurements):
@@ -219,6 +221,7 @@ def _origin(
         "round": checkpoint.round,
         "dataset": str(request.dataset),
         "landmarks": request.landmarks.value,
+        "num_sources": request.num_sources,
         "size_px": reenactor.size_px,
         "pairs": "given" if request.pairs else "drawn",
         "seed": request.seed,
@@ -249,7 +252,8 @@ def _sheet_rows(
     chosen |= {len(ranked) - 1 - index: "worst" for index in range(_SHEET_ROWS)}
     rows = []
     for index in sorted(index for index in chosen if 0 <= index < len(ranked)):
-        row = sheet_row(reenactor, *_faces(ranked[index].pair, reenactor.size_px), landmarks)
+        faces = faces_of_pair(ranked[index].pair, reenactor.size_px, reenactor.num_sources)
+        row = sheet_row(reenactor, *faces, landmarks)
         value = ranked[index].values[CSIM.key]
         text = "no face found" if np.isnan(value) else f"{CSIM.name(backends)} {value:.3f}"
         rows.append(replace(row, label=f"{chosen[index]}\n{text}\n{row.label}"))

@@ -19,6 +19,7 @@ from evaluation.metrics.catalogue import AUCON, AUCON_SHUFFLED, CSIM, L1, LANDMA
 from evaluation.metrics.faces import aucon, csim, landmark_error_percent, prmse_deg
 from evaluation.metrics.pixels import l1, largest_psnr_db, psnr_db, ssim
 from evaluation.pairs import EvaluationPair
+from evaluation.people import nearest_source
 from model.batch import AU_ORDER
 from model.frames import Frame
 from model.progress import Progress
@@ -29,7 +30,7 @@ Method = Callable[[EvaluationPair], Frame]
 FrameDistance = Callable[[Frame, Frame], float]
 """Driving and generated frame to a distance: `PerceptualDistance`."""
 
-MODEL, COPY_SOURCE, COPY_DRIVING = "model", "copy-source", "copy-driving"
+MODEL, COPY_SOURCE, COPY_NEAREST, COPY_DRIVING = "model", "copy-source", "copy-nearest", "copy-driving"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, slots=True)
@@ -52,12 +53,12 @@ def frame_at(frame: FrameRef, size_px: int) -> Frame:
     return np.ascontiguousarray(image_CHW.transpose(1, 2, 0))
 
 
-def baselines(size_px: int) -> dict[str, Method]:
-    """Copy-source hands the source back, copy-driving the driving frame."""
-    return {
-        COPY_SOURCE: lambda pair: frame_at(pair.source, size_px),
-        COPY_DRIVING: lambda pair: frame_at(pair.driving, size_px),
-    }
+def baselines(size_px: int, num_sources: int = 1) -> dict[str, Method]:
+    """Copy-source hands the source back, copy-driving the driving frame; with several sources, copy-nearest theirs."""
+    copies: dict[str, Method] = {COPY_SOURCE: lambda pair: frame_at(pair.source, size_px)}
+    if num_sources > 1:
+        copies[COPY_NEAREST] = lambda pair: nearest_source(pair, size_px)
+    return copies | {COPY_DRIVING: lambda pair: frame_at(pair.driving, size_px)}
 
 
 def measure(

@@ -1,4 +1,4 @@
-"""`fedreenact reenact`: a source picture and a driving picture or clip in, a picture or video out."""
+"""`fedreenact reenact`: a source person and a driving picture or clip in, a picture or video out."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from model.progress import Progress
 from reenact.faces import DrivingClip, annotate_clip, face_of_picture
 from reenact.guidance import LandmarkStatistics
 from reenact.guidance_choice import Guidance
+from reenact.person import Person, SteadyChoice, person_of
 from reenact.reenactor import Drawing, FaceFrame, Reenactor
 from reenact.video_writer import VideoWriter
 
@@ -31,8 +32,8 @@ class ReenactRequest:
 
     checkpoint: Path
     """A round folder, or a run folder for its newest intact round."""
-    source: Path
-    """Picture of the person to draw."""
+    sources: tuple[Path, ...]
+    """Pictures, clips, folders of pictures or shards of the person to draw, one at least."""
     driving: Path
     """Picture, video or folder of pictures that gives head movement and expression."""
     out: Path
@@ -40,7 +41,7 @@ class ReenactRequest:
     landmarks: Guidance = Guidance.AUTO
     """AUTO: driving landmarks if both show one person, LGAN for a known source, LSt otherwise."""
     identity: str = ""
-    """Source identity; "" takes it from the shard the source lies in, if any."""
+    """Source identity; "" takes it from the shard the source lies in or is, if any."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -50,6 +51,10 @@ class ReenactReport:
     out: Path
     guidance: Guidance
     num_frames: int
+    num_sources: int
+    """Frames of the source person that each result was drawn from."""
+    num_references: int
+    """Frames of the source person that these were chosen from."""
     num_without_face: int
     """Driving frames without a face; each repeats the result before it."""
 
@@ -64,13 +69,13 @@ def run_request(request: ReenactRequest, *, device: torch.device, progress: Prog
 
     Raises:
         CheckpointError: if the checkpoint cannot be used.
-        ConfigError: for an unknown identity, or an output name that does not fit the driving input.
+        ConfigError: for an unknown identity, sources that show different people, or an output name that does not fit the driving input.
         DataError: if an input cannot be read or shows no face.
     """
     has_clip = is_clip(request.driving)
     _check_output(request, has_clip)
     reenactor = Reenactor(load_checkpoint(request.checkpoint), device)
-    source = face_of_picture(request.source, reenactor.size_px)
+    source = person_of(request.sources, reenactor.size_px, progress)
     if request.identity:
         source = replace(source, identity=reenactor.known_identity(request.identity))
     run = _reenact_clip if has_clip else _reenact_picture
@@ -85,7 +90,7 @@ def _reenact_picture(
     request.out.parent.mkdir(parents=True, exist_ok=True)
     write_image(request.out, drawing.result)
     progress("Drawing", 1, 1)
-    return ReenactReport(out=request.out, guidance=guidance, num_frames=1, num_without_face=0)
+    return _report(request, reenactor, source, guidance, num_frames=1, num_without_face=0)
 
 
 def _reenact_clip(
@@ -99,11 +104,20 @@ def _reenact_clip(
         for done, frame in enumerate(results, start=1):
             writer.add(frame)
             progress("Drawing", done, clip.num_frames)
+    counts = {"num_frames": clip.num_frames, "num_without_face": clip.num_without_face}
+    return _report(request, reenactor, source, guidance, **counts)
+
+
+def _report(
+    request: ReenactRequest, reenactor: Reenactor, source: FaceFrame, guidance: Guidance, **counts: int
+) -> ReenactReport:
+    num_references = len(source.references.frames) if isinstance(source, Person) else 1
     return ReenactReport(
         out=request.out,
         guidance=guidance,
-        num_frames=clip.num_frames,
-        num_without_face=clip.num_without_face,
+        num_sources=min(reenactor.num_sources, num_references),
+        num_references=num_references,
+        **counts,
     )
 
 
@@ -116,12 +130,14 @@ def _draw_clip(
 ) -> Iterator[Frame]:
     """One frame per driving frame; before the first face the source crop stands still."""
     last = source.image_HWC
+    choice = SteadyChoice(source, reenactor.num_sources)
     for chunk in _chunks(clip.faces(), _FRAMES_AT_ONCE):
         faces = [face for face in chunk if face is not None]
         drawings: Iterator[Drawing] = iter(())
         if faces:
             targets_NKC = reenactor.target_landmarks(guidance, source, faces, statistics)
-            drawings = iter(reenactor.draw(source, faces, targets_NKC))
+            sources = [choice.next(target_KC, f.pose_C) for target_KC, f in zip(targets_NKC, faces, strict=True)]
+            drawings = iter(reenactor.draw_from(sources, faces, targets_NKC))
         for face in chunk:
             last = next(drawings).result if face is not None else last
             yield last
@@ -143,5 +159,5 @@ def _check_output(request: ReenactRequest, has_clip: bool) -> None:
             f"--out {request.out}: the driving input {request.driving} is one picture, so the output must "
             "end in " + " or ".join(_PICTURE_SUFFIXES)
         )
-    if request.out.resolve() in (request.source.resolve(), request.driving.resolve()):
+    if request.out.resolve() in [path.resolve() for path in (*request.sources, request.driving)]:
         raise ConfigError(f"--out {request.out} would overwrite an input; choose another name")

@@ -5,7 +5,7 @@ Legend: F frames, K = 68 landmarks, C coordinates, D = 142 numbers.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,23 +51,19 @@ def _gap(shape_FKC: NDArray[np.floating], pairs: tuple[tuple[int, int], ...]) ->
     return mean_F1
 
 
-def nearest(
-    features_FD: FloatArray, wanted_D: FloatArray, num: int, *, held: Collection[int] = (), first: int | None = None
-) -> list[int]:
+def nearest(features_FD: FloatArray, wanted_D: FloatArray, num: int, *, held: Sequence[int] = ()) -> list[int]:
     """Which frames are most like a wanted one, the most alike first; of equally alike ones those that come first.
 
     Args:
         features_FD: of the frames to choose from.
         wanted_D: of the frame to be drawn.
         num: of frames, >= 1; there are fewer where there are no more.
-        held: frames that drew the frame before. Another takes the place of one only when it is clearly more alike, so
-            that the choice does not flicker along a clip.
-        first: of the held ones the one that was most alike.
+        held: what was chosen for the frame before in a clip. Another frame takes the place of one of them, and of the
+            first, only when it is clearly more alike, so that the choice does not flicker.
     """
     distance_F = np.abs(features_FD - wanted_D).sum(axis=1)
-    distance_F[list(held)] *= _HELD_DISCOUNT
-    if first is not None:
-        distance_F[first] *= _HELD_DISCOUNT
+    for rows in (held, held[:1]):
+        distance_F[list(rows)] *= _HELD_DISCOUNT
     order: list[int] = np.argsort(distance_F, kind="stable")[:num].tolist()
     return order
 

@@ -15,8 +15,9 @@ from reenact.job import ReenactRequest, run_request
 from tests.shards import write_random_shard
 
 
-def run(**request):
-    return run_request(ReenactRequest(**request), device=torch.device("cpu"), progress=no_progress)
+def run(source, **request):
+    sources = source if isinstance(source, tuple) else (source,)
+    return run_request(ReenactRequest(sources=sources, **request), device=torch.device("cpu"), progress=no_progress)
 
 
 @pytest.fixture
@@ -113,7 +114,7 @@ def test_driving_clip_gives_a_video_in_which_frames_without_a_face_repeat(site, 
         write_image(clip / f"{number}.png", picture)
     told = []
     report = run_request(
-        ReenactRequest(checkpoint=site / "run", source=frame(site, "ana"), driving=clip, out=tmp_path / "out.mp4"),
+        ReenactRequest(checkpoint=site / "run", sources=(frame(site, "ana"),), driving=clip, out=tmp_path / "out.mp4"),
         device=torch.device("cpu"),
         progress=lambda *progress: told.append(progress),
     )
@@ -131,7 +132,7 @@ def test_clip_without_any_face_is_an_error_and_leaves_no_file(site, tmp_path):
     clip.mkdir()
     write_image(clip / "0.png", np.full((128, 128, 3), 90, np.uint8))
     with pytest.raises(DataError, match="no face found in 1 frames"):
-        run(checkpoint=site / "run", source=frame(site, "ana"), driving=clip, out=tmp_path / "out.mp4")
+        run(checkpoint=site / "run", sources=(frame(site, "ana"),), driving=clip, out=tmp_path / "out.mp4")
     assert not (tmp_path / "out.mp4").exists()
 
 
