@@ -69,7 +69,8 @@ def run_request(request: ReenactRequest, *, device: torch.device, progress: Prog
 
     Raises:
         CheckpointError: if the checkpoint cannot be used.
-        ConfigError: for an unknown identity, sources that show different people, or an output name that does not fit the driving input.
+        ConfigError: for an unknown identity, sources that show different people, or an output name that does not fit
+            the driving input.
         DataError: if an input cannot be read or shows no face.
     """
     has_clip = is_clip(request.driving)

@@ -7,11 +7,9 @@ from __future__ import annotations
 
 from torch import Tensor
 
-_SHARPNESS = 4.0  # of the choice; chosen on held-out frames of five people
-
 
 def fused(warped_MCHW: Tensor, confidence_M1HW: Tensor, num_results: int) -> Tensor:
-    """The warped sources mixed by the softmax of their confidences, sharply: a mean of sources is a blur.
+    """The warped sources mixed by the softmax of their confidences.
 
     Args:
         warped_MCHW: [M, C, S, S], each source carried to where the result has it.
@@ -21,6 +19,6 @@ def fused(warped_MCHW: Tensor, confidence_M1HW: Tensor, num_results: int) -> Ten
     Returns:
         [N, C, S, S]; of one source exactly that.
     """
-    weight_KN1HW = (_SHARPNESS * confidence_M1HW).unflatten(0, (-1, num_results)).softmax(dim=0)
+    weight_KN1HW = confidence_M1HW.unflatten(0, (-1, num_results)).softmax(dim=0)
     mixed_NCHW: Tensor = (weight_KN1HW * warped_MCHW.unflatten(0, (-1, num_results))).sum(dim=0)
     return mixed_NCHW

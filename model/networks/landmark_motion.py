@@ -24,9 +24,11 @@ _KERNEL_FADE = 0.05
 _SPLINE_STIFFNESS = 0.01  # chosen among 0.0001 to 1 on the frames of the same people
 _TINY = 1e-6
 _NUM_CANDIDATES = 4
-_KERNEL_CANDIDATE = 1
+_KERNEL_CANDIDATE, _SIMILARITY_CANDIDATE = 1, 2
 _KERNEL_START = 2.0  # logit: the mix starts as four fifths of the candidate that is best alone
 _MAX_RESIDUAL = 0.1  # frame units
+_BENDING_WEIGHT = 64.0  # a logit of 2 for a pixel of 64; chosen among 0 to 128 on the frames of the same people
+_SHARPNESS = 4.0  # of the learnt choice among sources: a mean of sources is a blur
 _MIXER_CHANNELS = 24
 _MAP_SCALE = 4.0  # brings flows of the usual size to the range of the other inputs
 
@@ -90,8 +92,22 @@ class MotionMixer(nn.Module):
         flow_NCHW = flow_NCHW + _MAX_RESIDUAL * torch.tanh(mix_NCHW[:, _NUM_CANDIDATES : _NUM_CANDIDATES + 2])
         confidence_NCHW = None
         if self.has_confidence:
-            confidence_NCHW = resized(mix_NCHW[:, _NUM_CANDIDATES + 2 :], size_px, size_px)
+            confidence_NCHW = starting_confidence(candidates_NMCHW) + _SHARPNESS * mix_NCHW[:, _NUM_CANDIDATES + 2 :]
+            confidence_NCHW = resized(confidence_NCHW, size_px, size_px)
         return SourceMotion(resized(flow_NCHW, size_px, size_px), confidence_NCHW)
+
+
+def starting_confidence(candidates_NMCHW: Tensor) -> Tensor:
+    """How far an untrained network trusts a source at each pixel: the less, the more its face has to be bent there.
+
+    Args:
+        candidates_NMCHW: [N, 4, 2, h, w] of `candidate_flows`.
+
+    Returns:
+        [N, 1, h, w] logits <= 0; 0 where one similarity of the whole frame does all that the landmarks ask for.
+    """
+    bent_NCHW = candidates_NMCHW[:, _KERNEL_CANDIDATE] - candidates_NMCHW[:, _SIMILARITY_CANDIDATE]
+    return -_BENDING_WEIGHT * bent_NCHW.norm(dim=1, keepdim=True)
 
 
 def _shrunk(image_NCHW: Tensor, side: int) -> Tensor:
