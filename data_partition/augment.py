@@ -43,9 +43,9 @@ def _recoloured(
 
 
 def _recoloured_further(map_N34: Tensor, further: FurtherSources) -> FurtherSources:
-    num_pairs, num_each = further.image_NRCHW.shape[:2]
+    num_each = further.image_NRCHW.shape[1]
     images = _apply(map_N34.repeat_interleave(num_each, dim=0), further.image_NRCHW.flatten(0, 1))
-    return replace(further, image_NRCHW=images.unflatten(0, (num_pairs, num_each)))
+    return replace(further, image_NRCHW=images.view_as(further.image_NRCHW))
 
 
 def _apply(map_N34: Tensor, image_NCHW: Tensor) -> Tensor:

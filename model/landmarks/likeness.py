@@ -18,6 +18,7 @@ _SHAPE_WEIGHT = 1 / 136  # together the landmarks count as their mean
 _LIP_WEIGHT, _LID_WEIGHT = 0.5, 0.5
 _POSE_WEIGHT = 0.5 / 3 / 90  # ten degrees of one angle count as a lip gap of 4 % of the side
 _HELD_DISCOUNT = 0.8
+_LEAST_SHARPNESS = 1e-6
 
 
 def likeness_features(landmarks_FKC: NDArray[np.floating], pose_FC: NDArray[np.floating], size_px: int) -> FloatArray:
@@ -79,7 +80,7 @@ def spread(features_FD: FloatArray, sharpness_F: NDArray[np.floating], num: int)
         sharpness_F: [F] > 0 in any one unit; 0 for a frame without any edge.
         num: of frames, >= 1; there are fewer where there are no more.
     """
-    sharp_F = np.minimum(1, sharpness_F / max(float(np.median(sharpness_F)), np.finfo(np.float32).tiny))
+    sharp_F = np.minimum(1, sharpness_F / max(float(np.median(sharpness_F)), _LEAST_SHARPNESS))
     from_mean_F = np.abs(features_FD - features_FD.mean(axis=0)).sum(axis=1)
     chosen = [int(np.argmin(np.where(sharp_F >= 1, from_mean_F, np.inf)))]
     farness_F = np.full(len(features_FD), np.inf)

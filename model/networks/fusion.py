@@ -19,6 +19,10 @@ def fused(warped_MCHW: Tensor, confidence_M1HW: Tensor, num_results: int) -> Ten
     Returns:
         [N, C, S, S]; of one source exactly that.
     """
-    weight_KN1HW = confidence_M1HW.unflatten(0, (-1, num_results)).softmax(dim=0)
-    mixed_NCHW: Tensor = (weight_KN1HW * warped_MCHW.unflatten(0, (-1, num_results))).sum(dim=0)
-    return mixed_NCHW
+    weight_KN1HW = _by_source(confidence_M1HW, num_results).softmax(dim=0)
+    return (weight_KN1HW * _by_source(warped_MCHW, num_results)).sum(dim=0)
+
+
+def _by_source(values_MCHW: Tensor, num_results: int) -> Tensor:
+    """[K, N, C, S, S]."""
+    return values_MCHW.view(-1, num_results, *values_MCHW.shape[1:])
