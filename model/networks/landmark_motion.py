@@ -106,8 +106,9 @@ def starting_confidence(candidates_NMCHW: Tensor) -> Tensor:
     Returns:
         [N, 1, h, w] logits <= 0; 0 where one similarity of the whole frame does all that the landmarks ask for.
     """
-    bent_NCHW: Tensor = candidates_NMCHW[:, _KERNEL_CANDIDATE] - candidates_NMCHW[:, _SIMILARITY_CANDIDATE]
-    return -_BENDING_WEIGHT * torch.linalg.vector_norm(bent_NCHW, dim=1, keepdim=True)
+    bent_NCHW = candidates_NMCHW[:, _KERNEL_CANDIDATE] - candidates_NMCHW[:, _SIMILARITY_CANDIDATE]
+    bending_N1HW: Tensor = torch.linalg.vector_norm(bent_NCHW, dim=1, keepdim=True)
+    return -_BENDING_WEIGHT * bending_N1HW
 
 
 def _shrunk(image_NCHW: Tensor, side: int) -> Tensor:
