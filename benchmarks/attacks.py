@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from data_partition.synth.dataset import synthesize
+from deploy.files import PRESETS
 from federation.settings import Settings, read_preset
 from model.errors import FedreenactError
 from model.files import write_json
@@ -26,7 +27,6 @@ from model.setting import Scalar
 from server.run_folder.folder import read_history
 from tests.attacks import ATTACKS, HostileGrid, write_swapped
 
-ROOT = Path(__file__).resolve().parent.parent
 NUM_SITES = 5
 ATTACKER = 3
 NUM_FRAMES = 160
@@ -64,7 +64,7 @@ def settings_of(data: Path, evaluated: Path, run: Path, options: argparse.Namesp
         "keep-checkpoints": 1,
         "quorum-timeout-s": 0.0,
     }
-    return Settings.from_flat(read_preset(ROOT / "deploy" / "presets" / "tiny.toml") | small | DEFENCES[defence])
+    return Settings.from_flat(read_preset(PRESETS / "tiny.toml") | small | DEFENCES[defence])
 
 
 def measure(job: tuple[argparse.Namespace, str, str]) -> Cell:

@@ -27,6 +27,7 @@ from flwr.supercore.task_identity import TaskIdentity
 
 from client.secure_sum.node_keys import NodeKeys
 from client.secure_sum.update import SecureUpdate
+from deploy.files import PRESETS
 from federation.local_training import LocalResult
 from federation.packing import Shapes, pack, travelling_shapes, unpack
 from federation.secure_sum.masking import Phase
@@ -201,7 +202,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5)
     options = parser.parse_args()
     TaskIdentity.task_id, TaskIdentity.run_id, TaskIdentity.node_id = 1, 1, 1
-    flat = read_preset(ROOT / "deploy" / "presets" / f"{options.preset}.toml")
+    flat = read_preset(PRESETS / f"{options.preset}.toml")
     sizes = {"num-clients": options.sites, "num-identities": options.sites, "min-fit-clients": options.sites}
     settings = Settings.from_flat({**flat, **sizes, "secure-aggregation": True})
     rows: dict[bool, list[dict[str, float]]] = {False: [], True: []}

@@ -44,6 +44,18 @@ def submit(
     say_where({"Run": out})
 
 
+def deployment(
+    out: Annotated[Path, typer.Argument(help="Folder to write; must not exist.")],
+) -> None:
+    """Write the compose files, certs.sh and all that their images are built of, where there is no checkout."""
+    from deploy.files import write_deployment
+
+    if out.exists():
+        raise ConfigError(f"deployment: {out} exists already, wanted a folder to make; choose another name")
+    write_deployment(out)
+    say_where({"Next": f"cd {out} && docker compose up"})
+
+
 def register(
     keys: Annotated[
         list[str],

@@ -95,7 +95,7 @@ def experiment(
 
 
 def demo(out: Annotated[Path, typer.Argument(help="Folder for everything the demonstration makes.")]) -> None:
-    """Five synthetic people, federated training, comparison sheets and one HTML page: about ten minutes."""
+    """Five drawn people, federated training, comparison sheets and one HTML page: about ten minutes."""
     from experiments.demo import run_demo
 
     with LiveProgress(console) as live:

@@ -7,13 +7,13 @@ from flwr.app import Context, RecordDict
 
 from client.app import FedReenactClient
 from client.consent.policy import SitePolicy
+from deploy import files
 from federation.settings import Settings, read_preset
 from model.errors import ConfigError, FederationError
 from model.setting import Scalar
 from tests.federated_setup import deployed_config, minimal_settings, write_dataset
-from tests.paths import ROOT
 
-PRESETS = sorted((ROOT / "deploy" / "presets").glob("*.toml"))
+PRESETS = sorted(files.PRESETS.glob("*.toml"))
 GOOD: dict[str, Scalar] = {"local-steps": 100, "batch-size": 4, "learning-rate-generator": 1e-3}
 
 

@@ -15,9 +15,7 @@ from evaluation.self_check.alterations import mirror, turn_back
 from evaluation.self_check.check import self_check
 from model.errors import WeightsError
 from model.weights import resolve
-from tests.paths import SHARED
-
-CELEBV = SHARED / "celebv-sample"
+from tests.samples import celebv
 
 
 @pytest.fixture(scope="module")
@@ -39,11 +37,10 @@ def real_distance() -> PerceptualDistance:
 
 
 @pytest.fixture(scope="module")
-def celebrities() -> dict[str, list[np.ndarray]]:
+def celebrities(tmp_path_factory) -> dict[str, list[np.ndarray]]:
     """Six frames each of four people, 256 px."""
-    if not CELEBV.is_dir():
-        pytest.skip("no CelebV sample")
-    return {who.name: [read_image(p) for p in sorted(who.rglob("*.jpg"))[:6]] for who in sorted(CELEBV.iterdir())}
+    sample = celebv(tmp_path_factory.mktemp("celebv"))
+    return {who.name: [read_image(p) for p in sorted(who.rglob("*.jpg"))[:6]] for who in sorted(sample.iterdir())}
 
 
 def drawn_people() -> dict[str, list[np.ndarray]]:
@@ -68,12 +65,12 @@ def test_metrics_of_drawn_people_move_the_right_way(real_analyser):
 
 
 @pytest.mark.integration
-def test_metrics_of_real_people_move_the_right_way(real_analyser, real_distance, celebrities):
+def test_metrics_of_a_sample_of_people_move_the_right_way(real_analyser, real_distance, celebrities):
     few = {who: frames[:2] for who, frames in celebrities.items()}  # VGG takes more than a second a pair
     assert wrong(self_check(few, real_analyser, real_distance, real_distance.name)) == []
 
 
-def test_real_people_are_told_apart_and_mirrored_poses_agree_within_a_degree(real_analyser, celebrities):
+def test_people_are_told_apart_and_mirrored_poses_agree_within_a_degree(real_analyser, celebrities):
     frames = [frame for own in celebrities.values() for frame in own]
     faces = [real_analyser.analyse(frame) for frame in frames]
     identity = np.repeat(np.arange(len(celebrities)), [len(own) for own in celebrities.values()])
