@@ -22,12 +22,13 @@ from evaluation.figures.tables import (
     measurements_csv,
     method_tables,
     rows_to_plain,
+    titled,
 )
 from evaluation.measurement import MODEL, Measurement, Method, baselines, measure
 from evaluation.metrics.catalogue import CSIM
 from evaluation.metrics.perceptual_distance import PerceptualDistance
 from evaluation.pairs import EvaluationPair, Protocol, draw_pairs, read_pairs, write_pairs
-from evaluation.people import faces_of_pair, sources_in_words
+from evaluation.people import faces_of_pair
 from evaluation.sheet import SheetRow, sheet_row, write_sheet
 from model.checkpoint import Checkpoint, load_checkpoint
 from model.errors import ConfigError, DataError
@@ -40,9 +41,9 @@ from reenact.reenactor import Reenactor
 _HEADING = """# Evaluation
 
 Figures are pooled over pairs, with 95 % bootstrap intervals over pairs. Copy-source hands the source frame back,
-copy-driving the driving frame. AUCON on shuffled pairs is what a result gets when it is compared with other driving
-frames of the same person. Landmark error is in percent of the driving face's outer eye distance. Figures whose names
-differ in the backend in brackets are on different scales.
+copy-nearest the nearest of several sources, copy-driving the driving frame. AUCON on shuffled pairs is what a result
+gets when it is compared with other driving frames of the same person. Landmark error is in percent of the driving
+face's outer eye distance. Figures whose names differ in the backend in brackets are on different scales.
 """
 
 _SHEET_ROWS = 2
@@ -183,7 +184,7 @@ def _write(
     evaluated_aus: Sequence[int],
 ) -> EvaluationReport:
     rows = summarise(measurements, seed=request.seed)
-    tables = method_tables(rows, backends)
+    tables = titled(method_tables(rows, backends), request.num_sources)
     files = {
         "Figures": request.out / "metrics.json",
         "Tables": request.out / "table.md",
@@ -194,11 +195,8 @@ def _write(
     summary["rows"] = rows_to_plain(rows, backends)
     summary["action_units"] = _action_units(measurements, evaluated_aus)
     write_json(files["Figures"], summary, indent=2)
-    everything = [*tables, *identity_tables(rows, backends)]
-    write_text(
-        files["Tables"],
-        "\n".join([_HEADING + sources_in_words(request.num_sources), *(table.to_markdown() for table in everything)]),
-    )
+    everything = [*tables, *titled(identity_tables(rows, backends), request.num_sources)]
+    write_text(files["Tables"], "\n".join([_HEADING, *(table.to_markdown() for table in everything)]))
     write_text(files["Values of every pair"], measurements_csv(measurements, backends))
     write_pairs(files["Pairs"], list(dict.fromkeys(found.pair for found in measurements)))
     for protocol in dict.fromkeys(found.pair.protocol for found in measurements):

@@ -9,7 +9,7 @@ from evaluation.pairs import EvaluationPair
 from model.frames import Frame
 from reenact.faces import face_of_shard
 from reenact.person import Person, References, references_of_shard
-from reenact.reenactor import MAX_REFERENCES, FaceFrame
+from reenact.reenactor import FaceFrame
 
 _PEOPLE_HELD = 64
 
@@ -38,16 +38,6 @@ def nearest_source(pair: EvaluationPair, size_px: int) -> Frame:
     """
     source, driving = faces_of_pair(pair, size_px, num_sources=2)
     return source.frames_for(driving.landmarks_KC, driving.pose_C, 1)[0].image_HWC
-
-
-def sources_in_words(num_sources: int) -> str:
-    """What a table says of the sources of its results, a line."""
-    if num_sources == 1:
-        return "\nEach result is drawn from one source frame, that of its pair.\n"
-    return (
-        f"\nEach result is drawn from {num_sources} source frames, the nearest of {MAX_REFERENCES} training frames of "
-        "the person's clip; copy-nearest hands the nearest of them back.\n"
-    )
 
 
 @lru_cache(_PEOPLE_HELD)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ from evaluation.metrics.catalogue import METRICS, Metric, metrics_of
 from evaluation.pairs import Protocol
 from model.batch import AU_ORDER
 from model.files import csv_text
+from reenact.reenactor import MAX_REFERENCES
 
 PROTOCOL_TITLES = {
     Protocol.SELF: "Self: source and driving frame of one clip, both held out",
@@ -40,6 +41,12 @@ class TextTable:
         lines = [self.header, ("---",) * len(self.header), *self.rows]
         body = "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
         return f"## {self.title}\n\n{body}\n"
+
+
+def titled(tables: Sequence[TextTable], num_sources: int) -> list[TextTable]:
+    """The tables with the number of sources in their titles."""
+    words = "one source" if num_sources == 1 else f"{num_sources} of {MAX_REFERENCES} sources"
+    return [replace(table, title=f"{table.title}, from {words}") for table in tables]
 
 
 def method_tables(rows: Sequence[SummaryRow], backends: Backends) -> list[TextTable]:

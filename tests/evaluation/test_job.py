@@ -80,7 +80,7 @@ def test_several_sources_are_named_and_measured_beside_the_nearest_of_them(reque
     assert metrics["num_sources"] == 3
     methods = [row["method"] for row in metrics["rows"] if row["identity"] == "all"]
     assert methods == ["model", "copy-source", "copy-nearest", "copy-driving"]
-    assert "drawn from 3 source frames, the nearest of 32 training frames" in (asked.out / "table.md").read_text()
+    assert "(2 pairs), from 3 of 32 sources" in (asked.out / "table.md").read_text()
     with pytest.raises(ConfigError, match="--num-sources: got 3, wanted 1"):
         run(replace(asked, checkpoint=request_.checkpoint))
 
