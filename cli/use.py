@@ -18,7 +18,10 @@ from reenact.guidance_choice import Guidance
 
 def reenact(
     checkpoint: Annotated[Path, typer.Argument(help="A round's folder, or a run folder (newest round).")],
-    source: Annotated[Path, typer.Option(help="Picture of the person to draw.")],
+    source: Annotated[
+        list[Path],
+        typer.Option(help="Person to draw: picture, video, folder of pictures, or shard; repeat for more."),
+    ],
     driving: Annotated[Path, typer.Option(help="Picture or video that gives head movement and expression.")],
     out: Annotated[Path, typer.Option(help="Result: .jpg or .png, for a video .mp4 (no sound).")],
     landmarks: Annotated[
@@ -38,7 +41,7 @@ def reenact(
 
     request = ReenactRequest(
         checkpoint=checkpoint,
-        source=source,
+        sources=tuple(source),
         driving=driving,
         out=out,
         landmarks=landmarks,
@@ -48,7 +51,10 @@ def reenact(
     )
     with LiveProgress(console) as live:
         report = run_request(request, device=pick_device(device), progress=live.progress)
-    console.print(f"{report.num_frames} frame(s), landmarks by {report.guidance}")
+    console.print(
+        f"{report.num_frames} frame(s), landmarks by {report.guidance}, each from {report.num_sources} of "
+        f"{report.num_references} frame(s) of the source"
+    )
     if report.num_without_face:
         console.print(f"[yellow]{report.num_without_face} frames show no face and repeat the last result[/]")
     say_where({"Result": report.out})
@@ -68,6 +74,9 @@ def evaluate(
     seed: Annotated[int, typer.Option(help="Of the pairs and of the intervals.")] = 0,
     pairs: Annotated[Path | None, typer.Option(help="A pairs.csv to evaluate instead of drawing pairs.")] = None,
     landmarks: Annotated[Guidance, typer.Option(help="As for `reenact`.")] = Guidance.AUTO,
+    num_sources: Annotated[
+        int, typer.Option(help="Source frames of each result; above 1 the nearest of 32 training frames of the clip.")
+    ] = 1,
     embedder: Annotated[str, typer.Option(help="Who measures CSIM: sface, or arcface or dlib if installed.")] = "sface",
     frames_out: Annotated[
         Path | None, typer.Option(help="Keep every analysed picture here, for OpenFace to look at.")
@@ -103,6 +112,7 @@ def evaluate(
         seed=seed,
         pairs=pairs,
         landmarks=landmarks,
+        num_sources=num_sources,
         embedder=embedder,
         frames_out=frames_out,
         openface=openface,

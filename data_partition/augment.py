@@ -9,13 +9,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from model.batch import ReenactmentBatch
+from model.batch import FurtherSources, ReenactmentBatch
 
 
 def recoloured(
     batches: Iterator[ReenactmentBatch], strength: float, rng: np.random.Generator
 ) -> Iterator[ReenactmentBatch]:
-    """The batches with each pair's colours changed by one random affine map, the same for source and driving frame.
+    """The batches with each pair's colours changed by one random affine map, the same for sources and driving frame.
 
     x' = (1 + A) x + b, cut to [-1, 1], with the entries of A [3, 3] and b [3] normal of standard deviation `strength`.
 
@@ -38,7 +38,14 @@ def _recoloured(
             batch,
             source_NCHW=_apply(colours, batch.source_NCHW),
             driving_NCHW=_apply(colours, batch.driving_NCHW),
+            further=batch.further and _recoloured_further(colours, batch.further),
         )
+
+
+def _recoloured_further(map_N34: Tensor, further: FurtherSources) -> FurtherSources:
+    num_each = further.image_NRCHW.shape[1]
+    images = _apply(map_N34.repeat_interleave(num_each, dim=0), further.image_NRCHW.flatten(0, 1))
+    return replace(further, image_NRCHW=images.view_as(further.image_NRCHW))
 
 
 def _apply(map_N34: Tensor, image_NCHW: Tensor) -> Tensor:

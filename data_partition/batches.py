@@ -17,10 +17,14 @@ import torch
 
 from data_partition.partition import ClientData, Split
 from data_partition.shards.shard import Shard
-from model.batch import ReenactmentBatch
+from model.batch import FurtherSources, ReenactmentBatch
 from model.errors import DataError
 from model.frames import in_model_range
 from model.landmarks.geometry import draw_heatmap, rescaled
+from model.landmarks.likeness import likeness_features, nearest
+
+MAX_REFERENCES = 16
+"""Frames of a clip of which the sources of a training pair are the nearest, at most."""
 
 
 class FrameRef(NamedTuple):
@@ -36,7 +40,10 @@ class Pair(NamedTuple):
     identity_index: int
     """Of the source, among the federation's identities."""
     source: FrameRef
+    """Of several sources the one most like the driving frame."""
     driving: FrameRef
+    further: tuple[FrameRef, ...] = ()
+    """More sources, those that are more like the driving frame first."""
 
 
 class ModelFrame(NamedTuple):
@@ -89,6 +96,15 @@ PROCESS_CACHE = FrameCache(max_bytes=512 * 2**20)
 """Shared by all clients of a process: a client object lives for one round, its worker process for many."""
 
 
+class _Clip(NamedTuple):
+    """Frames of one clip on one side of the split."""
+
+    identity_index: int
+    shard: Shard
+    rows: npt.NDArray[np.int64]
+    """[R] of the shard, ascending."""
+
+
 class PairSampler:
     """Pairs of two different frames of one clip, from one side of a client's split."""
 
@@ -98,7 +114,8 @@ class PairSampler:
         Raises:
             DataError: if no clip has two frames on this side of the split.
         """
-        self._clips: list[tuple[int, Shard, npt.NDArray[np.int64]]] = []
+        self._clips: list[_Clip] = []
+        self._features: dict[int, npt.NDArray[np.float32]] = {}
         for part in data.frames:
             rows = part.split_rows(split)
             _, first, clip_R, num_rows = np.unique(
@@ -107,11 +124,11 @@ class PairSampler:
             rows_of_clip = np.split(rows[np.argsort(clip_R, kind="stable")], np.cumsum(num_rows)[:-1])
             for clip in np.argsort(first):  # in the order in which the clips come
                 if num_rows[clip] >= 2:
-                    self._clips.append((part.identity_index, part.shard, rows_of_clip[clip]))
+                    self._clips.append(_Clip(part.identity_index, part.shard, rows_of_clip[clip]))
         if not self._clips:
             where = ", ".join(str(part.shard.path) for part in data.frames) or "a client without frames"
             raise DataError(f"{where}: no clip has two {split} frames to pair; add frames or lower num-clients")
-        self._ends = np.cumsum([len(rows) for _, _, rows in self._clips])
+        self._ends = np.cumsum([len(clip.rows) for clip in self._clips])
 
     @property
     def num_frames(self) -> int:
@@ -126,14 +143,54 @@ class PairSampler:
         """One pair for each driving frame, given by its position in [0, num_frames), with a random source."""
         pairs = []
         for position in driving:
-            clip = int(np.searchsorted(self._ends, position, side="right"))
-            identity_index, shard, rows = self._clips[clip]
-            driving_at = int(position) - (int(self._ends[clip]) - len(rows))
+            _, (identity_index, shard, rows), driving_at = self._at(int(position))
             source_at = int(rng.integers(len(rows) - 1))
             source_at += source_at >= driving_at
             source, driver = FrameRef(shard, int(rows[source_at])), FrameRef(shard, int(rows[driving_at]))
             pairs.append(Pair(identity_index, source, driver))
         return pairs
+
+    def draw_from_several(self, num_pairs: int, num_sources: int, rng: np.random.Generator) -> list[Pair]:
+        """Random pairs with several sources each, all of the driving frame's clip.
+
+        Driving is uniform over all frames. The sources are those most like it of a random reference set of the clip's
+        other frames, which has between `num_sources` and 16: from whatever there is to the near ones of many, so that
+        far sources are met too, and lose to near ones.
+
+        Args:
+            num_pairs: wanted.
+            num_sources: of each, 2 to 16; fewer for all of them if one's clip has no more.
+            rng: the only source of randomness.
+        """
+        at = [self._at(int(position)) for position in rng.integers(self.num_frames, size=num_pairs)]
+        num_each = min(num_sources, *(len(clip.rows) - 1 for _, clip, _ in at))
+        return [self._with_nearest(*place, num_each, rng) for place in at]
+
+    def _with_nearest(
+        self, index: int, clip: _Clip, driving_at: int, num_sources: int, rng: np.random.Generator
+    ) -> Pair:
+        num_others = len(clip.rows) - 1
+        num_references = min(int(rng.integers(num_sources, MAX_REFERENCES + 1)), num_others)
+        references = rng.choice(num_others, num_references, replace=False)
+        references += references >= driving_at
+        features_RD = self._features_of(index)
+        order = nearest(features_RD[references], features_RD[driving_at], num_sources)
+        source, *further = (FrameRef(clip.shard, int(row)) for row in clip.rows[references[order]])
+        driver = FrameRef(clip.shard, int(clip.rows[driving_at]))
+        return Pair(clip.identity_index, source, driver, tuple(further))
+
+    def _at(self, position: int) -> tuple[int, _Clip, int]:
+        """Number of the clip, the clip, and the place in it, of a frame's position in [0, num_frames)."""
+        index = int(np.searchsorted(self._ends, position, side="right"))
+        clip = self._clips[index]
+        return index, clip, position - (int(self._ends[index]) - len(clip.rows))
+
+    def _features_of(self, index: int) -> npt.NDArray[np.float32]:
+        """[R, D] of a clip's frames, made when first asked for."""
+        if index not in self._features:
+            _, shard, rows = self._clips[index]
+            self._features[index] = likeness_features(shard.landmarks_FKC[rows], shard.pose_FC[rows], shard.size_px)
+        return self._features[index]
 
 
 def iter_batches(
@@ -143,6 +200,7 @@ def iter_batches(
     batch_size: int,
     rng: np.random.Generator,
     split: Split,
+    num_sources: int = 1,
     cache: FrameCache = PROCESS_CACHE,
 ) -> Iterator[ReenactmentBatch]:
     """Endless random batches for `train`; for `test` one pass in which every frame drives once, in order.
@@ -152,7 +210,9 @@ def iter_batches(
         size_px: image side S of the batches.
         batch_size: pairs in a batch; the last test batch may be smaller.
         rng: the only source of randomness: an equal generator gives equal batches.
-        split: which side of the shards' split both frames of every pair come from.
+        split: which side of the shards' split all frames of every pair come from.
+        num_sources: most sources of a pair in `train`: each batch has a random number of them from 1 on, so that the
+            network learns to draw from any number. In `test` there is one.
         cache: where decoded frames are kept.
 
     Raises:
@@ -160,36 +220,43 @@ def iter_batches(
     """
     sampler = PairSampler(data, split=split)
     if split == "train":
-        return _endless(sampler, size_px, batch_size, rng, cache)
+        drawn = _drawn_pairs(sampler, batch_size, num_sources, rng)
+        return (make_batch(pairs, size_px, cache) for pairs in drawn)
     return _one_pass(sampler, size_px, batch_size, rng, cache)
 
 
-def make_batch(
-    pairs: Sequence[tuple[int, tuple[Shard, int], tuple[Shard, int]]],
-    size_px: int,
-    cache: FrameCache = PROCESS_CACHE,
-) -> ReenactmentBatch:
-    """The batch of the given pairs; the two frames of a pair may show different identities.
+def make_batch(pairs: Sequence[Pair], size_px: int, cache: FrameCache = PROCESS_CACHE) -> ReenactmentBatch:
+    """The batch of the given pairs; source and driving frame of a pair may show different identities.
 
     Args:
-        pairs: N of (identity index, (source shard, row), (driving shard, row)), N >= 1.
+        pairs: N >= 1, all with equally many sources.
         size_px: image side S.
         cache: where decoded frames are kept.
 
     Raises:
         DataError: if a frame cannot be read; it names the file.
     """
-    sources = [cache.get(shard, row, size_px) for _, (shard, row), _ in pairs]
-    drivings = [cache.get(shard, row, size_px) for _, _, (shard, row) in pairs]
+    sources = [cache.get(*pair.source, size_px) for pair in pairs]
+    drivings = [cache.get(*pair.driving, size_px) for pair in pairs]
+    further = [[cache.get(*frame, size_px) for frame in pair.further] for pair in pairs]
     return ReenactmentBatch(
         source_NCHW=in_model_range(np.stack([frame.image_CHW for frame in sources])),
         driving_NCHW=in_model_range(np.stack([frame.image_CHW for frame in drivings])),
         source_landmarks_NKC=torch.from_numpy(np.stack([frame.landmarks_KC for frame in sources])),
         driving_landmarks_NKC=torch.from_numpy(np.stack([frame.landmarks_KC for frame in drivings])),
         heatmap_NCHW=torch.from_numpy(np.stack([frame.heatmap_HW for frame in drivings])[:, None]),
-        pose_NC=torch.from_numpy(np.stack([shard.pose_FC[row] for _, _, (shard, row) in pairs])),
-        au_NA=torch.from_numpy(np.stack([shard.au_presence_FA[row] for _, _, (shard, row) in pairs])),
-        identity_N=torch.tensor([identity_index for identity_index, _, _ in pairs], dtype=torch.int64),
+        pose_NC=torch.from_numpy(np.stack([pair.driving.shard.pose_FC[pair.driving.row] for pair in pairs])),
+        au_NA=torch.from_numpy(np.stack([pair.driving.shard.au_presence_FA[pair.driving.row] for pair in pairs])),
+        identity_N=torch.tensor([pair.identity_index for pair in pairs], dtype=torch.int64),
+        further=_further(further) if further[0] else None,
+    )
+
+
+def _further(frames: Sequence[Sequence[ModelFrame]]) -> FurtherSources:
+    """[N][R] frames."""
+    return FurtherSources(
+        image_NRCHW=in_model_range(np.array([[frame.image_CHW for frame in pair] for pair in frames])),
+        landmarks_NRKC=torch.from_numpy(np.array([[frame.landmarks_KC for frame in pair] for pair in frames])),
     )
 
 
@@ -209,11 +276,15 @@ def load_frame(shard: Shard, row: int, size_px: int) -> ModelFrame:
     return ModelFrame(image_CHW, landmarks_KC, draw_heatmap(landmarks_KC, size_px))
 
 
-def _endless(
-    sampler: PairSampler, size_px: int, batch_size: int, rng: np.random.Generator, cache: FrameCache
-) -> Iterator[ReenactmentBatch]:
+def _drawn_pairs(
+    sampler: PairSampler, batch_size: int, most_sources: int, rng: np.random.Generator
+) -> Iterator[list[Pair]]:
     while True:
-        yield make_batch(sampler.draw(batch_size, rng), size_px, cache)
+        num_sources = int(rng.integers(1, most_sources + 1)) if most_sources > 1 else 1
+        if num_sources == 1:
+            yield sampler.draw(batch_size, rng)
+        else:
+            yield sampler.draw_from_several(batch_size, num_sources, rng)
 
 
 def _one_pass(

@@ -19,7 +19,8 @@ from evaluation.measurement import MODEL, Instruments, Method, baselines, measur
 from evaluation.metrics.kid import KidFeatures
 from evaluation.metrics.perceptual_distance import PerceptualDistance
 from evaluation.pairs import EvaluationPair, Protocol, draw_pairs, read_pairs
-from evaluation.results import Findings, faces_of_pair, write_figures, write_sheets
+from evaluation.people import faces_of_pair
+from evaluation.results import Findings, write_figures, write_sheets
 from model.checkpoint import Checkpoint, load_checkpoint
 from model.errors import ConfigError, DataError
 from model.frames import Frame
@@ -46,6 +47,8 @@ class EvaluationRequest:
     pairs: Path | None
     """A pairs.csv to use in place of drawing."""
     landmarks: Guidance
+    num_sources: int = 1
+    """Source frames of each result; above 1 they are the nearest of the person's training frames, not the pair's."""
     embedder: str = "sface"
     """A key of `EMBEDDERS`."""
     frames_out: Path | None = None
@@ -85,11 +88,11 @@ def run_evaluation(request: EvaluationRequest, *, device: torch.device, progress
     shards = open_dataset(request.dataset)
     _check_identities(shards, checkpoint, request.protocols)
     pairs = _pairs(request, shards)
-    reenactor = Reenactor(checkpoint, device)
+    reenactor = Reenactor(checkpoint, device, num_sources=request.num_sources)
     with MediaPipeAnalyser(embedder_named(request.embedder)) as faces:
         analyser, perceptual = RememberingAnalyser(_analyser(faces, request)), PerceptualDistance()
         instruments = Instruments(analyser=analyser, perceptual=perceptual, features=KidFeatures())
-        methods = {MODEL: _model(reenactor, request.landmarks), **baselines(reenactor.size_px)}
+        methods = {MODEL: _model(reenactor, request.landmarks), **baselines(reenactor.size_px, request.num_sources)}
         measurements = measure(pairs, methods, instruments, size_px=reenactor.size_px, progress=progress)
         clips = measure_clips(
             clips_of(pairs),
@@ -146,7 +149,8 @@ def _pairs(request: EvaluationRequest, shards: Sequence[Shard]) -> list[Evaluati
 
 def _model(reenactor: Reenactor, landmarks: Guidance) -> Method:
     def draw(pair: EvaluationPair) -> Frame:
-        return reenactor.draw_pair(*faces_of_pair(pair, reenactor.size_px), landmarks)[0].result
+        faces = faces_of_pair(pair, reenactor.size_px, reenactor.num_sources)
+        return reenactor.draw_pair(*faces, landmarks)[0].result
 
     return draw
 
@@ -160,6 +164,7 @@ def _origin(
         "round": checkpoint.round,
         "dataset": str(request.dataset),
         "landmarks": request.landmarks.value,
+        "num_sources": request.num_sources,
         "size_px": reenactor.size_px,
         "pairs": "given" if request.pairs else "drawn",
         "seed": request.seed,

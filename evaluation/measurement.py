@@ -44,6 +44,7 @@ from evaluation.metrics.pixels import l1, largest_psnr_db, psnr_db, ssim
 from evaluation.metrics.regions import PARTS, cut_out
 from evaluation.metrics.sharpness import fine_power, laplacian_energy
 from evaluation.pairs import EvaluationPair, Protocol
+from evaluation.people import nearest_source
 from model.batch import AU_ORDER
 from model.frames import Frame
 from model.progress import Progress
@@ -59,7 +60,7 @@ Features = Callable[[Frame], NDArray[np.float32]]
 
 _FACE_METRICS = (CSIM, PRMSE, AUCON, AU_INTENSITY_ERROR, LANDMARK_ERROR, GAZE_ERROR, LIP_GAP_SLOPE)
 
-MODEL, COPY_SOURCE, COPY_DRIVING = "model", "copy-source", "copy-driving"
+MODEL, COPY_SOURCE, COPY_NEAREST, COPY_DRIVING = "model", "copy-source", "copy-nearest", "copy-driving"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, slots=True)
@@ -97,12 +98,12 @@ def frame_at(frame: FrameRef, size_px: int) -> Frame:
     return np.ascontiguousarray(image_CHW.transpose(1, 2, 0))
 
 
-def baselines(size_px: int) -> dict[str, Method]:
-    """Copy-source hands the source back, copy-driving the driving frame."""
-    return {
-        COPY_SOURCE: lambda pair: frame_at(pair.source, size_px),
-        COPY_DRIVING: lambda pair: frame_at(pair.driving, size_px),
-    }
+def baselines(size_px: int, num_sources: int = 1) -> dict[str, Method]:
+    """Copy-source hands the source back, copy-driving the driving frame; with several sources, copy-nearest theirs."""
+    copies: dict[str, Method] = {COPY_SOURCE: lambda pair: frame_at(pair.source, size_px)}
+    if num_sources > 1:
+        copies[COPY_NEAREST] = lambda pair: nearest_source(pair, size_px)
+    return copies | {COPY_DRIVING: lambda pair: frame_at(pair.driving, size_px)}
 
 
 def methods_for(protocol: Protocol, methods: Mapping[str, Method]) -> dict[str, Method]:

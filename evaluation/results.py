@@ -19,21 +19,23 @@ from evaluation.figures.tables import (
     measurements_csv,
     method_tables,
     rows_to_plain,
+    titled,
 )
 from evaluation.figures.thirds import thirds, thirds_table
 from evaluation.measurement import MODEL, Measurement
 from evaluation.metrics.catalogue import AU_INTENSITY_ERROR, CSIM, Better, Metric
-from evaluation.pairs import EvaluationPair, Protocol, write_pairs
+from evaluation.pairs import Protocol, write_pairs
+from evaluation.people import faces_of_pair
 from evaluation.sheet import DetailRow, SheetRow, sheet_row, write_sheet
 from model.files import write_json, write_text
-from reenact.faces import face_of_shard
 from reenact.guidance_choice import Guidance
-from reenact.reenactor import FaceFrame, Reenactor
+from reenact.reenactor import Reenactor
 
 _HEADING = """# Evaluation
 
 Figures are pooled over pairs or clips, with 95 % bootstrap intervals over them; KID with its standard deviation over
-subsets. Copy-source hands the source frame back, copy-driving the driving frame. AUCON on shuffled pairs is what a
+subsets. Copy-source hands the source frame back, copy-nearest the nearest of several sources, copy-driving the
+driving frame. AUCON on shuffled pairs is what a
 result gets when it is compared with other driving frames of the same person. Landmark error is in percent of the
 driving face's outer eye distance. Figures whose names differ in the backend in brackets are on different scales.
 """
@@ -70,8 +72,9 @@ def write_figures(
         The tables over everybody, and what is in it to file.
     """
     rows, by_motion = summarise(found.measurements, found.clips, seed=seed), thirds(found.measurements)
-    tables = [*method_tables(rows, found.backends), thirds_table(by_motion, found.backends)]
-    everything = [*tables, *identity_tables(rows, found.backends)]
+    num_sources = int(str(origin["num_sources"]))
+    tables = titled([*method_tables(rows, found.backends), thirds_table(by_motion, found.backends)], num_sources)
+    everything = [*tables, *titled(identity_tables(rows, found.backends), num_sources)]
     plain = {
         **origin,
         "rows": rows_to_plain(rows, found.backends),
@@ -121,16 +124,6 @@ def write_sheets(out: Path, found: Findings, reenactor: Reenactor, landmarks: Gu
     return files
 
 
-def faces_of_pair(pair: EvaluationPair, size_px: int) -> tuple[FaceFrame, FaceFrame]:
-    """Source and driving frame at a size with their shards' annotation.
-
-    Raises:
-        DataError: if a frame cannot be read.
-    """
-    source, driving = (face_of_shard(frame.shard, frame.row, size_px) for frame in (pair.source, pair.driving))
-    return source, driving
-
-
 def _action_units(found: Findings) -> dict[str, object]:
     """Agreement of every action unit, by protocol and method."""
     groups: dict[Protocol, dict[str, list[Measurement]]] = {}
@@ -170,13 +163,13 @@ def _badness(found: Measurement, metric: Metric) -> float:
 
 
 def _sheet_row(label: str, found: Measurement, reenactor: Reenactor, landmarks: Guidance) -> SheetRow:
-    row = sheet_row(reenactor, *faces_of_pair(found.pair, reenactor.size_px), landmarks)
+    row = sheet_row(reenactor, *faces_of_pair(found.pair, reenactor.size_px, reenactor.num_sources), landmarks)
     return replace(row, label=f"{label}\n{row.label}")
 
 
 def _detail_row(label: str, found: Measurement, reenactor: Reenactor, landmarks: Guidance) -> DetailRow:
     """Where no face is found in the result, its parts are cut out where the driving frame has them."""
-    source, driving = faces_of_pair(found.pair, reenactor.size_px)
+    source, driving = faces_of_pair(found.pair, reenactor.size_px, reenactor.num_sources)
     drawing, _ = reenactor.draw_pair(source, driving, landmarks)
     result_KC = found.generated.landmarks_KC if found.generated else driving.landmarks_KC
     return DetailRow(

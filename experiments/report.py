@@ -12,7 +12,14 @@ from typing import Any
 
 from data_partition.shards.shard import open_dataset
 from evaluation.faces.analysis import Backends
-from evaluation.figures.tables import PROTOCOL_TITLES, TextTable, identity_tables, method_tables, rows_from_plain
+from evaluation.figures.tables import (
+    PROTOCOL_TITLES,
+    TextTable,
+    identity_tables,
+    method_tables,
+    rows_from_plain,
+    titled,
+)
 from evaluation.figures.thirds import thirds_table
 from evaluation.pairs import Protocol
 from evaluation.results import DETAIL_SHEET
@@ -147,6 +154,7 @@ def _read_evaluation(folder: Path) -> Evaluation:
     try:
         figures = json.loads(path.read_text(encoding="utf-8"))
         rows, backends = rows_from_plain(figures["rows"]), Backends(**figures["backends"])
+        num_sources = int(figures.get("num_sources", 1))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(f"{path}: cannot be read ({error!r}); wanted the folder `evaluate --out` wrote") from error
     sheets = {
@@ -159,8 +167,8 @@ def _read_evaluation(folder: Path) -> Evaluation:
     return Evaluation(
         folder=folder,
         figures=figures,
-        tables=(*method_tables(rows, backends), *by_motion),
-        by_person=tuple(identity_tables(rows, backends)),
+        tables=tuple(titled([*method_tables(rows, backends), *by_motion], num_sources)),
+        by_person=tuple(titled(identity_tables(rows, backends), num_sources)),
         sheets=sheets,
         details=details.read_bytes() if details.is_file() else None,
     )

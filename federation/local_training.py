@@ -164,7 +164,15 @@ def local_batches(
         DataError: at once if there is no pair; later, naming the file, if a frame cannot be read.
     """
     size_px, batch_size = settings.model.image_size_px, settings.optimizer.batch_size
-    batches = iter_batches(data, size_px=size_px, batch_size=batch_size, rng=rng, split="train", cache=cache)
+    batches = iter_batches(
+        data,
+        size_px=size_px,
+        batch_size=batch_size,
+        rng=rng,
+        split="train",
+        num_sources=settings.model.num_sources,
+        cache=cache,
+    )
     return recoloured(batches, settings.data.colour_jitter, rng)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,6 +16,20 @@ NUM_ACTION_UNITS = len(AU_ORDER)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class FurtherSources:
+    """R more frames of the source of each of N pairs, those that are nearer to the driving frame first."""
+
+    image_NRCHW: Tensor
+    """[N, R, 3, S, S] float32 RGB in [-1, 1], R >= 1."""
+    landmarks_NRKC: Tensor
+    """[N, R, 68, 2] float32 (x, y) pixels."""
+
+    def to(self, device: torch.device) -> FurtherSources:
+        """The same frames on `device`."""
+        return FurtherSources(**_moved(self, device))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class GeneratorInputs:
     """What N pictures are drawn from; a generator takes of it what it needs.
 
@@ -22,7 +37,7 @@ class GeneratorInputs:
     """
 
     source_NCHW: Tensor
-    """[N, 3, S, S] float32 RGB in [-1, 1]."""
+    """[N, 3, S, S] float32 RGB in [-1, 1]; of several sources the nearest."""
     driving_NCHW: Tensor
     """[N, 3, S, S] float32 RGB in [-1, 1]."""
     source_landmarks_NKC: Tensor
@@ -32,10 +47,22 @@ class GeneratorInputs:
     otherwise."""
     heatmap_NCHW: Tensor
     """[N, 1, S, S] float32 in [0, 1], drawn from the target landmarks."""
+    further: FurtherSources | None = None
+    """More sources of every pair, for designs that take several; None if there is one."""
 
     def to(self, device: torch.device) -> GeneratorInputs:
         """The same inputs with every tensor on `device`."""
-        return GeneratorInputs(**{f.name: getattr(self, f.name).to(device) for f in fields(self)})
+        return GeneratorInputs(**_moved(self, device))
+
+    def all_sources(self) -> tuple[Tensor, Tensor]:
+        """Images [M, 3, S, S] and landmarks [M, 68, 2] of the M = (1 + R) N sources: the N nearest, the N next, ..."""
+        if self.further is None:
+            return self.source_NCHW, self.source_landmarks_NKC
+        image_NRCHW, landmarks_NRKC = self.further.image_NRCHW, self.further.landmarks_NRKC
+        return (
+            torch.cat([self.source_NCHW, image_NRCHW.transpose(0, 1).flatten(0, 1)]),
+            torch.cat([self.source_landmarks_NKC, landmarks_NRKC.transpose(0, 1).flatten(0, 1)]),
+        )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -61,10 +88,12 @@ class ReenactmentBatch:
     """[N, 18] float32, 1 where the action unit is present in the driving frame, else 0."""
     identity_N: Tensor
     """[N] int64 index of the source identity among the federation's identities."""
+    further: FurtherSources | None = None
+    """More sources of every pair; None if there is one."""
 
     def to(self, device: torch.device) -> ReenactmentBatch:
         """The same batch with every tensor on `device`."""
-        return ReenactmentBatch(**{f.name: getattr(self, f.name).to(device, non_blocking=True) for f in fields(self)})
+        return ReenactmentBatch(**_moved(self, device))
 
     def generator_inputs(self) -> GeneratorInputs:
         """What draws the driving frames."""
@@ -74,8 +103,18 @@ class ReenactmentBatch:
             source_landmarks_NKC=self.source_landmarks_NKC,
             target_landmarks_NKC=self.driving_landmarks_NKC,
             heatmap_NCHW=self.heatmap_NCHW,
+            further=self.further,
         )
 
     def __len__(self) -> int:
         """Number of pairs N."""
         return int(self.source_NCHW.shape[0])
+
+
+def _moved(of_tensors: FurtherSources | GeneratorInputs | ReenactmentBatch, device: torch.device) -> dict[str, Any]:
+    """Field name to what is in it, on `device`."""
+    values = {field.name: getattr(of_tensors, field.name) for field in fields(of_tensors)}
+    return {
+        name: value.to(device, non_blocking=True) if isinstance(value, Tensor) else value and value.to(device)
+        for name, value in values.items()
+    }

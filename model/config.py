@@ -69,6 +69,9 @@ class ModelConfig:
     use_landmark_flow: bool = setting(False)
     """Add the flow head's flow to motions that carry the source landmarks to the target ones, mixed pixel by pixel.
     Beyond the thesis."""
+    num_sources: int = setting(1, low=1, high=16)
+    """Most source frames that one result is trained to be made of; they need use-flow and use-landmark-flow. Beyond the
+    thesis if above 1."""
     num_identities: int = setting(5, low=1, high=4096)
     """Rows of the landmark GAN's identity embedding."""
     patch_size_px: int = setting(14, low=2, high=32)
@@ -99,6 +102,12 @@ class ModelConfig:
     def __post_init__(self) -> None:
         """Check ranges and the fields that must fit each other."""
         check_meanings(self)
+        check(
+            self.num_sources == 1 or (self.use_flow and self.use_landmark_flow),
+            "num_sources",
+            self.num_sources,
+            "1 where use-flow or use-landmark-flow is off: the landmark motions choose among several",
+        )
         num_patches, rest = divmod(self.image_size_px, self.patch_size_px)
         check(
             rest == 0 and _FEWEST_PATCHES <= num_patches <= _MOST_PATCHES,

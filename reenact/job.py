@@ -1,4 +1,4 @@
-"""`fedreenact reenact`: a source picture and a driving picture or clip in, a picture or video out."""
+"""`fedreenact reenact`: a source person and a driving picture or clip in, a picture or video out."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from model.progress import Progress
 from reenact.faces import DrivingClip, annotate_clip, face_of_picture
 from reenact.guidance import LandmarkStatistics
 from reenact.guidance_choice import Guidance
+from reenact.person import Person, SteadyChoice, person_of
 from reenact.reenactor import Drawing, FaceFrame, Reenactor
 from reenact.video_writer import VideoWriter
 
@@ -33,8 +34,8 @@ class ReenactRequest:
 
     checkpoint: Path
     """A round folder, or a run folder for its newest intact round."""
-    source: Path
-    """Picture of the person to draw."""
+    sources: tuple[Path, ...]
+    """Pictures, clips, folders of pictures or shards of the person to draw, one at least."""
     driving: Path
     """Picture, video or folder of pictures that gives head movement and expression."""
     out: Path
@@ -42,11 +43,11 @@ class ReenactRequest:
     landmarks: Guidance = Guidance.AUTO
     """AUTO: driving landmarks if both show one person, LGAN for a known source, LSt otherwise."""
     face: int = 0
-    """Number of the source's face where the picture shows several, from 1 on the left; 0 is the largest."""
+    """Number of the source's face where pictures or clips show several, from 1 on the left; 0 is the largest."""
     driving_face: int = 0
     """The same of the driving picture or clip."""
     identity: str = ""
-    """Source identity; "" takes it from the shard the source lies in, if any."""
+    """Source identity; "" takes it from the shard the source lies in or is, if any."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -56,6 +57,10 @@ class ReenactReport:
     out: Path
     guidance: Guidance
     num_frames: int
+    num_sources: int
+    """Frames of the source person that each result was drawn from."""
+    num_references: int
+    """Frames of the source person that these were chosen from."""
     num_without_face: int
     """Driving frames without a face; each repeats the result before it."""
 
@@ -70,13 +75,14 @@ def run_request(request: ReenactRequest, *, device: torch.device, progress: Prog
 
     Raises:
         CheckpointError: if the checkpoint cannot be used.
-        ConfigError: for an unknown identity, or an output name that does not fit the driving input.
+        ConfigError: for an unknown identity, sources that show different people, or an output name that does not fit
+            the driving input.
         DataError: if an input cannot be read or shows no face.
     """
     has_clip = is_clip(request.driving)
     _check_output(request, has_clip)
     reenactor = Reenactor(load_checkpoint(request.checkpoint), device)
-    source = face_of_picture(request.source, reenactor.size_px, request.face)
+    source = person_of(request.sources, reenactor.size_px, progress, request.face)
     if request.identity:
         source = replace(source, identity=reenactor.known_identity(request.identity))
     run = _reenact_clip if has_clip else _reenact_picture
@@ -91,7 +97,7 @@ def _reenact_picture(
     request.out.parent.mkdir(parents=True, exist_ok=True)
     write_image(request.out, drawing.result)
     progress("Drawing", 1, 1)
-    return ReenactReport(out=request.out, guidance=guidance, num_frames=1, num_without_face=0)
+    return _report(request, reenactor, source, guidance, num_frames=1, num_without_face=0)
 
 
 def _reenact_clip(
@@ -105,11 +111,20 @@ def _reenact_clip(
         for done, (timestamp_s, frame) in enumerate(results, start=1):
             writer.add(frame, timestamp_s)
             progress("Drawing", done, clip.num_frames)
+    counts = {"num_frames": clip.num_frames, "num_without_face": clip.num_without_face}
+    return _report(request, reenactor, source, guidance, **counts)
+
+
+def _report(
+    request: ReenactRequest, reenactor: Reenactor, source: FaceFrame, guidance: Guidance, **counts: int
+) -> ReenactReport:
+    num_references = len(source.references.frames) if isinstance(source, Person) else 1
     return ReenactReport(
         out=request.out,
         guidance=guidance,
-        num_frames=clip.num_frames,
-        num_without_face=clip.num_without_face,
+        num_sources=min(reenactor.num_sources, num_references),
+        num_references=num_references,
+        **counts,
     )
 
 
@@ -122,12 +137,14 @@ def _draw_clip(
 ) -> Iterator[tuple[float, Frame]]:
     """Time in seconds and result of every driving frame; before the first face the source crop stands still."""
     last = source.image_HWC
+    choice = SteadyChoice(source, reenactor.num_sources)
     for chunk in _chunks(clip.faces(), _FRAMES_AT_ONCE):
         faces = [face for _, face in chunk if face is not None]
         drawings: Iterator[Drawing] = iter(())
         if faces:
             targets_NKC = reenactor.target_landmarks(guidance, source, faces, statistics)
-            drawings = iter(reenactor.draw(source, faces, targets_NKC))
+            sources = [choice.next(target_KC, f.pose_C) for target_KC, f in zip(targets_NKC, faces, strict=True)]
+            drawings = iter(reenactor.draw_from(sources, faces, targets_NKC))
         for timestamp_s, face in chunk:
             last = next(drawings).result if face is not None else last
             yield timestamp_s, last
@@ -149,5 +166,5 @@ def _check_output(request: ReenactRequest, has_clip: bool) -> None:
             f"--out {request.out}: the driving input {request.driving} is no video by its name, so it is read as a "
             "picture and the output must end in " + " or ".join(_PICTURE_SUFFIXES)
         )
-    if request.out.resolve() in (request.source.resolve(), request.driving.resolve()):
+    if request.out.resolve() in [path.resolve() for path in (*request.sources, request.driving)]:
         raise ConfigError(f"--out {request.out} would overwrite an input; choose another name")

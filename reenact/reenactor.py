@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from model.batch import GeneratorInputs
+from model.batch import FurtherSources, GeneratorInputs
 from model.checkpoint import Checkpoint
 from model.designs.registry import design_of
 from model.errors import ConfigError
@@ -30,6 +30,9 @@ from reenact.guidance_choice import Guidance, choose_guidance
 
 FloatArray = NDArray[np.float32]
 
+MAX_REFERENCES = 32
+"""Frames that are kept of a person, at most, to draw from."""
+
 
 @dataclass(frozen=True, kw_only=True, eq=False, slots=True)
 class FaceFrame:
@@ -46,6 +49,16 @@ class FaceFrame:
     identity: str = ""
     """Who it is; "" for a person without a name."""
 
+    def frames_for(self, target_KC: FloatArray, pose_C: FloatArray, num: int) -> Sequence[FaceFrame]:
+        """The frames of the person to draw a result from: of one picture the picture itself.
+
+        Args:
+            target_KC: [68, 2] pixels, landmarks of the result.
+            pose_C: [3] pitch, yaw, roll of the driving head, degrees.
+            num: of frames wanted, >= 1.
+        """
+        return (self,)
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Drawing:
@@ -59,12 +72,29 @@ class Drawing:
 class Reenactor:
     """Holds the networks of one checkpoint on one device."""
 
-    def __init__(self, checkpoint: Checkpoint, device: torch.device) -> None:
-        """Load the checkpoint's averaged weights, or its last ones if it has no average."""
+    def __init__(self, checkpoint: Checkpoint, device: torch.device, *, num_sources: int | None = None) -> None:
+        """Load the checkpoint's averaged weights, or its last ones if it has no average.
+
+        Args:
+            checkpoint: what to draw with.
+            device: where the networks run.
+            num_sources: most frames of the source person that a result is drawn from, where there are several; None is
+                as many as in training.
+
+        Raises:
+            ConfigError: for several with a network that was trained to draw from one.
+        """
         self._checkpoint = checkpoint
         self.device = device
         self.networks = checkpoint.networks().to(device)
         self._design = design_of(self.networks.config.network)
+        trained = self.networks.config.num_sources
+        self.num_sources = trained if num_sources is None else num_sources
+        if not 1 <= self.num_sources <= (MAX_REFERENCES if trained > 1 else 1):
+            raise ConfigError(
+                f"--num-sources: got {num_sources}, wanted "
+                + (f"1 to {MAX_REFERENCES}" if trained > 1 else "1: the checkpoint was trained with num-sources = 1")
+            )
 
     @property
     def size_px(self) -> int:
@@ -143,23 +173,40 @@ class Reenactor:
         targets_NKC = self.target_landmarks(guidance, source, [driving], statistics)
         return self.draw(source, [driving], targets_NKC)[0], guidance
 
-    @torch.inference_mode()
     def draw(self, source: FaceFrame, driving: Sequence[FaceFrame], targets_NKC: FloatArray) -> list[Drawing]:
-        """One drawing per driving frame.
+        """One drawing per driving frame, each by itself.
 
         Args:
             source: the person to draw.
             driving: N >= 1 frames; all go through the networks at once.
             targets_NKC: [N, 68, 2] what `target_landmarks` returned.
         """
+        sources = [
+            source.frames_for(target_KC, face.pose_C, self.num_sources)
+            for target_KC, face in zip(targets_NKC, driving, strict=True)
+        ]
+        return self.draw_from(sources, driving, targets_NKC)
+
+    @torch.inference_mode()
+    def draw_from(
+        self, sources: Sequence[Sequence[FaceFrame]], driving: Sequence[FaceFrame], targets_NKC: FloatArray
+    ) -> list[Drawing]:
+        """One drawing per driving frame.
+
+        Args:
+            sources: for each of them the frames to draw from, the nearest first; as many for each.
+            driving: N >= 1 frames; all go through the networks at once.
+            targets_NKC: [N, 68, 2] what `target_landmarks` returned.
+        """
         heatmaps = [draw_heatmap(landmarks_KC, self.size_px) for landmarks_KC in targets_NKC]
-        source_landmarks_NKC = np.repeat(source.landmarks_KC[None], len(driving), axis=0)
+        first = [frames[0] for frames in sources]
         inputs = GeneratorInputs(
-            source_NCHW=to_tensor([source.image_HWC] * len(driving)),
+            source_NCHW=to_tensor([face.image_HWC for face in first]),
             driving_NCHW=to_tensor([face.image_HWC for face in driving]),
-            source_landmarks_NKC=torch.from_numpy(source_landmarks_NKC),
+            source_landmarks_NKC=torch.from_numpy(np.stack([face.landmarks_KC for face in first])),
             target_landmarks_NKC=torch.from_numpy(targets_NKC),
             heatmap_NCHW=torch.from_numpy(np.stack(heatmaps)[:, None]),
+            further=_further([frames[1:] for frames in sources]) if len(sources[0]) > 1 else None,
         )
         output = self.networks.generator(inputs.to(self.device))
         stages = {name: to_frames(picture_NCHW) for name, picture_NCHW in output.stages().items()}
@@ -171,3 +218,11 @@ class Reenactor:
     def _index(self, identity: str) -> int | None:
         identities = self._checkpoint.identities
         return identities.index(identity) if identity in identities else None
+
+
+def _further(frames: Sequence[Sequence[FaceFrame]]) -> FurtherSources:
+    """[N][R] frames as tensors."""
+    return FurtherSources(
+        image_NRCHW=torch.stack([to_tensor([face.image_HWC for face in of_one]) for of_one in frames]),
+        landmarks_NRKC=torch.from_numpy(np.array([[face.landmarks_KC for face in of_one] for of_one in frames])),
+    )

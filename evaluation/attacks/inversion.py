@@ -154,8 +154,14 @@ def inverted(steps: Steps, targets: Targets, size_px: int) -> tuple[FloatArray, 
 def round_batches(data: ClientData, settings: Settings, seed: int) -> Iterator[ReenactmentBatch]:
     """The batches of a site's round: local-steps of them, drawn and recoloured as in training."""
     rng = np.random.default_rng((settings.rounds.seed, seed))
-    size_px, batch_size = settings.model.image_size_px, settings.optimizer.batch_size
-    batches = iter_batches(data, size_px=size_px, batch_size=batch_size, rng=rng, split="train")
+    batches = iter_batches(
+        data,
+        size_px=settings.model.image_size_px,
+        batch_size=settings.optimizer.batch_size,
+        rng=rng,
+        split="train",
+        num_sources=settings.model.num_sources,
+    )
     return islice(recoloured(batches, settings.data.colour_jitter, rng), settings.rounds.local_steps)
 
 

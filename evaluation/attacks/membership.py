@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from data_partition.batches import make_batch
+from data_partition.batches import FrameRef, Pair, make_batch
 from data_partition.shards.shard import Shard
 from evaluation.attacks.separation import FloatArray
 from model.networks.bundle import Networks
@@ -88,7 +88,7 @@ def losses(networks: Networks, probe: Probe, size_px: int) -> tuple[FloatArray, 
     for start in range(0, len(probe.driving_N), _BATCH_SIZE):
         rows = slice(start, start + _BATCH_SIZE)
         pairs = [
-            (0, (probe.shard, int(source)), (probe.shard, int(driving)))
+            Pair(0, FrameRef(probe.shard, int(source)), FrameRef(probe.shard, int(driving)))
             for source, driving in zip(probe.source_N[rows], probe.driving_N[rows], strict=True)
         ]
         batch = make_batch(pairs, size_px)

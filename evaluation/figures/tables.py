@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ from evaluation.metrics.catalogue import METRICS, Metric, Scope, metrics_of
 from evaluation.pairs import Protocol
 from model.batch import AU_ORDER
 from model.files import csv_text
+from reenact.reenactor import MAX_REFERENCES
 
 _PAIR_COLUMNS = ("protocol", "source_identity", "source_file", "driving_identity", "driving_file")
 
@@ -43,6 +44,12 @@ class TextTable:
         lines = [self.header, ("---",) * len(self.header), *self.rows]
         body = "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
         return f"## {self.title}\n\n{body}\n"
+
+
+def titled(tables: Sequence[TextTable], num_sources: int) -> list[TextTable]:
+    """The tables with the number of sources in their titles."""
+    words = "one source" if num_sources == 1 else f"{num_sources} of {MAX_REFERENCES} sources"
+    return [replace(table, title=f"{table.title}, from {words}") for table in tables]
 
 
 def method_tables(rows: Sequence[SummaryRow], backends: Backends) -> list[TextTable]:

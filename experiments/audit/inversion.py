@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from data_partition.batches import make_batch
+from data_partition.batches import FrameRef, Pair, make_batch
 from data_partition.partition import ClientData, site_data
 from data_partition.shards.shard import Shard
 from evaluation.attacks.inversion import (
@@ -239,7 +239,7 @@ class _Attacks:
     def _control(self, person: int) -> Recovered:
         shard = self._known[person]
         row = int(np.flatnonzero(~shard.is_test_F)[0])
-        batch = make_batch([(0, (shard, row), (shard, row))], self._size_px)
+        batch = make_batch([Pair(0, FrameRef(shard, row), FrameRef(shard, row))], self._size_px)
         gradients = gradients_of(self._networks(), batch.driving_NCHW, batch.driving_landmarks_NKC)
         return self._alone(_CONTROL, person, _Answered(gradients, "no site sends this"))
 

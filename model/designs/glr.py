@@ -1,6 +1,7 @@
 """GLR: face reenactment with generative landmark guidance (thesis 3, Fig 3.1), put together from its modules.
 
-Shapes: N pairs, S image side in pixels, I identities.
+Shapes: N pairs, S image side in pixels, I identities; M sources, K for each pair: first the N nearest, then the N next.
+With K = 1, as in the thesis, M is N.
 """
 
 from __future__ import annotations
@@ -20,8 +21,10 @@ from model.networks.bundle import Networks
 from model.networks.discriminator import PatchDiscriminator
 from model.networks.feature_extractor import build_extractor
 from model.networks.flow import FlowHead, LandmarkHead
+from model.networks.fusion import fused
 from model.networks.image_generator import ImageGenerator
 from model.networks.landmark_gan import LandmarkDiscriminator, LandmarkGenerator, centre_landmarks
+from model.networks.landmark_motion import SourceMotion
 from model.networks.parts import PartReenactment, crop_part
 from model.networks.warping import warp
 from model.training import losses
@@ -37,15 +40,15 @@ class GLROutput:
     heatmap_NCHW: Tensor
     """[N, 1, S, S] in [0, 1]: the target landmarks as curves, as they were given."""
     warped_source_NCHW: Tensor
-    """[N, 3, S, S]: the source sampled along the flow."""
+    """[N, 3, S, S]: the source sampled along the flow; of several sources, at each pixel those to be trusted most."""
     parts_canvas_NCHW: Tensor
     """[N, 3, S, S]: I_p, the reenacted parts in place, 0 elsewhere."""
     part_crops: dict[str, Tensor]
     """Part name to [N, 3, h, w] in [-1, 1]."""
-    flow_NCHW: Tensor
-    """[N, 2, S, S] offsets in normalised units."""
-    source_landmarks_NKC: Tensor
-    """[N, 68, 2] pixels, regressed from the source."""
+    flow_MCHW: Tensor
+    """[M, 2, S, S] offsets in normalised units."""
+    source_landmarks_MKC: Tensor
+    """[M, 68, 2] pixels, regressed from the sources."""
     driving_landmarks_NKC: Tensor
     """[N, 68, 2] pixels, regressed from the driving frame."""
 
@@ -71,37 +74,53 @@ class GLR(nn.Module):
         self.image_generator = ImageGenerator(config)
 
     def forward(self, inputs: GeneratorInputs) -> GLROutput:
-        """Reenact N sources."""
+        """Reenact N sources, or N persons of whom K frames are given each."""
         source_NCHW, heatmap_NCHW = inputs.source_NCHW, inputs.heatmap_NCHW
-        source_landmarks_NKC, target_landmarks_NKC = inputs.source_landmarks_NKC, inputs.target_landmarks_NKC
-        extracted = self.extractor(torch.cat([source_NCHW, inputs.driving_NCHW]))
-        source_tokens, driving_tokens = extracted.chunk(2)
-        if self.use_flow:
-            flow_NCHW = self.flow_head(
-                source_tokens[:, :2],
-                driving_tokens[:, :2],
-                source_NCHW=source_NCHW,
-                heatmap_NCHW=heatmap_NCHW,
-                source_landmarks_NKC=source_landmarks_NKC,
-                target_landmarks_NKC=target_landmarks_NKC,
-            )
-        else:
-            flow_NCHW = source_NCHW.new_zeros(len(source_NCHW), 2, *source_NCHW.shape[-2:])
-        warped_source = warp(source_NCHW, flow_NCHW)
-        parts_source = (source_NCHW, source_landmarks_NKC)
+        target_landmarks_NKC = inputs.target_landmarks_NKC
+        sources_MCHW, _ = inputs.all_sources()
+        tokens = self.extractor(torch.cat([sources_MCHW, inputs.driving_NCHW]))
+        source_tokens, driving_tokens = tokens.split([len(sources_MCHW), len(source_NCHW)])
+        motion = self._motion(inputs, source_tokens[:, :2], driving_tokens[:, :2])
+        warped_source = warp(sources_MCHW, motion.flow_NCHW)
+        if motion.confidence_NCHW is not None:
+            warped_source = fused(warped_source, motion.confidence_NCHW, len(source_NCHW))
+        parts_source = (source_NCHW, inputs.source_landmarks_NKC)
         if self.use_appearance_skip:  # redraw the parts where the flow has already carried them
             parts_source = (warped_source, target_landmarks_NKC)
         canvas, is_covered, crops = self.parts(*parts_source, heatmap_NCHW, target_landmarks_NKC)
+        # A slice of all would be a step of its own in the gradient, which then is summed in another order.
+        flow_NCHW = motion.flow_NCHW if inputs.further is None else motion.flow_NCHW[: len(source_NCHW)]
         return GLROutput(
             image_NCHW=self.image_generator(source_NCHW, warped_source, flow_NCHW, canvas, is_covered, heatmap_NCHW),
             heatmap_NCHW=heatmap_NCHW,
             warped_source_NCHW=warped_source,
             parts_canvas_NCHW=canvas,
             part_crops=crops,
-            flow_NCHW=flow_NCHW,
-            source_landmarks_NKC=self.landmark_head(source_tokens[:, 2]),
+            flow_MCHW=motion.flow_NCHW,
+            source_landmarks_MKC=self.landmark_head(source_tokens[:, 2]),
             driving_landmarks_NKC=self.landmark_head(driving_tokens[:, 2]),
         )
+
+    def _motion(self, inputs: GeneratorInputs, source_tokens_M2D: Tensor, driving_tokens_N2D: Tensor) -> SourceMotion:
+        """Flow and confidence of all M sources; the same weights for each."""
+        sources_MCHW, landmarks_MKC = inputs.all_sources()
+        if not self.use_flow:
+            return SourceMotion(sources_MCHW.new_zeros(len(sources_MCHW), 2, *sources_MCHW.shape[-2:]), None)
+        num_each = len(sources_MCHW) // len(inputs.source_NCHW)
+        motion: SourceMotion = self.flow_head(
+            source_tokens_M2D,
+            _repeated(driving_tokens_N2D, num_each),
+            source_NCHW=sources_MCHW,
+            heatmap_NCHW=_repeated(inputs.heatmap_NCHW, num_each),
+            source_landmarks_NKC=landmarks_MKC,
+            target_landmarks_NKC=_repeated(inputs.target_landmarks_NKC, num_each),
+        )
+        return motion
+
+
+def _repeated(values: Tensor, num: int) -> Tensor:
+    """[N, ...] to [`num` N, ...], in the order of the sources; the tensor itself where there is one."""
+    return values if num == 1 else torch.cat([values] * num)
 
 
 class GLRNetworks(Networks):
@@ -189,17 +208,19 @@ class GLRObjective:
         size_px = self._networks.config.image_size_px
         output = drawn.output
         centred = centre_landmarks(batch.driving_landmarks_NKC, size_px)
-        regressed = torch.cat([output.source_landmarks_NKC, output.driving_landmarks_NKC])
-        true = torch.cat([batch.source_landmarks_NKC, batch.driving_landmarks_NKC])
+        _, sources_MKC = batch.generator_inputs().all_sources()
+        regressed = torch.cat([output.source_landmarks_MKC, output.driving_landmarks_NKC])
+        true = torch.cat([sources_MKC, batch.driving_landmarks_NKC])
         terms = {
             "landmark_regression": losses.l1_loss(regressed, true) / size_px,
             "lgan_l1": losses.l1_loss(drawn.landmarks_NKC, centred) / size_px,
         }
         if self._networks.config.use_flow:
+            num_each = len(sources_MKC) // len(batch)
             terms["flow_landmarks"] = losses.flow_landmark_loss(
-                output.flow_NCHW, batch.source_landmarks_NKC, batch.driving_landmarks_NKC
+                output.flow_MCHW, sources_MKC, _repeated(batch.driving_landmarks_NKC, num_each)
             )
-            terms["flow_smoothness"] = losses.flow_smoothness_loss(output.flow_NCHW)
+            terms["flow_smoothness"] = losses.flow_smoothness_loss(output.flow_MCHW)
         return terms
 
     def _adversarial_terms(self, batch: ReenactmentBatch, drawn: GLRDrawing) -> Terms:

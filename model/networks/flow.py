@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from model.batch import NUM_LANDMARKS
 from model.config import ModelConfig
-from model.networks.landmark_motion import MotionMixer
+from model.networks.landmark_motion import MotionMixer, SourceMotion
 
 _COMPRESSED_DIM = 128
 _MIN_CHANNELS = 16
@@ -45,7 +45,9 @@ class FlowHead(nn.Module):
             layers += [nn.ConvTranspose2d(channels, halved, 4, stride=2, padding=1), nn.ReLU()]
             channels = halved
         self.upsample = nn.Sequential(*layers)
-        self.mixer = MotionMixer(channels) if config.use_landmark_flow else None
+        self.mixer = None
+        if config.use_landmark_flow:
+            self.mixer = MotionMixer(channels, has_confidence=config.num_sources > 1)
         self.to_flow = nn.Conv2d(channels, 2, 3, padding=1)
         nn.init.normal_(self.to_flow.weight, std=1e-3)
         nn.init.zeros_(self.to_flow.bias)  # type: ignore[arg-type]
@@ -59,8 +61,10 @@ class FlowHead(nn.Module):
         heatmap_NCHW: Tensor,
         source_landmarks_NKC: Tensor,
         target_landmarks_NKC: Tensor,
-    ) -> Tensor:
+    ) -> SourceMotion:
         """Flow from the tokens of both images, added to the mixed landmark motions if the setting is on.
+
+        The N sources may be several for each driving frame, which is then repeated.
 
         Args:
             source_tokens_N2D: [N, 2, D].
@@ -69,9 +73,6 @@ class FlowHead(nn.Module):
             heatmap_NCHW: [N, 1, S, S] in [0, 1].
             source_landmarks_NKC: [N, 68, 2] pixels.
             target_landmarks_NKC: [N, 68, 2] pixels.
-
-        Returns:
-            [N, 2, S, S].
         """
         compressed = [self.compress(tokens).flatten(1) for tokens in (source_tokens_N2D, driving_tokens_N2D)]
         seed_channels = self.upsample[0].in_channels
@@ -79,7 +80,7 @@ class FlowHead(nn.Module):
         features_NCHW = self.upsample(seed)
         flow_NCHW: Tensor = self.to_flow(features_NCHW)
         if self.mixer is None:
-            return flow_NCHW
+            return SourceMotion(flow_NCHW, None)
         landmarks = (source_landmarks_NKC, target_landmarks_NKC)
-        mixed_NCHW: Tensor = self.mixer(features_NCHW, source_NCHW, heatmap_NCHW, *landmarks)
-        return flow_NCHW + mixed_NCHW
+        mixed: SourceMotion = self.mixer(features_NCHW, source_NCHW, heatmap_NCHW, *landmarks)
+        return mixed._replace(flow_NCHW=flow_NCHW + mixed.flow_NCHW)

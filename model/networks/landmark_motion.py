@@ -9,6 +9,8 @@ Legend: N pairs, K landmarks, C = 2 coordinates, P pixels of the mixing grid, M 
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -22,24 +24,42 @@ _KERNEL_FADE = 0.05
 _SPLINE_STIFFNESS = 0.01  # chosen among 0.0001 to 1 on the frames of the same people
 _TINY = 1e-6
 _NUM_CANDIDATES = 4
-_KERNEL_CANDIDATE = 1
+_KERNEL_CANDIDATE, _SIMILARITY_CANDIDATE = 1, 2
 _KERNEL_START = 2.0  # logit: the mix starts as four fifths of the candidate that is best alone
 _MAX_RESIDUAL = 0.1  # frame units
+_BENDING_WEIGHT = 64.0  # a logit of 2 for a pixel of 64; chosen among 0 to 128 on the frames of the same people
+_SHARPNESS = 4.0  # of the learnt choice among sources: a mean of sources is a blur
 _MIXER_CHANNELS = 24
 _MAP_SCALE = 4.0  # brings flows of the usual size to the range of the other inputs
 
 
-class MotionMixer(nn.Module):
-    """Weighs the candidate motions pixel by pixel and adds a small flow of its own; a U-Net at half the side."""
+class SourceMotion(NamedTuple):
+    """Where N results take their pixels from one source each, and how far the source is to be trusted."""
 
-    def __init__(self, num_features: int) -> None:
+    flow_NCHW: Tensor
+    """[N, 2, S, S]."""
+    confidence_NCHW: Tensor | None
+    """[N, 1, S, S] logits, compared between the sources of one result; None in a network of one source."""
+
+
+class MotionMixer(nn.Module):
+    """Weighs the candidate motions pixel by pixel and adds a small flow of its own; a U-Net at half the side.
+
+    For several sources it also says how far to trust the source at each pixel: it sees where each motion takes the
+    source's pixels, and how far. Its weights are the same for every source, so any number can be compared.
+    """
+
+    def __init__(self, num_features: int, *, has_confidence: bool) -> None:
         """Start as a mix that is mostly `kernel_flow`.
 
         Args:
             num_features: channels of the flow head's last map, which brings in the tokens of both frames.
+            has_confidence: whether there can be several sources.
         """
         super().__init__()
-        self.unet = UNet(num_features + 1 + 5 * _NUM_CANDIDATES, _NUM_CANDIDATES + 2, width=_MIXER_CHANNELS)
+        self.has_confidence = has_confidence
+        num_out = _NUM_CANDIDATES + 2 + has_confidence
+        self.unet = UNet(num_features + 1 + 5 * _NUM_CANDIDATES, num_out, width=_MIXER_CHANNELS)
         self.unet.out.bias.data[_KERNEL_CANDIDATE] = _KERNEL_START  # type: ignore[union-attr]
 
     def forward(
@@ -49,8 +69,8 @@ class MotionMixer(nn.Module):
         heatmap_NCHW: Tensor,
         source_landmarks_NKC: Tensor,
         target_landmarks_NKC: Tensor,
-    ) -> Tensor:
-        """The mixed flow.
+    ) -> SourceMotion:
+        """The mixed flow, and the confidence if there is one.
 
         Args:
             features_NCHW: [N, F, S, S] of the flow head.
@@ -58,9 +78,6 @@ class MotionMixer(nn.Module):
             heatmap_NCHW: [N, 1, S, S] in [0, 1], of the target landmarks.
             source_landmarks_NKC: [N, 68, 2] pixels.
             target_landmarks_NKC: [N, 68, 2] pixels.
-
-        Returns:
-            [N, 2, S, S].
         """
         size_px = source_NCHW.shape[-1]
         side = size_px // 2
@@ -72,8 +89,26 @@ class MotionMixer(nn.Module):
         mix_NCHW = self.unet(torch.cat(inputs, dim=1))
         weight_NMHW = mix_NCHW[:, :_NUM_CANDIDATES].softmax(dim=1)
         flow_NCHW = (weight_NMHW.unsqueeze(2) * candidates_NMCHW).sum(dim=1)
-        flow_NCHW = flow_NCHW + _MAX_RESIDUAL * torch.tanh(mix_NCHW[:, _NUM_CANDIDATES:])
-        return resized(flow_NCHW, size_px, size_px)
+        flow_NCHW = flow_NCHW + _MAX_RESIDUAL * torch.tanh(mix_NCHW[:, _NUM_CANDIDATES : _NUM_CANDIDATES + 2])
+        confidence_NCHW = None
+        if self.has_confidence:
+            confidence_NCHW = starting_confidence(candidates_NMCHW) + _SHARPNESS * mix_NCHW[:, _NUM_CANDIDATES + 2 :]
+            confidence_NCHW = resized(confidence_NCHW, size_px, size_px)
+        return SourceMotion(resized(flow_NCHW, size_px, size_px), confidence_NCHW)
+
+
+def starting_confidence(candidates_NMCHW: Tensor) -> Tensor:
+    """How far an untrained network trusts a source at each pixel: the less, the more its face has to be bent there.
+
+    Args:
+        candidates_NMCHW: [N, 4, 2, h, w] of `candidate_flows`.
+
+    Returns:
+        [N, 1, h, w] logits <= 0; 0 where one similarity of the whole frame does all that the landmarks ask for.
+    """
+    bent_NCHW = candidates_NMCHW[:, _KERNEL_CANDIDATE] - candidates_NMCHW[:, _SIMILARITY_CANDIDATE]
+    bending_N1HW: Tensor = torch.linalg.vector_norm(bent_NCHW, dim=1, keepdim=True)
+    return -_BENDING_WEIGHT * bending_N1HW
 
 
 def _shrunk(image_NCHW: Tensor, side: int) -> Tensor:

@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 
 from data_partition.augment import recoloured
+from model.batch import FurtherSources
 from tests.model.conftest import make_batch
 
 
@@ -42,3 +45,13 @@ def test_strength_zero_changes_nothing_and_draws_nothing() -> None:
     batch, rng = make_batch(0), np.random.default_rng(1)
     assert next(recoloured(iter([batch]), 0.0, rng)) is batch
     assert rng.random() == np.random.default_rng(1).random()
+
+
+def test_all_sources_of_a_pair_get_its_colours() -> None:
+    batch = make_batch(0)
+    image_NRCHW = batch.driving_NCHW[:, None].repeat(1, 3, 1, 1, 1)
+    batch = replace(batch, further=FurtherSources(image_NRCHW=image_NRCHW, landmarks_NRKC=torch.zeros(2, 3, 68, 2)))
+    changed = next(recoloured(iter([batch]), 0.2, np.random.default_rng(0)))
+    for index in range(3):
+        torch.testing.assert_close(changed.further.image_NRCHW[:, index], changed.driving_NCHW)
+    assert not torch.equal(changed.driving_NCHW, batch.driving_NCHW)

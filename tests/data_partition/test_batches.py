@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from data_partition.batches import FrameCache, PairSampler, iter_batches, load_frame, make_batch
+from data_partition.batches import FrameCache, FrameRef, Pair, PairSampler, iter_batches, load_frame, make_batch
 from data_partition.partition import ClientData, site_data
 from data_partition.shards.shard import Shard, open_shard
 from data_partition.shards.writer import ShardWriter
@@ -16,6 +16,7 @@ from model.errors import DataError
 from model.landmarks.geometry import draw_heatmap
 
 SIDE = 128
+TENSORS = tuple(name for name in ReenactmentBatch.__dataclass_fields__ if name != "further")
 
 
 def grey_of(row: int) -> int:
@@ -84,6 +85,64 @@ def test_all_ordered_pairs_of_a_clip_are_equally_likely(data: ClientData) -> Non
     assert abs(drawn - 60_000 / drawn.size).max() < 5 * np.sqrt(60_000 / drawn.size)
 
 
+def with_lips(tmp_path: Path, gaps_px: list[int]) -> Shard:
+    """One clip of faces that differ in the gap of the lips alone."""
+    base_KC = np.random.default_rng(0).uniform(10, 110, (68, 2))
+    with ShardWriter(tmp_path, "lips", SIDE, "test") as writer:
+        for row, gap_px in enumerate(gaps_px):
+            landmarks_KC = base_KC.copy()
+            landmarks_KC[61:64], landmarks_KC[65:68] = 60, 60
+            landmarks_KC[61:64, 1] -= gap_px / 2
+            landmarks_KC[65:68, 1] += gap_px / 2
+            writer.add(
+                np.full((SIDE, SIDE, 3), grey_of(row), np.uint8),
+                clip="p",
+                frame_index=row,
+                timestamp_s=row / 25,
+                landmarks_KC=landmarks_KC,
+                pose_C=np.zeros(3),
+                au_presence_A=np.zeros(18),
+                au_intensity_A=np.zeros(18),
+                confidence=1.0,
+            )
+    return open_shard(tmp_path / "lips")
+
+
+def test_several_sources_are_those_most_like_the_driving_frame_the_most_alike_first(tmp_path: Path) -> None:
+    gaps_px = [0, 10, 1, 9, 2, 8, 3, 7, 40, 40]  # the last is for testing
+    sampler = PairSampler(site_data(with_lips(tmp_path, gaps_px), 0), split="train")
+    for pair in sampler.draw_from_several(200, 8, np.random.default_rng(0)):  # all the others
+        wanted = gaps_px[pair.driving.row]
+        apart = [abs(gaps_px[frame.row] - wanted) for frame in (pair.source, *pair.further)]
+        assert apart == sorted(apart) and len(apart) == 8
+        assert sorted(frame.row for frame in (pair.source, *pair.further, pair.driving)) == list(range(9))
+
+
+def test_near_and_far_sources_are_met_in_training(data: ClientData) -> None:
+    pairs = PairSampler(data, split="train").draw_from_several(3_000, 2, np.random.default_rng(0))
+    met = {(pair.driving.row, frame.row) for pair in pairs for frame in (pair.source, *pair.further)}
+    assert len(met) > 0.8 * 2 * 18 * 17  # pairs that there are
+    for pair in pairs:
+        rows = [frame.row for frame in (pair.source, *pair.further, pair.driving)]
+        assert len(set(rows)) == 3 and len({row // 20 for row in rows}) == 1
+
+
+def test_a_batch_has_from_one_to_the_most_sources_and_all_its_pairs_as_many(data: ClientData) -> None:
+    batches = iter_batches(data, size_px=64, batch_size=3, rng=np.random.default_rng(0), split="train", num_sources=4)
+    counts = []
+    for batch in itertools.islice(batches, 60):
+        counts.append(1 if batch.further is None else 1 + batch.further.image_NRCHW.shape[1])
+        if batch.further is not None:
+            assert batch.further.landmarks_NRKC.shape == (3, counts[-1] - 1, 68, 2)
+    assert set(counts) == {1, 2, 3, 4}
+
+
+def test_a_clip_shorter_than_the_sources_gives_as_many_as_it_has(tmp_path: Path) -> None:
+    sampler = PairSampler(site_data(with_lips(tmp_path, [0, 1, 2, 3]), 0), split="train")
+    pairs = sampler.draw_from_several(5, 16, np.random.default_rng(0))
+    assert all(len(pair.further) == 2 for pair in pairs)
+
+
 def test_test_split_drives_every_held_out_frame_once_with_held_out_sources(data: ClientData) -> None:
     batches = list(iter_batches(data, size_px=64, batch_size=3, rng=np.random.default_rng(0), split="test"))
     assert [len(batch) for batch in batches] == [3, 1]
@@ -94,13 +153,19 @@ def test_test_split_drives_every_held_out_frame_once_with_held_out_sources(data:
 
 def test_equal_generators_give_equal_batches(data: ClientData) -> None:
     for first, second in zip(take(data, 5, seed=7), take(data, 5, seed=7), strict=True):
-        for name in ReenactmentBatch.__dataclass_fields__:
+        for name in TENSORS:
             assert torch.equal(getattr(first, name), getattr(second, name))
     assert not torch.equal(take(data, 1, seed=7)[0].pose_NC, take(data, 1, seed=8)[0].pose_NC)
 
 
 def test_batch_carries_the_driving_frames_labels_at_the_models_size(shard: Shard) -> None:
-    batch = make_batch([(2, (shard, 3), (shard, 5)), (0, (shard, 21), (shard, 3))], 64)
+    batch = make_batch(
+        [
+            Pair(2, FrameRef(shard, 3), FrameRef(shard, 5)),
+            Pair(0, FrameRef(shard, 21), FrameRef(shard, 3)),
+        ],
+        64,
+    )
     assert batch.source_NCHW.shape == batch.driving_NCHW.shape == (2, 3, 64, 64)
     torch.testing.assert_close(batch.source_NCHW[0], torch.full((3, 64, 64), grey_of(3) / 127.5 - 1), atol=0.01, rtol=0)
     assert batch.identity_N.tolist() == [2, 0]
@@ -109,7 +174,7 @@ def test_batch_carries_the_driving_frames_labels_at_the_models_size(shard: Shard
     expected = (shard.landmarks_FKC[[5, 3]] + 0.5) / 2 - 0.5
     np.testing.assert_allclose(batch.driving_landmarks_NKC.numpy(), expected, rtol=1e-6)
     np.testing.assert_array_equal(batch.heatmap_NCHW[1, 0].numpy(), draw_heatmap(expected[1], 64))
-    dtypes = {name: getattr(batch, name).dtype for name in ReenactmentBatch.__dataclass_fields__}
+    dtypes = {name: getattr(batch, name).dtype for name in TENSORS}
     assert dtypes.pop("identity_N") == torch.int64 and set(dtypes.values()) == {torch.float32}
 
 

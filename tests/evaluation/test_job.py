@@ -9,12 +9,15 @@ import cli
 from data_partition.shards.images import read_image
 from evaluation.job import EvaluationRequest, run_evaluation
 from evaluation.pairs import Protocol, protocols_named
+from federation.settings import Settings
 from model.checkpoint import save_checkpoint
+from model.designs.registry import build_networks
 from model.errors import ConfigError, DataError, WeightsError
 from model.progress import no_progress
 from model.weights import resolve
 from reenact.guidance_choice import Guidance
 from tests.shards import write_random_shard
+from tests.small_face import PART_SIZES, SMALL
 
 
 @pytest.fixture
@@ -67,6 +70,23 @@ def test_everything_is_written_and_faces_that_are_not_found_are_counted(request_
     assert [row["third"] for row in metrics["thirds"]] == ["smallest", "middle", "largest"] * 3
     assert "| No face found (MediaPipe) | 100.0 % | 100.0 % |" in (request_.out / "table.md").read_text()
     assert read_image(request_.out / "self.png").shape[0] > 4 * 160  # four pairs, so four rows
+
+
+def test_several_sources_are_named_and_measured_beside_the_nearest_of_them(request_, tmp_path, checkpoint):
+    config = replace(SMALL, num_sources=2, use_landmark_flow=True)
+    tensors = build_networks(config, PART_SIZES, seed=0).travelling_tensors()
+    save_checkpoint(
+        tmp_path / "several", replace(checkpoint, settings=Settings(model=config).to_flat(), tensors=tensors)
+    )
+    asked = replace(request_, checkpoint=tmp_path / "several", num_sources=3, protocols=(Protocol.CROSS,), num_pairs=1)
+    run(asked)
+    metrics = json.loads((asked.out / "metrics.json").read_text())
+    assert metrics["num_sources"] == 3
+    methods = [row["method"] for row in metrics["rows"] if row["identity"] == "all"]
+    assert methods == ["model", "copy-source", "copy-nearest", "copy-driving"]
+    assert "(2 pairs), from 3 of 32 sources" in (asked.out / "table.md").read_text()
+    with pytest.raises(ConfigError, match="--num-sources: got 3, wanted 1"):
+        run(replace(asked, checkpoint=request_.checkpoint))
 
 
 def test_pairs_that_are_handed_in_again_give_the_same_values(request_, tmp_path):

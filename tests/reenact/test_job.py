@@ -15,8 +15,9 @@ from reenact.job import ReenactRequest, run_request
 from tests.shards import write_random_shard
 
 
-def run(**request):
-    return run_request(ReenactRequest(**request), device=torch.device("cpu"), progress=no_progress)
+def run(source, **request):
+    sources = source if isinstance(source, tuple) else (source,)
+    return run_request(ReenactRequest(sources=sources, **request), device=torch.device("cpu"), progress=no_progress)
 
 
 @pytest.fixture
@@ -49,6 +50,30 @@ def test_frames_of_shards_pick_the_guidance_by_who_they_show(site, source, drivi
     )
     assert report.guidance is expected
     assert read_image(report.out).shape == (32, 32, 3)
+
+
+def test_a_source_may_be_a_shard_or_several_pictures_and_is_told(site):
+    """The network was trained for one source, so the nearest draws each result."""
+    common = {"checkpoint": site / "run", "driving": frame(site, "eva", 2), "out": site / "out.png"}
+    report = run(source=site / "data" / "ana", **common)
+    assert (report.guidance, report.num_sources, report.num_references) == (Guidance.LGAN, 1, 3)
+    report = run(source=(frame(site, "ana", 0), frame(site, "ana", 2)), **common)
+    assert (report.guidance, report.num_sources, report.num_references) == (Guidance.LGAN, 1, 2)
+
+
+def test_sources_of_two_people_are_an_error_that_names_them(site):
+    with pytest.raises(ConfigError, match="--source: shows 'ana' and 'eva', wanted one person"):
+        run(
+            checkpoint=site / "run",
+            source=(frame(site, "ana"), site / "data" / "eva"),
+            driving=frame(site, "eva"),
+            out=site / "out.jpg",
+        )
+
+
+def test_a_folder_without_pictures_says_what_was_wanted(site):
+    with pytest.raises(DataError, match=r"data: neither pictures nor shard\.json in it; wanted a picture, a clip or"):
+        run(checkpoint=site / "run", source=site / "data", driving=frame(site, "eva"), out=site / "out.jpg")
 
 
 def test_named_identity_makes_an_unknown_picture_known(site):
@@ -113,7 +138,7 @@ def test_driving_clip_gives_a_video_in_which_frames_without_a_face_repeat(site, 
         write_image(clip / f"{number}.png", picture)
     told = []
     report = run_request(
-        ReenactRequest(checkpoint=site / "run", source=frame(site, "ana"), driving=clip, out=tmp_path / "out.mp4"),
+        ReenactRequest(checkpoint=site / "run", sources=(frame(site, "ana"),), driving=clip, out=tmp_path / "out.mp4"),
         device=torch.device("cpu"),
         progress=lambda *progress: told.append(progress),
     )

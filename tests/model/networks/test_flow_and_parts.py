@@ -25,7 +25,7 @@ def test_flow_head_starts_close_to_copying_the_source(config: ModelConfig) -> No
     torch.manual_seed(0)
     tokens = torch.randn(2, 2, config.embed_dim)
     landmarks = torch.rand(2, 68, 2) * 32
-    flow = FlowHead(config)(
+    flow, _ = FlowHead(config)(
         tokens,
         tokens,
         source_NCHW=torch.zeros(2, 3, 32, 32),

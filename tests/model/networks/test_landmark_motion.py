@@ -93,7 +93,7 @@ def test_flow_head_with_landmark_flow_starts_as_mostly_the_kernel_candidate(conf
     target = torch.rand(1, 68, 2) * 16 + 8
     source = target + 1
     tokens = torch.zeros(1, 2, config.embed_dim)
-    flow = head(
+    flow, confidence = head(
         tokens,
         tokens,
         source_NCHW=torch.rand(1, 3, 32, 32),
@@ -101,6 +101,7 @@ def test_flow_head_with_landmark_flow_starts_as_mostly_the_kernel_candidate(conf
         source_landmarks_NKC=source,
         target_landmarks_NKC=target,
     )
+    assert confidence is None
     candidates = candidate_flows(source, target, 32, side=16)[0]
     weights = torch.tensor([0.0, 2.0, 0.0, 0.0]).softmax(dim=0)
     expected = (weights[:, None, None, None] * candidates).sum(dim=0, keepdim=True)

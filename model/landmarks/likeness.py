@@ -1,0 +1,92 @@
+"""How unlike two frames of one person are in what no warp can mend: expression, openness of lips and eyes, pose.
+
+Legend: F frames, K = 68 landmarks, C coordinates, D = 142 numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+FloatArray = NDArray[np.float32]
+
+_LID_PAIRS = ((37, 41), (38, 40), (43, 47), (44, 46))
+_LIP_PAIRS = ((61, 67), (62, 66), (63, 65))
+_SHAPE_WEIGHT = 1 / 136  # together the landmarks count as their mean
+_LIP_WEIGHT, _LID_WEIGHT = 0.5, 0.5
+_POSE_WEIGHT = 0.5 / 3 / 90  # ten degrees of one angle count as a lip gap of 4 % of the side
+_HELD_DISCOUNT = 0.8
+_LEAST_SHARPNESS = 1e-6
+
+
+def likeness_features(landmarks_FKC: NDArray[np.floating], pose_FC: NDArray[np.floating], size_px: int) -> FloatArray:
+    """Numbers whose sum of absolute differences says how unlike two frames are; 0 where one is the other shifted.
+
+    Args:
+        landmarks_FKC: [F, 68, 2] pixels.
+        pose_FC: [F, 3] pitch, yaw, roll in degrees.
+        size_px: side of the frames of the landmarks; 0.01 in the sum is about a hundredth of it at every landmark.
+
+    Returns:
+        [F, 142] float32.
+    """
+    shape_FKC = (landmarks_FKC - landmarks_FKC.mean(axis=1, keepdims=True)) / size_px
+    lips_F1 = _gap(shape_FKC, _LIP_PAIRS)
+    lids_F2 = [_gap(shape_FKC, _LID_PAIRS[:2]), _gap(shape_FKC, _LID_PAIRS[2:])]
+    weighted = [
+        _SHAPE_WEIGHT * shape_FKC.reshape(len(shape_FKC), -1),
+        _LIP_WEIGHT * lips_F1,
+        *(_LID_WEIGHT / 2 * lid_F1 for lid_F1 in lids_F2),
+        _POSE_WEIGHT * np.asarray(pose_FC),
+    ]
+    return np.concatenate(weighted, axis=1).astype(np.float32)
+
+
+def _gap(shape_FKC: NDArray[np.floating], pairs: tuple[tuple[int, int], ...]) -> NDArray[np.floating]:
+    """[F, 1] mean distance between the two landmarks of each pair."""
+    upper, lower = (list(side) for side in zip(*pairs, strict=True))
+    gap_FP = np.linalg.norm(shape_FKC[:, upper] - shape_FKC[:, lower], axis=2)
+    mean_F1: NDArray[np.floating] = gap_FP.mean(axis=1, keepdims=True)
+    return mean_F1
+
+
+def nearest(features_FD: FloatArray, wanted_D: FloatArray, num: int, *, held: Sequence[int] = ()) -> list[int]:
+    """Which frames are most like a wanted one, the most alike first; of equally alike ones those that come first.
+
+    Args:
+        features_FD: of the frames to choose from.
+        wanted_D: of the frame to be drawn.
+        num: of frames, >= 1; there are fewer where there are no more.
+        held: what was chosen for the frame before in a clip. Another frame takes the place of one of them, and of the
+            first, only when it is clearly more alike, so that the choice does not flicker.
+    """
+    distance_F = np.abs(features_FD - wanted_D).sum(axis=1)
+    for rows in (held, held[:1]):
+        distance_F[list(rows)] *= _HELD_DISCOUNT
+    order: list[int] = np.argsort(distance_F, kind="stable")[:num].tolist()
+    return order
+
+
+def spread(features_FD: FloatArray, sharpness_F: NDArray[np.floating], num: int) -> list[int]:
+    """Frames that show a person in as many ways as possible: farthest point sampling (Gonzalez 1985).
+
+    The first is the one most like the mean; each next is the one least like all before it. A frame that is less sharp
+    than most counts as so much nearer: blur is no pose.
+
+    Args:
+        features_FD: of `likeness_features`, F >= 1.
+        sharpness_F: [F] > 0 in any one unit; 0 for a frame without any edge.
+        num: of frames, >= 1; there are fewer where there are no more.
+    """
+    sharp_F = np.minimum(1, sharpness_F / max(float(np.median(sharpness_F)), _LEAST_SHARPNESS))
+    from_mean_F = np.abs(features_FD - features_FD.mean(axis=0)).sum(axis=1)
+    chosen = [int(np.argmin(np.where(sharp_F >= 1, from_mean_F, np.inf)))]
+    farness_F = np.full(len(features_FD), np.inf)
+    while len(chosen) < min(num, len(features_FD)):
+        farness_F = np.minimum(farness_F, np.abs(features_FD - features_FD[chosen[-1]]).sum(axis=1))
+        value_F = farness_F * sharp_F
+        value_F[chosen] = -1
+        chosen.append(int(np.argmax(value_F)))
+    return chosen

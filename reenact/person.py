@@ -1,0 +1,152 @@
+"""A person as a clip: the frames that show most of somebody, chosen once, and of them the nearest for every result.
+
+Legend: R reference frames, K = 68 landmarks, C coordinates, D numbers of `model.landmarks.likeness`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, fields
+from itertools import chain
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from data_partition.shards.shard import INFO_NAME, Shard, open_shard
+from data_partition.sources.video import is_clip
+from model.errors import ConfigError, DataError
+from model.frames import Frame
+from model.landmarks.likeness import likeness_features, nearest, spread
+from model.progress import Progress
+from reenact.faces import annotate_clip, face_of_picture, face_of_shard
+from reenact.guidance import FloatArray
+from reenact.reenactor import MAX_REFERENCES, FaceFrame
+
+Faces = Callable[[], Iterator[FaceFrame]]
+"""Gives the faces of one source from the beginning, as often as it is called."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False, slots=True)
+class References:
+    """Frames of one person, of one size."""
+
+    frames: tuple[FaceFrame, ...]
+    """R >= 1; the first is the most ordinary one."""
+    features_RD: FloatArray
+
+    def nearest(self, target_KC: FloatArray, pose_C: FloatArray, num: int, *, held: Sequence[int] = ()) -> list[int]:
+        """Which frames are most like a result, the most alike first.
+
+        Args:
+            target_KC: [68, 2] pixels, landmarks of the result.
+            pose_C: [3] pitch, yaw, roll in degrees.
+            num: of frames, >= 1.
+            held: those of the frame before, of a clip.
+        """
+        size_px = self.frames[0].image_HWC.shape[0]
+        wanted_D = likeness_features(target_KC[None], pose_C[None], size_px)[0]
+        return nearest(self.features_RD, wanted_D, num, held=held)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False, slots=True)
+class Person(FaceFrame):
+    """A person of whom there are several frames; the frame that it is itself stands for them where one is wanted."""
+
+    references: References
+
+    @classmethod
+    def of(cls, face: FaceFrame, references: References) -> Person:
+        """The person of a frame, to be drawn from the references."""
+        return cls(references=references, **{field.name: getattr(face, field.name) for field in fields(FaceFrame)})
+
+    def frames_for(self, target_KC: FloatArray, pose_C: FloatArray, num: int) -> Sequence[FaceFrame]:
+        """Of the references the nearest."""
+        return [self.references.frames[index] for index in self.references.nearest(target_KC, pose_C, num)]
+
+
+class SteadyChoice:
+    """Chooses the sources of one driving frame of a clip after another, without flicker."""
+
+    def __init__(self, source: FaceFrame, num: int) -> None:
+        """Start with nothing held; `num` frames are wanted for each."""
+        self._source, self._num = source, num
+        self._held: list[int] = []
+
+    def next(self, target_KC: FloatArray, pose_C: FloatArray) -> Sequence[FaceFrame]:
+        """The frames for the next result; arguments as of `FaceFrame.frames_for`."""
+        if not isinstance(self._source, Person):
+            return self._source.frames_for(target_KC, pose_C, self._num)
+        references = self._source.references
+        self._held = references.nearest(target_KC, pose_C, self._num, held=self._held)
+        return [references.frames[index] for index in self._held]
+
+
+def person_of(paths: Sequence[Path], size_px: int, progress: Progress, face: int = 0) -> FaceFrame:
+    """The person whom pictures, clips, folders of pictures or shards show; of one picture its face alone.
+
+    Args:
+        paths: at least one. Of a shard the training frames of its longest clip are taken; several paths are taken
+            together.
+        size_px: side of the crops.
+        progress: called for every frame of a clip.
+        face: number of the face where there are several, from 1 on the left; 0 is the largest.
+
+    Raises:
+        ConfigError: if they name different people.
+        DataError: if one cannot be read or shows no face.
+    """
+    sources = [_faces_of(path, size_px, progress, face) for path in paths]
+    references = references_from(lambda: chain.from_iterable(faces() for faces in sources))
+    names = sorted({face.identity for face in references.frames})
+    if len(names) > 1:
+        raise ConfigError(f"--source: shows {' and '.join(map(repr, names))}, wanted one person")
+    first = references.frames[0]
+    return first if len(references.frames) == 1 else Person.of(first, references)
+
+
+def references_from(faces: Faces) -> References:
+    """At most `MAX_REFERENCES` of the faces, as different as possible in expression and pose, and sharp.
+
+    The faces are gone through twice and are not kept, so memory does not grow with their number.
+    """
+    shown = [(face.landmarks_KC, face.pose_C, _sharpness(face.image_HWC), len(face.image_HWC)) for face in faces()]
+    landmarks_F, poses_F, sharpness_F, sizes = zip(*shown, strict=True)
+    features_FD = likeness_features(np.stack(landmarks_F), np.stack(poses_F), sizes[0])
+    chosen = spread(features_FD, np.array(sharpness_F), MAX_REFERENCES)
+    kept = {index: face for index, face in enumerate(faces()) if index in chosen}
+    return References(frames=tuple(kept[index] for index in chosen), features_RD=features_FD[chosen])
+
+
+def references_of_shard(shard: Shard, clip: str, size_px: int) -> References:
+    """The training frames of a clip, or of the clip that has most of them if this one has none.
+
+    Raises:
+        DataError: if the shard has no training frames, or one cannot be read.
+    """
+    names, counts = np.unique(shard.clip[~shard.is_test_F], return_counts=True)
+    if not len(names):
+        raise DataError(f"{shard.path}: all frames are test frames, so there is none to draw from; use another split")
+    taken = clip if clip in names else names[counts.argmax()]
+    rows = np.flatnonzero(~shard.is_test_F & (shard.clip == taken))
+    return references_from(lambda: (face_of_shard(shard, int(row), size_px) for row in rows))
+
+
+def _faces_of(path: Path, size_px: int, progress: Progress, face: int) -> Faces:
+    if (path / INFO_NAME).is_file():
+        shard = open_shard(path)
+        references = references_of_shard(shard, "", size_px)
+        return lambda: iter(references.frames)
+    if is_clip(path):
+        clip = annotate_clip(path, size_px, progress, face)
+        return lambda: (found for _, found in clip.faces() if found is not None)
+    if path.is_dir():
+        raise DataError(f"{path}: neither pictures nor {INFO_NAME} in it; wanted a picture, a clip or one shard")
+    found = face_of_picture(path, size_px, face)
+    return lambda: iter((found,))
+
+
+def _sharpness(image_HWC: Frame) -> float:
+    """Standard deviation of the Laplacian of the grey picture."""
+    grey_HW = cv2.cvtColor(image_HWC, cv2.COLOR_RGB2GRAY)
+    return float(cv2.Laplacian(grey_HW, cv2.CV_32F).std())

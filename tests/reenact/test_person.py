@@ -1,0 +1,109 @@
+from dataclasses import replace
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+
+from federation.settings import Settings
+from model.designs.registry import build_networks
+from model.errors import ConfigError
+from model.progress import no_progress
+from reenact.person import Person, SteadyChoice, person_of, references_from, references_of_shard
+from reenact.reenactor import MAX_REFERENCES, Reenactor
+from tests.shards import write_random_shard
+from tests.small_face import PART_SIZES, SMALL, small_face
+
+
+def turned(yaw_deg, **changes):
+    """One face at one yaw; the same in all else."""
+    return replace(small_face(0), pose_C=np.array([0, yaw_deg, 0], np.float32), **changes)
+
+
+def person(*yaws_deg):
+    faces = [turned(yaw) for yaw in yaws_deg]
+    return Person.of(faces[0], references_from(lambda: iter(faces)))
+
+
+def yaws(frames):
+    return [float(frame.pose_C[1]) for frame in frames]
+
+
+def test_a_person_is_drawn_from_the_frames_nearest_to_the_result():
+    frames = person(-30, -10, 0, 12, 30).frames_for(small_face(0).landmarks_KC, np.array([0, 11, 0], np.float32), 3)
+    assert yaws(frames) == [12, 0, 30]
+
+
+def test_a_picture_is_drawn_from_itself_however_many_are_wanted():
+    face = small_face(0)
+    assert list(face.frames_for(face.landmarks_KC, face.pose_C, 8)) == [face]
+
+
+def test_of_many_frames_those_are_kept_that_differ_most_and_the_ordinary_one_is_first():
+    faces = [turned(yaw) for yaw in (0, 0.1, 0.2, *np.linspace(-60, 60, MAX_REFERENCES - 1), 0.3)]
+    references = references_from(lambda: iter(faces))
+    kept = yaws(references.frames)
+    assert len(kept) == MAX_REFERENCES and min(kept) == -60 and max(kept) == 60
+    assert abs(kept[0]) < 1 and sum(abs(yaw) < 1 for yaw in kept) <= 2
+
+
+def test_a_blurred_frame_is_not_kept_beside_a_sharp_one_of_the_same_pose():
+    blurred = turned(40, image_HWC=np.full((32, 32, 3), 100, np.uint8))
+    faces = [turned(0)] * MAX_REFERENCES + [blurred, turned(40)]
+    references = references_from(lambda: iter(faces))
+    assert references.frames[1] is faces[-1]
+
+
+def test_sources_along_a_clip_change_only_for_clearly_nearer_ones():
+    choice, target_KC = SteadyChoice(person(0, 20), 1), small_face(0).landmarks_KC
+    chosen = [yaws(choice.next(target_KC, np.array([0, yaw, 0], np.float32)))[0] for yaw in (9, 10.5, 9.5, 18, 10.5, 9)]
+    assert chosen == [0, 0, 0, 20, 20, 20]
+
+
+def test_a_clip_drawn_from_one_picture_keeps_to_it():
+    face = small_face(0)
+    assert list(SteadyChoice(face, 4).next(face.landmarks_KC, face.pose_C)) == [face]
+
+
+def test_references_of_a_shard_are_training_frames_and_of_one_clip(tmp_path):
+    shard = write_random_shard(tmp_path, "ana", num_frames=20)
+    references = references_of_shard(shard, "clip-0", 32)
+    assert len(references.frames) == 18 and {face.identity for face in references.frames} == {"ana"}
+    held_out = [shard.read_frame(int(row)) for row in np.flatnonzero(shard.is_test_F)]
+    assert not any(np.array_equal(face.image_HWC, other) for face in references.frames for other in held_out)
+
+
+def test_one_picture_is_no_more_than_its_face(tmp_path):
+    write_random_shard(tmp_path, "ana", num_frames=3)
+    path = tmp_path / "ana" / "frames" / "000001.jpg"
+    assert not isinstance(person_of([path], 32, no_progress), Person)
+    assert isinstance(person_of([path, path.with_name("000000.jpg")], 32, no_progress), Person)
+
+
+@pytest.fixture
+def several(checkpoint):
+    """A checkpoint that was trained with up to four sources."""
+    config = replace(SMALL, num_sources=4, use_landmark_flow=True)
+    tensors = build_networks(config, PART_SIZES, seed=0).travelling_tensors()
+    return replace(checkpoint, settings=Settings(model=config).to_flat(), tensors=tensors)
+
+
+def test_more_sources_are_drawn_from_than_in_training_and_they_change_the_result(several):
+    faces = [small_face(seed) for seed in range(9)]
+    source = Person.of(faces[0], references_from(lambda: iter(faces)))
+    driving, targets = [small_face(20), small_face(21)], np.stack([small_face(s).landmarks_KC for s in (20, 21)])
+    results = []
+    for num in (1, 2, 8, None):
+        drawings = Reenactor(several, torch.device("cpu"), num_sources=num).draw(source, driving, targets)
+        results.append(np.stack([drawing.stages["Warped source"] for drawing in drawings]).astype(int))
+    for first, second in pairwise(results):
+        assert np.abs(first - second).max() > 10
+    alone = Reenactor(several, torch.device("cpu")).draw(source, driving[1:], targets[1:])
+    assert np.abs(alone[0].stages["Warped source"].astype(int) - results[3][1]).max() <= 1
+
+
+def test_a_network_of_one_source_refuses_several(checkpoint, several):
+    with pytest.raises(ConfigError, match="--num-sources: got 2, wanted 1: the checkpoint was trained with"):
+        Reenactor(checkpoint, torch.device("cpu"), num_sources=2)
+    with pytest.raises(ConfigError, match="--num-sources: got 33, wanted 1 to 32"):
+        Reenactor(several, torch.device("cpu"), num_sources=33)
