@@ -189,6 +189,9 @@ def make_batch(
         heatmap_NCHW=torch.from_numpy(np.stack([frame.heatmap_HW for frame in drivings])[:, None]),
         pose_NC=torch.from_numpy(np.stack([shard.pose_FC[row] for _, _, (shard, row) in pairs])),
         au_NA=torch.from_numpy(np.stack([shard.au_presence_FA[row] for _, _, (shard, row) in pairs])),
+        au_intensity_NA=torch.from_numpy(
+            np.nan_to_num(np.stack([shard.au_intensity_FA[row] for _, _, (shard, row) in pairs]))
+        ),
         identity_N=torch.tensor([identity_index for identity_index, _, _ in pairs], dtype=torch.int64),
     )
 

@@ -57,8 +57,9 @@ class ModelConfig:
     """Side S of every image in the model."""
     backbone: str = setting("vit", choices=("vit", "resnet34"))
     """Feature extractor of the flow: vit (3.1) or resnet34 (4.1)."""
-    landmarks: str = setting("lgan", choices=("driving", "lst", "lgan"))
-    """Landmarks used when source and driving identity differ: driving, lst (3.3.1) or lgan (3.3.2)."""
+    landmarks: str = setting("lgan", choices=("driving", "lst", "lgan", "base"))
+    """Landmarks used when source and driving identity differ: driving, lst (3.3.1), lgan (3.3.2), or base: the source's
+    own, moved by lgan-base."""
     use_style: bool = setting(True)
     """Whether the generator has the style branch (3.4)."""
     use_flow: bool = setting(True)
@@ -69,6 +70,9 @@ class ModelConfig:
     use_landmark_flow: bool = setting(False)
     """Add the flow head's flow to motions that carry the source landmarks to the target ones, mixed pixel by pixel.
     Beyond the thesis."""
+    lgan_base: str = setting("none", choices=("none", "closed"))
+    """+ What the landmark GAN corrects: none (the thesis'), or closed: landmarks in closed form from identity, pose and
+    AU intensity, on which all sites agree before round 1. With it the landmark GAN sees AU intensity, not presence."""
     num_identities: int = setting(5, low=1, high=4096)
     """Rows of the landmark GAN's identity embedding."""
     patch_size_px: int = setting(14, low=2, high=32)
@@ -99,6 +103,12 @@ class ModelConfig:
     def __post_init__(self) -> None:
         """Check ranges and the fields that must fit each other."""
         check_meanings(self)
+        check(
+            self.landmarks != "base" or self.lgan_base != "none",
+            "landmarks",
+            self.landmarks,
+            "driving, lst or lgan with lgan-base = none: there is no base",
+        )
         num_patches, rest = divmod(self.image_size_px, self.patch_size_px)
         check(
             rest == 0 and _FEWEST_PATCHES <= num_patches <= _MOST_PATCHES,
@@ -114,6 +124,11 @@ class ModelConfig:
             self.flow_seed_px,
             f"image-size-px = {self.image_size_px} divided by a power of two",
         )
+
+    @property
+    def has_base(self) -> bool:
+        """Whether sites agree on landmarks in closed form."""
+        return self.lgan_base == "closed"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

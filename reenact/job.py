@@ -38,7 +38,7 @@ class ReenactRequest:
     out: Path
     """.jpg or .png for a picture, .mp4 for a clip."""
     landmarks: Guidance = Guidance.AUTO
-    """AUTO: driving landmarks if both show one person, LGAN for a known source, LSt otherwise."""
+    """AUTO: driving landmarks if both show one person, LGAN for a known source, base or else LSt otherwise."""
     identity: str = ""
     """Source identity; "" takes it from the shard the source lies in, if any."""
 
@@ -115,12 +115,12 @@ def _draw_clip(
     statistics: LandmarkStatistics,
 ) -> Iterator[Frame]:
     """One frame per driving frame; before the first face the source crop stands still."""
-    last = source.image_HWC
+    last, rest = source.image_HWC, clip.rest()
     for chunk in _chunks(clip.faces(), _FRAMES_AT_ONCE):
         faces = [face for face in chunk if face is not None]
         drawings: Iterator[Drawing] = iter(())
         if faces:
-            targets_NKC = reenactor.target_landmarks(guidance, source, faces, statistics)
+            targets_NKC = reenactor.target_landmarks(guidance, source, faces, statistics, rest)
             drawings = iter(reenactor.draw(source, faces, targets_NKC))
         for face in chunk:
             last = next(drawings).result if face is not None else last

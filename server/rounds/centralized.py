@@ -82,8 +82,12 @@ def _pool(settings: Settings) -> tuple[ClientData, list[str]]:
 
 def _new_state(settings: Settings, data: ClientData, identities: list[str]) -> Checkpoint:
     model = settings.model
-    arrays = local_statistics(data, num_identities=model.num_identities, size_px=model.image_size_px)
-    statistics = SiteStatistics.from_arrays(arrays, num_identities=model.num_identities, size_px=model.image_size_px)
+    arrays = local_statistics(
+        data, num_identities=model.num_identities, size_px=model.image_size_px, has_base=model.has_base
+    )
+    statistics = SiteStatistics.from_arrays(
+        arrays, num_identities=model.num_identities, size_px=model.image_size_px, has_base=model.has_base
+    )
     unnamed = [f"identity-{index}" for index in range(len(identities), model.num_identities)]
     return initial_state(settings, [statistics], [*identities, *unnamed])
 

@@ -17,6 +17,7 @@ import torch
 from federation.resources import ResourceUse
 from federation.settings import Settings
 from model.checkpoint import Checkpoint, round_folders, round_number_of, save_checkpoint
+from model.designs.registry import design_of
 from server.rounds.central_evaluation import CentralEvaluation
 from server.rounds.stopping import StopDecision, StoppingRule
 from server.run_folder.best_round import best_round
@@ -73,6 +74,7 @@ class RunRecorder:
         """
         self.state = state
         self._settings = settings
+        self._untrained = state.tensors.keys() & set(design_of(settings.model.network).untrained)
         self._folder = folder
         self._on_round = on_round
         self._central = central
@@ -100,14 +102,15 @@ class RunRecorder:
         return stop
 
     def _record(self, outcome: RoundOutcome, seconds: float) -> StopDecision | None:
+        tensors = outcome.tensors | {name: self.state.tensors[name] for name in self._untrained}
         losses = [loss] if (loss := outcome.metrics.get("loss_generator")) is not None else []
         window = [*self.state.loss_window, *losses][-self._settings.rounds.variance_window :]
         self.state = dataclasses.replace(
             self.state,
             round=self.state.round + 1,
             settings=self._settings.to_flat(),
-            tensors=outcome.tensors,
-            ema_tensors=self._averaged(outcome.tensors),
+            tensors=tensors,
+            ema_tensors=self._averaged(tensors),
             loss_window=window,
         )
         stop = self._decide()

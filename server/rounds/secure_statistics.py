@@ -13,9 +13,10 @@ from data_partition.synth.camera import Pose, project
 from data_partition.synth.face import Expression, HeadShape, landmarks_3d
 from federation.secure_sum.primitives import SecureSumError
 from federation.secure_sum.session import Kind, content_digest
-from federation.secure_sum.statistics import LENGTH, PooledStatistics, mean_statistics
+from federation.secure_sum.statistics import PooledStatistics, mean_statistics, vector_length
 from federation.settings import Settings
 from model.errors import FederationError
+from model.landmarks.closed_form import fit, from_vector, still
 from model.landmarks.geometry import PartSizes, mean_part_sizes_px
 from server.rounds.secure_exchange import Reasons
 from server.rounds.secure_round import SecureRounds
@@ -40,12 +41,13 @@ def secure_agreement(rounds: SecureRounds, settings: Settings, run_id: str, refr
         refresh: brings the roster up to date; called before every try but the first.
     """
     digest = content_digest(Kind.STATISTICS, settings)
+    length = vector_length(has_base=settings.model.has_base)
     left_out: Reasons = {}
     for number in range(_NUM_TRIES):
         if number:
             refresh()
         try:
-            _, survivors, total = rounds.summed(Kind.STATISTICS, 0, digest, {"run-id": run_id}, LENGTH, left_out, {})
+            _, survivors, total = rounds.summed(Kind.STATISTICS, 0, digest, {"run-id": run_id}, length, left_out, {})
             return _agreement(mean_statistics(total, len(survivors)), settings)
         except (FederationError, SecureSumError) as error:
             _log.warning("landmark statistics cannot be summed: %s", error)
@@ -76,4 +78,13 @@ def _agreement(pooled: PooledStatistics, settings: Settings) -> Agreement:
         part_sizes=PartSizes.from_mean(pooled.part_mean_P2 * size_px, size_px),
         landmark_mean_IKC=for_all(pooled.landmark_mean_KC),
         landmark_std_IKC=for_all(np.sqrt(pooled.landmark_variance_KC)),
+        base=_base(pooled, settings) if settings.model.has_base else None,
     )
+
+
+def _base(pooled: PooledStatistics, settings: Settings) -> dict[str, npt.NDArray[np.float32]]:
+    """Of the sum, the same shape for all; without a sum the mean face in every pose."""
+    num_identities = settings.model.num_identities
+    if pooled.base_V is None:
+        return still(pooled.landmark_mean_KC, num_identities)
+    return fit(from_vector(pooled.base_V, num_identities), np.ones(num_identities, bool))

@@ -14,7 +14,7 @@ from reenact.guidance import (
     lst_landmarks,
 )
 from reenact.guidance_choice import Guidance, choose_guidance
-from reenact.reenactor import Reenactor
+from reenact.reenactor import Reenactor, movement_of
 from tests.small_face import small_face
 
 GLR = DESIGNS["glr"]
@@ -59,9 +59,8 @@ def test_lgan_landmarks_lie_at_the_driving_centre(checkpoint):
     landmarks = lgan_landmarks(
         checkpoint.networks(),
         1,
-        pose_NC=np.stack([face.pose_C for face in faces]),
-        au_NA=np.stack([face.au_presence_A for face in faces]),
-        driving_NKC=driving,
+        movement_of(faces),
+        driving,
     )
     assert landmarks.shape == (3, 68, 2) and landmarks.dtype == np.float32
     np.testing.assert_allclose(landmarks.mean(axis=1), driving.mean(axis=1), atol=1e-4)
