@@ -29,7 +29,7 @@ from federation.secure_sum.masking import Phase
 from federation.secure_sum.primitives import SecureSumError
 from federation.settings import Settings
 from model.config import LossConfig
-from model.designs.registry import design_of
+from model.designs.registry import design_of, has_base
 from model.errors import (
     ConfigError,
     FederationError,
@@ -111,7 +111,7 @@ def _statistics(settings: Settings, site: Site) -> FitResult:
                 site.data,
                 num_identities=model.num_identities,
                 size_px=model.image_size_px,
-                has_base=model.has_base,
+                has_base=has_base(model),
             )
         )
     labels = {f"label-{index}": label for index, label in site.labels.items()}
@@ -146,7 +146,7 @@ def _secure_phase(
         return update.masked_statistics(
             parameters,
             lambda: pooled_statistics(
-                site.data, size_px=settings.model.image_size_px, has_base=settings.model.has_base
+                site.data, size_px=settings.model.image_size_px, has_base=has_base(settings.model)
             ),
         )
     part_sizes = PartSizes.from_flat(config)

@@ -125,11 +125,6 @@ class ModelConfig:
             f"image-size-px = {self.image_size_px} divided by a power of two",
         )
 
-    @property
-    def has_base(self) -> bool:
-        """Whether sites agree on landmarks in closed form."""
-        return self.lgan_base == "closed"
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LossConfig:

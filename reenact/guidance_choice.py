@@ -1,4 +1,4 @@
-"""Which landmarks guide the result: the driving ones as they are, LSt or LGAN (thesis 3.2 and 3.3), or beyond the thesis.
+"""Which landmarks guide the result: the driving ones, LSt or LGAN (thesis 3.2 and 3.3), or two beyond the thesis.
 
 Base and relative move the source's own landmarks by what the landmark GAN's base says of a movement: of the driving one
 as it is, or as it differs from the driving person's rest.

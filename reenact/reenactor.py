@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from model.batch import GeneratorInputs
 from model.checkpoint import Checkpoint
-from model.designs.registry import design_of
+from model.designs.registry import design_of, has_base
 from model.errors import ConfigError
 from model.frames import Frame, to_frames, to_tensor
 from model.landmarks.geometry import draw_heatmap
@@ -90,7 +90,7 @@ class Reenactor:
             self._design,
             trained=self.networks.config.landmarks,
             source_index=self._index(source.identity),
-            has_base=self.networks.config.has_base,
+            has_base=has_base(self.networks.config),
             same_person=bool(source.identity) and source.identity == driving_identity,
         )
 

@@ -13,7 +13,7 @@ from federation.secure_sum.statistics import vector_length
 from federation.secure_sum.vector import SumLayout
 from federation.settings import Settings
 from model.batch import NUM_LANDMARKS
-from model.designs.registry import build_networks
+from model.designs.registry import build_networks, has_base
 from model.landmarks.closed_form import FORMS, Moments
 from model.landmarks.geometry import PARTS, PartSizes
 
@@ -72,10 +72,10 @@ def inventory(settings: Settings) -> list[Item]:
         Item("statistics.landmark_sums", landmarks, "float64", "once"),
         Item("statistics.landmark_squares", landmarks, "float64", "once"),
         Item("statistics.frames", (num_identities,), "float64", "once"),
-        *(_base_items(num_identities) if settings.model.has_base else ()),
+        *(_base_items(num_identities) if has_base(settings.model) else ()),
     ]
     if settings.privacy.secure_aggregation:
-        once = _secure_items(settings, "statistics", vector_length(has_base=settings.model.has_base), "once")
+        once = _secure_items(settings, "statistics", vector_length(has_base=has_base(settings.model)), "once")
     once += [Item("partition-id", (), "float64", "once"), Item("num-simulated", (), "float64", "once")]
     any_sizes = PartSizes((8, 8, 8, 8), (8, 8, 8, 8))  # shapes of tensors do not depend on it
     tensors = build_networks(settings.model, any_sizes, seed=0).travelling_tensors()

@@ -33,7 +33,7 @@ LARGEST_FEATURE = 2.0
 LARGEST_TARGET = 2.0
 """Sides of the frame from the mean point; landmarks farther away count as that far."""
 
-_RIDGE = 1e-3
+_RIDGE = 1e-4
 """Added to the mean square of every shared feature: what nobody shows moves nothing."""
 _OWN_RIDGE = 1e-6
 _STEP = 2.0**-15

@@ -41,7 +41,7 @@ class LandmarkGenerator(nn.Module):
         super().__init__()
         self.size_px = config.image_size_px
         self.condition = Condition(config)
-        self.base = LandmarkBase(config.num_identities) if config.has_base else None
+        self.base = LandmarkBase(config.num_identities) if config.lgan_base == "closed" else None
         self.shape = nn.Embedding(config.num_identities, NUM_LANDMARKS * 2)
         self.mlp = _mlp(3 * config.lgan_dim, config.lgan_dim, NUM_LANDMARKS * 2)
         nn.init.zeros_(self.shape.weight)
@@ -87,7 +87,7 @@ def action_units(config: ModelConfig, presence_NA: Tensor, intensity_NA: Tensor)
     Returns:
         [N, 18] presence (Eq 3.4), or where there is a base intensity from 0 to 1.
     """
-    return intensity_NA / MAX_AU_INTENSITY if config.has_base else presence_NA
+    return intensity_NA / MAX_AU_INTENSITY if config.lgan_base == "closed" else presence_NA
 
 
 class LandmarkDiscriminator(nn.Module):

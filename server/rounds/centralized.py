@@ -16,7 +16,7 @@ from data_partition.shards.shard import open_dataset
 from data_partition.statistics import local_statistics
 from federation.settings import Settings
 from model.checkpoint import Checkpoint
-from model.designs.registry import build_networks, design_of
+from model.designs.registry import build_networks, design_of, has_base
 from model.errors import ConfigError
 from model.training.moments import MomentStore
 from model.training.trainer import GANTrainer, pick_device, run_steps
@@ -83,10 +83,10 @@ def _pool(settings: Settings) -> tuple[ClientData, list[str]]:
 def _new_state(settings: Settings, data: ClientData, identities: list[str]) -> Checkpoint:
     model = settings.model
     arrays = local_statistics(
-        data, num_identities=model.num_identities, size_px=model.image_size_px, has_base=model.has_base
+        data, num_identities=model.num_identities, size_px=model.image_size_px, has_base=has_base(model)
     )
     statistics = SiteStatistics.from_arrays(
-        arrays, num_identities=model.num_identities, size_px=model.image_size_px, has_base=model.has_base
+        arrays, num_identities=model.num_identities, size_px=model.image_size_px, has_base=has_base(model)
     )
     unnamed = [f"identity-{index}" for index in range(len(identities), model.num_identities)]
     return initial_state(settings, [statistics], [*identities, *unnamed])

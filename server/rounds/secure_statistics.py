@@ -15,6 +15,7 @@ from federation.secure_sum.primitives import SecureSumError
 from federation.secure_sum.session import Kind, content_digest
 from federation.secure_sum.statistics import PooledStatistics, mean_statistics, vector_length
 from federation.settings import Settings
+from model.designs.registry import has_base
 from model.errors import FederationError
 from model.landmarks.closed_form import fit, from_vector, still
 from model.landmarks.geometry import PartSizes, mean_part_sizes_px
@@ -41,7 +42,7 @@ def secure_agreement(rounds: SecureRounds, settings: Settings, run_id: str, refr
         refresh: brings the roster up to date; called before every try but the first.
     """
     digest = content_digest(Kind.STATISTICS, settings)
-    length = vector_length(has_base=settings.model.has_base)
+    length = vector_length(has_base=has_base(settings.model))
     left_out: Reasons = {}
     for number in range(_NUM_TRIES):
         if number:
@@ -78,7 +79,7 @@ def _agreement(pooled: PooledStatistics, settings: Settings) -> Agreement:
         part_sizes=PartSizes.from_mean(pooled.part_mean_P2 * size_px, size_px),
         landmark_mean_IKC=for_all(pooled.landmark_mean_KC),
         landmark_std_IKC=for_all(np.sqrt(pooled.landmark_variance_KC)),
-        base=_base(pooled, settings) if settings.model.has_base else None,
+        base=_base(pooled, settings) if has_base(settings.model) else None,
     )
 
 

@@ -31,6 +31,7 @@ from tests.test_architecture import modules
 OTHER_VALUES = {
     "backbone": "resnet34",
     "landmarks": "driving",
+    "lgan_base": "closed",
     "image_size_px": 64,
     "patch_size_px": 4,
     "flow_seed_px": 4,
