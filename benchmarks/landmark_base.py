@@ -2,9 +2,9 @@
 
     python -m benchmarks.landmark_base DATASET [--rounds 0 3 16]
 
-Held-out frames of every person. Errors are mean distances in percent of the outer eye distance, both faces on their mean
-point; the slope is of the drawn gap between the inner lips over the real one (1 opens fully); cross is the root mean
-square error, in degrees, of the head pose of everybody drawn in everybody else's pose, read back from the drawn
+Held-out frames of every person. Errors are mean distances in percent of the outer eye distance, both faces on their
+mean point; the slope is of the drawn gap between the inner lips over the real one (1 opens fully); cross is the root
+mean square error, in degrees, of the head pose of everybody drawn in everybody else's pose, read back from the drawn
 landmarks by a ridge regression and by fitting the person's 3D shape. Strangers: the base of all others, one frame.
 The landmark GAN is trained alone, by its L1 term, sites averaged as `--rounds` of 100 steps say, as in preset tiny.
 """
@@ -125,7 +125,7 @@ def agreed_base(sites: Sequence[ClientData], num_identities: int, forms: Sequenc
         print(f"  {form.name}: held-out error {reduced[form].held_out_error(form.num_shared):.4g}")
         if form.name not in forms:
             reduced[form] = replace(reduced[form], squares_3=reduced[form].squares_3 + 1e9)
-    owned_I = np.array([any((p.identity_index == i) for s in sites for p in s.frames) for i in range(num_identities)])
+    owned_I = np.sum([site.identity_counts(num_identities) for site in sites], axis=0) > 0
     base = LandmarkBase(num_identities)
     base.take(fit(reduced, owned_I))
     return base
@@ -156,17 +156,17 @@ def strangers(shards: Sequence[Shard], form: str, readers: Readers) -> str:
     return f"| stranger, {form} (copied: {copied_error:.2f}) | {error:.2f} | {mouth:.2f} | {slope:.2f} | {pose:.2f} |"
 
 
-def train(generators: LandmarkGenerator, people: Sequence[Person], num_rounds: int, settings: Settings) -> None:
+def train(generator: LandmarkGenerator, people: Sequence[Person], num_rounds: int, settings: Settings) -> None:
     """FedAvg of `num_rounds` times 100 steps, Adam's moments kept at the sites, in place."""
     optimizers: list[dict[str, object]] = [{} for _ in people]
     rng = np.random.default_rng(0)
     for _ in range(num_rounds):
-        start = {name: value.clone() for name, value in generators.state_dict().items()}
+        start = {name: value.clone() for name, value in generator.state_dict().items()}
         trained = []
         for i, person in enumerate(people):
-            generators.load_state_dict(start)
+            generator.load_state_dict(start)
             adam = torch.optim.Adam(
-                generators.parameters(),
+                generator.parameters(),
                 settings.optimizer.learning_rate_generator,
                 betas=(settings.optimizer.adam_beta1, 0.999),
             )
@@ -174,13 +174,13 @@ def train(generators: LandmarkGenerator, people: Sequence[Person], num_rounds: i
                 adam.load_state_dict(optimizers[i])
             for _ in range(100):
                 rows = torch.from_numpy(rng.integers(len(person.pose_NC), size=settings.optimizer.batch_size))
-                drawn = draw_by(generators, person)(i, rows)
+                drawn = draw_by(generator, person)(i, rows)
                 adam.zero_grad()
                 (settings.loss.weight_lgan_l1 * (drawn - person.landmarks_NKC[rows]).abs().mean()).backward()
                 adam.step()
             optimizers[i] = adam.state_dict()
-            trained.append({name: value.clone() for name, value in generators.state_dict().items()})
-        generators.load_state_dict(_mean(trained, [len(person.pose_NC) for person in people]))
+            trained.append({name: value.clone() for name, value in generator.state_dict().items()})
+        generator.load_state_dict(_mean(trained, [len(person.pose_NC) for person in people]))
 
 
 def draw_by(generator: LandmarkGenerator, person: Person) -> Callable[[int, Tensor], Tensor]:
@@ -227,24 +227,29 @@ def main() -> None:
     lines += [strangers(shards, form.name, readers) for form in FORMS]
     base = agreed_base(sites, len(shards), [form.name for form in FORMS])
     print("\n".join(lines), flush=True)
-    for has_base in (False, True):
-        config: ModelConfig = replace(
-            settings.model, lgan_base="closed" if has_base else "none", num_identities=len(shards)
-        )
+    for lgan_base in ("none", "closed"):
+        config = replace(settings.model, lgan_base=lgan_base, num_identities=len(shards))
         for num_rounds in arguments.rounds:
-            torch.manual_seed(0)
-            generator = LandmarkGenerator(config)
-            means = torch.stack([person.landmarks_NKC.mean(dim=0) for person in people])
-            generator.start_from((means + 0.5) * config.image_size_px)
-            if generator.base is not None:
-                generator.base.load_state_dict(base.state_dict())
+            generator = untrained(config, people, base)
             train(generator, people, num_rounds, settings)
-            print(
-                gan_row(
-                    f"landmark GAN{' on the base' if has_base else ''}, {num_rounds} x 100", generator, test, readers
-                ),
-                flush=True,
-            )
+            name = f"landmark GAN, lgan-base = {lgan_base}, {num_rounds} x 100"
+            print(gan_row(name, generator, test, readers), flush=True)
+
+
+def draw_by_base(base: LandmarkBase) -> Draw:
+    """Draws by the base alone."""
+    return lambda identity, pose_NC, strength_NA: base(torch.full((len(pose_NC),), identity), pose_NC, strength_NA)
+
+
+def untrained(config: ModelConfig, people: Sequence[Person], base: LandmarkBase) -> LandmarkGenerator:
+    """As the server makes it before round 1."""
+    torch.manual_seed(0)
+    generator = LandmarkGenerator(config)
+    means = torch.stack([person.landmarks_NKC.mean(dim=0) for person in people])
+    generator.start_from((means + 0.5) * config.image_size_px)
+    if generator.base is not None:
+        generator.base.load_state_dict(base.state_dict())
+    return generator
 
 
 @torch.no_grad()
