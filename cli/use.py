@@ -23,7 +23,7 @@ def reenact(
     out: Annotated[Path, typer.Option(help="Result: .jpg or .png, for a video .mp4 (no sound).")],
     landmarks: Annotated[
         Guidance,
-        typer.Option(help="auto: driving for one person, LGAN for a known source, LSt otherwise."),
+        typer.Option(help="auto: driving for one person, LGAN for a known source, base or else LSt otherwise."),
     ] = Guidance.AUTO,
     identity: Annotated[str, typer.Option(help="The source's name among the checkpoint's identities.")] = "",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",

@@ -171,7 +171,7 @@ def test_a_base_is_the_same_for_any_way_to_deal_the_frames(tmp_path: Path, num_s
 
 
 def test_a_boast_of_frames_moves_a_base_within_the_limit(tmp_path: Path) -> None:
-    """A site whose sums are a hundred times as large counts as twice the median's frames, as if it had sent them twice."""
+    """A site that says it has its frames a hundred times counts as if it had them twice."""
     honest = [based(site_data(write_random_shard(tmp_path, f"p{n}", num_frames=60, seed=n), n)) for n in range(2)]
     third = based(site_data(write_random_shard(tmp_path, "p2", num_frames=60, seed=2), 2))
 
