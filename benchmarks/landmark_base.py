@@ -122,12 +122,11 @@ def agreed_base(sites: Sequence[ClientData], num_identities: int, forms: Sequenc
     moments = [base_moments(site, num_identities) for site in sites]
     reduced = {form: Reduced.of(form, summed([one[form] for one in moments])) for form in FORMS}
     for form in FORMS:
-        print(f"  {form.name}: held-out error {reduced[form].held_out_error(form.num_shared):.4g}")
         if form.name not in forms:
-            reduced[form] = replace(reduced[form], squares_3=reduced[form].squares_3 + 1e9)
-    owned_I = np.sum([site.identity_counts(num_identities) for site in sites], axis=0) > 0
+            reduced[form] = replace(reduced[form], square_1=reduced[form].square_1 + 1e9)
+    counts_I = np.sum([site.identity_counts(num_identities) for site in sites], axis=0)
     base = LandmarkBase(num_identities)
-    base.take(fit(reduced, owned_I))
+    base.take(fit(reduced, counts_I > 0, counts_I.sum()))
     return base
 
 

@@ -14,7 +14,7 @@ import torch
 from data_partition.partition import ClientData
 from data_partition.shards.shard import Shard
 from model.batch import NUM_LANDMARKS
-from model.landmarks.closed_form import FORMS, Form, Moments, Reduced, is_held_out, to_vector
+from model.landmarks.closed_form import FORMS, Form, Moments, Reduced, to_vector
 from model.landmarks.geometry import PARTS, mean_part_sizes_px, rescaled
 from model.networks.landmark_base import MAX_AU_INTENSITY, form_features, form_targets
 
@@ -75,7 +75,6 @@ def _add_frames(moments: dict[Form, Moments], shard: Shard, rows: npt.NDArray[np
             sums.add(
                 form_features(form, pose_FC, strength_FA).numpy(),
                 form_targets(form, centred_FKC).numpy(),
-                is_held_out(shard.frame_index[rows_of_batch]),
                 identity_index,
             )
 

@@ -10,7 +10,7 @@ from sums of products of features and landmarks. What each site adds up, added u
 up to: the coefficients do not depend on how frames are dealt to sites.
 
 Legend: I identities, R equations of a frame, P own and Q shared features of an equation, T of its landmarks'
-coordinates, X the columns beside one another that a feature is multiplied with, B = 2 folds.
+coordinates, X the columns beside one another that a feature is multiplied with.
 """
 
 from __future__ import annotations
@@ -39,8 +39,9 @@ _OWN_RIDGE = 1e-6
 _STEP = 2.0**-15
 """Of features and landmarks in the sums: products are multiples of 2^-30, and sums over up to 2^20 frames exact in
 float64, in any order."""
-_HELD_OUT_EVERY = 5
-_FRAMES_OF_A_BLOCK = 25
+_ALIKE_FRAMES = 25
+"""Neighbouring frames are alike: a second of them counts as one when the forms are compared."""
+_LEAST_SHARE = 0.1
 _NEGATIVE = -1e-6
 """Least eigenvalue of a mean of squares, rounding included."""
 
@@ -69,32 +70,22 @@ FORMS = (ROTATED, LINEAR)
 """In order of preference where frames do not tell which is better."""
 
 
-def is_held_out(frame_index_F: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
-    """[F] whether a training frame, by its index in its clip, decides between the forms: every fifth second.
-
-    Neighbouring frames are alike, so whole seconds are held out; and by the frame alone, so that no split into sites
-    changes it.
-    """
-    block_F = frame_index_F // _FRAMES_OF_A_BLOCK
-    return np.asarray(block_F % _HELD_OUT_EVERY == _HELD_OUT_EVERY - 1)
-
-
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Moments:
-    """Sums over the frames of each fold for one form: those fitted to, those held out to choose a form."""
+    """Sums over frames for one form."""
 
-    own_BIPX: FloatArray
-    """[2, I, P, P + Q + T] own features times own ones, shared ones and targets, of each identity."""
-    shared_BQX: FloatArray
-    """[2, Q, Q + T] shared features times shared ones and targets."""
-    totals_B2: FloatArray
-    """[2, 2] number of frames; sum of the squared targets."""
+    own_IPX: FloatArray
+    """[I, P, P + Q + T] own features times own ones, shared ones and targets, of each identity."""
+    shared_QX: FloatArray
+    """[Q, Q + T] shared features times shared ones and targets."""
+    totals_2: FloatArray
+    """[2] number of frames; sum of the squared targets."""
 
     @classmethod
     def shapes(cls, form: Form, num_identities: int) -> dict[str, tuple[int, ...]]:
         """Of the arrays by name, in the order of the fields."""
         p, q, t = form.num_own, form.num_shared, form.num_targets
-        return {"own": (2, num_identities, p, p + q + t), "shared": (2, q, q + t), "totals": (2, 2)}
+        return {"own": (num_identities, p, p + q + t), "shared": (q, q + t), "totals": (2,)}
 
     @classmethod
     def zeros(cls, form: Form, num_identities: int) -> Moments:
@@ -104,35 +95,29 @@ class Moments:
     @classmethod
     def from_arrays(cls, arrays: Sequence[FloatArray]) -> Moments:
         """The inverse of `arrays`."""
-        return cls(own_BIPX=arrays[0], shared_BQX=arrays[1], totals_B2=arrays[2])
-
-    def add(
-        self, features_FRX: FloatArray, targets_FRT: FloatArray, is_held_out_F: npt.NDArray[np.bool_], identity: int
-    ) -> None:
-        """Add frames of one identity, in place.
-
-        Args:
-            features_FRX: [F, R, P + Q], own features first, up to `LARGEST_FEATURE`.
-            targets_FRT: [F, R, T] sides of the frame.
-            is_held_out_F: [F].
-            identity: row.
-        """
-        num_own = self.own_BIPX.shape[2]
-        for fold in (0, 1):
-            is_of_fold = is_held_out_F == bool(fold)
-            z = _in_steps(features_FRX[is_of_fold], LARGEST_FEATURE)
-            y = _in_steps(targets_FRT[is_of_fold], LARGEST_TARGET)
-            self.own_BIPX[fold, identity] += z[:, :num_own].T @ np.hstack([z, y])
-            self.shared_BQX[fold] += z[:, num_own:].T @ np.hstack([z[:, num_own:], y])
-            self.totals_B2[fold] += (is_of_fold.sum(), np.square(y).sum())
+        return cls(own_IPX=arrays[0], shared_QX=arrays[1], totals_2=arrays[2])
 
     def arrays(self) -> list[FloatArray]:
         """As they travel, in the order of the fields."""
         return [getattr(self, one.name) for one in fields(self)]
 
+    def add(self, features_FRX: FloatArray, targets_FRT: FloatArray, identity: int) -> None:
+        """Add frames of one identity, in place.
+
+        Args:
+            features_FRX: [F, R, P + Q], own features first, up to `LARGEST_FEATURE`.
+            targets_FRT: [F, R, T] sides of the frame.
+            identity: row.
+        """
+        num_own = self.own_IPX.shape[1]
+        z, y = _in_steps(features_FRX, LARGEST_FEATURE), _in_steps(targets_FRT, LARGEST_TARGET)
+        self.own_IPX[identity] += z[:, :num_own].T @ np.hstack([z, y])
+        self.shared_QX[:] += z[:, num_own:].T @ np.hstack([z[:, num_own:], y])
+        self.totals_2[:] += (len(features_FRX), np.square(y).sum())
+
     def scaled(self, share: float) -> Moments:
         """As if of that share of the frames."""
-        return Moments(**{one.name: share * getattr(self, one.name) for one in fields(self)})
+        return Moments.from_arrays([share * array for array in self.arrays()])
 
     def why_impossible(self, form: Form, counts_I: FloatArray) -> str:
         """What no frames can have summed up to, in words; empty if some can have.
@@ -141,17 +126,16 @@ class Moments:
             form: whose moments these are.
             counts_I: [I] frames of each identity.
         """
-        frames_B = self.totals_B2[:, 0]
-        if (frames_B < 0).any() or (frames_B != np.rint(frames_B)).any() or frames_B.sum() != counts_I.sum():
-            return f"are of {frames_B.tolist()} frames, wanted {counts_I.sum():g} together"
+        num_frames, squares = self.totals_2.tolist()
+        if num_frames != counts_I.sum():
+            return f"are of {num_frames:g} frames, wanted {counts_I.sum():g}"
         most = form.num_equations * LARGEST_FEATURE * max(LARGEST_FEATURE, LARGEST_TARGET)
-        is_within = np.abs(self.own_BIPX).sum(axis=0).max(axis=(1, 2)) <= most * counts_I
-        if not is_within.all() or (np.abs(self.shared_BQX).max(axis=(1, 2)) > most * frames_B).any():
+        is_within_I = np.abs(self.own_IPX).max(axis=(1, 2)) <= most * counts_I
+        if not is_within_I.all() or np.abs(self.shared_QX).max() > most * num_frames:
             return f"are more than {most:g} a frame"
-        if (self.totals_B2[:, 1] > 2 * NUM_LANDMARKS * LARGEST_TARGET**2 * frames_B).any():
+        if squares > 2 * NUM_LANDMARKS * LARGEST_TARGET**2 * num_frames:
             return f"have landmarks farther than {LARGEST_TARGET:g} sides of the frame from their mean point"
-        own_gram_BIPP = self.own_BIPX[..., : form.num_own]
-        has_squares = _least_eigenvalue(own_gram_BIPP) >= _NEGATIVE * max(1.0, frames_B.sum())
+        has_squares = _least_eigenvalue(self.own_IPX[..., : form.num_own]) >= _NEGATIVE * num_frames
         if not has_squares or not Reduced.of(form, self).has_squares(form):
             return "are no sums of squares"
         return ""
@@ -159,41 +143,37 @@ class Moments:
 
 def summed(moments: Sequence[Moments]) -> Moments:
     """The sum over sites, at least one."""
-    return Moments(**{one.name: np.sum([getattr(m, one.name) for m in moments], axis=0) for one in fields(Moments)})
+    return Moments.from_arrays([np.sum(arrays, axis=0) for arrays in zip(*(m.arrays() for m in moments), strict=True)])
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Reduced:
     """Moments with each identity's own part taken out (Frisch and Waugh): means a frame, that name no identity.
 
-    The shared coefficients follow from the sum of these over sites exactly where no identity is at two sites. The
-    first axis of three is: frames fitted to, frames held out, all.
+    The shared coefficients follow from the mean of these over sites with one identity each, as if all had as many
+    frames.
     """
 
     own_IPX: FloatArray
-    """[I, P, Q + T] regression of shared features and targets on the own features, of all frames."""
-    rest_3QX: FloatArray
-    """[3, Q, Q + T] mean products of what the own features leave of shared ones, with that and with the targets."""
-    squares_3: FloatArray
-    """[3] mean square of what they leave of the targets."""
+    """[I, P, Q + T] regression of shared features and targets on the own features."""
+    rest_QX: FloatArray
+    """[Q, Q + T] mean products of what the own features leave of shared ones, with that and with the targets."""
+    square_1: FloatArray
+    """[1] mean square of what they leave of the targets, summed over T and equations."""
 
     @classmethod
     def of(cls, form: Form, moments: Moments) -> Reduced:
         """Of one site's, or of the sum over sites."""
         num_own, num_shared = form.num_own, form.num_shared
-        own_3IPX = _with_total(moments.own_BIPX)
-        gram_3IPP, cross_3IPX = own_3IPX[..., :num_own], own_3IPX[..., num_own:]
-        size_3I = np.trace(gram_3IPP, axis1=-2, axis2=-1)[..., None, None]
-        regression_3IPX = np.linalg.solve(gram_3IPP + _OWN_RIDGE * np.maximum(size_3I, 1) * np.eye(num_own), cross_3IPX)
-        explained_3XX = np.einsum("bipx,bipy->bxy", cross_3IPX, regression_3IPX)
-        totals_32 = _with_total(moments.totals_B2)
-        frames_3 = np.maximum(totals_32[:, 0], 1)
-        explained_3 = np.trace(explained_3XX[:, num_shared:, num_shared:], axis1=1, axis2=2)
-        rest_3QX = _with_total(moments.shared_BQX) - explained_3XX[:, :num_shared]
+        gram_IPP, cross_IPX = moments.own_IPX[..., :num_own], moments.own_IPX[..., num_own:]
+        size_I = np.maximum(np.trace(gram_IPP, axis1=1, axis2=2), 1)
+        regression_IPX = np.linalg.solve(gram_IPP + _OWN_RIDGE * size_I[:, None, None] * np.eye(num_own), cross_IPX)
+        explained_XX = np.einsum("ipx,ipy->xy", cross_IPX, regression_IPX)
+        num_frames, squares = np.maximum(moments.totals_2[0], 1), moments.totals_2[1]
         return cls(
-            own_IPX=regression_3IPX[2],
-            rest_3QX=rest_3QX / frames_3[:, None, None],
-            squares_3=(totals_32[:, 1] - explained_3) / frames_3,
+            own_IPX=regression_IPX,
+            rest_QX=(moments.shared_QX - explained_XX[:num_shared]) / num_frames,
+            square_1=(squares - np.trace(explained_XX[num_shared:, num_shared:])).reshape(1) / num_frames,
         )
 
     @classmethod
@@ -202,25 +182,37 @@ class Reduced:
         num_columns = form.num_shared + form.num_targets
         return {
             "own_IPX": (1, form.num_own, num_columns),
-            "rest_3QX": (3, form.num_shared, num_columns),
-            "squares_3": (3,),
+            "rest_QX": (form.num_shared, num_columns),
+            "square_1": (1,),
         }
 
     def has_squares(self, form: Form) -> bool:
         """Whether the products of features can be means of squares of such."""
-        return _least_eigenvalue(self.rest_3QX[..., : form.num_shared]) >= _NEGATIVE
+        return _least_eigenvalue(self.rest_QX[:, : form.num_shared]) >= _NEGATIVE
 
-    def coefficients(self, part: int, num_shared: int) -> FloatArray:
-        """[Q, T] shared coefficients by ridge regression, of the frames of one part."""
-        rest_QX = self.rest_3QX[part]
-        gram_QQ = rest_QX[:, :num_shared] + _RIDGE * np.eye(num_shared)
-        return np.asarray(np.linalg.solve(gram_QQ, rest_QX[:, num_shared:]))
+    def coefficients(self, form: Form) -> FloatArray:
+        """[Q, T] shared coefficients, by ridge regression."""
+        gram_QQ, cross_QT = np.split(self.rest_QX, [form.num_shared], axis=1)
+        return np.asarray(np.linalg.solve(gram_QQ + _RIDGE * np.eye(form.num_shared), cross_QT))
 
-    def held_out_error(self, num_shared: int) -> float:
-        """Mean square over the held-out frames of what the coefficients of the others leave."""
-        shared_QT = self.coefficients(0, num_shared)
-        gram_QQ, cross_QT = np.split(self.rest_3QX[1], [num_shared], axis=1)
-        return float(self.squares_3[1] + np.sum(shared_QT * (gram_QQ @ shared_QT - 2 * cross_QT)))
+    def expected_error(self, form: Form, num_frames: float, num_identities: int) -> float:
+        """What a frame that was not among them may be off by: generalised cross-validation (Craven and Wahba 1979).
+
+        The mean square that the coefficients leave, divided by the square of the share of frames that they do not fit
+        by their number alone. No frame is held out for it: sums over the few would tell their landmarks.
+
+        Args:
+            form: whose these are.
+            num_frames: of all sites.
+            num_identities: that have frames.
+        """
+        gram_QQ, cross_QT = np.split(self.rest_QX, [form.num_shared], axis=1)
+        shared_QT = self.coefficients(form)
+        left = float(self.square_1[0] + np.sum(shared_QT * (gram_QQ @ shared_QT - 2 * cross_QT)))
+        strengths_Q = np.linalg.eigvalsh(gram_QQ)
+        num_fitted = float((strengths_Q / (strengths_Q + _RIDGE)).sum()) + num_identities * form.num_own
+        num_seen = form.num_equations * num_frames / _ALIKE_FRAMES
+        return left / max(1 - num_fitted / num_seen, _LEAST_SHARE) ** 2
 
 
 VECTOR_LENGTH = sum(math.prod(shape) for form in FORMS for shape in Reduced.shapes(form).values())
@@ -247,17 +239,20 @@ def from_vector(vector: FloatArray, num_identities: int) -> dict[Form, Reduced]:
     return reduced
 
 
-def fit(reduced: Mapping[Form, Reduced], owned_I: npt.NDArray[np.bool_]) -> dict[str, npt.NDArray[np.float32]]:
-    """Coefficients of the form with the smaller held-out error; those of the other are zero.
+def fit(
+    reduced: Mapping[Form, Reduced], owned_I: npt.NDArray[np.bool_], num_frames: float
+) -> dict[str, npt.NDArray[np.float32]]:
+    """Coefficients of the form with the smaller expected error; those of the other are zero.
 
     Args:
         reduced: of every form.
         owned_I: [I] which identities have frames; the last row, of strangers, is the mean of theirs.
+        num_frames: of all sites.
 
     Returns:
         `<form>_own` [I + 1, P, T] and `<form>_shared` [Q, T] of every form, sides of the frame.
     """
-    best = min(FORMS, key=lambda form: reduced[form].held_out_error(form.num_shared))
+    best = min(FORMS, key=lambda form: reduced[form].expected_error(form, num_frames, int(owned_I.sum())))
     coefficients: dict[str, npt.NDArray[np.float32]] = {}
     for form in FORMS:
         own_IPT, shared_QT = _coefficients(form, reduced[form], owned_I)
@@ -281,7 +276,7 @@ def still(landmarks_KC: FloatArray, num_identities: int) -> dict[str, npt.NDArra
 
 def _coefficients(form: Form, reduced: Reduced, owned_I: npt.NDArray[np.bool_]) -> tuple[FloatArray, FloatArray]:
     """[I + 1, P, T] own ones, the last row for strangers, and [Q, T] shared ones."""
-    shared_QT = reduced.coefficients(2, form.num_shared)
+    shared_QT = reduced.coefficients(form)
     features_IPQ, targets_IPT = np.split(reduced.own_IPX, [form.num_shared], axis=-1)
     own_IPT = (targets_IPT - features_IPQ @ shared_QT) * owned_I[:, None, None]
     mean_1PT = own_IPT.sum(axis=0, keepdims=True) / max(1, owned_I.sum())
@@ -292,11 +287,6 @@ def _in_steps(values_FRX: FloatArray, largest: float) -> FloatArray:
     """[F * R, X] limited, and rounded to multiples of `_STEP`."""
     limited = np.clip(values_FRX, -largest, largest)
     return np.asarray(np.rint(limited / _STEP) * _STEP).reshape(-1, values_FRX.shape[-1])
-
-
-def _with_total(folds: FloatArray) -> FloatArray:
-    """[3, ...] both folds and their sum."""
-    return np.concatenate([folds, folds.sum(axis=0, keepdims=True)])
 
 
 def _least_eigenvalue(matrices: FloatArray) -> float:

@@ -26,6 +26,8 @@ from server.sites.agreement import Agreement
 _log = logging.getLogger(__name__)
 
 _NUM_TRIES = 3
+_ASSUMED_FRAMES = 750
+"""Of a site, half a minute of video, where the number is not told."""
 _DRAWN_SPREAD = 0.02
 """Standard deviation of the drawn face's landmarks, in sides of the frame."""
 
@@ -88,4 +90,5 @@ def _base(pooled: PooledStatistics, settings: Settings) -> dict[str, npt.NDArray
     num_identities = settings.model.num_identities
     if pooled.base_V is None:
         return still(pooled.landmark_mean_KC, num_identities)
-    return fit(from_vector(pooled.base_V, num_identities), np.ones(num_identities, bool))
+    num_frames = _ASSUMED_FRAMES * settings.rounds.num_clients
+    return fit(from_vector(pooled.base_V, num_identities), np.ones(num_identities, bool), num_frames)

@@ -183,7 +183,8 @@ def _base(sites: Sequence[SiteStatistics], shares: Sequence[float]) -> dict[str,
         form: Reduced.of(form, summed([site.base[form].scaled(k) for k, site in zip(shares, sites, strict=True)]))
         for form in FORMS
     }
-    return fit(reduced, np.sum([site.counts_I for site in sites], axis=0) > 0)
+    counts_I = np.sum([k * site.counts_I for k, site in zip(shares, sites, strict=True)], axis=0)
+    return fit(reduced, counts_I > 0, counts_I.sum())
 
 
 def _part_mean(sites: Sequence[SiteStatistics]) -> FloatArray:

@@ -56,7 +56,7 @@ def based(seed: int) -> np.ndarray:
         moments[form] = Moments.zeros(form, 1)
         shape = (40, form.num_equations)
         features = rng.uniform(-1, 1, (*shape, form.num_own + form.num_shared))
-        moments[form].add(features, rng.uniform(-0.1, 0.1, (*shape, form.num_targets)), np.arange(40) % 5 == 4, 0)
+        moments[form].add(features, rng.uniform(-0.1, 0.1, (*shape, form.num_targets)), 0)
     base_V = to_vector({form: Reduced.of(form, sums) for form, sums in moments.items()})
     return np.concatenate([values(0.25, 0.25, 0.25), base_V])
 

@@ -21,7 +21,6 @@ from model.landmarks.closed_form import (
     Reduced,
     fit,
     from_vector,
-    is_held_out,
     still,
     summed,
     to_vector,
@@ -48,7 +47,7 @@ def true_base(form: Form) -> LandmarkBase:
     return base
 
 
-def people(form: Form, num_frames: int = 400) -> list[Frames]:
+def people(form: Form, num_frames: int = 1000) -> list[Frames]:
     """Identities 0 and 2, with other average poses and action units."""
     base, rng = true_base(form), np.random.default_rng(3)
     made = []
@@ -65,17 +64,14 @@ def moments(frames: Sequence[Frames], form: Form) -> Moments:
     sums = Moments.zeros(form, NUM_IDENTITIES)
     for identity, pose_FC, strength_FA, landmarks_FKC in frames:
         features, targets = form_features(form, pose_FC, strength_FA), form_targets(form, landmarks_FKC)
-        sums.add(features.numpy(), targets.numpy(), is_held_out(np.arange(len(pose_FC))), identity)
+        sums.add(features.numpy(), targets.numpy(), identity)
     return sums
 
 
 def fitted(frames: Sequence[Frames]) -> dict[str, np.ndarray]:
-    return fit({form: Reduced.of(form, moments(frames, form)) for form in FORMS}, np.array([True, False, True]))
-
-
-def test_every_fifth_second_is_held_out() -> None:
-    held_out = is_held_out(np.arange(251))
-    assert np.flatnonzero(held_out).tolist() == [*range(100, 125), *range(225, 250)]
+    num_frames = sum(len(pose_FC) for _, pose_FC, _, _ in frames)
+    reduced = {form: Reduced.of(form, moments(frames, form)) for form in FORMS}
+    return fit(reduced, np.array([True, False, True]), num_frames)
 
 
 @pytest.mark.parametrize("form", FORMS, ids=[form.name for form in FORMS])
@@ -105,14 +101,21 @@ def test_shared_coefficients_of_people_apart_are_those_of_people_together() -> N
     apart = [Reduced.of(ROTATED, moments([one], ROTATED)) for one in frames]
     mean = Reduced(
         own_IPX=apart[0].own_IPX,
-        rest_3QX=np.mean([one.rest_3QX for one in apart], axis=0),
-        squares_3=np.mean([one.squares_3 for one in apart], axis=0),
+        rest_QX=np.mean([one.rest_QX for one in apart], axis=0),
+        square_1=np.mean([one.square_1 for one in apart], axis=0),
     )
-    for part in range(3):
-        np.testing.assert_allclose(
-            mean.coefficients(part, ROTATED.num_shared), together.coefficients(part, ROTATED.num_shared), atol=1e-9
-        )
-    assert mean.held_out_error(ROTATED.num_shared) == pytest.approx(together.held_out_error(ROTATED.num_shared))
+    np.testing.assert_allclose(mean.coefficients(ROTATED), together.coefficients(ROTATED), atol=1e-9)
+    assert mean.expected_error(ROTATED, 2000, 2) == pytest.approx(together.expected_error(ROTATED, 2000, 2))
+
+
+def test_the_expected_error_by_hand() -> None:
+    """One shared feature at work, of mean square 1, that explains 3 of 4: 1 left, and 2 of 80 seconds fitted."""
+    reduced = Reduced.of(LINEAR, Moments.zeros(LINEAR, NUM_IDENTITIES))
+    rest_QX = np.zeros_like(reduced.rest_QX)
+    rest_QX[0, 0], rest_QX[0, LINEAR.num_shared] = 1.0, 3**0.5
+    by_hand = Reduced(own_IPX=reduced.own_IPX, rest_QX=rest_QX, square_1=np.array([4.0]))
+    assert by_hand.expected_error(LINEAR, 80 * 25, 1) == pytest.approx(1 / (1 - 2 / 80) ** 2, rel=1e-3)
+    assert by_hand.expected_error(LINEAR, 25, 1) == pytest.approx(100, rel=1e-3)
 
 
 @pytest.mark.parametrize("num_sites", [2, 5])
@@ -125,7 +128,7 @@ def test_any_split_of_the_frames_gives_the_same_bits(num_sites: int) -> None:
         targets = form_targets(LINEAR, landmarks_FKC).numpy()
         rows = np.array_split(rng.permutation(len(pose_FC)), num_sites)
         for site, rows_of_site in zip(sites, rows, strict=True):
-            site.add(features[rows_of_site], targets[rows_of_site], is_held_out(rows_of_site), identity)
+            site.add(features[rows_of_site], targets[rows_of_site], identity)
     whole = moments(frames, LINEAR)
     for split in (sites, sites[::-1]):
         for got, wanted in zip(summed(split).arrays(), whole.arrays(), strict=True):
@@ -135,7 +138,7 @@ def test_any_split_of_the_frames_gives_the_same_bits(num_sites: int) -> None:
 def test_a_vector_is_as_long_as_it_says_and_comes_back_for_each_identity() -> None:
     reduced = {form: Reduced.of(form, moments(people(LINEAR)[:1], form)) for form in FORMS}
     of_one = {
-        form: Reduced(own_IPX=one.own_IPX[:1], rest_3QX=one.rest_3QX, squares_3=one.squares_3)
+        form: Reduced(own_IPX=one.own_IPX[:1], rest_QX=one.rest_QX, square_1=one.square_1)
         for form, one in reduced.items()
     }
     vector = to_vector(of_one)
@@ -143,8 +146,8 @@ def test_a_vector_is_as_long_as_it_says_and_comes_back_for_each_identity() -> No
     for form, back in from_vector(vector, 2).items():
         assert back.own_IPX.shape[0] == 2
         np.testing.assert_array_equal(back.own_IPX[1], of_one[form].own_IPX[0])
-        np.testing.assert_array_equal(back.rest_3QX, of_one[form].rest_3QX)
-        np.testing.assert_array_equal(back.squares_3, of_one[form].squares_3)
+        np.testing.assert_array_equal(back.rest_QX, of_one[form].rest_QX)
+        np.testing.assert_array_equal(back.square_1, of_one[form].square_1)
 
 
 def test_coefficients_are_cut_where_sites_look_for_it() -> None:
@@ -167,20 +170,20 @@ def test_one_face_that_never_moves() -> None:
 @pytest.mark.parametrize(
     ("name", "change", "words"),
     [
-        ("totals_B2", lambda totals: totals + np.array([[1, 0], [0, 0]]), "are of .* frames, wanted 800 together"),
-        ("totals_B2", lambda totals: totals * np.array([1, 1e3]), "landmarks farther than 2 sides"),
-        ("own_BIPX", lambda own: own * 100, "are more than 4 a frame"),
-        ("shared_BQX", lambda shared: shared * 100, "are more than 4 a frame"),
-        ("shared_BQX", lambda shared: -shared, "are no sums of squares"),
-        ("own_BIPX", lambda own: -own, "are no sums of squares"),
+        ("totals_2", lambda totals: totals + np.array([1, 0]), "are of 2001 frames, wanted 2000"),
+        ("totals_2", lambda totals: totals * np.array([1, 1e3]), "landmarks farther than 2 sides"),
+        ("own_IPX", lambda own: own * 100, "are more than 4 a frame"),
+        ("shared_QX", lambda shared: shared * 100, "are more than 4 a frame"),
+        ("shared_QX", lambda shared: -shared, "are no sums of squares"),
+        ("own_IPX", lambda own: -own, "are no sums of squares"),
     ],
 )
 def test_sums_that_no_frames_can_have_are_told(
     name: str, change: Callable[[np.ndarray], np.ndarray], words: str
 ) -> None:
-    counts_I = np.array([400.0, 0, 400])
+    counts_I = np.array([1000.0, 0, 1000])
     good = moments(people(LINEAR), LINEAR)
     assert good.why_impossible(LINEAR, counts_I) == ""
-    arrays = {one: getattr(good, one) for one in ("own_BIPX", "shared_BQX", "totals_B2")}
+    arrays = {one: getattr(good, one) for one in ("own_IPX", "shared_QX", "totals_2")}
     bad = Moments(**arrays | {name: change(arrays[name])})
     assert re.search(words, bad.why_impossible(LINEAR, counts_I))
