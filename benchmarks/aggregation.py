@@ -21,6 +21,7 @@ import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 from flwr.supercore.task_identity import TaskIdentity
 
+from deploy.files import PRESETS
 from federation.packing import pack
 from federation.settings import Settings, read_preset
 from model.designs.registry import build_networks
@@ -103,7 +104,7 @@ def main() -> None:
     parser.add_argument("--one", type=int, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.one:
-        flat = read_preset(ROOT / "deploy" / "presets" / f"{options.preset}.toml")
+        flat = read_preset(PRESETS / f"{options.preset}.toml")
         settings = Settings.from_flat(
             {**flat, "embed-dim": options.one, "num-clients": options.sites, "num-identities": options.sites}
         )

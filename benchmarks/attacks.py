@@ -19,14 +19,14 @@ from pathlib import Path
 from typing import Any
 
 from data_partition.synth.dataset import synthesize
+from deploy.files import PRESETS
 from federation.settings import Settings, read_preset
 from model.errors import FedreenactError
 from model.files import write_json
 from model.setting import Scalar
-from server.run_folder.folder import read_history
+from server.run_folder.history import read_history
 from tests.attacks import ATTACKS, HostileGrid, write_swapped
 
-ROOT = Path(__file__).resolve().parent.parent
 NUM_SITES = 5
 ATTACKER = 3
 NUM_FRAMES = 160
@@ -64,7 +64,7 @@ def settings_of(data: Path, evaluated: Path, run: Path, options: argparse.Namesp
         "keep-checkpoints": 1,
         "quorum-timeout-s": 0.0,
     }
-    return Settings.from_flat(read_preset(ROOT / "deploy" / "presets" / "tiny.toml") | small | DEFENCES[defence])
+    return Settings.from_flat(read_preset(PRESETS / "tiny.toml") | small | DEFENCES[defence])
 
 
 def measure(job: tuple[argparse.Namespace, str, str]) -> Cell:
@@ -89,14 +89,14 @@ def measure(job: tuple[argparse.Namespace, str, str]) -> Cell:
     except FedreenactError as error:
         cell["ended"] = str(error)
     rows = read_history(run)
-    left_out = [int(site) for row in rows for site in row["rejected_kinds"]]
-    kinds = sorted({kind for row in rows for kind in row["rejected_kinds"].values()})
+    left_out = [site for row in rows for site in row.rejected_kinds]
+    kinds = sorted({kind for row in rows for kind in row.rejected_kinds.values()})
     cell |= {
         "rounds": len(rows),
         "attacker_left_out": left_out.count(ATTACKER),
         "honest_left_out": len(left_out) - left_out.count(ATTACKER),
         "kinds": kinds,
-        **(rows[-1]["evaluation"] if rows else {}),
+        **(rows[-1].evaluation if rows else {}),
     }
     shutil.rmtree(run)
     write_json(result, cell, indent=2)

@@ -24,13 +24,13 @@ from torch import Tensor
 from data_partition.partition import ClientData, site_data
 from data_partition.shards.shard import Shard, open_dataset
 from data_partition.statistics import base_moments
+from deploy import files
 from federation.settings import Settings, read_preset
 from model.config import ModelConfig
 from model.landmarks.closed_form import FORMS, ROTATED, Reduced, fit, summed
 from model.networks.landmark_base import MAX_AU_INTENSITY, LandmarkBase, form_features
 from model.networks.landmark_gan import LandmarkGenerator
 
-ROOT = Path(__file__).resolve().parent.parent
 MOUTH, INNER_LIPS, OUTER_EYES = slice(48, 68), (62, 66), (36, 45)
 FloatArray = npt.NDArray[np.float64]
 Draw = Callable[[int, Tensor, Tensor], Tensor]
@@ -213,7 +213,7 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     shards = open_dataset(arguments.dataset)
-    settings = Settings.from_flat(read_preset(ROOT / "deploy" / "presets" / "tiny.toml"))
+    settings = Settings.from_flat(read_preset(files.PRESETS / "tiny.toml"))
     people, test = ([Person(shard, is_test=is_test) for shard in shards] for is_test in (False, True))
     readers = Readers(people)
     sites = [site_data(shard, i) for i, shard in enumerate(shards)]

@@ -27,6 +27,7 @@ for _command in (
     train.train,
     federate.submit,
     federate.register,
+    federate.deployment,
     use.reenact,
     use.evaluate,
     use.report,

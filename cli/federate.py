@@ -44,6 +44,18 @@ def submit(
     say_where({"Run": out})
 
 
+def deployment(
+    out: Annotated[Path, typer.Argument(help="Folder to write; must not exist.")],
+) -> None:
+    """Write the compose files, certs.sh and all that their images are built of, where there is no checkout."""
+    from deploy.files import write_deployment
+
+    if out.exists():
+        raise ConfigError(f"deployment: {out} exists already, wanted a folder to make; choose another name")
+    write_deployment(out)
+    say_where({"Next": f"cd {out} && docker compose up"})
+
+
 def register(
     keys: Annotated[
         list[str],
@@ -135,6 +147,7 @@ def status(
 
     from server.monitoring.run_view import RunView, newest_run
     from server.monitoring.status_report import last_errors, sites_table, status_lines
+    from server.run_folder.result import RunState
 
     folder = newest_run(run)
     if folder is None:
@@ -146,7 +159,7 @@ def status(
     console.print(rich_table(sites_table(view, now)))
     for line in last_errors(view):
         console.print(f"[yellow]{escape(line)}[/]", soft_wrap=True)
-    if view.state(now) in ("failed", "lost"):
+    if view.state(now) in (RunState.FAILED, RunState.LOST):
         raise typer.Exit(1)
 
 

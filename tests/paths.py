@@ -1,6 +1,8 @@
 """Where the checkout is, and the real samples that may lie beside it."""
 
+import os
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-SHARED = ROOT.parent / "shared"
+SHARED = Path(os.environ.get("FEDREENACT_SHARED", ROOT.parent / "shared"))
+"""Where it is not, `tests/samples.py` draws samples of the same form."""

@@ -1,21 +1,25 @@
-"""Imports run one way.
+"""Imports run one way, and every list of packages is that of pyproject.toml.
 
-model <- data_partition <- federation, reenact <- client, evaluation <- server <- experiments <- cli.
+deploy, model <- data_partition <- federation, reenact <- client, evaluation <- server <- experiments <- cli.
 """
 
 import ast
+import re
+import tomllib
 from pathlib import Path
 
+from deploy.files import all_packages
 from tests.paths import ROOT
 
-OURS = ("model", "data_partition", "federation", "client", "server", "evaluation", "reenact", "experiments", "cli")
+OURS = all_packages()
 
 ALLOWED = {
+    "deploy": {"deploy", "model"},
     "model": {"model"},
     "data_partition": {"model", "data_partition"},
     "federation": {"model", "data_partition", "federation"},
-    "client": {"model", "data_partition", "federation", "client"},
-    "server": {"model", "data_partition", "federation", "evaluation", "server"},
+    "client": {"deploy", "model", "data_partition", "federation", "client"},
+    "server": {"deploy", "model", "data_partition", "federation", "evaluation", "server"},
     "evaluation": {"model", "data_partition", "federation", "reenact", "evaluation"},
     "reenact": {"model", "data_partition", "reenact"},
     "experiments": {"model", "data_partition", "federation", "server", "evaluation", "reenact", "experiments"},
@@ -70,4 +74,12 @@ def test_only_the_command_line_prints():
 
 
 def test_every_package_is_covered():
-    assert {path.parts[0].removesuffix(".py") for path in modules()} == set(OURS)
+    assert ALLOWED.keys() == set(OURS)
+    assert {path.parent.name for path in ROOT.glob("*/__init__.py")} == {*OURS, "tests"}
+
+
+def test_lists_of_packages_are_that_of_the_installed_ones():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    assert project["tool"]["mypy"]["packages"] == OURS
+    ignored = (ROOT / ".dockerignore").read_text()
+    assert set(re.findall(r"^!(\w+)/", ignored, re.MULTILINE)) == set(OURS)

@@ -29,8 +29,8 @@ from flwr.supercore.superexec.plugin import AutoExecPlugin
 from flwr.supernode import start_client_internal
 
 from client.supernode.owed_reply import OwedReply
-from client.supernode.own_code import APP_FOLDER
 from client.supernode.refused_tasks import RefusedTasks
+from deploy.files import TOP
 from federation.json_log import log_to_stderr
 
 _log = logging.getLogger(__name__)
@@ -165,7 +165,7 @@ def _name_of(task_type: str) -> str:
 
 def own_settings(fab: bytes, run: Run) -> dict[str, Any]:
     """The settings of a run: those installed here, changed as the run says; what the run brings is not opened."""
-    installed: dict[str, Any] = get_project_config(APP_FOLDER)["tool"]["flwr"]["app"]["config"]
+    installed: dict[str, Any] = get_project_config(TOP)["tool"]["flwr"]["app"]["config"]
     return {**installed, **run.override_config}
 
 

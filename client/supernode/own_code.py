@@ -17,14 +17,12 @@ from flwr.supernode.cli.flwr_clientapp import flwr_clientapp
 from flwr.supernode.runtime import run_clientapp
 
 from client.node_config import check_launch
+from deploy.files import TOP
 from federation.json_log import log_to_stderr
 
-APP_FOLDER = Path(__file__).resolve().parents[2]
-"""Of the installed app: holds its pyproject.toml."""
 
-
-def keep_to_own_code(app_folder: Path = APP_FOLDER) -> None:
-    """Make this process answer with the app in `app_folder`, whatever code a run brings.
+def keep_to_own_code(app_folder: Path = TOP) -> None:
+    """Make this process answer with the app that `app_folder` describes, whatever code a run brings.
 
     A run of an app of another name or version fails with Flower's LoadClientAppError.
     """

@@ -1,4 +1,4 @@
-"""Synthetic talking heads: a dataset with exact labels that needs no camera and no consent."""
+"""Drawn talking heads: a dataset with exact labels that needs no camera and no consent."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def synthesize(
     seed: int = 0,
     num_workers: int | None = None,
 ) -> list[Path]:
-    """Write one shard for each invented person: person-01, person-02, ...
+    """Write one shard for each drawn person: person-01, person-02, ...
 
     Equal arguments give the same pictures and labels; the number of workers does not matter, nor does the
     number of identities change those that a smaller number gives.

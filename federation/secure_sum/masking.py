@@ -28,6 +28,7 @@ from enum import StrEnum
 import numpy as np
 import numpy.typing as npt
 
+from federation.secure_sum.num_sites import MIN_SITES
 from federation.secure_sum.primitives import (
     KEY_BYTES,
     SEALED_BYTES,
@@ -47,11 +48,6 @@ from federation.secure_sum.primitives import (
 from federation.secure_sum.signatures import SIGNATURE_BYTES, Bytes, Signatures, keys_statement, survivors_statement
 
 Vector = npt.NDArray[np.uint64]
-
-MIN_SITES = 3
-"""In a sum: from the sum of two, each of them knows the other's vector."""
-MAX_SITES = 64
-"""In a sum; federation/secure_sum/vector.py counts on it to exclude overflow."""
 
 
 def threshold_of(num_sites: int) -> int:

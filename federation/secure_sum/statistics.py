@@ -7,7 +7,7 @@ The vector of a site, with lengths in sides of the frame:
 The base is there in runs that agree on one: what `model.landmarks.closed_form.to_vector` gives.
 
 Numbers of frames and persons are not in it: the mean over sites needs none. Values are limited to +-`LIMIT` and sites
-to 2^6 (`secure_sum.MAX_SITES`): with 40 bits after the binary point sums reach 2^2 * 2^6 * 2^40 = 2^48 and cannot
+to 2^6 (`num_sites.MAX_SITES`): with 40 bits after the binary point sums reach 2^2 * 2^6 * 2^40 = 2^48 and cannot
 overflow 2^63.
 """
 

@@ -6,7 +6,7 @@ The vector of a site with weight w (its training frames) and, for every identity
 
 Rows of the identity embeddings are multiplied by w_i in place of w. The sum over sites holds everything that the plain
 average needs, and every value is held modulo 2^64 with `FRACTION_BITS` bits after the binary point. Steps and losses
-are limited to +-`LIMIT`, weights to `MAX_WEIGHT` and sites to 2^6 (`secure_sum.MAX_SITES`): sums reach
+are limited to +-`LIMIT`, weights to `MAX_WEIGHT` and sites to 2^6 (`num_sites.MAX_SITES`): sums reach
 2^12 * 2^20 * 2^6 * 2^24 = 2^62 and cannot overflow 2^63. A value is off by at most half a step of 2^-24, so a mean over
 n sites with weights that sum to W is off by at most n * 2^-25 / W.
 """

@@ -17,11 +17,10 @@ from flwr.supercore.constant import NodeStatus
 from flwr.supercore.control import ControlHttpClient
 from flwr.supercore.interceptors import RuntimeVersionHttpInterceptor
 
+from deploy.files import write_app
 from model.errors import FederationError
 
 _COMMAND_TIMEOUT_S = 120.0
-_APP_PACKAGES = ("model", "data_partition", "federation", "client", "evaluation", "server")
-_PROJECT = Path(__file__).resolve().parents[2]
 QUIET = {
     "FLWR_TELEMETRY_ENABLED": "0",
     "FLWR_DISABLE_UPDATE_CHECK": "1",
@@ -174,20 +173,10 @@ class FlowerCommands:
         return path
 
     def _stage_app(self) -> Path:
-        """A copy of the app alone: Flower takes no folder with an underscore or a dot in its name, checkouts have such.
-
-        Raises:
-            FederationError: if this is not a source checkout.
-        """
-        if not (_PROJECT / "pyproject.toml").is_file():
-            raise FederationError(
-                f"{_PROJECT} has no pyproject.toml; runs start from a source checkout (pip install -e)"
-            )
+        """A copy of the app alone: Flower takes no folder with an underscore or a dot in its name."""
         target = self.home / "app" / "fedreenact"
         shutil.rmtree(target, ignore_errors=True)
-        for package in _APP_PACKAGES:
-            shutil.copytree(_PROJECT / package, target / package, ignore=shutil.ignore_patterns("__pycache__"))
-        shutil.copy(_PROJECT / "pyproject.toml", target)
+        write_app(target)
         return target
 
     def _flwr(self, *arguments: str) -> str:

@@ -5,15 +5,14 @@ import tomllib
 import pytest
 
 import cli
-from cli.options import PRESET_FOLDER, chosen_settings, deployed_settings, sized_for
+from cli.options import chosen_settings, deployed_settings, sized_for
 from client.consent.approval import Approval
 from data_partition.shards.images import read_image
+from deploy.files import APPROVED, TOP
 from federation.settings import Settings
 from model.checkpoint import save_checkpoint
 from tests.reenact.conftest import checkpoint  # noqa: F401
 from tests.shards import write_random_shard
-
-APPROVED = PRESET_FOLDER.parent / "approved"
 
 
 def fails(capsys, *arguments: str) -> str:
@@ -171,7 +170,7 @@ def test_composes_sites_approve_what_composes_run_asks_for(preset):
     assert text == approval.to_toml(), (
         f"run: fedreenact approve {preset} --set min-fit-clients=3 --out deploy/approved/"
     )
-    compose = (PRESET_FOLDER.parents[1] / "docker-compose.yml").read_text(encoding="utf-8")
+    compose = (TOP / "docker-compose.yml").read_text(encoding="utf-8")
     submitted = re.search(r"fedreenact submit .*\n.*", compose)
     assert submitted and "min-fit-clients=3" in submitted[0]
     asked = deployed_settings(chosen_settings(preset, re.findall(r"--set ([a-z-]+=[\w/.-]+)", submitted[0])))

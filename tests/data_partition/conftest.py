@@ -1,6 +1,5 @@
-"""Faces and clips for tests: drawn people, which the real annotator finds, and real ones where they are at hand."""
+"""Faces and clips for tests: drawn people, which the real annotator finds."""
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,7 +13,6 @@ from data_partition.shards.shard import Shard, open_dataset
 from data_partition.synth.dataset import synthesize
 from model.errors import WeightsError
 from model.weights import resolve
-from tests.paths import SHARED
 
 
 @pytest.fixture(scope="session")
@@ -32,17 +30,6 @@ def face_landmarker() -> Path:
         return resolve("face-landmarker")
     except WeightsError as error:
         pytest.skip(str(error))
-
-
-@pytest.fixture(scope="session")
-def real_videos() -> list[Path]:
-    """Videos of real people; skips where there are none."""
-    beside = SHARED
-    folder = Path(os.environ.get("FEDREENACT_SHARED", beside)) / "faces" / "videos"
-    videos = sorted(folder.glob("*.mp4"))
-    if not videos:
-        pytest.skip("no real videos: set FEDREENACT_SHARED to a folder with faces/videos/*.mp4")
-    return videos
 
 
 def write_video(path: Path, frames: Sequence[NDArray[np.uint8]], *, rate_hz: int = 25) -> Path:

@@ -4,11 +4,9 @@ In round 1 the header of an array speaks of 128 TiB, in every later one a tensor
 """
 
 import numpy as np
-from client.supernode.honest_own_code import APP_FOLDER, main
+from client.supernode.honest_own_code import main
 from flwr.app import Array
 from flwr.clientapp import ClientApp
-
-__all__ = ["APP_FOLDER"]
 
 TEXT = b"{'descr': '<f4', 'fortran_order': False, 'shape': (35184372088832,), }\n"
 HEADER = b"\x93NUMPY\x01\x00" + len(TEXT).to_bytes(2, "little") + TEXT

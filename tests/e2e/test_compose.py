@@ -284,7 +284,7 @@ def test_metrics_and_history_tell_the_story(federation: Compose) -> None:
     assert federation.query('fedreenact_run_state{state="completed"}')[0][1] == 1
     status = federation("exec", "-T", "exporter", "fedreenact", "status", "/runs")
     assert f"completed: round {MAX_ROUNDS}" in status
-    assert "site 4: update: " in status
+    assert f"round {MAX_ROUNDS}, site 4: in quarantine" in status
 
 
 @pytest.mark.parametrize("path", DASHBOARDS, ids=lambda path: path.stem)

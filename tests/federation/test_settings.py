@@ -4,12 +4,12 @@ from pathlib import Path
 
 import pytest
 
+from deploy import files
 from federation.settings import RoundsConfig, Settings, read_preset
 from model.config import ModelConfig
 from model.errors import ConfigError
-from tests.paths import ROOT
 
-PRESETS = sorted((ROOT / "deploy" / "presets").glob("*.toml"))
+PRESETS = sorted(files.PRESETS.glob("*.toml"))
 
 
 @pytest.mark.parametrize("path", PRESETS, ids=lambda path: path.stem)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -24,7 +23,7 @@ from server.rounds.federation import run_federation
 from tests.data_partition.conftest import write_video
 from tests.data_partition.faces.test_clip_annotators import openface_rows
 from tests.federated_setup import minimal_settings, simulated_grid
-from tests.paths import SHARED
+from tests.samples import celebv
 
 pytestmark = pytest.mark.integration
 
@@ -121,12 +120,8 @@ def test_a_dataset_as_published_is_prepared_trained_on_and_evaluated(
     assert {row["method"] for row in metrics["rows"]} == {"model", "copy-source"}
 
 
-def test_the_real_sample_of_celebv_is_prepared_trained_on_and_evaluated(tmp_path: Path) -> None:
-    beside = SHARED
-    src = Path(os.environ.get("FEDREENACT_SHARED", beside)) / "celebv-sample"
-    if not src.is_dir():
-        pytest.skip("no real CelebV: set FEDREENACT_SHARED to a folder with celebv-sample")
-    report = prepare(src, tmp_path / "out", size_px=64)
+def test_a_sample_of_celebv_is_prepared_trained_on_and_evaluated(tmp_path: Path) -> None:
+    report = prepare(celebv(tmp_path), tmp_path / "out", size_px=64)
     assert report.layout is Layout.CELEBV and report.rejected == []
     assert [shard.num_frames for shard in open_dataset(tmp_path / "out")] == [6, 6, 6, 6]
     metrics = _train_and_evaluate(tmp_path / "out", tmp_path / "out", Protocol.SELF_ANY, tmp_path)

@@ -7,14 +7,14 @@ from flwr.app import Context, RecordDict
 
 from client.app import FedReenactClient
 from client.consent.policy import MIN_FRAMES_OF_BASE, SitePolicy
+from deploy import files
 from federation.settings import Settings, read_preset
 from model.errors import ConfigError, FederationError
 from model.landmarks.closed_form import FORMS
 from model.setting import Scalar
 from tests.federated_setup import deployed_config, minimal_settings, write_dataset
-from tests.paths import ROOT
 
-PRESETS = sorted((ROOT / "deploy" / "presets").glob("*.toml"))
+PRESETS = sorted(files.PRESETS.glob("*.toml"))
 GOOD: dict[str, Scalar] = {"local-steps": 100, "batch-size": 4, "learning-rate-generator": 1e-3}
 
 

@@ -9,6 +9,7 @@ import pytest
 from data_partition.faces.annotate import MESH_TO_68, FaceAnnotator, pose_from_matrix
 from data_partition.shards.shard import Shard
 from data_partition.sources.video import read_frames
+from tests.samples import talking_heads
 
 
 def _rotation(axis: int, degrees: float) -> np.ndarray:
@@ -58,8 +59,8 @@ def test_drawn_faces_are_found_where_they_are(face_landmarker: Path, drawn_peopl
 
 
 @pytest.mark.integration
-def test_real_faces_are_found_in_at_least_98_percent_of_frames(face_landmarker: Path, real_videos: list[Path]) -> None:
-    for video in real_videos:
+def test_faces_are_found_in_at_least_98_percent_of_frames(face_landmarker: Path, tmp_path: Path) -> None:
+    for video in talking_heads(tmp_path):
         with FaceAnnotator(is_video=True) as annotator:
             faces = [
                 annotator.detect(frame.image_HWC, round(frame.timestamp_s * 1000))

@@ -18,7 +18,7 @@ from data_partition.sources.rejected import Rejected
 from data_partition.sources.video import VideoFrame
 from model.batch import AU_ORDER
 from model.errors import DataError
-from tests.paths import SHARED
+from tests.samples import openface_2
 
 PICTURE_PX = 100
 LANDMARKS_KC = np.stack([np.linspace(30, 70, 68), np.linspace(20, 60, 68)], axis=1)
@@ -126,15 +126,12 @@ def test_a_clip_whose_file_lacks_columns_is_left_out(tmp_path: Path) -> None:
 
 
 @pytest.mark.integration
-def test_a_real_openface_file_beside_pictures(tmp_path: Path) -> None:
-    sample = SHARED / "openface-samples" / "facsvatar_jt_raw.csv"
-    if not sample.is_file():
-        pytest.skip("no real file of OpenFace")
+def test_a_whole_openface_file_beside_pictures(tmp_path: Path) -> None:
     folder = tmp_path / "src" / "jt"
     folder.mkdir(parents=True)
     for index in range(475):
         write_image(folder / f"{index:03d}.jpg", np.zeros((480, 640, 3), np.uint8))
-    (tmp_path / "src" / "jt.csv").write_bytes(sample.read_bytes())
+    (tmp_path / "src" / "jt.csv").write_bytes(openface_2(tmp_path).read_bytes())
     report = prepare(tmp_path / "src", tmp_path / "out", size_px=64, num_workers=1)
     (shard,) = open_dataset(tmp_path / "out")
     assert shard.num_frames + sum(one.num_in_short_takes for one in report.datasets[0].identities[0].clips) == 474

@@ -9,20 +9,11 @@ from hypothesis import strategies as st
 from data_partition.sources.openface import read_openface
 from model.batch import AU_ORDER
 from model.errors import DataError
-from tests.paths import SHARED
-
-SAMPLES = SHARED / "openface-samples"
+from tests.samples import openface_1, openface_2
 
 
 def write(path: Path, header: str, *rows: str, ending: str = "\n") -> Path:
     path.write_text(ending.join([header, *rows]) + ending, newline="")
-    return path
-
-
-def sample(name: str) -> Path:
-    path = SAMPLES / name
-    if not path.is_file():
-        pytest.skip(f"no {name}")
     return path
 
 
@@ -33,8 +24,8 @@ def raw(path: Path, line: int, column: str) -> float:
     return float(lines[line - 1].split(",")[names.index(column)])
 
 
-def test_windows_file_with_stuck_frames_and_a_truncated_last_row() -> None:
-    path = sample("facsvatar_jt_raw.csv")
+def test_windows_file_with_stuck_frames_and_a_truncated_last_row(tmp_path: Path) -> None:
+    path = openface_2(tmp_path)
     table = read_openface(path)
     assert len(table) == 474
     assert [(row.line, row.reason) for row in table.rejected] == [(476, "196 fields, the header has 714")]
@@ -47,8 +38,8 @@ def test_windows_file_with_stuck_frames_and_a_truncated_last_row() -> None:
     assert np.isnan(table.au_intensity_NA[:, AU_ORDER.index(28)]).all()
 
 
-def test_file_of_openface_1_without_face_ids() -> None:
-    path = sample("pyfeat_OpenFace_Test.csv")
+def test_file_of_openface_1_without_face_ids(tmp_path: Path) -> None:
+    path = openface_1(tmp_path)
     table = read_openface(path)
     assert (len(table), table.rejected) == (100, ())
     assert not table.face_id_N.any()

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from federation.secure_sum.masking import MAX_SITES
+from federation.secure_sum.num_sites import MAX_SITES
 from federation.secure_sum.primitives import SecureSumError
 from federation.secure_sum.vector import FRACTION_BITS, LIMIT, MAX_WEIGHT, SumLayout
 from model.designs.registry import IDENTITY_ROWS

@@ -22,6 +22,7 @@ from server.rounds.federation import run_federation
 from server.sites.agreement import SiteStatistics, agree
 from tests.federated_setup import minimal_settings, simulated_grid, write_dataset
 
+pytestmark = pytest.mark.integration
 NUM_SITES = 3
 BASE = DESIGNS["glr"].untrained
 
