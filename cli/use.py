@@ -26,7 +26,7 @@ def reenact(
     out: Annotated[Path, typer.Option(help="Result: .jpg or .png, for a video .mp4 (no sound).")],
     landmarks: Annotated[
         Guidance,
-        typer.Option(help="auto: driving for one person, LGAN for a known source, LSt otherwise."),
+        typer.Option(help="auto: driving for one person, LGAN for a known source, base or else LSt otherwise."),
     ] = Guidance.AUTO,
     face: Annotated[
         int, typer.Option(min=0, help="Which of several faces in SOURCE, from 1 on the left; 0: the largest.")

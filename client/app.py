@@ -29,7 +29,7 @@ from federation.secure_sum.masking import Phase
 from federation.secure_sum.primitives import SecureSumError
 from federation.settings import Settings
 from model.config import LossConfig
-from model.designs.registry import design_of
+from model.designs.registry import design_of, has_base
 from model.errors import (
     ConfigError,
     FederationError,
@@ -106,7 +106,14 @@ def _statistics(settings: Settings, site: Site) -> FitResult:
     model, is_summed = settings.model, settings.privacy.secure_aggregation
     arrays: Arrays = []
     if not is_summed:
-        arrays = list(local_statistics(site.data, num_identities=model.num_identities, size_px=model.image_size_px))
+        arrays = list(
+            local_statistics(
+                site.data,
+                num_identities=model.num_identities,
+                size_px=model.image_size_px,
+                has_base=has_base(model),
+            )
+        )
     labels = {f"label-{index}": label for index, label in site.labels.items()}
     scalars: dict[str, Scalar] = {"partition-id": site.partition_id, "num-simulated": site.num_simulated}
     return arrays, 0 if is_summed else site.data.num_examples, scalars | labels
@@ -137,7 +144,10 @@ def _secure_phase(
         return update.revealed(parameters)
     if config["phase"] == Phase.STATISTICS:
         return update.masked_statistics(
-            parameters, lambda: pooled_statistics(site.data, size_px=settings.model.image_size_px)
+            parameters,
+            lambda: pooled_statistics(
+                site.data, size_px=settings.model.image_size_px, has_base=has_base(settings.model)
+            ),
         )
     part_sizes = PartSizes.from_flat(config)
     return update.masked_update(

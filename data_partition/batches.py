@@ -247,6 +247,9 @@ def make_batch(pairs: Sequence[Pair], size_px: int, cache: FrameCache = PROCESS_
         heatmap_NCHW=torch.from_numpy(np.stack([frame.heatmap_HW for frame in drivings])[:, None]),
         pose_NC=torch.from_numpy(np.stack([pair.driving.shard.pose_FC[pair.driving.row] for pair in pairs])),
         au_NA=torch.from_numpy(np.stack([pair.driving.shard.au_presence_FA[pair.driving.row] for pair in pairs])),
+        au_intensity_NA=torch.from_numpy(
+            np.nan_to_num(np.stack([pair.driving.shard.au_intensity_FA[pair.driving.row] for pair in pairs]))
+        ),
         identity_N=torch.tensor([pair.identity_index for pair in pairs], dtype=torch.int64),
         further=_further(further) if further[0] else None,
     )

@@ -63,8 +63,9 @@ def reach(name: str, size: int, settings: Settings, num_rounds: int) -> Reach:
         "generator": settings.optimizer.learning_rate_generator,
         "discriminator": settings.optimizer.learning_rate_discriminator,
     }
-    phase = design_of(settings.model.network).phase_of(name)
-    rate = rates[phase] if phase else 0.0
+    design = design_of(settings.model.network)
+    phase = design.phase_of(name)
+    rate = rates[phase] if phase and name not in design.untrained else 0.0
     num_steps = num_rounds * settings.rounds.local_steps
     deviation = settings.privacy.dp_noise_multiplier * settings.privacy.dp_clip_norm * math.sqrt(num_rounds)
     return Reach(
@@ -88,7 +89,7 @@ def check_initial(tensors: NamedArrays, initial: NamedArrays, settings: Settings
         UnknownWeightsError: naming round, tensor, what was got, the limit, and what to do.
     """
     start = dict(initial)
-    for name in design_of(settings.model.network).starts_from_statistics:
+    for name in start.keys() & design_of(settings.model.network).starts_from_statistics:
         start[name] = np.clip(tensors[name], -FARTHEST, FARTHEST)
     check_reach(tensors, start, settings, round_number, num_rounds=round_number - 1, known="the initial weights")
 

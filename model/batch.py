@@ -86,6 +86,8 @@ class ReenactmentBatch:
     """[N, 3] float32 pitch, yaw, roll of the driving head, degrees."""
     au_NA: Tensor
     """[N, 18] float32, 1 where the action unit is present in the driving frame, else 0."""
+    au_intensity_NA: Tensor
+    """[N, 18] float32, 0 to 5; 0 where the annotator does not know."""
     identity_N: Tensor
     """[N] int64 index of the source identity among the federation's identities."""
     further: FurtherSources | None = None

@@ -57,8 +57,9 @@ class ModelConfig:
     """Side S of every image in the model."""
     backbone: str = setting("vit", choices=("vit", "resnet34"))
     """Feature extractor of the flow: vit (3.1) or resnet34 (4.1)."""
-    landmarks: str = setting("lgan", choices=("driving", "lst", "lgan"))
-    """Landmarks used when source and driving identity differ: driving, lst (3.3.1) or lgan (3.3.2)."""
+    landmarks: str = setting("lgan", choices=("driving", "lst", "lgan", "base"))
+    """Landmarks used when source and driving identity differ: driving, lst (3.3.1), lgan (3.3.2), or base: the source's
+    own, moved by lgan-base."""
     use_style: bool = setting(True)
     """Whether the generator has the style branch (3.4)."""
     use_flow: bool = setting(True)
@@ -72,6 +73,9 @@ class ModelConfig:
     num_sources: int = setting(1, low=1, high=16)
     """Most source frames that one result is trained to be made of; they need use-flow and use-landmark-flow. Beyond the
     thesis if above 1."""
+    lgan_base: str = setting("none", choices=("none", "closed"))
+    """+ What the landmark GAN corrects: none (the thesis'), or closed: landmarks in closed form from identity, pose and
+    AU intensity, on which all sites agree before round 1. With it the landmark GAN sees AU intensity, not presence."""
     num_identities: int = setting(5, low=1, high=4096)
     """Rows of the landmark GAN's identity embedding."""
     patch_size_px: int = setting(14, low=2, high=32)
@@ -107,6 +111,12 @@ class ModelConfig:
             "num_sources",
             self.num_sources,
             "1 where use-flow or use-landmark-flow is off: the landmark motions choose among several",
+        )
+        check(
+            self.landmarks != "base" or self.lgan_base != "none",
+            "landmarks",
+            self.landmarks,
+            "driving, lst or lgan with lgan-base = none: there is no base",
         )
         num_patches, rest = divmod(self.image_size_px, self.patch_size_px)
         check(

@@ -22,7 +22,7 @@ from data_partition.sources.rejected import Rejected
 from data_partition.sources.video import FOLDER_RATE_HZ, count_frames, main_track, open_video
 from model.errors import DataError
 from model.progress import Progress
-from reenact.guidance import FloatArray
+from reenact.guidance import FloatArray, Movement, Rest
 from reenact.reenactor import FaceFrame
 
 logger = logging.getLogger(__name__)
@@ -62,6 +62,7 @@ def face_of_shard(shard: Shard, row: int, size_px: int) -> FaceFrame:
         landmarks_KC=frame.landmarks_KC,
         pose_C=shard.pose_FC[row],
         au_presence_A=shard.au_presence_FA[row],
+        au_intensity_A=np.nan_to_num(shard.au_intensity_FA[row]),
         identity=shard.identity,
     )
 
@@ -98,6 +99,16 @@ class DrivingClip:
         faces = self.tracked.faces.values()
         return np.stack([face.box.to_crop(face.annotation.landmarks_KC, self.size_px) for face in faces])
 
+    def rest(self) -> Rest:
+        """Medians over the frames with a face."""
+        annotations = [face.annotation for face in self.tracked.faces.values()]
+        movement = Movement(
+            pose_NC=np.stack([one.pose_C for one in annotations]),
+            au_presence_NA=np.stack([one.au_presence_A for one in annotations]),
+            au_intensity_NA=np.nan_to_num(np.stack([one.au_intensity_A for one in annotations])),
+        )
+        return Rest.of(movement, self.landmarks_NKC())
+
     def faces(self) -> Iterator[tuple[float, FaceFrame | None]]:
         """Every frame's time in seconds and face crop in order, None where there is no face."""
         for frame, crop in cut_faces(self.tracked, self.size_px, lambda _: None):
@@ -133,6 +144,7 @@ def _face_frame(crop: FaceCrop) -> FaceFrame:
         landmarks_KC=crop.annotation.landmarks_KC,
         pose_C=crop.annotation.pose_C,
         au_presence_A=crop.annotation.au_presence_A,
+        au_intensity_A=np.nan_to_num(crop.annotation.au_intensity_A),
     )
 
 

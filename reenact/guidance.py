@@ -1,4 +1,4 @@
-"""Target landmarks by LSt and LGAN (thesis 3.3.1 and 3.3.2), and the statistics that LSt needs.
+"""Target landmarks by LSt, LGAN (thesis 3.3.1 and 3.3.2) and the landmark GAN's base, and what they need to know.
 
 Legend: N frames, I identities of a federation, K = 68 landmarks, C coordinates, A = 18 action units.
 """
@@ -10,10 +10,13 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from model.checkpoint import Checkpoint
 from model.landmarks.style import recentre, transfer_landmarks
 from model.networks.bundle import Networks
+from model.networks.landmark_base import MAX_AU_INTENSITY
+from model.networks.landmark_gan import action_units
 
 FloatArray = NDArray[np.float32]
 
@@ -31,33 +34,98 @@ class LandmarkStatistics:
     """[68, 2] pixels."""
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Movement:
+    """How heads are turned and faces moved."""
+
+    pose_NC: FloatArray
+    """[N, 3] pitch, yaw, roll, degrees."""
+    au_presence_NA: FloatArray
+    """[N, 18] 0 or 1."""
+    au_intensity_NA: FloatArray
+    """[N, 18] 0 to 5."""
+
+    def condition(self, networks: Networks, row: int) -> tuple[Tensor, Tensor, Tensor]:
+        """[N] identity, [N, 3] pose and [N, 18] action units as the landmark GAN takes them, on its device."""
+        device = next(networks.parameters()).device
+        presence_NA, intensity_NA = torch.from_numpy(self.au_presence_NA), torch.from_numpy(self.au_intensity_NA)
+        au_NA = action_units(networks.config, presence_NA, intensity_NA)
+        identity_N = torch.full((len(self.pose_NC),), row, dtype=torch.int64)
+        return identity_N.to(device), torch.from_numpy(self.pose_NC).to(device), au_NA.to(device)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Rest:
+    """A person's medians over a clip: a movement is told as the difference to them."""
+
+    pose_C: FloatArray
+    """[3] degrees."""
+    au_intensity_A: FloatArray
+    """[18] 0 to 5."""
+    centre_C: FloatArray
+    """[2] of the landmarks' mean point, pixels of the model's frame."""
+
+    @classmethod
+    def of(cls, movement: Movement, landmarks_NKC: FloatArray) -> Rest:
+        """Of N >= 1 frames."""
+        return cls(
+            pose_C=np.median(movement.pose_NC, axis=0),
+            au_intensity_A=np.median(movement.au_intensity_NA, axis=0),
+            centre_C=np.median(landmarks_NKC.mean(axis=1), axis=0),
+        )
+
+
 @torch.inference_mode()
-def lgan_landmarks(
-    networks: Networks,
-    identity_index: int,
-    *,
-    pose_NC: FloatArray,
-    au_NA: FloatArray,
-    driving_NKC: FloatArray,
-) -> FloatArray:
+def lgan_landmarks(networks: Networks, identity_index: int, movement: Movement, driving_NKC: FloatArray) -> FloatArray:
     """The known person's landmarks in the driving pose and expression (3.3.2), moved to the driving centre.
 
     Args:
         networks: in evaluation mode.
         identity_index: row of the source identity.
-        pose_NC: [N, 3] pitch, yaw, roll of the driving head, degrees.
-        au_NA: [N, 18] presence of the driving action units, 0 or 1.
+        movement: of the driving frames.
         driving_NKC: [N, 68, 2] pixels of the model's frame.
 
     Returns:
         [N, 68, 2] float32 pixels.
     """
-    device = next(networks.parameters()).device
-    identity_N = torch.full((len(pose_NC),), identity_index, dtype=torch.int64, device=device)
-    generated = networks.landmark_generator(
-        identity_N, torch.from_numpy(pose_NC).to(device), torch.from_numpy(au_NA).to(device)
-    )
+    generated = networks.landmark_generator(*movement.condition(networks, identity_index))
     return recentre(generated.cpu().numpy(), driving_NKC)
+
+
+@torch.inference_mode()
+def moved_landmarks(
+    networks: Networks, row: int, source_KC: FloatArray, source: Movement, target: Movement
+) -> FloatArray:
+    """A source's own landmarks, moved by the difference that the base says two movements make.
+
+    Nobody's shape is learnt for it: what is seen of the source stays, errors of the base for it too, as long as they
+    are the same in both movements.
+
+    Args:
+        networks: in evaluation mode, with a base.
+        row: of the source identity; the number of identities for a stranger.
+        source_KC: [68, 2] pixels of the model's frame.
+        source: of the source, N = 1.
+        target: where it shall be moved.
+
+    Returns:
+        [N, 68, 2] float32 pixels, the mean point where the source has it.
+    """
+    base = networks.landmark_generator.base
+    assert base is not None, "choose() lets base and relative pass with a base only"
+    difference_NKC = base(*target.condition(networks, row)) - base(*source.condition(networks, row))
+    moved: FloatArray = source_KC + difference_NKC.cpu().numpy() * networks.config.image_size_px
+    return moved
+
+
+def relative_movement(source: Movement, driving: Movement, rest: Rest) -> Movement:
+    """The source's movement, changed as the driving one differs from the driving person's rest."""
+    intensity_NA = source.au_intensity_NA + driving.au_intensity_NA - rest.au_intensity_A
+    return Movement(
+        pose_NC=source.pose_NC + driving.pose_NC - rest.pose_C,
+        au_presence_NA=driving.au_presence_NA,
+        au_intensity_NA=np.clip(intensity_NA, 0, MAX_AU_INTENSITY),
+    )
 
 
 def lst_landmarks(driving_NKC: FloatArray, driving: LandmarkStatistics, source: LandmarkStatistics) -> FloatArray:

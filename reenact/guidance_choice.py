@@ -1,4 +1,8 @@
-"""Which landmarks guide the result: the driving ones as they are, LSt or LGAN (thesis 3.2 and 3.3)."""
+"""Which landmarks guide the result: the driving ones, LSt or LGAN (thesis 3.2 and 3.3), or two beyond the thesis.
+
+Base and relative move the source's own landmarks by what the landmark GAN's base says of a movement: of the driving one
+as it is, or as it differs from the driving person's rest.
+"""
 
 from __future__ import annotations
 
@@ -18,27 +22,37 @@ class Guidance(StrEnum):
     DRIVING = "driving"
     LST = "lst"
     LGAN = "lgan"
+    BASE = "base"
+    RELATIVE = "relative"
 
 
 def choose_guidance(
-    requested: Guidance, design: Design, *, trained: str, source_index: int | None, same_person: bool
+    requested: Guidance,
+    design: Design,
+    *,
+    trained: str,
+    source_index: int | None,
+    same_person: bool,
+    has_base: bool = False,
 ) -> Guidance:
     """The guidance to use: what was asked for, or else by the thesis' rule.
 
     One person: driving landmarks as they are. Two people: the checkpoint's own setting, LGAN by default, but
-    LSt in place of LGAN when the source is unknown, since LGAN knows the federation's identities alone, or when the
-    design has no LGAN. A design that is guided by no landmarks gets the driving ones, and does not look at them.
+    base or else LSt in place of LGAN when the source is unknown, since LGAN knows the federation's identities alone, or
+    when the design has no LGAN. A design that is guided by no landmarks gets the driving ones, and does not look at
+    them.
 
     Args:
         requested: AUTO leaves the choice to the rule.
         design: of the checkpoint.
-        trained: the checkpoint's setting `landmarks`: driving, lst or lgan.
+        trained: the checkpoint's setting `landmarks`: driving, lst, lgan or base.
         source_index: row of the source identity in the checkpoint, None for an unknown person.
         same_person: whether source and driving are known to show one person.
+        has_base: whether the landmark GAN was trained on a base.
 
     Raises:
-        ConfigError: if LGAN is asked for and the source identity is unknown, or landmarks that the design cannot be
-            guided by.
+        ConfigError: if LGAN is asked for and the source identity is unknown, base or relative where there is no base,
+            or landmarks that the design cannot be guided by.
     """
     if requested not in (Guidance.AUTO, Guidance.DRIVING, *design.guidances):
         known = (
@@ -50,10 +64,16 @@ def choose_guidance(
             "--landmarks lgan needs a source identity the checkpoint knows; name it with --identity or use "
             "--landmarks lst"
         )
+    if requested in (Guidance.BASE, Guidance.RELATIVE) and not has_base:
+        raise ConfigError(
+            f"--landmarks {requested} needs a checkpoint that was trained with lgan-base = closed; use lst or auto"
+        )
     if requested is not Guidance.AUTO:
         return requested
     if same_person or not design.guidances:
         return Guidance.DRIVING
     guidance = Guidance(trained)
     has_lgan = Guidance.LGAN in design.guidances and source_index is not None
-    return Guidance.LST if guidance is Guidance.LGAN and not has_lgan else guidance
+    if guidance is not Guidance.LGAN or has_lgan:
+        return guidance
+    return Guidance.BASE if has_base else Guidance.LST

@@ -41,7 +41,7 @@ class ReenactRequest:
     out: Path
     """.jpg or .png for a picture, .mp4 for a clip."""
     landmarks: Guidance = Guidance.AUTO
-    """AUTO: driving landmarks if both show one person, LGAN for a known source, LSt otherwise."""
+    """AUTO: driving landmarks if both show one person, LGAN for a known source, base or else LSt otherwise."""
     face: int = 0
     """Number of the source's face where pictures or clips show several, from 1 on the left; 0 is the largest."""
     driving_face: int = 0
@@ -136,13 +136,13 @@ def _draw_clip(
     statistics: LandmarkStatistics,
 ) -> Iterator[tuple[float, Frame]]:
     """Time in seconds and result of every driving frame; before the first face the source crop stands still."""
-    last = source.image_HWC
+    last, rest = source.image_HWC, clip.rest()
     choice = SteadyChoice(source, reenactor.num_sources)
     for chunk in _chunks(clip.faces(), _FRAMES_AT_ONCE):
         faces = [face for _, face in chunk if face is not None]
         drawings: Iterator[Drawing] = iter(())
         if faces:
-            targets_NKC = reenactor.target_landmarks(guidance, source, faces, statistics)
+            targets_NKC = reenactor.target_landmarks(guidance, source, faces, statistics, rest)
             sources = [choice.next(target_KC, f.pose_C) for target_KC, f in zip(targets_NKC, faces, strict=True)]
             drawings = iter(reenactor.draw_from(sources, faces, targets_NKC))
         for timestamp_s, face in chunk:

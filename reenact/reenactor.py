@@ -14,17 +14,22 @@ from numpy.typing import NDArray
 
 from model.batch import FurtherSources, GeneratorInputs
 from model.checkpoint import Checkpoint
-from model.designs.registry import design_of
+from model.designs.registry import design_of, has_base
 from model.errors import ConfigError
 from model.frames import Frame, to_frames, to_tensor
 from model.landmarks.geometry import draw_heatmap
+from model.landmarks.style import recentre
 from reenact.guidance import (
     LandmarkStatistics,
+    Movement,
+    Rest,
     estimated_statistics,
     has_own_statistics,
     known_statistics,
     lgan_landmarks,
     lst_landmarks,
+    moved_landmarks,
+    relative_movement,
 )
 from reenact.guidance_choice import Guidance, choose_guidance
 
@@ -46,6 +51,8 @@ class FaceFrame:
     """[3] pitch, yaw, roll, degrees."""
     au_presence_A: FloatArray
     """[18] 0 or 1."""
+    au_intensity_A: FloatArray
+    """[18] 0 to 5; 0 where the annotator does not know."""
     identity: str = ""
     """Who it is; "" for a person without a name."""
 
@@ -105,14 +112,15 @@ class Reenactor:
         """The guidance for a source and a driving person ("" if unknown); never AUTO.
 
         Raises:
-            ConfigError: if LGAN is asked for and the source is not one of the checkpoint's identities, or landmarks
-                are asked for and the network is not guided by any.
+            ConfigError: if LGAN is asked for and the source is not one of the checkpoint's identities, base or relative
+                and the checkpoint has no base, or landmarks and the network is not guided by any.
         """
         return choose_guidance(
             requested,
             self._design,
             trained=self.networks.config.landmarks,
             source_index=self._index(source.identity),
+            has_base=has_base(self.networks.config),
             same_person=bool(source.identity) and source.identity == driving_identity,
         )
 
@@ -140,6 +148,7 @@ class Reenactor:
         source: FaceFrame,
         driving: Sequence[FaceFrame],
         driving_statistics: LandmarkStatistics,
+        rest: Rest | None = None,
     ) -> FloatArray:
         """Where the result's landmarks shall be, [N, 68, 2] pixels.
 
@@ -148,6 +157,10 @@ class Reenactor:
             source: the person to draw.
             driving: N frames of the driving person.
             driving_statistics: used by LSt alone.
+            rest: of the driving person, used by relative alone.
+
+        Raises:
+            ConfigError: if relative is asked for and there is no rest.
         """
         driving_NKC = np.stack([face.landmarks_KC for face in driving])
         if guidance is Guidance.DRIVING:
@@ -157,10 +170,31 @@ class Reenactor:
                 driving_NKC, driving_statistics, self.statistics(source.identity, source.landmarks_KC[None])
             )
         index = self._index(source.identity)
+        if guidance is not Guidance.LGAN:
+            return self._moved(guidance, index, source, movement_of(driving), driving_NKC, rest)
         assert index is not None, "choose() lets LGAN pass for known identities only"
-        pose_NC = np.stack([face.pose_C for face in driving])
-        au_NA = np.stack([face.au_presence_A for face in driving])
-        return lgan_landmarks(self.networks, index, pose_NC=pose_NC, au_NA=au_NA, driving_NKC=driving_NKC)
+        return lgan_landmarks(self.networks, index, movement_of(driving), driving_NKC)
+
+    def _moved(
+        self,
+        guidance: Guidance,
+        index: int | None,
+        source: FaceFrame,
+        driving: Movement,
+        driving_NKC: FloatArray,
+        rest: Rest | None,
+    ) -> FloatArray:
+        """[N, 68, 2] the source's landmarks moved as the driving ones are, or as they differ from their rest."""
+        row = self.networks.config.num_identities if index is None else index
+        own = movement_of([source])
+        if guidance is Guidance.BASE:
+            return recentre(moved_landmarks(self.networks, row, source.landmarks_KC, own, driving), driving_NKC)
+        if rest is None:
+            raise ConfigError("--landmarks relative needs a driving clip: one picture shows no movement; use base")
+        target = relative_movement(own, driving, rest)
+        shift_NC = driving_NKC.mean(axis=1) - rest.centre_C
+        moved_NKC = moved_landmarks(self.networks, row, source.landmarks_KC, own, target)
+        return np.asarray(moved_NKC + shift_NC[:, None], np.float32)
 
     def draw_pair(self, source: FaceFrame, driving: FaceFrame, requested: Guidance) -> tuple[Drawing, Guidance]:
         """The drawing for one driving frame, and the guidance it was made with.
@@ -225,4 +259,13 @@ def _further(frames: Sequence[Sequence[FaceFrame]]) -> FurtherSources:
     return FurtherSources(
         image_NRCHW=torch.stack([to_tensor([face.image_HWC for face in of_one]) for of_one in frames]),
         landmarks_NRKC=torch.from_numpy(np.array([[face.landmarks_KC for face in of_one] for of_one in frames])),
+    )
+
+
+def movement_of(faces: Sequence[FaceFrame]) -> Movement:
+    """How N >= 1 faces are moved."""
+    return Movement(
+        pose_NC=np.stack([face.pose_C for face in faces]),
+        au_presence_NA=np.stack([face.au_presence_A for face in faces]),
+        au_intensity_NA=np.stack([face.au_intensity_A for face in faces]),
     )

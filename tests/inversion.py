@@ -134,6 +134,7 @@ def _typical_gradient(networks: Networks, settings: Settings) -> float:
         heatmap_NCHW=torch.zeros(1, 1, size_px, size_px),
         pose_NC=torch.zeros(1, 3),
         au_NA=torch.zeros(1, 18),
+        au_intensity_NA=torch.zeros(1, 18),
         identity_N=torch.zeros(1, dtype=torch.int64),
     )
     loss = dataclasses.replace(settings.loss, perceptual_backbone="none")

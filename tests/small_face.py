@@ -37,6 +37,7 @@ def small_face(seed: int, identity: str = "") -> FaceFrame:
         landmarks_KC=rng.uniform(8, 24, (68, 2)).astype(np.float32),
         pose_C=rng.uniform(-20, 20, 3).astype(np.float32),
         au_presence_A=rng.integers(0, 2, 18).astype(np.float32),
+        au_intensity_A=rng.uniform(0, 5, 18).astype(np.float32),
         identity=identity,
     )
 

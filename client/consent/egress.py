@@ -9,11 +9,12 @@ import numpy as np
 from federation.reported import reported_scalars
 from federation.secure_sum.primitives import KEY_BYTES, SEALED_BYTES, SHARE_BYTES
 from federation.secure_sum.signatures import SIGNATURE_BYTES
-from federation.secure_sum.statistics import LENGTH
+from federation.secure_sum.statistics import vector_length
 from federation.secure_sum.vector import SumLayout
 from federation.settings import Settings
 from model.batch import NUM_LANDMARKS
-from model.designs.registry import build_networks
+from model.designs.registry import build_networks, has_base
+from model.landmarks.closed_form import FORMS, Moments
 from model.landmarks.geometry import PARTS, PartSizes
 
 
@@ -71,9 +72,10 @@ def inventory(settings: Settings) -> list[Item]:
         Item("statistics.landmark_sums", landmarks, "float64", "once"),
         Item("statistics.landmark_squares", landmarks, "float64", "once"),
         Item("statistics.frames", (num_identities,), "float64", "once"),
+        *(_base_items(num_identities) if has_base(settings.model) else ()),
     ]
     if settings.privacy.secure_aggregation:
-        once = _secure_items(settings, "statistics", LENGTH, "once")
+        once = _secure_items(settings, "statistics", vector_length(has_base=has_base(settings.model)), "once")
     once += [Item("partition-id", (), "float64", "once"), Item("num-simulated", (), "float64", "once")]
     any_sizes = PartSizes((8, 8, 8, 8), (8, 8, 8, 8))  # shapes of tensors do not depend on it
     tensors = build_networks(settings.model, any_sizes, seed=0).travelling_tensors()
@@ -84,6 +86,15 @@ def inventory(settings: Settings) -> list[Item]:
         every_round = [Item(name, array.shape, str(array.dtype), "every round") for name, array in tensors.items()]
     scalars = [Item(name, (), "float64", "every round") for name in sorted(training_scalars(settings))]
     return [*once, *every_round, Item("num_examples", (), "int64", "every round"), *scalars]
+
+
+def _base_items(num_identities: int) -> list[Item]:
+    """Sums of products of pose, action units and landmarks (model/landmarks/closed_form.py): second moments."""
+    return [
+        Item(f"statistics.base_{form.name}_{name}", shape, "float64", "once")
+        for form in FORMS
+        for name, shape in Moments.shapes(form, num_identities).items()
+    ]
 
 
 def _secure_items(settings: Settings, what: str, length: int, when: str) -> list[Item]:

@@ -11,6 +11,10 @@ from federation.settings import Settings
 from model.errors import ConfigError
 from model.setting import Scalar
 
+MIN_FRAMES_OF_BASE = 60
+"""Training frames of a site from which on the sums for a base of the landmark GAN hold fewer numbers than the frames'
+landmarks, poses and action units: 8,774 against 155 a frame."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SitePolicy:
@@ -92,9 +96,17 @@ class SitePolicy:
         Raises:
             ConfigError: naming the setting, what the server asks, and the site's limit.
         """
+        from model.designs.registry import has_base  # see check_steps
+
         if num_frames < self.min_frames:  # the text goes to the server, which need not know the number
             raise ConfigError(
                 f"site policy: this site has fewer training frames than its min-frames = {self.min_frames:g}"
+            )
+        if num_frames < MIN_FRAMES_OF_BASE and has_base(settings.model):
+            raise ConfigError(
+                f"site policy: lgan-base = {settings.model.lgan_base} needs {MIN_FRAMES_OF_BASE} training frames, this "
+                "site has fewer: sums over so few would tell the landmarks of single frames. Add frames, or approve "
+                "lgan-base = none"
             )
         self.check_settings(settings)
 

@@ -8,7 +8,7 @@ from client.consent.egress import inventory
 from client.consent.policy import SitePolicy
 from federation.privacy_accountant import DELTA, composed_mu, epsilon_of
 from federation.settings import MEANINGS, Settings
-from model.designs.registry import design_of, travelling_bytes
+from model.designs.registry import design_of, has_base, travelling_bytes
 from model.setting import Leeway
 
 _FEW_PAIRS = 1000
@@ -73,6 +73,11 @@ def warnings(settings: Settings, policy: SitePolicy) -> list[str]:
     if design_of(settings.model.network).identity_rows:
         found.append(
             "The rows of the identity embeddings that this site alone trains are seen by the server in a sum too."
+        )
+    if has_base(settings.model):
+        found.append(
+            "The sums for lgan-base, once, say how this site's person turns the head and moves the face on average, "
+            "and which movements go together."
         )
     if settings.defence.aggregation == "krum":
         found.append("With aggregation krum the model that all sites get is the update of a single one.")

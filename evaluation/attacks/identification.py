@@ -15,6 +15,7 @@ from data_partition.shards.shard import Shard
 from evaluation.attacks.separation import FloatArray
 from model.landmarks.geometry import rescaled
 from model.networks.bundle import Networks
+from model.networks.landmark_gan import action_units
 
 
 def model_landmarks(shard: Shard, rows_N: NDArray[np.int64], size_px: int) -> FloatArray:
@@ -65,7 +66,11 @@ def gan_templates(networks: Networks, identities: list[int], shard: Shard, rows_
         shard: whose frames.
         rows_N: which of them.
     """
-    pose_NC, au_NA = (torch.from_numpy(values[rows_N]) for values in (shard.pose_FC, shard.au_presence_FA))
+    pose_NC, presence_NA, intensity_NA = (
+        torch.from_numpy(values[rows_N])
+        for values in (shard.pose_FC, shard.au_presence_FA, np.nan_to_num(shard.au_intensity_FA))
+    )
+    au_NA = action_units(networks.config, presence_NA, intensity_NA)
     drawn = [
         networks.landmark_generator(torch.full((len(rows_N),), index, dtype=torch.int64), pose_NC, au_NA)
         for index in identities

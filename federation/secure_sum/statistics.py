@@ -2,7 +2,9 @@
 
 The vector of a site, with lengths in sides of the frame:
 
-    [ 1 | mean (height, width) of 4 parts | mean of 68 landmarks (x, y) | their variance within a person ]
+    [ 1 | mean (height, width) of 4 parts | mean of 68 landmarks (x, y) | their variance within a person | base ]
+
+The base is there in runs that agree on one: what `model.landmarks.closed_form.to_vector` gives.
 
 Numbers of frames and persons are not in it: the mean over sites needs none. Values are limited to +-`LIMIT` and sites
 to 2^6 (`num_sites.MAX_SITES`): with 40 bits after the binary point sums reach 2^2 * 2^6 * 2^40 = 2^48 and cannot
@@ -18,6 +20,7 @@ import numpy.typing as npt
 
 from federation.secure_sum.primitives import SecureSumError
 from model.batch import NUM_LANDMARKS
+from model.landmarks.closed_form import VECTOR_LENGTH, from_vector
 from model.landmarks.geometry import PARTS
 
 FRACTION_BITS = 40
@@ -27,9 +30,9 @@ LIMIT = 4.0
 NUM_PARTS = 2 * len(PARTS)
 NUM_COORDINATES = 2 * NUM_LANDMARKS
 NUM_VALUES = NUM_PARTS + 2 * NUM_COORDINATES
-"""V, of a site's statistics."""
+"""V, of a site's statistics without a base."""
 LENGTH = 1 + NUM_VALUES
-"""Of the vector."""
+"""Of the vector without a base."""
 
 _SCALE = 2.0**FRACTION_BITS
 
@@ -44,6 +47,13 @@ class PooledStatistics:
     """[68, 2] of the sites' mean faces."""
     landmark_variance_KC: npt.NDArray[np.float64]
     """[68, 2] of the variances within a person."""
+    base_V: npt.NDArray[np.float64] | None = None
+    """[`VECTOR_LENGTH`] of what a base is fitted to, in runs with one."""
+
+
+def vector_length(*, has_base: bool) -> int:
+    """L, of the vector."""
+    return LENGTH + (VECTOR_LENGTH if has_base else 0)
 
 
 def pack_statistics(values_V: npt.NDArray[np.float64]) -> npt.NDArray[np.uint64]:
@@ -70,9 +80,10 @@ def mean_statistics(total_L: npt.NDArray[np.uint64], num_sites: int) -> PooledSt
     """
     total = total_L.view(np.int64) / _SCALE
     mean = total[1:] / num_sites
-    parts, landmarks, variances = np.split(mean, [NUM_PARTS, NUM_PARTS + NUM_COORDINATES])
-    is_plausible = total[0] == num_sites and np.abs(mean).max() <= LIMIT and min(parts.min(), variances.min()) >= 0
-    if not is_plausible:
+    parts, landmarks, variances, base = np.split(mean, [NUM_PARTS, NUM_PARTS + NUM_COORDINATES, NUM_VALUES])
+    has_squares = not base.size or all(one.has_squares(form) for form, one in from_vector(base, 1).items())
+    is_positive = min(parts.min(), variances.min()) >= 0 and has_squares
+    if total[0] != num_sites or np.abs(mean).max() > LIMIT or not is_positive:
         raise SecureSumError(
             f"the sum over {num_sites} sites is none of landmark statistics: masked statistics were not of this run"
         )
@@ -80,4 +91,5 @@ def mean_statistics(total_L: npt.NDArray[np.uint64], num_sites: int) -> PooledSt
         part_mean_P2=parts.reshape(-1, 2),
         landmark_mean_KC=landmarks.reshape(-1, 2),
         landmark_variance_KC=variances.reshape(-1, 2),
+        base_V=base if base.size else None,
     )

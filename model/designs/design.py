@@ -90,13 +90,15 @@ class Design:
     settings: frozenset[str]
     """Keys of `ALL_SETTINGS` that change what is trained or drawn."""
     guidances: tuple[str, ...] = ()
-    """Of driving, lst and lgan, the landmarks that it can be guided by; none where the driving frame itself drives.
-    With lgan, there are the children `landmark_generator` and `landmark_discriminator`."""
+    """Of driving, lst, lgan, base and relative, the landmarks that it can be guided by; none where the driving frame
+    itself drives. With lgan, there are the children `landmark_generator` and `landmark_discriminator`."""
     identity_rows: tuple[str, ...] = ()
     """Travelling tensors [num_identities, D] whose rows are trained by the owners of the identity only."""
     starts_from_statistics: tuple[str, ...] = ()
-    """Travelling tensors that do not start from the seed but from the agreed mean landmarks, in sides of the frame:
-    what `Networks.start_from` changes."""
+    """Travelling tensors that do not start from the seed but from what was agreed on landmarks, in sides of the frame:
+    what `Networks.start_from` changes. Some are there with some settings alone."""
+    untrained: tuple[str, ...] = ()
+    """Of these, those that stay as they were agreed, whatever a site sends."""
     watched: tuple[str, ...] = ()
     """Travelling tensors of the first layer that sees whole frames, if a site can tell by its gradients that few of a
     round's steps made an update: `model.training.one_sided`."""

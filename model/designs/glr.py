@@ -16,14 +16,20 @@ from torch import Tensor, nn
 from model.batch import GeneratorInputs, ReenactmentBatch
 from model.config import LossConfig, ModelConfig
 from model.designs.design import ALL_SETTINGS, Design, Term, Terms
+from model.landmarks.closed_form import FORMS
 from model.landmarks.geometry import PARTS, PartSizes
-from model.networks.bundle import Networks
+from model.networks.bundle import NamedArrays, Networks
 from model.networks.discriminator import PatchDiscriminator
 from model.networks.feature_extractor import build_extractor
 from model.networks.flow import FlowHead, LandmarkHead
 from model.networks.fusion import fused
 from model.networks.image_generator import ImageGenerator
-from model.networks.landmark_gan import LandmarkDiscriminator, LandmarkGenerator, centre_landmarks
+from model.networks.landmark_gan import (
+    LandmarkDiscriminator,
+    LandmarkGenerator,
+    action_units,
+    centre_landmarks,
+)
 from model.networks.landmark_motion import SourceMotion
 from model.networks.parts import PartReenactment, crop_part
 from model.networks.warping import warp
@@ -136,9 +142,11 @@ class GLRNetworks(Networks):
         self.landmark_generator = LandmarkGenerator(config)
         self.landmark_discriminator = LandmarkDiscriminator(config)
 
-    def start_from(self, landmark_mean_IKC: npt.NDArray[np.float32]) -> None:
-        """Take the agreed [I, 68, 2] mean landmarks in pixels as the shapes of the landmark GAN."""
+    def start_from(self, landmark_mean_IKC: npt.NDArray[np.float32], base: NamedArrays | None = None) -> None:
+        """Take the agreed mean landmarks as the shapes of the landmark GAN, or its base."""
         self.landmark_generator.start_from(torch.from_numpy(landmark_mean_IKC))
+        if self.landmark_generator.base is not None and base is not None:
+            self.landmark_generator.base.take(base)
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +167,7 @@ class GLRObjective:
     def draw(self, batch: ReenactmentBatch) -> GLRDrawing:
         """Images and landmarks of the batch."""
         output = self._networks.generator(batch.generator_inputs())
-        landmarks = self._networks.landmark_generator(batch.identity_N, batch.pose_NC, batch.au_NA)
+        landmarks = self._networks.landmark_generator(*self._condition(batch))
         return GLRDrawing(output, landmarks)
 
     def discriminator_terms(self, batch: ReenactmentBatch, drawn: GLRDrawing, step: int) -> Terms:
@@ -168,7 +176,7 @@ class GLRObjective:
             return {}
         real_logits, _ = self._networks.discriminator(batch.driving_NCHW)
         fake_logits, _ = self._networks.discriminator(drawn.output.image_NCHW.detach())
-        condition = (batch.identity_N, batch.pose_NC, batch.au_NA)
+        condition = self._condition(batch)
         centred = centre_landmarks(batch.driving_landmarks_NKC, self._networks.config.image_size_px)
         judge = self._networks.landmark_discriminator
         return {
@@ -200,6 +208,11 @@ class GLRObjective:
             terms["perceptual"] = self._perceptual(output.image_NCHW, driving_NCHW)
         return terms | (self._adversarial_terms(batch, drawn) if self._is_adversarial(step) else {})
 
+    def _condition(self, batch: ReenactmentBatch) -> tuple[Tensor, Tensor, Tensor]:
+        """Identity, pose and action units, as the landmark GAN takes them."""
+        au_NA = action_units(self._networks.config, batch.au_NA, batch.au_intensity_NA)
+        return batch.identity_N, batch.pose_NC, au_NA
+
     def _is_adversarial(self, step: int) -> bool:
         return step >= _judged_from(self._loss)
 
@@ -228,7 +241,7 @@ class GLRObjective:
         fake_logits, fake_features = networks.discriminator(drawn.output.image_NCHW)
         with torch.no_grad():
             _, real_features = networks.discriminator(batch.driving_NCHW)
-        judged = networks.landmark_discriminator(drawn.landmarks_NKC, batch.identity_N, batch.pose_NC, batch.au_NA)
+        judged = networks.landmark_discriminator(drawn.landmarks_NKC, *self._condition(batch))
         return {
             "adversarial": losses.generator_adversarial_loss(fake_logits),
             "feature_matching": losses.feature_matching_loss(real_features, fake_features),
@@ -254,6 +267,8 @@ def _perceptual_weight(loss: LossConfig) -> float:
     return loss.weight_perceptual if loss.perceptual_backbone != "none" else 0.0
 
 
+_BASE = tuple(f"landmark_generator.base.{form.name}_{part}" for form in FORMS for part in ("own", "shared"))
+
 DESIGN = Design(
     name="glr",
     networks=GLRNetworks,
@@ -278,13 +293,14 @@ DESIGN = Design(
     ),
     observed=("accuracy_real", "accuracy_fake"),
     settings=ALL_SETTINGS,
-    guidances=("driving", "lst", "lgan"),
+    guidances=("driving", "lst", "lgan", "base", "relative"),
     identity_rows=(
         "landmark_generator.condition.identity.weight",
         "landmark_generator.shape.weight",
         "landmark_discriminator.condition.identity.weight",
     ),
-    starts_from_statistics=("landmark_generator.shape.weight",),
+    starts_from_statistics=("landmark_generator.shape.weight", *_BASE),
+    untrained=_BASE,
     watched=(
         "generator.extractor.embed.weight",
         "generator.extractor.position",

@@ -35,6 +35,11 @@ def design_of(network: str) -> Design:
     return DESIGNS[network]
 
 
+def has_base(config: ModelConfig) -> bool:
+    """Whether a run agrees on landmarks in closed form before round 1: if it is to, and the design draws with them."""
+    return config.lgan_base == "closed" and "base" in design_of(config.network).guidances
+
+
 def build_networks(config: ModelConfig, part_sizes: PartSizes, *, seed: int) -> Networks:
     """Freshly initialised networks on the CPU; equal seeds give equal weights, the global RNG is left as it was."""
     with torch.random.fork_rng(devices=[]):

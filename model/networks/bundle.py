@@ -32,8 +32,13 @@ class Networks(nn.Module):
         self.config = config
         self.part_sizes = part_sizes
 
-    def start_from(self, landmark_mean_IKC: npt.NDArray[np.float32]) -> None:
-        """Take the agreed [I, 68, 2] mean landmarks in pixels where a network starts from them: here none does."""
+    def start_from(self, landmark_mean_IKC: npt.NDArray[np.float32], base: NamedArrays | None = None) -> None:
+        """Take what was agreed where a network starts from it: here none does.
+
+        Args:
+            landmark_mean_IKC: [I, 68, 2] pixels.
+            base: coefficients by `closed_form.fit`, in runs with lgan-base = closed.
+        """
 
     def travelling_tensors(self) -> dict[str, npt.NDArray[np.float32]]:
         """Name to a float32 copy on the CPU, in a fixed order; all that leaves a site besides scalars."""

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from model.batch import NUM_ACTION_UNITS, NUM_LANDMARKS
 from model.config import ModelConfig
+from model.networks.landmark_base import MAX_AU_INTENSITY, LandmarkBase
 
 _POSE_SCALE_DEG = 45.0  # normalises the angles to about [-1, 1]
 
@@ -21,7 +22,7 @@ class Condition(nn.Module):
         self.action_units = nn.Parameter(torch.randn(NUM_ACTION_UNITS, config.lgan_dim) * 0.1)
 
     def forward(self, identity_N: Tensor, pose_NC: Tensor, au_NA: Tensor) -> Tensor:
-        """[N] int64, [N, 3] degrees and [N, 18] presence to [N, 3 * lgan_dim]."""
+        """[N] int64, [N, 3] degrees and [N, 18] presence or strength to [N, 3 * lgan_dim]."""
         return torch.cat(
             [self.identity(identity_N), self.pose(pose_NC / _POSE_SCALE_DEG), au_NA @ self.action_units],
             dim=1,
@@ -32,13 +33,15 @@ class LandmarkGenerator(nn.Module):
     """g(ID_s, (alpha, beta, gamma), sum of AU embeddings) of Eq 3.4.
 
     Draws the difference to a shape of the identity, zero at first. The shapes start from the mean landmarks that the
-    sites agree on before round 1 and are trained like the identity embedding.
+    sites agree on before round 1 and are trained like the identity embedding. With lgan-base = closed both are added to
+    the base, and the shapes start from zero.
     """
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.size_px = config.image_size_px
         self.condition = Condition(config)
+        self.base = LandmarkBase(config.num_identities) if config.lgan_base == "closed" else None
         self.shape = nn.Embedding(config.num_identities, NUM_LANDMARKS * 2)
         self.mlp = _mlp(3 * config.lgan_dim, config.lgan_dim, NUM_LANDMARKS * 2)
         nn.init.zeros_(self.shape.weight)
@@ -47,7 +50,9 @@ class LandmarkGenerator(nn.Module):
 
     @torch.no_grad()
     def start_from(self, landmark_mean_IKC: Tensor) -> None:
-        """Take [I, 68, 2] mean landmarks in pixels as the identities' shapes."""
+        """Take [I, 68, 2] mean landmarks in pixels as the identities' shapes, where there is no base that has them."""
+        if self.base is not None:
+            return
         self.shape.weight.copy_((landmark_mean_IKC / self.size_px).flatten(1))
 
     def forward(self, identity_N: Tensor, pose_NC: Tensor, au_NA: Tensor) -> Tensor:
@@ -59,14 +64,30 @@ class LandmarkGenerator(nn.Module):
         Args:
             identity_N: [N] int64 source identity.
             pose_NC: [N, 3] pitch, yaw, roll of the driving head, degrees.
-            au_NA: [N, 18] float32 presence in the driving frame.
+            au_NA: [N, 18] float32 of the driving frame, as `action_units` gives them.
 
         Returns:
             [N, 68, 2] float32 pixels.
         """
         difference = self.mlp(self.condition(identity_N, pose_NC, au_NA))
         points_NKC = (self.shape(identity_N) + difference).view(-1, NUM_LANDMARKS, 2)
+        if self.base is not None:
+            points_NKC = points_NKC + self.base(identity_N, pose_NC, au_NA)
         return (points_NKC - points_NKC.mean(dim=1, keepdim=True)) * self.size_px + (self.size_px - 1) / 2  # type: ignore[no-any-return]
+
+
+def action_units(config: ModelConfig, presence_NA: Tensor, intensity_NA: Tensor) -> Tensor:
+    """What the landmark GAN sees of action units.
+
+    Args:
+        config: of the network.
+        presence_NA: [N, 18] 0 or 1.
+        intensity_NA: [N, 18] 0 to 5.
+
+    Returns:
+        [N, 18] presence (Eq 3.4), or where there is a base intensity from 0 to 1.
+    """
+    return intensity_NA / MAX_AU_INTENSITY if config.lgan_base == "closed" else presence_NA
 
 
 class LandmarkDiscriminator(nn.Module):

@@ -14,7 +14,7 @@ from federation.local_training import RoundTask, train_locally
 from federation.reported import OPERATIONS
 from federation.settings import Settings
 from model.checkpoint import Checkpoint
-from model.designs.registry import design_of
+from model.designs.registry import design_of, has_base
 from model.errors import ConfigError
 from model.landmarks.geometry import PartSizes
 from model.networks.bundle import NamedArrays
@@ -129,7 +129,11 @@ def _pool(settings: Settings) -> tuple[ClientData, list[str]]:
 
 def _new_state(settings: Settings, data: ClientData, identities: list[str]) -> Checkpoint:
     model = settings.model
-    arrays = local_statistics(data, num_identities=model.num_identities, size_px=model.image_size_px)
-    statistics = SiteStatistics.from_arrays(arrays, num_identities=model.num_identities, size_px=model.image_size_px)
+    arrays = local_statistics(
+        data, num_identities=model.num_identities, size_px=model.image_size_px, has_base=has_base(model)
+    )
+    statistics = SiteStatistics.from_arrays(
+        arrays, num_identities=model.num_identities, size_px=model.image_size_px, has_base=has_base(model)
+    )
     unnamed = [f"identity-{index}" for index in range(len(identities), model.num_identities)]
     return initial_state(settings, [statistics], [*identities, *unnamed])

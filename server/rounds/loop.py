@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from model.checkpoint import Checkpoint
+from model.designs.registry import design_of
 from model.errors import FederationError
 from model.networks.bundle import NamedArrays
 from server.rounds.stopping import StopDecision, StoppingRule, num_discarded_in_a_row, require_progress
@@ -107,6 +108,7 @@ class RoundLoop:
         self._kind = kind
         self._hooks = hooks
         self._quorum = quorum
+        self._untrained = state.tensors.keys() & set(design_of(run.settings.model.network).untrained)
         self._rule = StoppingRule(tau=rounds.tau, window=rounds.variance_window, max_rounds=rounds.max_rounds)
         self._num_discarded = num_discarded_in_a_row(row.discarded for row in read_history(run.folder.path))
 
@@ -155,13 +157,14 @@ class RoundLoop:
 
     def _next_state(self, outcome: RoundOutcome) -> Checkpoint:
         self._num_discarded = self._num_discarded + 1 if outcome.discarded else 0
+        tensors = outcome.tensors | {name: self.state.tensors[name] for name in self._untrained}
         losses = [loss] if (loss := outcome.metrics.get("loss_generator")) is not None else []
         return dataclasses.replace(
             self.state,
             round=self.state.round + 1,
             settings=self._run.settings.to_flat(),
-            tensors=outcome.tensors,
-            ema_tensors=self._averaged(outcome.tensors),
+            tensors=tensors,
+            ema_tensors=self._averaged(tensors),
             loss_window=[*self.state.loss_window, *losses][-self._rule.window :],
         )
 

@@ -13,9 +13,11 @@ from data_partition.synth.camera import Pose, project
 from data_partition.synth.face import Expression, HeadShape, landmarks_3d
 from federation.secure_sum.primitives import SecureSumError
 from federation.secure_sum.session import Kind, content_digest
-from federation.secure_sum.statistics import LENGTH, PooledStatistics, mean_statistics
+from federation.secure_sum.statistics import PooledStatistics, mean_statistics, vector_length
 from federation.settings import Settings
+from model.designs.registry import has_base
 from model.errors import FederationError
+from model.landmarks.closed_form import fit, from_vector, still
 from model.landmarks.geometry import PartSizes, mean_part_sizes_px
 from server.rounds.exchange import Reasons
 from server.rounds.secure_round import SecureSums
@@ -24,6 +26,8 @@ from server.sites.agreement import Agreement
 _log = logging.getLogger(__name__)
 
 _NUM_TRIES = 3
+_ASSUMED_FRAMES = 750
+"""Of a site, half a minute of video, where the number is not told."""
 _DRAWN_SPREAD = 0.02
 """Standard deviation of the drawn face's landmarks, in sides of the frame."""
 
@@ -40,12 +44,13 @@ def secure_agreement(sums: SecureSums, settings: Settings, run_id: str, refresh:
         refresh: brings the roster up to date; called before every try but the first.
     """
     digest = content_digest(Kind.STATISTICS, settings)
+    length = vector_length(has_base=has_base(settings.model))
     left_out: Reasons = {}
     for number in range(_NUM_TRIES):
         if number:
             refresh()
         try:
-            _, survivors, total = sums.summed(Kind.STATISTICS, 0, digest, {"run-id": run_id}, LENGTH, left_out, {})
+            _, survivors, total = sums.summed(Kind.STATISTICS, 0, digest, {"run-id": run_id}, length, left_out, {})
             return _agreement(mean_statistics(total, len(survivors)), settings)
         except (FederationError, SecureSumError) as error:
             _log.warning("landmark statistics cannot be summed: %s", error)
@@ -76,4 +81,14 @@ def _agreement(pooled: PooledStatistics, settings: Settings) -> Agreement:
         part_sizes=PartSizes.from_mean(pooled.part_mean_P2 * size_px, size_px),
         landmark_mean_IKC=for_all(pooled.landmark_mean_KC),
         landmark_std_IKC=for_all(np.sqrt(pooled.landmark_variance_KC)),
+        base=_base(pooled, settings) if has_base(settings.model) else None,
     )
+
+
+def _base(pooled: PooledStatistics, settings: Settings) -> dict[str, npt.NDArray[np.float32]]:
+    """Of the sum, the same shape for all; without a sum the mean face in every pose."""
+    num_identities = settings.model.num_identities
+    if pooled.base_V is None:
+        return still(pooled.landmark_mean_KC, num_identities)
+    num_frames = _ASSUMED_FRAMES * settings.rounds.num_clients
+    return fit(from_vector(pooled.base_V, num_identities), np.ones(num_identities, bool), num_frames)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +12,7 @@ from federation.reach import FARTHEST, initial_networks
 from federation.settings import Settings
 from model.batch import NUM_LANDMARKS
 from model.checkpoint import Checkpoint
+from model.landmarks.closed_form import FORMS, Form, Moments, Reduced, fit, summed
 from model.landmarks.geometry import PARTS, PartSizes
 from server.updates.reply import MAX_FRAMES, ArrayForm, RejectedUpdateError
 from server.updates.screening import MIN_COMPARED, weights
@@ -31,21 +32,27 @@ class SiteStatistics:
     """[I, 68, 2] sum of their squares."""
     counts_I: FloatArray
     """[I] frames of each identity."""
+    base: dict[Form, Moments] = field(default_factory=dict)
+    """What a base of the landmark GAN is fitted to, in runs with one."""
 
     @classmethod
-    def from_arrays(cls, arrays: Sequence[FloatArray], *, num_identities: int, size_px: int) -> SiteStatistics:
+    def from_arrays(
+        cls, arrays: Sequence[FloatArray], *, num_identities: int, size_px: int, has_base: bool = False
+    ) -> SiteStatistics:
         """The statistics in a client's reply.
 
         Args:
-            arrays: the four, in the order of the fields.
+            arrays: in the order of `statistics_forms`.
             num_identities: I.
             size_px: image side of the model.
+            has_base: whether the run agrees on a base of the landmark GAN.
 
         Raises:
             RejectedUpdateError: for a wrong number of arrays, shape or dtype, values that are not finite, no frames,
-                counts that are none, or landmarks that cannot lie on frames of `size_px`.
+                counts that are none, landmarks that cannot lie on frames of `size_px`, or sums for a base that no
+                frames can have.
         """
-        shapes = [(form.shape, form.dtype) for form in statistics_forms(num_identities)]
+        shapes = [(form.shape, form.dtype) for form in statistics_forms(num_identities, has_base=has_base)]
         got = [(array.shape, array.dtype) for array in arrays]
         if got != shapes:
             raise RejectedUpdateError(f"sent statistics of shapes {got}, expected {shapes}")
@@ -53,8 +60,11 @@ class SiteStatistics:
             raise RejectedUpdateError("sent statistics that are not finite")
         if (arrays[3] < 0).any() or not arrays[3].any():
             raise RejectedUpdateError("has no training frames")
-        statistics = cls(part_sums_P2=arrays[0], sums_IKC=arrays[1], squares_IKC=arrays[2], counts_I=arrays[3])
+        parts, sums, squares, counts, *rest = arrays
+        base = {form: Moments.from_arrays(rest[3 * n : 3 * n + 3]) for n, form in enumerate(FORMS) if rest}
+        statistics = cls(part_sums_P2=parts, sums_IKC=sums, squares_IKC=squares, counts_I=counts, base=base)
         statistics._require_plausible(size_px)
+        statistics._require_plausible_base()
         return statistics
 
     def _require_plausible(self, size_px: int) -> None:
@@ -71,11 +81,24 @@ class SiteStatistics:
                 "its frames?"
             )
 
+    def _require_plausible_base(self) -> None:
+        for form, moments in self.base.items():
+            if why := moments.why_impossible(form, self.counts_I):
+                raise RejectedUpdateError(f"its sums for the {form.name} base of landmarks {why}")
 
-def statistics_forms(num_identities: int) -> list[ArrayForm]:
-    """What the four arrays of `SiteStatistics` have to be."""
+
+def statistics_forms(num_identities: int, *, has_base: bool = False) -> list[ArrayForm]:
+    """What the arrays of `SiteStatistics` have to be: four, and with a base those of the `Moments` of each form."""
     landmarks = (num_identities, NUM_LANDMARKS, 2)
-    shapes = {"part sums": (len(PARTS), 2), "sums": landmarks, "squares": landmarks, "counts": (num_identities,)}
+    shapes: dict[str, tuple[int, ...]] = {
+        "part sums": (len(PARTS), 2),
+        "sums": landmarks,
+        "squares": landmarks,
+        "counts": (num_identities,),
+    }
+    for form in FORMS if has_base else ():
+        of_form = Moments.shapes(form, num_identities)
+        shapes |= {f"{form.name} base, {name}": shape for name, shape in of_form.items()}
     return [ArrayForm(f"statistics: {name}", shape, np.dtype(np.float64)) for name, shape in shapes.items()]
 
 
@@ -89,6 +112,8 @@ class Agreement:
     """[I, 68, 2] pixels; zero for an identity nobody has."""
     landmark_std_IKC: npt.NDArray[np.float32]
     """[I, 68, 2] pixels, standard deviation of the population; zero for an identity nobody has."""
+    base: dict[str, npt.NDArray[np.float32]] | None = None
+    """Coefficients of the base of the landmark GAN, in runs with one."""
 
 
 def initial_state(settings: Settings, sites: Sequence[SiteStatistics], identities: list[str]) -> Checkpoint:
@@ -113,7 +138,7 @@ def state_from(settings: Settings, agreement: Agreement, identities: list[str]) 
         identities: [I] names.
     """
     networks = initial_networks(settings, agreement.part_sizes)
-    networks.start_from(agreement.landmark_mean_IKC)
+    networks.start_from(agreement.landmark_mean_IKC, agreement.base)
     return Checkpoint(
         round=0,
         settings=settings.to_flat(),
@@ -129,7 +154,8 @@ def agree(sites: Sequence[SiteStatistics], *, size_px: int, max_weight_ratio: fl
     """The agreed values; the same for the same sites in the same order.
 
     Of three sites or more, each one's frames count up to `max_weight_ratio` times the median number, and part sizes are
-    medians over sites. Landmarks are means over all sites that have frames of the identity.
+    medians over sites. Landmarks are means over all sites that have frames of the identity. A base is fitted to the
+    sums over sites: unless a site's frames are limited, it is the same for every way to deal the same frames to sites.
 
     Args:
         sites: at least one.
@@ -147,7 +173,18 @@ def agree(sites: Sequence[SiteStatistics], *, size_px: int, max_weight_ratio: fl
         part_sizes=PartSizes.from_mean(_part_mean(sites), size_px),
         landmark_mean_IKC=mean.astype(np.float32),
         landmark_std_IKC=np.sqrt(variance).astype(np.float32),
+        base=_base(sites, shares) if sites[0].base else None,
     )
+
+
+def _base(sites: Sequence[SiteStatistics], shares: Sequence[float]) -> dict[str, npt.NDArray[np.float32]]:
+    """Coefficients by each site's sums, every one counted by its share."""
+    reduced = {
+        form: Reduced.of(form, summed([site.base[form].scaled(k) for k, site in zip(shares, sites, strict=True)]))
+        for form in FORMS
+    }
+    counts_I = np.sum([k * site.counts_I for k, site in zip(shares, sites, strict=True)], axis=0)
+    return fit(reduced, counts_I > 0, counts_I.sum())
 
 
 def _part_mean(sites: Sequence[SiteStatistics]) -> FloatArray:

@@ -15,6 +15,7 @@ from flwr.serverapp import Grid
 
 from data_partition.shards.names import check_identity
 from federation.settings import Settings
+from model.designs.registry import has_base
 from model.errors import ConfigError, FederationError
 from server.rounds.messaging import fit_message, replies_to
 from server.sites.agreement import SiteStatistics, statistics_forms
@@ -204,7 +205,8 @@ class Roster:
         label_names = [f"label-{index}" for index in range(self._num_identities)]
         names = ("partition-id", "num-simulated", *label_names)
         is_summed = self._settings.privacy.secure_aggregation
-        forms = [] if is_summed else statistics_forms(self._num_identities)
+        with_base = has_base(self._settings.model)
+        forms = [] if is_summed else statistics_forms(self._num_identities, has_base=with_base)
         arrays, _, numbers = read_fit_reply(reply, forms, names)
         num_simulated = int(numbers.get("num-simulated", 0))
         if num_simulated not in (0, self._settings.rounds.num_clients):
@@ -216,7 +218,9 @@ class Roster:
             )
         statistics, owned = None, {int(partition_id)} if not num_simulated else set(range(self._num_identities))
         if not is_summed:
-            statistics = SiteStatistics.from_arrays(arrays, num_identities=self._num_identities, size_px=self._size_px)
+            statistics = SiteStatistics.from_arrays(
+                arrays, num_identities=self._num_identities, size_px=self._size_px, has_base=with_base
+            )
             owned = set(np.flatnonzero(statistics.counts_I).tolist())
         texts = reply.content.config_records["fitres.metrics"]
         labels = {

@@ -65,6 +65,7 @@ def make_batch(seed: int, num_pairs: int = 2, size_px: int = SIZE_PX) -> Reenact
         heatmap_NCHW=uniform(num_pairs, 1, size_px, size_px),
         pose_NC=uniform(num_pairs, 3) * 20,
         au_NA=(uniform(num_pairs, 18) > 0.5).float(),
+        au_intensity_NA=uniform(num_pairs, 18) * 5,
         identity_N=torch.zeros(num_pairs, dtype=torch.int64),
     )
 

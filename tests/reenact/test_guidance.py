@@ -4,17 +4,20 @@ import numpy as np
 import pytest
 import torch
 
-from model.designs.registry import DESIGNS
+from model.config import ModelConfig, config_from_flat
+from model.designs.registry import DESIGNS, build_networks
 from model.errors import ConfigError
+from model.landmarks.closed_form import still
 from reenact.guidance import (
     LandmarkStatistics,
+    Rest,
     estimated_statistics,
     has_own_statistics,
     lgan_landmarks,
     lst_landmarks,
 )
 from reenact.guidance_choice import Guidance, choose_guidance
-from reenact.reenactor import Reenactor
+from reenact.reenactor import Reenactor, movement_of
 from tests.small_face import small_face
 
 GLR = DESIGNS["glr"]
@@ -59,9 +62,8 @@ def test_lgan_landmarks_lie_at_the_driving_centre(checkpoint):
     landmarks = lgan_landmarks(
         checkpoint.networks(),
         1,
-        pose_NC=np.stack([face.pose_C for face in faces]),
-        au_NA=np.stack([face.au_presence_A for face in faces]),
-        driving_NKC=driving,
+        movement_of(faces),
+        driving,
     )
     assert landmarks.shape == (3, 68, 2) and landmarks.dtype == np.float32
     np.testing.assert_allclose(landmarks.mean(axis=1), driving.mean(axis=1), atol=1e-4)
@@ -125,3 +127,59 @@ def test_one_mean_face_for_all_trusts_picture_and_prior_alike(checkpoint):
     np.testing.assert_allclose(estimated.mean_KC, (centred + picture[0]) / 2, atol=1e-4)
     known = Reenactor(equal, torch.device("cpu")).statistics(equal.identities[1], picture)
     np.testing.assert_array_equal(known.mean_KC, estimated.mean_KC)
+
+
+@pytest.fixture
+def based(checkpoint):
+    """The checkpoint with a base in which a turn of 45 degrees moves every point by a tenth of the frame."""
+    settings = checkpoint.settings | {"lgan-base": "closed"}
+    networks = build_networks(config_from_flat(ModelConfig, settings), checkpoint.part_sizes, seed=0)
+    coefficients = still(np.zeros((68, 2)), 2)
+    coefficients["linear_shared"][1, ::2] = np.where(np.arange(68) % 2, 0.1, -0.1)  # yaw, on x
+    networks.start_from(checkpoint.landmark_mean_IKC, coefficients)
+    return replace(checkpoint, settings=settings, tensors=networks.travelling_tensors())
+
+
+def turned(seed, yaw_deg, identity="", shift_px=0.0):
+    face = small_face(seed, identity)
+    return replace(
+        face, pose_C=np.array([0, yaw_deg, 0], np.float32), landmarks_KC=face.landmarks_KC + np.float32(shift_px)
+    )
+
+
+def test_base_moves_a_strangers_own_landmarks_as_the_driving_head_turns(based):
+    reenactor = Reenactor(based, torch.device("cpu"))
+    source, driving = turned(0, 10), [turned(1, 55), turned(2, 10)]
+    assert reenactor.choose(Guidance.AUTO, source, "") is Guidance.BASE
+    statistics = reenactor.statistics("", driving[0].landmarks_KC[None])
+    targets = reenactor.target_landmarks(Guidance.BASE, source, driving, statistics)
+    wanted = np.repeat([source.landmarks_KC], 2, axis=0)
+    wanted[0, :, 0] += np.where(np.arange(68) % 2, 3.2, -3.2)  # 45 degrees of a frame of 32 px
+    centres = np.stack([face.landmarks_KC.mean(axis=0) for face in driving])
+    wanted += (centres - source.landmarks_KC.mean(axis=0))[:, None]
+    np.testing.assert_allclose(targets, wanted, atol=1e-4)
+
+
+def test_relative_takes_the_change_to_the_drivers_rest_and_leaves_the_source_where_it_is(based):
+    reenactor = Reenactor(based, torch.device("cpu"))
+    source, clip = turned(0, -5), [turned(1, 20), turned(1, 20), turned(1, 65, shift_px=2.0)]
+    rest = Rest.of(movement_of(clip), np.stack([face.landmarks_KC for face in clip]))
+    assert rest.pose_C.tolist() == [0, 20, 0]
+    statistics = reenactor.statistics("", clip[0].landmarks_KC[None])
+    targets = reenactor.target_landmarks(Guidance.RELATIVE, source, clip, statistics, rest)
+    np.testing.assert_allclose(targets[0], source.landmarks_KC, atol=1e-4)
+    wanted = source.landmarks_KC + 2
+    wanted[:, 0] += np.where(np.arange(68) % 2, 3.2, -3.2)
+    np.testing.assert_allclose(targets[2], wanted, atol=1e-4)
+
+
+def test_relative_needs_a_clip_and_both_need_a_base(based, checkpoint):
+    with pytest.raises(ConfigError, match="--landmarks relative needs a driving clip"):
+        Reenactor(based, torch.device("cpu")).draw_pair(small_face(0), small_face(1), Guidance.RELATIVE)
+    for guidance in (Guidance.BASE, Guidance.RELATIVE):
+        with pytest.raises(ConfigError, match="needs a checkpoint that was trained with lgan-base = closed"):
+            Reenactor(checkpoint, torch.device("cpu")).choose(guidance, small_face(0), "")
+
+
+def test_a_known_person_is_still_drawn_by_lgan(based):
+    assert Reenactor(based, torch.device("cpu")).choose(Guidance.AUTO, small_face(0, "ana"), "") is Guidance.LGAN

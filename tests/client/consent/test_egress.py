@@ -10,6 +10,10 @@ from flwr.app import Message
 
 from client.app import app
 from client.consent.egress import inventory, training_scalars
+from data_partition.partition import site_data
+from data_partition.shards.shard import open_shard
+from data_partition.statistics import local_statistics, pooled_statistics
+from federation.secure_sum.statistics import pack_statistics
 from federation.settings import Settings
 from server.rounds.federation import run_federation
 from tests.federated_setup import deployed_config, minimal_settings, write_dataset
@@ -74,9 +78,33 @@ def test_a_reply_has_no_other_record_and_no_path(captured: tuple[Settings, list[
 def test_pixels_cannot_be_among_the_statistics(captured: tuple[Settings, list[Message], Path]) -> None:
     """Means over frames leave, and no row of them is a frame's own landmarks."""
     _, (statistics, *_), dataset = captured
-    from data_partition.shards.shard import open_shard
-
     sums, counts = arrays(statistics)[1], arrays(statistics)[3]
     shard = open_shard(dataset / "person-0")
     assert counts[0] == (~shard.is_test_F).sum() > 1
     assert not any(np.allclose(sums[0], landmarks) for landmarks in shard.landmarks_FKC)
+
+
+def test_sums_for_a_base_are_in_the_inventory(captured: tuple[Settings, list[Message], Path]) -> None:
+    settings, _, dataset = captured
+    settings = settings.replaced({"lgan-base": "closed"})
+    model = settings.model
+    data = site_data(open_shard(dataset / "person-0"), 0)
+    leaving = local_statistics(data, num_identities=model.num_identities, size_px=model.image_size_px, has_base=True)
+    listed = [item for item in inventory(settings) if item.when == "once" and item.shape]
+    assert [item.shape for item in listed] == [array.shape for array in leaving]
+    assert [item.name for item in listed if "base" in item.name] == [
+        f"statistics.base_{form}_{part}" for form in ("rotated", "linear") for part in ("own", "shared", "totals")
+    ]
+
+
+def test_in_a_secure_run_a_base_makes_the_masked_statistics_longer(
+    captured: tuple[Settings, list[Message], Path],
+) -> None:
+    settings, _, dataset = captured
+    secure = settings.replaced({"secure-aggregation": True, "num-clients": 3, "min-fit-clients": 3})
+    data = site_data(open_shard(dataset / "person-0"), 0)
+    for base in ("none", "closed"):
+        items = {item.name: item for item in inventory(secure.replaced({"lgan-base": base}))}
+        leaving = pack_statistics(pooled_statistics(data, size_px=32, has_base=base == "closed"))
+        assert items["secure.masked_statistics"].shape == leaving.shape
+        assert "statistics.base_linear_own" not in items

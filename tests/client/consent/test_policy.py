@@ -6,10 +6,11 @@ import pytest
 from flwr.app import Context, RecordDict
 
 from client.app import FedReenactClient
-from client.consent.policy import SitePolicy
+from client.consent.policy import MIN_FRAMES_OF_BASE, SitePolicy
 from deploy import files
 from federation.settings import Settings, read_preset
 from model.errors import ConfigError, FederationError
+from model.landmarks.closed_form import FORMS
 from model.setting import Scalar
 from tests.federated_setup import deployed_config, minimal_settings, write_dataset
 
@@ -73,6 +74,21 @@ def test_too_few_frames_are_refused() -> None:
     text = refusal({}, num_frames=29)
     assert "fewer training frames than its min-frames = 30" in text
     assert "29" not in text  # the server is told what the site asks for, not what it has
+
+
+def test_sums_for_a_base_need_more_frames() -> None:
+    closed = {"lgan-base": "closed"}
+    assert "lgan-base = closed needs 60 training frames" in refusal(closed, num_frames=59)
+    SitePolicy().check_run(Settings.from_flat(GOOD | closed), 60)
+    SitePolicy().check_run(Settings.from_flat(GOOD | closed | {"network": "x2face"}), 59)  # agrees on none
+
+
+def test_fewer_numbers_leave_for_a_base_than_the_frames_have() -> None:
+    """Symmetric products count once; centred landmarks have 134 coordinates, and pose and action units 21."""
+    num_sums = sum(
+        size * (size + 1) // 2 + size * form.num_targets for form in FORMS for size in (form.num_own + form.num_shared,)
+    )
+    assert num_sums < MIN_FRAMES_OF_BASE * (134 + 21)
 
 
 def test_a_site_may_be_stricter_or_laxer() -> None:

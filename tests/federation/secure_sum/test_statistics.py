@@ -11,7 +11,9 @@ from federation.secure_sum.statistics import (
     NUM_VALUES,
     mean_statistics,
     pack_statistics,
+    vector_length,
 )
+from model.landmarks.closed_form import FORMS, Moments, Reduced, to_vector
 
 
 def values(part: float, landmark: float, variance: float) -> np.ndarray:
@@ -45,3 +47,32 @@ def test_a_sum_that_is_none_of_statistics_is_noticed(index: int) -> None:
 def test_values_that_are_not_finite_are_refused() -> None:
     with pytest.raises(SecureSumError, match="not finite"):
         pack_statistics(values(np.nan, 0.0, 0.0))
+
+
+def based(seed: int) -> np.ndarray:
+    """Statistics of a person with 40 frames at random."""
+    rng, moments = np.random.default_rng(seed), {}
+    for form in FORMS:
+        moments[form] = Moments.zeros(form, 1)
+        shape = (40, form.num_equations)
+        features = rng.uniform(-1, 1, (*shape, form.num_own + form.num_shared))
+        moments[form].add(features, rng.uniform(-0.1, 0.1, (*shape, form.num_targets)), 0)
+    base_V = to_vector({form: Reduced.of(form, sums) for form, sums in moments.items()})
+    return np.concatenate([values(0.25, 0.25, 0.25), base_V])
+
+
+def test_what_a_base_is_fitted_to_is_the_mean_over_sites() -> None:
+    sites = [based(seed) for seed in range(3)]
+    total = np.sum([pack_statistics(site) for site in sites], axis=0, dtype=np.uint64)
+    assert total.shape == (vector_length(has_base=True),)
+    base_V = mean_statistics(total, 3).base_V
+    assert base_V is not None
+    np.testing.assert_allclose(base_V, np.mean(sites, axis=0)[NUM_VALUES:], atol=2.0**-40)
+    assert mean_statistics(3 * pack_statistics(values(0.25, 0.25, 0.25)), 3).base_V is None
+
+
+def test_a_sum_that_is_none_of_squares_is_noticed() -> None:
+    site = based(0)
+    site[NUM_VALUES:] *= -1
+    with pytest.raises(SecureSumError, match="is none of landmark statistics"):
+        mean_statistics(3 * pack_statistics(site), 3)

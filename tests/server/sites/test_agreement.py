@@ -5,10 +5,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data_partition.partition import ClientData, site_data
+from data_partition.config import DataConfig
+from data_partition.partition import ClientData, make_partitions, site_data
 from data_partition.statistics import local_statistics, pooled_statistics
 from model.landmarks.geometry import PartSizes, mean_part_sizes_px
-from server.sites.agreement import SiteStatistics, agree
+from server.sites.agreement import SiteStatistics, agree, statistics_forms
 from server.updates.reply import RejectedUpdateError
 from tests.shards import write_random_shard
 
@@ -146,3 +147,52 @@ def test_one_site_agrees_with_itself_bit_for_bit(sites: list[ClientData]) -> Non
     mean = (alone.sums_IKC / np.maximum(alone.counts_I, 1)[:, None, None]).astype(np.float32)
     assert agreement.landmark_mean_IKC.tobytes() == mean.tobytes()
     assert agreement.part_sizes == PartSizes.from_mean(alone.part_sums_P2 / alone.counts_I.sum(), SIZE_PX)
+
+
+def based(data: ClientData) -> SiteStatistics:
+    arrays = local_statistics(data, num_identities=3, size_px=SIZE_PX, has_base=True)
+    return SiteStatistics.from_arrays(arrays, num_identities=3, size_px=SIZE_PX, has_base=True)
+
+
+@pytest.mark.parametrize("num_sites", [1, 2, 5])
+def test_a_base_is_the_same_for_any_way_to_deal_the_frames(tmp_path: Path, num_sites: int) -> None:
+    """Three people with frames in held-out seconds; bit for bit, whatever the order of the sites."""
+    shards = [write_random_shard(tmp_path, name, num_frames=140 + 40 * n, seed=n) for n, name in enumerate("abc")]
+    (whole,) = make_partitions(shards, DataConfig(), 1, 0)
+    wanted = agree([based(whole)], size_px=SIZE_PX).base
+    dealt = [based(site) for site in make_partitions(shards, DataConfig(partitioner="iid"), num_sites, seed=num_sites)]
+    assert wanted is not None and any(values.any() for values in wanted.values())
+    for sites in (dealt, dealt[::-1]):
+        got = agree(sites, size_px=SIZE_PX).base
+        assert got is not None
+        assert {name: values.tobytes() for name, values in got.items()} == {
+            name: values.tobytes() for name, values in wanted.items()
+        }
+
+
+def test_a_boast_of_frames_moves_a_base_within_the_limit(tmp_path: Path) -> None:
+    """A site that says it has its frames a hundred times counts as if it had them twice."""
+    honest = [based(site_data(write_random_shard(tmp_path, f"p{n}", num_frames=60, seed=n), n)) for n in range(2)]
+    third = based(site_data(write_random_shard(tmp_path, "p2", num_frames=60, seed=2), 2))
+
+    def times(factor: float) -> SiteStatistics:
+        base = {form: moments.scaled(factor) for form, moments in third.base.items()}
+        sums = {name: factor * getattr(third, name) for name in ("part_sums_P2", "sums_IKC", "squares_IKC", "counts_I")}
+        return SiteStatistics(base=base, **sums)
+
+    boast, twice = (agree([*honest, times(n)], size_px=SIZE_PX, max_weight_ratio=2.0).base for n in (100.0, 2.0))
+    assert boast is not None and twice is not None
+    for name, values in twice.items():
+        np.testing.assert_allclose(boast[name], values, atol=1e-6)
+
+
+def test_sums_for_a_base_that_no_frames_can_have_are_rejected(sites: list[ClientData]) -> None:
+    arrays = local_statistics(sites[0], num_identities=3, size_px=SIZE_PX, has_base=True)
+    arrays[4] = arrays[4] * 100
+    with pytest.raises(RejectedUpdateError, match="its sums for the rotated base of landmarks are more than 8 a frame"):
+        SiteStatistics.from_arrays(arrays, num_identities=3, size_px=SIZE_PX, has_base=True)
+
+
+def test_sums_for_a_base_are_those_that_the_server_waits_for(sites: list[ClientData]) -> None:
+    arrays = local_statistics(sites[0], num_identities=3, size_px=SIZE_PX, has_base=True)
+    assert [array.shape for array in arrays] == [form.shape for form in statistics_forms(3, has_base=True)]
