@@ -90,7 +90,7 @@ def train(settings: Settings, weather: Weather, *, kill: int | None = None) -> i
         run_federation(
             ChaosGrid(settings, weather, SEED),
             settings,
-            on_round=lambda row: os.write(descriptor, f"{row['round']}\n".encode()) and None,
+            on_round=lambda row: os.write(descriptor, f"{row.round}\n".encode()) and None,
         )
 
     return in_child(run)

@@ -51,7 +51,7 @@ def assert_same_bits(left: Checkpoint, right: Checkpoint) -> None:
         assert different == []
 
 
-def without_times(row: dict[str, Any]) -> dict[str, Any]:
+def without_times(row: RoundRow) -> dict[str, Any]:
     """A row of the history without what differs from run to run: times, memory and CPU."""
     changing = {"seconds", "time", "server", *RESOURCES}
 
@@ -62,7 +62,7 @@ def without_times(row: dict[str, Any]) -> dict[str, Any]:
             if key not in changing
         }
 
-    return cleaned(row)
+    return cleaned(row.to_json())
 
 
 def test_two_rounds_of_five_clients_repeat_bit_for_bit_in_any_order_of_arrival(dataset: Path, tmp_path: Path) -> None:
