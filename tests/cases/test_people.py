@@ -13,6 +13,7 @@ from data_partition.shards.names import check_distinct, check_identity
 from data_partition.shards.shard import Shard, open_dataset
 from data_partition.sources.rejected import Rejected
 from model.errors import ConfigError
+from server.run_folder.folder import require_same_people
 from tests.data_partition.conftest import drawn_people, face_landmarker, write_video  # noqa: F401
 
 
@@ -127,3 +128,9 @@ def test_what_is_no_name_is_refused(name: str) -> None:
 def test_names_that_look_the_same_are_refused(one: str, other: str) -> None:
     with pytest.raises(ValueError, match="cannot be told apart"):
         check_distinct([one, "carl", other])
+
+
+def test_a_run_goes_on_with_its_own_people_alone() -> None:
+    require_same_people(["anna", "ben", "identity-2"], ["anna", "identity-1", "carl"])
+    with pytest.raises(ConfigError, match="other people: 1 was ben, now dora; use"):
+        require_same_people(["anna", "ben"], ["anna", "dora"])

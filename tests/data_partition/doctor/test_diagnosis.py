@@ -13,6 +13,7 @@ import pytest
 from data_partition.doctor.checks import Finding, check_dataset, check_person
 from data_partition.doctor.diagnosis import Diagnosis, diagnose
 from data_partition.doctor.numbers import measure
+from data_partition.shards.images import write_image
 from data_partition.shards.shard import Shard, open_shard
 from data_partition.shards.writer import ShardWriter
 from model.errors import DataError
@@ -50,6 +51,15 @@ def test_a_good_dataset_gets_one_ok_per_person(tmp_path: Path) -> None:
     findings = diagnose(tmp_path).findings
     assert [finding.severity for finding in findings] == ["ok", "ok"]
     assert "220 frames of 32 px in 1 clip(s), 22 of them kept for testing" in findings[0].text
+
+
+def test_dark_frames_are_dark_and_not_still(tmp_path: Path) -> None:
+    shard = _poor_shard(tmp_path)
+    for name in shard.file_name:
+        write_image(shard.path / name, np.full((64, 64, 3), 6, np.uint8))
+    warnings = _texts(diagnose(shard.path).findings, "warning")
+    assert "most frames are very dark (median grey 6 of 255)" in warnings and "a still picture?" not in warnings
+    assert "in 12 of 12 frames looked at no face is found under the landmarks" in warnings
 
 
 def test_too_little_variety_is_said_in_words(tmp_path: Path) -> None:

@@ -99,6 +99,16 @@ def test_rows_that_do_not_fit_the_clip_are_told(tmp_path: Path) -> None:
         ]
 
 
+def test_a_file_made_from_a_copy_of_another_rate_is_refused(tmp_path: Path) -> None:
+    clip = write_clip(tmp_path / "talk", 1)
+    rows = [{"frame": k + 1, "timestamp": 2 * k / 25} for k in range(12)]
+    (tmp_path / "talk.csv").write_text(openface_rows(*rows))
+    with opened(openface_source(clip)) as annotator:
+        assert annotator.annotate(frame(2)) is not None
+        with pytest.raises(DataError, match=r"frame 11 is shown at 0\.44 s, its CSV file says 0\.88 s"):
+            annotator.annotate(frame(11))
+
+
 def test_pictures_with_a_file_each(tmp_path: Path) -> None:
     clip = write_clip(tmp_path / "anna", 3)
     (clip / "000.csv").write_text(openface_rows({"pose_Rx": 0.0}, extra=()))
