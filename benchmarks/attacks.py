@@ -24,7 +24,7 @@ from federation.settings import Settings, read_preset
 from model.errors import FedreenactError
 from model.files import write_json
 from model.setting import Scalar
-from server.run_folder.folder import read_history
+from server.run_folder.history import read_history
 from tests.attacks import ATTACKS, HostileGrid, write_swapped
 
 NUM_SITES = 5
@@ -89,14 +89,14 @@ def measure(job: tuple[argparse.Namespace, str, str]) -> Cell:
     except FedreenactError as error:
         cell["ended"] = str(error)
     rows = read_history(run)
-    left_out = [int(site) for row in rows for site in row["rejected_kinds"]]
-    kinds = sorted({kind for row in rows for kind in row["rejected_kinds"].values()})
+    left_out = [site for row in rows for site in row.rejected_kinds]
+    kinds = sorted({kind for row in rows for kind in row.rejected_kinds.values()})
     cell |= {
         "rounds": len(rows),
         "attacker_left_out": left_out.count(ATTACKER),
         "honest_left_out": len(left_out) - left_out.count(ATTACKER),
         "kinds": kinds,
-        **(rows[-1]["evaluation"] if rows else {}),
+        **(rows[-1].evaluation if rows else {}),
     }
     shutil.rmtree(run)
     write_json(result, cell, indent=2)

@@ -34,9 +34,9 @@ from federation.secure_sum.masking import Phase
 from federation.settings import Settings, read_preset
 from model.designs.registry import build_networks
 from model.landmarks.geometry import PartSizes
-from server.rounds.fedgan import FedGAN, to_record
-from server.rounds.messaging import exchange
-from server.rounds.secure_round import SecureRounds
+from server.rounds.exchange import Link
+from server.rounds.fedgan import FedGAN
+from server.rounds.secure_round import SecureRounds, SecureSums
 from server.sites.agreement import SiteStatistics
 from server.sites.roster import KnownSite, Roster
 from tests.node_keys import write_node_keys
@@ -163,13 +163,12 @@ def measure(settings: Settings, is_secure: bool) -> dict[str, float]:
         )
         answering = _timed_answers(grid)
         begin = time.perf_counter()
+        link = Link(grid=grid, roster=roster, timeout_s=60.0, on_wait=lambda: None)
+        scalars = {"run-id": "r", **PART_SIZES.to_flat()}
         if is_secure:
-            scalars = {"run-id": "r", **PART_SIZES.to_flat()}
-            SecureRounds(grid, roster, settings, on_wait=lambda: None).train(1, start, scalars)
+            SecureRounds(SecureSums(link, settings), settings, scalars=scalars).train(1, start)
         else:
-            strategy = FedGAN(start, roster, settings, Path(folder) / "updates")
-            messages = strategy.configure_train(1, to_record(start), ConfigRecord({"run-id": "r"}), grid)
-            strategy.aggregate_train(1, exchange(grid, messages, timeout_s=60.0))
+            FedGAN(start, link, settings, Path(folder) / "updates", scalars=scalars).train(1, start)
         seconds = time.perf_counter() - begin
     return {
         "site_s": grid.site_seconds / settings.rounds.num_clients,

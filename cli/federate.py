@@ -147,6 +147,7 @@ def status(
 
     from server.monitoring.run_view import RunView, newest_run
     from server.monitoring.status_report import last_errors, sites_table, status_lines
+    from server.run_folder.result import RunState
 
     folder = newest_run(run)
     if folder is None:
@@ -158,7 +159,7 @@ def status(
     console.print(rich_table(sites_table(view, now)))
     for line in last_errors(view):
         console.print(f"[yellow]{escape(line)}[/]", soft_wrap=True)
-    if view.state(now) in ("failed", "lost"):
+    if view.state(now) in (RunState.FAILED, RunState.LOST):
         raise typer.Exit(1)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
 from rich.console import Console
 from rich.markup import escape
@@ -23,6 +23,7 @@ from rich.text import Text
 
 if TYPE_CHECKING:
     from evaluation.figures.tables import TextTable
+    from server.run_folder.history import RoundRow
 
 console = Console(highlight=False)
 error_console = Console(stderr=True, highlight=False)
@@ -59,9 +60,9 @@ class LiveProgress:
         self._max_rounds = max_rounds
         self.progress(_ROUNDS, 0, max_rounds)
 
-    def on_round(self, row: Mapping[str, Any]) -> None:
-        """One finished round, as history.jsonl has it."""
-        self.progress(_ROUNDS, row["round"], self._max_rounds)
+    def on_round(self, row: RoundRow) -> None:
+        """One finished round."""
+        self.progress(_ROUNDS, row.round, self._max_rounds)
         self._console.print(round_line(row), soft_wrap=True)
 
     def __enter__(self) -> Self:
@@ -84,25 +85,25 @@ class _RateColumn(ProgressColumn):
         return Text(f"{speed:.1f}/s" if speed >= 1 else f"{1 / speed:.1f} s each", style="progress.data.speed")
 
 
-def round_line(row: Mapping[str, Any]) -> str:
-    """One row of history.jsonl in words: losses, Var(L_G) against tau, time, and who was left out and why."""
-    variance = row["variance_loss_generator"]
-    losses = [(name, row[f"loss_{network}"]) for name, network in (("L_G", "generator"), ("L_D", "discriminator"))]
+def round_line(row: RoundRow) -> str:
+    """A finished round in words: losses, Var(L_G) against tau, time, and who was left out and why."""
+    variance = row.variance_loss_generator
+    losses = (("L_G", row.loss_generator), ("L_D", row.loss_discriminator))
     means = [f"{name} {loss:.3f}" for name, loss in losses if loss is not None]
-    told = [(name, values.get("loss_generator")) for name, values in row["clients"].items()]
-    clients = " ".join(f"{name}:{loss:.2f}" for name, loss in told if loss is not None)
+    told = [(site, values.get("loss_generator")) for site, values in row.clients.items()]
+    clients = " ".join(f"{site}:{loss:.2f}" for site, loss in told if loss is not None)
     parts = [
-        f"round {row['round']}",
+        f"round {row.round}",
         *(means or ["losses stay at the sites"]),
         *([f"[dim]{clients}[/]"] if clients else []),
-        "Var(L_G) too early" if variance is None else f"Var(L_G) {variance:.3g}, tau {row['tau']:g}",
-        f"{row['seconds']:.0f} s",
+        "Var(L_G) too early" if variance is None else f"Var(L_G) {variance:.3g}, tau {row.tau:g}",
+        f"{row.seconds:.0f} s",
     ]
-    if "dp_epsilon" in row["metrics"]:
-        parts.append(f"epsilon {row['metrics']['dp_epsilon']:.3g}, delta {row['metrics']['dp_delta']:g} a person")
-    parts += [f"[yellow]left out {name}: {escape(reason)}[/]" for name, reason in row["rejected"].items()]
-    if row["stop"]:
-        parts.append(f"[bold]stopped by {row['stop']}[/]")
+    if "dp_epsilon" in row.metrics:
+        parts.append(f"epsilon {row.metrics['dp_epsilon']:.3g}, delta {row.metrics['dp_delta']:g} a person")
+    parts += [f"[yellow]left out {site}: {escape(reason)}[/]" for site, reason in row.rejected.items()]
+    if row.stop:
+        parts.append(f"[bold]stopped by {row.stop}[/]")
     return " | ".join(parts)
 
 

@@ -131,11 +131,12 @@ def settings(preset: Preset = "paper", changes: Changes = None) -> None:
 
 def _say_spent(run: Path, settings: Settings) -> None:
     """Optimiser steps and samples of a run, over all its clients, and how it ended."""
-    from server.run_folder.folder import read_history, read_result, spent
+    from server.run_folder.history import read_history, spent
+    from server.run_folder.result import RunResult
 
-    rows, result = read_history(run), read_result(run) or {}
+    rows, result = read_history(run), RunResult.read(run)
     steps, samples = spent(rows, settings)
-    ended = escape(result.get("reason", ""))
+    ended = escape(result.reason if result else "")
     console.print(
         f"{len(rows)} rounds, {steps} optimiser steps, {samples} samples seen; ended: {ended}", soft_wrap=True
     )

@@ -17,7 +17,8 @@ from model.designs.registry import design_of
 from model.errors import ConfigError
 from model.setting import Scalar
 from reenact.guidance_choice import Guidance
-from server.run_folder.folder import read_history, read_result, spent
+from server.run_folder.history import read_history, spent
+from server.run_folder.result import RunResult, RunState
 from server.training import Mode
 
 Train = Callable[[Mode, Settings], object]
@@ -79,8 +80,8 @@ class Cell:
     @property
     def is_trained(self) -> bool:
         """Whether training has ended as it should."""
-        result = read_result(self.run)
-        return result is not None and result["status"] == "completed"
+        result = RunResult.read(self.run)
+        return result is not None and result.state is RunState.COMPLETED
 
     def evaluation(self, protocol: Protocol, guidance: Guidance, num_pairs: int, dataset: Path) -> Path:
         """Folder of an evaluation of this training."""

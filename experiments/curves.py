@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import Literal
 
 from matplotlib import colormaps
 from matplotlib.axes import Axes
@@ -12,7 +12,10 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-History = Sequence[Mapping[str, Any]]
+from server.run_folder.history import RoundRow
+
+History = Sequence[RoundRow]
+Loss = Literal["loss_generator", "loss_discriminator"]
 
 _MEAN = "#1d4ed8"
 _THRESHOLD = "#c2410c"
@@ -24,7 +27,7 @@ def curves_png(history: History, names: Sequence[str]) -> bytes:
     """Generator loss, discriminator loss and Var(L_G) over rounds, as a PNG.
 
     Args:
-        history: rows of history.jsonl, at least one.
+        history: at least one round.
         names: of the clients, by index; a client beyond them is called by its number.
     """
     figure = Figure(figsize=(12, 3.9), dpi=110, layout="constrained")
@@ -43,17 +46,17 @@ def curves_png(history: History, names: Sequence[str]) -> bytes:
     return buffer.getvalue()
 
 
-def _losses(axes: Axes, history: History, name: str, names: Sequence[str]) -> None:
+def _losses(axes: Axes, history: History, name: Loss, names: Sequence[str]) -> None:
     """Thin lines of the clients, a thick one of their mean weighted by frames."""
-    rounds = [row["round"] for row in history]
-    clients = sorted({client for row in history for client in row["clients"]}, key=int)
+    rounds = [row.round for row in history]
+    clients = sorted({client for row in history for client in row.clients})
     colours = colormaps["tab10"].colors if len(clients) <= _MAX_NAMED else ["#93b4f5"] * len(clients)  # type: ignore[attr-defined]
     for client, colour in zip(clients, colours, strict=False):
-        values = [_known(row["clients"].get(client, {}).get(name)) for row in history]
-        name_of = names[int(client)] if int(client) < len(names) else f"client {client}"
+        values = [_known(row.clients.get(client, {}).get(name)) for row in history]
+        name_of = names[client] if client < len(names) else f"client {client}"
         label = name_of if 1 < len(clients) <= _MAX_NAMED else None
         axes.plot(rounds, values, color=colour, linewidth=1.1, label=label)
-    mean = [_known(row[name]) for row in history]
+    mean = [_known(getattr(row, name)) for row in history]
     axes.plot(rounds, mean, color=_MEAN, linewidth=2.4, marker="o", markersize=3.5, label="mean")
 
 
@@ -63,10 +66,9 @@ def _known(value: float | None) -> float:
 
 
 def _variance(axes: Axes, history: History) -> None:
-    known = [row for row in history if row["variance_loss_generator"] is not None]
-    rounds = [row["round"] for row in known]
-    axes.plot(rounds, [row["variance_loss_generator"] for row in known], color=_MEAN, marker="o", markersize=3.5)
-    tau = history[-1]["tau"]
+    known = {row.round: row.variance_loss_generator for row in history if row.variance_loss_generator is not None}
+    axes.plot(list(known), list(known.values()), color=_MEAN, marker="o", markersize=3.5)
+    tau = history[-1].tau
     if tau > 0:
         axes.axhline(tau, color=_THRESHOLD, linestyle="--", linewidth=1.2)
         axes.annotate(rf"stop below $\tau$ = {tau:g}", (0.98, tau), xycoords=("axes fraction", "data"),
@@ -75,7 +77,7 @@ def _variance(axes: Axes, history: History) -> None:
         axes.set_ylim(bottom=0)
     else:
         axes.text(0.5, 0.5, "too few rounds", ha="center", va="center", transform=axes.transAxes)
-    axes.set_xlim(history[0]["round"] - 0.5, history[-1]["round"] + 0.5)
+    axes.set_xlim(history[0].round - 0.5, history[-1].round + 0.5)
     axes.set_title("Var($L_G$) over the last rounds")
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Protocol
+
+from server.run_folder.history import RoundRow
 
 
 class Listener(Protocol):
@@ -15,5 +16,5 @@ class Listener(Protocol):
     def start_rounds(self, max_rounds: int) -> None:
         """A training of at most so many rounds begins."""
 
-    def on_round(self, row: Mapping[str, Any]) -> None:
-        """One finished round, as history.jsonl has it."""
+    def on_round(self, row: RoundRow) -> None:
+        """One finished round."""

@@ -20,14 +20,17 @@ from evaluation.figures.tables import (
     rows_from_plain,
     titled,
 )
+from evaluation.figures.thirds import thirds_table
 from evaluation.pairs import Protocol
+from evaluation.results import DETAIL_SHEET
 from experiments.audit.files import Audit, read_audit
 from experiments.curves import curves_png
 from federation.settings import Settings
 from model.checkpoint import load_checkpoint
 from model.errors import ConfigError, DataError
 from model.setting import Scalar
-from server.run_folder.folder import read_history, read_result, spent
+from server.run_folder.history import RoundRow, read_history, spent
+from server.run_folder.result import RunResult
 
 _PACKAGES = ("fedreenact", "flwr", "torch", "torchvision", "numpy", "mediapipe", "opencv-python-headless")
 
@@ -40,10 +43,12 @@ class Evaluation:
     figures: Mapping[str, Any]
     """All of metrics.json."""
     tables: tuple[TextTable, ...]
-    """One a protocol, all pairs together."""
+    """One a protocol, all pairs together, and the thirds by motion of an evaluation that has them."""
     by_person: tuple[TextTable, ...]
     sheets: Mapping[str, bytes]
     """What it shows to PNG; empty if the evaluation drew none."""
+    details: bytes | None
+    """PNG of mouths and eyes; None if the evaluation drew none."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -61,7 +66,7 @@ class RunReport:
     """Settings that are not at their default."""
     data: TextTable | None
     """None where the dataset is not on this machine."""
-    history: Sequence[Mapping[str, Any]]
+    history: Sequence[RoundRow]
     curves: bytes
     """PNG."""
     evaluations: tuple[Evaluation, ...]
@@ -83,7 +88,7 @@ def read_report(run: Path, evaluations: Sequence[Path]) -> RunReport:
         DataError: if an evaluation or the run's audit cannot be read.
     """
     checkpoint = load_checkpoint(run)
-    history, result = read_history(run), read_result(run)
+    history, result = read_history(run), RunResult.read(run)
     if not history:
         raise ConfigError(f"{run} has no history.jsonl with a finished round; wanted a run folder as `train` writes it")
     settings = Settings.from_flat(checkpoint.settings)
@@ -92,7 +97,7 @@ def read_report(run: Path, evaluations: Sequence[Path]) -> RunReport:
     return RunReport(
         run=run,
         round=checkpoint.round,
-        ended=f"{result['status']}: {result['reason']}" if result else "has not ended, or was stopped",
+        ended=f"{result.state}: {result.reason}" if result else "has not ended, or was stopped",
         num_steps=num_steps,
         num_samples=num_samples,
         settings=settings,
@@ -116,7 +121,7 @@ def report_json(report: RunReport) -> str:
         "num_samples": report.num_samples,
         "settings": report.settings.to_flat(),
         "data": [dict(zip(report.data.header, row, strict=True)) for row in report.data.rows] if report.data else None,
-        "history": list(report.history),
+        "history": [row.to_json() for row in report.history],
         "evaluations": [dict(evaluation.figures) for evaluation in report.evaluations],
         "audit": report.audit.to_plain() if report.audit else None,
         "versions": dict(report.versions),
@@ -157,12 +162,15 @@ def _read_evaluation(folder: Path) -> Evaluation:
         for protocol in Protocol
         if (sheet := folder / f"{protocol}.png").is_file()
     }
+    details = folder / DETAIL_SHEET
+    by_motion = [thirds_table(figures["thirds"], backends)] if "thirds" in figures else []
     return Evaluation(
         folder=folder,
         figures=figures,
-        tables=tuple(titled(method_tables(rows, backends), num_sources)),
+        tables=tuple(titled([*method_tables(rows, backends), *by_motion], num_sources)),
         by_person=tuple(titled(identity_tables(rows, backends), num_sources)),
         sheets=sheets,
+        details=details.read_bytes() if details.is_file() else None,
     )
 
 

@@ -12,7 +12,7 @@ import numpy.typing as npt
 import torch
 
 from data_partition.augment import recoloured
-from data_partition.batches import iter_batches
+from data_partition.batches import PROCESS_CACHE, FrameCache, iter_batches
 from data_partition.partition import ClientData
 from federation.resources import ResourceUse
 from federation.settings import Settings
@@ -20,6 +20,7 @@ from model.batch import ReenactmentBatch
 from model.designs.registry import build_networks
 from model.errors import NonFiniteLossError, TensorMismatchError
 from model.landmarks.geometry import PartSizes
+from model.metrics import WeightedMean
 from model.networks.bundle import NamedArrays, Networks
 from model.training.moments import MomentStore
 from model.training.one_sided import one_sided
@@ -69,6 +70,7 @@ def train_locally(
     moments: MomentStore,
     perceptual: PerceptualLoss | None,
     device: torch.device,
+    on_step: Callable[[int], None] | None = None,
 ) -> LocalResult:
     """Train from the global networks on the client's own frames for E local steps, or fewer in local-time-limit-s.
 
@@ -83,6 +85,8 @@ def train_locally(
         moments: where the optimiser moments of earlier rounds are; those of this round are written there.
         perceptual: frozen feature distance, or None.
         device: where to compute.
+        on_step: called after each step with the number of steps done; what it raises ends the training, and nothing is
+            kept.
 
     Raises:
         TensorMismatchError: if the arrays are not those of this network.
@@ -92,18 +96,73 @@ def train_locally(
     started, used = time.monotonic(), ResourceUse(device)
     networks = build_networks(settings.model, task.part_sizes, seed=settings.rounds.seed)
     named = _load(networks, arrays)
-    trainer = GANTrainer(
+    proximal = (named, settings.rounds.proximal_mu) if settings.rounds.proximal_mu > 0 else None
+    first_step = (task.round_number - 1) * settings.rounds.local_steps
+    trainer = local_trainer(
+        networks, settings, perceptual=perceptual, device=device, step=first_step, proximal=proximal
+    )
+    has_moments = moments.restore(trainer, task.round_number)
+    means = _trained(trainer, local_batches(data, settings, _rng(task, settings)), task, settings, started, on_step)
+    moments.save(task.round_number, trainer.optimizer_tensors())
+    operations = {
+        "seconds": time.monotonic() - started,
+        "num_steps": float(trainer.step - first_step),
+        "has_moments": float(has_moments),
+    }
+    trained = networks.travelling_tensors()
+    rate = settings.optimizer.learning_rate_generator
+    return LocalResult(
+        arrays=list(trained.values()),
+        num_examples=data.num_examples,
+        metrics={name: mean.value for name, mean in means.items()} | used.until_now() | operations,
+        one_sided=one_sided(trainer.tally, named, trained, learning_rate=rate, is_fresh=not has_moments),
+    )
+
+
+def local_trainer(
+    networks: Networks,
+    settings: Settings,
+    *,
+    perceptual: PerceptualLoss | None,
+    device: torch.device,
+    step: int,
+    proximal: tuple[NamedArrays, float] | None = None,
+) -> GANTrainer:
+    """A trainer with fresh optimisers, as the settings say.
+
+    Args:
+        networks: trained in place.
+        settings: of the run.
+        perceptual: frozen feature distance, or None.
+        device: where to compute.
+        step: local steps taken in earlier rounds, for the schedules.
+        proximal: global weights and mu of FedProx, or None.
+    """
+    return GANTrainer(
         networks,
         loss=settings.loss,
         optimizer=settings.optimizer,
         perceptual=perceptual,
         device=device,
-        step=(task.round_number - 1) * settings.rounds.local_steps,
-        proximal=(named, settings.rounds.proximal_mu) if settings.rounds.proximal_mu > 0 else None,
+        step=step,
+        proximal=proximal,
     )
-    has_moments = moments.restore(trainer, task.round_number)
-    seed = (settings.rounds.seed, task.partition_id, task.round_number)
-    rng = np.random.default_rng(seed if task.salt is None else (*seed, task.salt))
+
+
+def local_batches(
+    data: ClientData, settings: Settings, rng: np.random.Generator, cache: FrameCache = PROCESS_CACHE
+) -> Iterator[ReenactmentBatch]:
+    """Endless training batches as local training draws them, recoloured if the settings say so.
+
+    Args:
+        data: a client's frames.
+        settings: of the run.
+        rng: the only source of randomness.
+        cache: where decoded frames are kept.
+
+    Raises:
+        DataError: at once if there is no pair; later, naming the file, if a frame cannot be read.
+    """
     batches = iter_batches(
         data,
         size_px=settings.model.image_size_px,
@@ -111,42 +170,37 @@ def train_locally(
         rng=rng,
         split="train",
         num_sources=settings.model.num_sources,
+        cache=cache,
     )
-    batches = recoloured(batches, settings.data.colour_jitter, rng)
+    return recoloured(batches, settings.data.colour_jitter, rng)
+
+
+def _rng(task: RoundTask, settings: Settings) -> np.random.Generator:
+    seed = (settings.rounds.seed, task.partition_id, task.round_number)
+    return np.random.default_rng(seed if task.salt is None else (*seed, task.salt))
+
+
+def _trained(
+    trainer: GANTrainer,
+    batches: Iterator[ReenactmentBatch],
+    task: RoundTask,
+    settings: Settings,
+    started: float,
+    on_step: Callable[[int], None] | None,
+) -> dict[str, WeightedMean]:
+    """The mean terms over the round's steps, of which there are fewer when the time is over."""
     first_step, limit_s = trainer.step, settings.waiting.local_time_limit_s
+    num_steps = settings.rounds.local_steps
 
     def is_time_over() -> bool:
         return 0 < limit_s <= time.monotonic() - started
 
     try:
-        means = run_steps(trainer, batches, settings.rounds.local_steps, is_time_over=is_time_over)
+        return run_steps(trainer, batches, num_steps, on_step, is_time_over=is_time_over)
     except NonFiniteLossError:
         if task.fails_late:
-            _work_on(trainer, batches, first_step + settings.rounds.local_steps - trainer.step, is_time_over)
+            _work_on(trainer, batches, first_step + num_steps - trainer.step, is_time_over)
         raise
-    moments.save(task.round_number, trainer.optimizer_tensors())
-    metrics = (
-        {name: mean.value for name, mean in means.items()}
-        | used.until_now()
-        | {
-            "seconds": time.monotonic() - started,
-            "num_steps": float(trainer.step - first_step),
-            "has_moments": float(has_moments),
-        }
-    )
-    trained = networks.travelling_tensors()
-    return LocalResult(
-        arrays=list(trained.values()),
-        num_examples=data.num_examples,
-        metrics=metrics,
-        one_sided=one_sided(
-            trainer.tally,
-            named,
-            trained,
-            learning_rate=settings.optimizer.learning_rate_generator,
-            is_fresh=not has_moments,
-        ),
-    )
 
 
 def _work_on(

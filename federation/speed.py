@@ -6,25 +6,25 @@ many CPU threads as the settings give it.
 
 from __future__ import annotations
 
+import itertools
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
-from data_partition.augment import recoloured
-from data_partition.batches import FrameCache, iter_batches
+from data_partition.batches import FrameCache
 from data_partition.partition import ClientData, IdentityFrames
 from data_partition.shards.shard import Shard
 from data_partition.statistics import local_statistics
+from federation.local_training import local_batches, local_trainer
 from federation.settings import Settings
-from model.batch import ReenactmentBatch
 from model.designs.registry import build_networks, design_of
 from model.errors import DataError
 from model.landmarks.geometry import PartSizes
-from model.training.trainer import GANTrainer, pick_device
+from model.training.trainer import GANTrainer, pick_device, run_steps
 
 MIN_SECONDS = 3.0
 """Each measurement goes on at least that long."""
@@ -99,21 +99,22 @@ def measure_speed(shards: Sequence[Shard], settings: Settings, *, min_seconds: f
 
 def _measured(data: ClientData, settings: Settings, min_seconds: float) -> Speed:
     batch_size, size_px = settings.optimizer.batch_size, settings.model.image_size_px
-    cold = _batches(data, settings, FrameCache(max_bytes=0))
+    cold = local_batches(data, settings, _rng(settings), FrameCache(max_bytes=0))
     batch = next(cold)
     held = _few_frames(data)
     cache = FrameCache(max_bytes=2**30)
     for row in held.rows:
         cache.get(held.shard, int(row), size_px)
-    warm = _batches(ClientData([held]), settings, cache)
+    warm = local_batches(ClientData([held]), settings, _rng(settings), cache)
     trainer = _trainer(data, settings)
-    terms = trainer.design.terms
-    cycle = math.lcm(*(term.every(settings.loss) for term in terms))  # all terms in their true proportion
-    trainer.train_step(batch)  # the first step also allocates
+    # as many steps as have all terms in their true proportion
+    cycle = math.lcm(*(term.every(settings.loss) for term in trainer.design.terms))
+    same = itertools.repeat(batch)
+    run_steps(trainer, same, 1)  # the first step also allocates
     return Speed(
-        loader_cold=batch_size * _rate(lambda: next(cold), 1, min_seconds),
-        loader_warm=batch_size * _rate(lambda: next(warm), 1, min_seconds),
-        trainer=batch_size * _rate(lambda: trainer.train_step(batch), cycle, min_seconds),
+        loader_cold=batch_size * _rate(lambda: next(cold), min_seconds),
+        loader_warm=batch_size * _rate(lambda: next(warm), min_seconds),
+        trainer=batch_size * cycle * _rate(lambda: run_steps(trainer, same, cycle), min_seconds),
         device=str(trainer.device),
         train_bytes=data.num_examples * cache.num_bytes // len(held.rows),
     )
@@ -130,43 +131,30 @@ def _few_frames(data: ClientData) -> IdentityFrames:
     raise AssertionError("a loader was made, so there is a pair")
 
 
-def _batches(data: ClientData, settings: Settings, cache: FrameCache) -> Iterator[ReenactmentBatch]:
-    """The batches as local training gets them."""
-    rng = np.random.default_rng(settings.rounds.seed)
-    batches = iter_batches(
-        data,
-        size_px=settings.model.image_size_px,
-        batch_size=settings.optimizer.batch_size,
-        rng=rng,
-        split="train",
-        num_sources=settings.model.num_sources,
-        cache=cache,
-    )
-    return recoloured(batches, settings.data.colour_jitter, rng)
-
-
 def _trainer(data: ClientData, settings: Settings) -> GANTrainer:
     """A new trainer at the step from which every loss term is on."""
     design, size_px = design_of(settings.model.network), settings.model.image_size_px
     sums_P2, *_ = local_statistics(data, num_identities=settings.model.num_identities, size_px=size_px)
     part_sizes = PartSizes.from_mean(sums_P2 / data.num_examples, size_px)
-    return GANTrainer(
+    return local_trainer(
         build_networks(settings.model, part_sizes, seed=settings.rounds.seed),
-        loss=settings.loss,
-        optimizer=settings.optimizer,
+        settings,
         perceptual=design.load_perceptual(settings.loss),
         device=pick_device(settings.optimizer.device),
         step=max(term.since(settings.loss) for term in design.terms),
     )
 
 
-def _rate(call: Callable[[], object], cycle: int, min_seconds: float) -> float:
-    """Calls a second: whole cycles of calls for at least `min_seconds`."""
+def _rng(settings: Settings) -> np.random.Generator:
+    return np.random.default_rng(settings.rounds.seed)
+
+
+def _rate(call: Callable[[], object], min_seconds: float) -> float:
+    """Calls a second, over at least `min_seconds`."""
     started, num_calls = time.perf_counter(), 0
     while num_calls == 0 or time.perf_counter() - started < min_seconds:
-        for _ in range(cycle):
-            call()
-        num_calls += cycle
+        call()
+        num_calls += 1
     if torch.cuda.is_available():
         torch.cuda.synchronize()
     return num_calls / (time.perf_counter() - started)

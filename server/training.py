@@ -9,7 +9,7 @@ from data_partition.shards.shard import open_dataset
 from federation.settings import Settings
 from server.flower.simulation import run_simulation
 from server.rounds.centralized import train_centralized
-from server.rounds.recording import RoundHook
+from server.run_folder.history import RowListener
 
 
 class Mode(StrEnum):
@@ -23,7 +23,7 @@ class Mode(StrEnum):
     """Every person alone: what a site has without the federation."""
 
 
-def train(mode: Mode, settings: Settings, on_round: RoundHook | None = None) -> list[Path]:
+def train(mode: Mode, settings: Settings, on_round: RowListener | None = None) -> list[Path]:
     """Train with the same trainer, history and checkpoints in every mode.
 
     Args:

@@ -10,9 +10,10 @@ from pathlib import Path
 from federation.settings import Settings, to_toml
 from model.errors import CheckpointError, ConfigError, DataError, FederationError, WeightsError
 from server.flower.commands import FlowerCommands
-from server.rounds.recording import RoundHook
-from server.run_folder.folder import RESULT_NAME, find_checkpoint, read_history, read_result
+from server.run_folder.folder import find_checkpoint
+from server.run_folder.history import RowListener, read_history
 from server.run_folder.live_status import Live
+from server.run_folder.result import RESULT_NAME, RunResult, RunState
 
 _log = logging.getLogger(__name__)
 
@@ -48,7 +49,7 @@ class Supervisor:
     """Sees a run through to its end."""
 
     def __init__(
-        self, settings: Settings, flower: FlowerCommands, on_round: RoundHook, patience: Patience | None = None
+        self, settings: Settings, flower: FlowerCommands, on_round: RowListener, patience: Patience | None = None
     ) -> None:
         """Nothing happens yet.
 
@@ -154,13 +155,13 @@ class Supervisor:
 
     def _conclude(self) -> str:
         self._pass_rows_on()
-        result = read_result(self._folder)
+        result = RunResult.read(self._folder)
         assert result is not None
-        if result["status"] == "completed":
-            return result["reason"]
-        if result.get("error") in _USERS_ERRORS:  # another attempt would end as this one
-            raise FederationError(result["reason"])
-        raise _AttemptError(result["reason"])
+        if result.state is RunState.COMPLETED:
+            return result.reason
+        if result.error in _USERS_ERRORS:  # another attempt would end as this one
+            raise FederationError(result.reason)
+        raise _AttemptError(result.reason)
 
     def _last_words(self, run_id: str) -> str:
         """The last line of the run's log."""

@@ -13,18 +13,10 @@ from data_partition.shards.shard import open_dataset
 from federation.settings import Settings
 from model.errors import ConfigError, FederationError
 from server.flower.superlink import LocalSuperLink
-from server.rounds.recording import RoundHook
-from server.run_folder.folder import (
-    LOG_NAME,
-    RESULT_NAME,
-    explaining_full_disks,
-    find_checkpoint,
-    read_history,
-    read_result,
-    write_settings,
-    write_stopped,
-)
+from server.run_folder.folder import LOG_NAME, explaining_full_disks, find_checkpoint, write_settings, write_stopped
+from server.run_folder.history import RowListener, read_history
 from server.run_folder.lock import RunLock
+from server.run_folder.result import RESULT_NAME, RunResult, RunState
 from server.termination import TerminatedError, Termination, noticing
 
 _POLL_INTERVAL_S = 1.0
@@ -33,7 +25,7 @@ _SHUTDOWN_TIMEOUT_S = 30.0
 _NUM_LOG_LINES = 15
 
 
-def run_simulation(settings: Settings, *, on_round: RoundHook | None = None) -> Path:
+def run_simulation(settings: Settings, *, on_round: RowListener | None = None) -> Path:
     """Train with one process per client on this machine; the same app as `flwr run .`.
 
     Flower's own files and logs are in output-dir/flower. The SuperLink and all processes below it are stopped before
@@ -63,12 +55,12 @@ def run_simulation(settings: Settings, *, on_round: RoundHook | None = None) -> 
                 superlink.submit(run_config, _federation_config(settings))
                 _follow(superlink, folder, on_round or (lambda row: None), termination)
         except TerminatedError as error:
-            if read_result(folder) is None:
+            if RunResult.read(folder) is None:
                 write_stopped(folder, error)
             raise
-    result = read_result(folder)
-    if result is None or result["status"] != "completed":
-        raise FederationError(f"{result['reason'] if result else 'no result'} (log: {folder / LOG_NAME})")
+    result = RunResult.read(folder)
+    if result is None or result.state is not RunState.COMPLETED:
+        raise FederationError(f"{result.reason if result else 'no result'} (log: {folder / LOG_NAME})")
     return folder
 
 
@@ -108,7 +100,7 @@ def _gpu_share(settings: Settings) -> float:
     return min(1.0, num_gpus / settings.rounds.num_clients)
 
 
-def _follow(superlink: LocalSuperLink, folder: Path, on_round: RoundHook, termination: Termination) -> None:
+def _follow(superlink: LocalSuperLink, folder: Path, on_round: RowListener, termination: Termination) -> None:
     """Pass new rows of the history on until the server app has written its result.
 
     Raises:
@@ -119,7 +111,7 @@ def _follow(superlink: LocalSuperLink, folder: Path, on_round: RoundHook, termin
     last_busy = time.monotonic()
     while True:
         termination.check()
-        has_result = read_result(folder) is not None
+        has_result = RunResult.read(folder) is not None
         rows = read_history(folder)
         for row in rows[num_seen:]:
             on_round(row)
@@ -131,7 +123,7 @@ def _follow(superlink: LocalSuperLink, folder: Path, on_round: RoundHook, termin
             last_busy = time.monotonic()
         elif time.monotonic() - last_busy >= _IDLE_TIMEOUT_S:
             status = superlink.status()
-            if status.startswith("finished") and read_result(folder) is None:
+            if status.startswith("finished") and RunResult.read(folder) is None:
                 raise FederationError(_post_mortem(status, superlink.log(), folder))
             last_busy = time.monotonic()
         time.sleep(_POLL_INTERVAL_S)

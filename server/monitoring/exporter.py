@@ -7,6 +7,7 @@ server app loses nothing: counters are sums over the run's history.
 from __future__ import annotations
 
 import logging
+import operator
 import platform
 import re
 import shutil
@@ -25,27 +26,29 @@ from model.checkpoint import round_number_of
 from model.designs.registry import DESIGNS
 from model.errors import CheckpointError, ConfigError
 from server.monitoring.refusals import RefusalCounter
-from server.monitoring.run_view import STATES, RunView, newest_run
+from server.monitoring.run_view import RunView, newest_run
+from server.run_folder.history import RoundRow
+from server.run_folder.result import RunState
 from server.updates.reply import Rejection
 
 _log = logging.getLogger(__name__)
 
 _TERMS = tuple(dict.fromkeys(term.name for design in DESIGNS.values() for term in design.terms))
+_CLIENTS, _MEASURED = operator.attrgetter("clients"), operator.attrgetter("measured")
 _SITE_GAUGES = {
-    "examples": ("clients", "num_examples", "Training frames of the site: its weight in the average."),
-    "training_seconds": ("clients", "seconds", "Seconds of local training in the last round the site took part in."),
-    "peak_memory_bytes": ("clients", "peak_memory_bytes", "Peak resident memory of the site's training process."),
-    "gpu_peak_memory_bytes": ("clients", "gpu_peak_memory_bytes", "Peak GPU memory of the site's training."),
-    "gpu_utilisation_ratio": ("clients", "gpu_utilisation", "GPU utilisation at the end of local training, 0 to 1."),
-    "update_norm": ("measured", "update_norm", "Euclidean length of the site's last update."),
-    "update_cosine": ("measured", "cosine_to_mean", "Cosine of the site's last update to the mean update, -1 to 1."),
-    "refused_tasks": ("clients", "refused_tasks", "Tasks other than ours that the site refused to run."),
+    "examples": (_CLIENTS, "num_examples", "Training frames of the site: its weight in the average."),
+    "training_seconds": (_CLIENTS, "seconds", "Seconds of local training in the last round the site took part in."),
+    "peak_memory_bytes": (_CLIENTS, "peak_memory_bytes", "Peak resident memory of the site's training process."),
+    "gpu_peak_memory_bytes": (_CLIENTS, "gpu_peak_memory_bytes", "Peak GPU memory of the site's training."),
+    "gpu_utilisation_ratio": (_CLIENTS, "gpu_utilisation", "GPU utilisation at the end of local training, 0 to 1."),
+    "update_norm": (_MEASURED, "update_norm", "Euclidean length of the site's last update."),
+    "update_cosine": (_MEASURED, "cosine_to_mean", "Cosine of the site's last update to the mean update, -1 to 1."),
+    "refused_tasks": (_CLIENTS, "refused_tasks", "Tasks other than ours that the site refused to run."),
 }
 _SITE_COUNTERS = {
-    "sent_bytes": ("measured", "bytes_up", "Bytes of tensors that the site sent and that were accepted."),
-    "received_bytes": ("measured", "bytes_down", "Bytes of tensors that the site was sent in accepted rounds."),
-    "cpu_seconds": ("clients", "cpu_seconds", "CPU seconds of the site's accepted local training."),
-    "rounds": ("clients", None, "Rounds in which the site's update was accepted."),
+    "sent_bytes": (_MEASURED, "bytes_up", "Bytes of tensors that the site sent and that were accepted."),
+    "received_bytes": (_MEASURED, "bytes_down", "Bytes of tensors that the site was sent in accepted rounds."),
+    "cpu_seconds": (_CLIENTS, "cpu_seconds", "CPU seconds of the site's accepted local training."),
 }
 _EVALUATION = {
     "l1_ratio": ("l1", "Mean absolute error as a fraction of the range; lower is better."),
@@ -156,15 +159,15 @@ def _expiry(file: Path) -> float:
 
 
 def _run(view: RunView) -> Iterator[Metric]:
-    now, row = time.time(), view.last
+    now = time.time()
     info = InfoMetricFamily("fedreenact_run", "The run that is shown.")
     info.add_metric([], {"run": view.folder.name, "run_id": view.run_id})
     yield info
     state = GaugeMetricFamily("fedreenact_run_state", "1 for the state that the run is in.", labels=["state"])
-    for name in STATES:
-        state.add_metric([name], float(name == view.state(now)))
+    for each in RunState:
+        state.add_metric([each.value], float(each is view.state(now)))
     yield state
-    yield _gauge("round", "Rounds completed.", row.get("round", 0))
+    yield _gauge("round", "Rounds completed.", view.last.round if view.last else 0)
     if view.live is not None:
         yield _gauge("server_heard_timestamp_seconds", "When the server app last wrote.", view.live.time)
         yield _gauge("phase_start_timestamp_seconds", "When the present phase began.", view.live.phase_since)
@@ -174,31 +177,35 @@ def _run(view: RunView) -> Iterator[Metric]:
         newest = view.checkpoints[-1]
         yield _gauge("checkpoint_round", "Round of the newest checkpoint.", round_number_of(newest))
         yield _gauge("checkpoint_timestamp_seconds", "When it was written.", newest.stat().st_mtime)
-    if not row:
-        return
-    yield _gauge("round_duration_seconds", "Duration of the last round.", row["seconds"])
-    yield _gauge("round_end_timestamp_seconds", "When the last round ended.", row.get("time", 0.0))
-    losses = GaugeMetricFamily("fedreenact_loss", "Example-weighted mean loss over sites.", labels=["network"])
-    for network in ("generator", "discriminator"):
-        if row[f"loss_{network}"] is not None:
-            losses.add_metric([network], row[f"loss_{network}"])
-    yield losses
-    yield _gauge("stop_threshold", "tau: training stops when the variance falls below it.", row["tau"])
-    if row["variance_loss_generator"] is not None:
-        yield _gauge("generator_loss_variance", "Var(L_G) over the last rounds.", row["variance_loss_generator"])
-    if "dp_epsilon" in row["metrics"]:
-        yield _gauge("privacy_epsilon", "Differential privacy spent of one site.", row["metrics"]["dp_epsilon"])
-    if "rounds_until_stop_possible" in row:
-        yield _gauge("stop_possible_in_rounds", "Rounds before a stop is possible.", row["rounds_until_stop_possible"])
-    for name, help_text in (("cpu_seconds", "CPU seconds"), ("peak_memory_bytes", "Peak resident memory")):
-        if name in row.get("server", {}):
-            yield _gauge(f"server_{name}", f"{help_text} of the server app.", row["server"][name])
+    if view.last is not None:
+        yield from _round(view.last)
     yield from _evaluation(view)
+
+
+def _round(row: RoundRow) -> Iterator[Metric]:
+    """The last round."""
+    yield _gauge("round_duration_seconds", "Duration of the last round.", row.seconds)
+    yield _gauge("round_end_timestamp_seconds", "When the last round ended.", row.time)
+    losses = GaugeMetricFamily("fedreenact_loss", "Example-weighted mean loss over sites.", labels=["network"])
+    for network, loss in (("generator", row.loss_generator), ("discriminator", row.loss_discriminator)):
+        if loss is not None:
+            losses.add_metric([network], loss)
+    yield losses
+    yield _gauge("stop_threshold", "tau: training stops when the variance falls below it.", row.tau)
+    if row.variance_loss_generator is not None:
+        yield _gauge("generator_loss_variance", "Var(L_G) over the last rounds.", row.variance_loss_generator)
+    if "dp_epsilon" in row.metrics:
+        yield _gauge("privacy_epsilon", "Differential privacy spent of one site.", row.metrics["dp_epsilon"])
+    if row.rounds_until_stop_possible is not None:
+        yield _gauge("stop_possible_in_rounds", "Rounds before a stop is possible.", row.rounds_until_stop_possible)
+    for name, help_text in (("cpu_seconds", "CPU seconds"), ("peak_memory_bytes", "Peak resident memory")):
+        if name in row.server:
+            yield _gauge(f"server_{name}", f"{help_text} of the server app.", row.server[name])
 
 
 def _evaluation(view: RunView) -> Iterator[Metric]:
     """The newest central evaluation."""
-    measured = next((row["evaluation"] for row in reversed(view.history) if row.get("evaluation")), None)
+    measured = next((row.evaluation for row in reversed(view.history) if row.evaluation), None)
     if measured is None:
         return
     for name, (key, help_text) in _EVALUATION.items():
@@ -210,32 +217,40 @@ def _evaluation(view: RunView) -> Iterator[Metric]:
 
 def _sites(view: RunView) -> Iterator[Metric]:
     """Per site; gauges are of the last round in which the site was accepted."""
-    sites = view.sites()
-    newest = {site: next((r for r in reversed(view.history) if site in r["clients"]), None) for site in sites}
-    for name, (part, key, help_text) in _SITE_GAUGES.items():
-        values = {site: row.get(part, {}).get(site, {}).get(key) for site, row in newest.items() if row}
+    newest = {site: view.newest(site) for site in view.sites()}
+    for name, (part_of, key, help_text) in _SITE_GAUGES.items():
+        values = {site: part_of(row).get(site, {}).get(key) for site, row in newest.items() if row is not None}
         yield _per_site(GaugeMetricFamily(f"fedreenact_site_{name}", help_text, labels=["site"]), values)
-    for name, (part, total_of, help_text) in _SITE_COUNTERS.items():
-        totals = {site: view.total(site, total_of, of=part) if total_of else _num_rounds(view, site) for site in sites}
+    for name, (part_of, key, help_text) in _SITE_COUNTERS.items():
+        totals = {site: sum(part_of(row).get(site, {}).get(key, 0.0) for row in view.history) for site in newest}
         yield _per_site(CounterMetricFamily(f"fedreenact_site_{name}", help_text, labels=["site"]), totals)
-    kinds = view.last.get("rejected_kinds", {})
+    rounds = CounterMetricFamily(
+        "fedreenact_site_rounds", "Rounds in which the site's update was accepted.", labels=["site"]
+    )
+    yield _per_site(rounds, {site: float(view.num_rounds(site)) for site in newest})
+    yield from _site_losses(newest)
+    yield from _contacts(view)
+    yield from _left_out(view)
+
+
+def _left_out(view: RunView) -> Iterator[Metric]:
+    """Who is in quarantine, and how often each site was left out for which kind of reason."""
+    kinds = view.last.rejected_kinds if view.last else {}
     quarantined = GaugeMetricFamily(
         "fedreenact_site_quarantined", "1 if the site was in quarantine in the last round.", labels=["site"]
     )
-    yield _per_site(quarantined, {site: float(kinds.get(site) == Rejection.QUARANTINED) for site in sites})
-    yield from _site_losses(newest)
-    yield from _contacts(view)
+    yield _per_site(quarantined, {site: float(kinds.get(site) == Rejection.QUARANTINED) for site in view.sites()})
     rejections = CounterMetricFamily(
         "fedreenact_rejections", "Rounds in which a site was left out, by reason.", labels=["site", "reason"]
     )
-    for site in sites:
+    for site in view.sites():
         counts = view.rejections(site)
         for kind in Rejection:
-            rejections.add_metric([site, kind.value], counts.get(kind.value, 0))
+            rejections.add_metric([str(site), kind.value], counts.get(kind.value, 0))
     yield rejections
 
 
-def _site_losses(newest: Mapping[str, dict[str, dict[str, dict[str, float]]] | None]) -> Iterator[Metric]:
+def _site_losses(newest: Mapping[int, RoundRow | None]) -> Iterator[Metric]:
     losses = GaugeMetricFamily("fedreenact_site_loss", "Loss of the site's last round.", labels=["site", "network"])
     terms = GaugeMetricFamily("fedreenact_site_loss_term", "Unweighted term of its losses.", labels=["site", "term"])
     accuracy = GaugeMetricFamily(
@@ -244,7 +259,7 @@ def _site_losses(newest: Mapping[str, dict[str, dict[str, dict[str, float]]] | N
         labels=["site", "picture"],
     )
     for site, row in newest.items():
-        metrics = row["clients"][site] if row else {}
+        metrics = row.clients[site] if row else {}
         for family, prefix, names in (
             (losses, "loss_", ("generator", "discriminator")),
             (terms, "", _TERMS),
@@ -252,7 +267,7 @@ def _site_losses(newest: Mapping[str, dict[str, dict[str, dict[str, float]]] | N
         ):
             for name in names:
                 if prefix + name in metrics:
-                    family.add_metric([site, name], metrics[prefix + name])
+                    family.add_metric([str(site), name], metrics[prefix + name])
     yield from (losses, terms, accuracy)
 
 
@@ -267,16 +282,12 @@ def _contacts(view: RunView) -> Iterator[Metric]:
     yield _per_site(GaugeMetricFamily("fedreenact_site_connected", "1 if connected now.", labels=["site"]), connected)
 
 
-def _num_rounds(view: RunView, site: str) -> float:
-    return float(sum(site in row["clients"] for row in view.history))
-
-
 def _per_site(
-    family: GaugeMetricFamily | CounterMetricFamily, values: Mapping[str, float | None]
+    family: GaugeMetricFamily | CounterMetricFamily, values: Mapping[int, float | None]
 ) -> GaugeMetricFamily | CounterMetricFamily:
     for site, value in values.items():
         if value is not None:
-            family.add_metric([site], value)
+            family.add_metric([str(site)], value)
     return family
 
 

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from model.checkpoint import round_folders
 from model.errors import ConfigError
-from server.run_folder.folder import HISTORY_NAME, RUN_NAME, read_history, read_result, read_run_id
-from server.run_folder.live_status import Live
+from server.run_folder.folder import RUN_NAME, read_run_id
+from server.run_folder.history import HISTORY_NAME, RoundRow, read_history
+from server.run_folder.live_status import Live, Phase
+from server.run_folder.result import RunResult, RunState
 
-STATES = ("waiting", "training", "completed", "failed", "lost")
 _SILENCE_S = 180.0
 """A reply of hundreds of megabytes takes minutes to fetch over a busy machine, and nothing is written meanwhile."""
 
@@ -23,10 +23,10 @@ class RunView:
 
     folder: Path
     run_id: str
-    history: list[dict[str, Any]]
-    """Rows of history.jsonl, the oldest first."""
+    history: list[RoundRow]
+    """The oldest first."""
     live: Live | None
-    result: Mapping[str, str] | None
+    result: RunResult | None
     checkpoints: list[Path]
     """Folders of the kept rounds, the oldest first."""
 
@@ -44,52 +44,51 @@ class RunView:
             run_id=read_run_id(folder),
             history=read_history(folder),
             live=Live.read(folder),
-            result=read_result(folder),
+            result=RunResult.read(folder),
             checkpoints=round_folders(folder),
         )
 
-    def state(self, now: float) -> str:
-        """One of `STATES`; lost if the server app has not written for three minutes though the run has not ended.
+    def state(self, now: float) -> RunState:
+        """Where the run stands; lost if the server app has not written for three minutes though the run has not ended.
 
         Args:
             now: Unix seconds.
         """
         if self.result is not None:
-            return self.result["status"]
+            return self.result.state
         if self.live is None:
-            return "waiting"
+            return RunState.WAITING
         if now - self.live.time > _SILENCE_S and not self._is_between_writes(now):
-            return "lost"
-        return "waiting" if self.live.phase == "waiting" else "training"
+            return RunState.LOST
+        return RunState.WAITING if self.live.phase is Phase.WAITING else RunState.TRAINING
 
     @property
-    def last(self) -> dict[str, Any]:
-        """The newest row of the history; empty before the first round's end."""
-        return self.history[-1] if self.history else {}
+    def last(self) -> RoundRow | None:
+        """The newest row of the history; None before the first round's end."""
+        return self.history[-1] if self.history else None
 
-    def sites(self) -> list[str]:
+    def newest(self, site: int) -> RoundRow | None:
+        """The last round in which a site was accepted."""
+        return next((row for row in reversed(self.history) if site in row.clients), None)
+
+    def sites(self) -> list[int]:
         """Partition ids of all sites that took part or were seen, ascending."""
         found = set(self.live.last_contact) if self.live else set()
         for row in self.history:
-            found |= set(row["clients"]) | set(row["rejected"])
-        return sorted(found, key=int)
+            found |= row.clients.keys() | row.rejected.keys()
+        return sorted(found)
 
-    def total(self, site: str, name: str, *, of: str) -> float:
-        """Sum over all rounds of a site's number `name` in the rows' part `of`."""
-        return float(sum(row.get(of, {}).get(site, {}).get(name, 0.0) for row in self.history))
+    def num_rounds(self, site: int) -> int:
+        """Rounds in which a site was accepted."""
+        return sum(site in row.clients for row in self.history)
 
-    def rejections(self, site: str) -> dict[str, int]:
+    def rejections(self, site: int) -> dict[str, int]:
         """How often the site was left out, by kind of reason."""
-        counts: dict[str, int] = {}
-        for row in self.history:
-            kind = row.get("rejected_kinds", {}).get(site)
-            if kind is not None:
-                counts[kind] = counts.get(kind, 0) + 1
-        return counts
+        return dict(Counter(row.rejected_kinds[site] for row in self.history if site in row.rejected_kinds))
 
     def _is_between_writes(self, now: float) -> bool:
         """Aggregation and evaluation take as long as they take, without a word."""
-        return bool(self.last) and now - float(self.last.get("time", 0.0)) <= _SILENCE_S
+        return self.last is not None and now - self.last.time <= _SILENCE_S
 
 
 def newest_run(root: Path) -> Path | None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from evaluation.figures.tables import TextTable
 from server.monitoring.run_view import RunView
-from server.rounds.recording import losses_in_words
+from server.run_folder.history import RoundRow
+from server.run_folder.result import RunState
 
 _NUM_ERRORS = 5
 
@@ -16,58 +17,61 @@ def status_lines(view: RunView, now: float) -> list[str]:
         view: of the run.
         now: Unix seconds.
     """
-    row, live = view.last, view.live
     lines = [f"{view.folder}: {_state_in_words(view, now)}"]
-    if row:
-        variance = row["variance_loss_generator"]
-        lines.append(
-            f"round {row['round']} completed: {', '.join(losses_in_words(row))}, "
-            + ("Var(L_G) needs more rounds" if variance is None else f"Var(L_G) {variance:.3g}")
-            + f", tau {row['tau']:g}, {row['seconds']:.0f} s"
-        )
-        if "dp_epsilon" in row["metrics"]:
-            epsilon, delta = row["metrics"]["dp_epsilon"], row["metrics"]["dp_delta"]
-            lines.append(f"privacy spent: epsilon {epsilon:.3g}, delta {delta:g} of one site (one person)")
-        if row.get("evaluation"):
-            values = ", ".join(f"{name} {value:.4g}" for name, value in row["evaluation"].items())
-            lines.append(f"central evaluation: {values}")
+    if view.last is not None:
+        lines += _round_lines(view.last)
     if view.checkpoints:
         age = now - view.checkpoints[-1].stat().st_mtime
         lines.append(f"newest checkpoint: {view.checkpoints[-1].name}, {duration(age)} old")
-    if live is not None:
-        lines += [f"node {node} cannot take part: {reason}" for node, reason in live.refused.items()]
+    if view.live is not None:
+        lines += [f"node {node} cannot take part: {reason}" for node, reason in view.live.refused.items()]
+    return lines
+
+
+def _round_lines(row: RoundRow) -> list[str]:
+    """The newest round: losses and Var(L_G), what noise has spent, what was measured."""
+    variance = row.variance_loss_generator
+    lines = [
+        f"round {row.round} completed: {', '.join(row.losses_in_words())}, "
+        + ("Var(L_G) needs more rounds" if variance is None else f"Var(L_G) {variance:.3g}")
+        + f", tau {row.tau:g}, {row.seconds:.0f} s"
+    ]
+    if "dp_epsilon" in row.metrics:
+        epsilon, delta = row.metrics["dp_epsilon"], row.metrics["dp_delta"]
+        lines.append(f"privacy spent: epsilon {epsilon:.3g}, delta {delta:g} of one site (one person)")
+    if row.evaluation:
+        values = ", ".join(f"{name} {value:.4g}" for name, value in row.evaluation.items())
+        lines.append(f"central evaluation: {values}")
     return lines
 
 
 def sites_table(view: RunView, now: float) -> TextTable:
     """One row a site: connection, rounds accepted, loss, time, update, times left out."""
-    rows = []
-    for site in view.sites():
-        last = next((row for row in reversed(view.history) if site in row["clients"]), None)
-        metrics = last["clients"][site] if last else {}
-        measured = last.get("measured", {}).get(site, {}) if last else {}
-        rows.append(
-            (
-                site,
-                _contact(view, site, now),
-                str(sum(site in row["clients"] for row in view.history)),
-                _number(metrics.get("loss_generator"), ".3f"),
-                _number(metrics.get("seconds"), ".0f"),
-                _number(measured.get("update_norm"), ".3g"),
-                _number(measured.get("cosine_to_mean"), ".2f"),
-                ", ".join(f"{kind} {count}" for kind, count in view.rejections(site).items()) or "-",
-            )
-        )
+    rows = tuple(_site_row(view, site, now) for site in view.sites())
     header = ("site", "contact", "rounds", "L_G", "seconds", "update norm", "cosine to mean", "left out")
-    return TextTable(title="Sites", header=header, rows=tuple(rows))
+    return TextTable(title="Sites", header=header, rows=rows)
+
+
+def _site_row(view: RunView, site: int, now: float) -> tuple[str, ...]:
+    last = view.newest(site)
+    metrics = last.clients[site] if last else {}
+    measured = last.measured.get(site, {}) if last else {}
+    return (
+        str(site),
+        _contact(view, site, now),
+        str(view.num_rounds(site)),
+        _number(metrics.get("loss_generator"), ".3f"),
+        _number(metrics.get("seconds"), ".0f"),
+        _number(measured.get("update_norm"), ".3g"),
+        _number(measured.get("cosine_to_mean"), ".2f"),
+        ", ".join(f"{kind} {count}" for kind, count in view.rejections(site).items()) or "-",
+    )
 
 
 def last_errors(view: RunView) -> list[str]:
     """The newest reasons for leaving a site out, the newest last."""
     errors = [
-        f"round {row['round']}, site {site}: {reason}"
-        for row in view.history
-        for site, reason in row["rejected"].items()
+        f"round {row.round}, site {site}: {reason}" for row in view.history for site, reason in row.rejected.items()
     ]
     return errors[-_NUM_ERRORS:]
 
@@ -83,16 +87,16 @@ def duration(seconds: float) -> str:
 def _state_in_words(view: RunView, now: float) -> str:
     state = view.state(now)
     if view.result is not None:
-        return f"{state}: {view.result['reason']}"
+        return f"{state}: {view.result.reason}"
     if view.live is None:
         return "waiting for the server app"
-    if state == "lost":
+    if state is RunState.LOST:
         return f"lost: the server app has not written for {duration(now - view.live.time)} (was {view.live.phase})"
-    what = "waiting for sites" if state == "waiting" else f"training round {view.live.round}"
+    what = "waiting for sites" if state is RunState.WAITING else f"training round {view.live.round}"
     return f"{what} for {duration(now - view.live.phase_since)}, {len(view.live.connected)} sites connected"
 
 
-def _contact(view: RunView, site: str, now: float) -> str:
+def _contact(view: RunView, site: int, now: float) -> str:
     if view.live is None or site not in view.live.last_contact:
         return "-"
     if site in view.live.connected:

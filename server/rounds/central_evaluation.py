@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from model.batch import ReenactmentBatch
 from model.checkpoint import Checkpoint
 from model.frames import to_frames
 from model.training.trainer import pick_device
+from server.run_folder.history import RoundRow
 
 _PAIRS_PER_IDENTITY = 8
 
@@ -41,9 +43,11 @@ class CentralEvaluation:
             pairs = sampler.pairs_driven_by(driving.round().astype(np.int64), np.random.default_rng(0))
             self._batches.append(make_batch(pairs, settings.model.image_size_px))
 
-    def is_due(self, round_number: int) -> bool:
-        """Whether this round is measured."""
-        return round_number % self._every == 0
+    def after_round(self, row: RoundRow, state: Checkpoint) -> RoundRow:
+        """The row with the measurement, every eval-every rounds."""
+        if row.round % self._every:
+            return row
+        return dataclasses.replace(row, evaluation=self.measure(state))
 
     def measure(self, state: Checkpoint) -> dict[str, float]:
         """Means over all pairs of a round's networks (their average over rounds, if the run keeps one).

@@ -3,30 +3,31 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import torch
 
-from data_partition.augment import recoloured
-from data_partition.batches import iter_batches
 from data_partition.partition import ClientData, make_partitions
 from data_partition.shards.shard import open_dataset
 from data_partition.statistics import local_statistics
+from federation.local_training import RoundTask, train_locally
+from federation.reported import OPERATIONS
 from federation.settings import Settings
 from model.checkpoint import Checkpoint
-from model.designs.registry import build_networks, design_of
+from model.designs.registry import design_of
 from model.errors import ConfigError
+from model.landmarks.geometry import PartSizes
+from model.networks.bundle import NamedArrays
 from model.training.moments import MomentStore
-from model.training.trainer import GANTrainer, pick_device, run_steps
-from server.rounds.recording import RoundHook, RoundOutcome, RunRecorder
-from server.run_folder.folder import RunFolder, explaining_full_disks
+from model.training.trainer import pick_device
+from server.rounds.hooks import hooks_of
+from server.rounds.loop import RoundLoop, RoundOutcome
+from server.run_folder.history import RowListener
+from server.run_folder.life import Run, running
 from server.sites.agreement import SiteStatistics, initial_state
-from server.termination import Termination, noticing
 
 
-def train_centralized(settings: Settings, on_round: RoundHook | None = None) -> Path:
+def train_centralized(settings: Settings, on_round: RowListener | None = None) -> Path:
     """Train on all clients' frames together; a "round" is local-steps optimiser steps on the pool.
 
     The run folder has the same checkpoints and history as a federated run. With one client, federated and centralized
@@ -48,19 +49,62 @@ def train_centralized(settings: Settings, on_round: RoundHook | None = None) -> 
     """
     torch.set_num_threads(settings.optimizer.num_threads)
     data, identities = _pool(settings)
-    with noticing(signal.SIGTERM) as termination:
-        folder, checkpoint = RunFolder.open(settings)
-        with folder:
-            try:
-                with explaining_full_disks(folder.path):
-                    state = checkpoint or _new_state(settings, data, identities)
-                    recorder = RunRecorder(settings, folder, state, on_round)
-                    stop = recorder.run(_round_trainer(settings, data, state, folder, termination))
-                    folder.write_completed(stop.reason)
-                    return folder.path
-            except Exception as error:
-                folder.write_failed(error)
-                raise
+    with running(settings, signal.SIGTERM) as run:
+        state = run.checkpoint or _new_state(settings, data, identities)
+        loop = RoundLoop(run, state, PooledRounds(run, data, state.part_sizes), hooks_of(run, on_round))
+        stop = loop.run()
+        run.complete(stop.reason, loop.state.round)
+        return run.folder.path
+
+
+class PooledRounds:
+    """Trains rounds as one site that has all frames: local training, and nothing to aggregate."""
+
+    def __init__(self, run: Run, data: ClientData, part_sizes: PartSizes) -> None:
+        """Begin or go on.
+
+        Args:
+            run: whose rounds these are; the optimiser moments are in its folder.
+            data: all frames.
+            part_sizes: of the run.
+        """
+        self._run = run
+        self._settings = run.settings.replaced({"proximal-mu": 0.0, "local-time-limit-s": 0.0})  # both are about sites
+        self._data = data
+        self._part_sizes = part_sizes
+        self._perceptual = design_of(run.settings.model.network).load_perceptual(run.settings.loss)
+        self._device = pick_device(run.settings.optimizer.device)
+        self._moments = MomentStore(
+            folder=run.folder.path / "moments", run_id=run.folder.run_id, num_kept=run.settings.run.keep_checkpoints
+        )
+
+    def train(self, round_number: int, tensors: NamedArrays) -> RoundOutcome:
+        """One round: local-steps optimiser steps from the tensors.
+
+        Raises:
+            NonFiniteLossError: if a loss term stops being finite.
+            TerminatedError: on a signal, after the step in progress.
+        """
+        result = train_locally(
+            RoundTask(round_number=round_number, partition_id=0, part_sizes=self._part_sizes),
+            list(tensors.values()),
+            settings=self._settings,
+            data=self._data,
+            moments=self._moments,
+            perceptual=self._perceptual,
+            device=self._device,
+            on_step=self._watch,
+        )
+        metrics = {name: value for name, value in result.metrics.items() if name not in OPERATIONS}
+        return RoundOutcome(
+            tensors=dict(zip(tensors, result.arrays, strict=True)),
+            metrics=metrics,
+            clients={0: metrics | {"num_examples": result.num_examples}},
+        )
+
+    def _watch(self, num_steps: int) -> None:
+        self._run.termination.check()
+        self._run.live.see([], {})
 
 
 def _pool(settings: Settings) -> tuple[ClientData, list[str]]:
@@ -86,43 +130,3 @@ def _new_state(settings: Settings, data: ClientData, identities: list[str]) -> C
     statistics = SiteStatistics.from_arrays(arrays, num_identities=model.num_identities, size_px=model.image_size_px)
     unnamed = [f"identity-{index}" for index in range(len(identities), model.num_identities)]
     return initial_state(settings, [statistics], [*identities, *unnamed])
-
-
-def _round_trainer(
-    settings: Settings, data: ClientData, state: Checkpoint, folder: RunFolder, termination: Termination
-) -> Callable[[int], RoundOutcome]:
-    """Trains a round on the pool; networks and optimisers go on from round to round."""
-    networks = build_networks(settings.model, state.part_sizes, seed=settings.rounds.seed)
-    networks.load_tensors(state.tensors)
-    trainer = GANTrainer(
-        networks,
-        loss=settings.loss,
-        optimizer=settings.optimizer,
-        perceptual=design_of(settings.model.network).load_perceptual(settings.loss),
-        device=pick_device(settings.optimizer.device),
-        step=state.round * settings.rounds.local_steps,
-    )
-    moments = MomentStore(folder=folder.path / "moments", run_id=folder.run_id, num_kept=settings.run.keep_checkpoints)
-    moments.restore(trainer, state.round + 1)
-
-    def train_round(round_number: int) -> RoundOutcome:
-        rng = np.random.default_rng((settings.rounds.seed, 0, round_number))
-        batches = iter_batches(
-            data,
-            size_px=settings.model.image_size_px,
-            batch_size=settings.optimizer.batch_size,
-            rng=rng,
-            split="train",
-            num_sources=settings.model.num_sources,
-        )
-        batches = recoloured(batches, settings.data.colour_jitter, rng)
-        means = run_steps(trainer, batches, settings.rounds.local_steps, on_step=lambda done: termination.check())
-        moments.save(round_number, trainer.optimizer_tensors())
-        metrics = {name: mean.value for name, mean in means.items()}
-        return RoundOutcome(
-            tensors=networks.travelling_tensors(),
-            metrics=metrics,
-            clients={0: metrics | {"num_examples": data.num_examples}},
-        )
-
-    return train_round

@@ -4,31 +4,32 @@ from __future__ import annotations
 
 import logging
 import signal
+from dataclasses import dataclass
 
-from flwr.app import ConfigRecord
 from flwr.serverapp import Grid
 
 from federation.settings import Settings
 from model.checkpoint import Checkpoint
-from server.rounds.central_evaluation import CentralEvaluation
-from server.rounds.fedgan import FedGAN, to_record
-from server.rounds.messaging import PatientGrid, exchange
-from server.rounds.privacy_ledger import PrivacyLedger
-from server.rounds.recording import RoundHook, RoundOutcome, RunRecorder
-from server.rounds.secure_round import SecureRounds
+from model.setting import Scalar
+from server.rounds.exchange import Link
+from server.rounds.fedgan import FedGAN
+from server.rounds.hooks import hooks_of
+from server.rounds.loop import RoundKind, RoundLoop
+from server.rounds.messaging import PatientGrid
+from server.rounds.secure_round import SecureRounds, SecureSums
 from server.rounds.secure_statistics import secure_agreement
 from server.rounds.stopping import StopDecision
-from server.run_folder.folder import RunFolder, explaining_full_disks, read_history
-from server.run_folder.live_status import LiveStatus, Phase
+from server.run_folder.history import RowListener, read_history
+from server.run_folder.life import Run, running
+from server.run_folder.live_status import Phase
 from server.sites.agreement import initial_state, state_from
 from server.sites.quorum import Quorum
 from server.sites.roster import Roster
-from server.termination import Termination, noticing
 
 _log = logging.getLogger(__name__)
 
 
-def run_federation(grid: Grid, settings: Settings, on_round: RoundHook | None = None) -> StopDecision:
+def run_federation(grid: Grid, settings: Settings, on_round: RowListener | None = None) -> StopDecision:
     """Train until the stopping rule says so; checkpoints and history are in output-dir.
 
     Args:
@@ -46,77 +47,71 @@ def run_federation(grid: Grid, settings: Settings, on_round: RoundHook | None = 
             quorum-timeout-s; the last checkpoint is kept.
         TerminatedError: on SIGTERM, or SIGINT, which Flower sends when a run is stopped; the round in progress is lost.
     """
-    with noticing(signal.SIGTERM, signal.SIGINT) as termination:
-        folder, checkpoint = RunFolder.open(settings)
-        with folder:
-            try:
-                with explaining_full_disks(folder.path):
-                    stop = _train(grid, settings, folder, checkpoint, on_round=on_round, termination=termination)
-                    folder.write_completed(stop.reason)
-                    return stop
-            except Exception as error:
-                _log.error("training ends: %s", error)
-                folder.write_failed(error)
-                raise
+    with running(settings, signal.SIGTERM, signal.SIGINT) as run:
+        hooks = hooks_of(run, on_round)
+        sites = _Sites(run, PatientGrid(grid, on_wait=run.termination.check), Roster(settings))
+        sites.greet()
+        state = run.checkpoint or _new_state(run, sites)
+        if run.checkpoint is not None:
+            _log.info("going on after round %d", state.round)
+        loop = RoundLoop(run, state, _kind_of(run, sites, state), hooks, sites.quorum())
+        stop = loop.run()
+        run.complete(stop.reason, loop.state.round)
+        return stop
 
 
-def _train(
-    grid: Grid,
-    settings: Settings,
-    folder: RunFolder,
-    checkpoint: Checkpoint | None,
-    *,
-    on_round: RoundHook | None,
-    termination: Termination,
-) -> StopDecision:
-    """Greet the sites, then train round after round; the folder has the result of neither yet."""
-    grid = PatientGrid(grid, on_wait=termination.check)
-    central = CentralEvaluation(settings) if settings.run.eval_data_dir else None
-    roster, live = Roster(settings), LiveStatus(folder.path)
+@dataclass(frozen=True, slots=True)
+class _Sites:
+    """The sites of a run: who is there, and how they are reached."""
 
-    def watch() -> None:
-        termination.check()
-        live.see(roster.connected(grid), roster.refused)
+    run: Run
+    grid: PatientGrid
+    roster: Roster
 
-    live.enter(Phase.WAITING, checkpoint.round + 1 if checkpoint else 0)
-    roster.wait_for_sites(grid, on_wait=watch)
-    secure = SecureRounds(grid, roster, settings, on_wait=watch, history=read_history(folder.path))
+    def greet(self) -> None:
+        """Wait until the sites have said who they are."""
+        self.run.live.enter(Phase.WAITING, self.run.checkpoint.round + 1 if self.run.checkpoint else 0)
+        self.roster.wait_for_sites(self.grid, on_wait=self.watch)
 
-    def refresh() -> None:
-        roster.refresh(grid, on_wait=watch)
+    def refresh(self) -> None:
+        """Greet those who are new, and forget those who left."""
+        self.roster.refresh(self.grid, on_wait=self.watch)
 
-    if checkpoint is not None:
-        state = checkpoint
-    elif settings.privacy.secure_aggregation:
-        state = state_from(settings, secure_agreement(secure, settings, folder.run_id, refresh), roster.labels())
-    else:
-        state = initial_state(settings, [s.statistics for _, s in roster.sites if s.statistics], roster.labels())
-    recorder = RunRecorder(settings, folder, state, on_round, central)
-    strategy = FedGAN(recorder.state.tensors, roster, settings, folder.path / "updates", read_history(folder.path))
+    def watch(self) -> None:
+        """Obey a signal, and say who is connected; called again and again while something is waited for."""
+        self.run.termination.check()
+        self.run.live.see(self.roster.connected(self.grid), self.roster.refused)
+
+    def link(self) -> Link:
+        """For the rounds' questions."""
+        timeout_s = self.run.settings.waiting.round_timeout_s
+        return Link(grid=self.grid, roster=self.roster, timeout_s=timeout_s, on_wait=self.watch)
+
+    def quorum(self) -> Quorum:
+        """For the waiting before and between rounds."""
+        settings = self.run.settings
+        timeout_s = settings.waiting.quorum_timeout_s
+        return Quorum(settings.rounds, self.roster, self.refresh, on_wait=self.watch, timeout_s=timeout_s)
+
+
+def _new_state(run: Run, sites: _Sites) -> Checkpoint:
+    """Round 0: what the sites agree on, by their greetings or by a secure sum."""
+    settings, roster = run.settings, sites.roster
+    if settings.privacy.secure_aggregation:
+        sums = SecureSums(sites.link(), settings)
+        agreement = secure_agreement(sums, settings, run.folder.run_id, sites.refresh)
+        return state_from(settings, agreement, roster.labels())
+    return initial_state(settings, [site.statistics for _, site in roster.sites if site.statistics], roster.labels())
+
+
+def _kind_of(run: Run, sites: _Sites, state: Checkpoint) -> RoundKind:
+    """How the run's rounds are trained: in clear or under a secure sum."""
+    settings, history = run.settings, read_history(run.folder.path)
+    scalars: dict[str, Scalar] = {**state.part_sizes.to_flat(), "run-id": run.folder.run_id}
+    if settings.privacy.secure_aggregation:
+        return SecureRounds(SecureSums(sites.link(), settings), settings, scalars=scalars, history=history)
+    strategy = FedGAN(
+        state.tensors, sites.link(), settings, run.folder.path / "updates", scalars=scalars, history=history
+    )
     strategy.summary()
-    if checkpoint is not None:
-        _log.info("going on after round %d", checkpoint.round)
-    scalars = ConfigRecord({**recorder.state.part_sizes.to_flat(), "run-id": folder.run_id})
-    quorum = Quorum(settings.rounds, roster, refresh, on_wait=watch, timeout_s=settings.waiting.quorum_timeout_s)
-    ledger = PrivacyLedger(settings.privacy)
-
-    def train_once(round_number: int) -> RoundOutcome:
-        live.enter(Phase.TRAINING, round_number)
-        if settings.privacy.secure_aggregation:
-            return secure.train(round_number, recorder.state.tensors, scalars)
-        arrays = to_record(recorder.state.tensors)
-        messages = strategy.configure_train(round_number, arrays, scalars, grid)
-        timeout_s = settings.waiting.round_timeout_s
-        replies = exchange(grid, messages, timeout_s=timeout_s, on_wait=watch)
-        replies = quorum.counted(replies, num_unasked=len(roster.sites) - len(messages))
-        strategy.aggregate_train(round_number, replies)
-        return strategy.outcome
-
-    def train_round(round_number: int) -> RoundOutcome:
-        termination.check()
-        secure.require_progress()
-        return ledger.record(round_number, quorum.train(round_number, lambda: train_once(round_number)))
-
-    stop = recorder.run(train_round)
-    live.enter(Phase.ENDED, recorder.state.round)
-    return stop
+    return strategy

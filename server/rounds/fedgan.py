@@ -1,11 +1,10 @@
-"""FedGAN (Rasouli et al. 2020; thesis Algorithm 1) as a Flower strategy for NumPyClients."""
+"""FedGAN (Rasouli et al. 2020; thesis Algorithm 1): rounds at sites in clear, as a Flower strategy for NumPyClients."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,14 +16,14 @@ from federation.packing import pack
 from federation.reported import reported_scalars
 from federation.settings import Settings
 from model.designs.registry import IDENTITY_ROWS
-from model.errors import FederationError
 from model.metrics import WeightedMean, merge
 from model.networks.bundle import NamedArrays
 from model.setting import Scalar
-from server.rounds.messaging import fit_message
-from server.rounds.recording import RoundOutcome
+from server.rounds.exchange import Exchange, Link, TooFewUpdatesError, reasons_and_kinds
+from server.rounds.loop import RoundOutcome
+from server.run_folder.history import RoundRow
 from server.sites.conduct import Conduct
-from server.sites.roster import KnownSite, Roster
+from server.sites.roster import KnownSite
 from server.updates.reply import RejectedUpdateError, Rejection, read_update, size_in_bytes
 from server.updates.robust import krum, median, trimmed_mean
 from server.updates.screening import MIN_COMPARED, compare, weights
@@ -40,77 +39,79 @@ class FedGAN(Strategy):  # type: ignore[misc]
     One site's frames count up to `max-weight-ratio`. Rows of the identity embeddings are averaged over the sites that
     own the identity. Every update is checked, and compared with the others, before it is averaged; one that cannot be
     used is left out by name, and a site that goes on sending such is not asked for a while. `aggregation` may put a
-    robust rule in the place of the mean. `outcome` has the details of the last round.
+    robust rule in the place of the mean. It is a kind of round (`train`), and runs in Flower's own loop too.
     """
 
     def __init__(
         self,
         tensors: NamedArrays,
-        roster: Roster,
+        link: Link,
         settings: Settings,
         update_folder: Path,
-        history: Iterable[Mapping[str, Any]] = (),
+        *,
+        scalars: Mapping[str, Scalar],
+        history: Iterable[RoundRow] = (),
     ) -> None:
         """Start from given networks.
 
         Args:
             tensors: the global travelling tensors; not changed.
-            roster: the sites; kept up to date by the caller.
-            settings: of the run: quorum, waiting time, rule of aggregation, what is screened and what is reported.
+            link: to the sites.
+            settings: of the run: quorum, rule of aggregation, what is screened and what is reported.
             update_folder: where the updates of a round lie until they are measured; removed after each round.
+            scalars: that every message of `train` has: part sizes and run-id.
             history: rows of the rounds before, if the run goes on.
         """
-        self.outcome = RoundOutcome(tensors=dict(tensors), metrics={})
-        self._roster = roster
+        self._tensors = tensors
+        self._link = link
         self._settings = settings
         self._update_folder = update_folder
+        self._scalars = scalars
         self._conduct = Conduct(history, settings.defence)
-        self._quarantined: dict[int, str] = {}
+        self._exchange = Exchange(link, 0)
+        self._sites: dict[int, KnownSite] = {}
         self._num_bytes_down = 0
-        self._sent: list[tuple[KnownSite, Message]] = []
+
+    def train(self, round_number: int, tensors: NamedArrays) -> RoundOutcome:
+        """One round: ask all sites to train, check what each sends, aggregate.
+
+        Args:
+            round_number: from 1.
+            tensors: the global travelling tensors; not changed.
+
+        Raises:
+            TooFewUpdatesError: if fewer than min-fit-clients updates are valid.
+        """
+        self._tensors = tensors
+        config = ConfigRecord(dict(self._scalars))
+        messages = self.configure_train(round_number, to_record(tensors), config, self._link.grid)
+        return self._aggregated(round_number, self._exchange.replies(messages))
 
     def configure_train(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> list[Message]:
         """One message for each known site that is not in quarantine, ascending by partition id."""
         scalars: dict[str, Scalar] = {**config, "phase": "train", "server-round": server_round}
+        quarantined = self._conduct.quarantined(server_round)
+        known = self._link.roster.sites
+        asked = [(node, site) for node, site in known if site.partition_id not in quarantined]
         self._num_bytes_down = size_in_bytes(arrays)
-        self._quarantined = self._conduct.quarantined(server_round)
-        self._sent = [
-            (site, fit_message(node_id, arrays, scalars, timeout_s=self._settings.waiting.round_timeout_s))
-            for node_id, site in self._roster.sites
-            if site.partition_id not in self._quarantined
-        ]
-        return [message for _, message in self._sent]
+        self._sites = {site.partition_id: site for _, site in asked}
+        reasons = {client: (reason, Rejection.QUARANTINED) for client, reason in quarantined.items()}
+        self._exchange = Exchange(self._link, server_round, reasons)
+        self._exchange.num_answers = len(known) - len(asked)  # no reply of theirs is wanted
+        nodes = {site.partition_id: node for node, site in asked}
+        return self._exchange.messages(nodes, dict.fromkeys(nodes, arrays), scalars)
 
     def aggregate_train(self, server_round: int, replies: Iterable[Message]) -> tuple[ArrayRecord, MetricRecord]:
         """The new networks from the valid updates, which are taken one at a time in the order of `replies`.
 
         Raises:
-            FederationError: if fewer than min-fit-clients updates are valid; `outcome` is left as it was.
+            TooFewUpdatesError: if fewer than min-fit-clients updates are valid.
         """
-        sites = {message.metadata.message_id: site for site, message in self._sent}
-        self._sent = []
-        tally = _Tally(self.outcome.tensors, self._update_folder, self._num_bytes_down, self._settings, self._conduct)
-        for client, reason in self._quarantined.items():
-            tally.reject(client, reason, Rejection.QUARANTINED)
-        for reply in replies:
-            tally.take(sites.pop(reply.metadata.reply_to_message_id), reply)
-        timeout_s = self._settings.waiting.round_timeout_s
-        for late in sites.values():
-            tally.reject(late.partition_id, f"no reply within {timeout_s:g} s", Rejection.LATE)
-        tally.screen()
-        self._require_quorum(server_round, len(tally.clients), tally.rejected)
-        self.outcome = tally.outcome()
-        self._conduct.note(
-            {
-                "round": server_round,
-                "clients": self.outcome.clients,
-                "rejected_kinds": self.outcome.rejected_kinds,
-                "fingerprints": self.outcome.fingerprints,
-            }
-        )
-        return to_record(self.outcome.tensors), MetricRecord(self.outcome.metrics)
+        outcome = self._aggregated(server_round, replies)
+        self._tensors = outcome.tensors
+        return to_record(outcome.tensors), MetricRecord(outcome.metrics)
 
     def configure_evaluate(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
@@ -126,24 +127,31 @@ class FedGAN(Strategy):  # type: ignore[misc]
         _log.info(
             "FedGAN (%s) over %d tensors, at least %d clients",
             self._settings.defence.aggregation,
-            len(self.outcome.tensors),
+            len(self._tensors),
             self._settings.rounds.min_fit_clients,
         )
 
-    def _require_quorum(self, server_round: int, num_valid: int, rejected: Mapping[int, str]) -> None:
-        for partition_id, reason in sorted(rejected.items()):
-            where = {"round": server_round, "site": partition_id}
-            _log.warning("round %d: client %d is left out: %s", server_round, partition_id, reason, extra=where)
+    def _aggregated(self, round_number: int, replies: Iterable[Message]) -> RoundOutcome:
+        """Check every update by itself, then against the others; aggregate those that are left, if they are enough."""
+        updates = UpdateStore(self._tensors, self._update_folder)
+        tally = _Tally(self._tensors, self._exchange, updates, self._settings, self._conduct)
+        for client, reply in self._exchange.answers(replies):
+            tally.take(self._sites[client], reply)
+        tally.screen()
+        self._exchange.log_rejected()
+        self._require_quorum(round_number, len(tally.clients))
+        outcome = tally.outcome(self._num_bytes_down)
+        self._conduct.note(round_number, outcome.clients, outcome.rejected_kinds, outcome.fingerprints)
+        return outcome
+
+    def _require_quorum(self, round_number: int, num_valid: int) -> None:
         wanted = self._settings.rounds.min_fit_clients
-        if num_valid >= wanted:
-            return
-        reasons = "; ".join(f"client {p}: {reason}" for p, reason in sorted(rejected.items()))
-        raise FederationError(
-            f"round {server_round}: {num_valid} valid updates, min-fit-clients is {wanted}"
-            + (f" ({reasons})" if reasons else "")
-            + "; mend the clients or lower min-fit-clients"
-            + (f"; with resume the run goes on after round {server_round - 1}" if server_round > 1 else "")
-        )
+        if num_valid < wanted:
+            text = self._exchange.too_few(
+                f"{num_valid} valid updates, min-fit-clients is {wanted}", "mend the clients or lower min-fit-clients"
+            )
+            text += f"; with resume the run goes on after round {round_number - 1}" if round_number > 1 else ""
+            raise TooFewUpdatesError(text, self._exchange.num_answers)
 
 
 class _Tally:
@@ -153,26 +161,19 @@ class _Tally:
     """
 
     def __init__(
-        self,
-        current: NamedArrays,
-        update_folder: Path,
-        num_bytes_down: int,
-        settings: Settings,
-        conduct: Conduct,
+        self, current: NamedArrays, exchange: Exchange, updates: UpdateStore, settings: Settings, conduct: Conduct
     ) -> None:
         self._current = current
         self._shared = [name for name in current if name not in IDENTITY_ROWS]
+        self._exchange = exchange
+        self._updates = updates
         self._defence, self._privacy = settings.defence, settings.privacy
         self._reported = reported_scalars(settings)
         self._conduct = conduct
-        self._updates = UpdateStore(current, update_folder)
-        self._num_bytes_down = num_bytes_down
         self._num_bytes_up: dict[int, int] = {}
         self._sites: dict[int, KnownSite] = {}
         self._fingerprints: dict[int, str] = {}
         self.clients: dict[int, dict[str, float]] = {}
-        self.rejected: dict[int, str] = {}
-        self.kinds: dict[int, str] = {}
 
     def take(self, site: KnownSite, reply: Message) -> None:
         """Keep the site's update, or its reason among the rejected."""
@@ -180,11 +181,11 @@ class _Tally:
         try:
             update = read_update(reply, self._current, self._reported, has_losses=self._privacy.tells_losses)
         except RejectedUpdateError as error:
-            self.reject(client, str(error), error.kind)
+            self._reject(client, str(error), error.kind)
             return
         fingerprint = fingerprint_of(update.tensors)
         if self._conduct.has_sent(client, fingerprint):
-            self.reject(client, "sent the very update of an earlier round", Rejection.REPLAYED)
+            self._reject(client, "sent the very update of an earlier round", Rejection.REPLAYED)
             return
         if update.num_dropped:
             text = "client %d sent %d values that no site of this run sends; they are dropped"
@@ -195,10 +196,9 @@ class _Tally:
         self._num_bytes_up[client] = update.num_bytes
         self.clients[client] = update.metrics | {"num_examples": update.num_examples}
 
-    def reject(self, client: int, reason: str, kind: Rejection) -> None:
+    def _reject(self, client: int, reason: str, kind: Rejection) -> None:
         """Leave the site out of the round."""
-        self.rejected[client] = reason
-        self.kinds[client] = kind.value
+        self._exchange.rejected[client] = reason, kind
         self.clients.pop(client, None)
 
     def screen(self) -> None:
@@ -210,10 +210,14 @@ class _Tally:
         if len(clients) >= MIN_COMPARED:
             products_nn = self._updates.products(clients, self._shared)
             for finding in compare(clients, products_nn, self.clients, config):
-                self.reject(finding.client, finding.reason, finding.kind)
+                self._reject(finding.client, finding.reason, finding.kind)
 
-    def outcome(self) -> RoundOutcome:
-        """The new networks, and how each update lies to the step to them."""
+    def outcome(self, num_bytes_down: int) -> RoundOutcome:
+        """The new networks, and how each update lies to the step to them.
+
+        Args:
+            num_bytes_down: of the arrays that each site was sent.
+        """
         weight_of = self._weights()
         tensors = self._aggregated(weight_of)
         measured = {
@@ -222,16 +226,17 @@ class _Tally:
                 "cosine_to_mean": step.cosine_to_mean,
                 "weight": weight_of[client],
                 "bytes_up": self._num_bytes_up[client],
-                "bytes_down": self._num_bytes_down,
+                "bytes_down": num_bytes_down,
             }
             for client, step in self._updates.measure(tensors, list(self.clients)).items()
         }
+        reasons, kinds = reasons_and_kinds(self._exchange.rejected)
         return RoundOutcome(
             tensors=tensors,
             metrics=self._mean_metrics(weight_of),
             clients=self.clients,
-            rejected=dict(sorted(self.rejected.items())),
-            rejected_kinds=dict(sorted(self.kinds.items())),
+            rejected=reasons,
+            rejected_kinds=kinds,
             measured=measured,
             fingerprints={client: self._fingerprints[client] for client in self.clients},
         )

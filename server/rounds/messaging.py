@@ -98,7 +98,7 @@ def fit_message(node_id: int, arrays: ArrayRecord, config: Mapping[str, Scalar],
         node_id: whom it is for.
         arrays: may be shared between messages; it is not changed.
         config: the round's scalars.
-        timeout_s: longest wait for the reply, as for `exchange`. Flower keeps the reply for longer: it drops replies
+        timeout_s: longest wait for the reply, as for `replies_to`. Flower keeps the reply for longer: it drops replies
             together with the message's time to live, and those that are in time are fetched after the deadline.
     """
     content = RecordDict({"fitins.parameters": arrays, "fitins.config": ConfigRecord(dict(config))})
@@ -106,7 +106,7 @@ def fit_message(node_id: int, arrays: ArrayRecord, config: Mapping[str, Scalar],
     return Message(content, node_id, MessageType.TRAIN, ttl=ttl_s, group_id=str(config.get("server-round", 0)))
 
 
-def exchange(
+def replies_to(
     grid: Grid, messages: Sequence[Message], *, timeout_s: float, on_wait: Callable[[], None] | None = None
 ) -> Iterator[Message]:
     """Send the messages now; yield their replies in the order of the messages, one in memory at a time.

@@ -8,7 +8,8 @@ import math
 
 from federation.privacy_accountant import DELTA, MU, RELEASES, composed_mu, epsilon_of
 from federation.settings import PrivacyConfig
-from server.rounds.recording import RoundOutcome
+from model.checkpoint import Checkpoint
+from server.run_folder.history import RoundRow
 
 _log = logging.getLogger(__name__)
 
@@ -38,36 +39,32 @@ class PrivacyLedger:
                 "identity embeddings with one owner are that owner's"
             )
 
-    def record(self, round_number: int, outcome: RoundOutcome) -> RoundOutcome:
-        """The outcome of a round with what has been spent until its end.
+    def after_round(self, row: RoundRow, state: Checkpoint) -> RoundRow:
+        """The row with what has been spent until the round's end.
 
         Of the site that has spent most, and at least one release a round is counted.
-
-        Args:
-            round_number: from 1.
-            outcome: of the round; its accepted clients say what they have spent.
         """
         if not self._config.dp_noise_multiplier:
-            return outcome
-        num_releases = int(max(round_number, *_told(outcome, RELEASES)))
-        mu = max(composed_mu([(self._config.dp_noise_multiplier, round_number)]), *_told(outcome, MU))
+            return row
+        num_releases = int(max(row.round, *_told(row, RELEASES)))
+        mu = max(composed_mu([(self._config.dp_noise_multiplier, row.round)]), *_told(row, MU))
         epsilon = epsilon_of(mu)
         _log.info(
             "round %d: epsilon %.4g, delta %g at client level (one site, one person) after %d updates of a site over "
             "all runs: with any other frames in a person's place, what was sent would be at most e^%.4g times as "
             "likely or unlikely, but for a chance of delta",
-            round_number,
+            row.round,
             epsilon,
             DELTA,
             num_releases,
             epsilon,
-            extra={"round": round_number},
+            extra={"round": row.round},
         )
         spent = {"dp_epsilon": epsilon, "dp_delta": DELTA, RELEASES: float(num_releases), MU: mu}
-        return dataclasses.replace(outcome, metrics=outcome.metrics | spent)
+        return dataclasses.replace(row, metrics={**row.metrics, **spent})
 
 
-def _told(outcome: RoundOutcome, name: str) -> list[float]:
+def _told(row: RoundRow, name: str) -> list[float]:
     """Finite values of a number that sites told, at most 1e9, and 0."""
-    values = (client.get(name, 0.0) for client in outcome.clients.values())
+    values = (client.get(name, 0.0) for client in row.clients.values())
     return [0.0, *(min(value, 1e9) for value in values if math.isfinite(value))]

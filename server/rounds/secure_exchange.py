@@ -6,7 +6,6 @@ the sites whose masked vectors arrived. The protocol itself is in federation/sec
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,7 +13,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from flwr.app import Array, ArrayRecord
-from flwr.serverapp import Grid
 
 from federation.secure_sum.masking import Phase, Vector
 from federation.secure_sum.primitives import SecureSumError
@@ -22,13 +20,10 @@ from federation.secure_sum.session import SumName
 from federation.secure_sum.unmasking import ServerSum, WrongSharesError
 from model.errors import FederationError
 from model.setting import Scalar
-from server.rounds.messaging import exchange, fit_message
+from server.rounds.exchange import Exchange, Link, Reasons
 from server.updates.reply import RejectedUpdateError, Rejection, read_fit_reply, size_in_bytes
 
-_log = logging.getLogger(__name__)
-
 Arrays = list[npt.NDArray[Any]]
-Reasons = dict[int, tuple[str, Rejection]]
 
 _MIN_ACCUSERS = 2
 """Sites that must report another one before it is left out: one alone may be the one that lies."""
@@ -50,28 +45,15 @@ class LostSumError(FederationError):
         self.reasons = reasons or {}
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Link:
-    """How sites are reached."""
-
-    grid: Grid
-    timeout_s: float
-    """Longest wait for the replies of one exchange."""
-    on_wait: Callable[[], None]
-    """Called about twice a second."""
-    nodes: Mapping[int, int]
-    """Partition id to node id of the sites that are asked."""
-
-
 @dataclass(kw_only=True, slots=True)
 class Exchanged:
     """What is known of the sites besides the sum; filled while it goes on."""
 
-    rejected: Reasons = field(default_factory=dict)
-    """Sites that failed or sent what cannot be used."""
+    rejected: Reasons
+    """Sites that failed, were late or sent what cannot be used."""
     clients: dict[int, dict[str, float]] = field(default_factory=dict)
     """What survivors measured of their own machines."""
-    measured: dict[int, dict[str, float]] = field(default_factory=dict)
+    measured: dict[int, dict[str, float]]
     """Bytes of each site's tensors in both directions."""
 
 
@@ -81,6 +63,7 @@ class SecureExchange:
     def __init__(
         self,
         link: Link,
+        nodes: Mapping[int, int],
         name: SumName,
         scalars: Mapping[str, Scalar],
         *,
@@ -92,15 +75,18 @@ class SecureExchange:
 
         Args:
             link: to the sites.
+            nodes: partition id to node id of the sites that are asked.
             name: of the sum.
             scalars: that all messages have besides.
             length: L, values of a vector.
             min_sites: `min-fit-clients`.
             told: names of the numbers that sites report.
         """
-        self.seen = Exchanged(measured={site: {"bytes_up": 0, "bytes_down": 0} for site in link.nodes})
-        self._link = link
-        self._name = name
+        self._exchange = Exchange(link, name.round_number)
+        self.seen = Exchanged(
+            rejected=self._exchange.rejected, measured={site: {"bytes_up": 0, "bytes_down": 0} for site in nodes}
+        )
+        self._nodes = nodes
         self._scalars = {**scalars, **name.to_flat()}
         self._min_sites = min_sites
         self._told = told
@@ -136,7 +122,7 @@ class SecureExchange:
             raise LostSumError(str(error)) from error
 
     def _exchange_keys(self) -> None:
-        for site, arrays, _ in self._asked(Phase.KEYS, dict.fromkeys(self._link.nodes, _record([]))):
+        for site, arrays, _ in self._asked(Phase.KEYS, dict.fromkeys(self._nodes, _record([]))):
             self._take(site, arrays, 2, self._sum.take_keys)
         self._require(self._sum.advertisers, "sent keys")
 
@@ -187,13 +173,8 @@ class SecureExchange:
         self, phase: Phase, records: Mapping[int, ArrayRecord]
     ) -> Iterator[tuple[int, Arrays, dict[str, float]]]:
         """Site, arrays and metrics of every readable reply; the other sites are rejected."""
-        scalars: dict[str, Scalar] = {**self._scalars, "phase": phase.value}
-        link, timeout_s = self._link, self._link.timeout_s
-        messages = [fit_message(link.nodes[s], records[s], scalars, timeout_s=timeout_s) for s in sorted(records)]
-        replies = exchange(link.grid, messages, timeout_s=timeout_s, on_wait=link.on_wait)
-        sites = {message.metadata.message_id: site for message, site in zip(messages, sorted(records), strict=True)}
-        for reply in replies:
-            site = sites.pop(reply.metadata.reply_to_message_id)
+        messages = self._exchange.messages(self._nodes, records, {**self._scalars, "phase": phase.value})
+        for site, reply in self._exchange.answers(self._exchange.replies(messages), to=phase.value):
             self.seen.measured[site]["bytes_down"] += size_in_bytes(records[site])
             try:
                 arrays, _, metrics = read_fit_reply(reply, None, self._told)
@@ -202,8 +183,6 @@ class SecureExchange:
                 continue
             self.seen.measured[site]["bytes_up"] += size_in_bytes(reply.content.array_records["fitres.parameters"])
             yield site, arrays, metrics
-        for late in sites.values():
-            self.seen.rejected[late] = f"no reply within {timeout_s:g} s to {phase.value}", Rejection.LATE
 
     def _take(self, site: int, arrays: Arrays, num_arrays: int, take: Callable[..., None]) -> bool:
         """Hand a reply's arrays on; a site whose arrays have another form is rejected."""
@@ -226,22 +205,16 @@ class SecureExchange:
         wanted = max(self._min_sites, self._sum.threshold) if wanted is None else wanted
         if len(sites) >= wanted:
             return
-        where = f"round {self._name.round_number}"
-        reasons = "; ".join(f"client {site}: {reason}" for site, (reason, _) in sorted(self.seen.rejected.items()))
         spent = [site for site, (reason, _) in self.seen.rejected.items() if reason.startswith("SpentSumError")]
         if len(spent) >= _MIN_ACCUSERS:
+            reasons = self._exchange.reasons_in_words()
             raise LostSumError(f"sites {sorted(spent)} helped to unmask it over other sites ({reasons})")
-        raise FederationError(
-            f"{where}: {len(sites)} sites {what}, min-fit-clients is {self._min_sites} and the secure sum needs "
-            f"{self._sum.threshold}" + (f" ({reasons})" if reasons else "") + "; mend the clients"
-        )
+        found = f"{len(sites)} sites {what}, min-fit-clients is {self._min_sites} and the secure sum needs "
+        raise FederationError(self._exchange.too_few(found + f"{self._sum.threshold}", "mend the clients"))
 
-
-def log_rejected(round_number: int, rejected: Mapping[int, tuple[str, Rejection]]) -> None:
-    """One line a site."""
-    for site, (reason, _) in sorted(rejected.items()):
-        where = {"round": round_number, "site": site}
-        _log.warning("round %d: client %d is left out: %s", round_number, site, reason, extra=where)
+    def log_rejected(self) -> None:
+        """One line for each site that is left out."""
+        self._exchange.log_rejected()
 
 
 def _ids(array: npt.NDArray[Any], known: list[int]) -> set[int]:

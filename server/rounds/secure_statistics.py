@@ -17,8 +17,8 @@ from federation.secure_sum.statistics import LENGTH, PooledStatistics, mean_stat
 from federation.settings import Settings
 from model.errors import FederationError
 from model.landmarks.geometry import PartSizes, mean_part_sizes_px
-from server.rounds.secure_exchange import Reasons
-from server.rounds.secure_round import SecureRounds
+from server.rounds.exchange import Reasons
+from server.rounds.secure_round import SecureSums
 from server.sites.agreement import Agreement
 
 _log = logging.getLogger(__name__)
@@ -28,13 +28,13 @@ _DRAWN_SPREAD = 0.02
 """Standard deviation of the drawn face's landmarks, in sides of the frame."""
 
 
-def secure_agreement(rounds: SecureRounds, settings: Settings, run_id: str, refresh: Callable[[], None]) -> Agreement:
+def secure_agreement(sums: SecureSums, settings: Settings, run_id: str, refresh: Callable[[], None]) -> Agreement:
     """The pooled statistics of all sites; those of a drawn face if the sum cannot be had.
 
     Every identity's row is the same: with rows of their own the sum would tell the one owner's statistics.
 
     Args:
-        rounds: for the exchange.
+        sums: over the sites.
         settings: of the run.
         run_id: of the run.
         refresh: brings the roster up to date; called before every try but the first.
@@ -45,7 +45,7 @@ def secure_agreement(rounds: SecureRounds, settings: Settings, run_id: str, refr
         if number:
             refresh()
         try:
-            _, survivors, total = rounds.summed(Kind.STATISTICS, 0, digest, {"run-id": run_id}, LENGTH, left_out, {})
+            _, survivors, total = sums.summed(Kind.STATISTICS, 0, digest, {"run-id": run_id}, LENGTH, left_out, {})
             return _agreement(mean_statistics(total, len(survivors)), settings)
         except (FederationError, SecureSumError) as error:
             _log.warning("landmark statistics cannot be summed: %s", error)

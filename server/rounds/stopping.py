@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+
+from model.errors import FederationError
+
+MAX_DISCARDED = 5
+"""Rounds in a row without a usable sum after which the run ends: a site that poisons sums cannot be told."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,3 +59,28 @@ class StoppingRule:
         if num_rounds >= self.max_rounds:
             return StopDecision("max-rounds", f"round {num_rounds} is the last that max-rounds allows")
         return None
+
+
+def num_discarded_in_a_row(reasons: Iterable[str]) -> int:
+    """How many of the latest rounds in a row were discarded.
+
+    Args:
+        reasons: of the rounds, the oldest first, why each was discarded; empty for a round that was not.
+    """
+    number = 0
+    for reason in reasons:
+        number = number + 1 if reason else 0
+    return number
+
+
+def require_progress(num_discarded: int) -> None:
+    """Nothing, unless too many rounds in a row were discarded.
+
+    Raises:
+        FederationError: then; a further round would be discarded as well.
+    """
+    if num_discarded >= MAX_DISCARDED:
+        raise FederationError(
+            f"the last {num_discarded} rounds had no usable secure sum; the log and history.jsonl say why. A "
+            "site that poisons the sum cannot be told by the server: have each site's operator check it"
+        )

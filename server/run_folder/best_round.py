@@ -7,12 +7,12 @@ measured by a discriminator that changes from round to round, so without `eval-d
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from model.files import write_json
+from server.run_folder.history import RoundRow
 
 BEST_NAME = "best.json"
 
@@ -31,20 +31,20 @@ class BestRound:
         write_json(run / BEST_NAME, {"round": self.round, "by": self.by, "value": self.value})
 
 
-def best_round(history: Iterable[Mapping[str, Any]], among: Collection[int]) -> BestRound | None:
+def best_round(history: Iterable[RoundRow], among: Collection[int]) -> BestRound | None:
     """The best of some rounds; measured rounds go before others, and of equal ones the earliest is the best.
 
     Args:
-        history: rows of history.jsonl, the oldest first.
+        history: the oldest round first.
         among: numbers of the rounds that have a checkpoint.
     """
     best: tuple[tuple[bool, float], BestRound] | None = None
     for row in history:
-        is_measured = "ssim" in row.get("evaluation", {})
-        if row["round"] not in among or not (is_measured or row.get("loss_generator") is not None):
+        is_measured = "ssim" in row.evaluation
+        by, value = ("ssim", row.evaluation["ssim"]) if is_measured else ("loss_generator", row.loss_generator)
+        if row.round not in among or value is None:
             continue  # sites that keep their losses to themselves leave nothing to go by
-        by, value = ("ssim", row["evaluation"]["ssim"]) if is_measured else ("loss_generator", row["loss_generator"])
         rank = (is_measured, value if is_measured else -value)
         if best is None or rank > best[0]:
-            best = rank, BestRound(round=row["round"], by=by, value=value)
+            best = rank, BestRound(round=row.round, by=by, value=value)
     return best[1] if best else None

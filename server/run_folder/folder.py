@@ -7,12 +7,10 @@ import dataclasses
 import errno
 import json
 import logging
-import os
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any
 
 from safetensors import SafetensorError
 
@@ -20,18 +18,18 @@ from federation.settings import MEANINGS, Settings, to_toml
 from model.checkpoint import Checkpoint, load_checkpoint, round_folders, round_number_of
 from model.designs.registry import build_networks
 from model.errors import CheckpointError, ConfigError, FederationError
-from model.files import write_json, write_text
+from model.files import write_bytes, write_json, write_text
 from model.networks.bundle import validate_tensors
 from model.setting import Scalar
+from server.run_folder.history import HISTORY_NAME, RoundRow, append_row, finished_lines, readable_lines
 from server.run_folder.lock import RunLock
+from server.run_folder.result import RESULT_NAME, RunResult, RunState
 from server.termination import TerminatedError
 
 _log = logging.getLogger(__name__)
 
 SETTINGS_NAME = "settings.toml"
-HISTORY_NAME = "history.jsonl"
 LOG_NAME = "server.log"
-RESULT_NAME = "result.json"
 RUN_NAME = "run.json"
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -81,16 +79,13 @@ class RunFolder:
         """Let others write to the folder."""
         self._lock.release()
 
-    def append_history(self, row: Mapping[str, Any]) -> None:
+    def append_history(self, row: RoundRow) -> None:
         """One more line of history.jsonl, on disk when this returns."""
-        with (self.path / HISTORY_NAME).open("a", encoding="utf-8") as file:
-            file.write(json.dumps(row, allow_nan=False) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
+        append_row(self.path, row)
 
     def write_completed(self, reason: str) -> None:
         """The run ended as it should."""
-        _write_result(self.path, {"status": "completed", "reason": reason})
+        _write_result(self.path, RunResult(state=RunState.COMPLETED, reason=reason))
 
     def write_failed(self, error: Exception) -> None:
         """The run ended with an error, or because it was told to: `failed` or `stopped`."""
@@ -98,37 +93,36 @@ class RunFolder:
             write_stopped(self.path, error)
             return
         name = type(error).__name__
-        _write_unless_full(self.path, {"status": "failed", "reason": f"{error}" or name, "error": name})
+        _write_unless_full(self.path, RunResult(state=RunState.FAILED, reason=f"{error}" or name, error=name))
 
     def _keep_history(self, num_rounds: int) -> None:
         """Drop lines of rounds that the run to come will write again, and lines that cannot be read."""
-        rows = read_history(self.path)
-        num_lines = len(_lines(self.path))
-        if num_lines > len(rows):
-            _log.warning("%s: %d damaged lines are dropped", self.path / HISTORY_NAME, num_lines - len(rows))
-        kept = [row for row in rows if row["round"] <= num_rounds]
-        write_text(self.path / HISTORY_NAME, "".join(json.dumps(row) + "\n" for row in kept))
+        lines = list(readable_lines(self.path))
+        num_damaged = len(finished_lines(self.path)) - len(lines)
+        if num_damaged:
+            _log.warning("%s: %d damaged lines are dropped", self.path / HISTORY_NAME, num_damaged)
+        kept = b"".join(line for line, row in lines if row.round <= num_rounds)
+        write_bytes(self.path / HISTORY_NAME, kept)
 
 
 def write_stopped(path: Path, error: TerminatedError) -> None:
     """The run in this folder ended because it was told to; resume goes on after its last checkpoint."""
     completed = [round_number_of(folder) for folder in round_folders(path)]
     after = f"after round {completed[-1]}" if completed else "before the end of round 1"
-    _write_unless_full(
-        path, {"status": "stopped", "reason": f"{error} {after}; resume goes on", "error": type(error).__name__}
-    )
+    reason = f"{error} {after}; resume goes on"
+    _write_unless_full(path, RunResult(state=RunState.STOPPED, reason=reason, error=type(error).__name__))
 
 
-def _write_result(path: Path, result: Mapping[str, str]) -> None:
-    write_json(path / RESULT_NAME, result)
+def _write_result(path: Path, result: RunResult) -> None:
+    write_json(path / RESULT_NAME, result.to_json())
 
 
-def _write_unless_full(path: Path, result: Mapping[str, str]) -> None:
+def _write_unless_full(path: Path, result: RunResult) -> None:
     """Why a run ended early; where it cannot be written the log alone has it, and the error that is told goes on."""
     try:
         _write_result(path, result)
     except OSError as error:
-        _log.error("%s could not be written (%s): %s", path / RESULT_NAME, error, result["reason"])
+        _log.error("%s could not be written (%s): %s", path / RESULT_NAME, error, result.reason)
 
 
 @contextlib.contextmanager
@@ -172,40 +166,6 @@ def _absolute_path(settings: Settings) -> Path:
     if not path.is_absolute():
         raise ConfigError(f"setting output-dir: got {str(path)!r}, wanted an absolute path")
     return path
-
-
-def read_history(path: Path) -> list[dict[str, Any]]:
-    """The rows of a run folder's history.jsonl; damaged lines and one that is still being written are left out."""
-    rows = []
-    for line in _lines(path):
-        with contextlib.suppress(ValueError):
-            rows.append(json.loads(line))
-    return [row for row in rows if isinstance(row, dict) and "round" in row]
-
-
-def _lines(path: Path) -> list[bytes]:
-    """The finished lines of history.jsonl."""
-    try:
-        text = (path / HISTORY_NAME).read_bytes()
-    except FileNotFoundError:
-        return []
-    return [line for line in text.splitlines(keepends=True) if line.endswith(b"\n")]
-
-
-def spent(history: Sequence[Mapping[str, Any]], settings: Settings) -> tuple[int, int]:
-    """Optimiser steps and samples seen in a history, over all clients whose work was used."""
-    asked = settings.rounds.local_steps
-    num_steps = sum(int(client.get("num_steps", asked)) for row in history for client in row["clients"].values())
-    return num_steps, num_steps * settings.optimizer.batch_size
-
-
-def read_result(path: Path) -> dict[str, str] | None:
-    """How the run in a folder ended (`status`, `reason`), or None while it has not."""
-    try:
-        result: dict[str, str] = json.loads((path / RESULT_NAME).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return None
-    return result
 
 
 def write_settings(settings: Settings) -> Path:

@@ -34,15 +34,15 @@ class Phase(StrEnum):
 class Live:
     """The file's content; times are Unix seconds."""
 
-    phase: str
+    phase: Phase
     round: int
     """Round in progress; 0 before the first."""
     time: float
     """When this was written: every few seconds while the server app lives."""
     phase_since: float
-    last_contact: dict[str, float] = field(default_factory=dict)
+    last_contact: dict[int, float] = field(default_factory=dict)
     """Partition id of every site seen in this run to when it was last connected."""
-    connected: list[str] = field(default_factory=list)
+    connected: list[int] = field(default_factory=list)
     """Partition ids connected now."""
     refused: dict[str, str] = field(default_factory=dict)
     """Node id of a connected node that cannot take part, to the reason."""
@@ -54,7 +54,9 @@ class Live:
             values: dict[str, Any] = json.loads((run / LIVE_NAME).read_text(encoding="utf-8"))
         except FileNotFoundError:
             return None
-        return cls(**values)
+        contacts = {int(site): seen for site, seen in values.get("last_contact", {}).items()}
+        connected = [int(site) for site in values.get("connected", [])]
+        return cls(**values | {"phase": Phase(values["phase"]), "last_contact": contacts, "connected": connected})
 
 
 class LiveStatus:
@@ -65,7 +67,7 @@ class LiveStatus:
         before = Live.read(run)
         self._path = run / LIVE_NAME
         self._last_contact = dict(before.last_contact) if before else {}
-        self._connected: list[str] = []
+        self._connected: list[int] = []
         self._refused: dict[str, str] = {}
         self._phase, self._round, self._phase_since = Phase.WAITING, 0, time.time()
         self._next_write = 0.0
@@ -77,7 +79,7 @@ class LiveStatus:
 
     def see(self, partition_ids: Iterable[int], refused: Mapping[int, str]) -> None:
         """These sites are connected now, and these nodes are refused."""
-        self._connected = [str(partition_id) for partition_id in partition_ids]
+        self._connected = list(partition_ids)
         self._last_contact |= dict.fromkeys(self._connected, time.time())
         self._refused = {str(node): reason for node, reason in refused.items()}
         if time.monotonic() >= self._next_write:
@@ -90,8 +92,8 @@ class LiveStatus:
             "round": self._round,
             "time": time.time(),
             "phase_since": self._phase_since,
-            "last_contact": self._last_contact,
-            "connected": self._connected,
+            "last_contact": {str(site): seen for site, seen in self._last_contact.items()},
+            "connected": [str(site) for site in self._connected],
             "refused": self._refused,
         }
         try:

@@ -15,7 +15,7 @@ JSON_LOG_NAME = "server.jsonl"
 
 @contextlib.contextmanager
 def logging_to(folder: Path) -> Iterator[None]:
-    """Write what the package `server` logs to standard error and to two files of a run folder.
+    """Write what the package `server` logs, and the error that ends it, to standard error and two files of a run.
 
     Args:
         folder: of the run; `server.log` and `server.jsonl` are appended to.
@@ -33,6 +33,9 @@ def logging_to(folder: Path) -> Iterator[None]:
         logger.addHandler(handler)
     try:
         yield
+    except Exception as error:
+        logger.error("training ends: %s", error)
+        raise
     finally:
         for handler, _ in handlers:
             logger.removeHandler(handler)

@@ -6,9 +6,9 @@ Told by rows of history.jsonl, so that a run that goes on after a restart knows 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
 
 from federation.settings import DefenceConfig
+from server.run_folder.history import RoundRow
 from server.updates.reply import Rejection
 
 HOSTILE = frozenset(
@@ -29,7 +29,7 @@ lost is not suspicious."""
 class Conduct:
     """Of all sites of a run until now."""
 
-    def __init__(self, rows: Iterable[Mapping[str, Any]], config: DefenceConfig) -> None:
+    def __init__(self, rows: Iterable[RoundRow], config: DefenceConfig) -> None:
         """Read the past.
 
         Args:
@@ -41,7 +41,7 @@ class Conduct:
         self._num_in_a_row: dict[int, int] = {}
         self._quarantined_until: dict[int, int] = {}
         for row in rows:
-            self.note(row)
+            self.note(row.round, row.clients, row.rejected_kinds, row.fingerprints)
 
     def has_sent(self, client: int, fingerprint: str) -> bool:
         """Whether the client's update of an earlier round was the same."""
@@ -56,15 +56,28 @@ class Conduct:
             if round_number <= until
         }
 
-    def note(self, row: Mapping[str, Any]) -> None:
-        """One more round: `round`, `clients`, `rejected_kinds` and `fingerprints` as in a row of the history."""
-        for client, fingerprint in row.get("fingerprints", {}).items():
-            self._fingerprints.setdefault(int(client), set()).add(fingerprint)
-        for client in row["clients"]:
-            self._num_in_a_row[int(client)] = 0
-        for client, kind in row.get("rejected_kinds", {}).items():
+    def note(
+        self,
+        round_number: int,
+        accepted: Iterable[int],
+        rejected_kinds: Mapping[int, str],
+        fingerprints: Mapping[int, str],
+    ) -> None:
+        """One more round.
+
+        Args:
+            round_number: from 1.
+            accepted: partition ids whose updates were used.
+            rejected_kinds: partition id of the others to the kind of the reason.
+            fingerprints: partition id of the accepted to their updates' fingerprints; none under a secure sum.
+        """
+        for client, fingerprint in fingerprints.items():
+            self._fingerprints.setdefault(client, set()).add(fingerprint)
+        for client in accepted:
+            self._num_in_a_row[client] = 0
+        for client, kind in rejected_kinds.items():
             if kind in HOSTILE:
-                self._note_hostile(int(client), row["round"])
+                self._note_hostile(client, round_number)
 
     def _note_hostile(self, client: int, round_number: int) -> None:
         self._num_in_a_row[client] = self._num_in_a_row.get(client, 0) + 1

@@ -5,15 +5,12 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator
-
-from flwr.app import Message
+from collections.abc import Callable
 
 from federation.settings import RoundsConfig
 from model.errors import FederationError
-from server.rounds.recording import RoundOutcome
+from server.rounds.exchange import TooFewUpdatesError
 from server.sites.roster import Roster
-from server.updates.reply import SITES_OWN_ERRORS
 
 _log = logging.getLogger(__name__)
 
@@ -49,53 +46,48 @@ class Quorum:
         self._roster = roster
         self._refresh = refresh
         self._on_wait = on_wait
-        self._num_answers = 0
+        self._round_number = 0
+        self._deadline, self._reason = math.inf, ""
 
-    def train(self, round_number: int, attempt: Callable[[], RoundOutcome]) -> RoundOutcome:
-        """The outcome of the first attempt that has enough valid updates.
+    def wait_for_sites(self, round_number: int) -> None:
+        """Until enough sites are connected for the round.
 
         Args:
-            round_number: for messages.
-            attempt: trains the round once; raises FederationError if too few updates are valid.
+            round_number: a round's time begins to run when it first fails, and begins anew with the next number.
 
         Raises:
-            FederationError: saying why, quorum-timeout-s after the first failed attempt; sooner if all sites answer by
-                themselves and two attempts fail for the same reasons, since a third one would.
+            FederationError: if they are not within quorum-timeout-s of the round's first failure; it names the absent.
         """
-        deadline, reason = math.inf, ""
-        while True:
+        if round_number != self._round_number:
+            self._round_number, self._deadline, self._reason = round_number, math.inf, ""
+        self._refresh()
+        while len(self._roster.sites) < self._rounds.min_fit_clients:
+            self._excuse(FederationError(self._too_few_sites()), _POLL_INTERVAL_S)
             self._refresh()
-            has_sites = len(self._roster.sites) >= self._rounds.min_fit_clients
-            self._num_answers = 0
-            try:
-                if not has_sites:
-                    raise FederationError(self._too_few_sites(round_number))
-                return attempt()
-            except FederationError as error:
-                deadline = min(deadline, time.monotonic() + self._timeout_s)
-                is_in_vain = self._num_answers >= self._rounds.num_clients and str(error) == reason
-                if is_in_vain or time.monotonic() >= deadline:
-                    raise FederationError(f"{error}{self._absent()}") from error
-                if str(error) != reason:
-                    reason = str(error)
-                    _log.warning("%s; waiting for sites, then the round is repeated", reason)
-            self._pause(min(time.monotonic() + (_REPEAT_INTERVAL_S if has_sites else _POLL_INTERVAL_S), deadline))
 
-    def counted(self, replies: Iterable[Message], num_unasked: int = 0) -> Iterator[Message]:
-        """The same replies; those that sites gave by themselves, good or bad, are counted.
+    def wait_to_repeat(self, error: FederationError) -> None:
+        """For a while, after the round was trained in vain.
 
-        Args:
-            replies: of one attempt.
-            num_unasked: connected sites of which no reply is wanted; they count as if they had answered.
+        Raises:
+            FederationError: saying why, quorum-timeout-s after the round's first failure; sooner if all sites answer by
+                themselves and the round fails twice for the same reasons, since it would a third time.
         """
-        self._num_answers += num_unasked
-        for reply in replies:
-            self._num_answers += not reply.has_error() or reply.error.code in SITES_OWN_ERRORS
-            yield reply
+        self._excuse(error, _REPEAT_INTERVAL_S)
 
-    def _too_few_sites(self, round_number: int) -> str:
+    def _excuse(self, error: FederationError, pause_s: float) -> None:
+        self._deadline = min(self._deadline, time.monotonic() + self._timeout_s)
+        num_answers = error.num_answers if isinstance(error, TooFewUpdatesError) else 0
+        is_in_vain = num_answers >= self._rounds.num_clients and str(error) == self._reason
+        if is_in_vain or time.monotonic() >= self._deadline:
+            raise FederationError(f"{error}{self._absent()}") from error
+        if str(error) != self._reason:
+            self._reason = str(error)
+            _log.warning("%s; waiting for sites, then the round is repeated", self._reason)
+        self._pause(min(time.monotonic() + pause_s, self._deadline))
+
+    def _too_few_sites(self) -> str:
         return (
-            f"round {round_number}: {len(self._roster.sites)} sites are connected, min-fit-clients is "
+            f"round {self._round_number}: {len(self._roster.sites)} sites are connected, min-fit-clients is "
             f"{self._rounds.min_fit_clients}; start the missing sites or lower min-fit-clients"
         )
 

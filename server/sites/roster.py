@@ -16,7 +16,7 @@ from flwr.serverapp import Grid
 
 from federation.settings import Settings
 from model.errors import ConfigError, FederationError
-from server.rounds.messaging import exchange, fit_message
+from server.rounds.messaging import fit_message, replies_to
 from server.sites.agreement import SiteStatistics, statistics_forms
 from server.sites.sites_file import read_sites
 from server.updates.reply import (
@@ -130,7 +130,7 @@ class Roster:
             strangers = [node for node in strangers if node in self._partition_of]
         timeout_s = self._settings.waiting.round_timeout_s
         messages = [fit_message(n, ArrayRecord(), {"phase": "statistics"}, timeout_s=timeout_s) for n in strangers]
-        replies = exchange(grid, messages, timeout_s=timeout_s, on_wait=on_wait)
+        replies = replies_to(grid, messages, timeout_s=timeout_s, on_wait=on_wait)
         node_of = {message.metadata.message_id: message.metadata.dst_node_id for message in messages}
         for reply in replies:
             self._meet(node_of[reply.metadata.reply_to_message_id], reply)

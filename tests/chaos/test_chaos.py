@@ -21,7 +21,8 @@ from model.checkpoint import Checkpoint, load_checkpoint, round_folders
 from model.errors import CheckpointError
 from model.setting import Scalar
 from server.rounds.federation import run_federation
-from server.run_folder.folder import read_history, read_result
+from server.run_folder.history import read_history
+from server.run_folder.result import RunResult
 from server.sites import quorum
 from tests.chaos.grid import ChaosGrid, Weather, kill_at
 from tests.federated_setup import minimal_settings, write_dataset
@@ -89,7 +90,7 @@ def train(settings: Settings, weather: Weather, *, kill: int | None = None) -> i
         run_federation(
             ChaosGrid(settings, weather, SEED),
             settings,
-            on_round=lambda row: os.write(descriptor, f"{row['round']}\n".encode()) and None,
+            on_round=lambda row: os.write(descriptor, f"{row.round}\n".encode()) and None,
         )
 
     return in_child(run)
@@ -120,7 +121,7 @@ def survive(settings: Settings, weather: Weather) -> tuple[Checkpoint, int]:
         reported = max([0, *map(int, done.read_text().split())]) if done.is_file() else 0
         after = newest_round(folder)
         assert after >= max(before, reported), f"a completed round was lost: {before}, {reported}, {after}"
-        num_rows = max([0, *(row["round"] for row in read_history(folder))])
+        num_rows = max([0, *(row.round for row in read_history(folder))])
         assert after <= num_rows <= after + 1, f"history has {num_rows} rounds, the newest checkpoint is {after}"
         num_lost += num_rows - after
     assert train(settings, weather) == 0
@@ -129,10 +130,10 @@ def survive(settings: Settings, weather: Weather) -> tuple[Checkpoint, int]:
 
 def assert_complete(folder: Path, checkpoint: Checkpoint) -> None:
     assert checkpoint.round == NUM_ROUNDS
-    assert [row["round"] for row in read_history(folder)] == list(range(1, NUM_ROUNDS + 1))
+    assert [row.round for row in read_history(folder)] == list(range(1, NUM_ROUNDS + 1))
     assert all(np.isfinite(tensor).all() for tensor in checkpoint.tensors.values())
-    result = read_result(folder)
-    assert result is not None and result["status"] == "completed"
+    result = RunResult.read(folder)
+    assert result is not None and result.state == "completed"
     assert not list(folder.glob(".*.partial")) and not list(folder.glob("*.partial"))
     checkpoint.networks()
 
@@ -160,10 +161,10 @@ def test_kills_of_the_server_over_failing_clients_leave_the_bits_of_a_run_over_t
     survived, _ = survive(settings_of(dataset, tmp_path / "killed"), weather)
     assert_complete(tmp_path / "killed", survived)
     assert_same_bits(survived, load_checkpoint(tmp_path / "unkilled"))
-    kinds = {kind for row in read_history(tmp_path / "killed") for kind in row["rejected_kinds"].values()}
+    kinds = {kind for row in read_history(tmp_path / "killed") for kind in row.rejected_kinds.values()}
     assert {"late", "mismatch", "not-finite"} <= kinds
-    rejected = sum(len(row["rejected"]) for row in read_history(tmp_path / "killed"))
-    assert rejected == sum(len(row["rejected"]) for row in read_history(tmp_path / "unkilled"))
+    rejected = sum(len(row.rejected) for row in read_history(tmp_path / "killed"))
+    assert rejected == sum(len(row.rejected) for row in read_history(tmp_path / "unkilled"))
 
 
 def test_where_no_update_is_lost_for_good_the_bits_are_those_of_an_undisturbed_run(

@@ -12,7 +12,7 @@ from model.checkpoint import Checkpoint, load_checkpoint
 from model.designs.registry import IDENTITY_ROWS
 from model.setting import Scalar
 from server.rounds.federation import run_federation
-from server.run_folder.folder import read_history
+from server.run_folder.history import read_history
 from tests.attacks import HostileGrid, write_swapped
 from tests.federated_setup import minimal_settings, write_dataset
 
@@ -45,8 +45,8 @@ def attacked(dataset: Path, folder: Path, attack: str, **changes: Scalar) -> Che
 def kinds(folder: Path) -> list[str]:
     """Why the attacker was left out in each round; nobody else was."""
     rows = read_history(folder)
-    assert {site for row in rows for site in row["rejected_kinds"]} <= {str(ATTACKER)}
-    return [row["rejected_kinds"].get(str(ATTACKER), "") for row in rows]
+    assert {site for row in rows for site in row.rejected_kinds} <= {ATTACKER}
+    return [row.rejected_kinds.get(ATTACKER, "") for row in rows]
 
 
 def distance(left: Checkpoint, right: Checkpoint) -> float:
@@ -107,8 +107,8 @@ def test_a_boast_steers_no_further_than_its_limit(
     near = distance(attacked(dataset, tmp_path / "on", "boast", **(UNDEFENDED | {"max_weight_ratio": 1.0})), honest)
     assert near < far / 2
     for row in read_history(tmp_path / "on"):
-        weights = [row["measured"][str(site)]["weight"] for site in range(5)]
-        num_frames = [row["clients"][str(site)]["num_examples"] for site in range(5)]
+        weights = [row.measured[site]["weight"] for site in range(5)]
+        num_frames = [row.clients[site]["num_examples"] for site in range(5)]
         assert weights[ATTACKER] == max(weights) == statistics.median(num_frames)
 
 

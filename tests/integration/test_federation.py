@@ -23,11 +23,14 @@ from model.errors import ConfigError, FederationError
 from server.flower import processes
 from server.rounds.centralized import train_centralized
 from server.rounds.federation import run_federation
-from server.run_folder.folder import read_history, read_result, spent
+from server.run_folder.history import RoundRow, read_history, spent
 from server.run_folder.lock import RunLock
+from server.run_folder.result import RunResult
 from tests.federated_setup import minimal_settings, simulated_grid, write_dataset, write_diverging_dataset
 from tests.inprocess_grid import InProcessGrid
 from tests.shards import write_random_shard
+
+pytestmark = pytest.mark.integration
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +53,7 @@ def assert_same_bits(left: Checkpoint, right: Checkpoint) -> None:
         assert different == []
 
 
-def without_times(row: dict[str, Any]) -> dict[str, Any]:
+def without_times(row: RoundRow) -> dict[str, Any]:
     """A row of the history without what differs from run to run: times, memory and CPU."""
     changing = {"seconds", "time", "server", *RESOURCES}
 
@@ -61,7 +64,7 @@ def without_times(row: dict[str, Any]) -> dict[str, Any]:
             if key not in changing
         }
 
-    return cleaned(row)
+    return cleaned(row.to_json())
 
 
 def test_two_rounds_of_five_clients_repeat_bit_for_bit_in_any_order_of_arrival(dataset: Path, tmp_path: Path) -> None:
@@ -142,7 +145,7 @@ def test_lost_moments_start_fresh_and_say_so(dataset: Path, tmp_path: Path, capl
         path.unlink()
     train(settings.replaced({"resume": True, "max-rounds": 3}))
     rows = read_history(tmp_path / "run")
-    assert [row["clients"]["0"]["has_moments"] for row in rows] == [0.0, 0.0, 1.0]
+    assert [row.clients[0]["has_moments"] for row in rows] == [0.0, 0.0, 1.0]
     assert "the optimisers start fresh: no optimiser moments of round 1" in caplog.text
 
 
@@ -152,7 +155,7 @@ def test_torn_moments_start_fresh_and_say_so(dataset: Path, tmp_path: Path, capl
     (path,) = (tmp_path / "run" / "clients" / "0").rglob("moments-*")
     path.write_bytes(path.read_bytes()[:-100])
     train(settings.replaced({"resume": True, "max-rounds": 2}))
-    assert read_history(tmp_path / "run")[1]["clients"]["0"]["has_moments"] == 0.0
+    assert read_history(tmp_path / "run")[1].clients[0]["has_moments"] == 0.0
     assert f"the optimisers start fresh: {path} cannot be read" in caplog.text
 
 
@@ -198,7 +201,7 @@ def test_an_unfinished_and_a_damaged_line_of_the_history_are_dropped(
     lines = history.read_bytes().splitlines(keepends=True)
     history.write_bytes(lines[0] + lines[1].replace(b":", b"\xff", 1) + lines[2] + lines[2][:40])
     train(settings.replaced({"resume": True, "max-rounds": 4}))
-    assert [row["round"] for row in read_history(tmp_path / "run")] == [1, 3, 4]
+    assert [row.round for row in read_history(tmp_path / "run")] == [1, 3, 4]
     assert history.read_bytes().endswith(b"\n")
     assert "history.jsonl: 1 damaged lines are dropped" in caplog.text
 
@@ -231,16 +234,16 @@ def test_a_client_whose_time_is_over_sends_the_steps_it_made_with_its_full_weigh
 ) -> None:
     train(minimal_settings(dataset, tmp_path / "whole", 2, num_identities=5, max_rounds=1))
     whole = read_history(tmp_path / "whole")
-    assert whole[0]["clients"]["0"]["num_steps"] == 2.0
+    assert whole[0].clients[0]["num_steps"] == 2.0
     # No machine makes ten thousand steps in a second.
     settings = minimal_settings(
         dataset, tmp_path / "run", 2, num_identities=5, local_steps=10_000, local_time_limit_s=1.0
     )
     checkpoint = train(settings)
     rows = read_history(tmp_path / "run")
-    steps = [row["clients"][client]["num_steps"] for row in rows for client in ("0", "1")]
+    steps = [row.clients[client]["num_steps"] for row in rows for client in (0, 1)]
     assert all(1 <= made < 10_000 for made in steps)
-    assert [row["clients"]["0"]["num_examples"] for row in rows] == [whole[0]["clients"]["0"]["num_examples"]] * 2
+    assert [row.clients[0]["num_examples"] for row in rows] == [whole[0].clients[0]["num_examples"]] * 2
     assert spent(rows, settings) == (sum(steps), 2 * sum(steps))
     assert checkpoint.round == 2
 
@@ -252,8 +255,8 @@ def test_a_folder_with_a_run_is_refused_unless_resumed(dataset: Path, tmp_path: 
         train(settings)
 
 
-def lowest_loss(rows: list[dict[str, Any]]) -> int:
-    return int(min(rows, key=lambda row: row["loss_generator"])["round"])
+def lowest_loss(rows: list[RoundRow]) -> int:
+    return min(rows, key=lambda row: row.loss_generator or 0.0).round
 
 
 def test_the_newest_checkpoints_and_the_best_are_kept(dataset: Path, tmp_path: Path) -> None:
@@ -273,13 +276,13 @@ def test_the_best_round_by_central_evaluation_outlives_a_resume(dataset: Path, t
     train(settings)
     train(settings.replaced({"resume": True, "max-rounds": 5, "min-fit-clients": 1}))
     rows = read_history(tmp_path)
-    best = max(rows, key=lambda row: row["evaluation"]["ssim"])
-    kept = sorted({best["round"], 5})
+    best = max(rows, key=lambda row: row.evaluation["ssim"])
+    kept = sorted({best.round, 5})
     assert sorted(path.name for path in tmp_path.glob("round-*")) == [f"round-{number:06d}" for number in kept]
     assert json.loads((tmp_path / "best.json").read_text()) == {
-        "round": best["round"],
+        "round": best.round,
         "by": "ssim",
-        "value": best["evaluation"]["ssim"],
+        "value": best.evaluation["ssim"],
     }
 
 
@@ -303,14 +306,14 @@ def test_a_run_stops_by_variance_or_at_max_rounds_and_says_which(
         )
     )
     rows = read_history(tmp_path)
-    assert [row["stop"] for row in rows] == [None] * (num_rounds - 1) + [kind]
-    assert [row["variance_loss_generator"] is None for row in rows[:3]] == [True, True, False]
+    assert [row.stop for row in rows] == [None] * (num_rounds - 1) + [kind]
+    assert [row.variance_loss_generator is None for row in rows[:3]] == [True, True, False]
     assert f"training ends after round {num_rounds}" in caplog.text
     assert words in caplog.text
-    result = read_result(tmp_path)
+    result = RunResult.read(tmp_path)
     assert result is not None
-    assert result["status"] == "completed"
-    assert words in result["reason"]
+    assert result.state == "completed"
+    assert words in result.reason
 
 
 def with_nan(reply: Message) -> Message:
@@ -329,9 +332,9 @@ def test_the_round_goes_on_without_a_rejected_client_and_names_it(
 
     train(minimal_settings(dataset, tmp_path, 3, num_identities=5, min_fit_clients=2), tamper=poison)
     rows = read_history(tmp_path)
-    assert list(rows[0]["clients"]) == ["0", "2"]
-    assert "values that are not finite" in rows[0]["rejected"]["1"]
-    assert rows[1]["rejected"] == {}
+    assert list(rows[0].clients) == [0, 2]
+    assert "values that are not finite" in rows[0].rejected[1]
+    assert rows[1].rejected == {}
     assert "round 1: client 1 is left out: update: " in caplog.text
 
 
@@ -346,7 +349,7 @@ def test_identity_rows_of_an_absent_owner_keep_their_values(dataset: Path, tmp_p
     before, after = (load_checkpoint(tmp_path / f"round-{r:06d}").tensors[name] for r in (1, 2))
     moved = [not np.array_equal(before[row], after[row]) for row in range(5)]
     assert moved == [True, False, True, True, False]  # identity i is client i mod 3's
-    assert read_history(tmp_path)[1]["rejected"] == {"1": "no reply within 1 s"}
+    assert read_history(tmp_path)[1].rejected == {1: "no reply within 1 s"}
 
 
 def test_too_few_valid_updates_end_the_run_with_names_and_keep_the_checkpoint(dataset: Path, tmp_path: Path) -> None:
@@ -356,9 +359,9 @@ def test_too_few_valid_updates_end_the_run_with_names_and_keep_the_checkpoint(da
     with pytest.raises(FederationError, match=r"round 2: 1 valid updates, min-fit-clients is 2 \(client 1: update"):
         train(minimal_settings(dataset, tmp_path, 2, num_identities=5), tamper=poison)
     assert load_checkpoint(tmp_path).round == 1
-    result = read_result(tmp_path)
+    result = RunResult.read(tmp_path)
     assert result is not None
-    assert result["status"] == "failed"
+    assert result.state == "failed"
 
 
 def test_a_client_that_diverges_is_named_with_its_term(tmp_path: Path) -> None:
@@ -381,11 +384,11 @@ def test_an_unknown_setting_is_refused_with_one_clear_error(dataset: Path, tmp_p
 
 
 def test_history_and_settings_describe_the_run(dataset: Path, tmp_path: Path) -> None:
-    seen: list[dict[str, Any]] = []
+    seen: list[RoundRow] = []
     settings = minimal_settings(dataset, tmp_path, 2, num_identities=5)
     run_federation(simulated_grid(settings), settings, seen.append)
     rows = [json.loads(line) for line in (tmp_path / "history.jsonl").read_text().splitlines()]
-    assert rows == seen
+    assert rows == [row.to_json() for row in seen]
     weights = [rows[0]["clients"][c]["num_examples"] for c in ("0", "1")]
     losses = [rows[0]["clients"][c]["loss_generator"] for c in ("0", "1")]
     assert rows[0]["loss_generator"] == pytest.approx(np.average(losses, weights=weights))
@@ -408,7 +411,6 @@ def test_what_clients_send_is_the_travelling_tensors_and_scalars(dataset: Path, 
     assert {type(value) for value in content.config_records["fitres.metrics"].values()} == {float}
 
 
-@pytest.mark.integration
 def test_sigterm_ends_a_simulation_with_143_and_all_its_processes(dataset: Path, tmp_path: Path) -> None:
     settings = minimal_settings(dataset, tmp_path / "run", 5, max_rounds=1000, round_timeout_s=300.0)
     preset = tmp_path / "preset.toml"
@@ -436,7 +438,7 @@ def test_sigterm_ends_a_simulation_with_143_and_all_its_processes(dataset: Path,
     assert training.returncode == 143
     assert words.splitlines()[-1] == "stopped by SIGTERM; what is finished is kept, --resume goes on"
     assert below and not any(processes.is_alive(key) for key in below)
-    result = read_result(tmp_path / "run")
-    assert result is not None and result["status"] == "stopped"
-    assert f"after round {load_checkpoint(tmp_path / 'run').round}; resume goes on" in result["reason"]
+    result = RunResult.read(tmp_path / "run")
+    assert result is not None and result.state == "stopped"
+    assert f"after round {load_checkpoint(tmp_path / 'run').round}; resume goes on" in result.reason
     RunLock.take(tmp_path / "run").release()

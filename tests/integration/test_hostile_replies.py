@@ -11,7 +11,8 @@ from flwr.app import Error, Message
 from model.checkpoint import load_checkpoint
 from model.setting import Scalar
 from server.rounds.federation import run_federation
-from server.run_folder.folder import read_history, read_result
+from server.run_folder.history import read_history
+from server.run_folder.result import RunResult
 from tests.federated_setup import minimal_settings, simulated_grid, write_dataset
 from tests.inprocess_grid import Tamper
 from tests.server import malformed
@@ -59,8 +60,8 @@ def test_a_site_that_sends_malformed_updates_costs_the_others_nothing(tmp_path: 
     without = run(tmp_path, "without", failing, 3, **options)
     assert bits(with_hostile) == bits(without)
     rows = read_history(with_hostile)
-    assert [list(row["clients"]) for row in rows] == [["0", "1"]] * 4
-    assert [row["rejected_kinds"]["2"] for row in rows] == ["mismatch", "mismatch", "failed", "unreadable"]
+    assert [list(row.clients) for row in rows] == [[0, 1]] * 4
+    assert [row.rejected_kinds[2] for row in rows] == ["mismatch", "mismatch", "failed", "unreadable"]
 
 
 @pytest.mark.parametrize("phase", ["secure-keys", "secure-shares", "secure-train", "secure-unmask"])
@@ -75,8 +76,8 @@ def test_a_secure_round_goes_on_without_a_site_whose_reply_is_malformed(phase: s
 
     folder = run(tmp_path, "run", hostile, 4, min_fit_clients=3, max_rounds=1, secure_aggregation=True, tau=0.0)
     (row,) = read_history(folder)
-    result = read_result(folder)
-    assert result is not None and result["status"] == "completed"
-    others = ["0", "1", "2"]
-    assert list(row["clients"]) == ([*others, "3"] if phase == "secure-unmask" else others)
-    assert row["rejected_kinds"] == ({} if phase == "secure-unmask" else {"3": "mismatch"})
+    result = RunResult.read(folder)
+    assert result is not None and result.state == "completed"
+    others = [0, 1, 2]
+    assert list(row.clients) == ([*others, 3] if phase == "secure-unmask" else others)
+    assert row.rejected_kinds == ({} if phase == "secure-unmask" else {3: "mismatch"})

@@ -16,10 +16,11 @@ from federation.settings import Settings
 from model.checkpoint import load_checkpoint, round_folders
 from model.errors import FederationError
 from server.rounds.federation import run_federation
-from server.rounds.recording import RoundOutcome, RunRecorder
-from server.rounds.secure_round import MAX_DISCARDED, SecureRounds
+from server.rounds.loop import RoundLoop
+from server.rounds.secure_round import SecureSums
 from server.rounds.secure_statistics import drawn_face
-from server.run_folder.folder import read_history
+from server.rounds.stopping import MAX_DISCARDED
+from server.run_folder.history import RoundRow, read_history
 from tests.federated_setup import minimal_settings, simulated_grid, write_dataset
 from tests.inprocess_grid import InProcessGrid
 
@@ -60,7 +61,7 @@ def zeros(arrays: list[np.ndarray]) -> list[np.ndarray]:
     return [np.zeros_like(array) for array in arrays]
 
 
-def run(settings: Settings) -> list[dict[str, object]]:
+def run(settings: Settings) -> list[RoundRow]:
     run_federation(simulated_grid(settings), settings)
     return read_history(Path(settings.run.output_dir))
 
@@ -98,10 +99,10 @@ def test_a_malformed_message_costs_the_site_its_place_and_nobody_else(
     step, twist, reason = MALFORMED[what]
     hostile(monkeypatch, step, twist)
     rows = run(settings)
-    assert [row["round"] for row in rows] == [1, 2]
+    assert [row.round for row in rows] == [1, 2]
     for row in rows:
-        assert set(row["clients"]) == {"0", "1", "3", "4"} and "discarded" not in row  # type: ignore[call-overload]
-        assert list(row["rejected"]) == ["2"] and reason in row["rejected"]["2"]  # type: ignore[call-overload,index]
+        assert set(row.clients) == {0, 1, 3, 4} and not row.discarded
+        assert list(row.rejected) == [2] and reason in row.rejected[2]
 
 
 @pytest.mark.parametrize(
@@ -120,13 +121,13 @@ def test_what_a_site_does_after_its_update_is_in_disturbs_nothing(
     """It accuses all others, or keeps its signature or its shares to itself."""
     hostile(monkeypatch, step, twist)
     for row in run(settings):
-        assert set(row["clients"]) == {"0", "1", "2", "3", "4"} and row["rejected"] == {}  # type: ignore[call-overload]
+        assert set(row.clients) == {0, 1, 2, 3, 4} and row.rejected == {}
 
 
 def test_a_site_that_goes_on_is_quarantined(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     hostile(monkeypatch, "shares", arrays_changed(zeros))
     rows = run(settings.replaced({"quarantine-after": 2, "max-rounds": 3}))
-    assert [row["rejected_kinds"] for row in rows] == [{"2": "unreadable"}] * 2 + [{"2": "quarantined"}]
+    assert [row.rejected_kinds for row in rows] == [{2: "unreadable"}] * 2 + [{2: "quarantined"}]
 
 
 def far_off(arrays: list[np.ndarray]) -> list[np.ndarray]:
@@ -145,8 +146,8 @@ def test_a_sum_out_of_range_discards_the_round_and_the_run_goes_on(
         simulated_grid(settings), settings, on_round=lambda row: kept.append(load_checkpoint(folder).tensors)
     )
     first, second = read_history(folder)
-    assert "was not of this run" in first["discarded"] and first["clients"] == {} and first["loss_generator"] is None
-    assert "discarded" not in second and set(second["clients"]) == {"0", "1", "2", "3", "4"}
+    assert "was not of this run" in first.discarded and first.clients == {} and first.loss_generator is None
+    assert not second.discarded and set(second.clients) == {0, 1, 2, 3, 4}
     assert any((kept[0][name] != kept[1][name]).any() for name in kept[0])
     assert len(load_checkpoint(folder).loss_window) == 1
 
@@ -177,7 +178,7 @@ def test_poisoned_statistics_leave_the_run_with_a_drawn_face(
 ) -> None:
     hostile(monkeypatch, "masked_statistics", arrays_changed(far_off), kind=Kind.STATISTICS)
     rows = run(settings)
-    assert [row["round"] for row in rows] == [1, 2]
+    assert [row.round for row in rows] == [1, 2]
     state = load_checkpoint(Path(settings.run.output_dir))
     for mean_KC in state.landmark_mean_IKC:
         np.testing.assert_allclose(mean_KC, drawn_face().landmark_mean_KC * settings.model.image_size_px, rtol=1e-6)
@@ -196,10 +197,10 @@ def test_a_round_whose_result_was_lost_is_not_summed_over_other_sites(
     was site 4's update to the last bit while a round that came again gave the same bits.
     """
     totals: list[np.ndarray] = []
-    summed, trained = SecureRounds.summed, client.app.train_locally
+    summed, trained = SecureSums.summed, client.app.train_locally
     steps: dict[tuple[int, int], np.ndarray] = {}
 
-    def watched(self: SecureRounds, *args: object, **kwargs: object) -> object:
+    def watched(self: SecureSums, *args: object, **kwargs: object) -> object:
         result = summed(self, *args, **kwargs)  # type: ignore[arg-type]
         totals.append(result[2].view(np.int64) / 2.0**24)
         return result
@@ -210,16 +211,16 @@ def test_a_round_whose_result_was_lost_is_not_summed_over_other_sites(
         steps[task.round_number, task.partition_id] = np.concatenate([step.reshape(-1) for step in moved])
         return result
 
-    def dies(self: RunRecorder, outcome: RoundOutcome, seconds: float) -> object:
-        if self.state.round == 1:
+    def dies(self: RoundLoop, row: RoundRow) -> None:
+        if row.round == 2:
             raise MemoryError("killed")
-        return recorded(self, outcome, seconds)
+        recorded(self, row)
 
-    monkeypatch.setattr(SecureRounds, "summed", watched)
+    monkeypatch.setattr(SecureSums, "summed", watched)
     monkeypatch.setattr(client.app, "train_locally", train)
-    recorded = RunRecorder._record
+    recorded = RoundLoop._record
     with monkeypatch.context() as patch:
-        patch.setattr(RunRecorder, "_record", dies)
+        patch.setattr(RoundLoop, "_record", dies)
         with pytest.raises(MemoryError):
             run(settings)
     folder = Path(settings.run.output_dir)
@@ -231,8 +232,8 @@ def test_a_round_whose_result_was_lost_is_not_summed_over_other_sites(
     grid = without_site_4(resumed)
     run_federation(grid, resumed)
     second, third = read_history(folder)[1:]
-    assert second["discarded"].startswith("sites [0, 1, 2, 3] helped to unmask it over other sites")
-    assert set(third["clients"]) == {"0", "1", "2", "3"} and "discarded" not in third
+    assert second.discarded.startswith("sites [0, 1, 2, 3] helped to unmask it over other sites")
+    assert set(third.clients) == {0, 1, 2, 3} and not third.discarded
     assert steps.keys() - done_before == {(3, site) for site in range(4)}  # nobody trained for the lost round in vain
     after = load_checkpoint(round_folders(folder)[-2])
     assert after.round == 2
@@ -257,11 +258,11 @@ def test_a_round_whose_result_was_lost_is_done_again_over_the_same_sites(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(RunRecorder, "_record", lambda *_: (_ for _ in ()).throw(MemoryError("killed")))
+        patch.setattr(RoundLoop, "_record", lambda *_: (_ for _ in ()).throw(MemoryError("killed")))
         with pytest.raises(MemoryError):
             run(settings)
     rows = run(settings.replaced({"resume": True}))
-    assert [row["round"] for row in rows] == [1, 2] and not any("discarded" in row for row in rows)
+    assert [row.round for row in rows] == [1, 2] and not any(row.discarded for row in rows)
 
 
 def test_another_run_over_other_sites_begins_from_a_drawn_face(settings: Settings, tmp_path: Path) -> None:

@@ -9,13 +9,13 @@ import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import psutil
 import pytest
 
 from server.flower import processes
 from server.flower.simulation import run_simulation
+from server.run_folder.history import RoundRow
 from tests.federated_setup import minimal_settings, write_dataset
 
 pytestmark = pytest.mark.integration
@@ -35,7 +35,7 @@ class Seen(Exception):
 def during_a_run(tmp_path: Path, look: Callable[[], None]) -> None:
     """Have a look when the first round is over and the second is trained."""
 
-    def on_round(row: dict[str, Any]) -> None:
+    def on_round(row: RoundRow) -> None:
         look()
         raise Seen
 

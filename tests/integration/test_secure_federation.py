@@ -25,7 +25,7 @@ from model.designs.registry import IDENTITY_ROWS, build_networks
 from model.errors import ConfigError, FederationError
 from server.rounds.federation import run_federation
 from server.rounds.secure_statistics import drawn_face
-from server.run_folder.folder import read_history
+from server.run_folder.history import read_history
 from server.updates.weighted_mean import StreamingMean
 from tests.federated_setup import deployed_config, minimal_settings, simulated_grid, write_dataset
 from tests.inprocess_grid import InProcessGrid
@@ -118,9 +118,9 @@ def test_two_secure_rounds_are_the_plain_mean_within_the_quantisation(
     weights = [trained[2][site][1].num_examples for site in sites]
     for name in ("loss_generator", "loss_discriminator", "l1_image"):
         values = [trained[2][site][1].metrics[name] for site in sites]
-        assert rows[1]["metrics"][name] == pytest.approx(np.average(values, weights=weights), abs=1e-7)
-    assert set(rows[1]["clients"]) == set(rows[1]["measured"]) == {"0", "1", "2", "3", "4"}
-    assert {"seconds", "num_steps"} <= set(rows[1]["clients"]["0"]) <= set(OPERATIONS)
+        assert rows[1].metrics[name] == pytest.approx(np.average(values, weights=weights), abs=1e-7)
+    assert set(rows[1].clients) == set(rows[1].measured) == {0, 1, 2, 3, 4}
+    assert {"seconds", "num_steps"} <= set(rows[1].clients[0]) <= set(OPERATIONS)
 
 
 def test_a_secure_run_goes_where_the_plain_run_goes(
@@ -149,14 +149,14 @@ def test_one_of_five_may_fail_before_its_masked_update_is_in(
     final = run(settings, tamper=failing(2, step, "1"))
     assert_is_mean(final, trained, 1, [0, 1, 3, 4])
     row = read_history(tmp_path)[0]
-    assert row["rejected"] == {"2": "gone"} and row["rejected_kinds"] == {"2": "lost"}
+    assert row.rejected == {2: "gone"} and row.rejected_kinds == {2: "lost"}
 
 
 def test_one_of_five_may_fail_after_its_masked_update_is_in(dataset: Path, tmp_path: Path, trained: Trained) -> None:
     settings = minimal_settings(dataset, tmp_path, 5, secure_aggregation=True, max_rounds=1)
     final = run(settings, tamper=failing(2, "revealed", "1"))
     assert_is_mean(final, trained, 1, [0, 1, 2, 3, 4])
-    assert read_history(tmp_path)[0]["rejected"] == {}
+    assert read_history(tmp_path)[0].rejected == {}
 
 
 def test_a_late_site_is_left_out(dataset: Path, tmp_path: Path, trained: Trained) -> None:
@@ -166,7 +166,7 @@ def test_a_late_site_is_left_out(dataset: Path, tmp_path: Path, trained: Trained
     fail = failing(2, "masked", "1")
     final = run(settings, tamper=lambda reply, index: None if fail(reply, index) is not reply else reply)  # type: ignore[operator]
     assert_is_mean(final, trained, 1, [0, 1, 3, 4])
-    assert read_history(tmp_path)[0]["rejected"] == {"2": "no reply within 3 s to secure-train"}
+    assert read_history(tmp_path)[0].rejected == {2: "no reply within 3 s to secure-train"}
 
 
 def test_too_few_masked_updates_end_the_round_with_the_reasons(dataset: Path, tmp_path: Path) -> None:
@@ -216,8 +216,8 @@ def test_a_private_run_tells_no_losses_and_says_what_is_spent(
     for reply in phases:
         assert set(reply.content.config_records["fitres.metrics"]) <= training_scalars(settings)
     row = read_history(tmp_path / "run")[0]
-    assert row["metrics"]["dp_releases"] == 1.0 and row["metrics"]["dp_epsilon"] > 0
-    assert row["loss_generator"] is None
+    assert row.metrics["dp_releases"] == 1.0 and row.metrics["dp_epsilon"] > 0
+    assert row.loss_generator is None
     final = load_checkpoint(tmp_path / "run")
     name = travelling_names(final)[0]
     mean = np.zeros(final.tensors[name].shape)
@@ -236,8 +236,8 @@ def test_a_repeated_round_costs_privacy_again(dataset: Path, tmp_path: Path) -> 
         run(settings, tamper=lambda reply, index: None if index == 0 and reply.metadata.group_id == "2" else reply)
     run(settings.replaced({"resume": True}))
     rows = read_history(tmp_path)
-    assert [row["metrics"]["dp_releases"] for row in rows] == [1.0, 3.0]
-    assert rows[1]["metrics"]["dp_epsilon"] == epsilon_of(2 * math.sqrt(3))
+    assert [row.metrics["dp_releases"] for row in rows] == [1.0, 3.0]
+    assert rows[1].metrics["dp_epsilon"] == epsilon_of(2 * math.sqrt(3))
 
 
 @pytest.mark.parametrize("change", [{"dp-noise-multiplier": 2.0}, {"dp-clip-norm": 2.0}, {"secure-aggregation": True}])

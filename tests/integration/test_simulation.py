@@ -7,7 +7,6 @@ import signal
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import psutil
 import pytest
@@ -16,6 +15,7 @@ from model.checkpoint import load_checkpoint
 from model.errors import FederationError
 from server.flower import processes
 from server.flower.simulation import run_simulation
+from server.run_folder.history import RoundRow
 from tests.federated_setup import minimal_settings, simulated_grid, write_dataset
 
 pytestmark = pytest.mark.integration
@@ -37,12 +37,12 @@ def test_a_simulation_equals_the_in_process_run_and_leaves_no_process(
 ) -> None:
     from server.rounds.federation import run_federation
 
-    rows: list[dict[str, Any]] = []
+    rows: list[RoundRow] = []
     folder = run_simulation(
         minimal_settings(dataset, tmp_path / "simulated", 2, round_timeout_s=300.0), on_round=rows.append
     )
     assert processes.descendants(os.getpid()) - before == set()
-    assert [row["round"] for row in rows] == [1, 2]
+    assert [row.round for row in rows] == [1, 2]
     assert "round 2/2 | L_G" in (folder / "server.log").read_text()
     settings = minimal_settings(dataset, tmp_path / "in-process", 2, round_timeout_s=300.0)
     run_federation(simulated_grid(settings), settings)
@@ -55,7 +55,7 @@ def test_a_simulation_equals_the_in_process_run_and_leaves_no_process(
 def test_a_simulation_that_dies_is_an_error_with_its_log_and_leaves_no_process(
     dataset: Path, tmp_path: Path, before: set[psutil.Process]
 ) -> None:
-    def kill_the_engine(row: dict[str, Any]) -> None:
+    def kill_the_engine(row: RoundRow) -> None:
         for key in processes.descendants(os.getpid()):
             command = Path(f"/proc/{key.pid}/cmdline").read_bytes()
             if b"flwr-simulation" in command:
@@ -82,8 +82,8 @@ def test_ctrl_c_stops_everything_and_keeps_the_checkpoint(
 ) -> None:
     timers: list[threading.Timer] = []
 
-    def press_ctrl_c(row: dict[str, Any]) -> None:  # twice: again while everything is being stopped
-        if row["round"] == 1:
+    def press_ctrl_c(row: RoundRow) -> None:  # twice: again while everything is being stopped
+        if row.round == 1:
             for delay_s in (0.1, 1.0):
                 timers.append(threading.Timer(delay_s, os.kill, (os.getpid(), signal.SIGINT)))
                 timers[-1].start()

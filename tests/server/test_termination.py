@@ -6,7 +6,6 @@ import os
 import signal
 import threading
 from pathlib import Path
-from typing import Any
 
 import pytest
 from flwr.app import Message
@@ -16,7 +15,9 @@ from federation.settings import Settings
 from model.checkpoint import load_checkpoint
 from server import training
 from server.rounds.federation import run_federation
-from server.run_folder.folder import RunFolder, read_history, read_result
+from server.run_folder.folder import RunFolder
+from server.run_folder.history import RoundRow, read_history
+from server.run_folder.result import RunResult, RunState
 from server.termination import TerminatedError, noticing
 from server.training import Mode
 from tests.federated_setup import minimal_settings, simulated_grid, write_dataset
@@ -33,7 +34,7 @@ def settings(tmp_path: Path) -> Settings:
 
 
 def assert_stopped(folder: Path, reason: str) -> None:
-    assert read_result(folder) == {"status": "stopped", "reason": reason, "error": "TerminatedError"}
+    assert RunResult.read(folder) == RunResult(state=RunState.STOPPED, reason=reason, error="TerminatedError")
 
 
 def test_a_federated_round_is_abandoned_and_resumed(settings: Settings, tmp_path: Path) -> None:
@@ -49,9 +50,9 @@ def test_a_federated_round_is_abandoned_and_resumed(settings: Settings, tmp_path
     assert_stopped(tmp_path / "run", "stopped by SIGTERM after round 1; resume goes on")
     assert load_checkpoint(tmp_path / "run").round == 1
     run_federation(simulated_grid(settings), settings)
-    assert [row["round"] for row in read_history(tmp_path / "run")] == [1, 2, 3, 4]
-    result = read_result(tmp_path / "run")
-    assert result is not None and result["status"] == "completed"
+    assert [row.round for row in read_history(tmp_path / "run")] == [1, 2, 3, 4]
+    result = RunResult.read(tmp_path / "run")
+    assert result is not None and result.state == "completed"
 
 
 def test_a_round_that_is_finished_is_kept(settings: Settings, tmp_path: Path) -> None:
@@ -69,7 +70,7 @@ def test_a_run_that_waits_for_sites_ends(settings: Settings, tmp_path: Path) -> 
 
 
 def test_centralized_training_ends_after_a_step(settings: Settings, tmp_path: Path) -> None:
-    def in_round_one(row: dict[str, Any]) -> None:
+    def in_round_one(row: RoundRow) -> None:
         terminate()
 
     with pytest.raises(TerminatedError):

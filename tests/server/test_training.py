@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from model.checkpoint import load_checkpoint
-from server.run_folder.folder import read_history, spent
+from server.run_folder.history import read_history, spent
 from server.training import Mode, train
 from tests.federated_setup import minimal_settings, write_dataset
 

@@ -24,7 +24,7 @@ from model.landmarks.geometry import PartSizes
 from model.networks.bundle import NamedArrays, Networks
 from model.setting import Scalar
 from server.rounds.federation import run_federation
-from server.run_folder.folder import read_history
+from server.run_folder.history import read_history
 from tests import packed
 from tests.federated_setup import deployed_config, minimal_settings, write_dataset
 from tests.inprocess_grid import InProcessGrid
@@ -136,7 +136,7 @@ def test_an_honest_run_is_never_refused(
     settings = settings.replaced(changes | {"max-rounds": 4})
     run_federation(grid(settings, dataset, tmp_path), settings)
     rows = read_history(Path(settings.run.output_dir))
-    assert [(len(row["clients"]), row["rejected"]) for row in rows] == [(3, {})] * 4
+    assert [(len(row.clients), row.rejected) for row in rows] == [(3, {})] * 4
     assert len(list(tmp_path.glob("state-*/run-*/known-weights.safetensors"))) == 3
 
 
@@ -155,8 +155,8 @@ def test_a_site_that_refuses_is_left_out_with_its_reason_and_the_run_goes_on(
     monkeypatch.setattr(KnownWeights, "accept", accept)
     run_federation(grid(settings, dataset, tmp_path), settings)
     rows = read_history(Path(settings.run.output_dir))
-    assert [list(row["clients"]) for row in rows] == [["0", "1"]] * 2
-    assert all("UnknownWeightsError: round " in row["rejected"]["2"] for row in rows)
+    assert [list(row.clients) for row in rows] == [[0, 1]] * 2
+    assert all("UnknownWeightsError: round " in row.rejected[2] for row in rows)
 
 
 @pytest.fixture

@@ -8,7 +8,6 @@ import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 from flwr.app import Error, Message
@@ -18,7 +17,7 @@ from model.errors import ConfigError, FederationError
 from server.flower.commands import FlowerCommands
 from server.flower.deployment import Patience, Supervisor
 from server.rounds.federation import run_federation
-from server.run_folder.folder import read_history
+from server.run_folder.history import RoundRow, read_history
 from tests.federated_setup import minimal_settings, simulated_grid, write_dataset
 
 QUICK = Patience(poll_s=0.05, ask_s=0.05, start_s=0.5, silence_s=30.0, retry_s=0.05, max_attempts=2)
@@ -95,10 +94,8 @@ def settings(tmp_path: Path) -> Settings:
     return minimal_settings(write_dataset(tmp_path / "sites", 2), tmp_path / "run", 2, max_rounds=3)
 
 
-def supervise(
-    settings: Settings, flower: FlowerCommands, patience: Patience = QUICK
-) -> tuple[str, list[dict[str, Any]]]:
-    rows: list[dict[str, Any]] = []
+def supervise(settings: Settings, flower: FlowerCommands, patience: Patience = QUICK) -> tuple[str, list[RoundRow]]:
+    rows: list[RoundRow] = []
     return Supervisor(settings, flower, rows.append, patience).run(), rows
 
 
@@ -106,7 +103,7 @@ def test_a_run_is_submitted_and_followed(settings: Settings, tmp_path: Path) -> 
     flower = ThreadedFlower(tmp_path / "flower", train)
     reason, rows = supervise(settings, flower)
     assert reason == "round 3 is the last that max-rounds allows"
-    assert [row["round"] for row in rows] == [1, 2, 3]
+    assert [row.round for row in rows] == [1, 2, 3]
     assert flower.num_submitted == 1
 
 
@@ -115,7 +112,7 @@ def test_a_server_app_that_dies_is_started_again_and_goes_on(settings: Settings,
     reason, rows = supervise(settings, flower)
     assert reason == "round 3 is the last that max-rounds allows"
     assert flower.num_submitted == 2
-    assert [row["round"] for row in rows] == [1, 2, 3]
+    assert [row.round for row in rows] == [1, 2, 3]
 
 
 def test_a_run_that_has_ended_before_ends_at_once(settings: Settings, tmp_path: Path) -> None:
@@ -157,7 +154,7 @@ def test_an_error_that_nobody_foresaw_is_like_the_death_of_the_server_app(settin
     reason, rows = supervise(settings, flower)
     assert reason == "round 3 is the last that max-rounds allows"
     assert flower.num_submitted == 2
-    assert [row["round"] for row in rows] == [1, 2, 3]
+    assert [row.round for row in rows] == [1, 2, 3]
 
 
 def test_what_somebody_has_to_mend_is_not_tried_again(settings: Settings, tmp_path: Path) -> None:

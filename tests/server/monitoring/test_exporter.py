@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import subprocess
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,8 +18,11 @@ from server.monitoring.exporter import RunCollector, certificate_files, serve
 from server.monitoring.run_view import RunView, newest_run
 from server.monitoring.status_report import last_errors, sites_table, status_lines
 from server.rounds.federation import run_federation
-from server.run_folder.folder import HISTORY_NAME, read_history
+from server.run_folder.folder import write_stopped
+from server.run_folder.history import HISTORY_NAME, RoundRow, append_row, read_history
 from server.run_folder.live_status import LiveStatus, Phase
+from server.run_folder.result import RunState
+from server.termination import TerminatedError
 from tests.federated_setup import minimal_settings, simulated_grid, write_dataset
 
 NUM_SITES = 3
@@ -59,11 +62,11 @@ def test_values_are_those_of_the_history(run: Path, registry: CollectorRegistry)
         return registry.get_sample_value(f"fedreenact_{name}", labels)
 
     assert value("round") == 3
-    assert value("loss", network="generator") == row["loss_generator"]
-    assert value("site_loss", site="2", network="generator") == row["clients"]["2"]["loss_generator"]
-    assert value("site_loss_term", site="2", term="l1_image") == row["clients"]["2"]["l1_image"]
-    assert value("site_discriminator_accuracy_ratio", site="0", picture="real") == row["clients"]["0"]["accuracy_real"]
-    assert value("site_examples", site="2") == row["clients"]["2"]["num_examples"]
+    assert value("loss", network="generator") == row.loss_generator
+    assert value("site_loss", site="2", network="generator") == row.clients[2]["loss_generator"]
+    assert value("site_loss_term", site="2", term="l1_image") == row.clients[2]["l1_image"]
+    assert value("site_discriminator_accuracy_ratio", site="0", picture="real") == row.clients[0]["accuracy_real"]
+    assert value("site_examples", site="2") == row.clients[2]["num_examples"]
     assert value("stop_threshold") == 0
     assert value("stop_possible_in_rounds") == 2
     assert value("generator_loss_variance") is None
@@ -75,7 +78,7 @@ def test_values_are_those_of_the_history(run: Path, registry: CollectorRegistry)
 
 def test_counters_are_sums_over_the_history(run: Path, registry: CollectorRegistry) -> None:
     rows = read_history(run)
-    num_bytes = [row["measured"]["1"]["bytes_up"] for row in rows if "1" in row["measured"]]
+    num_bytes = [row.measured[1]["bytes_up"] for row in rows if 1 in row.measured]
     assert len(num_bytes) == 2
     assert registry.get_sample_value("fedreenact_site_sent_bytes_total", {"site": "1"}) == sum(num_bytes)
     assert registry.get_sample_value("fedreenact_site_rounds_total", {"site": "1"}) == 2
@@ -83,12 +86,17 @@ def test_counters_are_sums_over_the_history(run: Path, registry: CollectorRegist
     assert registry.get_sample_value("fedreenact_rejections_total", {"site": "0", "reason": "not-finite"}) == 0
 
 
+def rewrite(folder: Path, rows: list[RoundRow]) -> None:
+    (folder / HISTORY_NAME).unlink()
+    for row in rows:
+        append_row(folder, row)
+
+
 def test_a_site_in_quarantine_is_seen(run: Path, tmp_path: Path) -> None:
     copy = tmp_path / "runs" / "copy"
     shutil.copytree(run, copy)
     rows = read_history(copy)
-    rows[-1]["rejected_kinds"] = {"1": "quarantined"}
-    (copy / HISTORY_NAME).write_text("".join(json.dumps(row) + "\n" for row in rows))
+    rewrite(copy, [*rows[:-1], replace(rows[-1], rejected_kinds={1: "quarantined"})])
     registry = CollectorRegistry()
     registry.register(RunCollector(copy.parent, None))
     values = [registry.get_sample_value("fedreenact_site_quarantined", {"site": str(site)}) for site in range(3)]
@@ -100,10 +108,14 @@ def test_what_noise_has_spent_is_told_and_losses_that_are_kept_back_are_not(run:
     copy = tmp_path / "runs" / "copy"
     shutil.copytree(run, copy)
     rows = read_history(copy)
-    rows[-1] |= {"loss_generator": None, "loss_discriminator": None}
-    rows[-1]["metrics"] = {"dp_epsilon": 1.25, "dp_delta": 1e-5}
-    rows[-1]["clients"] = {site: {"seconds": 1.0} for site in rows[-1]["clients"]}
-    (copy / HISTORY_NAME).write_text("".join(json.dumps(row) + "\n" for row in rows))
+    private = replace(
+        rows[-1],
+        loss_generator=None,
+        loss_discriminator=None,
+        metrics={"dp_epsilon": 1.25, "dp_delta": 1e-5},
+        clients={site: {"seconds": 1.0} for site in rows[-1].clients},
+    )
+    rewrite(copy, [*rows[:-1], private])
     registry = CollectorRegistry()
     registry.register(RunCollector(copy.parent, None))
     assert registry.get_sample_value("fedreenact_privacy_epsilon") == 1.25
@@ -204,6 +216,20 @@ def test_a_run_whose_server_app_fell_silent_is_lost(run: Path, tmp_path: Path) -
     assert view.state(now) == "training"
     assert view.state(now + 300) == "lost"
     assert "lost: the server app has not written for 5 min (was training)" in status_lines(view, now + 300)[0]
+
+
+def states_of(registry: CollectorRegistry) -> dict[str, float | None]:
+    return {each: registry.get_sample_value("fedreenact_run_state", {"state": each}) for each in RunState}
+
+
+def test_a_run_that_was_stopped_is_in_that_state_and_in_no_other(run: Path, tmp_path: Path) -> None:
+    shutil.copytree(run, tmp_path / "run")
+    write_stopped(tmp_path / "run", TerminatedError("stopped by SIGTERM"))
+    registry = CollectorRegistry()
+    registry.register(RunCollector(tmp_path / "run", None))
+    assert states_of(registry) == dict.fromkeys(RunState, 0.0) | {"stopped": 1.0}
+    line = status_lines(RunView.read(tmp_path / "run"), time.time())[0]
+    assert line.endswith("stopped: stopped by SIGTERM after round 3; resume goes on")
 
 
 def test_status_tells_rounds_sites_and_errors(run: Path) -> None:

@@ -16,7 +16,7 @@ from model.errors import DataError
 from model.landmarks.geometry import PartSizes
 from server.rounds.central_evaluation import CentralEvaluation
 from server.rounds.federation import run_federation
-from server.run_folder.folder import read_history
+from server.run_folder.history import read_history
 from tests.federated_setup import minimal_settings, simulated_grid, write_dataset
 from tests.shards import write_random_shard
 
@@ -74,10 +74,10 @@ def test_a_run_measures_every_nth_round_only(settings: Settings, tmp_path: Path)
     write_dataset(tmp_path / "sites", 2)
     run_federation(simulated_grid(settings), settings)
     rows = read_history(tmp_path / "run")
-    assert [bool(row["evaluation"]) for row in rows] == [False, True]
-    assert rows[1]["server"]["peak_memory_bytes"] > 1e6
-    assert {"update_norm", "cosine_to_mean", "weight", "bytes_up", "bytes_down"} == set(rows[1]["measured"]["1"])
-    assert {"cpu_seconds", "peak_memory_bytes"} <= set(rows[1]["clients"]["0"])
+    assert [bool(row.evaluation) for row in rows] == [False, True]
+    assert rows[1].server["peak_memory_bytes"] > 1e6
+    assert {"update_norm", "cosine_to_mean", "weight", "bytes_up", "bytes_down"} == set(rows[1].measured[1])
+    assert {"cpu_seconds", "peak_memory_bytes"} <= set(rows[1].clients[0])
 
 
 def test_a_dataset_that_is_not_there_is_an_error_at_the_start(settings: Settings) -> None:

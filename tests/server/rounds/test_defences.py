@@ -4,21 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
-from flwr.app import ConfigRecord, Context
+from flwr.app import Context
 
 from federation.settings import Settings
 from model.designs.registry import IDENTITY_ROWS
 from model.errors import FederationError
+from model.networks.bundle import NamedArrays
 from model.setting import Scalar
-from server.rounds.fedgan import FedGAN, to_record
-from server.rounds.messaging import exchange
+from server.rounds.exchange import Link
+from server.rounds.fedgan import FedGAN
+from server.rounds.loop import RoundOutcome
+from server.run_folder.history import RoundRow
 from server.sites.roster import Roster
 from tests.inprocess_grid import InProcessGrid
 from tests.packed import packed, unpacked
+from tests.rows import round_row
 from tests.server.replies import Answer, answering_app
 
 ROWS = sorted(IDENTITY_ROWS)[0]
@@ -54,16 +57,18 @@ class Federation:
         self._roster.wait_for_sites(self._grid)
         self.folder = folder / "updates"
         self.strategy = self.new_strategy()
+        self._tensors: NamedArrays = START
 
-    def new_strategy(self, history: Iterable[Mapping[str, Any]] = ()) -> FedGAN:
-        return FedGAN(START, self._roster, self.settings, self.folder, history)
+    def new_strategy(self, history: Iterable[RoundRow] = ()) -> FedGAN:
+        link = Link(grid=self._grid, roster=self._roster, timeout_s=0.2, on_wait=lambda: None)
+        return FedGAN(START, link, self.settings, self.folder, scalars={"run-id": "r"}, history=history)
 
-    def round(self, number: int) -> FedGAN:
-        record = to_record(self.strategy.outcome.tensors)
-        messages = self.strategy.configure_train(number, record, ConfigRecord({"run-id": "r"}), self._grid)
-        self.asked.append([message.metadata.dst_node_id - 1000 for message in messages])
-        self.strategy.aggregate_train(number, exchange(self._grid, messages, timeout_s=0.2))
-        return self.strategy
+    def round(self, number: int) -> RoundOutcome:
+        num_before = len(self._grid.pulled)
+        outcome = self.strategy.train(number, self._tensors)
+        self.asked.append(self._grid.pulled[num_before:])
+        self._tensors = outcome.tensors
+        return outcome
 
     def _client(self, context: Context) -> Answer:
         index = int(context.node_config["partition-id"])
@@ -91,15 +96,11 @@ class Federation:
         return answer
 
 
-def row_of(number: int, strategy: FedGAN) -> dict[str, object]:
-    """As history.jsonl has it."""
-    outcome = strategy.outcome
-    return {
-        "round": number,
-        "clients": {str(client): {} for client in outcome.clients},
-        "rejected_kinds": {str(client): kind for client, kind in outcome.rejected_kinds.items()},
-        "fingerprints": {str(client): text for client, text in outcome.fingerprints.items()},
-    }
+def row_of(number: int, outcome: RoundOutcome) -> RoundRow:
+    """As the history has it."""
+    return round_row(
+        number, clients=outcome.clients, rejected_kinds=outcome.rejected_kinds, fingerprints=outcome.fingerprints
+    )
 
 
 def weighted(indices: list[int], number: int = 1) -> np.ndarray:
@@ -108,7 +109,7 @@ def weighted(indices: list[int], number: int = 1) -> np.ndarray:
 
 
 def test_a_step_far_too_long_is_left_out(tmp_path: Path) -> None:
-    outcome = Federation(tmp_path, {3: lambda _: [50, 0]}, max_norm_ratio=10.0).round(1).outcome
+    outcome = Federation(tmp_path, {3: lambda _: [50, 0]}, max_norm_ratio=10.0).round(1)
     assert outcome.rejected_kinds == {3: "too-long"}
     assert outcome.tensors["generator.w"] == pytest.approx(weighted([0, 1, 2, 4]))
     assert outcome.tensors[ROWS][:, 0].tolist() == [1, 2, 3, 0, 5]  # nobody trained row 3
@@ -118,7 +119,7 @@ def test_a_step_far_too_long_is_left_out(tmp_path: Path) -> None:
 
 def test_a_boast_of_many_frames_counts_as_few(tmp_path: Path) -> None:
     """Sites 0 to 4 have 10 to 50 frames; site 3 says it has a billion, also of identity 0, which is not its own."""
-    outcome = Federation(tmp_path, {3: lambda _: [-9, -9]}, boasting=3, max_weight_ratio=2.0).round(1).outcome
+    outcome = Federation(tmp_path, {3: lambda _: [-9, -9]}, boasting=3, max_weight_ratio=2.0).round(1)
     assert outcome.rejected == {}
     frames = [10, 20, 30, 60, 50]  # twice the median
     steps = [honest(index)(1) for index in (0, 1, 2)] + [[-9, -9], honest(4)(1)]
@@ -130,7 +131,7 @@ def test_a_boast_of_many_frames_counts_as_few(tmp_path: Path) -> None:
 
 
 def test_a_flipped_step_is_left_out(tmp_path: Path) -> None:
-    outcome = Federation(tmp_path, {0: lambda _: [-1, -0.5]}, min_cosine=0.0).round(1).outcome
+    outcome = Federation(tmp_path, {0: lambda _: [-1, -0.5]}, min_cosine=0.0).round(1)
     assert outcome.rejected_kinds == {0: "opposed"}
     assert outcome.tensors["generator.w"] == pytest.approx(weighted([1, 2, 3, 4]))
 
@@ -145,18 +146,19 @@ def test_a_replay_is_left_out_also_after_a_restart_of_the_server(tmp_path: Path)
     federation = Federation(tmp_path, {})
     federation.replaying = 2
     rows = [row_of(1, federation.round(1))]
-    assert rows[0]["rejected_kinds"] == {}
-    rows.append(row_of(2, federation.round(2)))
-    assert federation.strategy.outcome.rejected == {2: "sent the very update of an earlier round"}
+    assert rows[0].rejected_kinds == {}
+    second = federation.round(2)
+    rows.append(row_of(2, second))
+    assert second.rejected == {2: "sent the very update of an earlier round"}
     federation.strategy = federation.new_strategy(rows)
-    assert federation.round(3).outcome.rejected_kinds == {2: "replayed"}
+    assert federation.round(3).rejected_kinds == {2: "replayed"}
     federation.strategy = federation.new_strategy()  # without the history nobody can know
-    assert federation.round(3).outcome.rejected_kinds == {}
+    assert federation.round(3).rejected_kinds == {}
 
 
 @pytest.mark.parametrize("rule", ["median", "trimmed-mean"])
 def test_coordinates_are_aggregated_without_their_extremes_and_weights(tmp_path: Path, rule: str) -> None:
-    outcome = Federation(tmp_path, {4: lambda _: [-1e6, 1e6]}, aggregation=rule).round(1).outcome
+    outcome = Federation(tmp_path, {4: lambda _: [-1e6, 1e6]}, aggregation=rule).round(1)
     first = {"median": 1.1, "trimmed-mean": (1.0 + 1.1 + 1.2) / 3}[rule]  # of -1e6, 1, 1.1, 1.2, 1.3
     assert outcome.tensors["generator.w"] == pytest.approx([first, 0.51])
     assert outcome.tensors[ROWS][:, 0].tolist() == [1, 2, 3, 4, 5]  # every row has one owner
@@ -164,7 +166,7 @@ def test_coordinates_are_aggregated_without_their_extremes_and_weights(tmp_path:
 
 
 def test_krum_takes_one_of_the_near_ones_whole(tmp_path: Path) -> None:
-    outcome = Federation(tmp_path, {1: lambda _: [-40, 3]}, aggregation="krum").round(1).outcome
+    outcome = Federation(tmp_path, {1: lambda _: [-40, 3]}, aggregation="krum").round(1)
     # n = 5, f = 1: two nearest of 1.0, 1.2, 1.3, 1.4 in the first coordinate: 0.1 + 0.1 for 1.3
     assert outcome.tensors["generator.w"] == pytest.approx([1.3, 0.51])
     assert outcome.tensors[ROWS][:, 0].tolist() == [1, 2, 3, 4, 5]
@@ -173,7 +175,7 @@ def test_krum_takes_one_of_the_near_ones_whole(tmp_path: Path) -> None:
 def test_a_site_is_not_asked_while_in_quarantine_and_then_asked_again(tmp_path: Path) -> None:
     limits: dict[str, Scalar] = {"max_norm_ratio": 10.0, "quarantine_after": 2, "quarantine_rounds": 3}
     federation = Federation(tmp_path, {3: lambda number: [50 + number, 0] if number < 3 else [1, 1]}, **limits)
-    kinds = [federation.round(number).outcome.rejected_kinds for number in range(1, 7)]
+    kinds = [federation.round(number).rejected_kinds for number in range(1, 7)]
     assert kinds == [{3: "too-long"}] * 2 + [{3: "quarantined"}] * 3 + [{}]
     everyone, others = [0, 1, 2, 3, 4], [0, 1, 2, 4]
     assert federation.asked == [everyone] * 2 + [others] * 3 + [everyone]
@@ -184,7 +186,7 @@ def test_quarantine_outlives_a_restart_of_the_server(tmp_path: Path) -> None:
     federation = Federation(tmp_path, {3: lambda number: [50 + number, 0]}, **limits)
     rows = [row_of(number, federation.round(number)) for number in (1, 2)]
     federation.strategy = federation.new_strategy(rows)
-    assert federation.round(3).outcome.rejected[3].startswith("in quarantine until the end of round 5, after 2 updates")
+    assert federation.round(3).rejected[3].startswith("in quarantine until the end of round 5, after 2 updates")
 
 
 @pytest.mark.parametrize(

@@ -6,12 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from flwr.app import Array, ConfigRecord, Context, Error, Message
+from flwr.app import Array, Context, Error, Message
 
 from federation.settings import Settings
 from model.errors import FederationError
+from server.rounds.exchange import Link
 from server.rounds.fedgan import FedGAN, to_record
-from server.rounds.messaging import exchange
+from server.rounds.loop import RoundOutcome
 from server.sites.roster import Roster
 from tests.inprocess_grid import InProcessGrid
 from tests.server.replies import Answer, answering_app
@@ -55,17 +56,19 @@ def grid(**options: object) -> InProcessGrid:
     return InProcessGrid(answering_app(client), configs, {}, **options)  # type: ignore[arg-type]
 
 
-def one_round(network: InProcessGrid, config: Settings, folder: Path) -> FedGAN:
+def strategy_on(network: InProcessGrid, config: Settings, folder: Path) -> FedGAN:
     roster = Roster(config)
     roster.wait_for_sites(network)
-    strategy = FedGAN(START, roster, config, folder / "updates")
-    messages = strategy.configure_train(1, to_record(START), ConfigRecord({"run-id": "r"}), network)
-    strategy.aggregate_train(1, exchange(network, messages, timeout_s=0.2))
-    return strategy
+    link = Link(grid=network, roster=roster, timeout_s=0.2, on_wait=lambda: None)
+    return FedGAN(START, link, config, folder / "updates", scalars={"run-id": "r"})
+
+
+def one_round(network: InProcessGrid, config: Settings, folder: Path) -> RoundOutcome:
+    return strategy_on(network, config, folder).train(1, START)
 
 
 def test_a_round_averages_tensors_and_metrics_by_examples(tmp_path: Path) -> None:
-    outcome = one_round(grid(), settings(), tmp_path).outcome
+    outcome = one_round(grid(), settings(), tmp_path)
     expected = (1 * 10 + 2 * 20 + 3 * 30) / 60
     assert outcome.tensors["generator.w"].tolist() == [np.float32(expected)] * 2
     assert outcome.tensors["discriminator.w"] == np.float32(expected)
@@ -75,7 +78,7 @@ def test_a_round_averages_tensors_and_metrics_by_examples(tmp_path: Path) -> Non
 
 
 def test_a_round_measures_every_update(tmp_path: Path) -> None:
-    measured = one_round(grid(), settings(), tmp_path).outcome.measured
+    measured = one_round(grid(), settings(), tmp_path).measured
     assert [values["update_norm"] for values in measured.values()] == pytest.approx([3**0.5, 2 * 3**0.5, 3 * 3**0.5])
     assert [values["cosine_to_mean"] for values in measured.values()] == pytest.approx([1.0, 1.0, 1.0])
     num_bytes = len(Array(np.zeros(3, np.float32)).data)
@@ -95,7 +98,7 @@ def test_replies_are_taken_in_the_order_of_partitions_whatever_the_order_of_arri
 
 
 def test_a_client_that_raises_is_named_with_its_reason(tmp_path: Path) -> None:
-    outcome = one_round(grid(broken=1), settings(min_fit_clients=2), tmp_path).outcome
+    outcome = one_round(grid(broken=1), settings(min_fit_clients=2), tmp_path)
     assert outcome.rejected == {1: "disk full"}
     assert outcome.rejected_kinds == {1: "failed"}
     assert outcome.tensors["discriminator.w"] == np.float32((1 * 10 + 3 * 30) / 40)
@@ -103,7 +106,7 @@ def test_a_client_that_raises_is_named_with_its_reason(tmp_path: Path) -> None:
 
 def test_a_client_that_does_not_answer_is_named(tmp_path: Path) -> None:
     network = grid(tamper=lambda reply, index: None if index == 0 and reply.metadata.group_id == "1" else reply)
-    outcome = one_round(network, settings(min_fit_clients=2), tmp_path).outcome
+    outcome = one_round(network, settings(min_fit_clients=2), tmp_path)
     assert outcome.rejected == {0: "no reply within 0.2 s"}
     assert outcome.rejected_kinds == {0: "late"}
 
@@ -115,10 +118,8 @@ def test_too_few_updates_raise_with_every_reason_and_what_to_do(tmp_path: Path) 
 
 
 def test_the_strategy_also_runs_in_flowers_own_loop(tmp_path: Path) -> None:
-    network, config = grid(), settings()
-    roster = Roster(config)
-    roster.wait_for_sites(network)
-    strategy = FedGAN(START, roster, config, tmp_path / "updates")
+    network = grid()
+    strategy = strategy_on(network, settings(), tmp_path)
     result = strategy.start(network, to_record(START), num_rounds=2, timeout=1.0)
     step = (1 * 10 + 2 * 20 + 3 * 30) / 60
     assert result.arrays["weights"].numpy() == pytest.approx([2 * step] * 3)

@@ -10,7 +10,7 @@ from flwr.app import ArrayRecord, Message
 
 from model.errors import FederationError
 from server.rounds import messaging
-from server.rounds.messaging import PatientGrid, exchange, fit_message
+from server.rounds.messaging import PatientGrid, fit_message, replies_to
 from server.updates.reply import RejectedUpdateError, Rejection, read_fit_reply
 from tests.inprocess_grid import FIRST_NODE_ID, InProcessGrid
 from tests.server.replies import answering_app
@@ -69,7 +69,7 @@ def test_one_lost_site_does_not_cost_the_replies_that_are_fetched_after_the_dead
     app = answering_app(lambda context: lambda parameters, config: (parameters, 1, {}))
     grid = ExpiringGrid(app, [{}, {}, {}], {}, tamper=lambda reply, index: None if index == 0 else reply)
     messages = [fit_message(FIRST_NODE_ID + i, ArrayRecord(), {"phase": "train"}, timeout_s=0.3) for i in range(3)]
-    replies = list(exchange(grid, messages, timeout_s=0.3))
+    replies = list(replies_to(grid, messages, timeout_s=0.3))
     assert [reply.metadata.src_node_id for reply in replies] == [FIRST_NODE_ID + 1, FIRST_NODE_ID + 2]
     assert not any(reply.has_error() for reply in replies)
 
@@ -103,9 +103,9 @@ def test_a_late_reply_of_an_earlier_round_is_dropped_by_name(is_first: bool, cap
     app = answering_app(lambda context: lambda parameters, config: (parameters, 1, {}))
     grid = StaleGrid(app, [{}, {}], {})
     grid.is_first = is_first
-    list(exchange(grid, [train_message(index, 3) for index in range(2)], timeout_s=0.1))
+    list(replies_to(grid, [train_message(index, 3) for index in range(2)], timeout_s=0.1))
     messages = [train_message(index, 4) for index in range(2)]
-    replies = list(exchange(grid, messages, timeout_s=0.1))
+    replies = list(replies_to(grid, messages, timeout_s=0.1))
     assert [reply.metadata.group_id for reply in replies] == ["4", "4"]
     ids = [message.metadata.message_id for message in messages]
     assert [reply.metadata.reply_to_message_id for reply in replies] == ids
@@ -114,9 +114,9 @@ def test_a_late_reply_of_an_earlier_round_is_dropped_by_name(is_first: bool, cap
 
 def test_a_late_reply_alone_is_no_reply() -> None:
     grid = answering_grid()
-    (early,) = exchange(grid, [train_message(0, 3)], timeout_s=0.1)
+    (early,) = replies_to(grid, [train_message(0, 3)], timeout_s=0.1)
     late = InProcessGrid(grid._app, [{}], {}, tamper=lambda reply, index: early)
-    assert list(exchange(late, [train_message(0, 4)], timeout_s=0.1)) == []
+    assert list(replies_to(late, [train_message(0, 4)], timeout_s=0.1)) == []
 
 
 def test_the_same_message_id_with_another_round_is_no_reply() -> None:
@@ -125,7 +125,7 @@ def test_the_same_message_id_with_another_round_is_no_reply() -> None:
         return reply
 
     grid = InProcessGrid(answering_grid()._app, [{}], {}, tamper=of_another_round)
-    assert list(exchange(grid, [train_message(0, 4)], timeout_s=0.1)) == []
+    assert list(replies_to(grid, [train_message(0, 4)], timeout_s=0.1)) == []
 
 
 class RepeatingGrid(InProcessGrid):
@@ -137,7 +137,7 @@ class RepeatingGrid(InProcessGrid):
 
 def test_a_reply_that_comes_twice_is_used_once(caplog: pytest.LogCaptureFixture) -> None:
     grid = RepeatingGrid(answering_grid()._app, [{}, {}], {})
-    replies = list(exchange(grid, [train_message(index, 1) for index in range(2)], timeout_s=0.1))
+    replies = list(replies_to(grid, [train_message(index, 1) for index in range(2)], timeout_s=0.1))
     assert [reply.metadata.src_node_id for reply in replies] == [FIRST_NODE_ID, FIRST_NODE_ID + 1]
     assert "round 1: node 1001 has answered 2 times; one reply is used" in caplog.text
 
@@ -159,7 +159,7 @@ def test_a_reply_that_flower_cannot_put_together_is_an_error_of_its_site(error: 
     grid = UnreadableGrid(answering_grid()._app, [{}, {}], {})
     grid.error = error
     messages = [train_message(index, 1) for index in range(2)]
-    bad, good = exchange(grid, messages, timeout_s=0.1)
+    bad, good = replies_to(grid, messages, timeout_s=0.1)
     assert bad.metadata.reply_to_message_id == messages[0].metadata.message_id
     assert not good.has_error()
     with pytest.raises(RejectedUpdateError) as caught:
@@ -173,4 +173,4 @@ def test_a_superlink_that_does_not_answer_is_no_fault_of_a_site() -> None:
     grid = UnreadableGrid(answering_grid()._app, [{}], {})
     grid.error = FederationError("the SuperLink does not answer")
     with pytest.raises(FederationError, match="the SuperLink does not answer"):
-        list(exchange(grid, [train_message(0, 1)], timeout_s=0.1))
+        list(replies_to(grid, [train_message(0, 1)], timeout_s=0.1))

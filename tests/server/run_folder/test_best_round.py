@@ -2,13 +2,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 from server.run_folder.best_round import BestRound, best_round
+from server.run_folder.history import RoundRow
+from tests.rows import round_row
 
 
-def row(number: int, loss: float, ssim: float | None = None) -> dict[str, Any]:
-    return {"round": number, "loss_generator": loss, "evaluation": {} if ssim is None else {"ssim": ssim}}
+def row(number: int, loss: float, ssim: float | None = None) -> RoundRow:
+    return round_row(number, loss_generator=loss, evaluation={} if ssim is None else {"ssim": ssim})
 
 
 def test_the_lowest_generator_loss_is_the_best_of_rounds_that_were_not_measured() -> None:
@@ -31,7 +32,7 @@ def test_rounds_without_a_checkpoint_do_not_count() -> None:
 
 
 def test_rounds_without_loss_and_measurement_are_never_the_best() -> None:
-    assert best_round([{"round": 1, "loss_generator": None, "evaluation": {}}], {1}) is None
+    assert best_round([round_row(1, loss_generator=None)], {1}) is None
 
 
 def test_the_file_names_round_measure_and_value(tmp_path: Path) -> None:

@@ -11,16 +11,12 @@ from federation.settings import Settings
 from model.errors import ConfigError, FederationError
 from server.rounds.centralized import train_centralized
 from server.rounds.federation import run_federation
-from server.run_folder.folder import (
-    RunFolder,
-    explaining_full_disks,
-    find_checkpoint,
-    read_history,
-    read_result,
-    write_settings,
-)
+from server.run_folder.folder import RunFolder, explaining_full_disks, find_checkpoint, write_settings
+from server.run_folder.history import RoundRow, read_history
+from server.run_folder.result import RunResult, RunState
 from server.training import Mode, train
 from tests.federated_setup import minimal_settings, simulated_grid, write_dataset
+from tests.rows import round_row
 
 
 def settings(path: Path | str, **changes: object) -> Settings:
@@ -42,21 +38,16 @@ def test_no_folder_is_refused() -> None:
         find_checkpoint(settings(""))
 
 
-def test_a_line_still_being_written_is_not_read(tmp_path: Path) -> None:
-    (tmp_path / "history.jsonl").write_text('{"round": 1}\n{"round": 2, "loss_ge')
-    assert read_history(tmp_path) == [{"round": 1}]
-
-
 def test_a_new_run_starts_with_an_empty_history_and_no_result(tmp_path: Path) -> None:
     folder, checkpoint = RunFolder.open(settings(tmp_path))
     assert checkpoint is None
     with folder:
-        folder.append_history({"round": 1})
+        folder.append_history(round_row())
         folder.write_failed(FederationError("why"))
-    assert read_result(tmp_path) == {"status": "failed", "reason": "why", "error": "FederationError"}
+    assert RunResult.read(tmp_path) == RunResult(state=RunState.FAILED, reason="why", error="FederationError")
     again, _ = RunFolder.open(settings(tmp_path))
     assert read_history(tmp_path) == []
-    assert read_result(tmp_path) is None
+    assert RunResult.read(tmp_path) is None
     assert again.run_id != folder.run_id
 
 
@@ -101,7 +92,7 @@ def test_a_result_that_cannot_be_written_does_not_hide_why_the_run_ended(
     with folder:
         (tmp_path / "result.json.partial").symlink_to(FULL)
         folder.write_failed(FederationError("two sites are missing"))
-    assert read_result(tmp_path) is None and not (tmp_path / "result.json.partial").is_symlink()
+    assert RunResult.read(tmp_path) is None and not (tmp_path / "result.json.partial").is_symlink()
     assert "No space left on device): two sites are missing" in caplog.text
 
 
@@ -110,19 +101,19 @@ def test_a_run_on_a_full_disk_ends_with_a_word_and_goes_on_when_there_is_room(tm
     configured = minimal_settings(write_dataset(tmp_path / "sites", 2), tmp_path / "run", 2, max_rounds=2)
     history = tmp_path / "run" / "history.jsonl"
 
-    def fill(row: dict[str, object]) -> None:
+    def fill(row: RoundRow) -> None:
         history.rename(tmp_path / "rows")
         history.symlink_to(FULL)
 
     with pytest.raises(FederationError, match="make room, then go on with resume"):
         run_federation(simulated_grid(configured), configured, fill)
-    result = read_result(tmp_path / "run")
-    assert result is not None and result["reason"].startswith(f"the disk of {tmp_path / 'run'} is full")
+    result = RunResult.read(tmp_path / "run")
+    assert result is not None and result.reason.startswith(f"the disk of {tmp_path / 'run'} is full")
     history.unlink()
     (tmp_path / "rows").rename(history)
     resumed = configured.replaced({"resume": True})
     run_federation(simulated_grid(resumed), resumed)
-    assert [row["round"] for row in read_history(tmp_path / "run")] == [1, 2]
+    assert [row.round for row in read_history(tmp_path / "run")] == [1, 2]
 
 
 @needs_full
@@ -130,7 +121,7 @@ def test_a_run_on_a_full_disk_ends_with_a_word_and_goes_on_when_there_is_room(tm
 def test_a_run_that_cannot_say_that_it_is_complete_fails(tmp_path: Path, is_federated: bool) -> None:
     configured = minimal_settings(write_dataset(tmp_path / "sites", 2), tmp_path / "run", 2, max_rounds=1)
 
-    def fill(row: dict[str, object]) -> None:
+    def fill(row: RoundRow) -> None:
         (tmp_path / "run" / "result.json.partial").symlink_to(FULL)
 
     with pytest.raises(FederationError, match="is full; make room"):
@@ -138,5 +129,5 @@ def test_a_run_that_cannot_say_that_it_is_complete_fails(tmp_path: Path, is_fede
             run_federation(simulated_grid(configured), configured, fill)
         else:
             train_centralized(configured, fill)
-    result = read_result(tmp_path / "run")
-    assert result is not None and result["status"] == "failed" and "is full" in result["reason"]
+    result = RunResult.read(tmp_path / "run")
+    assert result is not None and result.state == "failed" and "is full" in result.reason

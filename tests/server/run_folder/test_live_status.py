@@ -31,16 +31,16 @@ def test_a_site_that_is_gone_keeps_its_last_contact(tmp_path: Path, monkeypatch:
     both = read(tmp_path).last_contact
     status.see([1], {77: "partition-id 1 is taken by another connected site"})
     live = read(tmp_path)
-    assert live.connected == ["1"]
-    assert live.last_contact["0"] == both["0"]
-    assert live.last_contact["1"] > both["1"]
+    assert live.connected == [1]
+    assert live.last_contact[0] == both[0]
+    assert live.last_contact[1] > both[1]
     assert live.refused == {"77": "partition-id 1 is taken by another connected site"}
 
 
 def test_a_restarted_server_remembers_who_was_there(tmp_path: Path) -> None:
     LiveStatus(tmp_path).see([3], {})
     LiveStatus(tmp_path).enter(Phase.WAITING, 2)
-    assert list(read(tmp_path).last_contact) == ["3"]
+    assert list(read(tmp_path).last_contact) == [3]
     assert read(tmp_path).connected == []
 
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from model.errors import FederationError, NonFiniteLossError
-from server.run_folder.folder import read_result
 from server.run_folder.lock import RunLock
+from server.run_folder.result import RunResult
 from server.training import Mode, train
 from tests.federated_setup import minimal_settings, write_dataset, write_diverging_dataset
 
@@ -62,7 +62,7 @@ def test_a_run_that_failed_leaves_the_folder_free(tmp_path: Path) -> None:
     settings = minimal_settings(write_diverging_dataset(tmp_path / "dataset"), tmp_path / "run", 1)
     with pytest.raises(NonFiniteLossError):
         train(Mode.CENTRALIZED, settings)
-    result = read_result(tmp_path / "run")
+    result = RunResult.read(tmp_path / "run")
     assert result is not None
-    assert (result["status"], result["error"]) == ("failed", "NonFiniteLossError")
+    assert (result.state, result.error) == ("failed", "NonFiniteLossError")
     RunLock.take(tmp_path / "run").release()

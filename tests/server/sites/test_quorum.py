@@ -13,7 +13,8 @@ from federation.settings import Settings
 from model.checkpoint import load_checkpoint
 from model.errors import FederationError
 from server.rounds.federation import run_federation
-from server.run_folder.folder import read_history, read_result
+from server.run_folder.history import read_history
+from server.run_folder.result import RunResult
 from server.sites import quorum
 from tests.federated_setup import minimal_settings, simulated_grid, write_dataset
 from tests.inprocess_grid import FIRST_NODE_ID, InProcessGrid
@@ -78,11 +79,11 @@ def test_a_round_is_repeated_when_a_site_comes_back_and_gives_the_same_bits(
     grid.num_looks_away = 12  # type: ignore[attr-defined]
     run_federation(grid, settings)
     assert bits(tmp_path / "run") == bits(tmp_path / "undisturbed")
-    assert [row["round"] for row in read_history(tmp_path / "run")] == [1, 2]
+    assert [row.round for row in read_history(tmp_path / "run")] == [1, 2]
     assert "round 2: 1 valid updates, min-fit-clients is 2 (client 1: no reply within 0.2 s)" in caplog.text
     assert "round 2: 1 sites are connected, min-fit-clients is 2" in caplog.text
-    result = read_result(tmp_path / "run")
-    assert result is not None and result["status"] == "completed"
+    result = RunResult.read(tmp_path / "run")
+    assert result is not None and result.state == "completed"
 
 
 def test_sites_that_stay_away_end_the_run_with_the_round_the_sites_and_why(settings: Settings, tmp_path: Path) -> None:
@@ -94,10 +95,10 @@ def test_sites_that_stay_away_end_the_run_with_the_round_the_sites_and_why(setti
     ):
         run_federation(grid, settings)
     assert load_checkpoint(tmp_path / "run").round == 1
-    result = read_result(tmp_path / "run")
+    result = RunResult.read(tmp_path / "run")
     assert result is not None
-    assert (result["status"], result["error"]) == ("failed", "FederationError")
-    assert result["reason"].endswith("not connected: 1")
+    assert (result.state, result.error) == ("failed", "FederationError")
+    assert result.reason.endswith("not connected: 1")
 
 
 def test_a_lost_reply_is_asked_for_again_until_the_limit(settings: Settings, tmp_path: Path) -> None:
@@ -186,7 +187,7 @@ def test_a_site_that_comes_back_as_a_new_node_joins_the_next_round_from_the_curr
     grid._contexts.append(restarted)
     run_federation(grid, settings)
     rows = read_history(tmp_path / "run")
-    assert [list(row["clients"]) for row in rows] == [["0", "1"], ["0"], ["0"], ["0", "1"], ["0", "1"]]
+    assert [list(row.clients) for row in rows] == [[0, 1], [0], [0], [0, 1], [0, 1]]
     assert grid.sent["4"] == [packed(_load(tmp_path / "run" / "round-000003")).tobytes()]
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from flwr.app import Array, ConfigRecord, Error, Message
+from flwr.app import Array, Error, Message
 from hypothesis import HealthCheck, given
 from hypothesis import settings as example_settings
 from hypothesis import strategies as st
@@ -21,9 +21,9 @@ from federation.secure_sum.primitives import KEY_BYTES, SEALED_BYTES, SHARE_BYTE
 from federation.settings import Settings
 from model.designs.registry import IDENTITY_ROWS
 from model.errors import FederationError
-from server.rounds.fedgan import FedGAN, to_record
-from server.rounds.messaging import exchange
-from server.rounds.recording import RoundOutcome
+from server.rounds.exchange import Link
+from server.rounds.fedgan import FedGAN
+from server.rounds.loop import RoundOutcome
 from server.sites.agreement import agree
 from server.sites.roster import Roster
 from server.updates.reply import ArrayForm, RejectedUpdateError, failure_reason, read_fit_reply, size_in_bytes
@@ -94,11 +94,8 @@ def roster() -> Roster:
 
 
 def outcome_of(roster: Roster, replies: Sequence[Message], folder: Path) -> RoundOutcome:
-    strategy = FedGAN(START, roster, SETTINGS, folder / "updates")
-    grid = CannedGrid(replies)
-    messages = strategy.configure_train(1, to_record(START), ConfigRecord({"run-id": "r"}), grid)
-    strategy.aggregate_train(1, exchange(grid, messages, timeout_s=0.2))
-    return strategy.outcome
+    link = Link(grid=CannedGrid(replies), roster=roster, timeout_s=0.2, on_wait=lambda: None)
+    return FedGAN(START, link, SETTINGS, folder / "updates", scalars={"run-id": "r"}).train(1, START)
 
 
 def bits(outcome: RoundOutcome) -> dict[str, bytes]:

@@ -1,0 +1,53 @@
+"""How a run ended, and the states that a run can be in."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+RESULT_NAME = "result.json"
+
+
+class RunState(StrEnum):
+    """Where a run stands; the first two and `lost` while it has no result, the others are how it ended."""
+
+    WAITING = "waiting"
+    """For sites."""
+    TRAINING = "training"
+    """A round is in progress."""
+    LOST = "lost"
+    """The server app fell silent."""
+    COMPLETED = "completed"
+    """The stopping rule ended it."""
+    STOPPED = "stopped"
+    """A signal ended it; resume goes on."""
+    FAILED = "failed"
+    """An error ended it."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunResult:
+    """The content of result.json."""
+
+    state: RunState
+    """completed, stopped or failed; `status` in the file."""
+    reason: str
+    """In words."""
+    error: str = ""
+    """Name of the error's class; empty if the run was completed."""
+
+    @classmethod
+    def read(cls, run: Path) -> RunResult | None:
+        """How the run in a folder ended, or None while it has not."""
+        try:
+            values = json.loads((run / RESULT_NAME).read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return None
+        return cls(state=RunState(values["status"]), reason=values["reason"], error=values.get("error", ""))
+
+    def to_json(self) -> dict[str, str]:
+        """The JSON object of the file."""
+        told = {"status": self.state.value, "reason": self.reason}
+        return told | ({"error": self.error} if self.error else {})

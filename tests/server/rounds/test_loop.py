@@ -1,0 +1,127 @@
+"""The loop and what it calls after a round, on small runs in this process."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from federation.settings import Settings
+from model.checkpoint import Checkpoint, load_checkpoint
+from model.errors import FederationError
+from model.networks.bundle import NamedArrays
+from server.rounds import hooks
+from server.rounds.centralized import train_centralized
+from server.rounds.loop import RoundLoop, RoundOutcome
+from server.rounds.stopping import MAX_DISCARDED
+from server.run_folder.folder import RunFolder
+from server.run_folder.history import RoundRow, append_row, read_history
+from server.run_folder.life import running
+from server.run_folder.live_status import Live, Phase
+from server.run_folder.result import RunResult, RunState
+from tests.federated_setup import minimal_settings, write_dataset
+from tests.rows import round_row
+from tests.server.rounds.test_privacy_ledger import STATE
+from tests.shards import write_random_shard
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return minimal_settings(write_dataset(tmp_path / "dataset", 2), tmp_path / "run", 2)
+
+
+class Losses:
+    """A kind of round that trains nothing and has these losses; None is a discarded round."""
+
+    def __init__(self, *losses: float | None) -> None:
+        self._losses = losses
+
+    def train(self, round_number: int, tensors: NamedArrays) -> RoundOutcome:
+        loss = self._losses[round_number - 1]
+        metrics = {} if loss is None else {"loss_generator": loss}
+        return RoundOutcome(tensors=dict(tensors), metrics=metrics, discarded="" if loss is not None else "no sum")
+
+
+class Noting:
+    """A hook that notes what it is given, and adds its name to the row."""
+
+    def __init__(self, name: str, seen: list[tuple[str, int, int, list[str]]]) -> None:
+        self._name, self._seen = name, seen
+
+    def after_round(self, row: RoundRow, state: Checkpoint) -> RoundRow:
+        self._seen.append((self._name, row.round, state.round, list(row.server)))
+        return replace(row, server={**row.server, self._name: 1.0})
+
+
+def test_hooks_are_called_in_order_and_each_gets_the_row_of_the_one_before(settings: Settings) -> None:
+    seen: list[tuple[str, int, int, list[str]]] = []
+    with running(settings) as run:
+        start = replace(STATE, round=0)
+        stop = RoundLoop(run, start, Losses(2.0, 1.0), [Noting("a", seen), Noting("b", seen)]).run()
+    assert seen == [("a", 1, 1, []), ("b", 1, 1, ["a"]), ("a", 2, 2, []), ("b", 2, 2, ["a"])]
+    assert stop.kind == "max-rounds"
+
+
+def test_rounds_that_give_nothing_end_the_run_and_one_that_does_starts_the_count_anew(settings: Settings) -> None:
+    longer = settings.replaced({"max-rounds": 100})
+    rows: list[RoundRow] = []
+    losses = [None] * (MAX_DISCARDED - 1) + [1.0] + [None] * MAX_DISCARDED
+    told = hooks.Told(rows.append)
+    words = f"the last {MAX_DISCARDED} rounds had no usable secure sum"
+    with pytest.raises(FederationError, match=words), running(longer) as run:
+        RoundLoop(run, replace(STATE, round=0), Losses(*losses), [told]).run()
+    assert len(rows) == len(losses)
+    assert rows[MAX_DISCARDED - 1].rounds_until_stop_possible == longer.rounds.variance_window - 1
+
+
+def test_rounds_discarded_before_a_restart_count(settings: Settings) -> None:
+    longer = settings.replaced({"max-rounds": 100})
+    with running(longer) as run:
+        for number in range(1, MAX_DISCARDED + 1):
+            append_row(run.folder.path, round_row(number, discarded="no sum"))
+        loop = RoundLoop(run, replace(STATE, round=MAX_DISCARDED), Losses(), [])
+        with pytest.raises(FederationError, match="no usable secure sum"):
+            loop.run()
+
+
+def test_a_round_whose_checkpoint_was_not_written_is_trained_again(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The line of the history is written first: a resume drops it, and no checkpoint is without its line."""
+    save = hooks.save_checkpoint
+
+    def dies(folder: Path, state: Checkpoint) -> object:
+        if state.round == 2:
+            raise MemoryError("killed")
+        return save(folder, state)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(hooks, "save_checkpoint", dies)
+        with pytest.raises(MemoryError):
+            train_centralized(settings)
+    assert [row.round for row in read_history(tmp_path / "run")] == [1, 2]
+    assert load_checkpoint(tmp_path / "run").round == 1
+    folder, checkpoint = RunFolder.open(settings.replaced({"resume": True}))
+    with folder:
+        assert checkpoint is not None and checkpoint.round == 1
+        assert [row.round for row in read_history(tmp_path / "run")] == [1]
+
+
+def test_centralized_training_says_what_it_does_and_is_measured(settings: Settings, tmp_path: Path) -> None:
+    write_random_shard(tmp_path / "eval", "person-0", num_frames=60, seed=9)
+    phases: list[tuple[Phase, int]] = []
+
+    def look(row: RoundRow) -> None:
+        live = Live.read(tmp_path / "run")
+        assert live is not None
+        phases.append((live.phase, live.round))
+
+    train_centralized(settings.replaced({"eval-data-dir": str(tmp_path / "eval")}), look)
+    look(round_row())
+    assert phases == [(Phase.TRAINING, 1), (Phase.TRAINING, 2), (Phase.ENDED, 2)]
+    rows = read_history(tmp_path / "run")
+    assert all({"ssim", "copy_source_ssim"} <= row.evaluation.keys() for row in rows)
+    result = RunResult.read(tmp_path / "run")
+    assert result is not None and result.state is RunState.COMPLETED
+    assert set(rows[0].clients) == {0} and "seconds" not in rows[0].clients[0]
