@@ -2,7 +2,7 @@
 
 MIN_SITES = 3
 """docker-compose.yml asks for it."""
-MAX_ROUNDS = 24
+MAX_ROUNDS = 21
 """Rounds go by while the tests do things to sites and server."""
 QUARANTINE_AFTER = 2
 SETTINGS = {
