@@ -208,6 +208,10 @@ def test_a_checkpoint_draws_as_what_was_saved(
     assert torch.equal(drawn(load_checkpoint(path).networks(), batch), drawn(networks, batch))
 
 
+NEEDED: dict[str, dict[str, bool]] = {"num_sources": {"use_landmark_flow": True}}
+"""Field to what it may not be changed without."""
+
+
 def test_a_setting_that_is_not_listed_changes_nothing(
     design: Design, config: ModelConfig, part_sizes: PartSizes, loss: LossConfig
 ) -> None:
@@ -218,7 +222,8 @@ def test_a_setting_that_is_not_listed_changes_nothing(
             if key_of(field.name) in design.settings:
                 continue
             value = other(getattr(changed, field.name), field.name)
-            model, terms = (replace(one, **{field.name: value}) if one is changed else one for one in (config, loss))
+            both = {field.name: value, **NEEDED.get(field.name, {})}
+            model, terms = (replace(one, **both) if one is changed else one for one in (config, loss))
             assert isinstance(model, ModelConfig) and isinstance(terms, LossConfig)
             got = trained(model, part_sizes, terms)[0].travelling_tensors()
             assert got.keys() == expected.keys() and not differing(expected, got), field.name
