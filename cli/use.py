@@ -78,7 +78,7 @@ def evaluate(
 
     if self_check is not None:
         checked = self_check_dataset(self_check, embedder_named(embedder))
-        console.print(rich_table(checked.figures), rich_table(checked.checks))
+        console.print(*map(rich_table, checked.figures), rich_table(checked.checks))
         raise typer.Exit(0 if checked.holds else 1)
     if checkpoint is None or dataset is None or out is None:
         raise ConfigError("evaluate: wanted CHECKPOINT DATASET --out FOLDER, or --self-check DATASET")

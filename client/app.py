@@ -183,35 +183,17 @@ def _trained(settings: Settings, site: Site, tensors: Arrays, config: dict[str, 
     if site.policy is not None:
         known = KnownWeights(site.state_dir, run_id, max_missed_rounds=site.policy.max_missed_rounds)
         known.accept(named, settings=settings, part_sizes=part_sizes, round_number=round_number)
-    device, perceptual = pick_device(settings.optimizer.device), _perceptual(settings.model.network, settings.loss)
     torch.set_num_threads(settings.optimizer.num_threads)
-
-    def train() -> LocalResult:
-        result = train_locally(
-            task,
-            tensors,
-            settings=settings,
-            data=site.data,
-            moments=MomentStore(folder=site.state_dir, run_id=run_id, num_kept=settings.run.keep_checkpoints),
-            perceptual=perceptual,
-            device=device,
-        )
-        if site.policy is not None:
-            site.policy.check_steps(settings, round_number, int(result.metrics["num_steps"]))
-            if result.one_sided:
-                raise OneSidedUpdateError(
-                    f"round {round_number}: {result.one_sided}; such an update may show a single frame and is not sent"
-                )
-        _log.info(
-            "round %d: %d local steps in %.0f s, L_G %.3f",
-            round_number,
-            settings.rounds.local_steps,
-            result.metrics["seconds"],
-            result.metrics["loss_generator"],
-            extra={"round": round_number, "site": site.partition_id},
-        )
-        return result
-
+    train = functools.partial(
+        _train_and_check,
+        settings,
+        site,
+        task,
+        tensors,
+        moments=MomentStore(folder=site.state_dir, run_id=run_id, num_kept=settings.run.keep_checkpoints),
+        perceptual=_perceptual(settings.model.network, settings.loss),
+        device=pick_device(settings.optimizer.device),
+    )
     if not settings.privacy.dp_noise_multiplier:
         return train()
     return noised_answer(
@@ -222,6 +204,27 @@ def _trained(settings: Settings, site: Site, tensors: Arrays, config: dict[str, 
         ledger=ReleaseLedger(site.state_dir, [part.shard.identity for part in site.data.frames]),
         max_epsilon=site.policy.max_epsilon if site.policy is not None else 0.0,
     )
+
+
+def _train_and_check(settings: Settings, site: Site, task: RoundTask, tensors: Arrays, **rest: Any) -> LocalResult:
+    """What was trained from the site's frames, if enough of them made it. `rest` is for `train_locally`."""
+    result = train_locally(task, tensors, settings=settings, data=site.data, **rest)
+    num_steps = int(result.metrics["num_steps"])
+    if site.policy is not None:
+        site.policy.check_steps(settings, task.round_number, num_steps)
+        if result.one_sided:
+            raise OneSidedUpdateError(
+                f"round {task.round_number}: {result.one_sided}; such an update may show a single frame and is not sent"
+            )
+    _log.info(
+        "round %d: %d local steps in %.0f s, L_G %.3f",
+        task.round_number,
+        num_steps,
+        result.metrics["seconds"],
+        result.metrics["loss_generator"],
+        extra={"round": task.round_number, "site": site.partition_id},
+    )
+    return result
 
 
 def client_fn(context: Context) -> Client:

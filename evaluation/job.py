@@ -6,47 +6,26 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from data_partition.shards.shard import Shard, open_dataset
-from evaluation.faces.analysis import Backends, FaceAnalyser, RememberingAnalyser
+from evaluation.clips import clips_of, measure_clips
+from evaluation.faces.analysis import FaceAnalyser, RememberingAnalyser
 from evaluation.faces.embedders import embedder_named
 from evaluation.faces.mediapipe_analyser import MediaPipeAnalyser
 from evaluation.faces.openface_exchange import FrameSaver, OpenFaceAnalyser
-from evaluation.figures.summary import summarise
-from evaluation.figures.tables import (
-    TextTable,
-    action_unit_agreement,
-    identity_tables,
-    measurements_csv,
-    method_tables,
-    rows_to_plain,
-)
-from evaluation.measurement import MODEL, Measurement, Method, baselines, measure
-from evaluation.metrics.catalogue import CSIM
+from evaluation.figures.tables import TextTable
+from evaluation.measurement import MODEL, Instruments, Method, baselines, measure
+from evaluation.metrics.kid import KidFeatures
 from evaluation.metrics.perceptual_distance import PerceptualDistance
-from evaluation.pairs import EvaluationPair, Protocol, draw_pairs, read_pairs, write_pairs
-from evaluation.sheet import SheetRow, sheet_row, write_sheet
+from evaluation.pairs import EvaluationPair, Protocol, draw_pairs, read_pairs
+from evaluation.results import Findings, faces_of_pair, write_figures, write_sheets
 from model.checkpoint import Checkpoint, load_checkpoint
 from model.errors import ConfigError, DataError
-from model.files import write_json, write_text
 from model.frames import Frame
 from model.progress import Progress
-from reenact.faces import face_of_shard
 from reenact.guidance_choice import Guidance
-from reenact.reenactor import FaceFrame, Reenactor
-
-_HEADING = """# Evaluation
-
-Figures are pooled over pairs, with 95 % bootstrap intervals over pairs. Copy-source hands the source frame back,
-copy-driving the driving frame. AUCON on shuffled pairs is what a result gets when it is compared with other driving
-frames of the same person. Landmark error is in percent of the driving face's outer eye distance. Figures whose names
-differ in the backend in brackets are on different scales.
-"""
-
-_SHEET_ROWS = 2
-"""Best, median and worst pairs on a sheet, each."""
+from reenact.reenactor import Reenactor
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -108,19 +87,21 @@ def run_evaluation(request: EvaluationRequest, *, device: torch.device, progress
     pairs = _pairs(request, shards)
     reenactor = Reenactor(checkpoint, device)
     with MediaPipeAnalyser(embedder_named(request.embedder)) as faces:
-        analyser = RememberingAnalyser(_analyser(faces, request))
-        perceptual = PerceptualDistance()
+        analyser, perceptual = RememberingAnalyser(_analyser(faces, request)), PerceptualDistance()
+        instruments = Instruments(analyser=analyser, perceptual=perceptual, features=KidFeatures())
         methods = {MODEL: _model(reenactor, request.landmarks), **baselines(reenactor.size_px)}
-        measurements = measure(
-            pairs,
+        measurements = measure(pairs, methods, instruments, size_px=reenactor.size_px, progress=progress)
+        clips = measure_clips(
+            clips_of(pairs),
             methods,
-            analyser,
-            perceptual=perceptual,
+            instruments,
             size_px=reenactor.size_px,
             progress=progress,
         )
     backends = replace(analyser.backends, perceptual=perceptual.name)
-    return _write(request, checkpoint, reenactor, measurements, backends, analyser.evaluated_aus)
+    found = Findings(measurements=measurements, clips=clips, backends=backends, evaluated_aus=analyser.evaluated_aus)
+    tables, files = write_figures(request.out, found, _origin(request, checkpoint, reenactor, found), seed=request.seed)
+    return EvaluationReport(tables=tables, files=files | write_sheets(request.out, found, reenactor, request.landmarks))
 
 
 def _analyser(faces: FaceAnalyser, request: EvaluationRequest) -> FaceAnalyser:
@@ -165,53 +146,13 @@ def _pairs(request: EvaluationRequest, shards: Sequence[Shard]) -> list[Evaluati
 
 def _model(reenactor: Reenactor, landmarks: Guidance) -> Method:
     def draw(pair: EvaluationPair) -> Frame:
-        return reenactor.draw_pair(*_faces(pair, reenactor.size_px), landmarks)[0].result
+        return reenactor.draw_pair(*faces_of_pair(pair, reenactor.size_px), landmarks)[0].result
 
     return draw
 
 
-def _faces(pair: EvaluationPair, size_px: int) -> tuple[FaceFrame, FaceFrame]:
-    source, driving = (face_of_shard(frame.shard, frame.row, size_px) for frame in (pair.source, pair.driving))
-    return source, driving
-
-
-def _write(
-    request: EvaluationRequest,
-    checkpoint: Checkpoint,
-    reenactor: Reenactor,
-    measurements: Sequence[Measurement],
-    backends: Backends,
-    evaluated_aus: Sequence[int],
-) -> EvaluationReport:
-    rows = summarise(measurements, seed=request.seed)
-    tables = method_tables(rows, backends)
-    files = {
-        "Figures": request.out / "metrics.json",
-        "Tables": request.out / "table.md",
-        "Values of every pair": request.out / "per-pair.csv",
-        "Pairs": request.out / "pairs.csv",
-    }
-    summary = _origin(request, checkpoint, reenactor, backends, evaluated_aus)
-    summary["rows"] = rows_to_plain(rows, backends)
-    summary["action_units"] = _action_units(measurements, evaluated_aus)
-    write_json(files["Figures"], summary, indent=2)
-    everything = [*tables, *identity_tables(rows, backends)]
-    write_text(files["Tables"], "\n".join([_HEADING, *(table.to_markdown() for table in everything)]))
-    write_text(files["Values of every pair"], measurements_csv(measurements, backends))
-    write_pairs(files["Pairs"], list(dict.fromkeys(found.pair for found in measurements)))
-    for protocol in dict.fromkeys(found.pair.protocol for found in measurements):
-        found = [found for found in measurements if found.pair.protocol is protocol and found.method == MODEL]
-        files[f"Sheet, {protocol}"] = request.out / f"{protocol}.png"
-        write_sheet(files[f"Sheet, {protocol}"], _sheet_rows(reenactor, found, request.landmarks, backends))
-    return EvaluationReport(tables=tables, files=files)
-
-
 def _origin(
-    request: EvaluationRequest,
-    checkpoint: Checkpoint,
-    reenactor: Reenactor,
-    backends: Backends,
-    evaluated_aus: Sequence[int],
+    request: EvaluationRequest, checkpoint: Checkpoint, reenactor: Reenactor, found: Findings
 ) -> dict[str, object]:
     """What the figures are of."""
     return {
@@ -222,35 +163,6 @@ def _origin(
         "size_px": reenactor.size_px,
         "pairs": "given" if request.pairs else "drawn",
         "seed": request.seed,
-        "backends": asdict(backends),
-        "evaluated_aus": list(evaluated_aus),
+        "backends": asdict(found.backends),
+        "evaluated_aus": list(found.evaluated_aus),
     }
-
-
-def _action_units(measurements: Sequence[Measurement], evaluated_aus: Sequence[int]) -> dict[str, object]:
-    """Agreement of every action unit, by protocol and method."""
-    groups: dict[Protocol, dict[str, list[Measurement]]] = {}
-    for found in measurements:
-        groups.setdefault(found.pair.protocol, {}).setdefault(found.method, []).append(found)
-    return {
-        protocol.value: {method: action_unit_agreement(group, evaluated_aus) for method, group in methods.items()}
-        for protocol, methods in groups.items()
-    }
-
-
-def _sheet_rows(
-    reenactor: Reenactor, measurements: Sequence[Measurement], landmarks: Guidance, backends: Backends
-) -> list[SheetRow]:
-    """The best, median and worst pairs by CSIM; a result without a face is worst of all."""
-    ranked = sorted(measurements, key=lambda found: np.nan_to_num(found.values[CSIM.key], nan=-np.inf), reverse=True)
-    middle = max(0, len(ranked) - _SHEET_ROWS) // 2
-    chosen = {index: "best" for index in range(_SHEET_ROWS)}
-    chosen |= {middle + index: "median" for index in range(_SHEET_ROWS)}
-    chosen |= {len(ranked) - 1 - index: "worst" for index in range(_SHEET_ROWS)}
-    rows = []
-    for index in sorted(index for index in chosen if 0 <= index < len(ranked)):
-        row = sheet_row(reenactor, *_faces(ranked[index].pair, reenactor.size_px), landmarks)
-        value = ranked[index].values[CSIM.key]
-        text = "no face found" if np.isnan(value) else f"{CSIM.name(backends)} {value:.3f}"
-        rows.append(replace(row, label=f"{chosen[index]}\n{text}\n{row.label}"))
-    return rows

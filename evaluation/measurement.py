@@ -1,6 +1,6 @@
 """Every metric of every pair under every method, one pair at a time, so that no value depends on a batch.
 
-Legend: N pairs, M driving frames, U evaluated action units.
+Legend: N pairs, M driving frames, U evaluated action units, D features.
 """
 
 from __future__ import annotations
@@ -14,11 +14,36 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_partition.batches import PROCESS_CACHE, FrameRef
+from data_partition.faces.action_units import lip_gap
 from evaluation.faces.analysis import FaceAnalyser, FaceAnalysis
-from evaluation.metrics.catalogue import AUCON, AUCON_SHUFFLED, CSIM, L1, LANDMARK_ERROR, PERCEPTUAL, PRMSE, PSNR, SSIM
-from evaluation.metrics.faces import aucon, csim, landmark_error_percent, prmse_deg
+from evaluation.metrics.catalogue import (
+    AU_INTENSITY_ERROR,
+    AUCON,
+    AUCON_SHUFFLED,
+    CSIM,
+    FINE_POWER,
+    GAZE_ERROR,
+    L1,
+    LANDMARK_ERROR,
+    LIP_GAP_SLOPE,
+    PERCEPTUAL,
+    PRMSE,
+    PSNR,
+    SHARPNESS,
+    SSIM,
+)
+from evaluation.metrics.faces import (
+    au_intensity_error,
+    aucon,
+    csim,
+    gaze_error_percent,
+    landmark_error_percent,
+    prmse_deg,
+)
 from evaluation.metrics.pixels import l1, largest_psnr_db, psnr_db, ssim
-from evaluation.pairs import EvaluationPair
+from evaluation.metrics.regions import PARTS, cut_out
+from evaluation.metrics.sharpness import fine_power, laplacian_energy
+from evaluation.pairs import EvaluationPair, Protocol
 from model.batch import AU_ORDER
 from model.frames import Frame
 from model.progress import Progress
@@ -29,7 +54,23 @@ Method = Callable[[EvaluationPair], Frame]
 FrameDistance = Callable[[Frame, Frame], float]
 """Driving and generated frame to a distance: `PerceptualDistance`."""
 
+Features = Callable[[Frame], NDArray[np.float32]]
+"""Frame to [D] features: `KidFeatures`."""
+
+_FACE_METRICS = (CSIM, PRMSE, AUCON, AU_INTENSITY_ERROR, LANDMARK_ERROR, GAZE_ERROR, LIP_GAP_SLOPE)
+
 MODEL, COPY_SOURCE, COPY_DRIVING = "model", "copy-source", "copy-driving"
+
+
+@dataclass(frozen=True, kw_only=True, eq=False, slots=True)
+class Instruments:
+    """What looks at the pictures, all at one size."""
+
+    analyser: FaceAnalyser
+    perceptual: FrameDistance
+    """Of driving and generated frames, where the driving one is the truth, and of successive frames."""
+    features: Features
+    """Of single pictures, for distances of sets of them."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, slots=True)
@@ -39,11 +80,15 @@ class Measurement:
     pair: EvaluationPair
     method: str
     values: dict[str, float]
-    """Metric key to value; NaN where a face that the metric needs was not found."""
+    """Column of a metric to value; NaN where a face that the metric needs was not found."""
     driving: FaceAnalysis | None
     generated: FaceAnalysis | None
     """None: no face found."""
     has_source_face: bool
+    features_D: NDArray[np.float32]
+    """Of the generated frame."""
+    real_features_D: NDArray[np.float32]
+    """Of the pair's real frame."""
 
 
 def frame_at(frame: FrameRef, size_px: int) -> Frame:
@@ -60,24 +105,30 @@ def baselines(size_px: int) -> dict[str, Method]:
     }
 
 
+def methods_for(protocol: Protocol, methods: Mapping[str, Method]) -> dict[str, Method]:
+    """Those that mean something: copy-driving only where the driving frame is not what should come out."""
+    return {name: method for name, method in methods.items() if name != COPY_DRIVING or not protocol.has_truth}
+
+
+def real_frame(pair: EvaluationPair) -> FrameRef:
+    """The frame that shows how sharp and how real a result should look: the truth, else the source."""
+    return pair.driving if pair.protocol.has_truth else pair.source
+
+
 def measure(
     pairs: Sequence[EvaluationPair],
     methods: Mapping[str, Method],
-    analyser: FaceAnalyser,
+    instruments: Instruments,
     *,
-    perceptual: FrameDistance,
     size_px: int,
     progress: Progress,
 ) -> list[Measurement]:
     """Every metric of every pair under every method, pairs in the given order.
 
-    Copy-driving is measured only where the driving frame is not what should come out: elsewhere it is perfect.
-
     Args:
         pairs: any protocols mixed.
         methods: name to method.
-        analyser: looks at source, driving and generated frames, all at the same size.
-        perceptual: of driving and generated frames, where the driving one is the truth.
+        instruments: look at the frames.
         size_px: side S of all frames.
         progress: told how many pairs are done.
 
@@ -86,25 +137,24 @@ def measure(
     """
     found = []
     for done, pair in enumerate(pairs, start=1):
-        for name, method in methods.items():
-            if name == COPY_DRIVING and pair.protocol.has_truth:
-                continue
-            frames = (frame_at(pair.source, size_px), frame_at(pair.driving, size_px), method(pair))
-            values = pixel_values(*frames[1:], perceptual) if pair.protocol.has_truth else {}
-            found.append(_measure(pair, name, frames, analyser, values))
+        for name, method in methods_for(pair.protocol, methods).items():
+            found.append(_measure(pair, name, method(pair), instruments, size_px))
         progress("Evaluating pairs", done, len(pairs))
-    return _with_shuffled_aucon(found, analyser.evaluated_aus)
+    return _with_shuffled_aucon(found, instruments.analyser.evaluated_aus)
 
 
 def _measure(
-    pair: EvaluationPair,
-    method: str,
-    frames: tuple[Frame, Frame, Frame],
-    analyser: FaceAnalyser,
-    of_pixels: dict[str, float],
+    pair: EvaluationPair, method: str, generated_HWC: Frame, instruments: Instruments, size_px: int
 ) -> Measurement:
-    source, driving, generated = map(analyser.analyse, frames)
-    values = face_values(source, driving, generated, analyser.evaluated_aus) | of_pixels
+    analyser = instruments.analyser
+    source_HWC, driving_HWC, real_HWC = (
+        frame_at(frame, size_px) for frame in (pair.source, pair.driving, real_frame(pair))
+    )
+    source, driving, generated = map(analyser.analyse, (source_HWC, driving_HWC, generated_HWC))
+    values = face_values(source, driving, generated, analyser.evaluated_aus)
+    values |= detail_values(real_HWC, analyser.analyse(real_HWC), generated_HWC, generated)
+    if pair.protocol.has_truth:
+        values |= pixel_values(driving_HWC, generated_HWC, instruments.perceptual)
     return Measurement(
         pair=pair,
         method=method,
@@ -112,6 +162,8 @@ def _measure(
         driving=driving,
         generated=generated,
         has_source_face=source is not None,
+        features_D=instruments.features(generated_HWC),
+        real_features_D=instruments.features(real_HWC),
     )
 
 
@@ -132,14 +184,37 @@ def face_values(
     evaluated_aus: Sequence[int],
 ) -> dict[str, float]:
     """The face metrics of a generated frame; NaN where a face that a metric needs is missing."""
-    values = dict.fromkeys((CSIM.key, PRMSE.key, AUCON.key, LANDMARK_ERROR.key), math.nan)
+    values = dict.fromkeys((column for metric in _FACE_METRICS for column in metric.columns), math.nan)
     if source and generated:
         values[CSIM.key] = csim(source, generated)
     if driving and generated:
         values[PRMSE.key] = prmse_deg(driving, generated)
         values[AUCON.key] = aucon(driving, generated, evaluated_aus)
+        values[AU_INTENSITY_ERROR.key] = au_intensity_error(driving, generated, evaluated_aus)
         values[LANDMARK_ERROR.key] = landmark_error_percent(driving, generated)
+        values[GAZE_ERROR.key] = gaze_error_percent(driving, generated)
+        gaps = (lip_gap(face.landmarks_KC) for face in (driving, generated))
+        values |= zip(LIP_GAP_SLOPE.columns, gaps, strict=True)
     return values
+
+
+def detail_values(
+    real_HWC: Frame, real: FaceAnalysis | None, generated_HWC: Frame, generated: FaceAnalysis | None
+) -> dict[str, float]:
+    """Sharpness and fine power of a real and a generated frame, whole, mouth and eyes; NaN for parts without a face."""
+    values: dict[str, float] = {}
+    for region in SHARPNESS:
+        parts = (_part(real_HWC, real, region), _part(generated_HWC, generated, region))
+        for metric, measured in ((SHARPNESS[region], laplacian_energy), (FINE_POWER[region], fine_power)):
+            amounts = (math.nan if part is None else measured(part) for part in parts)
+            values |= zip(metric.columns, amounts, strict=True)
+    return values
+
+
+def _part(frame_HWC: Frame, face: FaceAnalysis | None, region: str) -> Frame | None:
+    if region not in PARTS:
+        return frame_HWC
+    return cut_out(frame_HWC, face.landmarks_KC, region) if face else None
 
 
 def _with_shuffled_aucon(measurements: Iterable[Measurement], evaluated_aus: Sequence[int]) -> list[Measurement]:

@@ -5,23 +5,38 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import cv2
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 
+from evaluation.metrics.regions import cut_out
 from model.files import whole_file
 from model.frames import Frame
 from reenact.guidance_choice import Guidance
 from reenact.reenactor import FaceFrame, Reenactor
 
 _CELL_PX = 160
+_SEAM_PX = 4
 _LABEL_PX = 150
 _TITLE_PX = 34
 _GAP_PX = 6
 _DOTS_PER_INCH = 100
 _INK = "#1f2933"
+
+
+class Row(Protocol):
+    """What a sheet shows in one row."""
+
+    @property
+    def label(self) -> str:
+        """Text on the left."""
+
+    def columns(self) -> dict[str, Frame]:
+        """Column title to square frame, in reading order."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -56,7 +71,35 @@ def sheet_row(
     )
 
 
-def write_sheet(path: Path, rows: Sequence[SheetRow]) -> None:
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DetailRow:
+    """Eyes and mouth of one pair, enlarged."""
+
+    label: str
+    source: Frame
+    driving: Frame
+    result: Frame
+    landmarks_NKC: NDArray[np.float32]
+    """[3, 68, 2] pixels: of source, driving and result."""
+
+    def columns(self) -> dict[str, Frame]:
+        """Eyes above mouth of every frame."""
+        frames = (self.source, self.driving, self.result)
+        details = [_eyes_above_mouth(*found) for found in zip(frames, self.landmarks_NKC, strict=True)]
+        return dict(zip(("Source", "Driving", "Result"), details, strict=True))
+
+
+def _eyes_above_mouth(frame_HWC: Frame, landmarks_KC: NDArray[np.float32]) -> Frame:
+    """One cell, [_CELL_PX, _CELL_PX, 3], with a white line between the two."""
+    size = (_CELL_PX, (_CELL_PX - _SEAM_PX) // 2)
+    eyes, mouth = (
+        cv2.resize(cut_out(frame_HWC, landmarks_KC, part), size, interpolation=cv2.INTER_CUBIC)
+        for part in ("eyes", "mouth")
+    )
+    return np.vstack([eyes, np.full((_SEAM_PX, _CELL_PX, 3), 255, np.uint8), mouth])
+
+
+def write_sheet(path: Path, rows: Sequence[Row]) -> None:
     """Write the rows as one PNG with column titles and row labels.
 
     Args:
@@ -79,7 +122,7 @@ def write_sheet(path: Path, rows: Sequence[SheetRow]) -> None:
         FigureCanvasAgg(figure).print_png(file)
 
 
-def _mosaic(rows: Sequence[SheetRow], width: int, height: int) -> Frame:
+def _mosaic(rows: Sequence[Row], width: int, height: int) -> Frame:
     """All frames on white, [height, width, 3]."""
     canvas = np.full((height, width, 3), 255, np.uint8)
     for row, content in enumerate(rows):

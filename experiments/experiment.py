@@ -10,10 +10,12 @@ from typing import Any
 
 import numpy as np
 
+from evaluation.faces.analysis import Backends
 from evaluation.figures.gap import gap_table, gaps, read_pair_values
 from evaluation.figures.tables import TextTable
+from evaluation.figures.thirds import thirds_table
 from evaluation.measurement import COPY_DRIVING, COPY_SOURCE, MODEL
-from evaluation.metrics.catalogue import Metric
+from evaluation.metrics.catalogue import Metric, metrics_of
 from evaluation.pairs import Protocol
 from experiments.cells import Budget, Cell, Train, cell_of
 from experiments.thesis_tables import ModelRow, ThesisTable
@@ -129,7 +131,8 @@ def run_experiment(request: ExperimentRequest, *, train: Train, evaluate: Evalua
         item.cell.train(train)
     folders = [[_evaluated(request, row, seed, evaluate) for seed in request.seeds] for row in request.table.rows]
     ours = _ours(request, folders)
-    tables = [ours, _published(request.table), *_gap_tables(request, folders), _spent(planned)]
+    seen = [table for table in (_further(request, folders), _thirds(request, folders)) if table.rows]
+    tables = [ours, _published(request.table), *seen, *_gap_tables(request, folders), _spent(planned)]
     files = {"Table": request.out / f"{request.name}.md", "Figures": request.out / f"{request.name}.json"}
     write_text(files["Table"], _markdown(request, tables))
     write_json(files["Figures"], _plain(request, folders), indent=2)
@@ -184,8 +187,34 @@ def _ours(request: ExperimentRequest, folders: Sequence[Sequence[Path]]) -> Text
     return TextTable(title=title, header=("model", *names), rows=tuple(body))
 
 
+def _further(request: ExperimentRequest, folders: Sequence[Sequence[Path]]) -> TextTable:
+    """The metrics that the thesis' table does not have: a metric a row, a model a column."""
+    columns = [(row.label, per_seed, MODEL) for row, per_seed in zip(request.table.rows, folders, strict=True)]
+    columns += [(baseline, folders[0][:1], baseline) for baseline in (COPY_SOURCE, COPY_DRIVING)]
+    body = []
+    for metric in metrics_of(request.table.protocol):
+        values = [_values(per_seed, method, metric) for _, per_seed, method in columns]
+        if metric not in request.table.metrics and any(values):
+            body.append((_name(folders[0][0], metric), *(_mean_and_spread(value, metric) for value in values)))
+    header = ("metric", *(label for label, _, _ in columns))
+    return TextTable(title=f"Further metrics, {request.table.protocol}", header=header, rows=tuple(body))
+
+
+def _thirds(request: ExperimentRequest, folders: Sequence[Sequence[Path]]) -> TextTable:
+    """Thirds of the pairs by size of motion, of every model's first seed; no row for evaluations without them."""
+    tables = [
+        (row.label, thirds_table(figures["thirds"], Backends(**figures["backends"])))
+        for row, per_seed in zip(request.table.rows, folders, strict=True)
+        for figures in [_figures(per_seed[0])]
+        if "thirds" in figures
+    ]
+    header = tables[0][1].header if tables else ()
+    body = tuple((label, *line) for label, table in tables for line in table.rows)
+    return TextTable(title="Thirds of the pairs by size of motion, first seed", header=("model", *header), rows=body)
+
+
 def _published(table: ThesisTable) -> TextTable:
-    header = ("model", *(f"{metric.title} {_arrow(metric)}" for metric in table.metrics))
+    header = ("model", *(f"{metric.title} {metric.better}" for metric in table.metrics))
     return TextTable(title=f"{table.title}, as the thesis printed it", header=header, rows=table.published)
 
 
@@ -248,24 +277,25 @@ def _values(folders: Sequence[Path], method: str, metric: Metric) -> list[float]
 
 def _name(folder: Path, metric: Metric) -> str:
     """The metric with its backend, as the evaluation names it."""
-    return f"{_figure(folder, MODEL, metric)['name']} {_arrow(metric)}"
+    return f"{_figure(folder, MODEL, metric).get('name', metric.title)} {metric.better}"
 
 
 def _figure(folder: Path, method: str, metric: Metric) -> dict[str, Any]:
-    """The figure of everybody's pairs in an evaluation; empty if the method was not measured."""
-    for row in json.loads((folder / "metrics.json").read_text(encoding="utf-8"))["rows"]:
+    """The figure of everybody's pairs in an evaluation; empty if the method or metric was not measured."""
+    for row in _figures(folder)["rows"]:
         if row["identity"] == "all" and row["method"] == method:
-            figure: dict[str, Any] = row["metrics"][metric.key]
+            figure: dict[str, Any] = row["metrics"].get(metric.key, {})
             return figure
     return {}
+
+
+def _figures(folder: Path) -> dict[str, Any]:
+    figures: dict[str, Any] = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+    return figures
 
 
 def _mean_and_spread(values: Sequence[float], metric: Metric) -> str:
     if not values:
         return "-"
-    mean = f"{np.mean(values):.{metric.num_decimals}f}"
-    return mean if len(values) == 1 else f"{mean} ± {np.std(values, ddof=1):.{metric.num_decimals}f}"
-
-
-def _arrow(metric: Metric) -> str:
-    return "↑" if metric.is_higher_better else "↓"
+    mean = metric.text(float(np.mean(values)))
+    return mean if len(values) == 1 else f"{mean} ± {metric.text(float(np.std(values, ddof=1)))}"

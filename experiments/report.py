@@ -13,7 +13,9 @@ from typing import Any
 from data_partition.shards.shard import open_dataset
 from evaluation.faces.analysis import Backends
 from evaluation.figures.tables import PROTOCOL_TITLES, TextTable, identity_tables, method_tables, rows_from_plain
+from evaluation.figures.thirds import thirds_table
 from evaluation.pairs import Protocol
+from evaluation.results import DETAIL_SHEET
 from experiments.audit.files import Audit, read_audit
 from experiments.curves import curves_png
 from federation.settings import Settings
@@ -34,10 +36,12 @@ class Evaluation:
     figures: Mapping[str, Any]
     """All of metrics.json."""
     tables: tuple[TextTable, ...]
-    """One a protocol, all pairs together."""
+    """One a protocol, all pairs together, and the thirds by motion of an evaluation that has them."""
     by_person: tuple[TextTable, ...]
     sheets: Mapping[str, bytes]
     """What it shows to PNG; empty if the evaluation drew none."""
+    details: bytes | None
+    """PNG of mouths and eyes; None if the evaluation drew none."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -150,12 +154,15 @@ def _read_evaluation(folder: Path) -> Evaluation:
         for protocol in Protocol
         if (sheet := folder / f"{protocol}.png").is_file()
     }
+    details = folder / DETAIL_SHEET
+    by_motion = [thirds_table(figures["thirds"], backends)] if "thirds" in figures else []
     return Evaluation(
         folder=folder,
         figures=figures,
-        tables=tuple(method_tables(rows, backends)),
+        tables=(*method_tables(rows, backends), *by_motion),
         by_person=tuple(identity_tables(rows, backends)),
         sheets=sheets,
+        details=details.read_bytes() if details.is_file() else None,
     )
 
 

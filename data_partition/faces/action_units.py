@@ -70,7 +70,7 @@ def estimate_action_units(
     """
     strength = {au: float(np.mean([blendshapes[n] for n in names])) for au, names in _BLENDSHAPES.items()}
     strength[6] = min(1.0, 2 * strength[12] * strength[7])
-    strength[25] = min(1.0, _lip_gap(landmarks_KC) / _FULL_LIP_GAP)
+    strength[25] = min(1.0, lip_gap(landmarks_KC) / _FULL_LIP_GAP)
     strength[28] = min(blendshapes["mouthRollLower"], blendshapes["mouthRollUpper"])
     known = [au in strength for au in AU_ORDER]
     presence = [float(au in strength and strength[au] >= _THRESHOLDS[au]) for au in AU_ORDER]
@@ -78,7 +78,8 @@ def estimate_action_units(
     return np.array(presence, np.float32), np.where(known, intensity, np.float32(np.nan)).astype(np.float32)
 
 
-def _lip_gap(landmarks_KC: NDArray[np.float32]) -> float:
+def lip_gap(landmarks_KC: NDArray[np.float32]) -> float:
+    """Mean gap of the inner lips of [68, 2] landmarks, in outer-eye distances."""
     gap = np.linalg.norm(landmarks_KC[61:64] - landmarks_KC[[67, 66, 65]], axis=1).mean()
     eye_distance = np.linalg.norm(landmarks_KC[45] - landmarks_KC[36])
     return float(gap / max(float(eye_distance), 1e-6))

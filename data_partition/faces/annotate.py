@@ -1,6 +1,6 @@
 """Face annotation with MediaPipe FaceLandmarker: 68 landmarks, head pose and action units.
 
-Legend: H, W image size in pixels, K = 68 landmarks, C coordinates, A = 18 action units.
+Legend: H, W image size in pixels, K = 68 landmarks, C coordinates, A = 18 action units, E = 2 eyes.
 """
 
 from __future__ import annotations
@@ -39,6 +39,9 @@ MESH_TO_68: tuple[int, ...] = (
 # fmt: on
 """Index in MediaPipe's face mesh of each iBUG-68 landmark."""
 
+IRISES = (slice(468, 473), slice(473, 478))
+"""Centre and outline of each iris in MediaPipe's face mesh, the eye at landmark 36 first."""
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class FaceAnnotation:
@@ -54,6 +57,8 @@ class FaceAnnotation:
     """[18] 0 to 5, NaN where unknown."""
     confidence: float
     """1.0: MediaPipe reports a face or none, without a probability."""
+    irises_EC: NDArray[np.float32] | None = None
+    """[2, 2] (x, y) pixels of the iris centres, the eye at landmark 36 first; None where the annotator has none."""
 
 
 class FaceAnnotator:
@@ -113,7 +118,8 @@ class FaceAnnotator:
             return None
         height, width = image_HWC.shape[:2]
         mesh = result.face_landmarks[0]
-        landmarks_KC = np.array([(mesh[i].x * width - 0.5, mesh[i].y * height - 0.5) for i in MESH_TO_68], np.float32)
+        mesh_MC = np.array([(point.x * width - 0.5, point.y * height - 0.5) for point in mesh], np.float32)
+        landmarks_KC = mesh_MC[list(MESH_TO_68)]
         blendshapes = {shape.category_name: shape.score for shape in result.face_blendshapes[0]}
         presence_A, intensity_A = estimate_action_units(blendshapes, landmarks_KC)
         return FaceAnnotation(
@@ -122,6 +128,7 @@ class FaceAnnotator:
             au_presence_A=presence_A,
             au_intensity_A=intensity_A,
             confidence=1.0,
+            irises_EC=np.stack([mesh_MC[iris].mean(axis=0) for iris in IRISES]),
         )
 
 

@@ -26,6 +26,10 @@ class FaceAnalysis:
     """[3] pitch, yaw, roll, degrees."""
     au_presence_A: FloatArray
     """[18] 0 or 1, in AU_ORDER."""
+    au_intensity_A: FloatArray
+    """[18] 0 to 5, in AU_ORDER; NaN where unknown."""
+    irises_EC: FloatArray | None = None
+    """[2, 2] (x, y) pixels of the iris centres, the eye at landmark 36 first; None where the analyser has none."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -36,6 +40,7 @@ class Backends:
     landmarks: str
     pose: str
     action_units: str
+    irises: str = "not measured"
     perceptual: str = "not measured"
     """Network of the perceptual distance; no analyser's business, filled in by the evaluation."""
 

@@ -29,7 +29,11 @@ class MediaPipeAnalyser:
         """
         self._embedder = embedder
         self.backends = Backends(
-            embedding=embedder.name, landmarks="MediaPipe", pose="MediaPipe", action_units="MediaPipe proxy"
+            embedding=embedder.name,
+            landmarks="MediaPipe",
+            pose="MediaPipe",
+            action_units="MediaPipe proxy",
+            irises="MediaPipe",
         )
         self._annotator = FaceAnnotator(is_video=False)
 
@@ -53,4 +57,6 @@ class MediaPipeAnalyser:
             landmarks_KC=face.landmarks_KC,
             pose_C=face.pose_C,
             au_presence_A=face.au_presence_A,
+            au_intensity_A=face.au_intensity_A,
+            irises_EC=face.irises_EC,
         )

@@ -90,6 +90,7 @@ class OpenFaceAnalyser:
             face,
             pose_C=table.pose_NC[best],
             au_presence_A=np.nan_to_num(table.au_presence_NA[best]),
+            au_intensity_A=table.au_intensity_NA[best],
         )
 
 

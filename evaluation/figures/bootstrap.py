@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from evaluation.figures.pooling import Pooling
+
 NUM_RESAMPLES = 1000
 _LEVELS = (0.025, 0.975)
 _MAX_DRAWN = 4_000_000
@@ -22,31 +24,44 @@ class Estimate:
     low: float
     high: float
     num_pairs: int
-    """Pairs that have the value."""
+    """Pairs, or clips, that have the value."""
+    sd: float | None = None
+    """Standard deviation over subsets, for a figure of sets of pictures, which has no interval."""
 
 
-def estimate(values_N: ArrayLike, *, is_root_mean_square: bool, seed: int) -> Estimate:
-    """Pool one value per pair, NaN left out, and resample the pairs.
+NO_ESTIMATE = Estimate(value=np.nan, low=np.nan, high=np.nan, num_pairs=0)
 
-    The values are sorted first, so their order changes nothing. The interval says how the figure would vary
+
+def estimate_of_sets(value: float, sd: float, *, num_pairs: int) -> Estimate:
+    """A figure of sets of pictures from its mean and standard deviation over subsets; NaN is no figure."""
+    if np.isnan(value):
+        return NO_ESTIMATE
+    return Estimate(value=value, low=np.nan, high=np.nan, num_pairs=num_pairs, sd=sd)
+
+
+def estimate(values_NV: ArrayLike, *, pooling: Pooling, seed: int) -> Estimate:
+    """Pool the values of pairs, those with NaN left out, and resample the pairs.
+
+    The pairs are sorted by value first, so their order changes nothing. The interval says how the figure would vary
     with other pairs of the same people; pairs that share frames make it somewhat too narrow.
 
     Args:
-        values_N: [N] one value per pair.
-        is_root_mean_square: pool as the root of the mean of squares, else as the mean.
+        values_NV: [N], or [N, V] for a rule that takes V = 2 values of a pair.
+        pooling: the rule.
         seed: of the resampling.
     """
-    values = np.sort(np.asarray(values_N, np.float64).ravel())
-    values = values[~np.isnan(values)]
-    if not values.size:
-        return Estimate(value=np.nan, low=np.nan, high=np.nan, num_pairs=0)
-    pooled = values**2 if is_root_mean_square else values
-    means = [pooled[picks_RN].mean(axis=1) for picks_RN in resamples(values.size, seed)]
-    figures = np.concatenate([[pooled.mean()], *means])
-    if is_root_mean_square:
-        figures = np.sqrt(figures)
+    values_VN = np.asarray(values_NV, np.float64).reshape(-1, pooling.num_values).T
+    values_VN = values_VN[:, ~np.isnan(values_VN).any(axis=0)]
+    values_VN = values_VN[:, np.lexsort(values_VN[::-1])]
+    if not values_VN.size:
+        return NO_ESTIMATE
+    moments_QN = pooling.moments(values_VN)
+    means = [moments_QN[:, picks_RN].mean(axis=2) for picks_RN in resamples(moments_QN.shape[1], seed)]
+    figures = pooling.figure(np.concatenate([moments_QN.mean(axis=1, keepdims=True), *means], axis=1))
+    if not np.isfinite(figures[0]):
+        return NO_ESTIMATE
     low, high = interval(figures[1:])
-    return Estimate(value=float(figures[0]), low=low, high=high, num_pairs=values.size)
+    return Estimate(value=float(figures[0]), low=low, high=high, num_pairs=values_VN.shape[1])
 
 
 def resamples(num_values: int, seed: int) -> Iterator[NDArray[np.int64]]:

@@ -14,15 +14,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evaluation.figures.bootstrap import interval, resamples
+from evaluation.figures.pooling import Pooling
 from evaluation.figures.tables import TextTable
 from evaluation.measurement import MODEL
 from evaluation.metrics.catalogue import METRICS, Metric
 from model.errors import DataError
 
 _PAIR_COLUMNS = ("protocol", "source_identity", "source_file", "driving_identity", "driving_file")
+_COLUMNS = {title: (metric, index) for metric in METRICS for index, title in enumerate(metric.column_titles)}
+"""Title of a column, its backend left out, to the metric and which of its values it is."""
 
-PairValues = Mapping[tuple[str, ...], Mapping[str, float]]
-"""A pair's cells (protocol first) to column name to value; undefined values are absent."""
+PairValues = Mapping[tuple[str, ...], Mapping[str, tuple[float, ...]]]
+"""A pair's cells (protocol first) to name of a metric to its values; undefined ones are absent."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -43,26 +46,26 @@ class Gap:
 
 
 def relative_gap(
-    first_N: NDArray[np.float64], second_N: NDArray[np.float64], *, is_root_mean_square: bool, seed: int
+    first_VN: NDArray[np.float64], second_VN: NDArray[np.float64], *, pooling: Pooling, seed: int
 ) -> tuple[float, float, float, float, float]:
     """(first, second, (first - second) / first, low, high) of values of the same N pairs.
 
     Args:
-        first_N: [N] values of the first model, N >= 1.
-        second_N: [N] values of the second model on the same pairs.
-        is_root_mean_square: pool as the root of the mean of squares, else as the mean.
+        first_VN: [V, N] values of the first model, N >= 1, V as the rule takes.
+        second_VN: [V, N] values of the second model on the same pairs.
+        pooling: the rule.
         seed: of the paired bootstrap.
     """
-    values = np.stack([first_N, second_N]) ** (2 if is_root_mean_square else 1)
-    means = [values[:, picks_RN].mean(axis=2) for picks_RN in resamples(values.shape[1], seed)]
-    pooled_2R = np.concatenate([values.mean(axis=1, keepdims=True), *means], axis=1)
-    if is_root_mean_square:
-        pooled_2R = np.sqrt(pooled_2R)
+    moments = [pooling.moments(values_VN) for values_VN in (first_VN, second_VN)]
+    means = [[moments_QN.mean(axis=1, keepdims=True)] for moments_QN in moments]
+    for picks_RN in resamples(first_VN.shape[1], seed):
+        for found, moments_QN in zip(means, moments, strict=True):
+            found.append(moments_QN[:, picks_RN].mean(axis=2))
+    first_R, second_R = (pooling.figure(np.concatenate(found, axis=1)) for found in means)
     with np.errstate(divide="ignore", invalid="ignore"):
-        gaps_R = (pooled_2R[0] - pooled_2R[1]) / pooled_2R[0]
+        gaps_R = (first_R - second_R) / first_R
     low, high = interval(gaps_R[1:])
-    first, second = pooled_2R[:, 0].tolist()
-    return first, second, float(gaps_R[0]), low, high
+    return float(first_R[0]), float(second_R[0]), float(gaps_R[0]), low, high
 
 
 def read_pair_values(folder: Path) -> PairValues:
@@ -75,12 +78,7 @@ def read_pair_values(folder: Path) -> PairValues:
     try:
         with path.open(encoding="utf-8", newline="") as file:
             rows = [row for row in csv.DictReader(file) if row["method"] == MODEL]
-            return {
-                tuple(row[column] for column in _PAIR_COLUMNS): {
-                    name: float(text) for name, text in row.items() if text and _metric_named(name)
-                }
-                for row in rows
-            }
+            return {tuple(row[column] for column in _PAIR_COLUMNS): _values(row) for row in rows}
     except (OSError, KeyError, ValueError, UnicodeDecodeError) as error:
         raise DataError(f"{path}: cannot be read ({error!r}); wanted the folder `evaluate --out` wrote") from error
 
@@ -96,7 +94,7 @@ def gaps(first: Sequence[PairValues], second: Sequence[PairValues], *, seed: int
     Raises:
         DataError: if the two have no pair in common.
     """
-    values: dict[tuple[str, str], list[tuple[float, float]]] = {}
+    values: dict[tuple[str, str], list[tuple[tuple[float, ...], tuple[float, ...]]]] = {}
     for one, other in zip(first, second, strict=True):
         for pair in one.keys() & other.keys():
             for name in one[pair].keys() & other[pair].keys():
@@ -104,6 +102,7 @@ def gaps(first: Sequence[PairValues], second: Sequence[PairValues], *, seed: int
     if not values:
         raise DataError("the two evaluations have no pair in common; evaluate the second with --pairs of the first")
     rows = [_gap(protocol, name, np.array(sorted(both)), seed) for (protocol, name), both in values.items()]
+    rows = [row for row in rows if np.isfinite([row.first, row.second]).all()]
     return sorted(rows, key=lambda row: (row.protocol, METRICS.index(_known(row.name))))
 
 
@@ -112,17 +111,32 @@ def gap_table(rows: Sequence[Gap]) -> TextTable:
     body = []
     for row in rows:
         metric = _known(row.name)
-        first, second = (f"{value:.{metric.num_decimals}f}" for value in (row.first, row.second))
+        first, second = map(metric.text, (row.first, row.second))
         relative = f"{100 * row.relative:+.1f} % [{100 * row.low:+.1f}, {100 * row.high:+.1f}]"
-        name = f"{row.name} {'↑' if metric.is_higher_better else '↓'}"
+        name = f"{row.name} {metric.better}"
         body.append((row.protocol, name, first, second, relative, str(row.num_pairs)))
     header = ("protocol", "metric", "first", "second", "(first - second) / first", "pairs")
     return TextTable(title="Gap between two models on the same pairs", header=header, rows=tuple(body))
 
 
-def _gap(protocol: str, name: str, both_N2: NDArray[np.float64], seed: int) -> Gap:
+def _values(row: Mapping[str, str]) -> dict[str, tuple[float, ...]]:
+    """Metric with its backend to its values in a row of the file; metrics without all of theirs are left out."""
+    values: dict[str, dict[int, float]] = {}
+    for column, text in row.items():
+        title, bracket, backend = column.partition(" (")
+        if text and title in _COLUMNS:
+            metric, index = _COLUMNS[title]
+            values.setdefault(metric.title + bracket + backend, {})[index] = float(text)
+    return {
+        name: tuple(found[index] for index in sorted(found))
+        for name, found in values.items()
+        if len(found) == len(_known(name).columns)
+    }
+
+
+def _gap(protocol: str, name: str, both_N2V: NDArray[np.float64], seed: int) -> Gap:
     first, second, relative, low, high = relative_gap(
-        both_N2[:, 0], both_N2[:, 1], is_root_mean_square=_known(name).is_root_mean_square, seed=seed
+        both_N2V[:, 0].T, both_N2V[:, 1].T, pooling=_known(name).pooling, seed=seed
     )
     return Gap(
         protocol=protocol,
@@ -132,16 +146,10 @@ def _gap(protocol: str, name: str, both_N2: NDArray[np.float64], seed: int) -> G
         relative=relative,
         low=low,
         high=high,
-        num_pairs=len(both_N2),
+        num_pairs=len(both_N2V),
     )
 
 
-def _metric_named(name: str) -> Metric | None:
-    """The metric of a column, whose name may have a backend in brackets."""
-    return next((metric for metric in METRICS if name.split(" (")[0] == metric.title), None)
-
-
 def _known(name: str) -> Metric:
-    metric = _metric_named(name)
-    assert metric is not None, "only columns of known metrics are read"
-    return metric
+    """The metric of that name, which may have a backend in brackets."""
+    return next(metric for metric in METRICS if name.split(" (")[0] == metric.title)

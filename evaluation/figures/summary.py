@@ -1,14 +1,18 @@
-"""Measurements of many pairs as figures: one row per protocol, source identity and method."""
+"""Measurements of many pairs and clips as figures: one row per protocol, source identity and method."""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
-from evaluation.figures.bootstrap import Estimate, estimate
-from evaluation.measurement import Measurement
-from evaluation.metrics.catalogue import metrics_of
+import numpy as np
+
+from evaluation.clips import ClipMeasurement
+from evaluation.figures.bootstrap import NO_ESTIMATE, Estimate, estimate, estimate_of_sets
+from evaluation.measurement import Measurement, real_frame
+from evaluation.metrics.catalogue import KID, KID_REAL, Metric, Scope, metrics_of
+from evaluation.metrics.kid import kid, kid_of_halves
 from evaluation.pairs import Protocol
 
 EVERYBODY = ""
@@ -43,35 +47,75 @@ class SummaryRow:
     """Metric key to figure, in the order of `METRICS`."""
 
 
-def summarise(measurements: Sequence[Measurement], *, seed: int) -> list[SummaryRow]:
+@dataclass(kw_only=True, slots=True)
+class _Group:
+    """What one row is made of."""
+
+    pairs: list[Measurement] = field(default_factory=list)
+    clips: list[ClipMeasurement] = field(default_factory=list)
+
+
+def summarise(
+    measurements: Sequence[Measurement], clips: Sequence[ClipMeasurement] = (), *, seed: int
+) -> list[SummaryRow]:
     """Figures over everybody first, then of each source identity; protocols and methods as they come.
 
     Args:
         measurements: what `measure` returned.
-        seed: of the bootstrap.
+        clips: what `measure_clips` returned for clips of the same pairs.
+        seed: of the bootstrap and of KID's subsets.
     """
-    groups: dict[tuple[Protocol, str, str], list[Measurement]] = defaultdict(list)
+    groups: dict[tuple[Protocol, str, str], _Group] = defaultdict(_Group)
     for found in measurements:
         for identity in (EVERYBODY, found.pair.source.shard.identity):
-            groups[found.pair.protocol, identity, found.method].append(found)
+            groups[found.pair.protocol, identity, found.method].pairs.append(found)
+    for moved in clips:
+        for identity in (EVERYBODY, moved.clip[0].source.shard.identity):
+            groups[moved.clip[0].protocol, identity, moved.method].clips.append(moved)
     rows = [_row(*key, group, seed) for key, group in groups.items()]
     order = list(Protocol)
     return sorted(rows, key=lambda row: (order.index(row.protocol), row.identity != EVERYBODY, row.identity))
 
 
-def _row(protocol: Protocol, identity: str, method: str, group: Sequence[Measurement], seed: int) -> SummaryRow:
-    figures = {
-        metric.key: estimate(
-            [found.values[metric.key] for found in group],
-            is_root_mean_square=metric.is_root_mean_square,
-            seed=seed,
-        )
-        for metric in metrics_of(protocol)
+def pooled(metric: Metric, values: Sequence[Mapping[str, float]], *, seed: int) -> Estimate:
+    """The figure of a metric of pairs or clips; one without any of its columns has no value.
+
+    Args:
+        metric: the metric.
+        values: of every pair or clip, column to value.
+        seed: of the bootstrap.
+    """
+    values_NV = [[found[column] for column in metric.columns] for found in values]
+    return estimate(values_NV, pooling=metric.pooling, seed=seed) if values_NV else NO_ESTIMATE
+
+
+def _row(protocol: Protocol, identity: str, method: str, group: _Group, seed: int) -> SummaryRow:
+    values = {Scope.PAIR: [found.values for found in group.pairs], Scope.CLIP: [found.values for found in group.clips]}
+    figures = _kid_figures(group.pairs, seed)
+    figures |= {
+        metric.key: pooled(metric, values[metric.scope], seed=seed)
+        for metric in metrics_of(protocol, Scope.PAIR, Scope.CLIP)
     }
     faces = Faces(
-        num_pairs=len(group),
-        num_without_source=sum(not found.has_source_face for found in group),
-        num_without_driving=sum(found.driving is None for found in group),
-        num_without_generated=sum(found.generated is None for found in group),
+        num_pairs=len(group.pairs),
+        num_without_source=sum(not found.has_source_face for found in group.pairs),
+        num_without_driving=sum(found.driving is None for found in group.pairs),
+        num_without_generated=sum(found.generated is None for found in group.pairs),
     )
     return SummaryRow(protocol=protocol, identity=identity, method=method, faces=faces, figures=figures)
+
+
+def _kid_figures(measurements: Sequence[Measurement], seed: int) -> dict[str, Estimate]:
+    """KID of generated frames against the real ones, each real frame once, and of the real ones among themselves."""
+    real = {_frame_name(found): found.real_features_D for found in measurements}
+    real_ND = np.stack([real[name] for name in sorted(real)])
+    generated = sorted((found.features_D for found in measurements), key=lambda features_D: features_D.tobytes())
+    values = {KID: kid(real_ND, np.stack(generated), seed=seed), KID_REAL: kid_of_halves(real_ND, seed=seed)}
+    return {
+        metric.key: estimate_of_sets(mean, sd, num_pairs=len(measurements)) for metric, (mean, sd) in values.items()
+    }
+
+
+def _frame_name(found: Measurement) -> tuple[str, int]:
+    shard, row = real_frame(found.pair)
+    return shard.identity, row

@@ -9,14 +9,17 @@ from typing import Any
 
 import numpy as np
 
+from evaluation.clips import ClipMeasurement
 from evaluation.faces.analysis import Backends
 from evaluation.figures.bootstrap import Estimate
 from evaluation.figures.summary import EVERYBODY, Faces, SummaryRow
 from evaluation.measurement import Measurement
-from evaluation.metrics.catalogue import METRICS, Metric, metrics_of
+from evaluation.metrics.catalogue import METRICS, Metric, Scope, metrics_of
 from evaluation.pairs import Protocol
 from model.batch import AU_ORDER
 from model.files import csv_text
+
+_PAIR_COLUMNS = ("protocol", "source_identity", "source_file", "driving_identity", "driving_file")
 
 PROTOCOL_TITLES = {
     Protocol.SELF: "Self: source and driving frame of one clip, both held out",
@@ -48,8 +51,8 @@ def method_tables(rows: Sequence[SummaryRow], backends: Backends) -> list[TextTa
     for protocol in dict.fromkeys(row.protocol for row in rows):
         columns = [row for row in rows if row.protocol is protocol and row.identity == EVERYBODY]
         body = [
-            (f"{metric.name(backends)} {_arrow(metric)}", *(_with_interval(row, metric) for row in columns))
-            for metric in metrics_of(protocol)
+            (f"{metric.name(backends)} {metric.better}", *(_with_spread(row, metric) for row in columns))
+            for metric in _known_metrics(columns)
         ]
         body.append((f"No face found ({backends.landmarks})", *(_failures(row) for row in columns)))
         title = f"{PROTOCOL_TITLES[protocol]} ({columns[0].faces.num_pairs} pairs)"
@@ -61,14 +64,14 @@ def identity_tables(rows: Sequence[SummaryRow], backends: Backends) -> list[Text
     """One table a protocol: a source identity and method a row, a metric a column."""
     tables = []
     for protocol in dict.fromkeys(row.protocol for row in rows):
-        metrics = metrics_of(protocol)
         chosen = [row for row in rows if row.protocol is protocol and row.identity != EVERYBODY]
+        metrics = _known_metrics(chosen)
         body = tuple(
             (
                 row.identity,
                 row.method,
                 str(row.faces.num_pairs),
-                *(_number(row.figures[metric.key].value, metric) for metric in metrics),
+                *(metric.text(row.figures[metric.key].value) for metric in metrics),
                 _failures(row),
             )
             for row in chosen
@@ -88,7 +91,7 @@ def rows_to_plain(rows: Sequence[SummaryRow], backends: Backends) -> list[dict[s
             "faces": asdict(row.faces),
             "metrics": {
                 metric.key: {"name": metric.name(backends), **_plain(row.figures[metric.key])}
-                for metric in metrics_of(row.protocol)
+                for metric in _known_metrics([row])
             },
         }
         for row in rows
@@ -106,6 +109,7 @@ def rows_from_plain(rows: Sequence[Mapping[str, Any]]) -> list[SummaryRow]:
             figures={
                 key: Estimate(
                     num_pairs=figure["num_pairs"],
+                    sd=figure.get("sd"),
                     **{name: math.nan if figure[name] is None else figure[name] for name in ("value", "low", "high")},
                 )
                 for key, figure in row["metrics"].items()
@@ -117,18 +121,25 @@ def rows_from_plain(rows: Sequence[Mapping[str, Any]]) -> list[SummaryRow]:
 
 def measurements_csv(measurements: Sequence[Measurement], backends: Backends) -> str:
     """One row a pair and method: names, every metric, whether a face was found; an undefined value is empty."""
-    header = ("protocol", "source_identity", "source_file", "driving_identity", "driving_file", "method")
     rows = [
         (
             *found.pair.cells(),
             found.method,
-            *(_cell(found.values.get(metric.key, math.nan)) for metric in METRICS),
+            *_cells(found.values, Scope.PAIR),
             *(int(has_face) for has_face in (found.has_source_face, bool(found.driving), bool(found.generated))),
         )
         for found in measurements
     ]
-    names = [metric.name(backends) for metric in METRICS]
-    return csv_text((*header, *names, "source_face", "driving_face", "generated_face"), rows)
+    header = (*_PAIR_COLUMNS, "method", *_column_names(backends, Scope.PAIR))
+    return csv_text((*header, "source_face", "driving_face", "generated_face"), rows)
+
+
+def clips_csv(clips: Sequence[ClipMeasurement], backends: Backends) -> str:
+    """One row a clip and method: names of the source and the first driving frame, number of frames, every metric."""
+    rows = [
+        (*found.clip[0].cells(), len(found.clip), found.method, *_cells(found.values, Scope.CLIP)) for found in clips
+    ]
+    return csv_text((*_PAIR_COLUMNS, "frames", "method", *_column_names(backends, Scope.CLIP)), rows)
 
 
 def action_unit_agreement(
@@ -157,24 +168,37 @@ def _plain(figure: Estimate) -> dict[str, object]:
     }
 
 
+def _known_metrics(rows: Sequence[SummaryRow]) -> list[Metric]:
+    """The metrics that mean something under the rows' protocol, without those that an older evaluation had not yet."""
+    return [
+        metric
+        for metric in METRICS
+        if rows and metric in metrics_of(rows[0].protocol) and all(metric.key in row.figures for row in rows)
+    ]
+
+
+def _column_names(backends: Backends, scope: Scope) -> list[str]:
+    return [name for metric in METRICS if metric.scope is scope for name in metric.column_names(backends)]
+
+
+def _cells(values: Mapping[str, float], scope: Scope) -> list[str]:
+    columns = [column for metric in METRICS if metric.scope is scope for column in metric.columns]
+    return [_cell(values.get(column, math.nan)) for column in columns]
+
+
 def _cell(value: float) -> str:
     return "" if math.isnan(value) else f"{value:.6g}"
 
 
-def _with_interval(row: SummaryRow, metric: Metric) -> str:
+def _with_spread(row: SummaryRow, metric: Metric) -> str:
+    """The figure with its interval, or with its standard deviation if it is one of sets."""
     figure = row.figures[metric.key]
     if math.isnan(figure.value):
         return "-"
-    return f"{_number(figure.value, metric)} [{_number(figure.low, metric)}, {_number(figure.high, metric)}]"
-
-
-def _number(value: float, metric: Metric) -> str:
-    return "-" if math.isnan(value) else f"{value:.{metric.num_decimals}f}"
+    if figure.sd is not None:
+        return f"{metric.text(figure.value)} ± {metric.text(figure.sd)}"
+    return f"{metric.text(figure.value)} [{metric.text(figure.low)}, {metric.text(figure.high)}]"
 
 
 def _failures(row: SummaryRow) -> str:
     return f"{100 * row.faces.generated_rate:.1f} %"
-
-
-def _arrow(metric: Metric) -> str:
-    return "↑" if metric.is_higher_better else "↓"

@@ -1,6 +1,6 @@
 """Face metrics of two analysed pictures (thesis 4.2), one pair at a time.
 
-Legend: A = 18 action units, K = 68 landmarks, C coordinates.
+Legend: A = 18 action units, K = 68 landmarks, C coordinates, E = 2 eyes.
 """
 
 from __future__ import annotations
@@ -8,11 +8,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from evaluation.faces.analysis import FaceAnalysis
+from evaluation.metrics.regions import eye_distance_px
 from model.batch import AU_ORDER
 
-_OUTER_EYE_CORNERS = (36, 45)
+_EYE_CORNERS = ((36, 39), (42, 45))
+"""iBUG landmarks of each eye, from image left to image right."""
 
 
 def csim(source: FaceAnalysis, generated: FaceAnalysis) -> float:
@@ -41,9 +44,8 @@ def prmse_deg(driving: FaceAnalysis, generated: FaceAnalysis) -> float:
 
 def landmark_error_percent(driving: FaceAnalysis, generated: FaceAnalysis) -> float:
     """Mean distance of the 68 landmarks, in percent of the driving face's outer eye distance; lower is better."""
-    eye_distance = np.linalg.norm(np.subtract(*driving.landmarks_KC[list(_OUTER_EYE_CORNERS)]))
     distance_K = np.linalg.norm(driving.landmarks_KC - generated.landmarks_KC, axis=1)
-    return float(100 * distance_K.mean() / max(float(eye_distance), 1e-6))
+    return float(100 * distance_K.mean() / eye_distance_px(driving.landmarks_KC))
 
 
 def aucon(driving: FaceAnalysis, generated: FaceAnalysis, evaluated_aus: Sequence[int]) -> float:
@@ -59,3 +61,48 @@ def aucon(driving: FaceAnalysis, generated: FaceAnalysis, evaluated_aus: Sequenc
     """
     columns = [AU_ORDER.index(au) for au in evaluated_aus]
     return float(np.mean(driving.au_presence_A[columns] == generated.au_presence_A[columns]))
+
+
+def au_intensity_error(driving: FaceAnalysis, generated: FaceAnalysis, evaluated_aus: Sequence[int]) -> float:
+    """Mean absolute difference of the evaluated action units' intensities.
+
+    Args:
+        driving: the driving picture.
+        generated: the generated picture.
+        evaluated_aus: those the analyser can report.
+
+    Returns:
+        0 to 5, lower is better; NaN if no unit's intensity is known in both pictures.
+    """
+    columns = [AU_ORDER.index(au) for au in evaluated_aus]
+    difference = np.abs(driving.au_intensity_A - generated.au_intensity_A)[columns].astype(np.float64)
+    known = difference[~np.isnan(difference)]
+    return float(known.mean()) if known.size else float("nan")
+
+
+def gaze_error_percent(driving: FaceAnalysis, generated: FaceAnalysis) -> float:
+    """How far the irises are from where they should be in their eyes, mean of both eyes.
+
+    An iris is where its centre lies from the middle of the eye's corners, along and across the line through them, in
+    widths of that eye: head pose and the shape of the face drop out.
+
+    Returns:
+        >= 0 in percent of the eye width, lower is better; NaN if the analyser has no irises.
+    """
+    if driving.irises_EC is None or generated.irises_EC is None:
+        return float("nan")
+    difference_EC = _gaze_EC(driving.landmarks_KC, driving.irises_EC) - _gaze_EC(
+        generated.landmarks_KC, generated.irises_EC
+    )
+    return float(100 * np.linalg.norm(difference_EC, axis=1).mean())
+
+
+def _gaze_EC(landmarks_KC: NDArray[np.float32], irises_EC: NDArray[np.float32]) -> NDArray[np.float64]:
+    """[2, 2] iris centres (along, across) the eyes, from their middles in eye widths."""
+    first_EC, last_EC = landmarks_KC[np.array(_EYE_CORNERS).T].astype(np.float64)
+    along_EC = last_EC - first_EC
+    offset_EC = irises_EC - (first_EC + last_EC) / 2
+    square_E = np.maximum((along_EC**2).sum(axis=1), 1e-12)
+    across_EC = along_EC[:, ::-1] * [-1, 1]
+    offsets = [(offset_EC * axis_EC).sum(axis=1) / square_E for axis_EC in (along_EC, across_EC)]
+    return np.stack(offsets, axis=1)

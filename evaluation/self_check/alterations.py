@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evaluation.faces.analysis import FaceAnalysis
+from evaluation.metrics.regions import cut_out, part_pixels
 from model.frames import Frame
 
 
@@ -35,11 +36,28 @@ def shrink(frame: Frame, factor: int) -> Frame:
     return np.asarray(cv2.resize(small, (width, height), interpolation=cv2.INTER_CUBIC), np.uint8)
 
 
+def freeze_part(frame: Frame, face: FaceAnalysis, still: Frame, still_face: FaceAnalysis, part: str) -> Frame:
+    """The frame with mouth or eyes, a key of `PARTS`, of another frame of the person in place of its own."""
+    pixels = part_pixels(frame, face.landmarks_KC, part)
+    size = (pixels[1].size, pixels[0].size)
+    frozen = frame.copy()
+    frozen[pixels] = cv2.resize(cut_out(still, still_face.landmarks_KC, part), size, interpolation=cv2.INTER_LINEAR)
+    return frozen
+
+
 def turn_back(face: FaceAnalysis, width_px: int) -> FaceAnalysis:
     """The analysis of a mirrored picture as that of the picture: yaw and roll change sign, left becomes right."""
-    landmarks_KC = face.landmarks_KC[_MIRROR_INDEX].copy()
-    landmarks_KC[:, 0] = width_px - 1 - landmarks_KC[:, 0]
-    return replace(face, landmarks_KC=landmarks_KC, pose_C=face.pose_C * np.array([1, -1, -1], np.float32))
+    return replace(
+        face,
+        landmarks_KC=_mirrored(face.landmarks_KC[_MIRROR_INDEX], width_px),
+        pose_C=face.pose_C * np.array([1, -1, -1], np.float32),
+        irises_EC=None if face.irises_EC is None else _mirrored(face.irises_EC[::-1], width_px),
+    )
+
+
+def _mirrored(points_NC: NDArray[np.float32], width_px: int) -> NDArray[np.float32]:
+    """[N, 2] points of a picture where its mirror image has them."""
+    return np.stack([width_px - 1 - points_NC[:, 0], points_NC[:, 1]], axis=1)
 
 
 def _mirror_index() -> NDArray[np.int64]:

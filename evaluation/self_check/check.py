@@ -5,42 +5,55 @@ Legend: N pairs.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import combinations, pairwise
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from data_partition.batches import FrameRef
-from data_partition.shards.shard import open_dataset
+from data_partition.shards.shard import Shard, open_dataset
+from evaluation.clips import MIN_FRAMES, rows_about
 from evaluation.faces.analysis import FaceAnalyser, RememberingAnalyser
 from evaluation.faces.embedders import Embedder
 from evaluation.faces.mediapipe_analyser import MediaPipeAnalyser
-from evaluation.figures.bootstrap import Estimate, estimate
+from evaluation.figures.bootstrap import Estimate, estimate_of_sets
 from evaluation.figures.tables import TextTable
-from evaluation.measurement import FrameDistance, face_values, frame_at, pixel_values
+from evaluation.measurement import Instruments, detail_values, face_values, frame_at, pixel_values
 from evaluation.metrics.catalogue import (
+    AU_INTENSITY_ERROR,
     AUCON,
     AUCON_SHUFFLED,
     CSIM,
+    FINE_POWER,
+    GAZE_ERROR,
+    KID,
     L1,
     LANDMARK_ERROR,
+    LIP_GAP_SLOPE,
     METRICS,
     PERCEPTUAL,
     PRMSE,
     PSNR,
+    SHARPNESS,
     SSIM,
     Metric,
+    Scope,
 )
 from evaluation.metrics.faces import csim
+from evaluation.metrics.kid import KidFeatures, kid
 from evaluation.metrics.perceptual_distance import PerceptualDistance
 from evaluation.self_check.alterations import blur, jpeg, mirror, shrink, turn_back
+from evaluation.self_check.movement import METRICS as MOVEMENT_METRICS
+from evaluation.self_check.movement import frozen, movement_checks, movement_rows
+from evaluation.self_check.rows import Check, Row, equals, figures_table, pooled_row, worsens
 from model.frames import Frame
 
-_METRICS = tuple(metric for metric in METRICS if metric is not AUCON_SHUFFLED)
+_DETAIL_METRICS = (*SHARPNESS.values(), *FINE_POWER.values())
+_PAIR_METRICS = tuple(metric for metric in METRICS if metric.scope is Scope.PAIR and metric is not AUCON_SHUFFLED)
+_FACE_METRICS = tuple(metric for metric in (*_PAIR_METRICS, KID) if metric not in _DETAIL_METRICS)
 _MAX_MIRRORED_PRMSE_DEG = 1.5
 _MIN_SEPARATION = 0.98
 _NUM_FRAMES = 60
@@ -53,24 +66,19 @@ _LEVELS: tuple[tuple[str, str], ...] = (
 )
 """A little and a lot of each damage: JPEG quality, blur sigma in percent of the side, reduction and back."""
 _IDENTICAL, _MIRRORED, _TURNED = "identical", "mirrored", "turned back"
+_MOUTH_FROZEN, _EYES_FROZEN = "mouth frozen", "eyes frozen"
 _OTHER_FRAME, _OTHER_PERSON = "other frame", "other person"
 
-Row = Mapping[str, Estimate]
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Check:
-    """One thing that must hold."""
-
-    text: str
-    holds: bool
+Pairs = Sequence[tuple[Frame, Frame]]
+"""Frame that is source and driving, frame in place of the generated."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SelfCheck:
     """Figures of every alteration, and what must hold between them."""
 
-    figures: TextTable
+    figures: tuple[TextTable, ...]
+    """Of single frames and sets of them, their detail, and movement."""
     checks: TextTable
     """Each promise with "ok" or "wrong"."""
     holds: bool
@@ -78,7 +86,7 @@ class SelfCheck:
 
 
 def self_check_dataset(dataset: Path, embedder: Embedder) -> SelfCheck:
-    """Check the analyser with an embedder on frames spread evenly over every person of a dataset.
+    """Check the analyser with an embedder on frames spread evenly over every person of a dataset, and a clip of each.
 
     Raises:
         DataError: if the dataset cannot be used.
@@ -87,56 +95,86 @@ def self_check_dataset(dataset: Path, embedder: Embedder) -> SelfCheck:
     shards = open_dataset(dataset)
     size_px = min(shard.size_px for shard in shards)
     num_each = max(2, _NUM_FRAMES // len(shards))
-    frames = {
-        shard.identity: [
-            frame_at(FrameRef(shard, row), size_px)
-            for row in np.unique(np.linspace(0, shard.num_frames - 1, num_each).round().astype(int)).tolist()
-        ]
-        for shard in shards
-    }
+    frames = {shard.identity: _frames(shard, _spread(shard, num_each), size_px) for shard in shards}
+    clips = [_frames(shard, rows, size_px) for shard in shards if len(rows := _held_out_clip(shard)) >= MIN_FRAMES]
     with MediaPipeAnalyser(embedder) as faces:
         perceptual = PerceptualDistance()
-        return self_check(frames, RememberingAnalyser(faces), perceptual, perceptual.name)
+        instruments = Instruments(analyser=RememberingAnalyser(faces), perceptual=perceptual, features=KidFeatures())
+        return self_check(frames, clips, instruments, perceptual.name)
+
+
+def _spread(shard: Shard, num_frames: int) -> list[int]:
+    rows = np.unique(np.linspace(0, shard.num_frames - 1, num_frames).round().astype(int))
+    return [int(row) for row in rows]
+
+
+def _held_out_clip(shard: Shard) -> list[int]:
+    """Rows of the first successive frames that are held out; none where no frame is."""
+    held_out = np.flatnonzero(shard.is_test_F)
+    return rows_about(shard, int(held_out[0])) if held_out.size else []
+
+
+def _frames(shard: Shard, rows: Sequence[int], size_px: int) -> list[Frame]:
+    return [frame_at(FrameRef(shard, row), size_px) for row in rows]
 
 
 def self_check(
-    frames: Mapping[str, Sequence[Frame]], analyser: FaceAnalyser, perceptual: FrameDistance, perceptual_name: str
+    frames: Mapping[str, Sequence[Frame]],
+    clips: Sequence[Sequence[Frame]],
+    instruments: Instruments,
+    perceptual_name: str,
 ) -> SelfCheck:
-    """Measure altered copies of the frames, other frames and other people against the frames.
+    """Measure altered copies of the frames and clips, other frames and other people against the originals.
 
     Args:
         frames: person to at least two uint8 [S, S, 3] RGB frames, one size for all.
-        analyser: the one to check; each frame is asked for several times.
-        perceptual: the perceptual distance to check.
-        perceptual_name: its network.
+        clips: successive frames, at least three each, of that size; without any, movement is not checked.
+        instruments: those to check; each frame is asked for several times.
+        perceptual_name: network of the perceptual distance.
     """
-    everything = [frame for own in frames.values() for frame in own]
-    found = {
-        name: _figures(((frame, alter(frame)) for frame in everything), analyser, perceptual)
-        for name, alter in _alterations().items()
-    }
-    found[_TURNED] = _turned_figures(everything, analyser)
-    found[_OTHER_FRAME] = _figures(_other_frames(frames), analyser, perceptual)
-    checks = [*_checks_of_copies(found), *_checks_of_other_frames(found)]
+    found = _rows(frames, instruments)
+    moved = movement_rows(clips, instruments)
+    checks = [*_checks_of_copies(found), *_checks_of_frozen_parts(found), *_checks_of_other_frames(found)]
     if len(frames) > 1:
-        found[_OTHER_PERSON] = _figures(_other_people(frames), analyser, perceptual)
-        checks.append(_separation(frames, analyser))
-    backends = replace(analyser.backends, perceptual=perceptual_name)
-    no_face = sum(analyser.analyse(frame) is None for frame in everything)
-    figures = TextTable(
-        title=f"Metrics of {len(everything)} frames of {len(frames)} people against altered copies and other frames "
-        f"(no face found in {no_face})",
-        header=("against", *(metric.name(backends) for metric in _METRICS)),
-        rows=tuple((name, *(_text(row[metric.key], metric) for metric in _METRICS)) for name, row in found.items()),
-    )
+        checks.append(_separation(frames, instruments.analyser))
+    checks += movement_checks(moved) if clips else []
+    backends = replace(instruments.analyser.backends, perceptual=perceptual_name)
     verdicts = tuple((check.text, "ok" if check.holds else "wrong") for check in checks)
     num_wrong = sum(not check.holds for check in checks)
     title = f"{num_wrong} of {len(checks)} checks fail" if num_wrong else f"All {len(checks)} checks hold"
     return SelfCheck(
-        figures=figures,
+        figures=(
+            figures_table(_title(frames, instruments.analyser), found, _FACE_METRICS, backends),
+            figures_table("Fine detail of the same, over that of the frames", found, _DETAIL_METRICS, backends),
+            figures_table(f"Movement of {len(clips)} altered clips", moved, MOVEMENT_METRICS, backends),
+        ),
         checks=TextTable(title=title, header=("check", ""), rows=verdicts),
         holds=not num_wrong,
     )
+
+
+def _title(frames: Mapping[str, Sequence[Frame]], analyser: FaceAnalyser) -> str:
+    everything = [frame for own in frames.values() for frame in own]
+    no_face = sum(analyser.analyse(frame) is None for frame in everything)
+    return (
+        f"Metrics of {len(everything)} frames of {len(frames)} people against altered copies and other frames "
+        f"(no face found in {no_face})"
+    )
+
+
+def _rows(frames: Mapping[str, Sequence[Frame]], instruments: Instruments) -> dict[str, Row]:
+    everything = [frame for own in frames.values() for frame in own]
+    pairs: dict[str, Pairs] = {
+        name: [(frame, alter(frame)) for frame in everything] for name, alter in _alterations().items()
+    }
+    for name, part in ((_MOUTH_FROZEN, "mouth"), (_EYES_FROZEN, "eyes")):
+        altered = [frame for own in frames.values() for frame in frozen(own, instruments, part)]
+        pairs[name] = list(zip(everything, altered, strict=True))
+    pairs[_OTHER_FRAME] = list(_other_frames(frames))
+    if len(frames) > 1:
+        pairs[_OTHER_PERSON] = list(_other_people(frames))
+    found: dict[str, Row] = {_TURNED: _turned_figures(everything, instruments.analyser)}
+    return {name: _figures(chosen, instruments) for name, chosen in pairs.items()} | found
 
 
 def _alterations() -> dict[str, Callable[[Frame], Frame]]:
@@ -152,25 +190,29 @@ def _alterations() -> dict[str, Callable[[Frame], Frame]]:
     }
 
 
-def _figures(pairs: Iterator[tuple[Frame, Frame]], analyser: FaceAnalyser, perceptual: FrameDistance) -> Row:
-    """Every metric pooled over pairs of (frame that is source and driving, frame in place of the generated)."""
+def _figures(pairs: Pairs, instruments: Instruments) -> dict[str, Estimate]:
+    """Every metric of pairs and KID, pooled."""
     values = []
     for frame, other in pairs:
-        face, other_face = analyser.analyse(frame), analyser.analyse(other)
-        of_faces = face_values(face, face, other_face, analyser.evaluated_aus)
-        values.append(pixel_values(frame, other, perceptual) | of_faces)
-    return _pooled(values)
+        face, other_face = map(instruments.analyser.analyse, (frame, other))
+        values.append(
+            pixel_values(frame, other, instruments.perceptual)
+            | face_values(face, face, other_face, instruments.analyser.evaluated_aus)
+            | detail_values(frame, face, other, other_face)
+        )
+    real_ND, other_ND = (np.stack([instruments.features(frame) for frame in one]) for one in zip(*pairs, strict=True))
+    distance = estimate_of_sets(*kid(real_ND, other_ND, seed=0), num_pairs=len(pairs))
+    return {**pooled_row(values, _PAIR_METRICS), KID.key: distance}
 
 
-def _turned_figures(frames: Sequence[Frame], analyser: FaceAnalyser) -> Row:
+def _turned_figures(frames: Sequence[Frame], analyser: FaceAnalyser) -> dict[str, Estimate]:
     """Face metrics of mirrored frames after their analysis is turned back, as if the mirror had not been there."""
     values = []
     for frame in frames:
         face, mirrored = analyser.analyse(frame), analyser.analyse(mirror(frame))
         turned = turn_back(mirrored, frame.shape[1]) if mirrored else None
-        nothing = dict.fromkeys((PSNR.key, SSIM.key, L1.key, PERCEPTUAL.key), math.nan)
-        values.append(nothing | face_values(face, face, turned, analyser.evaluated_aus))
-    return _pooled(values)
+        values.append(face_values(face, face, turned, analyser.evaluated_aus))
+    return pooled_row(values, _PAIR_METRICS)
 
 
 def _other_frames(frames: Mapping[str, Sequence[Frame]]) -> Iterator[tuple[Frame, Frame]]:
@@ -184,25 +226,26 @@ def _other_people(frames: Mapping[str, Sequence[Frame]]) -> Iterator[tuple[Frame
         yield from zip(own, other, strict=False)
 
 
-def _pooled(values: Sequence[Mapping[str, float]]) -> Row:
-    return {
-        metric.key: estimate(
-            [value[metric.key] for value in values], is_root_mean_square=metric.is_root_mean_square, seed=0
-        )
-        for metric in _METRICS
-    }
-
-
 def _checks_of_copies(found: Mapping[str, Row]) -> Iterator[Check]:
-    best = {CSIM: 1, SSIM: 1, L1: 0, PERCEPTUAL: 0, PRMSE: 0, AUCON: 1, LANDMARK_ERROR: 0}
+    best: dict[Metric, float] = {CSIM: 1, SSIM: 1, L1: 0, PERCEPTUAL: 0, PRMSE: 0, AUCON: 1, LANDMARK_ERROR: 0}
+    best |= {AU_INTENSITY_ERROR: 0, LIP_GAP_SLOPE: 1, GAZE_ERROR: 0, **dict.fromkeys(_DETAIL_METRICS, 1.0)}
     for metric, value in best.items():
-        holds = abs(found[_IDENTICAL][metric.key].value - value) < 1e-5
-        yield Check(text=f"{metric.title} of identical frames is {value}", holds=holds)
+        yield equals(metric, found, _IDENTICAL, value)
     for little, much in _LEVELS:
-        for metric in (CSIM, PSNR, SSIM, L1, PERCEPTUAL):
-            yield _worsens(metric, found, (_IDENTICAL, little, much))
-        for metric in (PRMSE, AUCON, LANDMARK_ERROR):
-            yield _worsens(metric, found, (_IDENTICAL, much))
+        for metric in (CSIM, PSNR, SSIM, L1, PERCEPTUAL, KID):
+            yield worsens(metric, found, (_IDENTICAL, little, much))
+        for metric in (PRMSE, AUCON, AU_INTENSITY_ERROR, LANDMARK_ERROR):
+            yield worsens(metric, found, (_IDENTICAL, much))
+    for little, much in _LEVELS[1:]:
+        for metric in _DETAIL_METRICS:
+            yield worsens(metric, found, (_IDENTICAL, little, much))
+
+
+def _checks_of_frozen_parts(found: Mapping[str, Row]) -> Iterator[Check]:
+    for metric in (LIP_GAP_SLOPE, AU_INTENSITY_ERROR):
+        yield worsens(metric, found, (_IDENTICAL, _MOUTH_FROZEN))
+    for metric in (GAZE_ERROR, AU_INTENSITY_ERROR):
+        yield worsens(metric, found, (_IDENTICAL, _EYES_FROZEN))
 
 
 def _checks_of_other_frames(found: Mapping[str, Row]) -> Iterator[Check]:
@@ -212,17 +255,8 @@ def _checks_of_other_frames(found: Mapping[str, Row]) -> Iterator[Check]:
         f"{turned:.2f}, wanted below {_MAX_MIRRORED_PRMSE_DEG}",
         holds=turned < min(mirrored, _MAX_MIRRORED_PRMSE_DEG),
     )
-    for metric in (CSIM, PSNR, SSIM, L1, PERCEPTUAL, PRMSE, AUCON, LANDMARK_ERROR):
-        yield _worsens(metric, found, (_IDENTICAL, _OTHER_FRAME))
-
-
-def _worsens(metric: Metric, found: Mapping[str, Row], names: Sequence[str]) -> Check:
-    """Each of the named rows must be strictly worse than the one before it."""
-    values = [found[name][metric.key].value for name in names]
-    sign = 1 if metric.is_higher_better else -1
-    holds = all(sign * (before - after) > 0 for before, after in pairwise(values))
-    text = " to ".join(f"{value:.{metric.num_decimals}f} ({name})" for value, name in zip(values, names, strict=True))
-    return Check(text=f"{metric.title} gets worse: {text}", holds=holds)
+    for metric in (CSIM, PSNR, SSIM, L1, PERCEPTUAL, PRMSE, AUCON, AU_INTENSITY_ERROR, LANDMARK_ERROR, GAZE_ERROR):
+        yield worsens(metric, found, (_IDENTICAL, _OTHER_FRAME))
 
 
 def _separation(frames: Mapping[str, Sequence[Frame]], analyser: FaceAnalyser) -> Check:
@@ -247,7 +281,3 @@ def _area_under_curve(same_N: NDArray[np.float64], other_N: NDArray[np.float64])
     """Probability that a value of `same_N` exceeds one of `other_N`; ties count half."""
     difference = same_N[:, None] - other_N
     return float(np.mean((difference > 0) + 0.5 * (difference == 0)))
-
-
-def _text(figure: Estimate, metric: Metric) -> str:
-    return "-" if math.isnan(figure.value) else f"{figure.value:.{metric.num_decimals}f}"

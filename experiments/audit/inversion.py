@@ -30,6 +30,7 @@ from evaluation.attacks.inversion import (
 )
 from evaluation.attacks.separation import FloatArray
 from evaluation.figures.bootstrap import estimate
+from evaluation.figures.pooling import Pooling
 from evaluation.figures.tables import TextTable
 from experiments.audit.section import Figure, Section
 from federation.reach import check_reach
@@ -284,7 +285,7 @@ def _answer(update: LocalUpdate) -> str:
 
 
 def _pooled(values: Sequence[float], seed: int) -> Figure:
-    return Figure.of(estimate(values, is_root_mean_square=False, seed=seed), 0.0)
+    return Figure.of(estimate(values, pooling=Pooling.MEAN, seed=seed), 0.0)
 
 
 def _what(settings: Settings, known: Sequence[Shard]) -> str:

@@ -7,6 +7,7 @@ divided by the mean activation of the real frame. The two are not comparable in 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import h5py
@@ -26,6 +27,7 @@ _IMAGENET_MEAN_RGB = (0.485, 0.456, 0.406)
 _IMAGENET_STD_RGB = (0.229, 0.224, 0.225)
 _CAFFE_MEAN_BGR = (103.939, 116.779, 123.68)
 _VGG16_CHANNELS = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512,))  # up to relu5_1
+_VGG16_LEVEL_ENDS = tuple(f"relu{block}_1" for block in range(1, 6))
 
 
 class PerceptualLoss(nn.Module):
@@ -54,15 +56,20 @@ class PerceptualLoss(nn.Module):
 
     def forward(self, generated_NCHW: Tensor, driving_NCHW: Tensor) -> Tensor:
         """[N, 3, S, S] in [-1, 1] twice to [] float32 >= 0."""
-        fake, real = self._normalise(generated_NCHW), self._normalise(driving_NCHW).detach()
+        with torch.no_grad():
+            reals = self.features(driving_NCHW)
         distances = []
-        for level in self.levels:
-            fake = level(fake)
-            with torch.no_grad():
-                real = level(real)
+        for fake, real in zip(self.features(generated_NCHW), reals, strict=True):
             distance = l1_loss(fake, real)
             distances.append(distance / real.abs().mean().clamp_min(1e-6) if self.relative else distance)
         return torch.stack(distances).sum()
+
+    def features(self, image_NCHW: Tensor) -> list[Tensor]:
+        """What every level gives for [N, 3, S, S] in [-1, 1], each [N, channels, h, w]."""
+        features = [self._normalise(image_NCHW)]
+        for level in self.levels:
+            features.append(level(features[-1]))
+        return features[1:]
 
     def _normalise(self, image_NCHW: Tensor) -> Tensor:
         image_NCHW = image_NCHW.flip(1) if self.flip_channels else image_NCHW
@@ -99,6 +106,16 @@ def vgg19_loss(path: Path, num_levels: int) -> PerceptualLoss:
 
 def vgg16_loss(path: Path, num_levels: int) -> PerceptualLoss:
     """Relative distances on the VGG-16 convolutions in HED's Keras weight file at `path`."""
+    return vgg16_up_to(path, _VGG16_LEVEL_ENDS[:num_levels])
+
+
+def vgg16_up_to(path: Path, ends: Sequence[str]) -> PerceptualLoss:
+    """The same with levels that end at other layers, "relu1_1" to "relu5_1" in order."""
+    mean, std = torch.tensor(_CAFFE_MEAN_BGR) / 255, torch.full((3,), 1 / 255)
+    return PerceptualLoss(_vgg16_levels(path, ends), mean=mean, std=std, flip_channels=True, relative=True)
+
+
+def _vgg16_levels(path: Path, ends: Sequence[str]) -> list[nn.Module]:
     levels: list[nn.Module] = []
     pending: list[nn.Module] = []
     in_channels = 3
@@ -109,12 +126,11 @@ def vgg16_loss(path: Path, num_levels: int) -> PerceptualLoss:
                 pending += [_convolution(np.asarray(group["0"]), np.asarray(group["1"]), in_channels, channels)]
                 pending += [nn.ReLU()]
                 in_channels = channels
-                if position == 0:
+                if f"relu{block}_{position + 1}" in ends:
                     levels.append(nn.Sequential(*pending))
                     pending = []
             pending.append(nn.MaxPool2d(2))
-    mean, std = torch.tensor(_CAFFE_MEAN_BGR) / 255, torch.full((3,), 1 / 255)
-    return PerceptualLoss(levels[:num_levels], mean=mean, std=std, flip_channels=True, relative=True)
+    return levels
 
 
 def _convolution(kernel_HWIO: FloatArray, bias: FloatArray, in_channels: int, out_channels: int) -> nn.Conv2d:

@@ -46,7 +46,8 @@ def run(request):
 def test_everything_is_written_and_faces_that_are_not_found_are_counted(request_):
     report = run(request_)
     assert {path.name for path in request_.out.iterdir()} == {path.name for path in report.files.values()}
-    assert {"self.png", "self-any.png", "cross.png", "table.md"} < {path.name for path in report.files.values()}
+    names = {path.name for path in report.files.values()}
+    assert {"self.png", "self-any.png", "cross.png", "mouths-and-eyes.png", "per-clip.csv", "table.md"} < names
     metrics = json.loads((request_.out / "metrics.json").read_text())
     everybody = [row for row in metrics["rows"] if row["identity"] == "all"]
     assert [(row["protocol"], row["method"]) for row in everybody] == [
@@ -61,6 +62,9 @@ def test_everything_is_written_and_faces_that_are_not_found_are_counted(request_
     assert everybody[0]["faces"]["num_without_generated"] == everybody[0]["faces"]["num_pairs"] == 4
     assert everybody[0]["metrics"]["csim"]["value"] is None
     assert everybody[0]["metrics"]["ssim"]["num_pairs"] == 4
+    assert everybody[0]["metrics"]["temporal_perceptual"]["num_pairs"] == 2  # a clip of each person
+    assert everybody[0]["metrics"]["kid"]["sd"] is not None
+    assert [row["third"] for row in metrics["thirds"]] == ["smallest", "middle", "largest"] * 3
     assert "| No face found (MediaPipe) | 100.0 % | 100.0 % |" in (request_.out / "table.md").read_text()
     assert read_image(request_.out / "self.png").shape[0] > 4 * 160  # four pairs, so four rows
 

@@ -3,6 +3,7 @@ import json
 import numpy as np
 import pytest
 
+from data_partition.faces.action_units import lip_gap
 from evaluation.faces.analysis import RememberingAnalyser
 from evaluation.figures.summary import EVERYBODY, summarise
 from evaluation.figures.tables import (
@@ -14,9 +15,13 @@ from evaluation.figures.tables import (
 )
 from evaluation.measurement import COPY_DRIVING, COPY_SOURCE, baselines, frame_at, measure
 from evaluation.metrics.faces import aucon, csim, prmse_deg
+from evaluation.metrics.kid import kid
 from evaluation.metrics.pixels import l1, psnr_db, ssim
+from evaluation.metrics.regions import cut_out
+from evaluation.metrics.sharpness import fine_power, laplacian_energy
 from evaluation.pairs import Protocol, draw_pairs
 from model.progress import no_progress
+from tests.evaluation.conftest import instruments_with, mean_colour
 from tests.shards import write_random_shard
 
 SIZE = 32
@@ -36,15 +41,10 @@ def measured(pairs, analyser, **methods):
     return measure(
         pairs,
         methods or baselines(SIZE),
-        analyser,
-        perceptual=half_of_l1,
+        instruments_with(analyser),
         size_px=SIZE,
         progress=no_progress,
     )
-
-
-def half_of_l1(driving, generated):
-    return l1(driving, generated) / 2
 
 
 def darkened(pair):
@@ -62,6 +62,17 @@ def test_values_are_those_of_the_metrics_on_the_frames(shards, analyser):
     assert found.values["ssim"] == ssim(driving, driving // 2)
     assert found.values["l1"] == l1(driving, driving // 2)
     assert found.values["perceptual"] == l1(driving, driving // 2) / 2
+    assert found.values["sharpness_whole_real"] == laplacian_energy(driving)
+    assert found.values["sharpness_whole_generated"] == laplacian_energy(driving // 2)
+    looks = zip((driving, driving // 2), faces[1:], strict=True)
+    mouths = [cut_out(frame, face.landmarks_KC, "mouth") for frame, face in looks]
+    columns = ("fine_power_mouth_real", "fine_power_mouth_generated")
+    assert [found.values[column] for column in columns] == [fine_power(mouth) for mouth in mouths]
+    assert [found.values[f"lip_gap_{which}"] for which in ("real", "generated")] == [
+        lip_gap(face.landmarks_KC) for face in faces[1:]
+    ]
+    np.testing.assert_array_equal(found.features_D, mean_colour(driving // 2))
+    np.testing.assert_array_equal(found.real_features_D, mean_colour(driving))
 
 
 def test_copies_score_what_a_cheat_would(shards, analyser):
@@ -140,3 +151,34 @@ def test_action_units_are_listed_one_by_one(shards, analyser):
         np.mean([measurement.values["aucon"] for measurement in found])
     )
     assert table["AU1"]["present_in_generated"] == 0  # halved values never pass the analyser's threshold
+
+
+def test_detail_is_compared_with_the_source_where_there_is_no_truth(shards, analyser):
+    cross = [pair for pair in some_pairs(shards) if pair.protocol is Protocol.CROSS]
+    row = next(row for row in summarise(measured(cross, analyser), seed=0) if row.method == COPY_SOURCE)
+    for key in ("sharpness_whole", "sharpness_eyes", "fine_power_mouth"):
+        assert row.figures[key].value == pytest.approx(1)
+
+
+def test_copies_of_the_driving_frame_follow_every_lip_and_gaze(shards, analyser):
+    found = measured(some_pairs(shards), analyser)
+    row = next(row for row in summarise(found, seed=0) if row.method == COPY_DRIVING)
+    assert row.figures["lip_gap"].value == pytest.approx(1)
+    assert row.figures["gaze_error_percent"].value == row.figures["au_intensity_error"].value == 0
+
+
+def test_kid_compares_with_every_real_frame_once(shards, analyser):
+    pairs = draw_pairs(Protocol.SELF, shards, num_pairs=6, seed=0)
+    found = measured(pairs, analyser, model=darkened)
+    real = {(pair.driving.shard.identity, pair.driving.row): frame_at(pair.driving, SIZE) for pair in pairs}
+    assert len(real) < len(pairs)
+    figure = summarise(found, seed=0)[0].figures["kid"]
+    expected = kid(
+        np.stack([mean_colour(real[name]) for name in sorted(real)]),
+        np.stack(sorted((item.features_D for item in found), key=lambda features_D: features_D.tobytes())),
+        seed=0,
+    )
+    assert (figure.value, figure.sd) == expected
+    table = method_tables(summarise(found, seed=0), analyser.backends)[0]
+    (text,) = [row[1] for row in table.rows if row[0] == "KID (VGG-16 HED) ↓"]
+    assert text == f"{expected[0]:.1f} ± {expected[1]:.1f}"

@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from data_partition.shards.images import read_image
-from evaluation.sheet import sheet_row, write_sheet
+from evaluation.metrics.regions import cut_out
+from evaluation.sheet import DetailRow, sheet_row, write_sheet
 from reenact.reenactor import Reenactor
 from tests.small_face import small_face
 
@@ -40,3 +41,18 @@ def test_every_frame_is_on_the_sheet(reenactor, tmp_path):
             match = cv2.matchTemplate(sheet, cell, cv2.TM_SQDIFF)
             assert match.min() < 1e-2 * cell.size
     assert list(path.parent.iterdir()) == [path]
+
+
+def test_details_are_eyes_above_mouth_of_source_driving_and_result(tmp_path):
+    faces = [small_face(seed) for seed in range(3)]
+    source, driving, result = (face.image_HWC for face in faces)
+    landmarks_NKC = np.stack([face.landmarks_KC for face in faces])
+    row = DetailRow(label="best", source=source, driving=driving, result=result, landmarks_NKC=landmarks_NKC)
+    columns = row.columns()
+    assert list(columns) == ["Source", "Driving", "Result"]
+    for cell, face in zip(columns.values(), faces, strict=True):
+        for part, shown in (("eyes", cell[:78]), ("mouth", cell[-78:])):
+            pixels = cut_out(face.image_HWC, face.landmarks_KC, part)
+            np.testing.assert_array_equal(shown, cv2.resize(pixels, (160, 78), interpolation=cv2.INTER_CUBIC))
+    write_sheet(tmp_path / "details.png", [row])
+    assert cv2.matchTemplate(read_image(tmp_path / "details.png"), columns["Result"], cv2.TM_SQDIFF).min() == 0

@@ -79,6 +79,26 @@ def test_published_numbers_stand_in_a_block_of_their_own(request_) -> None:
     assert "| ViT+LSt | 0.620 | 3.87 | 0.646 |" in text[published:]
 
 
+def test_other_metrics_and_thirds_by_motion_stand_below_for_every_model(request_) -> None:
+    class Seeing(Desk):
+        def evaluate(self, task: EvaluationTask) -> None:
+            super().evaluate(task)
+            figures = json.loads((task.out / "metrics.json").read_text())
+            for row in figures["rows"]:
+                row["metrics"]["lip_gap"] = {"name": "Lip-gap slope (MediaPipe)", "value": 0.5}
+            names = dict.fromkeys(("embedding", "landmarks", "pose", "action_units"), "MediaPipe")
+            third = {"protocol": "cross", "third": "largest", "low_percent": 30.0, "high_percent": 50.0}
+            third |= {"num_pairs": 3, "psnr_db": None, "psnr_db_of_copy": None, "csim": 0.625}
+            (task.out / "metrics.json").write_text(json.dumps(figures | {"backends": names, "thirds": [third]}))
+
+    desk = Seeing()
+    _, _, further, thirds, *_ = run_experiment(request_, train=desk.train, evaluate=desk.evaluate).tables
+    assert further.header == ("metric", *LANDMARK_ROWS, "copy-source", "copy-driving")
+    assert further.rows == (("Lip-gap slope (MediaPipe) → 1", *["0.50 ± 0.00"] * 3, "0.50", "-"),)
+    assert [row[:3] for row in thirds.rows] == [(label, "cross", "largest") for label in LANDMARK_ROWS]
+    assert thirds.rows[0][-1] == "0.625"
+
+
 def test_an_interrupted_training_goes_on(request_) -> None:
     cell = plan(request_)[0].cell
     desk = Desk()

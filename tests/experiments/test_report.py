@@ -58,7 +58,12 @@ def evaluation(tmp_path: Path) -> Path:
     folder.mkdir()
     figures = {"backends": {name: getattr(BACKENDS, name) for name in BACKENDS.__slots__}}
     figures["rows"] = rows_to_plain(rows, BACKENDS)
+    figures["thirds"] = [
+        {"protocol": "self", "third": "largest", "low_percent": 9.0, "high_percent": 31.0, "num_pairs": 1}
+        | {"psnr_db": 19.5, "psnr_db_of_copy": 15.25, "csim": None}
+    ]
     (folder / "metrics.json").write_text(json.dumps(figures))
+    (folder / "mouths-and-eyes.png").write_bytes(cv2.imencode(".png", np.zeros((8, 8, 3), np.uint8))[1].tobytes())
     (folder / "self.png").write_bytes(cv2.imencode(".png", np.zeros((8, 8, 3), np.uint8))[1].tobytes())
     return folder
 
@@ -77,10 +82,11 @@ def test_page_needs_no_other_file_and_shows_figures_beside_the_baseline(run, eva
     demonstration = Demonstration(clip=clip, clip_people=("ana", "ben"), seconds={"Training": 90.0})
     page = write_report(tmp_path / "page.html", read_report(run, [evaluation]), demonstration)["Page"].read_text()
     sources = re.findall(r'(?:src|href)="([^"]*)"', page)
-    assert len(sources) == 3 and all(source.startswith("data:") for source in sources)
+    assert len(sources) == 4 and all(source.startswith("data:") for source in sources)
     assert "http" not in page
     assert "<b>22.50</b><span>PSNR, dB; copy-source 20.00</span>" in page
     assert "1 min 30 s" in page and "nothing picked by hand" in page
+    assert "Mouths and eyes" in page and "9.0 to 31.0" in page and "15.25" in page
     assert "<ana>" not in page and "&lt;ana&gt;" in page
 
 
@@ -117,3 +123,11 @@ def test_curves_cope_with_rounds_without_a_client_and_without_a_variance() -> No
     ]
     picture = cv2.imdecode(np.frombuffer(curves_png(history, ["ana"]), np.uint8), cv2.IMREAD_COLOR)
     assert picture.std() > 0
+
+
+def test_an_evaluation_from_before_a_metric_shows_those_that_it_has(run, evaluation) -> None:
+    figures = json.loads((evaluation / "metrics.json").read_text())
+    del figures["thirds"]
+    (evaluation / "metrics.json").write_text(json.dumps(figures))
+    (table,) = read_report(run, [evaluation]).evaluations[0].tables
+    assert table.rows[0][0] == "CSIM (SFace) ↑" and len(table.rows) == 9 + 1

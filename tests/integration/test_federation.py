@@ -30,6 +30,8 @@ from tests.federated_setup import minimal_settings, simulated_grid, write_datase
 from tests.inprocess_grid import InProcessGrid
 from tests.shards import write_random_shard
 
+pytestmark = pytest.mark.integration
+
 
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -409,7 +411,6 @@ def test_what_clients_send_is_the_travelling_tensors_and_scalars(dataset: Path, 
     assert {type(value) for value in content.config_records["fitres.metrics"].values()} == {float}
 
 
-@pytest.mark.integration
 def test_sigterm_ends_a_simulation_with_143_and_all_its_processes(dataset: Path, tmp_path: Path) -> None:
     settings = minimal_settings(dataset, tmp_path / "run", 5, max_rounds=1000, round_timeout_s=300.0)
     preset = tmp_path / "preset.toml"

@@ -2,18 +2,19 @@ import numpy as np
 import pytest
 
 from evaluation.figures.bootstrap import estimate
+from evaluation.figures.pooling import Pooling
 
 
 def test_mean_and_root_mean_square_leave_undefined_values_out():
     values = [3.0, np.nan, 4.0]
-    mean = estimate(values, is_root_mean_square=False, seed=0)
+    mean = estimate(values, pooling=Pooling.MEAN, seed=0)
     assert (mean.value, mean.num_pairs) == (3.5, 2)
-    assert estimate(values, is_root_mean_square=True, seed=0).value == pytest.approx(np.sqrt((9 + 16) / 2))
+    assert estimate(values, pooling=Pooling.ROOT_MEAN_SQUARE, seed=0).value == pytest.approx(np.sqrt((9 + 16) / 2))
 
 
 def test_interval_is_near_that_of_normal_theory():
     values = np.random.default_rng(0).normal(10, 2, 400)
-    found = estimate(values, is_root_mean_square=False, seed=0)
+    found = estimate(values, pooling=Pooling.MEAN, seed=0)
     half = 1.96 * values.std() / np.sqrt(400)
     assert found.low == pytest.approx(values.mean() - half, abs=0.03)
     assert found.high == pytest.approx(values.mean() + half, abs=0.03)
@@ -21,16 +22,34 @@ def test_interval_is_near_that_of_normal_theory():
 
 def test_order_of_the_pairs_changes_nothing_and_the_seed_fixes_the_interval():
     values = np.random.default_rng(0).exponential(size=50)
-    found = estimate(values, is_root_mean_square=True, seed=3)
-    assert estimate(values[::-1], is_root_mean_square=True, seed=3) == found
-    assert estimate(values, is_root_mean_square=True, seed=4) != found
+    found = estimate(values, pooling=Pooling.ROOT_MEAN_SQUARE, seed=3)
+    assert estimate(values[::-1], pooling=Pooling.ROOT_MEAN_SQUARE, seed=3) == found
+    assert estimate(values, pooling=Pooling.ROOT_MEAN_SQUARE, seed=4) != found
 
 
 def test_many_values_are_resampled_in_bounded_memory():
-    found = estimate(np.ones(30_000), is_root_mean_square=False, seed=0)
+    found = estimate(np.ones(30_000), pooling=Pooling.MEAN, seed=0)
     assert (found.value, found.low, found.high) == (1, 1, 1)
 
 
 def test_no_pair_gives_nan():
-    found = estimate([np.nan], is_root_mean_square=False, seed=0)
+    found = estimate([np.nan], pooling=Pooling.MEAN, seed=0)
     assert np.isnan([found.value, found.low, found.high]).all() and found.num_pairs == 0
+
+
+def test_generated_over_real_is_a_ratio_of_means_and_leaves_half_pairs_out():
+    values = [[2.0, 1.0], [4.0, 5.0], [np.nan, 9.0]]
+    found = estimate(values, pooling=Pooling.RATIO, seed=0)
+    assert (found.value, found.num_pairs) == (pytest.approx(6 / 6), 2)
+    assert found.low == pytest.approx(1 / 2) and found.high == pytest.approx(5 / 4)
+
+
+def test_slope_is_that_of_the_least_squares_line():
+    real, generated = np.array([0.0, 1.0, 2.0, 5.0]), np.array([1.0, 1.2, 2.4, 3.0])
+    found = estimate(np.stack([real, generated], axis=1), pooling=Pooling.SLOPE, seed=0)
+    assert found.value == pytest.approx(np.polyfit(real, generated, 1)[0])
+    assert found.low < found.value < found.high
+
+
+def test_slope_over_equal_real_values_is_no_figure():
+    assert np.isnan(estimate([[0.1, 0.2], [0.1, 0.4]], pooling=Pooling.SLOPE, seed=0).value)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from evaluation.figures.gap import gap_table, gaps, read_pair_values, relative_gap
+from evaluation.figures.pooling import Pooling
 from model.errors import DataError
 
 HEADER = "protocol,source_identity,source_file,driving_identity,driving_file,method"
@@ -36,15 +37,28 @@ def test_gap_is_relative_to_the_first_model_over_pairs_that_both_define(tmp_path
 def test_interval_covers_no_gap_where_models_differ_by_chance_only() -> None:
     rng = np.random.default_rng(0)
     base = rng.normal(1.0, 0.2, 400)
-    _, _, relative, low, high = relative_gap(base, rng.permutation(base), is_root_mean_square=False, seed=0)
+    _, _, relative, low, high = relative_gap(base[None], rng.permutation(base)[None], pooling=Pooling.MEAN, seed=0)
     assert relative == pytest.approx(0.0, abs=1e-9)
     assert low < 0 < high
 
 
 def test_evaluations_of_other_pairs_are_refused_with_what_to_do(tmp_path: Path) -> None:
     first = read_pair_values(_write(tmp_path / "c", [0.8], [3.0]))
-    other = {("cross", "eve", "0.jpg", "ben", "0.jpg"): {"CSIM (SFace)": 0.5}}
+    other = {("cross", "eve", "0.jpg", "ben", "0.jpg"): {"CSIM (SFace)": (0.5,)}}
     with pytest.raises(DataError, match="--pairs of the first"):
         gaps([first], [other], seed=0)
     with pytest.raises(DataError, match=r"per-pair\.csv"):
         read_pair_values(tmp_path / "nowhere")
+
+
+def test_a_metric_of_two_columns_is_pooled_from_both_and_left_out_without_one(tmp_path: Path) -> None:
+    name = "Lip-gap slope: {} (MediaPipe)"
+    for folder, slope in (("c", 1.0), ("f", 0.5)):
+        lines = [",".join([HEADER, name.format("real"), name.format("generated")])]
+        lines += [f"cross,ana,{gap}.jpg,ben,{gap}.jpg,model,{gap},{0.1 + slope * gap}" for gap in (0.1, 0.2, 0.4)]
+        lines += ["cross,ana,9.jpg,ben,9.jpg,model,0.9,"]
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "per-pair.csv").write_text("\n".join(lines) + "\n")
+    (slope,) = gaps([read_pair_values(tmp_path / "c")], [read_pair_values(tmp_path / "f")], seed=0)
+    assert (slope.name, slope.num_pairs) == ("Lip-gap slope (MediaPipe)", 3)
+    assert (slope.first, slope.second, slope.relative) == pytest.approx((1.0, 0.5, 0.5))

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -8,13 +10,15 @@ from data_partition.synth.scene import Scene
 from evaluation.faces.analysis import FaceAnalysis, RememberingAnalyser
 from evaluation.faces.embedders import SFace
 from evaluation.faces.mediapipe_analyser import MediaPipeAnalyser
+from evaluation.measurement import Instruments
 from evaluation.metrics.faces import csim, prmse_deg
+from evaluation.metrics.kid import KidFeatures
 from evaluation.metrics.perceptual_distance import PerceptualDistance
-from evaluation.metrics.pixels import l1
 from evaluation.self_check.alterations import mirror, turn_back
 from evaluation.self_check.check import self_check
 from model.errors import WeightsError
 from model.weights import resolve
+from tests.evaluation.conftest import instruments_with
 from tests.samples import celebv
 
 
@@ -52,22 +56,35 @@ def drawn_people() -> dict[str, list[np.ndarray]]:
     return people
 
 
+def drawn_clips() -> list[list[np.ndarray]]:
+    """Three quarters of a second of each person, every second frame."""
+    clips = []
+    for person in range(3):
+        scene = Scene(draw_look(person, seed=0), 128)
+        moments = list(animate(60, np.random.default_rng(person)))[:24:2]
+        clips.append([scene.frame(moment.pose, moment.expression)[0] for moment in moments])
+    return clips
+
+
 def wrong(report) -> list[str]:
     return [text for text, verdict in report.checks.rows if verdict != "ok"]
 
 
 @pytest.mark.integration
 def test_metrics_of_drawn_people_move_the_right_way(real_analyser):
-    report = self_check(drawn_people(), real_analyser, l1, "L1")  # VGG takes a minute; real people have it
+    instruments = replace(instruments_with(real_analyser), features=KidFeatures())  # distances by VGG take a minute
+    report = self_check(drawn_people(), drawn_clips(), instruments, "half of L1")
     assert wrong(report) == [] and report.holds
-    names = [row[0] for row in report.figures.rows]
-    assert names[0] == "identical" and names[-1] == "other person" and len(names) == 11
+    names = [row[0] for row in report.figures[0].rows]
+    assert names[0] == "identical" and {"other person", "mouth frozen", "eyes frozen"} < set(names) and len(names) == 13
+    assert len(report.figures[2].rows) == 4
 
 
 @pytest.mark.integration
 def test_metrics_of_a_sample_of_people_move_the_right_way(real_analyser, real_distance, celebrities):
     few = {who: frames[:2] for who, frames in celebrities.items()}  # VGG takes more than a second a pair
-    assert wrong(self_check(few, real_analyser, real_distance, real_distance.name)) == []
+    instruments = Instruments(analyser=real_analyser, perceptual=real_distance, features=KidFeatures())
+    assert wrong(self_check(few, [], instruments, real_distance.name)) == []
 
 
 def test_people_are_told_apart_and_mirrored_poses_agree_within_a_degree(real_analyser, celebrities):
@@ -89,9 +106,10 @@ def test_a_backend_that_does_not_see_movement_is_found_out(analyser):
 
     rng = np.random.default_rng(0)
     noise = {who: list(rng.integers(1, 256, (3, 32, 32, 3), dtype=np.uint8)) for who in ("ana", "ben", "eve")}
-    report = self_check(noise, Blind(), l1, "L1")
+    report = self_check(noise, list(noise.values()), instruments_with(Blind()), "half of L1")
     assert not report.holds
-    assert any(text.startswith("CSIM gets worse") for text in wrong(report))
+    for title in ("CSIM", "Lip-gap slope", "Gaze error, % of eye width", "Lip dynamics"):
+        assert any(text.startswith(f"{title} gets worse") for text in wrong(report))
     assert any("separates people" in text for text in wrong(report))
 
 
@@ -102,9 +120,12 @@ def test_turning_a_mirrored_face_back_swaps_left_and_right():
         landmarks_KC=landmarks_KC,
         pose_C=np.array([1, 2, 3], np.float32),
         au_presence_A=np.zeros(18, np.float32),
+        au_intensity_A=np.zeros(18, np.float32),
+        irises_EC=np.array([[20, 30], [40, 31]], np.float32),
     )
     turned = turn_back(face, 64)
     np.testing.assert_array_equal(turned.pose_C, [1, -2, -3])
+    np.testing.assert_array_equal(turned.irises_EC, [[23, 31], [43, 30]])
     for left, right in (
         (0, 16),
         (8, 8),

@@ -1,0 +1,97 @@
+"""Kernel distance of two sets of pictures (KID; Binkowski et al. 2018), in features of VGG-16 (HED), not Inception's.
+
+Values are on a scale of their own: compare them with those of the same name alone, and with real against real.
+
+Legend: N real pictures, M generated ones, D features, m pictures of each kind in a subset.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torchmetrics.image.kid import poly_mmd
+
+from evaluation.faces.analysis import frame_key
+from model import weights
+from model.frames import Frame, to_tensor
+from model.training.perceptual import vgg16_up_to
+
+FloatArray = NDArray[np.float32]
+Picks = NDArray[np.int64]
+
+_LAYERS = ("relu3_3", "relu4_3")
+_NUM_SUBSETS = 100
+_MAX_SUBSET = 200
+
+
+class KidFeatures:
+    """Means over the picture of the channels of relu3_3 and relu4_3; each picture is looked at once."""
+
+    def __init__(self) -> None:
+        """Load the network.
+
+        Raises:
+            WeightsError: if its file is not there.
+        """
+        self._network = vgg16_up_to(weights.resolve("hed-vgg16"), _LAYERS)
+        self._known: dict[str, FloatArray] = {}
+
+    def __call__(self, frame_HWC: Frame) -> FloatArray:
+        """[768] of a uint8 [H, W, 3] RGB frame."""
+        key = frame_key(frame_HWC)
+        if key not in self._known:
+            self._known[key] = self._features(frame_HWC)
+        return self._known[key]
+
+    @torch.inference_mode()
+    def _features(self, frame_HWC: Frame) -> FloatArray:
+        levels = self._network.features(to_tensor([frame_HWC]))
+        return torch.cat([level.mean(dim=(2, 3)) for level in levels], dim=1)[0].numpy()
+
+
+def kid(real_ND: FloatArray, generated_MD: FloatArray, *, seed: int) -> tuple[float, float]:
+    """Mean and standard deviation over 100 random subsets of the unbiased squared kernel distance.
+
+    k(x, y) = (x . y / D + 1)^3, every feature divided by its standard deviation over the real pictures; features that
+    do not vary there are left out. A subset has m = min(N, M, 200) pictures of each kind.
+
+    Args:
+        real_ND: [N, D] features of different real pictures.
+        generated_MD: [M, D] features of generated pictures.
+        seed: of the subsets.
+
+    Returns:
+        (mean, standard deviation). The mean is about 0 for sets of one distribution, and below 0 where both sets hold
+        the same pictures; the deviation is 0 where every subset is the whole set. NaN if a set has fewer than two
+        pictures.
+    """
+    size = min(len(real_ND), len(generated_MD), _MAX_SUBSET)
+    rng = np.random.default_rng(seed)
+    picks = [
+        (rng.permutation(len(real_ND))[:size], rng.permutation(len(generated_MD))[:size]) for _ in range(_NUM_SUBSETS)
+    ]
+    return _over_subsets(real_ND, generated_MD, picks)
+
+
+def kid_of_halves(real_ND: FloatArray, *, seed: int) -> tuple[float, float]:
+    """Real against real: the same of random halves of one set, with m = min(N / 2, 200)."""
+    size = min(len(real_ND) // 2, _MAX_SUBSET)
+    rng = np.random.default_rng(seed)
+    orders = [rng.permutation(len(real_ND)) for _ in range(_NUM_SUBSETS)]
+    return _over_subsets(real_ND, real_ND, [(order[:size], order[size : 2 * size]) for order in orders])
+
+
+def _over_subsets(
+    real_ND: FloatArray, other_MD: FloatArray, picks: Sequence[tuple[Picks, Picks]]
+) -> tuple[float, float]:
+    """(mean, standard deviation) of the distance between the picked pictures of two sets."""
+    spread_D = real_ND.std(axis=0, dtype=np.float64)
+    varies_D = spread_D > 0
+    if len(picks[0][0]) < 2 or not varies_D.any():
+        return float("nan"), float("nan")
+    real, other = (torch.from_numpy(features[:, varies_D] / spread_D[varies_D]) for features in (real_ND, other_MD))
+    values = [float(poly_mmd(real[chosen], other[also])) for chosen, also in picks]
+    return float(np.mean(values)), float(np.std(values))
