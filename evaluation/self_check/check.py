@@ -237,8 +237,10 @@ def _checks_of_copies(found: Mapping[str, Row]) -> Iterator[Check]:
         for metric in (PRMSE, AUCON, AU_INTENSITY_ERROR, LANDMARK_ERROR):
             yield worsens(metric, found, (_IDENTICAL, much))
     for little, much in _LEVELS[1:]:
-        for metric in _DETAIL_METRICS:
+        for metric in SHARPNESS.values():
             yield worsens(metric, found, (_IDENTICAL, little, much))
+        for metric in FINE_POWER.values():  # a little takes all of it from a large picture, and much cannot take more
+            yield worsens(metric, found, (_IDENTICAL, little))
 
 
 def _checks_of_frozen_parts(found: Mapping[str, Row]) -> Iterator[Check]:
