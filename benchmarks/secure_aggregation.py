@@ -29,10 +29,10 @@ from client.secure_sum.node_keys import NodeKeys
 from client.secure_sum.update import SecureUpdate
 from deploy.files import PRESETS
 from federation.local_training import LocalResult
-from federation.packing import Shapes, pack, travelling_shapes, unpack
+from federation.packing import Shapes, pack, unpack
 from federation.secure_sum.masking import Phase
 from federation.settings import Settings, read_preset
-from model.designs.registry import build_networks
+from model.designs.registry import build_networks, travelling_shapes
 from model.landmarks.geometry import PartSizes
 from server.rounds.exchange import Link
 from server.rounds.fedgan import FedGAN
@@ -158,7 +158,7 @@ def measure(settings: Settings, is_secure: bool) -> dict[str, float]:
     with tempfile.TemporaryDirectory(dir=ROOT) as folder:
         grid = SyntheticGrid(
             settings,
-            travelling_shapes(settings.model, PART_SIZES),
+            travelling_shapes(settings.model),
             write_node_keys(Path(folder), settings.rounds.num_clients),
         )
         answering = _timed_answers(grid)

@@ -24,12 +24,12 @@ from client.site import Site, open_site
 from client.supernode.refused_tasks import RefusedTasks
 from data_partition.statistics import local_statistics, pooled_statistics
 from federation.local_training import LocalResult, RoundTask, check_tensors, new_salt, train_locally
-from federation.packing import pack, travelling_shapes, unpack
+from federation.packing import pack, unpack
 from federation.secure_sum.masking import Phase
 from federation.secure_sum.primitives import SecureSumError
 from federation.settings import Settings
 from model.config import LossConfig
-from model.designs.registry import design_of, has_base
+from model.designs.registry import design_of, has_base, travelling_shapes
 from model.errors import (
     ConfigError,
     FederationError,
@@ -120,7 +120,7 @@ def _statistics(settings: Settings, site: Site) -> FitResult:
 
 
 def _train(settings: Settings, site: Site, parameters: Arrays, config: dict[str, Scalar]) -> FitResult:
-    shapes = travelling_shapes(settings.model, PartSizes.from_flat(config))
+    shapes = travelling_shapes(settings.model)
     if len(parameters) != 1:
         raise TensorMismatchError(f"got {len(parameters)} arrays, expected 1; does the server run the same version?")
     tensors = list(unpack(parameters[0], shapes).values())
@@ -154,7 +154,7 @@ def _secure_phase(
         parameters,
         part_sizes=part_sizes,
         identity_counts_I=site.data.identity_counts(settings.model.num_identities),
-        shapes=travelling_shapes(settings.model, part_sizes),
+        shapes=travelling_shapes(settings.model),
         train=lambda tensors: _reported(settings, site, tensors, config),
     )
 

@@ -11,27 +11,12 @@ from collections.abc import Mapping
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
-from model.config import ModelConfig
-from model.designs.registry import design_of
 from model.errors import TensorMismatchError
-from model.landmarks.geometry import PartSizes
 from model.networks.bundle import NamedArrays
 
 Shapes = Mapping[str, tuple[int, ...]]
 Vector = npt.NDArray[np.float32]
-
-
-def travelling_shapes(config: ModelConfig, part_sizes: PartSizes) -> dict[str, tuple[int, ...]]:
-    """Name to shape of all travelling tensors in their fixed order; no network is built.
-
-    Raises:
-        ConfigError: for part sizes that do not fit the frame.
-    """
-    with torch.device("meta"):
-        tensors = design_of(config.network).networks(config, part_sizes).state_dict()
-    return {name: tuple(tensor.shape) for name, tensor in tensors.items()}
 
 
 def pack(tensors: NamedArrays) -> Vector:

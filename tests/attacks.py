@@ -10,9 +10,9 @@ from flwr.app import Array, ArrayRecord, Message, MetricRecord
 
 from data_partition.shards.shard import Shard, open_dataset
 from data_partition.shards.writer import ShardWriter
-from federation.packing import travelling_shapes, unpack
+from federation.packing import unpack
 from federation.settings import Settings
-from model.landmarks.geometry import PartSizes
+from model.designs.registry import travelling_shapes
 from tests.inprocess_grid import InProcessGrid
 from tests.packed import packed
 
@@ -110,7 +110,7 @@ class HostileGrid(InProcessGrid):
         if index != self._attacker or config["phase"] != "train":
             return
         reply = self._replies[message.metadata.message_id]
-        shapes = travelling_shapes(self._settings.model, PartSizes.from_flat(config))
+        shapes = travelling_shapes(self._settings.model)
         (honest,) = [array.numpy() for array in reply.content.array_records["fitres.parameters"].values()]
         before, trained = (list(unpack(vector, shapes).values()) for vector in (*sent, honest))
         vector_L = packed(self._attack(before, trained, self._rng))

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+
+import numpy as np
 import torch
 
 from model.config import ModelConfig
@@ -47,9 +50,14 @@ def build_networks(config: ModelConfig, part_sizes: PartSizes, *, seed: int) -> 
         return design_of(config.network).networks(config, part_sizes)
 
 
-def travelling_bytes(config: ModelConfig) -> int:
-    """Size of all travelling tensors of a network that is not built."""
+def travelling_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
+    """Name to shape of all travelling tensors, float32 in their fixed order, of networks that are not built."""
     smallest = PartSizes((8, 8, 8, 8), (8, 8, 8, 8))  # no tensor's shape depends on it
     with torch.device("meta"):
         tensors = design_of(config.network).networks(config, smallest).state_dict()
-    return sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
+    return {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+
+
+def travelling_bytes(config: ModelConfig) -> int:
+    """Size of all travelling tensors."""
+    return np.dtype(np.float32).itemsize * sum(map(math.prod, travelling_shapes(config).values()))

@@ -12,10 +12,8 @@ from flwr.app import Array, ArrayRecord, Message
 from data_partition.partition import site_data
 from data_partition.shards.shard import open_dataset
 from data_partition.statistics import local_statistics
-from federation.packing import travelling_shapes
 from model.checkpoint import Checkpoint, load_checkpoint
-from model.designs.registry import DESIGNS
-from model.landmarks.geometry import PartSizes
+from model.designs.registry import DESIGNS, travelling_shapes
 from model.setting import Scalar
 from server.rounds.centralized import train_centralized
 from server.rounds.federation import run_federation
@@ -79,7 +77,7 @@ def test_a_site_that_sends_another_base_moves_nothing(dataset: Path, tmp_path: P
 
     tampered: list[int] = []
     settings = minimal_settings(dataset, tmp_path, NUM_SITES, lgan_base="closed")
-    shapes = travelling_shapes(settings.model, PartSizes((8, 8, 8, 8), (8, 8, 8, 8)))
+    shapes = travelling_shapes(settings.model)
     ends = np.cumsum([math.prod(shape) for shape in shapes.values()])
     first = list(shapes).index(BASE[0])
     assert list(shapes)[first : first + len(BASE)] == list(BASE)
