@@ -149,6 +149,8 @@ class LossConfig:
     """Discriminator feature matching (Eq 3.8)."""
     weight_perceptual: float = setting(10.0, low=0, high=10_000, least_if_on=0.01)
     """VGG feature distance (Eq 3.9)."""
+    weight_perceptual_parts: float = setting(0.0, low=0, high=10_000, least_if_on=0.01)
+    """+ The same distance on eyes and mouth alone, enlarged, on the same steps."""
     weight_landmark_regression: float = setting(10.0, low=0, high=10_000, least_if_on=0.01)
     """L1 of the auxiliary landmark head (3.1); its weight is not given in the thesis."""
     weight_flow_landmarks: float = setting(0.0, low=0, high=10_000, least_if_on=0.01)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from evaluation.metrics.regions import OUTER_EYE_CORNERS
+from model.landmarks.geometry import OUTER_EYE_CORNERS
 
 FloatArray = NDArray[np.float64]
 

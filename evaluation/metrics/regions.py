@@ -9,9 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.frames import Frame
+from model.landmarks.geometry import OUTER_EYE_CORNERS
 
-OUTER_EYE_CORNERS = (36, 45)
-"""iBUG landmarks, image left first."""
 PARTS = {"mouth": slice(48, 68), "eyes": slice(36, 48)}
 """Name to its landmarks."""
 

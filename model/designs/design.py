@@ -23,6 +23,8 @@ PHASES = ("discriminator", "generator")
 """Of a training step, in their order."""
 ALL_SETTINGS = frozenset(key for config in (ModelConfig, LossConfig) for key, _ in meanings_of(config))
 """Keys of all settings of network and losses."""
+PERCEPTUAL_TERMS = ("perceptual", "perceptual_parts")
+"""Names of the terms that compare features of pretrained networks."""
 
 Terms = dict[str, Tensor]
 
@@ -123,12 +125,13 @@ class Design:
         return {term.name: term.num_steps(loss, first_step, num_steps) for term in self.terms if term.weight(loss)}
 
     def load_perceptual(self, loss: LossConfig) -> PerceptualLoss | None:
-        """The frozen feature distance of the term `perceptual`, on the CPU; None if it is off, or there is none.
+        """The frozen feature distance of the terms that compare features, on the CPU; None if they are off.
 
         Raises:
             WeightsError: if the pretrained file is not on this machine; nothing is downloaded.
         """
-        return load_perceptual(loss) if self.term_weights(loss).get("perceptual") else None
+        weights = self.term_weights(loss)
+        return load_perceptual(loss) if any(weights.get(name) for name in PERCEPTUAL_TERMS) else None
 
     def reported(self) -> tuple[str, ...]:
         """Names of all that a training reports and that depends on frames: both sums, what is observed, the terms."""

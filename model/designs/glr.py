@@ -31,7 +31,7 @@ from model.networks.landmark_gan import (
     centre_landmarks,
 )
 from model.networks.landmark_motion import SourceMotion
-from model.networks.parts import PartReenactment, crop_part
+from model.networks.parts import PartReenactment, close_ups, crop_part
 from model.networks.warping import warp
 from model.training import losses
 from model.training.perceptual import PerceptualLoss
@@ -205,8 +205,18 @@ class GLRObjective:
             ]
         ).mean()
         if self._perceptual is not None and step % _perceptual_every(self._loss) == 0:
-            terms["perceptual"] = self._perceptual(output.image_NCHW, driving_NCHW)
+            terms |= self._perceptual_terms(self._perceptual, output.image_NCHW, batch)
         return terms | (self._adversarial_terms(batch, drawn) if self._is_adversarial(step) else {})
+
+    def _perceptual_terms(self, perceptual: PerceptualLoss, image_NCHW: Tensor, batch: ReenactmentBatch) -> Terms:
+        """Distances of the features of whole frames, and of eyes and mouth enlarged; those that have a weight."""
+        driving_NCHW, terms = batch.driving_NCHW, {}
+        if self._loss.weight_perceptual:
+            terms["perceptual"] = perceptual(image_NCHW, driving_NCHW)
+        if self._loss.weight_perceptual_parts:
+            drawn, real = (close_ups(frame, batch.driving_landmarks_NKC) for frame in (image_NCHW, driving_NCHW))
+            terms["perceptual_parts"] = perceptual(drawn, real)
+        return terms
 
     def _condition(self, batch: ReenactmentBatch) -> tuple[Tensor, Tensor, Tensor]:
         """Identity, pose and action units, as the landmark GAN takes them."""
@@ -263,8 +273,8 @@ def _perceptual_every(loss: LossConfig) -> int:
     return loss.perceptual_every
 
 
-def _perceptual_weight(loss: LossConfig) -> float:
-    return loss.weight_perceptual if loss.perceptual_backbone != "none" else 0.0
+def _has_perceptual(loss: LossConfig) -> bool:
+    return loss.perceptual_backbone != "none"
 
 
 _BASE = tuple(f"landmark_generator.base.{form.name}_{part}" for form in FORMS for part in ("own", "shared"))
@@ -284,7 +294,18 @@ DESIGN = Design(
         Term(name="discriminator_landmarks", weight=lambda loss: 1.0, phase="discriminator", since=_judged_from),
         Term(name="adversarial", weight=lambda loss: loss.weight_adversarial, since=_judged_from),
         Term(name="feature_matching", weight=lambda loss: loss.weight_feature_matching, since=_judged_from),
-        Term(name="perceptual", weight=_perceptual_weight, since=_images_from, every=_perceptual_every),
+        Term(
+            name="perceptual",
+            weight=lambda loss: loss.weight_perceptual * _has_perceptual(loss),
+            since=_images_from,
+            every=_perceptual_every,
+        ),
+        Term(
+            name="perceptual_parts",
+            weight=lambda loss: loss.weight_perceptual_parts * _has_perceptual(loss),
+            since=_images_from,
+            every=_perceptual_every,
+        ),
         Term(name="landmark_regression", weight=lambda loss: loss.weight_landmark_regression),
         Term(name="flow_landmarks", weight=lambda loss: loss.weight_flow_landmarks),
         Term(name="flow_smoothness", weight=lambda loss: loss.weight_flow_smoothness),

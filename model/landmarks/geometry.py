@@ -40,6 +40,9 @@ CURVES: tuple[tuple[tuple[int, ...], bool], ...] = (
 )
 """Indices of each drawn curve and whether it is closed."""
 
+OUTER_EYE_CORNERS = (36, 45)
+"""Landmarks, image left first."""
+
 _PART_MARGIN = 1.5  # a part wider open than the average still fits its crop
 _PART_MULTIPLE_PX = 4  # two max pools
 _SAMPLES_PER_SEGMENT = 6
