@@ -12,7 +12,7 @@ from model.networks.unet import block
 from model.networks.warping import to_normalised
 
 _CLOSE_UPS = (range(36, 48), PARTS["mouth"])
-_CLOSE_UP_EYE_DISTANCES = 1.6
+_CLOSE_UP_EYE_DISTANCES = 1.3
 _LEAST_ENLARGED, _MOST_ENLARGED = 2, 4
 
 
@@ -121,7 +121,7 @@ def crop_part(image_NCHW: Tensor, landmarks_NKC: Tensor, part: str, sizes: PartS
 
 
 def close_ups(image_NCHW: Tensor, landmarks_NKC: Tensor) -> Tensor:
-    """Eyes and mouth as wide as the frame: each 1.6 outer eye distances wide and half as high, enlarged 2 to 4 times.
+    """Eyes and mouth as wide as the frame: each 1.3 outer eye distances wide and half as high, enlarged 2 to 4 times.
 
     Sampled once, bilinearly; beyond the frame its border is repeated.
 
