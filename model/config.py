@@ -73,6 +73,8 @@ class ModelConfig:
     num_sources: int = setting(1, low=1, high=16)
     """Most source frames that one result is trained to be made of; they need use-flow and use-landmark-flow. Beyond the
     thesis if above 1."""
+    use_irises: bool = setting(False)
+    """Show the networks where the irises are, as a second channel of the heatmap. Beyond the thesis."""
     lgan_base: str = setting("none", choices=("none", "closed"))
     """+ What the landmark GAN corrects: none (the thesis'), or closed: landmarks in closed form from identity, pose and
     AU intensity, on which all sites agree before round 1. With it the landmark GAN sees AU intensity, not presence."""
@@ -102,6 +104,11 @@ class ModelConfig:
     """Strided convolutions of the patch discriminator."""
     lgan_dim: int = setting(256, low=4, high=4096)
     """Width of the landmark GAN."""
+
+    @property
+    def heatmap_channels(self) -> int:
+        """Curves of the landmarks, and the irises if they are shown."""
+        return 1 + self.use_irises
 
     def __post_init__(self) -> None:
         """Check ranges and the fields that must fit each other."""

@@ -64,6 +64,7 @@ def face_of_shard(shard: Shard, row: int, size_px: int) -> FaceFrame:
         au_presence_A=shard.au_presence_FA[row],
         au_intensity_A=np.nan_to_num(shard.au_intensity_FA[row]),
         identity=shard.identity,
+        irises_EC=frame.irises_EC,
     )
 
 
@@ -145,6 +146,7 @@ def _face_frame(crop: FaceCrop) -> FaceFrame:
         pose_C=crop.annotation.pose_C,
         au_presence_A=crop.annotation.au_presence_A,
         au_intensity_A=np.nan_to_num(crop.annotation.au_intensity_A),
+        irises_EC=crop.annotation.irises_EC,
     )
 
 

@@ -18,6 +18,7 @@ from model.designs.registry import design_of, has_base
 from model.errors import ConfigError
 from model.frames import Frame, to_frames, to_tensor
 from model.landmarks.geometry import draw_heatmap
+from model.landmarks.irises import carried, draw_irises
 from model.landmarks.style import recentre
 from reenact.guidance import (
     LandmarkStatistics,
@@ -55,6 +56,8 @@ class FaceFrame:
     """[18] 0 to 5; 0 where the annotator does not know."""
     identity: str = ""
     """Who it is; "" for a person without a name."""
+    irises_EC: FloatArray | None = None
+    """[2, 2] (x, y) pixels of the iris centres, the eye at landmark 36 first; None where they are not known."""
 
     def frames_for(self, target_KC: FloatArray, pose_C: FloatArray, num: int) -> Sequence[FaceFrame]:
         """The frames of the person to draw a result from: of one picture the picture itself.
@@ -232,14 +235,14 @@ class Reenactor:
             driving: N >= 1 frames; all go through the networks at once.
             targets_NKC: [N, 68, 2] what `target_landmarks` returned.
         """
-        heatmaps = [draw_heatmap(landmarks_KC, self.size_px) for landmarks_KC in targets_NKC]
+        heatmaps = [self._heatmap(face, target_KC) for face, target_KC in zip(driving, targets_NKC, strict=True)]
         first = [frames[0] for frames in sources]
         inputs = GeneratorInputs(
             source_NCHW=to_tensor([face.image_HWC for face in first]),
             driving_NCHW=to_tensor([face.image_HWC for face in driving]),
             source_landmarks_NKC=torch.from_numpy(np.stack([face.landmarks_KC for face in first])),
             target_landmarks_NKC=torch.from_numpy(targets_NKC),
-            heatmap_NCHW=torch.from_numpy(np.stack(heatmaps)[:, None]),
+            heatmap_NCHW=torch.from_numpy(np.stack(heatmaps)),
             further=_further([frames[1:] for frames in sources]) if len(sources[0]) > 1 else None,
         )
         output = self.networks.generator(inputs.to(self.device))
@@ -248,6 +251,16 @@ class Reenactor:
             Drawing(result=result, stages={name: frames[index] for name, frames in stages.items()})
             for index, result in enumerate(to_frames(output.image_NCHW))
         ]
+
+    def _heatmap(self, driving: FaceFrame, target_KC: FloatArray) -> FloatArray:
+        """[1, S, S] of the target landmarks, [2, S, S] with the driving irises carried to their eyes."""
+        heatmap_HW = draw_heatmap(target_KC, self.size_px)
+        if not self.networks.config.use_irises:
+            return heatmap_HW[None]
+        irises_EC = driving.irises_EC
+        if irises_EC is not None:
+            irises_EC = carried(irises_EC, driving.landmarks_KC, target_KC)
+        return np.stack([heatmap_HW, draw_irises(target_KC, irises_EC, self.size_px)])
 
     def _index(self, identity: str) -> int | None:
         identities = self._checkpoint.identities

@@ -161,6 +161,7 @@ def round_batches(data: ClientData, settings: Settings, seed: int) -> Iterator[R
         rng=rng,
         split="train",
         num_sources=settings.model.num_sources,
+        use_irises=settings.model.use_irises,
     )
     return islice(recoloured(batches, settings.data.colour_jitter, rng), settings.rounds.local_steps)
 

@@ -44,7 +44,7 @@ class GLROutput:
     image_NCHW: Tensor
     """[N, 3, S, S] in [-1, 1]: the source person in the driving pose."""
     heatmap_NCHW: Tensor
-    """[N, 1, S, S] in [0, 1]: the target landmarks as curves, as they were given."""
+    """[N, 1 or 2, S, S] in [0, 1]: the target landmarks as curves, and the irises, as they were given."""
     warped_source_NCHW: Tensor
     """[N, 3, S, S]: the source sampled along the flow; of several sources, at each pixel those to be trusted most."""
     parts_canvas_NCHW: Tensor
@@ -61,7 +61,7 @@ class GLROutput:
     def stages(self) -> dict[str, Tensor]:
         """Pictures on the way to the image, [N, 3, S, S] in [-1, 1]."""
         return {
-            "Heatmap": self.heatmap_NCHW.expand(-1, 3, -1, -1) * 2 - 1,
+            "Heatmap": self.heatmap_NCHW.amax(dim=1, keepdim=True).expand(-1, 3, -1, -1) * 2 - 1,
             "Warped source": self.warped_source_NCHW,
             "Parts": self.parts_canvas_NCHW,
         }

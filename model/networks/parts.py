@@ -23,11 +23,11 @@ class PartNetwork(nn.Module):
     full size: what is left to correct is finer than the pooled features.
     """
 
-    def __init__(self, channels: int, *, use_appearance_skip: bool) -> None:
+    def __init__(self, channels: int, heatmap_channels: int, *, use_appearance_skip: bool) -> None:
         super().__init__()
         self.use_appearance_skip = use_appearance_skip
         self.encode_rgb = _encoder(3, channels)
-        self.encode_heatmap = _encoder(1, channels)
+        self.encode_heatmap = _encoder(heatmap_channels, channels)
         self.decode = nn.Sequential(
             nn.ConvTranspose2d(2 * channels, channels, 4, stride=2, padding=1),
             nn.LeakyReLU(0.2),
@@ -36,12 +36,12 @@ class PartNetwork(nn.Module):
         )
         self.to_rgb = nn.Conv2d(channels, 3, 3, padding=1)
         if use_appearance_skip:
-            self.refine = block(channels + 4, channels)
+            self.refine = block(channels + 3 + heatmap_channels, channels)
             nn.init.zeros_(self.to_rgb.weight)
             nn.init.zeros_(self.to_rgb.bias)  # type: ignore[arg-type]
 
     def forward(self, rgb_NCHW: Tensor, heatmap_NCHW: Tensor) -> Tensor:
-        """[N, 3, h, w] in [-1, 1] and [N, 1, h, w] in [0, 1] to [N, 3, h, w] in [-1, 1]."""
+        """[N, 3, h, w] in [-1, 1] and [N, 1 or 2, h, w] in [0, 1] to [N, 3, h, w] in [-1, 1]."""
         decoded = self.decode(self.encode_rgb(rgb_NCHW) + self.encode_heatmap(heatmap_NCHW))
         if not self.use_appearance_skip:
             return torch.tanh(self.to_rgb(decoded))
@@ -69,7 +69,12 @@ class PartReenactment(nn.Module):
         super().__init__()
         self.sizes = sizes
         self.networks = nn.ModuleDict(
-            {part: PartNetwork(config.part_channels, use_appearance_skip=config.use_appearance_skip) for part in PARTS}
+            {
+                part: PartNetwork(
+                    config.part_channels, config.heatmap_channels, use_appearance_skip=config.use_appearance_skip
+                )
+                for part in PARTS
+            }
         )
 
     def forward(
@@ -84,7 +89,7 @@ class PartReenactment(nn.Module):
         Args:
             source_NCHW: [N, 3, S, S] in [-1, 1].
             source_landmarks_NKC: [N, 68, 2] pixels; centres of the source crops.
-            heatmap_NCHW: [N, 1, S, S] of the target landmarks.
+            heatmap_NCHW: [N, 1 or 2, S, S] of the target landmarks.
             target_landmarks_NKC: [N, 68, 2] pixels; centres at which the parts are placed.
 
         Returns:
