@@ -5,7 +5,6 @@ Legend: K = 68 landmarks, C coordinates, E = 2 eyes, the one at landmark 36 firs
 
 from __future__ import annotations
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -17,7 +16,6 @@ _CLOSED_EYE_WIDTHS = 0.12
 """Gap of the lids below which no iris is seen; eyes that look ahead have about 0.3."""
 _RADIUS_EYE_WIDTHS = 0.2
 """An iris is 12 mm wide, an eye 30."""
-_SUBPIXEL_BITS = 4
 _SMALLEST = 1e-12
 
 
@@ -76,14 +74,16 @@ def draw_irises(
     Returns:
         [S, S] float32 in [0, 1].
     """
-    canvas = np.zeros((size_px, size_px), np.uint8)
-    if irises_EC is not None:
-        width_E = np.linalg.norm(_eye_axes(landmarks_KC)[1], axis=1)
-        for centre_C, width, is_open in zip(irises_EC, width_E, are_open_E(landmarks_KC), strict=True):
-            if is_open:
-                centre, radius = _fixed(centre_C), _fixed(_RADIUS_EYE_WIDTHS * width)
-                cv2.circle(canvas, centre.tolist(), int(radius), 255, cv2.FILLED, cv2.LINE_AA, _SUBPIXEL_BITS)
-    return canvas.astype(np.float32) / 255.0
+    drawing_HW = np.zeros((size_px, size_px), np.float32)
+    if irises_EC is None:
+        return drawing_HW
+    is_open_E = are_open_E(landmarks_KC)
+    radius_E = _RADIUS_EYE_WIDTHS * np.linalg.norm(_eye_axes(landmarks_KC)[1], axis=1)
+    ys, xs = np.ogrid[:size_px, :size_px]
+    for (x, y), radius in zip(irises_EC[is_open_E], radius_E[is_open_E], strict=True):
+        disc_HW = np.clip(radius + 0.5 - np.hypot(xs - x, ys - y), 0, 1)  # a border one pixel wide is half covered
+        np.maximum(drawing_HW, disc_HW, out=drawing_HW, casting="same_kind")
+    return drawing_HW
 
 
 def _eye_axes(
@@ -93,8 +93,3 @@ def _eye_axes(
     first_EC, last_EC = landmarks_KC[np.array(EYE_CORNERS).T].astype(np.float64)
     along_EC = last_EC - first_EC
     return (first_EC + last_EC) / 2, along_EC, along_EC[:, ::-1] * [-1, 1]
-
-
-def _fixed(values: NDArray[np.floating] | float) -> NDArray[np.int32]:
-    """In OpenCV's fixed point."""
-    return np.rint(np.asarray(values) * (1 << _SUBPIXEL_BITS)).astype(np.int32)
