@@ -205,10 +205,10 @@ class GLRObjective:
             ]
         ).mean()
         if self._perceptual is not None and step % _perceptual_every(self._loss) == 0:
-            terms |= self._perceptual_terms(self._perceptual, output.image_NCHW, batch)
+            terms |= self._feature_terms(self._perceptual, output.image_NCHW, batch)
         return terms | (self._adversarial_terms(batch, drawn) if self._is_adversarial(step) else {})
 
-    def _perceptual_terms(self, perceptual: PerceptualLoss, image_NCHW: Tensor, batch: ReenactmentBatch) -> Terms:
+    def _feature_terms(self, perceptual: PerceptualLoss, image_NCHW: Tensor, batch: ReenactmentBatch) -> Terms:
         """Distances of the features of whole frames, and of eyes and mouth enlarged; those that have a weight."""
         driving_NCHW, terms = batch.driving_NCHW, {}
         if self._loss.weight_perceptual:
