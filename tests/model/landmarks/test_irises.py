@@ -40,9 +40,9 @@ def test_irises_carried_to_their_own_face_stay() -> None:
     np.testing.assert_allclose(carried(IRISES, face_with_eyes(10), face_with_eyes(10)), IRISES, atol=1e-6)
 
 
-def test_lids_an_eighth_of_the_width_apart_are_open_a_tenth_is_closed() -> None:
-    assert are_open_E(face_with_eyes(10, gap_px=1.25)).tolist() == [True, True]
-    assert are_open_E(face_with_eyes(10, gap_px=1.0)).tolist() == [False, False]
+def test_lids_a_sixth_of_the_width_apart_are_open_a_seventh_is_closed() -> None:
+    assert are_open_E(face_with_eyes(10, gap_px=10 / 6)).tolist() == [True, True]
+    assert are_open_E(face_with_eyes(10, gap_px=10 / 7)).tolist() == [False, False]
     winking = face_with_eyes(10)
     winking[42:48, 1] = 0
     assert are_open_E(winking).tolist() == [True, False]
