@@ -8,12 +8,12 @@ from numpy.typing import NDArray
 from model.landmarks.irises import are_open_E, carried, draw_irises, gaze_EC
 
 
-def face_with_eyes(width_px: float, corner: tuple[float, float] = (0, 0), gap_px: float = 3) -> NDArray[np.float32]:
-    """Level eyes of a width, two widths apart; the first begins at `corner`, lids lie `gap_px` apart."""
+def face_with_eyes(width_px: float, corner: tuple[float, float] = (0, 0), gap: float = 0.3) -> NDArray[np.float32]:
+    """Level eyes of a width, two widths apart; the first begins at `corner`, lids lie `gap` widths apart."""
     landmarks_KC = np.zeros((68, 2), np.float32)
     for first, left in ((36, corner[0]), (42, corner[0] + 2 * width_px)):
         eye = [(0, 0), (1 / 3, -1), (2 / 3, -1), (1, 0), (2 / 3, 1), (1 / 3, 1)]
-        landmarks_KC[first : first + 6] = [(left + x * width_px, corner[1] + y * gap_px / 2) for x, y in eye]
+        landmarks_KC[first : first + 6] = [(left + x * width_px, corner[1] + y * gap * width_px / 2) for x, y in eye]
     return landmarks_KC
 
 
@@ -41,8 +41,8 @@ def test_irises_carried_to_their_own_face_stay() -> None:
 
 
 def test_lids_a_sixth_of_the_width_apart_are_open_a_seventh_is_closed() -> None:
-    assert are_open_E(face_with_eyes(10, gap_px=10 / 6)).tolist() == [True, True]
-    assert are_open_E(face_with_eyes(10, gap_px=10 / 7)).tolist() == [False, False]
+    assert are_open_E(face_with_eyes(10, gap=1 / 6)).tolist() == [True, True]
+    assert are_open_E(face_with_eyes(10, gap=1 / 7)).tolist() == [False, False]
     winking = face_with_eyes(10)
     winking[42:48, 1] = 0
     assert are_open_E(winking).tolist() == [True, False]
