@@ -194,7 +194,10 @@ class PairSampler:
         """[R, D] of a clip's frames, made when first asked for."""
         if index not in self._features:
             _, shard, rows = self._clips[index]
-            self._features[index] = likeness_features(shard.landmarks_FKC[rows], shard.pose_FC[rows], shard.size_px)
+            irises_FEC = None if shard.irises_FEC is None else shard.irises_FEC[rows]
+            self._features[index] = likeness_features(
+                shard.landmarks_FKC[rows], shard.pose_FC[rows], shard.size_px, irises_FEC
+            )
         return self._features[index]
 
 

@@ -143,7 +143,7 @@ def _draw_clip(
         drawings: Iterator[Drawing] = iter(())
         if faces:
             targets_NKC = reenactor.target_landmarks(guidance, source, faces, statistics, rest)
-            sources = [choice.next(target_KC, f.pose_C) for target_KC, f in zip(targets_NKC, faces, strict=True)]
+            sources = [choice.next(target_KC, f) for target_KC, f in zip(targets_NKC, faces, strict=True)]
             drawings = iter(reenactor.draw_from(sources, faces, targets_NKC))
         for timestamp_s, face in chunk:
             last = next(drawings).result if face is not None else last

@@ -59,15 +59,19 @@ class FaceFrame:
     irises_EC: FloatArray | None = None
     """[2, 2] (x, y) pixels of the iris centres, the eye at landmark 36 first; None where they are not known."""
 
-    def frames_for(self, target_KC: FloatArray, pose_C: FloatArray, num: int) -> Sequence[FaceFrame]:
+    def frames_for(self, target_KC: FloatArray, driving: FaceFrame, num: int) -> Sequence[FaceFrame]:
         """The frames of the person to draw a result from: of one picture the picture itself.
 
         Args:
             target_KC: [68, 2] pixels, landmarks of the result.
-            pose_C: [3] pitch, yaw, roll of the driving head, degrees.
+            driving: the frame whose pose and gaze the result has.
             num: of frames wanted, >= 1.
         """
         return (self,)
+
+    def irises_in(self, target_KC: FloatArray) -> FloatArray | None:
+        """[2, 2] pixels of irises that look out of the eyes of [68, 2] landmarks as this face's do; None if unknown."""
+        return None if self.irises_EC is None else carried(self.irises_EC, self.landmarks_KC, target_KC)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -219,7 +223,7 @@ class Reenactor:
             targets_NKC: [N, 68, 2] what `target_landmarks` returned.
         """
         sources = [
-            source.frames_for(target_KC, face.pose_C, self.num_sources)
+            source.frames_for(target_KC, face, self.num_sources)
             for target_KC, face in zip(targets_NKC, driving, strict=True)
         ]
         return self.draw_from(sources, driving, targets_NKC)
@@ -257,10 +261,7 @@ class Reenactor:
         heatmap_HW = draw_heatmap(target_KC, self.size_px)
         if not self.networks.config.use_irises:
             return heatmap_HW[None]
-        irises_EC = driving.irises_EC
-        if irises_EC is not None:
-            irises_EC = carried(irises_EC, driving.landmarks_KC, target_KC)
-        return np.stack([heatmap_HW, draw_irises(target_KC, irises_EC, self.size_px)])
+        return np.stack([heatmap_HW, draw_irises(target_KC, driving.irises_in(target_KC), self.size_px)])
 
     def _index(self, identity: str) -> int | None:
         identities = self._checkpoint.identities

@@ -23,16 +23,16 @@ def gaze_EC(landmarks_KC: NDArray[np.floating], irises_EC: NDArray[np.floating])
     """Iris centres from the middles of the eyes' corners, along and across the line through them, in eye widths.
 
     Args:
-        landmarks_KC: [68, 2] (x, y) pixels.
-        irises_EC: [2, 2] pixels of the same picture.
+        landmarks_KC: [..., 68, 2] (x, y) pixels.
+        irises_EC: [..., 2, 2] pixels of the same pictures.
 
     Returns:
-        [2, 2] (along, across).
+        [..., 2, 2] (along, across).
     """
     middle_EC, along_EC, across_EC = _eye_axes(landmarks_KC)
     offset_EC = irises_EC - middle_EC
-    square_E = np.maximum((along_EC**2).sum(axis=1), _SMALLEST)
-    return np.stack([(offset_EC * axis_EC).sum(axis=1) / square_E for axis_EC in (along_EC, across_EC)], axis=1)
+    square_E = np.maximum((along_EC**2).sum(axis=-1), _SMALLEST)
+    return np.stack([(offset_EC * axis_EC).sum(axis=-1) / square_E for axis_EC in (along_EC, across_EC)], axis=-1)
 
 
 def carried(
@@ -54,11 +54,11 @@ def carried(
 
 
 def are_open_E(landmarks_KC: NDArray[np.floating]) -> NDArray[np.bool_]:
-    """[2] whether each eye's lids are far enough apart, in widths of that eye, to show an iris."""
+    """[..., 2] whether the lids of each eye of [..., 68, 2] landmarks are far enough apart to show an iris."""
     _, along_EC, _ = _eye_axes(landmarks_KC)
-    lids_E2PC = landmarks_KC[np.array(_LIDS)]
-    gap_E = np.linalg.norm(lids_E2PC[:, :, 0] - lids_E2PC[:, :, 1], axis=-1).mean(axis=1)
-    return np.asarray(gap_E > _CLOSED_EYE_WIDTHS * np.linalg.norm(along_EC, axis=1))
+    lids_E2PC = landmarks_KC[..., np.array(_LIDS), :]
+    gap_E = np.linalg.norm(lids_E2PC[..., 0, :] - lids_E2PC[..., 1, :], axis=-1).mean(axis=-1)
+    return np.asarray(gap_E > _CLOSED_EYE_WIDTHS * np.linalg.norm(along_EC, axis=-1))
 
 
 def draw_irises(
@@ -89,7 +89,7 @@ def draw_irises(
 def _eye_axes(
     landmarks_KC: NDArray[np.floating],
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """[2, 2] middle of each eye's corners, the way from one to the other, and the same turned by a right angle."""
-    first_EC, last_EC = landmarks_KC[np.array(EYE_CORNERS).T].astype(np.float64)
+    """[..., 2, 2] middle of each eye's corners, the way from one to the other, and that turned by a right angle."""
+    first_EC, last_EC = (landmarks_KC[..., list(side), :].astype(np.float64) for side in zip(*EYE_CORNERS, strict=True))
     along_EC = last_EC - first_EC
-    return (first_EC + last_EC) / 2, along_EC, along_EC[:, ::-1] * [-1, 1]
+    return (first_EC + last_EC) / 2, along_EC, along_EC[..., ::-1] * [-1, 1]
