@@ -123,7 +123,8 @@ def _features_of(face: FaceFrame) -> FloatArray:
     """[D]."""
     irises_1EC = None if face.irises_EC is None else face.irises_EC[None]
     size_px = face.image_HWC.shape[0]
-    return likeness_features(face.landmarks_KC[None], face.pose_C[None], size_px, irises_1EC)[0]
+    features_D: FloatArray = likeness_features(face.landmarks_KC[None], face.pose_C[None], size_px, irises_1EC)[0]
+    return features_D
 
 
 def references_of_shard(shard: Shard, clip: str, size_px: int) -> References:
