@@ -167,6 +167,7 @@ def face_of_picture(
         on_problem: told of a picture that had to be turned, and of several faces.
 
     Raises:
+        DataError: if there are faces, but none of that number.
         WeightsError: if MediaPipe's model file is missing.
     """
     finder = open_finder()
