@@ -23,8 +23,8 @@ _ENVIRONMENT = {
     "FLWR_SUPEREXEC_TASK_POLL_INTERVAL": "0.25",
     "OPENBLAS_NUM_THREADS": "1",
 }
-"""Flower calls nobody but the SuperLink, a message waits a quarter of a second for its process, and what is forked for it
-has no threads of NumPy's."""
+"""Flower calls nobody but the SuperLink, a message waits a quarter of a second for its process, and what is forked for
+it has no threads of NumPy's."""
 _PAIR = re.compile(r"\S+?=('[^']*'|\"[^\"]*\"|\S+)")
 
 
