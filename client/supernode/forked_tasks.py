@@ -19,8 +19,8 @@ from client.supernode.own_code import answer
 
 _log = logging.getLogger(__name__)
 
-_IMPORTED = ("client.supernode.one_task_kind", "client.app", "torch._dynamo")
-"""By the process that is forked. The first would be imported by every fork, the last by every optimizer."""
+_IMPORTED = ("flwr.supercore.cli.flower_superexec", "client.app", "torch._dynamo")
+"""By the process that is forked. A fork would import the first for its main module, the last for its optimizer."""
 _TRIES, _BETWEEN_TRIES_S = 5, 1.0
 """To fork, while another process takes the place of one that was killed."""
 

@@ -3,8 +3,8 @@
 Flower has more kinds (`flwr.supercore.constant.TaskType`), and which one a message becomes is for the server to say. An
 AgentApp, for one, is unpacked from the run and executed beside the site's data. Three things stand against that, each
 alone enough: a message of any other run is answered with an error before the run's code is fetched; the site's
-SuperExec asks for ClientApp tasks alone; and it starts nothing by name, but forks what answers with the
-site's code. `python -m client.supernode.one_task_kind` is that SuperExec.
+SuperExec asks for ClientApp tasks alone (superexec_process.py); and nothing is started by name: that SuperExec is a
+module of this package, and forks what answers (forked_tasks.py).
 """
 
 from __future__ import annotations
@@ -19,19 +19,14 @@ from typing import Any
 from flwr.app import Error, Message
 from flwr.common.config import get_project_config
 from flwr.common.constant import ErrorCode
-from flwr.supercore.cli.flower_superexec import flower_superexec
 from flwr.supercore.constant import TaskType
 from flwr.supercore.corestate import in_memory_corestate
 from flwr.supercore.run import Run
-from flwr.supercore.superexec import run_superexec
-from flwr.supercore.superexec.plugin import AutoExecPlugin
 from flwr.supernode import start_client_internal
 
-from client.supernode.forked_tasks import ForkedTasks
 from client.supernode.owed_reply import OwedReply
 from client.supernode.refused_tasks import RefusedTasks
 from deploy.files import TOP
-from federation.json_log import log_to_stderr
 
 _log = logging.getLogger(__name__)
 
@@ -46,18 +41,12 @@ class RefusedRunError(Exception):
     """A message belongs to a run that this site does not answer."""
 
 
-class SiteExecPlugin(AutoExecPlugin):  # type: ignore[misc]
-    """Flower's choice of tasks, of one kind."""
-
-    supported_task_types = frozenset({TaskType.CLIENT_APP})
-
-
 class OwnSuperExec:
-    """In place of `subprocess` in Flower's SuperNode: the one command that it starts is a module of this package."""
+    """In place of `subprocess` in Flower's SuperNode, which starts one command."""
 
     @staticmethod
     def Popen(command: list[str]) -> subprocess.Popen[bytes]:
-        """Start this module for `flower-superexec`, wherever PATH leads.
+        """Start the site's own for `flower-superexec`, wherever PATH leads.
 
         Raises:
             RefusedRunError: for a command that a site does not run.
@@ -66,7 +55,7 @@ class OwnSuperExec:
         if name != "flower-superexec":
             raise RefusedRunError(f"this site runs no {name}")
         # -P: the working folder is where the site keeps its state, and no place to import from.
-        return subprocess.Popen([sys.executable, "-P", "-m", "client.supernode.one_task_kind", *options])
+        return subprocess.Popen([sys.executable, "-P", "-m", "client.supernode.superexec_process", *options])
 
 
 def keep_to_one_kind(refused: RefusedTasks, owed: OwedReply) -> None:
@@ -163,15 +152,3 @@ def own_settings(fab: bytes, run: Run) -> dict[str, Any]:
     """The settings of a run: those installed here, changed as the run says; what the run brings is not opened."""
     installed: dict[str, Any] = get_project_config(TOP)["tool"]["flwr"]["app"]["config"]
     return {**installed, **run.override_config}
-
-
-def main() -> None:
-    """Run the site's SuperExec, started by its SuperNode."""
-    log_to_stderr("client")
-    run_superexec.AutoExecPlugin = SiteExecPlugin
-    run_superexec.get_executor = lambda *_, **__: ForkedTasks()
-    flower_superexec()
-
-
-if __name__ == "__main__":
-    main()

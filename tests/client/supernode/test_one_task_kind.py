@@ -28,7 +28,6 @@ from client.supernode import one_task_kind
 from client.supernode.one_task_kind import (
     OwnSuperExec,
     RefusedRunError,
-    SiteExecPlugin,
     keep_to_one_kind,
     own_settings,
     pull_or_refuse,
@@ -36,6 +35,7 @@ from client.supernode.one_task_kind import (
 )
 from client.supernode.owed_reply import LOST, OwedReply
 from client.supernode.refused_tasks import RefusedTasks
+from client.supernode.superexec_process import SiteExecPlugin
 from federation.settings import Settings
 
 RUN_ID = 12
@@ -193,7 +193,7 @@ def test_a_supernode_starts_the_sites_superexec_and_no_other_command(monkeypatch
     started: list[list[str]] = []
     monkeypatch.setattr(one_task_kind.subprocess, "Popen", lambda command: started.append(command))
     OwnSuperExec.Popen(["flower-superexec", "--insecure"])
-    assert started == [[sys.executable, "-P", "-m", "client.supernode.one_task_kind", "--insecure"]]
+    assert started == [[sys.executable, "-P", "-m", "client.supernode.superexec_process", "--insecure"]]
     with pytest.raises(RefusedRunError, match="this site runs no flwr-agentapp"):
         OwnSuperExec.Popen(["flwr-agentapp", "--insecure"])
     assert len(started) == 1

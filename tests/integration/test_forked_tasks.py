@@ -13,6 +13,8 @@ from flwr.supercore.constant import TaskType
 
 from tests.paths import ROOT
 
+pytestmark = pytest.mark.integration
+
 SITE = """
 import json, os, sys, time
 from pathlib import Path
@@ -67,7 +69,7 @@ def said(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     (folder / "site.py").write_text(SITE)
     environment = os.environ | {"OPENBLAS_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     command = [sys.executable, str(folder / "site.py"), str(folder)]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr
     answers = [json.loads((folder / f"{number}.json").read_text()) for number in (1, 2, 3)]
     return json.loads(done.stdout) | {"answers": answers}
