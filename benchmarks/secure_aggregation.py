@@ -58,7 +58,7 @@ class FixedRoster(Roster):
             sums = SiteStatistics(
                 part_sums_P2=np.ones((4, 2)), sums_IKC=landmarks, squares_IKC=landmarks, counts_I=counts
             )
-            self._by_node[index + 1] = KnownSite(partition_id=index, statistics=sums, labels={})
+            self._by_node[index + 1] = KnownSite(partition_id=index, statistics=sums, labels={}, num_simulated=0)
 
 
 class SyntheticGrid(Grid):
