@@ -8,10 +8,11 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-EYE_CORNERS = ((36, 39), (42, 45))
+from model.landmarks.geometry import LID_PAIRS, pair_distances
+
+_EYE_CORNERS = ((36, 39), (42, 45))
 """iBUG landmarks of each eye, from image left to image right."""
 
-_LIDS = (((37, 41), (38, 40)), ((43, 47), (44, 46)))
 _CLOSED_EYE_WIDTHS = 0.15
 """Gap of the lids below which no iris is seen; eyes of five people that look ahead have 0.2 to 0.45."""
 _RADIUS_EYE_WIDTHS = 0.2
@@ -56,8 +57,8 @@ def carried(
 def are_open_E(landmarks_KC: NDArray[np.floating]) -> NDArray[np.bool_]:
     """[..., 2] whether the lids of each eye of [..., 68, 2] landmarks are far enough apart to show an iris."""
     _, along_EC, _ = _eye_axes(landmarks_KC)
-    lids_E2PC = landmarks_KC[..., np.array(_LIDS), :]
-    gap_E = np.linalg.norm(lids_E2PC[..., 0, :] - lids_E2PC[..., 1, :], axis=-1).mean(axis=-1)
+    gaps_P = pair_distances(landmarks_KC, LID_PAIRS)
+    gap_E = gaps_P.reshape(*gaps_P.shape[:-1], 2, -1).mean(axis=-1)
     return np.asarray(gap_E > _CLOSED_EYE_WIDTHS * np.linalg.norm(along_EC, axis=-1))
 
 
@@ -90,6 +91,8 @@ def _eye_axes(
     landmarks_KC: NDArray[np.floating],
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
     """[..., 2, 2] middle of each eye's corners, the way from one to the other, and that turned by a right angle."""
-    first_EC, last_EC = (landmarks_KC[..., list(side), :].astype(np.float64) for side in zip(*EYE_CORNERS, strict=True))
+    first_EC, last_EC = (
+        landmarks_KC[..., list(side), :].astype(np.float64) for side in zip(*_EYE_CORNERS, strict=True)
+    )
     along_EC = last_EC - first_EC
     return (first_EC + last_EC) / 2, along_EC, along_EC[..., ::-1] * [-1, 1]
