@@ -1,6 +1,6 @@
 """The one data structure that training, evaluation and inference share.
 
-PyTorch is imported where tensors are touched: who prepares or draws faces needs the numbers alone, not two seconds of it.
+PyTorch is imported where tensors are touched: who prepares or draws faces needs the numbers alone.
 """
 
 from __future__ import annotations

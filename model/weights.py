@@ -2,8 +2,8 @@
 
 A file is looked for in this order: the environment variable FEDREENACT_<NAME>_FILE, the environment's own folder
 (`INSTALLED_FOLDER`), the installed package that carries it (found without importing the package), where another program
-leaves it, the torch hub cache. Only `download` downloads. PyTorch, which knows that cache, is imported when it is looked
-at: preparation finds its files without.
+leaves it, the torch hub cache. Only `download` downloads. PyTorch, which knows that cache, is imported when it is
+needed: preparation finds its files without.
 """
 
 from __future__ import annotations
