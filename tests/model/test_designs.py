@@ -42,7 +42,7 @@ OTHER_VALUES = {
 """Of settings that have to fit others; the others are doubled, added to or negated."""
 
 STARTED = ("cli.entry", "data_partition.preparation.prepare", "data_partition.synth.dataset")
-"""What needs no tensor: a command says its help at once, and a worker of `prepare` or `synth` is ready in half a second."""
+"""What needs no tensor: a command says its help at once, a worker of `prepare` or `synth` starts in half a second."""
 
 
 @pytest.fixture(params=DESIGNS.values(), ids=DESIGNS)
