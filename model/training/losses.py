@@ -79,10 +79,10 @@ def ranking_share(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
 
 
 def gram_loss(real_features: Sequence[Tensor], fake_features: Sequence[Tensor]) -> Tensor:
-    """Sum over layers of the mean squared difference of Gram matrices, [] float32 >= 0 (FILM, Reda et al. 2022).
+    """Sum over layers of the squared difference of Gram matrices (FILM, Reda et al. 2022), [] float32 >= 0.
 
     Which features occur together and how strongly, wherever they are: a blur, which L1 forgives, has too little of
-    all. In units of the squared mean activation of the real frames, layer by layer.
+    all. Relative to the squares of the real frames' matrices, layer by layer: 1 for frames without any feature.
 
     Args:
         real_features: each [N, channels, h, w], detached here.
@@ -94,8 +94,8 @@ def gram_loss(real_features: Sequence[Tensor], fake_features: Sequence[Tensor]) 
 
 
 def _gram_distance(real_NCHW: Tensor, fake_NCHW: Tensor) -> Tensor:
-    unit = real_NCHW.abs().mean().clamp_min(1e-6)
-    return functional.mse_loss(_gram(fake_NCHW / unit), _gram(real_NCHW / unit))
+    real_NCC = _gram(real_NCHW)
+    return functional.mse_loss(_gram(fake_NCHW), real_NCC) / real_NCC.square().mean().clamp_min(1e-12)
 
 
 def _gram(features_NCHW: Tensor) -> Tensor:

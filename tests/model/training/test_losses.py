@@ -54,11 +54,12 @@ def test_ranking_share_counts_places_where_the_real_is_above_its_own_fake() -> N
 
 
 def test_gram_is_blind_to_where_and_sees_how_much() -> None:
-    real = torch.tensor([[1.0, 3.0], [2.0, 2.0]]).view(1, 2, 1, 2)  # activations of mean 2
+    real = torch.tensor([[1.0, 3.0], [2.0, 2.0]]).view(1, 2, 1, 2)  # Gram matrix ((5, 4), (4, 4)), squares 73
     assert losses.gram_loss([real], [real.flip(-1)]).item() == pytest.approx(0, abs=1e-6)
-    flat = torch.full_like(real, 2.0)  # Gram / 2 over mean 2, squared: ((1.25, 1), (1, 1)) and all ones
-    assert losses.gram_loss([real], [flat]).item() == pytest.approx(0.25**2 / 4)
-    assert losses.gram_loss([real, 5 * real], [flat, 5 * flat]).item() == pytest.approx(2 * 0.25**2 / 4)
+    flat = torch.full_like(real, 2.0)  # all four 4
+    assert losses.gram_loss([real], [flat]).item() == pytest.approx(1 / 73)
+    assert losses.gram_loss([real, 5 * real], [flat, 5 * flat]).item() == pytest.approx(2 / 73)
+    assert losses.gram_loss([real], [0 * real]).item() == pytest.approx(1)
 
 
 def test_gram_trains_only_the_fake_side() -> None:
