@@ -128,7 +128,7 @@ def test_what_noise_has_spent_is_told_and_losses_that_are_kept_back_are_not(run:
 
 
 def test_names_follow_one_scheme_and_labels_are_bounded(registry: CollectorRegistry) -> None:
-    allowed = {"site", "network", "term", "picture", "reason", "state"}
+    allowed = {"site", "network", "term", "picture", "reason", "state", "judge"}
     for family in registry.collect():
         assert family.name.startswith("fedreenact_") and family.documentation
         for sample in family.samples:
