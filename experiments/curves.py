@@ -30,7 +30,7 @@ def curves_png(history: History, names: Sequence[str]) -> bytes:
         names: of the clients, by index; a client beyond them is called by its number.
     """
     figure = Figure(figsize=(12, 3.9), dpi=110, layout="constrained")
-    generator, ranking, variance = figure.subplots(1, 3)
+    generator, ranking, variance = figure.subplots(1, 3, sharex=True)
     _sites(generator, history, "loss_generator", names)
     generator.set_title("Generator loss $L_G$")
     _ranking(ranking, history, names)
