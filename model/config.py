@@ -179,6 +179,9 @@ class LossConfig:
     """+ Steps for which the discriminators are trained before the generators' terms on them start."""
     adversarial_ramp_steps: int = setting(0, low=0, high=1000)
     """+ Steps over which the weights of these terms then grow to the full ones; 0 is full at once."""
+    adversarial_limit: float = setting(0.0, low=0, high=10_000, least_if_on=0.01)
+    """+ Most that the terms on the image discriminator may pull at an image, as the weight of an L1 term that pulls as
+    hard; 0 is no limit."""
 
     def __post_init__(self) -> None:
         """Check ranges."""

@@ -249,7 +249,9 @@ class GLRObjective:
     def _adversarial_terms(self, batch: ReenactmentBatch, drawn: GLRDrawing) -> Terms:
         terms: Terms = {}
         if _judges_images(self._loss):
-            fake_logits, fake_features = self._networks.discriminator(drawn.output.image_NCHW)
+            image_NCHW, limit = drawn.output.image_NCHW, self._loss.adversarial_limit
+            image_NCHW = losses.limited(image_NCHW, limit) if limit else image_NCHW
+            fake_logits, fake_features = self._networks.discriminator(image_NCHW)
             with torch.no_grad():
                 real_logits, real_features = self._networks.discriminator(batch.driving_NCHW)
             terms["adversarial"] = self._adversarial.generator(real_logits, fake_logits)

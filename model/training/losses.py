@@ -5,6 +5,7 @@ Beyond Eq 3.5: the landmark head's regression (3.1 names it without a formula) a
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -64,6 +65,28 @@ ADVERSARIAL = {
     "relativistic": Adversarial(relativistic_loss, lambda real, fake: relativistic_loss(fake, real)),
 }
 """By the values of `adversarial-loss`."""
+
+
+def limited(image_NCHW: Tensor, weight: float) -> Tensor:
+    """The same images, of which each pulls back at most as hard as an L1 loss of this weight would.
+
+    A discriminator that nothing opposes grows steep: its gradient can be many times that of all other terms. What it
+    points to is kept, how far is not. Without state, so that a step depends on nothing but its batch and weights.
+
+    Args:
+        image_NCHW: with a gradient; the mean over N is in the losses that are computed of it.
+        weight: > 0, of the L1 loss.
+    """
+    image_NCHW = image_NCHW.view_as(image_NCHW)
+    longest = weight / (len(image_NCHW) * math.sqrt(image_NCHW[0].numel()))
+
+    def shorten(gradient_NCHW: Tensor) -> Tensor:
+        length_N111 = torch.linalg.vector_norm(gradient_NCHW, dim=(1, 2, 3), keepdim=True)
+        return gradient_NCHW * (longest / length_N111.clamp_min(longest))
+
+    if image_NCHW.requires_grad:
+        image_NCHW.register_hook(shorten)  # type: ignore[no-untyped-call]
+    return image_NCHW
 
 
 def ranking_share(real_logits: Tensor, fake_logits: Tensor) -> Tensor:

@@ -44,6 +44,21 @@ def test_gan_gives_the_generator_the_drawn_side_alone() -> None:
     assert losses.ADVERSARIAL["gan"].discriminator(real, fake) == losses.discriminator_loss(real, fake)
 
 
+def test_a_limit_shortens_the_gradient_of_each_image_to_that_of_an_l1_term() -> None:
+    image = torch.rand(2, 3, 4, 4, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    (5.0 * losses.l1_loss(image, torch.zeros(2, 3, 4, 4))).backward()
+    l1_length = image.grad[0].norm().item()  # type: ignore[index]
+    steep, flat = torch.full((3, 4, 4), 7.0), torch.full((3, 4, 4), 1e-3)
+    image.grad = None
+    drawn = losses.limited(image, 5.0)
+    assert torch.equal(drawn, image)
+    (drawn * torch.stack([steep, flat])).sum().backward()
+    assert image.grad is not None
+    assert image.grad[0].norm().item() == pytest.approx(l1_length, rel=1e-5)
+    assert torch.allclose(image.grad[0] / image.grad[0].norm(), steep / steep.norm())
+    assert torch.allclose(image.grad[1], flat)
+
+
 def test_ranking_share_counts_places_where_the_real_is_above_its_own_fake() -> None:
     real, fake = torch.tensor([[3.0, 0.0], [-1.0, 5.0]]), torch.tensor([[2.0, 1.0], [-9.0, 5.5]])
     assert losses.ranking_share(real, fake).item() == 0.5
