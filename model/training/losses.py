@@ -82,7 +82,8 @@ def limited(image_NCHW: Tensor, weight: float) -> Tensor:
 
     def shorten(gradient_NCHW: Tensor) -> Tensor:
         length_N111 = torch.linalg.vector_norm(gradient_NCHW, dim=(1, 2, 3), keepdim=True)
-        return gradient_NCHW * (longest / length_N111.clamp_min(longest))
+        shortened_NCHW: Tensor = gradient_NCHW * (longest / length_N111.clamp_min(longest))
+        return shortened_NCHW
 
     if image_NCHW.requires_grad:
         image_NCHW.register_hook(shorten)  # type: ignore[no-untyped-call]
