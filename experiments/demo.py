@@ -50,12 +50,14 @@ DEMO_SETTINGS: dict[str, Scalar] = {
     "num-identities": NUM_IDENTITIES,
     "local-steps": 40,
     "max-rounds": 5,
-    "adversarial-from-step": 120,
+    "adversarial-from-step": 40,
+    "adversarial-lead-steps": 80,
+    "adversarial-ramp-steps": 40,
     "tau": 0.0,
     "seed": SEED,
 }
-"""Sized for two CPU cores: 200 local steps a site take some five minutes with the tiny preset. The discriminator joins
-for the last two rounds; tau 0 never stops early, so that the demonstration always shows the same training."""
+"""Sized for two CPU cores: 200 local steps a site take some five minutes with the tiny preset. The discriminator is
+trained from the second round on and joins for the last two; tau 0 never stops early, so that the demonstration always shows the same training."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
