@@ -12,7 +12,7 @@ import pytest
 
 from data_partition.sources.colour import tone_mapped
 from data_partition.sources.rejected import Rejected
-from data_partition.sources.video import read_frames
+from data_partition.sources.video import is_clip, read_frames
 from model.errors import DataError
 from tests.data_partition.conftest import write_video
 
@@ -80,6 +80,36 @@ def test_pq_of_half_of_white_is_half_of_white() -> None:
     """50 cd/m2 is 0.4403 in PQ (SMPTE ST 2084), and 0.5 of light is 188 in sRGB."""
     image = tone_mapped(np.full((1, 1, 3), round(0.4403 * 65535), np.uint16), "pq")
     np.testing.assert_allclose(image, 188, atol=2)
+
+
+@pytest.mark.parametrize(
+    ("suffix", "codec"),
+    [(".3gp", "mpeg4"), (".MTS", "mpeg2video"), (".wmv", "wmv2"), (".webm", "libvpx"), (".avi", "mjpeg")],
+)
+def test_videos_of_cameras_and_recorders_are_read(tmp_path: Path, suffix: str, codec: str) -> None:
+    path = tmp_path / f"a{suffix}"
+    with av.open(str(path), "w", format="mpegts" if suffix == ".MTS" else None) as container:
+        stream = container.add_stream(codec, rate=25)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuvj420p" if codec == "mjpeg" else "yuv420p"
+        for _ in range(12):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(_corner(), format="rgb24")))
+        container.mux(stream.encode(None))
+    assert is_clip(path)
+    assert len(list(read_frames(path, lambda _: None))) == 12
+    assert _first(path)[4, 4].min() > 200 and _first(path)[40, 60].max() < 50
+
+
+def test_what_is_transparent_in_a_film_is_white(tmp_path: Path) -> None:
+    path = tmp_path / "a.mov"
+    rgba = np.zeros((48, 64, 4), np.uint8)
+    rgba[:, :32] = (255, 0, 0, 255)
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("png", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "rgba"
+        container.mux(stream.encode(av.VideoFrame.from_ndarray(rgba, format="rgba")))
+        container.mux(stream.encode(None))
+    image = _first(path)
+    assert image[0, 0].tolist() == [255, 0, 0] and image[0, -1].tolist() == [255, 255, 255]
 
 
 def test_the_default_track_is_read_and_tags_need_not_be_text(tmp_path: Path) -> None:
