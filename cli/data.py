@@ -13,6 +13,7 @@ import typer
 from rich.markup import escape
 
 from cli.options import (
+    MAX_SEED,
     Preset,
     Workers,
     chosen_settings,
@@ -72,7 +73,7 @@ def synth(
     identities: Annotated[int, typer.Option(help="Number of people.")] = 5,
     frames: Annotated[int, typer.Option(help="Frames of each.")] = 400,
     size: Annotated[int, typer.Option(help="Side of the frames, pixels.")] = 128,
-    seed: Annotated[int, typer.Option(help="The same seed draws the same people.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=MAX_SEED, help="The same seed draws the same people.")] = 0,
     workers: Workers = None,
 ) -> None:
     """Draw talking heads with exact labels, for trying things out without anybody's face."""

@@ -24,7 +24,8 @@ Changes = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Change one setting; repeat for more. See `settings`."),
 ]
-Workers = Annotated[int | None, typer.Option(help="Processes; default is one per core.")]
+MAX_SEED = 2**63 - 1
+Workers = Annotated[int | None, typer.Option(min=1, max=1024, help="Processes; default is one per core.")]
 SuperLink = Annotated[str, typer.Option(metavar="HOST:PORT", help="The SuperLink's Control API.")]
 RootCertificates = Annotated[Path | None, typer.Option(help="The CA's certificate; without it there is no TLS.")]
 

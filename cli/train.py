@@ -59,11 +59,11 @@ def experiment(
     table: Annotated[str, typer.Argument(help="table-4-2 to table-4-7 of the thesis.")],
     dataset: Annotated[Path, typer.Argument(help="Dataset to train and evaluate on.")],
     out: Annotated[Path, typer.Option(help="Folder of tables and trainings; run again to go on, or for more tables.")],
-    seeds: Annotated[int, typer.Option(help="Trainings of each model.")] = 3,
+    seeds: Annotated[int, typer.Option(min=1, max=100, help="Trainings of each model.")] = 3,
     budget: Annotated[
-        int, typer.Option(help="Optimiser steps of each model, all sites together; 0: as the preset.")
+        int, typer.Option(min=0, max=10**9, help="Optimiser steps of each model, all sites together; 0: as the preset.")
     ] = 0,
-    num_pairs: Annotated[int, typer.Option(help="Evaluation pairs of each person, at most.")] = 200,
+    num_pairs: Annotated[int, typer.Option(min=1, max=1_000_000, help="Evaluation pairs of each person, at most.")] = 200,
     unseen: Annotated[Path | None, typer.Option(help="Dataset of people not trained on, for table-4-3.")] = None,
     backbone: Annotated[str, typer.Option(help="vit or resnet34 for every row; as in the thesis if not given.")] = "",
     preset: Preset = "tiny",

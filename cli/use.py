@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
+from cli.options import MAX_SEED
 from cli.terminal import LiveProgress, console, rich_table, say_where
 from model.errors import ConfigError
 from reenact.guidance_choice import Guidance
@@ -29,9 +30,9 @@ def reenact(
         typer.Option(help="auto: driving for one person, LGAN for a known source, base or else LSt otherwise."),
     ] = Guidance.AUTO,
     face: Annotated[
-        int, typer.Option(min=0, help="Which of several faces in SOURCE, from 1 on the left; 0: the largest.")
+        int, typer.Option(min=0, max=99, help="Which of several faces in SOURCE, from 1 on the left; 0: the largest.")
     ] = 0,
-    driving_face: Annotated[int, typer.Option(min=0, help="The same in DRIVING.")] = 0,
+    driving_face: Annotated[int, typer.Option(min=0, max=99, help="The same in DRIVING.")] = 0,
     identity: Annotated[str, typer.Option(help="The source's name among the checkpoint's identities.")] = "",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
 ) -> None:
@@ -67,15 +68,18 @@ def evaluate(
     protocol: Annotated[
         str, typer.Option(help="self, self-any, cross, all (of these), cross-unseen, self-unseen: who drives whom.")
     ] = "all",
-    num_pairs: Annotated[int, typer.Option(help="Pairs of each person and protocol, at most.")] = 200,
+    num_pairs: Annotated[int, typer.Option(min=1, max=1_000_000, help="Pairs of each person and protocol, at most.")] = 200,
     in_all: Annotated[
         bool, typer.Option("--in-all", help="--num-pairs is meant for all people of a protocol together.")
     ] = False,
-    seed: Annotated[int, typer.Option(help="Of the pairs and of the intervals.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=MAX_SEED, help="Of the pairs and of the intervals.")] = 0,
     pairs: Annotated[Path | None, typer.Option(help="A pairs.csv to evaluate instead of drawing pairs.")] = None,
     landmarks: Annotated[Guidance, typer.Option(help="As for `reenact`.")] = Guidance.AUTO,
     num_sources: Annotated[
-        int, typer.Option(help="Source frames of each result; above 1 the nearest of 32 training frames of the clip.")
+        int,
+        typer.Option(
+            min=1, max=32, help="Source frames of each result; above 1 the nearest of 32 training frames of the clip."
+        ),
     ] = 1,
     embedder: Annotated[str, typer.Option(help="Who measures CSIM: sface, or arcface or dlib if installed.")] = "sface",
     frames_out: Annotated[
@@ -146,7 +150,7 @@ def audit(
     reference: Annotated[
         list[Path] | None, typer.Option(help="A run trained without some of the people, to compare with; repeatable.")
     ] = None,
-    seed: Annotated[int, typer.Option(help="Of pairs, of the attacks and of the intervals.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=MAX_SEED, help="Of pairs, of the attacks and of the intervals.")] = 0,
 ) -> None:
     """Attack a trained run: who and what was trained on, whose landmarks they are, which frames can be read."""
     from experiments.audit.audit import AuditRequest, run_audit
@@ -166,7 +170,7 @@ def audit(
 def gap(
     first: Annotated[Path, typer.Argument(help="Results of `evaluate`, for example of a centralized model.")],
     second: Annotated[Path, typer.Argument(help="Results of another model on the same pairs (`--pairs`).")],
-    seed: Annotated[int, typer.Option(help="Of the bootstrap over pairs.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=MAX_SEED, help="Of the bootstrap over pairs.")] = 0,
 ) -> None:
     """Say what the second model loses against the first, (first - second) / first, with intervals."""
     from evaluation.figures.gap import gap_table, gaps, read_pair_values

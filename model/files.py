@@ -59,10 +59,12 @@ def write_bytes(path: Path, content: bytes, *, is_private: bool = False) -> None
 def write_text(path: Path, text: str, *, is_private: bool = False) -> None:
     """Write a text file in UTF-8 whole or not at all, its line ends as they are in `text`.
 
+    Bytes of a file's name that are not UTF-8 become backslash escapes, as JSON has them.
+
     Raises:
         OSError: as `whole_file`.
     """
-    write_bytes(path, text.encode("utf-8"), is_private=is_private)
+    write_bytes(path, text.encode("utf-8", "backslashreplace"), is_private=is_private)
 
 
 def write_json(path: Path, content: object, *, indent: int | None = None, is_private: bool = False) -> None:

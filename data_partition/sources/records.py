@@ -5,6 +5,7 @@ The other layouts have modules of their own: `celebv.py`, `voxceleb.py`, `openfa
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -39,8 +40,11 @@ class ClipSource:
 
     @property
     def name(self) -> str:
-        """Of the clip: its place, or its file's or folder's; only stretches of one folder share it."""
-        return self.place or self.path.name
+        """Of the clip: its place, or its file's or folder's; only stretches of one folder share it.
+
+        Bytes that are not UTF-8, which Parquet does not take, are written as in URLs: "%E9".
+        """
+        return re.sub("[\udc80-\udcff]", lambda byte: f"%{ord(byte[0]) - 0xDC00:02X}", self.place or self.path.name)
 
     @property
     def part_name(self) -> str:

@@ -92,7 +92,7 @@ def open_video(path: Path) -> av.container.InputContainer:
         DataError: if it cannot be opened.
     """
     try:
-        return av.open(str(path), metadata_errors="replace")
+        return av.open(f"file:{path}", metadata_errors="replace")  # a name may have a colon, as URLs do
     except (av.FFmpegError, OSError, ValueError) as error:
         raise DataError(f"{path}: cannot be opened as a video ({error}); export it again as MP4") from error
 
@@ -146,7 +146,7 @@ def source_sha256(path: Path, stretch: Stretch | None = None) -> str:
             return hashlib.file_digest(file, "sha256").hexdigest()
     digest = hashlib.sha256()
     for picture in _pictures(path)[slice(*stretch) if stretch else slice(None)]:
-        digest.update(picture.name.encode())
+        digest.update(os.fsencode(picture.name))
         digest.update(hashlib.sha256(picture.read_bytes()).digest())
     return digest.hexdigest()
 
