@@ -17,6 +17,8 @@ from cli.options import (
     Preset,
     Workers,
     chosen_settings,
+    file_to_write,
+    folder_to_write,
     sized_for,
 )
 from cli.terminal import LiveProgress, console, say_where
@@ -31,7 +33,7 @@ def prepare(
     src: Annotated[
         Path, typer.Argument(help="Folder with a video, or a folder of videos or frames, per person; or a dataset.")
     ],
-    out: Annotated[Path, typer.Argument(help="Dataset folder to write; one shard a person.")],
+    out: Annotated[Path, typer.Argument(callback=folder_to_write, help="Dataset folder to write; one shard a person.")],
     layout: Annotated[
         str,
         typer.Option(
@@ -69,7 +71,9 @@ def prepare(
 
 
 def synth(
-    out: Annotated[Path, typer.Argument(help="Dataset folder to write; one shard an identity.")],
+    out: Annotated[
+        Path, typer.Argument(callback=folder_to_write, help="Dataset folder to write; one shard an identity.")
+    ],
     identities: Annotated[int, typer.Option(help="Number of people.")] = 5,
     frames: Annotated[int, typer.Option(help="Frames of each.")] = 400,
     size: Annotated[int, typer.Option(help="Side of the frames, pixels.")] = 128,
@@ -88,7 +92,9 @@ def synth(
 
 def doctor(
     dataset: Annotated[Path, typer.Argument(help="Dataset folder, or one shard.")],
-    page: Annotated[Path | None, typer.Option(help="Also write a page with pictures and histograms: .html.")] = None,
+    page: Annotated[
+        Path | None, typer.Option(callback=file_to_write, help="Also write a page with pictures and histograms: .html.")
+    ] = None,
     speed: Annotated[bool, typer.Option("--speed", help="Also measure loader and trainer on this machine.")] = False,
     preset: Preset = "tiny",
 ) -> None:

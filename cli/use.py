@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from cli.options import MAX_SEED
+from cli.options import MAX_SEED, file_to_write, folder_to_write
 from cli.terminal import LiveProgress, console, rich_table, say_where
 from model.errors import ConfigError
 from reenact.guidance_choice import Guidance
@@ -24,7 +24,9 @@ def reenact(
         typer.Option(help="Person to draw: picture, video, folder of pictures, or shard; repeat for more."),
     ],
     driving: Annotated[Path, typer.Option(help="Picture or video that gives head movement and expression.")],
-    out: Annotated[Path, typer.Option(help="Result: .jpg or .png, for a video .mp4 (no sound).")],
+    out: Annotated[
+        Path, typer.Option(callback=file_to_write, help="Result: .jpg or .png, for a video .mp4 (no sound).")
+    ],
     landmarks: Annotated[
         Guidance,
         typer.Option(help="auto: driving for one person, LGAN for a known source, base or else LSt otherwise."),
@@ -64,11 +66,15 @@ def reenact(
 def evaluate(
     checkpoint: Annotated[Path | None, typer.Argument(help="A round's folder, or a run folder (newest round).")] = None,
     dataset: Annotated[Path | None, typer.Argument(help="Dataset with people the checkpoint knows.")] = None,
-    out: Annotated[Path | None, typer.Option(help="Folder for tables, values of every pair and sheets.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(callback=folder_to_write, help="Folder for tables, values of every pair and sheets.")
+    ] = None,
     protocol: Annotated[
         str, typer.Option(help="self, self-any, cross, all (of these), cross-unseen, self-unseen: who drives whom.")
     ] = "all",
-    num_pairs: Annotated[int, typer.Option(min=1, max=1_000_000, help="Pairs of each person and protocol, at most.")] = 200,
+    num_pairs: Annotated[
+        int, typer.Option(min=1, max=1_000_000, help="Pairs of each person and protocol, at most.")
+    ] = 200,
     in_all: Annotated[
         bool, typer.Option("--in-all", help="--num-pairs is meant for all people of a protocol together.")
     ] = False,
@@ -83,7 +89,8 @@ def evaluate(
     ] = 1,
     embedder: Annotated[str, typer.Option(help="Who measures CSIM: sface, or arcface or dlib if installed.")] = "sface",
     frames_out: Annotated[
-        Path | None, typer.Option(help="Keep every analysed picture here, for OpenFace to look at.")
+        Path | None,
+        typer.Option(callback=folder_to_write, help="Keep every analysed picture here, for OpenFace to look at."),
     ] = None,
     openface: Annotated[
         Path | None, typer.Option(help="Such a folder after OpenFace: pose and action units from its CSV files.")
@@ -129,7 +136,9 @@ def evaluate(
 
 def report(
     run: Annotated[Path, typer.Argument(help="Run folder, as `train` writes it.")],
-    out: Annotated[Path, typer.Option(help="The page, .html; JSON and Markdown are written beside it.")],
+    out: Annotated[
+        Path, typer.Option(callback=file_to_write, help="The page, .html; JSON and Markdown are written beside it.")
+    ],
     evaluation: Annotated[
         list[Path] | None, typer.Option(help="Results of `evaluate` to show; repeat for more.")
     ] = None,
@@ -146,7 +155,9 @@ def report(
 def audit(
     run: Annotated[Path, typer.Argument(help="Run folder, as `train` writes it, or a round's folder.")],
     dataset: Annotated[Path, typer.Argument(help="The run's people; other people besides for membership of people.")],
-    out: Annotated[Path | None, typer.Option(help="Folder for page, figures and charts; default is RUN.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(callback=folder_to_write, help="Folder for page, figures and charts; default is RUN.")
+    ] = None,
     reference: Annotated[
         list[Path] | None, typer.Option(help="A run trained without some of the people, to compare with; repeatable.")
     ] = None,

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import json
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -34,6 +33,7 @@ from data_partition.sources.rejected import REJECTED_NAME, Rejected, write_rejec
 from data_partition.sources.video import is_clip, source_sha256
 from data_partition.sources.voxceleb import SUBSETS
 from model.errors import ConfigError, DataError
+from model.files import read_json
 from model.progress import Progress, no_progress
 
 CONTACT_SHEET_NAME = "contact-sheet.jpg"
@@ -375,7 +375,7 @@ def _fingerprint(clip: ClipSource, annotation_sha256: Callable[[Path], str]) -> 
 def _info(shard_dir: Path) -> dict[str, Any]:
     """Content of a shard's shard.json; empty if it cannot be read."""
     try:
-        info = json.loads((shard_dir / INFO_NAME).read_text(encoding="utf-8"))
+        info = read_json(shard_dir / INFO_NAME)
     except (OSError, ValueError):
         return {}
     return info if isinstance(info, dict) else {}
