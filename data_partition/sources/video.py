@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import logging
 import os
@@ -13,6 +14,7 @@ from pathlib import Path
 import av
 import cv2
 import numpy as np
+from av.filter import Graph
 from av.stream import Disposition
 from numpy.typing import NDArray
 
@@ -199,11 +201,43 @@ def _video_frames(path: Path, on_problem: Callable[[Rejected], None]) -> Iterato
         rate = float(track.average_rate or FOLDER_RATE_HZ)
         start: float | None = None
         last = -1.0
-        for index, frame in enumerate(_decoded(container, track, path, on_problem)):
+        for index, frame in enumerate(_progressive(_decoded(container, track, path, on_problem), track)):
             start = (frame.time or 0.0) if start is None else start
             time = frame.time - start if frame.time is not None else index / rate
             last = time if time > last else last + 1 / rate
             yield VideoFrame(index=index, timestamp_s=last, image_HWC=_as_shown(frame, track))
+
+
+def _progressive(frames: Iterator[av.VideoFrame], track: av.VideoStream) -> Iterator[av.VideoFrame]:
+    """As many frames, at the same times, those of two half pictures made whole (FFmpeg's bwdif)."""
+    graph: Graph | None = None
+    for frame in frames:
+        if graph is None and frame.interlaced_frame:
+            graph = _deinterlacer(track)
+        if graph is None:
+            yield frame
+            continue
+        graph.vpush(frame)
+        yield from _pulled(graph)
+    if graph is not None:
+        graph.vpush(None)
+        yield from _pulled(graph)
+
+
+def _deinterlacer(track: av.VideoStream) -> Graph:
+    graph = Graph()
+    graph.link_nodes(
+        graph.add_buffer(template=track),
+        graph.add("bwdif", "mode=send_frame:deint=interlaced"),
+        graph.add("buffersink"),
+    ).configure()
+    return graph
+
+
+def _pulled(graph: Graph) -> Iterator[av.VideoFrame]:
+    with contextlib.suppress(av.BlockingIOError, av.EOFError):
+        while True:
+            yield graph.vpull()
 
 
 def _as_shown(frame: av.VideoFrame, track: av.VideoStream) -> NDArray[np.uint8]:

@@ -1,7 +1,5 @@
 """A few damaged forms of every file that is read; `python -m tests.fuzz` tries many more."""
 
-from pathlib import Path
-
 import pytest
 
 from tests.fuzz import Reader, mutations, readers, run

@@ -99,6 +99,37 @@ def test_videos_of_cameras_and_recorders_are_read(tmp_path: Path, suffix: str, c
     assert _first(path)[4, 4].min() > 200 and _first(path)[40, 60].max() < 50
 
 
+def test_half_pictures_of_a_camera_become_whole_ones_at_the_same_times(tmp_path: Path) -> None:
+    """A bar that moves from one half picture to the next has combed edges until the halves are put together."""
+    path = tmp_path / "a.mts"
+    with av.open(str(path), "w", format="mpegts") as container:
+        stream = container.add_stream("mpeg2video", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 128, 96, "yuv420p"
+        stream.bit_rate = 8_000_000
+        stream.options = {"flags": "+ildct+ilme"}
+        for number in range(10):
+            image = np.zeros((96, 128, 3), np.uint8)
+            for half in (0, 1):
+                left = 8 + 8 * number + 4 * half
+                image[half::2, left : left + 24] = 255
+            frame = av.VideoFrame.from_ndarray(image, format="rgb24")
+            frame.pts = number
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    with av.open(str(path)) as container:
+        combed = [frame.to_ndarray(format="gray").astype(int) for frame in container.decode(video=0)]
+    frames = list(read_frames(path, lambda _: None))
+    np.testing.assert_allclose([frame.timestamp_s for frame in frames], np.arange(len(combed)) / 25, atol=1e-3)
+    for before, frame in zip(combed[1:-1], frames[1:-1], strict=True):
+        after = frame.image_HWC[..., 1].astype(int)
+        assert _comb(after) < 0.2 * _comb(before) and abs(after.mean() - before.mean()) < 8
+
+
+def _comb(image_HW: np.ndarray) -> float:
+    """How much a line differs from the middle of its two neighbours."""
+    return float(np.abs(image_HW[1:-1] - (image_HW[:-2] + image_HW[2:]) / 2).mean())
+
+
 def test_what_is_transparent_in_a_film_is_white(tmp_path: Path) -> None:
     path = tmp_path / "a.mov"
     rgba = np.zeros((48, 64, 4), np.uint8)
