@@ -201,8 +201,7 @@ def _count_in_worker(jobs: Sequence[ClipJob]) -> int:
     num_frames = 0
     for job in jobs:
         _WORKER.last_sign_s = time.monotonic()
-        stretch = job.source.stretch
-        num_frames += stretch[1] - stretch[0] if stretch else count_frames(job.source.path)
+        num_frames += count_frames(job.source.path, job.source.stretch)
     _WORKER.last_sign_s = math.inf
     return num_frames
 
