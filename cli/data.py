@@ -27,6 +27,7 @@ from federation.settings import Settings
 from model.errors import ConfigError
 
 AUTO = "auto"
+MAX_FACES = 99
 
 
 def prepare(
@@ -44,6 +45,14 @@ def prepare(
     size: Annotated[int, typer.Option(help="Side of the face crops, pixels.")] = 256,
     workers: Workers = None,
     consent: Annotated[str, typer.Option(help="Where consent is recorded; kept in every shard.")] = "",
+    face: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=N", help="Whose face of several: of person NAME the Nth from the left; repeatable."),
+    ] = None,
+    preview: Annotated[
+        Path | None,
+        typer.Option(callback=file_to_write, help="Write a picture (.png) of all clips with several faces, and end."),
+    ] = None,
 ) -> None:
     """Turn videos, pictures or published datasets into annotated face crops; what is finished is skipped."""
     from data_partition.preparation.prepare import is_prepared
@@ -52,15 +61,20 @@ def prepare(
     if src.is_dir() and is_prepared(src):
         console.print(f"{escape(str(src))} is a prepared dataset already; nothing to do", soft_wrap=True)
         return
+    chosen_layout, faces = None if layout == AUTO else Layout(layout), dict(map(_parse_face, face or []))
+    if preview is not None:
+        _write_preview(preview, src, chosen_layout, faces)
+        return
     with LiveProgress(console) as live:
         report = prepare_dataset(
             src,
             out,
-            layout=None if layout == AUTO else Layout(layout),
+            layout=chosen_layout,
             size_px=size,
             num_workers=workers,
             consent=consent,
             progress=live.progress,
+            faces=faces,
         )
     for line in report.to_lines():
         console.print(escape(line), soft_wrap=True)
@@ -68,6 +82,31 @@ def prepare(
         {f"Dataset {one.path.name}": one.path for one in report.datasets}
         | {"Every 50th crop": report.datasets[0].contact_sheet, "Left out": report.rejected_csv}
     )
+
+
+def _parse_face(text: str) -> tuple[str, int]:
+    """Person and number of NAME=N."""
+    name, _, number = text.rpartition("=")
+    if not name or not number.isascii() or not number.isdigit() or not 1 <= int(number[:4]) <= MAX_FACES:
+        raise ConfigError(f"--face: got {text!r}, wanted NAME=N, N from 1 to {MAX_FACES}, for example --face anna=2")
+    return name, int(number)
+
+
+def _write_preview(path: Path, src: Path, layout: Layout | None, faces: dict[str, int]) -> None:
+    """Lines and a picture of the clips that show several faces."""
+    from data_partition.preparation.preview import find_several_faces, write_preview
+
+    if path.suffix.lower() != ".png":
+        raise ConfigError(f"--preview: got {str(path)!r}, wanted a name that ends in .png")
+    with console.status("Looking for faces"):
+        clips = list(find_several_faces(src, layout, faces))
+    for clip in clips:
+        console.print(escape(clip.to_line()), soft_wrap=True)
+    if not clips:
+        console.print("no clip shows several faces; no picture is written")
+        return
+    write_preview(path, clips)
+    say_where({"Faces": path})
 
 
 def synth(

@@ -15,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from itertools import chain
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -153,6 +154,7 @@ def prepare(
     num_workers: int | None = None,
     progress: Progress = no_progress,
     consent: str = "",
+    faces: Mapping[str, int] = MappingProxyType({}),
 ) -> PrepareReport:
     """Prepare every person in `src`.
 
@@ -167,18 +169,19 @@ def prepare(
         num_workers: processes; None is one per core, at most one per clip.
         progress: told how far it is.
         consent: where the people's consent is recorded, stored in every shard, finished ones too; "" if unknown.
+        faces: person to the number of their face in frames with several, from 1 on the left; without one the largest.
 
     Returns:
         Kept and dropped frames of every person, and where the contact sheets are.
 
     Raises:
-        ConfigError: if `out` is `src` or inside of it, or the size is out of range.
+        ConfigError: if `out` is `src` or inside of it, the size is out of range, or `faces` names nobody there.
         DataError: if nobody is in `src`, or nobody has a usable frame.
         WeightsError: if the face landmarker file is missing and needed.
     """
     _check_request(src, out, size_px)
     layout, reason = (layout, "as asked for") if layout else detect_layout(src)
-    sources = find_sources(src, layout)
+    sources = find_sources(src, layout, faces)
     sha256 = _fingerprints(sources, progress)
     clips = [clip for people in sources.people.values() for some in people.values() for clip in some]
     if any(annotator_of(clip).needs_model for clip in clips):
@@ -366,6 +369,7 @@ def _fingerprints(sources: Sources, progress: Progress) -> dict[ClipSource, str]
 def _fingerprint(clip: ClipSource, annotation_sha256: Callable[[Path], str]) -> str | Rejected:
     try:
         others = [annotation_sha256(file) for file in (*clip.annotations, clip.test_list) if file]
+        others += [f"face {clip.face}"] if clip.face else []
         sha256 = source_sha256(clip.path, clip.stretch)
     except OSError as error:
         return Rejected(str(error.filename or clip.path), f"cannot be read ({error.strerror}); bring the file back")
