@@ -116,13 +116,14 @@ class PrepareReport:
     """People in the dataset who came from another source folder."""
 
     def to_lines(self, max_rejected: int = 20) -> list[str]:
-        """The report in words, one line each; of what was left out the first `max_rejected`."""
+        """The report in words, one line each; of what was left out `max_rejected`, notes and broken clips first."""
+        shown = sorted(self.rejected, key=lambda who: (not who[1].is_note, who[1].reason.startswith("ignored")))
         lines = [f"layout: {self.layout} ({self.reason})"]
         for dataset in self.datasets:
             lines += [one.to_line() for one in dataset.identities]
         lines += [f"{name}: not in the source folder any more, removed from the dataset" for name in self.removed]
         lines += [f"{name}: in the dataset from another source folder, kept" for name in self.strangers]
-        lines += [f"{'note' if one.is_note else 'left out'}: {one}" for _, one in self.rejected[:max_rejected]]
+        lines += [f"{'note' if one.is_note else 'left out'}: {one}" for _, one in shown[:max_rejected]]
         if len(self.rejected) > max_rejected:
             lines.append(f"left out: {len(self.rejected) - max_rejected} more, see {self.rejected_csv}")
         return lines

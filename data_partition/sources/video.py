@@ -98,7 +98,8 @@ def open_video(path: Path) -> av.container.InputContainer:
     try:
         return av.open(f"file:{path}", metadata_errors="replace")  # a name may have a colon, as URLs do
     except (av.FFmpegError, OSError, ValueError) as error:
-        raise DataError(f"{path}: cannot be opened as a video ({error}); export it again as MP4") from error
+        reason = getattr(error, "strerror", None) or error
+        raise DataError(f"{path}: cannot be opened as a video ({reason}); export it again as MP4") from error
 
 
 def main_track(path: Path, container: av.container.InputContainer) -> av.VideoStream:
