@@ -46,10 +46,10 @@ def file_to_write(path: Path | None) -> Path | None:
     """An option's file, refused before any work if it could not be written.
 
     Raises:
-        ConfigError: if it is a folder, or what it lies in is a file or may not be written to.
+        ConfigError: if it is a folder or a device, or what it lies in is a file or may not be written to.
     """
-    if path is not None and path.is_dir():
-        raise ConfigError(f"{path}: a folder, wanted a file to write; choose another name")
+    if path is not None and path.exists() and not path.is_file():  # a file that is renamed would take a device's place
+        raise ConfigError(f"{path}: a folder or a device, wanted a file to write; choose another name")
     return _to_write(path)
 
 
@@ -101,7 +101,7 @@ def _parse_change(change: str) -> tuple[str, Scalar]:
         return key.strip(), text
     try:
         return key.strip(), json.loads(text.lower())
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         kind = {bool: "true or false", int: "a whole number", float: "a number"}[type(default)]
         raise ConfigError(f"--set {key}: got {text!r}, wanted {kind}") from error
 

@@ -11,8 +11,10 @@ import typer.main
 
 import cli
 from cli.entry import app
+from cli.options import file_to_write, folder_to_write
 from federation.settings import Settings
 from model.checkpoint import save_checkpoint
+from model.errors import ConfigError
 from tests.shards import write_random_shard
 from tests.small_face import small_checkpoint
 
@@ -48,7 +50,7 @@ def _arguments(command: str, place: Path, port: int, option: str, value: str) ->
     picture, new, nowhere = f"{place}/data/ana/frames/000000.jpg", f"{place}/new", f"{place}/nowhere"
     plain: dict[str, dict[str, str]] = {
         "prepare": {"src": nowhere, "out": new},
-        "synth": {"out": new, "--frames": "5"},
+        "synth": {"out": new, "--size": "5"},
         "doctor": {"dataset": nowhere},
         "train": {"dataset": nowhere, "--out": new},
         "submit": {"out": new, "--preset": f"{nowhere}.toml"},  # or it waits for a SuperLink
@@ -91,6 +93,11 @@ def _options(kind: type[click.ParamType] | tuple[type[click.ParamType], ...]) ->
     ]
 
 
+def _is_output(command: str, option: str) -> bool:
+    """Whether a path is written to; `submit` names a folder of another machine."""
+    return option.removeprefix("--") in ("out", "page", "preview", "frames-out", "sites-file") and command != "submit"
+
+
 def _ends(capsys: pytest.CaptureFixture[str], arguments: list[str]) -> tuple[int, str]:
     """Exit code and stderr of a command; whatever it raises besides is no way to end."""
     capsys.readouterr()
@@ -130,20 +137,26 @@ def test_any_path_is_usable_or_refused_in_one_line(
     capsys: pytest.CaptureFixture[str], place: Path, port: int, command: str, option: str
 ) -> None:
     names = ("nowhere/x", "junk.bin", "empty", "file/x", "o.xyz", os.fsdecode(b"\xff.png"), "x" * 300, "a:b.png")
-    for value in (*(f"{place}/{name}" for name in names), "/dev/null"):
-        arguments = _arguments(command, place, port, option, value)
+    for name in names:
+        arguments = _arguments(command, place, port, option, f"{place}/{name}")
         _require_one_line(*_ends(capsys, arguments), arguments)
 
 
-@pytest.mark.parametrize(("command", "option"), _options(click.Path))
+@pytest.mark.parametrize(("command", "option"), [one for one in _options(click.Path) if _is_output(*one)])
 def test_what_cannot_be_written_is_refused_before_any_work(
     capsys: pytest.CaptureFixture[str], place: Path, port: int, command: str, option: str
 ) -> None:
-    if option.removeprefix("--") not in ("out", "page", "preview", "frames-out", "sites-file") or command == "submit":
-        pytest.skip("an input, or a folder of another machine")
     arguments = _arguments(command, place, port, option, f"{place}/file/x.html")
     code, text = _ends(capsys, arguments)
     assert code == 2 and "is a file; choose another name" in text and text.count("\n") == 1
+
+
+def test_a_device_is_never_replaced(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(ConfigError, match="a folder or a device, wanted a file"):
+        file_to_write(tmp_path / "pipe")
+    with pytest.raises(ConfigError, match="a file, wanted a folder"):
+        folder_to_write(tmp_path / "pipe")
 
 
 @pytest.mark.parametrize("value", VALUES)
