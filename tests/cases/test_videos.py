@@ -130,6 +130,13 @@ def _comb(image_HW: np.ndarray) -> float:
     return float(np.abs(image_HW[1:-1] - (image_HW[:-2] + image_HW[2:]) / 2).mean())
 
 
+@pytest.mark.parametrize("name", ["12:30.mp4", "http:a.mp4", "a%03d.mp4", "-a.mp4"])
+def test_a_name_is_never_taken_for_an_address(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    write_video(tmp_path / "a.mp4", [_corner()] * 2).rename(tmp_path / name)
+    monkeypatch.chdir(tmp_path)
+    assert len(list(read_frames(Path(name), lambda _: None))) == 2
+
+
 def test_what_is_transparent_in_a_film_is_white(tmp_path: Path) -> None:
     path = tmp_path / "a.mov"
     rgba = np.zeros((48, 64, 4), np.uint8)
