@@ -212,7 +212,7 @@ def read_run_id(path: Path) -> str:
     """
     try:
         return str(read_json(path / RUN_NAME)["run-id"])
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise CheckpointError(
             f"{path / RUN_NAME} cannot be read ({error}); restore it or train in another folder"
         ) from error

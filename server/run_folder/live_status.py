@@ -62,7 +62,7 @@ class Live:
         except FileNotFoundError:
             return None
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise ConfigError(f"{run / LIVE_NAME}: damaged ({type(error).__name__}: {error}); remove it") from error
+            raise ConfigError(f"{run / LIVE_NAME}: damaged ({type(error).__name__}); remove it") from error
 
 
 class LiveStatus:

@@ -53,7 +53,7 @@ class RunResult:
         except FileNotFoundError:
             return None
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise ConfigError(f"{run / RESULT_NAME}: damaged ({type(error).__name__}: {error}); remove it") from error
+            raise ConfigError(f"{run / RESULT_NAME}: damaged ({type(error).__name__}); remove it") from error
 
     def to_json(self) -> dict[str, str]:
         """The JSON object of the file."""

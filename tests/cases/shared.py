@@ -169,7 +169,7 @@ def name_ends_in_parts(case: Case) -> None:
 
 def names_lost_in_federation(case: Case) -> None:
     case.prepare()
-    places = ("--out", case.path("results"), "--num-pairs", 1, "--protocol", "self", "--device", "cpu")
+    places = ("--out", case.path("results"), "--num-pairs", 1, "--protocol", "cross", "--device", "cpu")
     case.command("evaluate", case.run_folder, case.path("out"), *places)
     case.reenact(case.face, case.face, ".png", "--identity", "O'Brien")
 
