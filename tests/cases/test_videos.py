@@ -2,6 +2,7 @@
 
 import itertools
 import random
+import re
 import struct
 from fractions import Fraction
 from pathlib import Path
@@ -165,6 +166,33 @@ def test_the_default_track_is_read_and_tags_need_not_be_text(tmp_path: Path) -> 
             container.mux(stream.encode(None))
     path.write_bytes(path.read_bytes().replace(b"XXXX", b"\xe9\xe8\xff\xfe"))
     assert abs(_first(path).mean() - 200) < 5
+
+
+def test_most_of_what_a_decoder_makes_up_is_left_out_and_told(tmp_path: Path) -> None:
+    """H.264 with bytes of its middle overwritten; every fifth frame stands by itself."""
+    rng = np.random.default_rng(0)
+    texture = rng.integers(0, 256, (96, 128, 3), dtype=np.uint8)
+    good = [np.roll(texture, 2 * number, axis=1) for number in range(20)]
+    path = tmp_path / "a.mp4"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 128, 96, "yuv420p"
+        stream.options = {"g": "5", "crf": "10", "threads": "1"}
+        for image in good:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
+        container.mux(stream.encode(None))
+    whole = {frame.index: frame.image_HWC for frame in read_frames(path, lambda _: None)}
+    data = bytearray(path.read_bytes())
+    for place in rng.integers(len(data) * 2 // 5, len(data) * 3 // 5, 60):
+        data[place] = 255 - data[place]
+    path.write_bytes(data)
+    problems: list[Rejected] = []
+    frames = list(read_frames(path, problems.append))
+    far = [f for f in frames if np.abs(f.image_HWC.astype(int) - whole[round(25 * f.timestamp_s)]).mean() > 1]
+    assert len(whole) == 20 and len(frames) - len(far) == 10  # before the damage, and from the next whole frame on
+    assert len(far) < 20 - len(frames)  # some damage is no error to H.264
+    (problem,) = problems
+    assert re.search(r"[0-9]+ frames that are damaged or follow such a one skipped", problem.reason)
 
 
 def test_mutated_videos_give_frames_or_one_clear_error(tmp_path: Path) -> None:
