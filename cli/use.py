@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
+from cli.options import MAX_SEED, file_to_write, folder_to_write
 from cli.terminal import LiveProgress, console, rich_table, say_where
 from model.errors import ConfigError
 from reenact.guidance_choice import Guidance
@@ -23,15 +24,17 @@ def reenact(
         typer.Option(help="Person to draw: picture, video, folder of pictures, or shard; repeat for more."),
     ],
     driving: Annotated[Path, typer.Option(help="Picture or video that gives head movement and expression.")],
-    out: Annotated[Path, typer.Option(help="Result: .jpg or .png, for a video .mp4 (no sound).")],
+    out: Annotated[
+        Path, typer.Option(callback=file_to_write, help="Result: .jpg or .png, for a video .mp4 (no sound).")
+    ],
     landmarks: Annotated[
         Guidance,
         typer.Option(help="auto: driving for one person, LGAN for a known source, base or else LSt otherwise."),
     ] = Guidance.AUTO,
     face: Annotated[
-        int, typer.Option(min=0, help="Which of several faces in SOURCE, from 1 on the left; 0: the largest.")
+        int, typer.Option(min=0, max=99, help="Which of several faces in SOURCE, from 1 on the left; 0: the largest.")
     ] = 0,
-    driving_face: Annotated[int, typer.Option(min=0, help="The same in DRIVING.")] = 0,
+    driving_face: Annotated[int, typer.Option(min=0, max=99, help="The same in DRIVING.")] = 0,
     identity: Annotated[str, typer.Option(help="The source's name among the checkpoint's identities.")] = "",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
 ) -> None:
@@ -63,23 +66,31 @@ def reenact(
 def evaluate(
     checkpoint: Annotated[Path | None, typer.Argument(help="A round's folder, or a run folder (newest round).")] = None,
     dataset: Annotated[Path | None, typer.Argument(help="Dataset with people the checkpoint knows.")] = None,
-    out: Annotated[Path | None, typer.Option(help="Folder for tables, values of every pair and sheets.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(callback=folder_to_write, help="Folder for tables, values of every pair and sheets.")
+    ] = None,
     protocol: Annotated[
         str, typer.Option(help="self, self-any, cross, all (of these), cross-unseen, self-unseen: who drives whom.")
     ] = "all",
-    num_pairs: Annotated[int, typer.Option(help="Pairs of each person and protocol, at most.")] = 200,
+    num_pairs: Annotated[
+        int, typer.Option(min=1, max=1_000_000, help="Pairs of each person and protocol, at most.")
+    ] = 200,
     in_all: Annotated[
         bool, typer.Option("--in-all", help="--num-pairs is meant for all people of a protocol together.")
     ] = False,
-    seed: Annotated[int, typer.Option(help="Of the pairs and of the intervals.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=MAX_SEED, help="Of the pairs and of the intervals.")] = 0,
     pairs: Annotated[Path | None, typer.Option(help="A pairs.csv to evaluate instead of drawing pairs.")] = None,
     landmarks: Annotated[Guidance, typer.Option(help="As for `reenact`.")] = Guidance.AUTO,
     num_sources: Annotated[
-        int, typer.Option(help="Source frames of each result; above 1 the nearest of 32 training frames of the clip.")
+        int,
+        typer.Option(
+            min=1, max=32, help="Source frames of each result; above 1 the nearest of 32 training frames of the clip."
+        ),
     ] = 1,
     embedder: Annotated[str, typer.Option(help="Who measures CSIM: sface, or arcface or dlib if installed.")] = "sface",
     frames_out: Annotated[
-        Path | None, typer.Option(help="Keep every analysed picture here, for OpenFace to look at.")
+        Path | None,
+        typer.Option(callback=folder_to_write, help="Keep every analysed picture here, for OpenFace to look at."),
     ] = None,
     openface: Annotated[
         Path | None, typer.Option(help="Such a folder after OpenFace: pose and action units from its CSV files.")
@@ -125,7 +136,9 @@ def evaluate(
 
 def report(
     run: Annotated[Path, typer.Argument(help="Run folder, as `train` writes it.")],
-    out: Annotated[Path, typer.Option(help="The page, .html; JSON and Markdown are written beside it.")],
+    out: Annotated[
+        Path, typer.Option(callback=file_to_write, help="The page, .html; JSON and Markdown are written beside it.")
+    ],
     evaluation: Annotated[
         list[Path] | None, typer.Option(help="Results of `evaluate` to show; repeat for more.")
     ] = None,
@@ -142,11 +155,13 @@ def report(
 def audit(
     run: Annotated[Path, typer.Argument(help="Run folder, as `train` writes it, or a round's folder.")],
     dataset: Annotated[Path, typer.Argument(help="The run's people; other people besides for membership of people.")],
-    out: Annotated[Path | None, typer.Option(help="Folder for page, figures and charts; default is RUN.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(callback=folder_to_write, help="Folder for page, figures and charts; default is RUN.")
+    ] = None,
     reference: Annotated[
         list[Path] | None, typer.Option(help="A run trained without some of the people, to compare with; repeatable.")
     ] = None,
-    seed: Annotated[int, typer.Option(help="Of pairs, of the attacks and of the intervals.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=MAX_SEED, help="Of pairs, of the attacks and of the intervals.")] = 0,
 ) -> None:
     """Attack a trained run: who and what was trained on, whose landmarks they are, which frames can be read."""
     from experiments.audit.audit import AuditRequest, run_audit
@@ -166,7 +181,7 @@ def audit(
 def gap(
     first: Annotated[Path, typer.Argument(help="Results of `evaluate`, for example of a centralized model.")],
     second: Annotated[Path, typer.Argument(help="Results of another model on the same pairs (`--pairs`).")],
-    seed: Annotated[int, typer.Option(help="Of the bootstrap over pairs.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=MAX_SEED, help="Of the bootstrap over pairs.")] = 0,
 ) -> None:
     """Say what the second model loses against the first, (first - second) / first, with intervals."""
     from evaluation.figures.gap import gap_table, gaps, read_pair_values

@@ -57,7 +57,8 @@ DEMO_SETTINGS: dict[str, Scalar] = {
     "seed": SEED,
 }
 """Sized for two CPU cores: 200 local steps a site take some five minutes with the tiny preset. The discriminator is
-trained from the second round on and joins for the last two; tau 0 never stops early, so that the demonstration always shows the same training."""
+trained from the second round on and joins for the last two; tau 0 never stops early, so that the demonstration always
+shows the same training."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

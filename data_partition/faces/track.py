@@ -112,7 +112,7 @@ def track_faces(
         DataError: if the clip cannot be opened.
     """
     spec = LAYOUTS[source.layout]
-    turns = 0 if source.annotations or spec.is_cropped else _turns_of(source)
+    turns = 0 if source.annotations or spec.is_cropped else turns_of(source)
     if turns:
         on_problem(_turned_note(source.path, turns))
     recogniser = None if spec.is_cropped else open_recogniser()
@@ -189,7 +189,7 @@ def _turned_note(path: Path, turns: int) -> Rejected:
     return Rejected(str(path), text, is_note=True)
 
 
-def _turns_of(source: ClipSource) -> int:
+def turns_of(source: ClipSource) -> int:
     """Quarter turns to the left after which the clip is upright, by a few of its first frames."""
     finder = open_finder()
     if finder is None:
