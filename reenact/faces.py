@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from dataclasses import dataclass
-from fractions import Fraction
+from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
 
@@ -13,17 +12,20 @@ import numpy as np
 
 from data_partition.batches import load_frame
 from data_partition.faces import track
+from data_partition.faces.annotate import FaceAnnotation
 from data_partition.faces.track import FaceCrop, TrackedClip, cut_faces, track_faces
 from data_partition.shards.shard import FRAMES_NAME, INFO_NAME, Shard, open_shard
 from data_partition.sources.layouts import annotator_of
 from data_partition.sources.pictures import read_picture
 from data_partition.sources.records import ClipSource
 from data_partition.sources.rejected import Rejected
-from data_partition.sources.video import FOLDER_RATE_HZ, count_frames, main_track, open_video
+from data_partition.sources.video import count_frames
 from model.errors import DataError
+from model.landmarks.likeness import likeness_features, nearest
 from model.progress import Progress
-from reenact.guidance import FloatArray, Movement, Rest
-from reenact.reenactor import FaceFrame
+from reenact.movement import FloatArray, Movement, Reference
+from reenact.reenactor import FaceFrame, Place
+from reenact.steady import Gap, gaps, steadied
 
 logger = logging.getLogger(__name__)
 
@@ -47,7 +49,7 @@ def face_of_picture(path: Path, size_px: int, face: int = 0) -> FaceFrame:
     crop = track.face_of_picture(read_picture(path), size_px, face=face, path=path, on_problem=_say)
     if crop is None:
         raise DataError(f"{path}: no face found; choose a picture with one clearly visible face")
-    return _face_frame(crop)
+    return _with_place(crop)
 
 
 def face_of_shard(shard: Shard, row: int, size_px: int) -> FaceFrame:
@@ -68,54 +70,66 @@ def face_of_shard(shard: Shard, row: int, size_px: int) -> FaceFrame:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, slots=True)
-class DrivingClip:
-    """An annotated clip; frames are decoded again when they are needed, so its length does not matter."""
+class AnnotatedClip:
+    """A clip whose faces are known; frames are decoded again when they are needed, so pictures take no memory."""
 
     tracked: TrackedClip
     size_px: int
     """Side of the crops."""
-
-    @property
-    def frame_rate_hz(self) -> Fraction:
-        """Frames a second."""
-        path = self.tracked.source.path
-        if path.is_dir():
-            return Fraction(FOLDER_RATE_HZ)
-        with open_video(path) as container:
-            return main_track(path, container).average_rate or Fraction(FOLDER_RATE_HZ)
+    gaps: tuple[Gap, ...]
+    """Where no face was found, whether or not `tracked` bridges it."""
 
     @property
     def num_frames(self) -> int:
         """Frames that could be decoded."""
         return self.tracked.num_frames
 
-    @property
-    def num_without_face(self) -> int:
-        """Frames in which no face was found."""
-        return self.tracked.num_frames - len(self.tracked.faces)
+    def steadied(self) -> AnnotatedClip:
+        """The clip for driving: bridged and smoothed."""
+        return replace(self, tracked=steadied(self.tracked))
 
     def landmarks_NKC(self) -> FloatArray:
         """[N, 68, 2] pixels of the crops, of the N frames with a face."""
         faces = self.tracked.faces.values()
         return np.stack([face.box.to_crop(face.annotation.landmarks_KC, self.size_px) for face in faces])
 
-    def rest(self) -> Rest:
-        """Medians over the frames with a face."""
-        annotations = [face.annotation for face in self.tracked.faces.values()]
-        movement = Movement(
-            pose_NC=np.stack([one.pose_C for one in annotations]),
-            au_presence_NA=np.stack([one.au_presence_A for one in annotations]),
-            au_intensity_NA=np.nan_to_num(np.stack([one.au_intensity_A for one in annotations])),
-        )
-        return Rest.of(movement, self.landmarks_NKC())
+    def reference_for(self, source: FaceFrame) -> tuple[int, Reference]:
+        """Index of the frame that is most like the source in pose and expression, and what it shows.
+
+        Relative motion from there starts from the same face on both sides: nothing of the difference is taken for
+        movement.
+        """
+        landmarks_NKC, faces = self.landmarks_NKC(), self.tracked.faces
+        pose_NC = np.stack([face.annotation.pose_C for face in faces.values()])
+        features_ND = likeness_features(landmarks_NKC, pose_NC, self.size_px)
+        wanted_D = likeness_features(source.landmarks_KC[None], source.pose_C[None], self.size_px)[0]
+        row = nearest(features_ND, wanted_D, 1)[0]
+        index = list(faces)[row]
+        movement = _movement_of(faces[index].annotation)
+        return index, Reference(movement=movement, landmarks_KC=landmarks_NKC[row])
 
     def faces(self) -> Iterator[tuple[float, FaceFrame | None]]:
-        """Every frame's time in seconds and face crop in order, None where there is no face."""
+        """Every frame's time in seconds and face crop in order, None where there is no face.
+
+        Where a gap is bridged, the crop shows the last face that was seen: what hides the face now is none of it.
+        """
+        hidden = {index for gap in self.gaps for index in range(gap.first, gap.last + 1)}
+        last: FaceFrame | None = None
         for frame, crop in cut_faces(self.tracked, self.size_px, lambda _: None):
-            yield frame.timestamp_s, None if crop is None else _face_frame(crop)
+            face = None if crop is None else _face_frame(crop)
+            if face is not None and last is not None and frame.index in hidden:
+                face = replace(face, image_HWC=last.image_HWC)
+            last = face or last
+            yield frame.timestamp_s, face
+
+    def sources(self) -> Iterator[FaceFrame]:
+        """Every frame with a face, with the place where it is cut out."""
+        for _, crop in cut_faces(self.tracked, self.size_px, lambda _: None):
+            if crop is not None:
+                yield _with_place(crop)
 
 
-def annotate_clip(path: Path, size_px: int, progress: Progress, face: int = 0) -> DrivingClip:
+def annotate_clip(path: Path, size_px: int, progress: Progress, face: int = 0) -> AnnotatedClip:
     """Find the face in every frame of a video or folder of pictures, and a steady crop for each take.
 
     Raises:
@@ -127,11 +141,11 @@ def annotate_clip(path: Path, size_px: int, progress: Progress, face: int = 0) -
             source,
             annotator,
             on_problem=_say,
-            on_frame=lambda: progress("Finding the face", next(numbers), num_announced),
+            on_frame=lambda: progress(f"Finding the face in {path.name}", next(numbers), num_announced),
         )
     if not clip.faces:
         raise DataError(f"{path}: no face found in {clip.num_frames} frames; choose a clip that shows a face")
-    return DrivingClip(tracked=clip, size_px=size_px)
+    return AnnotatedClip(tracked=clip, size_px=size_px, gaps=tuple(gaps(clip)))
 
 
 def _say(problem: Rejected) -> None:
@@ -145,6 +159,18 @@ def _face_frame(crop: FaceCrop) -> FaceFrame:
         pose_C=crop.annotation.pose_C,
         au_presence_A=crop.annotation.au_presence_A,
         au_intensity_A=np.nan_to_num(crop.annotation.au_intensity_A),
+    )
+
+
+def _with_place(crop: FaceCrop) -> FaceFrame:
+    return replace(_face_frame(crop), place=Place(picture_HWC=crop.picture_HWC, box=crop.box))
+
+
+def _movement_of(annotation: FaceAnnotation) -> Movement:
+    return Movement(
+        pose_NC=annotation.pose_C[None],
+        au_presence_NA=annotation.au_presence_A[None],
+        au_intensity_NA=np.nan_to_num(annotation.au_intensity_A)[None],
     )
 
 

@@ -293,7 +293,7 @@ DESIGN = Design(
     ),
     observed=("accuracy_real", "accuracy_fake"),
     settings=ALL_SETTINGS,
-    guidances=("driving", "lst", "lgan", "base", "relative"),
+    guidances=("driving", "lst", "lgan", "base"),
     identity_rows=(
         "landmark_generator.condition.identity.weight",
         "landmark_generator.shape.weight",
