@@ -115,7 +115,7 @@ def references_from(faces: Faces) -> References:
     features_FD = likeness_features(np.stack(landmarks_F), np.stack(poses_F), sizes[0])
     chosen = spread(features_FD, np.array(sharpness_F), MAX_REFERENCES)
     kept = {
-        index: face if index == chosen[0] else replace(face, place=None)  # whole pictures of all would fill the memory
+        index: face if index == chosen[0] or face.place is None else replace(face, place=None)  # whole pictures are large
         for index, face in enumerate(faces())
         if index in chosen
     }

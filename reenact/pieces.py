@@ -90,14 +90,15 @@ def _pictures(pieces: Sequence[Path], stream: av.VideoStream) -> Iterator[av.Pac
     for piece in pieces:
         with av.open(str(piece)) as container:
             for packet in container.demux(video=0):
-                if packet.dts is not None:
+                if packet.pts is not None:
+                    packet.dts = packet.pts  # there are no B-frames, which NUT cannot know of a short piece
                     packet.stream = stream
                     yield packet
 
 
 def _last_picture_s(piece: Path) -> Fraction:
     with av.open(str(piece)) as container:
-        return max(_time_s(packet) for packet in container.demux(video=0))
+        return max(packet.pts * packet.time_base for packet in container.demux(video=0) if packet.pts is not None)
 
 
 def _time_s(packet: av.Packet) -> Fraction:

@@ -52,3 +52,5 @@ def test_one_video_gives_the_same_crops_and_landmarks_to_training_and_to_reenact
         np.testing.assert_array_equal(shard.pose_FC[row], face.pose_C)
         np.testing.assert_array_equal(shard.au_presence_FA[row], face.au_presence_A)
     np.testing.assert_array_equal(clip.landmarks_NKC(), shard.landmarks_FKC)
+    assert [str(gap) for gap in clip.gaps] == ["frame 5: no face, bridged"]
+    assert sum(face is None for _, face in clip.steadied().faces()) == 0
