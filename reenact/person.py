@@ -115,7 +115,9 @@ def references_from(faces: Faces) -> References:
     features_FD = likeness_features(np.stack(landmarks_F), np.stack(poses_F), sizes[0])
     chosen = spread(features_FD, np.array(sharpness_F), MAX_REFERENCES)
     kept = {
-        index: face if index == chosen[0] or face.place is None else replace(face, place=None)  # whole pictures are large
+        index: face
+        if index == chosen[0] or face.place is None
+        else replace(face, place=None)  # whole pictures are large
         for index, face in enumerate(faces())
         if index in chosen
     }

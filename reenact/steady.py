@@ -12,14 +12,17 @@ from itertools import groupby, pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from data_partition.faces.annotate import FaceAnnotation
 from data_partition.faces.crop import CropBox
 from data_partition.faces.track import TrackedClip, TrackedFace
 from model.networks.landmark_base import MAX_AU_INTENSITY
 
 WINDOW_FRAMES = 7
 """Of which a frame is the middle, or as near to it as the ends of a take allow."""
-_DEGREE = 2
+HEAD_DEGREE, EXPRESSION_DEGREE = 2, 4
+"""Of the polynomials: a parabola takes most noise from the slow head; lips and lids, which open and close within a few
+frames, would lose up to a fifth of their movement by it."""
+_EXPRESSION = slice(36, 68)
+"""Landmarks of eyes and mouth."""
 
 Faces = Mapping[int, TrackedFace]
 Array = NDArray[np.floating]
@@ -62,27 +65,28 @@ def steadied(clip: TrackedClip) -> TrackedClip:
     return replace(clip, faces=faces)
 
 
-def smooth(values_FX: Array, time_F: Array) -> Array:
-    """Savitzky and Golay's filter (1964), for any frame times: at every frame the parabola that fits 7 frames best.
+def smooth(values_FX: Array, time_F: Array, degree: int) -> Array:
+    """Savitzky and Golay's filter (1964), for any frame times: at every frame the polynomial that fits 7 frames best.
 
-    The window is symmetric, so nothing lags; at the ends it is the first or last 7 frames, of fewer than 7 all. Three
-    frames or fewer stay as they are.
+    The window is symmetric, so nothing lags; at the ends it is the first or last 7 frames, of fewer than 7 all. Frames
+    that the polynomial passes through anyway stay as they are.
 
     Args:
         values_FX: of the frames of a take.
         time_F: rising, in any unit.
+        degree: of the polynomial, even, at most 4.
 
     Returns:
         [F, X] float64.
     """
     num_window = min(WINDOW_FRAMES, len(time_F))
-    if num_window <= _DEGREE + 1:
+    if num_window <= degree + 1:
         return np.asarray(values_FX, np.float64)
     first_F = np.clip(np.arange(len(time_F)) - WINDOW_FRAMES // 2, 0, len(time_F) - num_window)
     row_FW = first_F[:, None] + np.arange(num_window)
     offset_FW = time_F[row_FW] - time_F[:, None]
     offset_FW = offset_FW / np.abs(offset_FW).max(axis=1, keepdims=True)
-    fit_F3W = np.linalg.pinv(offset_FW[..., None] ** np.arange(_DEGREE + 1))
+    fit_F3W = np.linalg.pinv(offset_FW[..., None] ** np.arange(degree + 1))
     # Place by place in the window: all of it at once would be seven copies of the clip.
     return np.asarray(sum(fit_F3W[:, 0, place, None] * values_FX[row_FW[:, place]] for place in range(num_window)))
 
@@ -120,24 +124,23 @@ def _corner(box: CropBox) -> NDArray[np.float64]:
 
 def _smoothed(faces: Faces) -> Iterator[tuple[int, TrackedFace]]:
     """Index and face of a take's frames."""
-    values_FX = np.stack([_numbers(face.annotation) for face in faces.values()])
-    smooth_FX = smooth(values_FX, np.array([face.timestamp_s for face in faces.values()])).astype(np.float32)
-    for (index, face), row_X in zip(faces.items(), smooth_FX, strict=True):
-        yield index, replace(face, annotation=_with_numbers(face.annotation, row_X))
+    time_F = np.array([face.timestamp_s for face in faces.values()])
+    annotations = [face.annotation for face in faces.values()]
+    points_FKC = np.stack([one.landmarks_KC for one in annotations])
+    head_FKC = _smooth_each(points_FKC, time_F, HEAD_DEGREE)
+    head_FKC[:, _EXPRESSION] = _smooth_each(points_FKC[:, _EXPRESSION], time_F, EXPRESSION_DEGREE)
+    pose_FC = _smooth_each(np.stack([one.pose_C for one in annotations]), time_F, HEAD_DEGREE)
+    intensity_FA = _smooth_each(np.stack([one.au_intensity_A for one in annotations]), time_F, EXPRESSION_DEGREE)
+    for row, (index, face) in enumerate(faces.items()):
+        annotation = replace(
+            face.annotation,
+            landmarks_KC=head_FKC[row],
+            pose_C=pose_FC[row],
+            au_intensity_A=np.clip(intensity_FA[row], 0, MAX_AU_INTENSITY),
+        )
+        yield index, replace(face, annotation=annotation)
 
 
-def _numbers(annotation: FaceAnnotation) -> NDArray[np.float32]:
-    """[X] what is smoothed of a face."""
-    return np.concatenate([annotation.landmarks_KC.ravel(), annotation.pose_C, annotation.au_intensity_A])
-
-
-def _with_numbers(annotation: FaceAnnotation, row_X: NDArray[np.float32]) -> FaceAnnotation:
-    """The inverse of `_numbers`."""
-    num_points, num_angles = annotation.landmarks_KC.size, annotation.pose_C.size
-    landmarks, pose_C, intensity_A = np.split(row_X, [num_points, num_points + num_angles])
-    return replace(
-        annotation,
-        landmarks_KC=landmarks.reshape(annotation.landmarks_KC.shape),
-        pose_C=pose_C,
-        au_intensity_A=np.clip(intensity_A, 0, MAX_AU_INTENSITY),
-    )
+def _smooth_each(values: NDArray[np.float32], time_F: Array, degree: int) -> NDArray[np.float32]:
+    """`smooth` of [F, ...] numbers."""
+    return smooth(values.reshape(len(time_F), -1), time_F, degree).reshape(values.shape).astype(np.float32)

@@ -40,28 +40,29 @@ def tracked(shown: dict[int, tuple[int, float]], num_frames: int) -> TrackedClip
 
 def test_on_even_times_it_is_savitzky_and_golays_filter_of_seven():
     values = np.random.default_rng(0).normal(size=(20, 3))
-    wanted = np.array([-2, 3, 6, 7, 6, 3, -2]) / 21 @ values[5:12]  # Savitzky and Golay 1964, table I
-    np.testing.assert_allclose(smooth(values, np.arange(20) / 30)[8], wanted, atol=1e-12)
+    for degree, weights in ((2, [-2, 3, 6, 7, 6, 3, -2]), (4, [5, -30, 75, 131, 75, -30, 5])):  # 1964, tables I and II
+        wanted = np.array(weights) / sum(weights) @ values[5:12]
+        np.testing.assert_allclose(smooth(values, np.arange(20) / 30, degree)[8], wanted, atol=1e-12)
 
 
 def test_a_parabola_passes_unchanged_at_uneven_times_up_to_both_ends():
     time = np.cumsum(np.random.default_rng(1).uniform(0.01, 0.2, 15))
     values = np.stack([3 + 2 * time - 5 * time**2, time], axis=1)
-    np.testing.assert_allclose(smooth(values, time), values, atol=1e-9)
+    np.testing.assert_allclose(smooth(values, time, 2), values, atol=1e-9)
 
 
 def test_noise_becomes_less_and_a_step_stays_where_it_is():
     rng, time = np.random.default_rng(2), np.arange(300) / 25
-    noise = smooth(rng.normal(size=(300, 1)), time)
+    noise = smooth(rng.normal(size=(300, 1)), time, 2)
     assert noise[3:-3].std() < 0.7  # white noise: root of the filter's sum of squares, 0.577
-    step = smooth((time >= 6)[:, None].astype(float), time)[:, 0]
+    step = smooth((time >= 6)[:, None].astype(float), time, 2)[:, 0]
     np.testing.assert_allclose(step + step[::-1], 1, atol=1e-9)
 
 
 @pytest.mark.parametrize("num", [1, 2, 3])
 def test_very_short_takes_stay_as_they_are(num):
     values = np.random.default_rng(3).normal(size=(num, 2))
-    np.testing.assert_array_equal(smooth(values, np.arange(num) / 25), values)
+    np.testing.assert_array_equal(smooth(values, np.arange(num) / 25, 2), values)
 
 
 def test_gaps_are_told_and_only_those_within_a_take_are_bridged():
@@ -87,3 +88,11 @@ def test_one_jump_of_a_landmark_does_not_reach_another_take():
     clip = tracked({0: (0, 1.0), 1: (0, 1.0), 2: (0, 1.0), 3: (0, 1.0), 4: (1, 5.0)}, num_frames=5)
     faces = steadied(clip).faces
     assert [float(face.annotation.pose_C[0]) for face in faces.values()] == pytest.approx([1, 1, 1, 1, 5])
+
+
+def test_a_head_is_smoothed_more_than_lips_and_lids():
+    noise = np.random.default_rng(4).normal(size=60)
+    faces = steadied(tracked({index: (0, float(value)) for index, value in enumerate(noise)}, 60)).faces.values()
+    landmarks = np.stack([face.annotation.landmarks_KC for face in faces])[3:-3, :, 0]
+    outline, lids, lips = landmarks[:, 8].std(), landmarks[:, 37].std(), landmarks[:, 62].std()
+    assert outline < 0.85 * lids and lids == pytest.approx(lips) and lids < 0.95 * noise.std()
