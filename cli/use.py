@@ -82,7 +82,7 @@ def reenact(
     try:
         (_reenact_all if batch else _reenact_one)(request, pick_device(device))
     except KeyboardInterrupt:
-        error_console.print("stopped; finished pieces are kept beside the result, the same command goes on from there")
+        error_console.print("stopped; finished pieces are kept, the same command goes on from there", soft_wrap=True)
         raise typer.Exit(INTERRUPTED) from None
 
 
