@@ -23,6 +23,7 @@ from data_partition.sources.video import count_frames
 from model.errors import DataError
 from model.landmarks.likeness import likeness_features, nearest
 from model.progress import Progress
+from reenact.kept_track import keep_track, kept_track
 from reenact.movement import FloatArray, Movement, Reference
 from reenact.reenactor import FaceFrame, Place
 from reenact.steady import Gap, gaps, steadied
@@ -129,13 +130,33 @@ class AnnotatedClip:
                 yield _with_place(crop)
 
 
-def annotate_clip(path: Path, size_px: int, progress: Progress, face: int = 0) -> AnnotatedClip:
+def annotate_clip(
+    path: Path, size_px: int, progress: Progress, face: int = 0, kept: Path | None = None
+) -> AnnotatedClip:
     """Find the face in every frame of a video or folder of pictures, and a steady crop for each take.
+
+    Args:
+        path: of the clip.
+        size_px: side of the crops.
+        progress: called for every frame.
+        face: number of the face where there are several, from 1 on the left; 0 is the largest.
+        kept: file of the faces of this clip: read if it is there, written otherwise; None for neither.
 
     Raises:
         DataError: if the clip cannot be read or shows no face at all.
     """
-    source, num_announced, numbers = ClipSource(path=path, face=face), count_frames(path), count(1)
+    source = ClipSource(path=path, face=face)
+    if kept is not None and kept.is_file():
+        clip = kept_track(kept, source)
+    else:
+        clip = _track(source, progress)
+        if kept is not None:
+            keep_track(kept, clip)
+    return AnnotatedClip(tracked=clip, size_px=size_px, gaps=tuple(gaps(clip)))
+
+
+def _track(source: ClipSource, progress: Progress) -> TrackedClip:
+    path, num_announced, numbers = source.path, count_frames(source.path), count(1)
     with annotator_of(source).open(source) as annotator:
         clip = track_faces(
             source,
@@ -145,7 +166,7 @@ def annotate_clip(path: Path, size_px: int, progress: Progress, face: int = 0) -
         )
     if not clip.faces:
         raise DataError(f"{path}: no face found in {clip.num_frames} frames; choose a clip that shows a face")
-    return AnnotatedClip(tracked=clip, size_px=size_px, gaps=tuple(gaps(clip)))
+    return clip
 
 
 def _say(problem: Rejected) -> None:

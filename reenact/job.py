@@ -14,13 +14,13 @@ from data_partition.shards.images import write_image
 from data_partition.shards.shard import FRAMES_NAME, INFO_NAME, METADATA_NAME
 from data_partition.sources.video import is_clip, source_sha256
 from model.checkpoint import load_checkpoint
-from model.errors import ConfigError
+from model.errors import ConfigError, DataError
 from model.frames import Frame
 from model.progress import Progress
 from reenact.faces import AnnotatedClip, annotate_clip, face_of_picture
 from reenact.film import Film, write_film
 from reenact.guidance_choice import Guidance, MotionKind
-from reenact.movement import FULL, Reference, Strengths
+from reenact.movement import FULL, Strengths
 from reenact.paste import Paste
 from reenact.person import Person, person_of
 from reenact.pieces import Pieces
@@ -103,7 +103,7 @@ class Studio:
         self._weights_sha256 = self._reenactor.weights_sha256()
         self._sha256 = lru_cache(maxsize=None)(content_sha256)
         self._person = lru_cache(maxsize=32)(self._look_at_person)
-        self._clip = lru_cache(maxsize=1)(self._look_at_clip)
+        self._clip: tuple[tuple[Path, int], AnnotatedClip] | None = None
 
     def made_of(self, request: ReenactRequest) -> dict[str, object]:
         """All that the result of a request depends on, for JSON: contents in place of paths.
@@ -147,9 +147,11 @@ class Studio:
         return self._report(request, source, guidance)
 
     def _run_clip(self, request: ReenactRequest, source: FaceFrame, finish: Callable[[Frame], Frame]) -> ReenactReport:
-        guidance = self._reenactor.choose(request.landmarks, source, driving_identity="")
-        clip = self._clip(request.driving, request.driving_face)
-        index, reference = self._reference(request, source, clip)
+        guidance = self._reenactor.choose(request.landmarks, source, "", request.strengths)
+        is_relative = self._reenactor.is_relative(request.motion, has_clip=True)
+        pieces = Pieces.beside(request.out, self.made_of(request))
+        clip = self._look_at_clip(request, pieces)
+        index, reference = clip.reference_for(source) if is_relative else (None, None)
         if request.preview is not None:
             write_preview(request.preview, source, clip, index)
         transfer = Transfer(
@@ -160,22 +162,24 @@ class Studio:
         )
         sound = sound_of(request.driving)
         film = Film(source=source, clip=clip, transfer=transfer, finish=finish, sound=sound)
-        pieces = Pieces.beside(request.out, self.made_of(request))
         write_film(request.out, film, self._reenactor, pieces, self._progress)
         return self._report(request, source, guidance, clip, index, "" if sound is None else str(sound))
-
-    def _reference(
-        self, request: ReenactRequest, source: FaceFrame, clip: AnnotatedClip
-    ) -> tuple[int, Reference] | tuple[None, None]:
-        if not self._reenactor.is_relative(request.motion, has_clip=True):
-            return None, None
-        return clip.reference_for(source)
 
     def _look_at_person(self, sources: tuple[Path, ...], face: int) -> FaceFrame:
         return person_of(sources, self._reenactor.size_px, self._progress, face)
 
-    def _look_at_clip(self, driving: Path, face: int) -> AnnotatedClip:
-        return annotate_clip(driving, self._reenactor.size_px, self._progress, face).steadied()
+    def _look_at_clip(self, request: ReenactRequest, pieces: Pieces) -> AnnotatedClip:
+        """The driving clip, steadied; one is remembered, for more sources with the same."""
+        key = request.driving, request.driving_face
+        if self._clip is None or self._clip[0] != key:
+            size_px, (driving, face) = self._reenactor.size_px, key
+            try:
+                clip = annotate_clip(driving, size_px, self._progress, face, pieces.track)
+            except DataError:
+                pieces.remove()
+                raise
+            self._clip = key, clip.steadied()
+        return self._clip[1]
 
     def _report(
         self,

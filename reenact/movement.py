@@ -89,11 +89,6 @@ class Strengths:
                 )
         return cls(**named)
 
-    @property
-    def are_full(self) -> bool:
-        """Whether every region moves as it is driven."""
-        return self == FULL
-
     def of_action_units(self) -> FloatArray:
         """[18] strength of each action unit."""
         by_unit = dict.fromkeys(_BROWS, self.brows) | dict.fromkeys(_EYES, self.eyes)

@@ -47,6 +47,11 @@ class Pieces:
         """Of a piece, from 0."""
         return self.folder / f"{number:06d}.nut"
 
+    @property
+    def track(self) -> Path:
+        """Of the faces of the driving clip."""
+        return self.folder / "faces.npz"
+
     def finished(self) -> list[Path]:
         """The pieces that are there, from the first to the one before the first that is missing."""
         found: list[Path] = []
@@ -98,7 +103,8 @@ def _pictures(pieces: Sequence[Path], stream: av.VideoStream) -> Iterator[av.Pac
 
 def _last_picture_s(piece: Path) -> Fraction:
     with av.open(str(piece)) as container:
-        return max(packet.pts * packet.time_base for packet in container.demux(video=0) if packet.pts is not None)
+        packets = (packet for packet in container.demux(video=0) if packet.pts is not None)
+        return max((packet.pts or 0) * (packet.time_base or Fraction(0)) for packet in packets)
 
 
 def _time_s(packet: av.Packet) -> Fraction:

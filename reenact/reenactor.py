@@ -140,14 +140,17 @@ class Reenactor:
             digest.update(tensor.cpu().numpy().tobytes())
         return digest.hexdigest()
 
-    def choose(self, requested: Guidance, source: FaceFrame, driving_identity: str) -> Guidance:
+    def choose(
+        self, requested: Guidance, source: FaceFrame, driving_identity: str, strengths: Strengths = FULL
+    ) -> Guidance:
         """The guidance for a source and a driving person ("" if unknown); never AUTO.
 
         Raises:
             ConfigError: if LGAN is asked for and the source is not one of the checkpoint's identities, base and the
-                checkpoint has none, or landmarks and the network is not guided by any.
+                checkpoint has none, landmarks and the network is not guided by any, or strengths other than 1 for
+                landmarks that are not made from pose and action units.
         """
-        return choose_guidance(
+        guidance = choose_guidance(
             requested,
             self._design,
             trained=self.networks.config.landmarks,
@@ -155,6 +158,12 @@ class Reenactor:
             has_base=has_base(self.networks.config),
             same_person=bool(source.identity) and source.identity == driving_identity,
         )
+        if strengths != FULL and guidance not in (Guidance.LGAN, Guidance.BASE):
+            raise ConfigError(
+                f"--strength needs landmarks by lgan or base, these are by {guidance}; use a checkpoint that was "
+                "trained with lgan-base = closed, or a source it knows"
+            )
+        return guidance
 
     def is_relative(self, requested: MotionKind, *, has_clip: bool) -> bool:
         """Whether motion is relative; arguments and errors as of `guidance_choice.is_relative`."""
@@ -179,18 +188,9 @@ class Reenactor:
         return known_statistics(self._checkpoint, index)
 
     def target_landmarks(self, transfer: Transfer, source: FaceFrame, driving: Sequence[FaceFrame]) -> FloatArray:
-        """Where the result's landmarks shall be, [N, 68, 2] pixels, of N driving frames.
-
-        Raises:
-            ConfigError: for strengths other than 1 with landmarks that are not made from pose and action units.
-        """
+        """Where the result's landmarks shall be, [N, 68, 2] pixels, of N driving frames."""
         if transfer.guidance in (Guidance.LGAN, Guidance.BASE):
             return self._moved(transfer, source, driving)
-        if not transfer.strengths.are_full:
-            raise ConfigError(
-                f"--strength needs landmarks by lgan or base, these are by {transfer.guidance}; use a checkpoint "
-                "that was trained with lgan-base = closed, or a source it knows"
-            )
         return self._restyled(transfer, source, np.stack([face.landmarks_KC for face in driving]))
 
     def _restyled(self, transfer: Transfer, source: FaceFrame, driving_NKC: FloatArray) -> FloatArray:
@@ -224,9 +224,9 @@ class Reenactor:
         """The drawing for one driving frame, and the guidance it was made with; motion is absolute.
 
         Raises:
-            ConfigError: as `choose` and `target_landmarks`.
+            ConfigError: as `choose`.
         """
-        guidance = self.choose(requested, source, driving.identity)
+        guidance = self.choose(requested, source, driving.identity, strengths)
         statistics = self.statistics(driving.identity, driving.landmarks_KC[None])
         transfer = Transfer(guidance=guidance, driving_statistics=statistics, strengths=strengths)
         targets_NKC = self.target_landmarks(transfer, source, [driving])

@@ -204,7 +204,9 @@ def test_half_the_strength_of_the_pose_is_half_the_turn_and_half_the_way(based):
 def test_strengths_need_landmarks_that_are_made_from_a_movement(checkpoint):
     reenactor = Reenactor(checkpoint, torch.device("cpu"))
     with pytest.raises(ConfigError, match="--strength needs landmarks by lgan or base, these are by lst"):
-        targets(reenactor, Guidance.LST, small_face(0), [small_face(1)], strengths=Strengths(mouth=2))
+        reenactor.choose(Guidance.LST, small_face(0), "", Strengths(mouth=2))
+    with pytest.raises(ConfigError, match="--strength needs"):
+        reenactor.draw_pair(small_face(0), small_face(1), Guidance.AUTO, Strengths(mouth=2))
 
 
 def test_relative_needs_a_clip_and_base_a_base(checkpoint):

@@ -161,7 +161,7 @@ def test_clip_without_any_face_is_an_error_and_leaves_no_file(site, tmp_path):
     write_image(clip / "0.png", np.full((128, 128, 3), 90, np.uint8))
     with pytest.raises(DataError, match="no face found in 1 frames"):
         run(checkpoint=site / "run", source=frame(site, "ana"), driving=clip, out=tmp_path / "out.mp4")
-    assert not (tmp_path / "out.mp4").exists()
+    assert not list(tmp_path.glob("out*"))
 
 
 def test_clip_needs_an_mp4_output(site, tmp_path):

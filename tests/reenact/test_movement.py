@@ -43,7 +43,7 @@ def test_every_region_moves_by_its_own_strength():
 
 def test_strengths_are_read_from_words():
     assert Strengths.parse(["mouth=1.5", "pose=0"]) == Strengths(mouth=1.5, pose=0)
-    assert Strengths.parse([]).are_full
+    assert Strengths.parse([]) == Strengths()
 
 
 @pytest.mark.parametrize(
