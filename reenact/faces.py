@@ -28,6 +28,9 @@ from reenact.movement import FloatArray, Movement, Reference
 from reenact.reenactor import FaceFrame, Place
 from reenact.steady import Gap, gaps, steadied
 
+_AU_WEIGHT = 0.008
+"""Half of one action unit's range counts as ten degrees of one angle of the head."""
+
 logger = logging.getLogger(__name__)
 
 
@@ -95,19 +98,28 @@ class AnnotatedClip:
         return np.stack([face.box.to_crop(face.annotation.landmarks_KC, self.size_px) for face in faces])
 
     def reference_for(self, source: FaceFrame) -> tuple[int, Reference]:
-        """Index of the frame that is most like the source in pose and expression, and what it shows.
+        """Index of the frame that is most like the source in pose, landmarks and action units, and what it shows.
 
         Relative motion from there starts from the same face on both sides: nothing of the difference is taken for
         movement.
         """
-        landmarks_NKC, faces = self.landmarks_NKC(), self.tracked.faces
-        pose_NC = np.stack([face.annotation.pose_C for face in faces.values()])
-        features_ND = likeness_features(landmarks_NKC, pose_NC, self.size_px)
-        wanted_D = likeness_features(source.landmarks_KC[None], source.pose_C[None], self.size_px)[0]
-        row = nearest(features_ND, wanted_D, 1)[0]
-        index = list(faces)[row]
-        movement = _movement_of(faces[index].annotation)
-        return index, Reference(movement=movement, landmarks_KC=landmarks_NKC[row])
+        landmarks_NKC = self.landmarks_NKC()
+        movements = [_movement_of(face.annotation) for face in self.tracked.faces.values()]
+        own = Movement(
+            pose_NC=source.pose_C[None],
+            au_presence_NA=source.au_presence_A[None],
+            au_intensity_NA=source.au_intensity_A[None],
+        )
+        features_ND = np.concatenate(
+            [self._likeness(*one) for one in zip(landmarks_NKC[:, None], movements, strict=True)]
+        )
+        row = nearest(features_ND, self._likeness(source.landmarks_KC[None], own)[0], 1)[0]
+        return list(self.tracked.faces)[row], Reference(movement=movements[row], landmarks_KC=landmarks_NKC[row])
+
+    def _likeness(self, landmarks_NKC: FloatArray, movement: Movement) -> FloatArray:
+        """[N, 160] numbers whose differences say how unlike two frames of perhaps two people are."""
+        features_ND = likeness_features(landmarks_NKC, movement.pose_NC, self.size_px)
+        return np.concatenate([features_ND, _AU_WEIGHT * movement.au_intensity_NA], axis=1)
 
     def faces(self) -> Iterator[tuple[float, FaceFrame | None]]:
         """Every frame's time in seconds and face crop in order, None where there is no face.
