@@ -6,10 +6,11 @@ Field names are the kebab-case keys of `[tool.flwr.app.config]` with underscores
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import TypeVar, get_type_hints
+from typing import Any, TypeVar, get_type_hints
 
 from model.errors import ConfigError
 from model.setting import Scalar, check, check_meanings, key_of, setting
@@ -30,13 +31,18 @@ def config_from_flat(config: type[Config], flat: Mapping[str, Scalar]) -> Config
     Raises:
         ConfigError: for a wrong type or a value out of range.
     """
-    hints = get_type_hints(config)
+    hints = _hints(config)
     values = {}
     for field in fields(config):  # type: ignore[arg-type]
         key = key_of(field.name)
         if key in flat:
             values[field.name] = _coerce(key, flat[key], hints[field.name])
     return config(**values)
+
+
+@functools.cache  # Python compiles every annotation anew, and each message carries settings
+def _hints(config: type) -> dict[str, Any]:
+    return get_type_hints(config)
 
 
 def _coerce(key: str, value: Scalar, wanted: type) -> Scalar:

@@ -25,7 +25,7 @@ from model.networks.bundle import NamedArrays, Networks
 from model.networks.warping import warp
 from model.setting import key_of
 from tests.model.conftest import SIZE_PX, Distance, make_batch, make_trainer
-from tests.paths import ROOT
+from tests.paths import ROOT, parsed
 from tests.test_architecture import modules
 
 OTHER_VALUES = {
@@ -40,6 +40,9 @@ OTHER_VALUES = {
     "perceptual_levels": 4,
 }
 """Of settings that have to fit others; the others are doubled, added to or negated."""
+
+STARTED = ("cli.entry", "data_partition.preparation.prepare", "data_partition.synth.dataset")
+"""What needs no tensor: a command says its help at once, a worker of `prepare` or `synth` starts in half a second."""
 
 
 @pytest.fixture(params=DESIGNS.values(), ids=DESIGNS)
@@ -262,14 +265,14 @@ def test_a_watched_layer_is_trained_in_every_step(
 
 def test_no_design_is_asked_for_its_name_elsewhere() -> None:
     for path in modules():
-        compares = [n for n in ast.walk(ast.parse((ROOT / path).read_text("utf-8"))) if isinstance(n, ast.Compare)]
+        compares = [n for n in ast.walk(parsed(path)) if isinstance(n, ast.Compare)]
         constants = [n.value for compare in compares for n in ast.walk(compare) if isinstance(n, ast.Constant)]
         assert not set(constants) & set(DESIGNS), f"{path} compares with the name of a design: ask its entry"
 
 
-def test_the_command_line_starts_without_pytorch() -> None:
+def test_the_command_line_and_preparation_start_without_pytorch() -> None:
     said = subprocess.run(
-        [sys.executable, "-c", "import sys, cli.entry; print('torch' in sys.modules)"],
+        [sys.executable, "-c", f"import sys, {', '.join(STARTED)}; print('torch' in sys.modules)"],
         cwd=ROOT,
         capture_output=True,
         text=True,

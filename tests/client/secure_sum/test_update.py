@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import stat
@@ -21,6 +22,7 @@ from federation.secure_sum.session import Kind, SumName, content_digest
 from federation.secure_sum.statistics import LENGTH, mean_statistics
 from federation.secure_sum.unmasking import ServerSum
 from federation.settings import Settings
+from model.config import ModelConfig
 from model.designs.registry import build_networks
 from model.errors import ConfigError, FederationError
 from model.landmarks.geometry import PartSizes
@@ -45,7 +47,12 @@ def settings(dataset: Path, tmp_path: Path) -> Settings:
 
 
 def tensors(settings: Settings, seed: int = 0) -> dict[str, np.ndarray]:
-    return build_networks(settings.model, PART_SIZES, seed=seed).travelling_tensors()
+    return dict(_tensors(settings.model, seed))
+
+
+@functools.cache
+def _tensors(model: ModelConfig, seed: int) -> dict[str, np.ndarray]:
+    return build_networks(model, PART_SIZES, seed=seed).travelling_tensors()
 
 
 def name(settings: Settings, session: str = "s", run_id: str = "run", round_number: int = 1, seed: int = 0) -> SumName:
