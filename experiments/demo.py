@@ -32,7 +32,7 @@ from model.setting import Scalar
 from model.training.trainer import pick_device
 from reenact.faces import face_of_shard
 from reenact.guidance_choice import Guidance
-from reenact.reenactor import Reenactor
+from reenact.reenactor import Reenactor, Transfer
 from reenact.video_writer import VideoWriter
 from server.flower.simulation import run_simulation
 
@@ -144,7 +144,8 @@ def _write_clip(path: Path, reenactor: Reenactor, shards: Sequence[Shard]) -> No
     columns = [[face.image_HWC for face in driving]]
     for source in sources:
         guidance = reenactor.choose(Guidance.AUTO, source, driver.identity)
-        targets_NKC = reenactor.target_landmarks(guidance, source, driving, statistics)
+        transfer = Transfer(guidance=guidance, driving_statistics=statistics)
+        targets_NKC = reenactor.target_landmarks(transfer, source, driving)
         columns.append([drawing.result for drawing in reenactor.draw(source, driving, targets_NKC)])
     with VideoWriter(path, frame_rate_hz=Fraction(FRAME_RATE_HZ)) as writer:
         for frames in zip(*columns, strict=True):

@@ -6,7 +6,7 @@ Legend: R reference frames, K = 68 landmarks, C coordinates, D numbers of `model
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from itertools import chain
 from pathlib import Path
 
@@ -114,7 +114,13 @@ def references_from(faces: Faces) -> References:
     landmarks_F, poses_F, sharpness_F, sizes = zip(*shown, strict=True)
     features_FD = likeness_features(np.stack(landmarks_F), np.stack(poses_F), sizes[0])
     chosen = spread(features_FD, np.array(sharpness_F), MAX_REFERENCES)
-    kept = {index: face for index, face in enumerate(faces()) if index in chosen}
+    kept = {
+        index: face
+        if index == chosen[0] or face.place is None
+        else replace(face, place=None)  # whole pictures are large
+        for index, face in enumerate(faces())
+        if index in chosen
+    }
     return References(frames=tuple(kept[index] for index in chosen), features_RD=features_FD[chosen])
 
 
@@ -139,7 +145,7 @@ def _faces_of(path: Path, size_px: int, progress: Progress, face: int) -> Faces:
         return lambda: iter(references.frames)
     if is_clip(path):
         clip = annotate_clip(path, size_px, progress, face)
-        return lambda: (found for _, found in clip.faces() if found is not None)
+        return clip.sources
     if path.is_dir():
         raise DataError(f"{path}: neither pictures nor {INFO_NAME} in it; wanted a picture, a clip or one shard")
     found = face_of_picture(path, size_px, face)

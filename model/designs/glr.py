@@ -330,7 +330,7 @@ DESIGN = Design(
     ),
     observed=("ranking_image", "ranking_landmarks"),
     settings=ALL_SETTINGS,
-    guidances=("driving", "lst", "lgan", "base", "relative"),
+    guidances=("driving", "lst", "lgan", "base"),
     identity_rows=(
         "landmark_generator.condition.identity.weight",
         "landmark_generator.shape.weight",

@@ -237,7 +237,7 @@ def test_guidance_by_lgan_needs_its_networks_and_all_landmarks_can_be_restyled(
     design: Design, networks: Networks
 ) -> None:
     lgan = ("driving", "lst", "lgan")
-    assert design.guidances in ((), ("driving", "lst"), lgan, (*lgan, "base", "relative"))
+    assert design.guidances in ((), ("driving", "lst"), lgan, (*lgan, "base"))
     children = {name for name, _ in networks.named_children()}
     assert ("lgan" in design.guidances) == ({"landmark_generator", "landmark_discriminator"} <= children)
 
