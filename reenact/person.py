@@ -6,7 +6,7 @@ Legend: R reference frames, K = 68 landmarks, C coordinates, D numbers of `model
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from itertools import chain
 from pathlib import Path
 
@@ -115,7 +115,13 @@ def references_from(faces: Faces) -> References:
     features, sharpness = zip(*((_features_of(face), _sharpness(face.image_HWC)) for face in faces()), strict=True)
     features_FD = np.stack(features)
     chosen = spread(features_FD, np.array(sharpness), MAX_REFERENCES)
-    kept = {index: face for index, face in enumerate(faces()) if index in chosen}
+    kept = {
+        index: face
+        if index == chosen[0] or face.place is None
+        else replace(face, place=None)  # whole pictures are large
+        for index, face in enumerate(faces())
+        if index in chosen
+    }
     return References(frames=tuple(kept[index] for index in chosen), features_RD=features_FD[chosen])
 
 
@@ -148,7 +154,7 @@ def _faces_of(path: Path, size_px: int, progress: Progress, face: int) -> Faces:
         return lambda: iter(references.frames)
     if is_clip(path):
         clip = annotate_clip(path, size_px, progress, face)
-        return lambda: (found for _, found in clip.faces() if found is not None)
+        return clip.sources
     if path.is_dir():
         raise DataError(f"{path}: neither pictures nor {INFO_NAME} in it; wanted a picture, a clip or one shard")
     found = face_of_picture(path, size_px, face)

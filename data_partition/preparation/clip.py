@@ -94,6 +94,7 @@ def prepare_clip(job: ClipJob, annotator: ClipAnnotator, on_frame: Callable[[], 
         if faces:
             _write_part(job, clip, faces, summary, on_frame)
     except DataError as error:
+        summary.num_kept = 0
         summary.problems.append(Rejected.by_error(job.source.path, error))
     return summary
 

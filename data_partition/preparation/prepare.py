@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import json
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from itertools import chain
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -34,6 +34,7 @@ from data_partition.sources.rejected import REJECTED_NAME, Rejected, write_rejec
 from data_partition.sources.video import is_clip, source_sha256
 from data_partition.sources.voxceleb import SUBSETS
 from model.errors import ConfigError, DataError
+from model.files import read_json
 from model.progress import Progress, no_progress
 
 CONTACT_SHEET_NAME = "contact-sheet.jpg"
@@ -118,13 +119,14 @@ class PrepareReport:
     """People in the dataset who came from another source folder."""
 
     def to_lines(self, max_rejected: int = 20) -> list[str]:
-        """The report in words, one line each; of what was left out the first `max_rejected`."""
+        """The report in words, one line each; of what was left out `max_rejected`, notes and broken clips first."""
+        shown = sorted(self.rejected, key=lambda who: (not who[1].is_note, who[1].reason.startswith("ignored")))
         lines = [f"layout: {self.layout} ({self.reason})"]
         for dataset in self.datasets:
             lines += [one.to_line() for one in dataset.identities]
         lines += [f"{name}: not in the source folder any more, removed from the dataset" for name in self.removed]
         lines += [f"{name}: in the dataset from another source folder, kept" for name in self.strangers]
-        lines += [f"{'note' if one.is_note else 'left out'}: {one}" for _, one in self.rejected[:max_rejected]]
+        lines += [f"{'note' if one.is_note else 'left out'}: {one}" for _, one in shown[:max_rejected]]
         if len(self.rejected) > max_rejected:
             lines.append(f"left out: {len(self.rejected) - max_rejected} more, see {self.rejected_csv}")
         return lines
@@ -156,6 +158,7 @@ def prepare(
     num_workers: int | None = None,
     progress: Progress = no_progress,
     consent: str = "",
+    faces: Mapping[str, int] = MappingProxyType({}),
 ) -> PrepareReport:
     """Prepare every person in `src`.
 
@@ -170,18 +173,19 @@ def prepare(
         num_workers: processes; None is one per core, at most one per clip.
         progress: told how far it is.
         consent: where the people's consent is recorded, stored in every shard, finished ones too; "" if unknown.
+        faces: person to the number of their face in frames with several, from 1 on the left; without one the largest.
 
     Returns:
         Kept and dropped frames of every person, and where the contact sheets are.
 
     Raises:
-        ConfigError: if `out` is `src` or inside of it, or the size is out of range.
+        ConfigError: if `out` is `src` or inside of it, the size is out of range, or `faces` names nobody there.
         DataError: if nobody is in `src`, or nobody has a usable frame.
         WeightsError: if the face landmarker file is missing and needed.
     """
     _check_request(src, out, size_px)
     layout, reason = (layout, "as asked for") if layout else detect_layout(src)
-    sources = find_sources(src, layout)
+    sources = find_sources(src, layout, faces)
     sha256 = _fingerprints(sources, progress)
     clips = [clip for people in sources.people.values() for some in people.values() for clip in some]
     if any(annotator_of(clip).needs_model for clip in clips):
@@ -379,6 +383,7 @@ def _fingerprints(sources: Sources, progress: Progress) -> dict[ClipSource, str]
 def _fingerprint(clip: ClipSource, annotation_sha256: Callable[[Path], str]) -> str | Rejected:
     try:
         others = [annotation_sha256(file) for file in (*clip.annotations, clip.test_list) if file]
+        others += [f"face {clip.face}"] if clip.face else []
         sha256 = source_sha256(clip.path, clip.stretch)
     except OSError as error:
         return Rejected(str(error.filename or clip.path), f"cannot be read ({error.strerror}); bring the file back")
@@ -388,7 +393,7 @@ def _fingerprint(clip: ClipSource, annotation_sha256: Callable[[Path], str]) -> 
 def _info(shard_dir: Path) -> dict[str, Any]:
     """Content of a shard's shard.json; empty if it cannot be read."""
     try:
-        info = json.loads((shard_dir / INFO_NAME).read_text(encoding="utf-8"))
+        info = read_json(shard_dir / INFO_NAME)
     except (OSError, ValueError):
         return {}
     return info if isinstance(info, dict) else {}

@@ -12,7 +12,6 @@ Legend: F frames, K = 68 landmarks, C coordinates, A = 18 action units, E = 2 ey
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -29,6 +28,7 @@ from data_partition.shards.images import WrongSizeError, read_image
 from data_partition.shards.names import UNFINISHED_SUFFIXES, check_distinct, check_identity
 from model.batch import NUM_ACTION_UNITS, NUM_LANDMARKS
 from model.errors import DataError
+from model.files import read_json
 
 SCHEMA_VERSION = 1
 METADATA_NAME, INFO_NAME, FRAMES_NAME = "metadata.parquet", "shard.json", "frames"
@@ -212,7 +212,7 @@ def last_tenth(clip: NDArray[np.str_], frame_index: NDArray[np.int64]) -> NDArra
 
 def _read_info(path: Path) -> dict[str, Any]:
     try:
-        info = json.loads(path.read_text(encoding="utf-8"))
+        info = read_json(path)
     except FileNotFoundError as error:
         raise DataError(f"{path}: missing, so {path.parent.name} is no finished shard; {_REMEDY}") from error
     except (OSError, ValueError) as error:
@@ -254,7 +254,7 @@ def _read_columns(path: Path) -> dict[str, NDArray[Any]]:
     except FileNotFoundError as error:
         raise DataError(f"{path}: missing; {_REMEDY}") from error
     except (OSError, pa.ArrowException) as error:
-        raise DataError(f"{path}: not readable as Parquet ({error}); {_REMEDY}") from error
+        raise DataError(f"{path}: not readable as Parquet ({str(error).splitlines()[0]}); {_REMEDY}") from error
     pa.default_memory_pool().release_unused()
     for name in (name for name in _NUMBER_COLUMNS if name in columns):
         is_bad = np.isinf(columns[name]) if name == "au_intensity" else ~np.isfinite(columns[name])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 from collections.abc import Collection, Mapping, Sequence
@@ -31,7 +30,7 @@ from data_partition.shards.shard import (
 )
 from model.batch import NUM_LANDMARKS
 from model.errors import DataError
-from model.files import name_folder, write_json
+from model.files import name_folder, read_json, write_json
 
 _SCALARS = {
     "file_name": pa.string(),
@@ -246,7 +245,7 @@ class ShardWriter:
 def record_consent(shard_dir: Path, consent: str) -> None:
     """Note in a finished shard where the person's consent is recorded."""
     path = shard_dir / INFO_NAME
-    info = json.loads(path.read_text(encoding="utf-8"))
+    info = read_json(path)
     write_json(path, info | {"consent": consent}, indent=2)
 
 

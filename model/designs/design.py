@@ -23,7 +23,7 @@ PHASES = ("discriminator", "generator")
 """Of a training step, in their order."""
 ALL_SETTINGS = frozenset(key for config in (ModelConfig, LossConfig) for key, _ in meanings_of(config))
 """Keys of all settings of network and losses."""
-PERCEPTUAL_TERMS = ("perceptual", "perceptual_parts")
+PERCEPTUAL_TERMS = ("perceptual", "perceptual_parts", "gram")
 """Names of the terms that compare features of pretrained networks."""
 
 Terms = dict[str, Tensor]
@@ -65,6 +65,14 @@ class Term:
     """First step."""
     every: Callable[[LossConfig], int] = lambda loss: 1
     """Of the steps those that this divides; the term is weighted as many times there."""
+    ramp: Callable[[LossConfig], int] = lambda loss: 0
+    """Steps, from the first on, over which the weight grows to the full one, in equal parts; 0 is full at once."""
+
+    def weight_at(self, loss: LossConfig, step: int) -> float:
+        """In the phase's sum at a step that computes it."""
+        ramp = self.ramp(loss)
+        grown = min(1.0, (step - self.since(loss) + 1) / ramp) if ramp else 1.0
+        return self.weight(loss) * self.every(loss) * grown
 
     def num_steps(self, loss: LossConfig, first_step: int, num_steps: int) -> int:
         """How many of a row of steps compute it: its gradient is made of their batches."""

@@ -10,7 +10,7 @@ from model.errors import ConfigError
 from model.landmarks.geometry import draw_heatmap
 from model.landmarks.irises import draw_irises
 from reenact.guidance_choice import Guidance
-from reenact.reenactor import FaceFrame, Reenactor
+from reenact.reenactor import FaceFrame, Reenactor, Transfer
 from tests.small_face import PART_SIZES, SMALL, small_face
 
 
@@ -42,7 +42,8 @@ def test_a_frame_is_drawn_alike_alone_and_among_others(reenactor):
 def test_driving_guidance_leaves_the_driving_landmarks_as_they_are(reenactor):
     source, driving = small_face(0, "ana"), [small_face(1, "ana")]
     statistics = reenactor.statistics("ana", driving[0].landmarks_KC[None])
-    targets = reenactor.target_landmarks(Guidance.DRIVING, source, driving, statistics)
+    transfer = Transfer(guidance=Guidance.DRIVING, driving_statistics=statistics)
+    targets = reenactor.target_landmarks(transfer, source, driving)
     np.testing.assert_array_equal(targets[0], driving[0].landmarks_KC)
 
 
@@ -50,9 +51,8 @@ def test_lst_and_lgan_differ_by_source_person(reenactor):
     driving = [small_face(1)]
     statistics = reenactor.statistics("", driving[0].landmarks_KC[None])
     for guidance in (Guidance.LST, Guidance.LGAN):
-        ana, ben = (
-            reenactor.target_landmarks(guidance, small_face(0, name), driving, statistics) for name in ("ana", "ben")
-        )
+        transfer = Transfer(guidance=guidance, driving_statistics=statistics)
+        ana, ben = (reenactor.target_landmarks(transfer, small_face(0, name), driving) for name in ("ana", "ben"))
         assert np.abs(ana - ben).max() > 0.01
 
 
