@@ -31,7 +31,7 @@ def config_from_flat(config: type[Config], flat: Mapping[str, Scalar]) -> Config
     Raises:
         ConfigError: for a wrong type or a value out of range.
     """
-    hints = _hints(config)
+    hints = _hints(config)  # type: ignore[arg-type]
     values = {}
     for field in fields(config):  # type: ignore[arg-type]
         key = key_of(field.name)
