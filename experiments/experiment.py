@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,7 +20,7 @@ from experiments.cells import Budget, Cell, Train, cell_of
 from experiments.thesis_tables import ModelRow, ThesisTable
 from federation.settings import Settings
 from model.errors import ConfigError
-from model.files import write_json, write_text
+from model.files import read_json, write_json, write_text
 from reenact.guidance_choice import Guidance
 from server.training import Mode
 
@@ -290,7 +289,7 @@ def _figure(folder: Path, method: str, metric: Metric) -> dict[str, Any]:
 
 
 def _figures(folder: Path) -> dict[str, Any]:
-    figures: dict[str, Any] = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+    figures: dict[str, Any] = read_json(folder / "metrics.json")
     return figures
 
 

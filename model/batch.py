@@ -50,7 +50,7 @@ class GeneratorInputs:
     """[N, 68, 2] pixels where the landmarks shall be: the driving ones for self-reenactment, LSt or LGAN ones
     otherwise."""
     heatmap_NCHW: Tensor
-    """[N, 1, S, S] float32 in [0, 1], drawn from the target landmarks."""
+    """[N, 1, S, S] float32 in [0, 1], drawn from the target landmarks; [N, 2, S, S] with the irises."""
     further: FurtherSources | None = None
     """More sources of every pair, for designs that take several; None if there is one."""
 
@@ -87,7 +87,8 @@ class ReenactmentBatch:
     driving_landmarks_NKC: Tensor
     """[N, 68, 2] float32 (x, y) in pixels of the S x S driving frame."""
     heatmap_NCHW: Tensor
-    """[N, 1, S, S] float32 in [0, 1]: the driving landmarks drawn as B-spline curves (thesis 3.2)."""
+    """[N, 1, S, S] float32 in [0, 1]: the driving landmarks drawn as B-spline curves (thesis 3.2); with use-irises
+    [N, 2, S, S], the irises as discs besides."""
     pose_NC: Tensor
     """[N, 3] float32 pitch, yaw, roll of the driving head, degrees."""
     au_NA: Tensor

@@ -44,6 +44,7 @@ def small_face(seed: int, identity: str = "") -> FaceFrame:
 
 @pytest.fixture
 def checkpoint() -> Checkpoint:
+    """As `small_checkpoint`."""
     return small_checkpoint()
 
 

@@ -124,7 +124,7 @@ class GANTrainer:
         for name, value in terms.items():
             if not torch.isfinite(value):
                 raise NonFiniteLossError(f"step {self.step}: {name} is {value.item()}; no {phase} update was made")
-        weights = {term.name: term.weight(self.loss) * term.every(self.loss) for term in self.design.terms}
+        weights = {term.name: term.weight_at(self.loss, self.step) for term in self.design.terms}
         optimizer, parameters = self.optimizers[phase], self._parameters[phase]
         optimizer.zero_grad(set_to_none=True)
         torch.stack([weights[name] * value for name, value in terms.items() if weights.get(name)]).sum().backward()  # type: ignore[no-untyped-call]
@@ -191,7 +191,8 @@ def run_steps(
     """At most `num_steps` local update steps (Algorithm 1, lines 5-7) and the mean of every term over their pairs.
 
     `loss_generator` and `loss_discriminator` are the weighted sums of the mean terms of their phase: L_G and L_D.
-    A term that is computed on some steps only enters with the mean over those steps.
+    A term that is computed on some steps only enters with the mean over those steps, one that is still growing with its
+    full weight.
 
     Args:
         trainer: stepped in place.

@@ -24,7 +24,7 @@ from model.landmarks.geometry import PartSizes
 from model.networks.bundle import NamedArrays, Networks
 from model.networks.warping import warp
 from model.setting import key_of
-from tests.model.conftest import SIZE_PX, Distance, make_batch, make_trainer
+from tests.model.conftest import SIZE_PX, make_batch, make_trainer, small_perceptual
 from tests.paths import ROOT, parsed
 from tests.test_architecture import modules
 
@@ -35,6 +35,7 @@ OTHER_VALUES = {
     "image_size_px": 64,
     "patch_size_px": 4,
     "flow_seed_px": 4,
+    "adversarial_loss": "relativistic",
     "perceptual_backbone": "vgg16",
     "num_discriminator_layers": 3,
     "perceptual_levels": 4,
@@ -53,8 +54,8 @@ def design(request: pytest.FixtureRequest) -> Design:
 
 @pytest.fixture
 def loss(loss: LossConfig) -> LossConfig:
-    """With every term on; `Distance` is the perceptual one."""
-    return replace(loss, perceptual_backbone="vgg16")
+    """With every term on; `small_perceptual` has the features."""
+    return replace(loss, perceptual_backbone="vgg16", weight_gram=0.1)
 
 
 @pytest.fixture
@@ -82,7 +83,7 @@ def trained(
 ) -> tuple[Networks, set[str]]:
     """The networks after some steps, and the names of all that the steps reported."""
     networks = build_networks(config, part_sizes, seed=0)
-    trainer = make_trainer(networks, loss, perceptual=Distance())
+    trainer = make_trainer(networks, loss, perceptual=small_perceptual())
     reported = [trainer.train_step(make_batch(seed)) for seed in range(num_steps)]
     assert all(np.isfinite(mean.value) for means in reported for mean in means.values())
     return networks, {name for means in reported for name in means}
@@ -169,7 +170,7 @@ def test_steps_on_one_batch_bring_the_drawing_nearer_to_the_driving_picture(
     config: ModelConfig, part_sizes: PartSizes, loss: LossConfig
 ) -> None:
     networks, batch = build_networks(config, part_sizes, seed=0), shifted_batch()
-    trainer = make_trainer(networks, loss, perceptual=Distance())
+    trainer = make_trainer(networks, loss, perceptual=small_perceptual())
 
     def error() -> float:
         return float((drawn(networks, batch) - batch.driving_NCHW).abs().mean())
@@ -236,7 +237,7 @@ def test_guidance_by_lgan_needs_its_networks_and_all_landmarks_can_be_restyled(
     design: Design, networks: Networks
 ) -> None:
     lgan = ("driving", "lst", "lgan")
-    assert design.guidances in ((), ("driving", "lst"), lgan, (*lgan, "base", "relative"))
+    assert design.guidances in ((), ("driving", "lst"), lgan, (*lgan, "base"))
     children = {name for name, _ in networks.named_children()}
     assert ("lgan" in design.guidances) == ({"landmark_generator", "landmark_discriminator"} <= children)
 
@@ -257,7 +258,7 @@ def test_a_watched_layer_is_trained_in_every_step(
     design: Design, config: ModelConfig, part_sizes: PartSizes, loss: LossConfig
 ) -> None:
     networks = build_networks(config, part_sizes, seed=0)
-    trainer = make_trainer(networks, loss, perceptual=Distance())
+    trainer = make_trainer(networks, loss, perceptual=small_perceptual())
     for seed in range(10):
         trainer.train_step(make_batch(seed))
     assert bool(trainer.tally.names()) == bool(design.watched)

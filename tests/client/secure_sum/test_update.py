@@ -131,7 +131,7 @@ def test_secrets_are_for_the_site_alone_and_gone_after_the_round(settings: Setti
     assert '"seed": ""' in text and '"mask_private": ""' in text  # own secrets are gone when the update is masked
     assert under_way.vectors[0].dtype == np.uint64
     assert {"seconds", "num_steps"} <= under_way.metrics.keys()
-    assert not {"loss_generator", "l1_image", "accuracy_real"} & under_way.metrics.keys()
+    assert not {"loss_generator", "l1_image", "ranking_image"} & under_way.metrics.keys()
     under_way.agreed().revealed()
     assert not path.exists()
     assert not list(path.parent.glob("*.partial"))
