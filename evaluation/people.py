@@ -37,7 +37,7 @@ def nearest_source(pair: EvaluationPair, size_px: int) -> Frame:
         DataError: as `faces_of_pair`.
     """
     source, driving = faces_of_pair(pair, size_px, num_sources=2)
-    return source.frames_for(driving.landmarks_KC, driving.pose_C, 1)[0].image_HWC
+    return source.frames_for(driving.landmarks_KC, driving, 1)[0].image_HWC
 
 
 @lru_cache(_PEOPLE_HELD)

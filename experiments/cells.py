@@ -59,6 +59,7 @@ class Budget:
                 "local-steps": steps_a_round,
                 "flow-warmup-steps": loss.flow_warmup_steps * sites,
                 "adversarial-from-step": loss.adversarial_from_step * sites,
+                "adversarial-lead-steps": loss.adversarial_lead_steps * sites,
             }
         return settings.replaced(changes)
 

@@ -10,6 +10,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -88,6 +89,35 @@ def count_frames(path: Path, stretch: Stretch | None = None) -> int:
             return int(main_track(path, container).frames)
     except DataError:
         return 0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Timing:
+    """When the frames of a clip are shown."""
+
+    starts_s: Fraction
+    """Time of the first frame that can be decoded, on the clock of the file."""
+    time_base: Fraction
+    """Seconds of one tick: every frame is shown at a whole number of them."""
+    rate_hz: Fraction
+    """Frames a second, the mean if it varies."""
+
+
+def timing_of(path: Path) -> Timing:
+    """The clock of a clip; of a folder of pictures one that ticks at its assumed rate.
+
+    Raises:
+        DataError: if it cannot be opened.
+    """
+    folder_rate = Fraction(FOLDER_RATE_HZ)
+    if path.is_dir():
+        return Timing(starts_s=Fraction(0), time_base=1 / folder_rate, rate_hz=folder_rate)
+    with open_video(path) as container:
+        track = main_track(path, container)
+        tick = track.time_base or 1 / folder_rate
+        first = next(_decoded(container, track, path, lambda _: None, Counter()), None)
+        ticks = first.pts if first is not None and first.pts is not None else 0
+        return Timing(starts_s=ticks * tick, time_base=tick, rate_hz=track.average_rate or folder_rate)
 
 
 def open_video(path: Path) -> av.container.InputContainer:

@@ -7,8 +7,10 @@ import torch
 from federation.settings import Settings
 from model.designs.registry import build_networks
 from model.errors import ConfigError
+from model.landmarks.geometry import draw_heatmap
+from model.landmarks.irises import draw_irises
 from reenact.guidance_choice import Guidance
-from reenact.reenactor import Reenactor
+from reenact.reenactor import FaceFrame, Reenactor, Transfer
 from tests.small_face import PART_SIZES, SMALL, small_face
 
 
@@ -40,7 +42,8 @@ def test_a_frame_is_drawn_alike_alone_and_among_others(reenactor):
 def test_driving_guidance_leaves_the_driving_landmarks_as_they_are(reenactor):
     source, driving = small_face(0, "ana"), [small_face(1, "ana")]
     statistics = reenactor.statistics("ana", driving[0].landmarks_KC[None])
-    targets = reenactor.target_landmarks(Guidance.DRIVING, source, driving, statistics)
+    transfer = Transfer(guidance=Guidance.DRIVING, driving_statistics=statistics)
+    targets = reenactor.target_landmarks(transfer, source, driving)
     np.testing.assert_array_equal(targets[0], driving[0].landmarks_KC)
 
 
@@ -48,9 +51,8 @@ def test_lst_and_lgan_differ_by_source_person(reenactor):
     driving = [small_face(1)]
     statistics = reenactor.statistics("", driving[0].landmarks_KC[None])
     for guidance in (Guidance.LST, Guidance.LGAN):
-        ana, ben = (
-            reenactor.target_landmarks(guidance, small_face(0, name), driving, statistics) for name in ("ana", "ben")
-        )
+        transfer = Transfer(guidance=guidance, driving_statistics=statistics)
+        ana, ben = (reenactor.target_landmarks(transfer, small_face(0, name), driving) for name in ("ana", "ben"))
         assert np.abs(ana - ben).max() > 0.01
 
 
@@ -76,3 +78,27 @@ def test_x2face_is_driven_by_the_frame_and_refuses_landmark_guidance(checkpoint)
     np.testing.assert_array_equal(drawing.result, small_face(0).image_HWC)  # untrained: a copy of the source
     with pytest.raises(ConfigError, match="driven by the frame itself"):
         reenactor.choose(Guidance.LGAN, small_face(0, "ana"), "ben")
+
+
+def test_driving_irises_are_drawn_in_the_eyes_of_the_result(checkpoint):
+    config = replace(SMALL, use_irises=True)
+    tensors = build_networks(config, PART_SIZES, seed=0).travelling_tensors()
+    seeing = replace(checkpoint, settings=Settings(model=config).to_flat(), tensors=tensors)
+    driving = looking_face()
+    targets_KC = 2 * driving.landmarks_KC[None] - np.float32(4)
+    (drawing,) = Reenactor(seeing, torch.device("cpu")).draw(small_face(0), [driving], targets_KC)
+    expected = np.maximum(draw_heatmap(targets_KC[0], 32), draw_irises(targets_KC[0], 2 * driving.irises_EC - 4, 32))
+    np.testing.assert_allclose(drawing.stages["Heatmap"][..., 0], 255 * expected, atol=1)
+    blind = replace(driving, irises_EC=None)
+    (drawing,) = Reenactor(seeing, torch.device("cpu")).draw(small_face(0), [blind], targets_KC)
+    np.testing.assert_allclose(drawing.stages["Heatmap"][..., 0], 255 * draw_heatmap(targets_KC[0], 32), atol=1)
+
+
+def looking_face() -> FaceFrame:
+    """Eyes 5 px wide with open lids that look to the right."""
+    landmarks_KC = np.full((68, 2), 12, np.float32)
+    for first, left in ((36, 4), (42, 11)):
+        eye = [(0, 0), (1.5, -1), (3.5, -1), (5, 0), (3.5, 1), (1.5, 1)]
+        landmarks_KC[first : first + 6] = [(left + x, 6 + y) for x, y in eye]
+    irises_EC = np.array([[7.5, 6], [14.5, 6]], np.float32)
+    return replace(small_face(1), landmarks_KC=landmarks_KC, irises_EC=irises_EC)
