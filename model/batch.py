@@ -49,6 +49,9 @@ class GeneratorInputs:
     """[N, 1, S, S] float32 in [0, 1], drawn from the target landmarks."""
     further: FurtherSources | None = None
     """More sources of every pair, for designs that take several; None if there is one."""
+    reference_NCHW: Tensor | None = None
+    """[N, 3, S, S] of the driving person, for designs that are driven by the difference to it; None is driven by the
+    driving frame as it is."""
 
     def to(self, device: torch.device) -> GeneratorInputs:
         """The same inputs with every tensor on `device`."""

@@ -79,8 +79,8 @@ class Design:
     """As the setting `network` says it."""
     networks: Callable[[ModelConfig, PartSizes], Networks]
     """Builds them; the child `generator` maps `GeneratorInputs` to a `GeneratorOutput`."""
-    objective: Callable[[Any, LossConfig, PerceptualLoss | None], Objective]
-    """Of such networks."""
+    objective: Callable[[Any, LossConfig, PerceptualLoss | None, int], Objective]
+    """Of such networks; the number is the run's seed, of what is drawn at random."""
     phases: Mapping[str, tuple[str, ...]]
     """The children that each of `PHASES` trains; every child is trained by one."""
     terms: tuple[Term, ...]
@@ -91,7 +91,8 @@ class Design:
     """Keys of `ALL_SETTINGS` that change what is trained or drawn."""
     guidances: tuple[str, ...] = ()
     """Of driving, lst, lgan, base and relative, the landmarks that it can be guided by; none where the driving frame
-    itself drives. With lgan, there are the children `landmark_generator` and `landmark_discriminator`."""
+    itself drives. With lgan, there are the children `landmark_generator` and `landmark_discriminator`. With relative
+    and without base the driving frame drives too, as it is or by its difference to a reference frame."""
     identity_rows: tuple[str, ...] = ()
     """Travelling tensors [num_identities, D] whose rows are trained by the owners of the identity only."""
     starts_from_statistics: tuple[str, ...] = ()
@@ -102,6 +103,11 @@ class Design:
     watched: tuple[str, ...] = ()
     """Travelling tensors of the first layer that sees whole frames, if a site can tell by its gradients that few of a
     round's steps made an update: `model.training.one_sided`."""
+
+    @property
+    def takes_reference(self) -> bool:
+        """Whether relative is told by a reference frame of the driving person."""
+        return "relative" in self.guidances and "base" not in self.guidances
 
     def phase_of(self, tensor: str) -> str | None:
         """The phase that trains a travelling tensor; None for a name that is no child's."""
