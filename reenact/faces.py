@@ -6,7 +6,7 @@ import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
-from itertools import count
+from itertools import count, islice
 from pathlib import Path
 
 import numpy as np
@@ -21,11 +21,30 @@ from data_partition.sources.records import ClipSource
 from data_partition.sources.rejected import Rejected
 from data_partition.sources.video import FOLDER_RATE_HZ, count_frames, main_track, open_video
 from model.errors import DataError
+from model.landmarks.likeness import likeness_features, nearest
 from model.progress import Progress
 from reenact.guidance import FloatArray, Movement, Rest
 from reenact.reenactor import FaceFrame
 
 logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False, slots=True)
+class ShardFace(FaceFrame):
+    """A frame of a shard, with its clip at hand."""
+
+    shard: Shard
+    row: int
+
+    def of_clip_like(self, other: FaceFrame) -> FaceFrame:
+        """The frame of the same clip that is most like another person's face.
+
+        Raises:
+            DataError: if its image file is missing or damaged.
+        """
+        rows = np.flatnonzero(self.shard.clip == self.shard.clip[self.row])
+        shown = (self.shard.landmarks_FKC[rows], self.shard.pose_FC[rows], self.shard.size_px)
+        return face_of_shard(self.shard, int(rows[_most_like(other, *shown)]), len(self.image_HWC))
 
 
 def face_of_picture(path: Path, size_px: int, face: int = 0) -> FaceFrame:
@@ -50,14 +69,16 @@ def face_of_picture(path: Path, size_px: int, face: int = 0) -> FaceFrame:
     return _face_frame(crop)
 
 
-def face_of_shard(shard: Shard, row: int, size_px: int) -> FaceFrame:
+def face_of_shard(shard: Shard, row: int, size_px: int) -> ShardFace:
     """One frame of a shard, resized.
 
     Raises:
         DataError: if its image file is missing or damaged.
     """
     frame = load_frame(shard, row, size_px)
-    return FaceFrame(
+    return ShardFace(
+        shard=shard,
+        row=row,
         image_HWC=np.ascontiguousarray(frame.image_CHW.transpose(1, 2, 0)),
         landmarks_KC=frame.landmarks_KC,
         pose_C=shard.pose_FC[row],
@@ -109,6 +130,12 @@ class DrivingClip:
         )
         return Rest.of(movement, self.landmarks_NKC())
 
+    def face_like(self, other: FaceFrame) -> FaceFrame:
+        """Of its faces the one that is most like another person's; the clip is decoded up to it."""
+        poses_NC = np.stack([face.annotation.pose_C for face in self.tracked.faces.values()])
+        index = _most_like(other, self.landmarks_NKC(), poses_NC, self.size_px)
+        return next(islice((face for _, face in self.faces() if face is not None), index, None))
+
     def faces(self) -> Iterator[tuple[float, FaceFrame | None]]:
         """Every frame's time in seconds and face crop in order, None where there is no face."""
         for frame, crop in cut_faces(self.tracked, self.size_px, lambda _: None):
@@ -132,6 +159,12 @@ def annotate_clip(path: Path, size_px: int, progress: Progress, face: int = 0) -
     if not clip.faces:
         raise DataError(f"{path}: no face found in {clip.num_frames} frames; choose a clip that shows a face")
     return DrivingClip(tracked=clip, size_px=size_px)
+
+
+def _most_like(other: FaceFrame, landmarks_NKC: FloatArray, poses_NC: FloatArray, size_px: int) -> int:
+    """Which of N faces is most like another in expression, lips, lids and pose."""
+    wanted_ND = likeness_features(other.landmarks_KC[None], other.pose_C[None], len(other.image_HWC))
+    return nearest(likeness_features(landmarks_NKC, poses_NC, size_px), wanted_ND[0], 1)[0]
 
 
 def _say(problem: Rejected) -> None:

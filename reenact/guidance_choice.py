@@ -1,7 +1,8 @@
 """Which landmarks guide the result: the driving ones, LSt or LGAN (thesis 3.2 and 3.3), or two beyond the thesis.
 
 Base and relative move the source's own landmarks by what the landmark GAN's base says of a movement: of the driving one
-as it is, or as it differs from the driving person's rest.
+as it is, or as it differs from the driving person's rest. For designs that find points of their own, relative moves
+those of the source as the driving ones differ from a reference frame of the driving person.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ def choose_guidance(
 
     One person: driving landmarks as they are. Two people: the checkpoint's own setting, LGAN by default, but
     base or else LSt in place of LGAN when the source is unknown, since LGAN knows the federation's identities alone, or
-    when the design has no LGAN. A design that is guided by no landmarks gets the driving ones, and does not look at
+    when the design has no LGAN. A design that is driven by the frame itself gets the driving ones, and does not look at
     them.
 
     Args:
@@ -51,8 +52,8 @@ def choose_guidance(
         has_base: whether the landmark GAN was trained on a base.
 
     Raises:
-        ConfigError: if LGAN is asked for and the source identity is unknown, base or relative where there is no base,
-            or landmarks that the design cannot be guided by.
+        ConfigError: if LGAN is asked for and the source identity is unknown, base or relative where there is no base
+            and no reference, or landmarks that the design cannot be guided by.
     """
     if requested not in (Guidance.AUTO, Guidance.DRIVING, *design.guidances):
         known = (
@@ -64,13 +65,14 @@ def choose_guidance(
             "--landmarks lgan needs a source identity the checkpoint knows; name it with --identity or use "
             "--landmarks lst"
         )
-    if requested in (Guidance.BASE, Guidance.RELATIVE) and not has_base:
+    needs_base = requested in (Guidance.BASE, Guidance.RELATIVE) and not design.takes_reference
+    if needs_base and not has_base:
         raise ConfigError(
             f"--landmarks {requested} needs a checkpoint that was trained with lgan-base = closed; use lst or auto"
         )
     if requested is not Guidance.AUTO:
         return requested
-    if same_person or not design.guidances:
+    if same_person or "lst" not in design.guidances:
         return Guidance.DRIVING
     guidance = Guidance(trained)
     has_lgan = Guidance.LGAN in design.guidances and source_index is not None

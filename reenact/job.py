@@ -137,6 +137,7 @@ def _draw_clip(
 ) -> Iterator[tuple[float, Frame]]:
     """Time in seconds and result of every driving frame; before the first face the source crop stands still."""
     last, rest = source.image_HWC, clip.rest()
+    reference = clip.face_like(source) if reenactor.takes_reference(guidance) else None
     choice = SteadyChoice(source, reenactor.num_sources)
     for chunk in _chunks(clip.faces(), _FRAMES_AT_ONCE):
         faces = [face for _, face in chunk if face is not None]
@@ -144,7 +145,7 @@ def _draw_clip(
         if faces:
             targets_NKC = reenactor.target_landmarks(guidance, source, faces, statistics, rest)
             sources = [choice.next(target_KC, f.pose_C) for target_KC, f in zip(targets_NKC, faces, strict=True)]
-            drawings = iter(reenactor.draw_from(sources, faces, targets_NKC))
+            drawings = iter(reenactor.draw_from(sources, faces, targets_NKC, reference))
         for timestamp_s, face in chunk:
             last = next(drawings).result if face is not None else last
             yield timestamp_s, last

@@ -66,6 +66,10 @@ class FaceFrame:
         """
         return (self,)
 
+    def of_clip_like(self, other: FaceFrame) -> FaceFrame | None:
+        """The frame of the same clip that is most like another person's face; None where no clip is known."""
+        return None
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Drawing:
@@ -124,6 +128,10 @@ class Reenactor:
             same_person=bool(source.identity) and source.identity == driving_identity,
         )
 
+    def takes_reference(self, guidance: Guidance) -> bool:
+        """Whether a frame of the driving person is needed from which the movement is told."""
+        return guidance is Guidance.RELATIVE and self._design.takes_reference
+
     def known_identity(self, name: str) -> str:
         """The name, if the checkpoint knows it.
 
@@ -163,7 +171,7 @@ class Reenactor:
             ConfigError: if relative is asked for and there is no rest.
         """
         driving_NKC = np.stack([face.landmarks_KC for face in driving])
-        if guidance is Guidance.DRIVING:
+        if guidance is Guidance.DRIVING or self.takes_reference(guidance):
             return driving_NKC
         if guidance is Guidance.LST:
             return lst_landmarks(
@@ -200,30 +208,44 @@ class Reenactor:
         """The drawing for one driving frame, and the guidance it was made with.
 
         Raises:
-            ConfigError: as `choose`.
+            ConfigError: as `choose`, or if relative is asked for and the driving frame is of no clip.
         """
         guidance = self.choose(requested, source, driving.identity)
+        reference = driving.of_clip_like(source) if self.takes_reference(guidance) else None
+        if self.takes_reference(guidance) and reference is None:
+            raise ConfigError("--landmarks relative needs a driving clip: one picture shows no movement; use driving")
         statistics = self.statistics(driving.identity, driving.landmarks_KC[None])
         targets_NKC = self.target_landmarks(guidance, source, [driving], statistics)
-        return self.draw(source, [driving], targets_NKC)[0], guidance
+        return self.draw(source, [driving], targets_NKC, reference)[0], guidance
 
-    def draw(self, source: FaceFrame, driving: Sequence[FaceFrame], targets_NKC: FloatArray) -> list[Drawing]:
+    def draw(
+        self,
+        source: FaceFrame,
+        driving: Sequence[FaceFrame],
+        targets_NKC: FloatArray,
+        reference: FaceFrame | None = None,
+    ) -> list[Drawing]:
         """One drawing per driving frame, each by itself.
 
         Args:
             source: the person to draw.
             driving: N >= 1 frames; all go through the networks at once.
             targets_NKC: [N, 68, 2] what `target_landmarks` returned.
+            reference: of the driving person, where `takes_reference`.
         """
         sources = [
             source.frames_for(target_KC, face.pose_C, self.num_sources)
             for target_KC, face in zip(targets_NKC, driving, strict=True)
         ]
-        return self.draw_from(sources, driving, targets_NKC)
+        return self.draw_from(sources, driving, targets_NKC, reference)
 
     @torch.inference_mode()
     def draw_from(
-        self, sources: Sequence[Sequence[FaceFrame]], driving: Sequence[FaceFrame], targets_NKC: FloatArray
+        self,
+        sources: Sequence[Sequence[FaceFrame]],
+        driving: Sequence[FaceFrame],
+        targets_NKC: FloatArray,
+        reference: FaceFrame | None = None,
     ) -> list[Drawing]:
         """One drawing per driving frame.
 
@@ -231,6 +253,7 @@ class Reenactor:
             sources: for each of them the frames to draw from, the nearest first; as many for each.
             driving: N >= 1 frames; all go through the networks at once.
             targets_NKC: [N, 68, 2] what `target_landmarks` returned.
+            reference: of the driving person, where `takes_reference`.
         """
         heatmaps = [draw_heatmap(landmarks_KC, self.size_px) for landmarks_KC in targets_NKC]
         first = [frames[0] for frames in sources]
@@ -241,6 +264,7 @@ class Reenactor:
             target_landmarks_NKC=torch.from_numpy(targets_NKC),
             heatmap_NCHW=torch.from_numpy(np.stack(heatmaps)[:, None]),
             further=_further([frames[1:] for frames in sources]) if len(sources[0]) > 1 else None,
+            reference_NCHW=None if reference is None else to_tensor([reference.image_HWC] * len(driving)),
         )
         output = self.networks.generator(inputs.to(self.device))
         stages = {name: to_frames(picture_NCHW) for name, picture_NCHW in output.stages().items()}

@@ -5,10 +5,12 @@ import pytest
 import torch
 
 from federation.settings import Settings
-from model.designs.registry import build_networks
+from model.designs.registry import DESIGNS, build_networks
 from model.errors import ConfigError
+from reenact.faces import face_of_shard
 from reenact.guidance_choice import Guidance
 from reenact.reenactor import Reenactor
+from tests.shards import write_random_shard
 from tests.small_face import PART_SIZES, SMALL, small_face
 
 
@@ -65,14 +67,56 @@ def test_unknown_identity_names_the_known_ones(reenactor):
         reenactor.known_identity("eva")
 
 
+def of_design(checkpoint, network):
+    config = replace(SMALL, network=network)
+    tensors = build_networks(config, PART_SIZES, seed=0).travelling_tensors()
+    settings = Settings(model=config).to_flat()
+    return Reenactor(replace(checkpoint, settings=settings, tensors=tensors), torch.device("cpu"))
+
+
 def test_x2face_is_driven_by_the_frame_and_refuses_landmark_guidance(checkpoint):
-    config = replace(SMALL, network="x2face")
-    networks = build_networks(config, PART_SIZES, seed=0)
-    baseline = replace(checkpoint, settings=Settings(model=config).to_flat(), tensors=networks.travelling_tensors())
-    reenactor = Reenactor(baseline, torch.device("cpu"))
+    reenactor = of_design(checkpoint, "x2face")
     drawing, guidance = reenactor.draw_pair(small_face(0, "ana"), small_face(1, "ben"), Guidance.AUTO)
     assert guidance is Guidance.DRIVING
     assert list(drawing.stages) == ["Embedded face"]
     np.testing.assert_array_equal(drawing.result, small_face(0).image_HWC)  # untrained: a copy of the source
     with pytest.raises(ConfigError, match="driven by the frame itself"):
         reenactor.choose(Guidance.LGAN, small_face(0, "ana"), "ben")
+
+
+KEYPOINT_DESIGNS = [name for name, design in DESIGNS.items() if design.takes_reference]
+
+
+@pytest.fixture(params=KEYPOINT_DESIGNS)
+def by_points(checkpoint, request) -> Reenactor:
+    return of_design(checkpoint, request.param)
+
+
+def test_points_of_its_own_are_driven_by_the_frame_as_it_is_or_relative_to_one_of_its_clip(by_points, tmp_path):
+    source = small_face(0, "ana")
+    shard = write_random_shard(tmp_path, "ben", num_frames=12, seed=3, size_px=32)
+    assert by_points.choose(Guidance.AUTO, source, "ben") is Guidance.DRIVING
+    reference = face_of_shard(shard, 4, 32).of_clip_like(source)
+    driving = face_of_shard(shard, (reference.row + 1) % 12, 32)
+
+    def drawn(face, guidance):
+        drawing, used = by_points.draw_pair(source, face, guidance)
+        assert used is guidance
+        return drawing.result
+
+    assert not np.array_equal(drawn(driving, Guidance.RELATIVE), drawn(driving, Guidance.DRIVING))
+    still = drawn(reference, Guidance.RELATIVE).astype(int) - drawn(source, Guidance.DRIVING)
+    assert np.abs(still).max() <= 1  # a driver at rest leaves the source where it is
+
+
+def test_relative_to_nothing_is_refused(by_points):
+    with pytest.raises(ConfigError, match="--landmarks relative needs a driving clip.*use driving"):
+        by_points.draw_pair(small_face(0), small_face(1), Guidance.RELATIVE)
+    with pytest.raises(ConfigError, match="can be guided by driving or relative; use auto"):
+        by_points.choose(Guidance.LST, small_face(0), "")
+
+
+def test_a_reference_is_the_frame_of_the_same_clip_that_is_most_like_the_source(tmp_path):
+    shard = write_random_shard(tmp_path, "ben", num_frames=12, seed=3, size_px=32)
+    for row in (2, 7):
+        assert face_of_shard(shard, 0, 32).of_clip_like(face_of_shard(shard, row, 32)).row == row
