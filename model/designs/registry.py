@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from model.config import ModelConfig
-from model.designs import fomm, glr, x2face
+from model.designs import fomm, glr, monkeynet, x2face
 from model.designs.design import Design
 from model.errors import ConfigError
 from model.landmarks.geometry import PartSizes
@@ -20,6 +20,7 @@ DESIGNS: dict[str, Design] = {
         glr.DESIGN,
         x2face.DESIGN,
         fomm.DESIGN,
+        monkeynet.DESIGN,
     )
 }
 """The choices of the setting `network`, in their order."""

@@ -38,6 +38,16 @@ def generator_adversarial_loss(fake_logits: Tensor) -> Tensor:
     return functional.softplus(-fake_logits).mean()
 
 
+def least_squares_discriminator_loss(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
+    """Mean (1 - real)^2 + mean fake^2 (LSGAN, Mao et al. 2017), [] float32 >= 0."""
+    return (1 - real_logits).square().mean() + fake_logits.square().mean()
+
+
+def least_squares_generator_loss(fake_logits: Tensor) -> Tensor:
+    """Mean (1 - fake)^2 (LSGAN, Mao et al. 2017), [] float32 >= 0."""
+    return (1 - fake_logits).square().mean()
+
+
 def feature_matching_loss(real_features: Sequence[Tensor], fake_features: Sequence[Tensor]) -> Tensor:
     """Sum over discriminator layers of the mean absolute difference (Eq 3.8), [] float32 >= 0.
 
