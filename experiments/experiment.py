@@ -27,7 +27,7 @@ from server.training import Mode
 
 PUBLISHED_NOTE = (
     "Other data, another frame size and other analysers (ArcFace, OpenFace): look at the order of the rows, do not "
-    "compare number by number."
+    "compare number by number. What sets the comparators apart from the published systems: docs/comparators.md."
 )
 
 
