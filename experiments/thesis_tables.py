@@ -58,6 +58,7 @@ def _row(
 _X2FACE = _row("X2Face", {"network": "x2face"}, Guidance.AUTO)
 _MONKEY_NET = _row("Monkey-Net", {"network": "monkeynet"})
 _FIRST_ORDER = _row("FirstOrder", {"network": "fomm"})
+_NEURAL_HEAD = _row("NeuralHead-FF", {"network": "neuralhead"})
 _RELATIVE = tuple(
     replace(row, label=f"{row.label}, relative", guidance=Guidance.RELATIVE) for row in (_MONKEY_NET, _FIRST_ORDER)
 )
@@ -67,7 +68,14 @@ TABLES: dict[str, ThesisTable] = {
         title="Self-reenactment",
         protocol=Protocol.SELF_ANY,
         metrics=(CSIM, SSIM, PSNR, PRMSE, AUCON),
-        rows=(_MONKEY_NET, _FIRST_ORDER, _X2FACE, _row("ViT", _VIT | _PLAIN), _row("ResNet", _RESNET | _PLAIN)),
+        rows=(
+            _MONKEY_NET,
+            _FIRST_ORDER,
+            _NEURAL_HEAD,
+            _X2FACE,
+            _row("ViT", _VIT | _PLAIN),
+            _row("ResNet", _RESNET | _PLAIN),
+        ),
         published=(
             ("Mesh Guided GCN", "0.822", "0.739", "30.394", "3.20", "0.887"),
             ("MarioNETte", "0.755", "0.744", "23.244", "3.13", "0.825"),
@@ -87,6 +95,8 @@ TABLES: dict[str, ThesisTable] = {
             _MONKEY_NET,
             _FIRST_ORDER,
             *_RELATIVE,
+            _NEURAL_HEAD,
+            replace(_NEURAL_HEAD, label="NeuralHead-FF+LSt", guidance=Guidance.LST),
             _X2FACE,
             _row("ViT", _VIT | _PLAIN),
             _row("ResNet", _RESNET | _PLAIN),
@@ -180,8 +190,8 @@ TABLES: dict[str, ThesisTable] = {
         ),
     ),
 }
-"""Name on the command line to table. X2Face stands in Table 4.7 in addition to the thesis' rows, and in Table 4.3 the
-relative driving of those that have it: which one the printed figures are of is not said."""
+"""Name on the command line to table. X2Face stands in Table 4.7 in addition to the thesis' rows, and in Table 4.3
+other ways of driving a comparator of the same training."""
 
 
 def with_backbone(table: ThesisTable, backbone: str) -> ThesisTable:

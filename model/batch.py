@@ -42,6 +42,8 @@ class GeneratorInputs:
     """[N, 3, S, S] float32 RGB in [-1, 1]."""
     source_landmarks_NKC: Tensor
     """[N, 68, 2] float32 (x, y) pixels of the source."""
+    source_heatmap_NCHW: Tensor
+    """[N, 1, S, S] float32 in [0, 1], drawn from the source landmarks."""
     target_landmarks_NKC: Tensor
     """[N, 68, 2] pixels where the landmarks shall be: the driving ones for self-reenactment, LSt or LGAN ones
     otherwise."""
@@ -81,6 +83,8 @@ class ReenactmentBatch:
     """[N, 3, S, S] float32 RGB in [-1, 1]."""
     source_landmarks_NKC: Tensor
     """[N, 68, 2] float32 (x, y) in pixels of the S x S source frame (pixel centres at integers)."""
+    source_heatmap_NCHW: Tensor
+    """[N, 1, S, S] float32 in [0, 1]: the source landmarks drawn as `heatmap_NCHW`."""
     driving_landmarks_NKC: Tensor
     """[N, 68, 2] float32 (x, y) in pixels of the S x S driving frame."""
     heatmap_NCHW: Tensor
@@ -106,6 +110,7 @@ class ReenactmentBatch:
             source_NCHW=self.source_NCHW,
             driving_NCHW=self.driving_NCHW,
             source_landmarks_NKC=self.source_landmarks_NKC,
+            source_heatmap_NCHW=self.source_heatmap_NCHW,
             target_landmarks_NKC=self.driving_landmarks_NKC,
             heatmap_NCHW=self.heatmap_NCHW,
             further=self.further,

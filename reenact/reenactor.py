@@ -255,14 +255,15 @@ class Reenactor:
             targets_NKC: [N, 68, 2] what `target_landmarks` returned.
             reference: of the driving person, where `takes_reference`.
         """
-        heatmaps = [draw_heatmap(landmarks_KC, self.size_px) for landmarks_KC in targets_NKC]
         first = [frames[0] for frames in sources]
+        sources_NKC = np.stack([face.landmarks_KC for face in first])
         inputs = GeneratorInputs(
             source_NCHW=to_tensor([face.image_HWC for face in first]),
             driving_NCHW=to_tensor([face.image_HWC for face in driving]),
-            source_landmarks_NKC=torch.from_numpy(np.stack([face.landmarks_KC for face in first])),
+            source_landmarks_NKC=torch.from_numpy(sources_NKC),
+            source_heatmap_NCHW=self._heatmaps(sources_NKC),
             target_landmarks_NKC=torch.from_numpy(targets_NKC),
-            heatmap_NCHW=torch.from_numpy(np.stack(heatmaps)[:, None]),
+            heatmap_NCHW=self._heatmaps(targets_NKC),
             further=_further([frames[1:] for frames in sources]) if len(sources[0]) > 1 else None,
             reference_NCHW=None if reference is None else to_tensor([reference.image_HWC] * len(driving)),
         )
@@ -272,6 +273,10 @@ class Reenactor:
             Drawing(result=result, stages={name: frames[index] for name, frames in stages.items()})
             for index, result in enumerate(to_frames(output.image_NCHW))
         ]
+
+    def _heatmaps(self, landmarks_NKC: FloatArray) -> torch.Tensor:
+        """[N, 1, S, S]."""
+        return torch.from_numpy(np.stack([draw_heatmap(one_KC, self.size_px) for one_KC in landmarks_NKC])[:, None])
 
     def _index(self, identity: str) -> int | None:
         identities = self._checkpoint.identities

@@ -146,7 +146,7 @@ def test_a_training_is_shared_by_rows_that_differ_in_what_its_network_does_not_k
         ]
         return [cell.folder.name for cell in cells]
 
-    for network in ("x2face", "fomm", "monkeynet"):
+    for network in ("x2face", "fomm", "monkeynet", "neuralhead"):
         assert len(set(keys(ModelRow(label=network, changes={"network": network})))) == 1
     assert len(set(keys(ModelRow(label="GLR")))) == 2
 
