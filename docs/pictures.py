@@ -19,7 +19,7 @@ from model.checkpoint import load_checkpoint
 from model.frames import Frame
 from reenact.faces import face_of_shard
 from reenact.guidance_choice import Guidance
-from reenact.reenactor import FaceFrame, Reenactor
+from reenact.reenactor import FaceFrame, Reenactor, Transfer
 
 IMAGES = Path(__file__).parent / "images"
 CELL_PX = 128
@@ -64,7 +64,8 @@ def results(reenactor: Reenactor, source: FaceFrame, driving: Sequence[FaceFrame
     """The source person as in every driving frame, all of one other person."""
     statistics = reenactor.statistics(driving[0].identity, np.stack([face.landmarks_KC for face in driving]))
     guidance = reenactor.choose(Guidance.AUTO, source, driving[0].identity)
-    targets_NKC = reenactor.target_landmarks(guidance, source, driving, statistics)
+    transfer = Transfer(guidance=guidance, driving_statistics=statistics)
+    targets_NKC = reenactor.target_landmarks(transfer, source, driving)
     return [drawing.result for drawing in reenactor.draw(source, driving, targets_NKC)]
 
 

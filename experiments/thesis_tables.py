@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from evaluation.metrics.catalogue import AUCON, CSIM, PRMSE, PSNR, SSIM, Metric
 from evaluation.pairs import Protocol
 from model.setting import Scalar
-from reenact.guidance_choice import Guidance
+from reenact.guidance_choice import Guidance, MotionKind
 from server.training import Mode
 
 
@@ -26,6 +26,7 @@ class ModelRow:
     mode: Mode = Mode.CENTRALIZED
     guidance: Guidance = Guidance.DRIVING
     """Landmarks at evaluation when two people meet."""
+    motion: MotionKind = MotionKind.ABSOLUTE
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -60,7 +61,7 @@ _MONKEY_NET = _row("Monkey-Net", {"network": "monkeynet"})
 _FIRST_ORDER = _row("FirstOrder", {"network": "fomm"})
 _NEURAL_HEAD = _row("NeuralHead-FF", {"network": "neuralhead"})
 _RELATIVE = tuple(
-    replace(row, label=f"{row.label}, relative", guidance=Guidance.RELATIVE) for row in (_MONKEY_NET, _FIRST_ORDER)
+    replace(row, label=f"{row.label}, relative", motion=MotionKind.RELATIVE) for row in (_MONKEY_NET, _FIRST_ORDER)
 )
 
 TABLES: dict[str, ThesisTable] = {

@@ -170,6 +170,7 @@ def local_batches(
         rng=rng,
         split="train",
         num_sources=settings.model.num_sources,
+        use_irises=settings.model.use_irises,
         cache=cache,
     )
     return recoloured(batches, settings.data.colour_jitter, rng)

@@ -1,12 +1,16 @@
-"""The one data structure that training, evaluation and inference share."""
+"""The one data structure that training, evaluation and inference share.
+
+PyTorch is imported where tensors are touched: who prepares or draws faces needs the numbers alone.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import Tensor
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
 
 AU_ORDER: tuple[int, ...] = (1, 2, 4, 5, 6, 7, 9, 10, 12, 14, 15, 17, 20, 23, 25, 26, 28, 45)
 """FACS action units in the order of every AU vector in the project (thesis Fig 3.4)."""
@@ -48,7 +52,7 @@ class GeneratorInputs:
     """[N, 68, 2] pixels where the landmarks shall be: the driving ones for self-reenactment, LSt or LGAN ones
     otherwise."""
     heatmap_NCHW: Tensor
-    """[N, 1, S, S] float32 in [0, 1], drawn from the target landmarks."""
+    """[N, 1, S, S] float32 in [0, 1], drawn from the target landmarks; [N, 2, S, S] with the irises."""
     further: FurtherSources | None = None
     """More sources of every pair, for designs that take several; None if there is one."""
     reference_NCHW: Tensor | None = None
@@ -61,6 +65,8 @@ class GeneratorInputs:
 
     def all_sources(self) -> tuple[Tensor, Tensor]:
         """Images [M, 3, S, S] and landmarks [M, 68, 2] of the M = (1 + R) N sources: the N nearest, the N next, ..."""
+        import torch
+
         if self.further is None:
             return self.source_NCHW, self.source_landmarks_NKC
         image_NRCHW, landmarks_NRKC = self.further.image_NRCHW, self.further.landmarks_NRKC
@@ -88,7 +94,8 @@ class ReenactmentBatch:
     driving_landmarks_NKC: Tensor
     """[N, 68, 2] float32 (x, y) in pixels of the S x S driving frame."""
     heatmap_NCHW: Tensor
-    """[N, 1, S, S] float32 in [0, 1]: the driving landmarks drawn as B-spline curves (thesis 3.2)."""
+    """[N, 1, S, S] float32 in [0, 1]: the driving landmarks drawn as B-spline curves (thesis 3.2); with use-irises
+    [N, 2, S, S], the irises as discs besides."""
     pose_NC: Tensor
     """[N, 3] float32 pitch, yaw, roll of the driving head, degrees."""
     au_NA: Tensor
@@ -123,6 +130,8 @@ class ReenactmentBatch:
 
 def _moved(of_tensors: FurtherSources | GeneratorInputs | ReenactmentBatch, device: torch.device) -> dict[str, Any]:
     """Field name to what is in it, on `device`."""
+    from torch import Tensor
+
     values = {field.name: getattr(of_tensors, field.name) for field in fields(of_tensors)}
     return {
         name: value.to(device, non_blocking=True) if isinstance(value, Tensor) else value and value.to(device)

@@ -1,8 +1,7 @@
-"""Which landmarks guide the result: the driving ones, LSt or LGAN (thesis 3.2 and 3.3), or two beyond the thesis.
+"""Which landmarks guide the result: the driving ones, LSt or LGAN (thesis 3.2 and 3.3), or base, beyond the thesis.
 
-Base and relative move the source's own landmarks by what the landmark GAN's base says of a movement: of the driving one
-as it is, or as it differs from the driving person's rest. For designs that find points of their own, relative moves
-those of the source as the driving ones differ from a reference frame of the driving person.
+Base moves the source's own landmarks by what the landmark GAN's base says of a movement. Another choice is what a
+movement is measured from, `MotionKind`.
 """
 
 from __future__ import annotations
@@ -24,7 +23,17 @@ class Guidance(StrEnum):
     LST = "lst"
     LGAN = "lgan"
     BASE = "base"
+
+
+class MotionKind(StrEnum):
+    """What a driving movement is measured from."""
+
+    AUTO = "auto"
+    """Relative where a clip drives landmarks, absolute otherwise."""
     RELATIVE = "relative"
+    """From a reference frame of the driving clip: the source person moves as the driving one does from there."""
+    ABSOLUTE = "absolute"
+    """From the frontal face at rest: the source person is held as the driving one is."""
 
 
 def choose_guidance(
@@ -40,7 +49,7 @@ def choose_guidance(
 
     One person: driving landmarks as they are. Two people: the checkpoint's own setting, LGAN by default, but
     base or else LSt in place of LGAN when the source is unknown, since LGAN knows the federation's identities alone, or
-    when the design has no LGAN. A design that is driven by the frame itself gets the driving ones, and does not look at
+    when the design has no LGAN. A design that is guided by no landmarks gets the driving ones, and does not look at
     them.
 
     Args:
@@ -52,8 +61,8 @@ def choose_guidance(
         has_base: whether the landmark GAN was trained on a base.
 
     Raises:
-        ConfigError: if LGAN is asked for and the source identity is unknown, base or relative where there is no base
-            and no reference, or landmarks that the design cannot be guided by.
+        ConfigError: if LGAN is asked for and the source identity is unknown, base where there is none, or landmarks
+            that the design cannot be guided by.
     """
     if requested not in (Guidance.AUTO, Guidance.DRIVING, *design.guidances):
         known = (
@@ -65,17 +74,36 @@ def choose_guidance(
             "--landmarks lgan needs a source identity the checkpoint knows; name it with --identity or use "
             "--landmarks lst"
         )
-    needs_base = requested in (Guidance.BASE, Guidance.RELATIVE) and not design.takes_reference
-    if needs_base and not has_base:
+    if requested is Guidance.BASE and not has_base:
         raise ConfigError(
             f"--landmarks {requested} needs a checkpoint that was trained with lgan-base = closed; use lst or auto"
         )
     if requested is not Guidance.AUTO:
         return requested
-    if same_person or "lst" not in design.guidances:
+    if same_person or not design.guidances:
         return Guidance.DRIVING
     guidance = Guidance(trained)
     has_lgan = Guidance.LGAN in design.guidances and source_index is not None
     if guidance is not Guidance.LGAN or has_lgan:
         return guidance
     return Guidance.BASE if has_base else Guidance.LST
+
+
+def is_relative(requested: MotionKind, design: Design, *, has_clip: bool) -> bool:
+    """Whether the driving movement is measured from a reference frame of the driving clip.
+
+    Args:
+        requested: AUTO is relative wherever it can be.
+        design: of the checkpoint.
+        has_clip: whether a clip drives, and not a picture.
+
+    Raises:
+        ConfigError: if relative motion is asked for and a picture drives, or neither landmarks nor a reference
+            frame guide the design.
+    """
+    if requested is MotionKind.RELATIVE and not has_clip:
+        raise ConfigError("--motion relative needs a driving clip: one picture shows no movement; use absolute")
+    can_be = bool(design.guidances) or design.takes_reference
+    if requested is MotionKind.RELATIVE and not can_be:
+        raise ConfigError(f"--motion relative: {design.name} is driven by the frame itself; use absolute")
+    return has_clip and can_be and requested is not MotionKind.ABSOLUTE

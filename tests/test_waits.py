@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator
 
-from tests.paths import ROOT
+from tests.paths import ROOT, parsed
 
 PACKAGES = ("model", "data_partition", "client", "server", "evaluation", "reenact", "experiments")
 
@@ -67,7 +67,7 @@ def functions() -> Iterator[tuple[str, ast.FunctionDef]]:
     """Every function with its file and name; of nested ones the innermost owns a call."""
     for package in PACKAGES:
         for path in sorted((ROOT / package).rglob("*.py")):
-            for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            for node in ast.walk(parsed(path.relative_to(ROOT))):
                 if isinstance(node, ast.FunctionDef):
                     yield f"{path.relative_to(ROOT).as_posix()}:{node.name}", node
 

@@ -23,6 +23,8 @@ PHASES = ("discriminator", "generator")
 """Of a training step, in their order."""
 ALL_SETTINGS = frozenset(key for config in (ModelConfig, LossConfig) for key, _ in meanings_of(config))
 """Keys of all settings of network and losses."""
+PERCEPTUAL_TERMS = ("perceptual", "perceptual_parts", "gram")
+"""Names of the terms that compare features of pretrained networks."""
 
 Terms = dict[str, Tensor]
 
@@ -63,6 +65,14 @@ class Term:
     """First step."""
     every: Callable[[LossConfig], int] = lambda loss: 1
     """Of the steps those that this divides; the term is weighted as many times there."""
+    ramp: Callable[[LossConfig], int] = lambda loss: 0
+    """Steps, from the first on, over which the weight grows to the full one, in equal parts; 0 is full at once."""
+
+    def weight_at(self, loss: LossConfig, step: int) -> float:
+        """In the phase's sum at a step that computes it."""
+        ramp = self.ramp(loss)
+        grown = min(1.0, (step - self.since(loss) + 1) / ramp) if ramp else 1.0
+        return self.weight(loss) * self.every(loss) * grown
 
     def num_steps(self, loss: LossConfig, first_step: int, num_steps: int) -> int:
         """How many of a row of steps compute it: its gradient is made of their batches."""
@@ -90,9 +100,10 @@ class Design:
     settings: frozenset[str]
     """Keys of `ALL_SETTINGS` that change what is trained or drawn."""
     guidances: tuple[str, ...] = ()
-    """Of driving, lst, lgan, base and relative, the landmarks that it can be guided by; none where the driving frame
-    itself drives. With lgan, there are the children `landmark_generator` and `landmark_discriminator`. With relative
-    and without base the driving frame drives too, as it is or by its difference to a reference frame."""
+    """Of driving, lst, lgan and base, the landmarks that it can be guided by; none where the driving frame itself
+    drives. With lgan, there are the children `landmark_generator` and `landmark_discriminator`."""
+    takes_reference: bool = False
+    """Whether the driving frame can drive by its difference to a reference frame of the same person."""
     identity_rows: tuple[str, ...] = ()
     """Travelling tensors [num_identities, D] whose rows are trained by the owners of the identity only."""
     starts_from_statistics: tuple[str, ...] = ()
@@ -103,11 +114,6 @@ class Design:
     watched: tuple[str, ...] = ()
     """Travelling tensors of the first layer that sees whole frames, if a site can tell by its gradients that few of a
     round's steps made an update: `model.training.one_sided`."""
-
-    @property
-    def takes_reference(self) -> bool:
-        """Whether relative is told by a reference frame of the driving person."""
-        return "relative" in self.guidances and "base" not in self.guidances
 
     def phase_of(self, tensor: str) -> str | None:
         """The phase that trains a travelling tensor; None for a name that is no child's."""
@@ -129,12 +135,13 @@ class Design:
         return {term.name: term.num_steps(loss, first_step, num_steps) for term in self.terms if term.weight(loss)}
 
     def load_perceptual(self, loss: LossConfig) -> PerceptualLoss | None:
-        """The frozen feature distance of the term `perceptual`, on the CPU; None if it is off, or there is none.
+        """The frozen feature distance of the terms that compare features, on the CPU; None if they are off.
 
         Raises:
             WeightsError: if the pretrained file is not on this machine; nothing is downloaded.
         """
-        return load_perceptual(loss) if self.term_weights(loss).get("perceptual") else None
+        weights = self.term_weights(loss)
+        return load_perceptual(loss) if any(weights.get(name) for name in PERCEPTUAL_TERMS) else None
 
     def reported(self) -> tuple[str, ...]:
         """Names of all that a training reports and that depends on frames: both sums, what is observed, the terms."""

@@ -177,5 +177,5 @@ DESIGN = Design(
             "weight-l1-image",
         }
     ),
-    guidances=("driving", "relative"),
+    takes_reference=True,
 )

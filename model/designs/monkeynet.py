@@ -174,5 +174,5 @@ DESIGN = Design(
         Term(name="adversarial", weight=lambda loss: 1.0),
     ),
     settings=frozenset({"network", "image-size-px", "generator-channels", "discriminator-channels"}),
-    guidances=("driving", "relative"),
+    takes_reference=True,
 )

@@ -61,8 +61,8 @@ class NeuralHead(nn.Module):
         """Reenact N sources; the driving frame itself is for other designs."""
         seen_NCHW = torch.cat([inputs.source_NCHW, inputs.source_heatmap_NCHW], dim=1)
         embedding_NE = torch.relu(self.embed(seen_NCHW)).sum(dim=(2, 3))
-        image_NCHW = self.draw(inputs.heatmap_NCHW, embedding_NE)
-        return NeuralHeadOutput(image_NCHW=image_NCHW, heatmap_NCHW=inputs.heatmap_NCHW)
+        heatmap_NCHW = inputs.heatmap_NCHW[:, :1]  # without irises
+        return NeuralHeadOutput(image_NCHW=self.draw(heatmap_NCHW, embedding_NE), heatmap_NCHW=heatmap_NCHW)
 
 
 class StyledDrawing(nn.Module):
@@ -156,7 +156,7 @@ class NeuralHeadObjective:
 
     def _judged(self, batch: ReenactmentBatch, image_NCHW: Tensor) -> tuple[Tensor, list[Tensor]]:
         judged: tuple[Tensor, list[Tensor]] = self._networks.discriminator(
-            image_NCHW, batch.heatmap_NCHW, batch.identity_N
+            image_NCHW, batch.heatmap_NCHW[:, :1], batch.identity_N
         )
         return judged
 

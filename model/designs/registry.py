@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import math
+from collections.abc import Mapping
+from types import MappingProxyType
 
 import numpy as np
 import torch
@@ -53,12 +56,13 @@ def build_networks(config: ModelConfig, part_sizes: PartSizes, *, seed: int) -> 
         return design_of(config.network).networks(config, part_sizes)
 
 
-def travelling_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
+@functools.lru_cache(maxsize=8)  # a process that trains asks for them in every round
+def travelling_shapes(config: ModelConfig) -> Mapping[str, tuple[int, ...]]:
     """Name to shape of all travelling tensors, float32 in their fixed order, of networks that are not built."""
     smallest = PartSizes((8, 8, 8, 8), (8, 8, 8, 8))  # no tensor's shape depends on it
     with torch.device("meta"):
         tensors = design_of(config.network).networks(config, smallest).state_dict()
-    return {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    return MappingProxyType({name: tuple(tensor.shape) for name, tensor in tensors.items()})
 
 
 def travelling_bytes(config: ModelConfig) -> int:

@@ -49,17 +49,18 @@ class MotionMixer(nn.Module):
     source's pixels, and how far. Its weights are the same for every source, so any number can be compared.
     """
 
-    def __init__(self, num_features: int, *, has_confidence: bool) -> None:
+    def __init__(self, num_features: int, heatmap_channels: int, *, has_confidence: bool) -> None:
         """Start as a mix that is mostly `kernel_flow`.
 
         Args:
             num_features: channels of the flow head's last map, which brings in the tokens of both frames.
+            heatmap_channels: of the heatmap.
             has_confidence: whether there can be several sources.
         """
         super().__init__()
         self.has_confidence = has_confidence
         num_out = _NUM_CANDIDATES + 2 + has_confidence
-        self.unet = UNet(num_features + 1 + 5 * _NUM_CANDIDATES, num_out, width=_MIXER_CHANNELS)
+        self.unet = UNet(num_features + heatmap_channels + 5 * _NUM_CANDIDATES, num_out, width=_MIXER_CHANNELS)
         self.unet.out.bias.data[_KERNEL_CANDIDATE] = _KERNEL_START  # type: ignore[union-attr]
 
     def forward(
@@ -75,7 +76,7 @@ class MotionMixer(nn.Module):
         Args:
             features_NCHW: [N, F, S, S] of the flow head.
             source_NCHW: [N, 3, S, S] in [-1, 1].
-            heatmap_NCHW: [N, 1, S, S] in [0, 1], of the target landmarks.
+            heatmap_NCHW: [N, 1 or 2, S, S] in [0, 1], of the target landmarks.
             source_landmarks_NKC: [N, 68, 2] pixels.
             target_landmarks_NKC: [N, 68, 2] pixels.
         """

@@ -60,8 +60,12 @@ class PerceptualLoss(nn.Module):
         """[N, 3, S, S] in [-1, 1] twice to [] float32 >= 0."""
         with torch.no_grad():
             reals = self.features(driving_NCHW)
+        return self.distance(reals, self.features(generated_NCHW))
+
+    def distance(self, reals: Sequence[Tensor], fakes: Sequence[Tensor]) -> Tensor:
+        """Of what `features` gave for driving and for generated frames, [] float32 >= 0."""
         distances = []
-        for fake, real in zip(self.features(generated_NCHW), reals, strict=True):
+        for fake, real in zip(fakes, reals, strict=True):
             distance = l1_loss(fake, real)
             distances.append(distance / real.abs().mean().clamp_min(1e-6) if self.relative else distance)
         return torch.stack(distances).sum()

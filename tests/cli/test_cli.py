@@ -104,6 +104,37 @@ def test_reenact_writes_the_picture_and_says_how_and_where(capsys, tmp_path, che
     assert read_image(out).shape == (32, 32, 3)
 
 
+def reenact_arguments(tmp_path, checkpoint):  # noqa: F811
+    """Of a picture of ana by one of eva, into a folder."""
+    save_checkpoint(tmp_path / "run", checkpoint)
+    ana, eva = (write_random_shard(tmp_path / "data", name, num_frames=2) for name in ("ana", "eva"))
+    inputs = ("--source", str(ana.path / "frames"), "--driving", str(eva.path / "frames"))
+    return ("reenact", str(tmp_path / "run"), *inputs, "--out", str(tmp_path / "all"), "--device", "cpu")
+
+
+def test_a_batch_says_what_came_out_and_where_the_table_is(capsys, tmp_path, checkpoint):  # noqa: F811
+    text = succeeds(capsys, *reenact_arguments(tmp_path, checkpoint), "--batch")
+    assert "000001.jpg by 000000.jpg: 000001--000000.png" in text
+    assert "4 of 4 results" in text and "results.csv" in text
+
+
+def test_ctrl_c_is_one_line_that_says_how_to_go_on(capsys, tmp_path, checkpoint, monkeypatch):  # noqa: F811
+    def stop(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("reenact.batch.run_batch", stop)
+    with pytest.raises(SystemExit) as exit_info:
+        cli.main((*reenact_arguments(tmp_path, checkpoint), "--batch"))
+    assert exit_info.value.code == 130
+    error = capsys.readouterr().err
+    assert "the same command goes on from there" in error.replace("\n", " ") and "Traceback" not in error
+
+
+def test_a_strength_out_of_range_is_one_line(capsys, tmp_path, checkpoint):  # noqa: F811
+    line = fails(capsys, *reenact_arguments(tmp_path, checkpoint), "--strength", "mouth=9")
+    assert "--strength mouth=9: wanted 0 to 3" in line
+
+
 def test_egress_lists_what_comes_with_tensors_and_numbers(capsys):
     out = succeeds(capsys, "egress")
     for name in ("refused_tasks", "error text:", "times:", "signs of life:", "identity-label"):

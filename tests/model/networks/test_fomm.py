@@ -11,7 +11,7 @@ from model.designs.registry import build_networks
 from model.landmarks.geometry import PartSizes
 from model.networks.bundle import Networks
 from model.networks.keypoints import Keypoints
-from tests.model.conftest import Distance, make_batch, make_trainer
+from tests.model.conftest import make_batch, make_trainer, small_perceptual
 
 
 @pytest.fixture
@@ -52,7 +52,7 @@ def test_what_is_drawn_at_random_is_of_seed_and_step(config: ModelConfig, part_s
 
     def term(step: int) -> float:
         networks = build_networks(replace(config, network="fomm"), part_sizes, seed=0)
-        trainer = make_trainer(networks, LossConfig(), step=step, perceptual=Distance())
+        trainer = make_trainer(networks, LossConfig(), step=step, perceptual=small_perceptual())
         return trainer.train_step(make_batch(0))["equivariance_points"].value
 
     assert term(3) == term(3) != term(4)

@@ -82,6 +82,12 @@ def test_perceptual_term_can_be_switched_off() -> None:
     assert DESIGNS["glr"].load_perceptual(LossConfig(weight_perceptual=0)) is None
 
 
+def test_the_gram_term_alone_asks_for_the_features(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FEDREENACT_VGG19_FILE", "/nowhere/vgg19.pth")
+    with pytest.raises(WeightsError):
+        DESIGNS["glr"].load_perceptual(LossConfig(weight_perceptual=0, weight_gram=1.0))
+
+
 def test_a_design_without_the_term_asks_for_no_pretrained_file(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FEDREENACT_VGG19_FILE", "/nowhere/vgg19.pth")
     with pytest.raises(WeightsError):
