@@ -256,6 +256,7 @@ def make_batch(
         source_NCHW=in_model_range(np.stack([frame.image_CHW for frame in sources])),
         driving_NCHW=in_model_range(np.stack([frame.image_CHW for frame in drivings])),
         source_landmarks_NKC=torch.from_numpy(np.stack([frame.landmarks_KC for frame in sources])),
+        source_heatmap_NCHW=torch.from_numpy(np.stack([frame.heatmap_HW for frame in sources])[:, None]),
         driving_landmarks_NKC=torch.from_numpy(np.stack([frame.landmarks_KC for frame in drivings])),
         heatmap_NCHW=torch.from_numpy(np.stack([_heatmap(frame, use_irises=use_irises) for frame in drivings])),
         pose_NC=torch.from_numpy(np.stack([pair.driving.shard.pose_FC[pair.driving.row] for pair in pairs])),

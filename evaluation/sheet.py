@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from evaluation.metrics.regions import cut_out
 from model.files import whole_file
 from model.frames import Frame
-from reenact.guidance_choice import Guidance
+from reenact.guidance_choice import Guidance, MotionKind
 from reenact.reenactor import FaceFrame, Reenactor
 
 _CELL_PX = 160
@@ -57,10 +57,14 @@ class SheetRow:
 
 
 def sheet_row(
-    reenactor: Reenactor, source: FaceFrame, driving: FaceFrame, requested: Guidance = Guidance.AUTO
+    reenactor: Reenactor,
+    source: FaceFrame,
+    driving: FaceFrame,
+    requested: Guidance = Guidance.AUTO,
+    motion: MotionKind = MotionKind.ABSOLUTE,
 ) -> SheetRow:
     """The stages of one pair of annotated faces; AUTO takes the guidance that `reenact` would choose for them."""
-    drawing, guidance = reenactor.draw_pair(source, driving, requested)
+    drawing, guidance = reenactor.draw_pair(source, driving, requested, motion=motion)
     who = source.identity if source.identity == driving.identity else f"{source.identity}\nas {driving.identity}"
     return SheetRow(
         label=f"{who}\nlandmarks: {guidance}",

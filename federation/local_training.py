@@ -143,6 +143,7 @@ def local_trainer(
         perceptual=perceptual,
         device=device,
         step=step,
+        seed=settings.rounds.seed,
         proximal=proximal,
     )
 

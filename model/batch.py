@@ -46,6 +46,8 @@ class GeneratorInputs:
     """[N, 3, S, S] float32 RGB in [-1, 1]."""
     source_landmarks_NKC: Tensor
     """[N, 68, 2] float32 (x, y) pixels of the source."""
+    source_heatmap_NCHW: Tensor
+    """[N, 1, S, S] float32 in [0, 1], drawn from the source landmarks."""
     target_landmarks_NKC: Tensor
     """[N, 68, 2] pixels where the landmarks shall be: the driving ones for self-reenactment, LSt or LGAN ones
     otherwise."""
@@ -53,6 +55,9 @@ class GeneratorInputs:
     """[N, 1, S, S] float32 in [0, 1], drawn from the target landmarks; [N, 2, S, S] with the irises."""
     further: FurtherSources | None = None
     """More sources of every pair, for designs that take several; None if there is one."""
+    reference_NCHW: Tensor | None = None
+    """[N, 3, S, S] of the driving person, for designs that are driven by the difference to it; None is driven by the
+    driving frame as it is."""
 
     def to(self, device: torch.device) -> GeneratorInputs:
         """The same inputs with every tensor on `device`."""
@@ -84,6 +89,8 @@ class ReenactmentBatch:
     """[N, 3, S, S] float32 RGB in [-1, 1]."""
     source_landmarks_NKC: Tensor
     """[N, 68, 2] float32 (x, y) in pixels of the S x S source frame (pixel centres at integers)."""
+    source_heatmap_NCHW: Tensor
+    """[N, 1, S, S] float32 in [0, 1]: the source landmarks drawn as `heatmap_NCHW`."""
     driving_landmarks_NKC: Tensor
     """[N, 68, 2] float32 (x, y) in pixels of the S x S driving frame."""
     heatmap_NCHW: Tensor
@@ -110,6 +117,7 @@ class ReenactmentBatch:
             source_NCHW=self.source_NCHW,
             driving_NCHW=self.driving_NCHW,
             source_landmarks_NKC=self.source_landmarks_NKC,
+            source_heatmap_NCHW=self.source_heatmap_NCHW,
             target_landmarks_NKC=self.driving_landmarks_NKC,
             heatmap_NCHW=self.heatmap_NCHW,
             further=self.further,

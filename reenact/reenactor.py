@@ -79,6 +79,10 @@ class FaceFrame:
         """
         return (self,)
 
+    def of_clip_like(self, other: FaceFrame) -> FaceFrame | None:
+        """The frame of the same clip that is most like another person's face; None where no clip is known."""
+        return None
+
     def irises_in(self, target_KC: FloatArray) -> FloatArray | None:
         """[2, 2] pixels of irises that look out of the eyes of [68, 2] landmarks as this face's do; None if unknown."""
         return None if self.irises_EC is None else carried(self.irises_EC, self.landmarks_KC, target_KC)
@@ -172,6 +176,11 @@ class Reenactor:
             )
         return guidance
 
+    @property
+    def takes_reference(self) -> bool:
+        """Whether relative motion needs the picture of the reference frame."""
+        return self._design.takes_reference
+
     def is_relative(self, requested: MotionKind, *, has_clip: bool) -> bool:
         """Whether motion is relative; arguments and errors as of `guidance_choice.is_relative`."""
         return is_relative(requested, self._design, has_clip=has_clip)
@@ -226,36 +235,64 @@ class Reenactor:
         return np.asarray(targets_NKC + (centre_NC - targets_NKC.mean(axis=1))[:, None], np.float32)
 
     def draw_pair(
-        self, source: FaceFrame, driving: FaceFrame, requested: Guidance, strengths: Strengths = FULL
+        self,
+        source: FaceFrame,
+        driving: FaceFrame,
+        requested: Guidance,
+        strengths: Strengths = FULL,
+        motion: MotionKind = MotionKind.ABSOLUTE,
     ) -> tuple[Drawing, Guidance]:
-        """The drawing for one driving frame, and the guidance it was made with; motion is absolute.
+        """The drawing for one driving frame, and the guidance it was made with.
 
         Raises:
-            ConfigError: as `choose`.
+            ConfigError: as `choose` and `is_relative`; a frame of a shard has a clip.
         """
         guidance = self.choose(requested, source, driving.identity, strengths)
-        statistics = self.statistics(driving.identity, driving.landmarks_KC[None])
-        transfer = Transfer(guidance=guidance, driving_statistics=statistics, strengths=strengths)
+        reference = self._reference(motion, source, driving)
+        transfer = Transfer(
+            guidance=guidance,
+            driving_statistics=self.statistics(driving.identity, driving.landmarks_KC[None]),
+            reference=reference,
+            strengths=strengths,
+        )
         targets_NKC = self.target_landmarks(transfer, source, [driving])
-        return self.draw(source, [driving], targets_NKC)[0], guidance
+        return self.draw(source, [driving], targets_NKC, reference)[0], guidance
 
-    def draw(self, source: FaceFrame, driving: Sequence[FaceFrame], targets_NKC: FloatArray) -> list[Drawing]:
+    def _reference(self, motion: MotionKind, source: FaceFrame, driving: FaceFrame) -> Reference | None:
+        """What a driving frame's movement is relative to; None for absolute motion."""
+        face = None if motion is MotionKind.ABSOLUTE else driving.of_clip_like(source)
+        if not self.is_relative(motion, has_clip=face is not None) or face is None:
+            return None
+        return Reference(movement=movement_of([face]), landmarks_KC=face.landmarks_KC, image_HWC=face.image_HWC)
+
+    def draw(
+        self,
+        source: FaceFrame,
+        driving: Sequence[FaceFrame],
+        targets_NKC: FloatArray,
+        reference: Reference | None = None,
+    ) -> list[Drawing]:
         """One drawing per driving frame, each by itself.
 
         Args:
             source: the person to draw.
             driving: N >= 1 frames; all go through the networks at once.
             targets_NKC: [N, 68, 2] what `target_landmarks` returned.
+            reference: of relative motion.
         """
         sources = [
             source.frames_for(target_KC, face, self.num_sources)
             for target_KC, face in zip(targets_NKC, driving, strict=True)
         ]
-        return self.draw_from(sources, driving, targets_NKC)
+        return self.draw_from(sources, driving, targets_NKC, reference)
 
     @torch.inference_mode()
     def draw_from(
-        self, sources: Sequence[Sequence[FaceFrame]], driving: Sequence[FaceFrame], targets_NKC: FloatArray
+        self,
+        sources: Sequence[Sequence[FaceFrame]],
+        driving: Sequence[FaceFrame],
+        targets_NKC: FloatArray,
+        reference: Reference | None = None,
     ) -> list[Drawing]:
         """One drawing per driving frame.
 
@@ -263,16 +300,21 @@ class Reenactor:
             sources: for each of them the frames to draw from, the nearest first; as many for each.
             driving: N >= 1 frames; all go through the networks at once.
             targets_NKC: [N, 68, 2] what `target_landmarks` returned.
+            reference: of relative motion.
         """
         heatmaps = [self._heatmap(face, target_KC) for face, target_KC in zip(driving, targets_NKC, strict=True)]
         first = [frames[0] for frames in sources]
+        own = [draw_heatmap(face.landmarks_KC, self.size_px)[None] for face in first]
+        rest_HWC = None if reference is None else reference.image_HWC
         inputs = GeneratorInputs(
             source_NCHW=to_tensor([face.image_HWC for face in first]),
             driving_NCHW=to_tensor([face.image_HWC for face in driving]),
             source_landmarks_NKC=torch.from_numpy(np.stack([face.landmarks_KC for face in first])),
+            source_heatmap_NCHW=torch.from_numpy(np.stack(own)),
             target_landmarks_NKC=torch.from_numpy(targets_NKC),
             heatmap_NCHW=torch.from_numpy(np.stack(heatmaps)),
             further=_further([frames[1:] for frames in sources]) if len(sources[0]) > 1 else None,
+            reference_NCHW=None if rest_HWC is None else to_tensor([rest_HWC] * len(driving)),
         )
         output = self.networks.generator(inputs.to(self.device))
         stages = {name: to_frames(picture_NCHW) for name, picture_NCHW in output.stages().items()}

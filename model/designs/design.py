@@ -89,8 +89,8 @@ class Design:
     """As the setting `network` says it."""
     networks: Callable[[ModelConfig, PartSizes], Networks]
     """Builds them; the child `generator` maps `GeneratorInputs` to a `GeneratorOutput`."""
-    objective: Callable[[Any, LossConfig, PerceptualLoss | None], Objective]
-    """Of such networks."""
+    objective: Callable[[Any, LossConfig, PerceptualLoss | None, int], Objective]
+    """Of such networks; the number is the run's seed, of what is drawn at random."""
     phases: Mapping[str, tuple[str, ...]]
     """The children that each of `PHASES` trains; every child is trained by one."""
     terms: tuple[Term, ...]
@@ -100,8 +100,10 @@ class Design:
     settings: frozenset[str]
     """Keys of `ALL_SETTINGS` that change what is trained or drawn."""
     guidances: tuple[str, ...] = ()
-    """Of driving, lst, lgan, base and relative, the landmarks that it can be guided by; none where the driving frame
-    itself drives. With lgan, there are the children `landmark_generator` and `landmark_discriminator`."""
+    """Of driving, lst, lgan and base, the landmarks that it can be guided by; none where the driving frame itself
+    drives. With lgan, there are the children `landmark_generator` and `landmark_discriminator`."""
+    takes_reference: bool = False
+    """Whether the driving frame can drive by its difference to a reference frame of the same person."""
     identity_rows: tuple[str, ...] = ()
     """Travelling tensors [num_identities, D] whose rows are trained by the owners of the identity only."""
     starts_from_statistics: tuple[str, ...] = ()

@@ -161,7 +161,7 @@ class GLRDrawing:
 class GLRObjective:
     """Eq 3.5, the landmark head's regression (3.1), the landmark GAN (3.3.2), and the terms beyond the thesis."""
 
-    def __init__(self, networks: GLRNetworks, loss: LossConfig, perceptual: PerceptualLoss | None) -> None:
+    def __init__(self, networks: GLRNetworks, loss: LossConfig, perceptual: PerceptualLoss | None, seed: int) -> None:
         self._networks, self._loss, self._perceptual = networks, loss, perceptual
         self._adversarial = losses.ADVERSARIAL[loss.adversarial_loss]
 

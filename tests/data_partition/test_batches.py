@@ -67,6 +67,16 @@ def take(data: ClientData, num_batches: int, seed: int = 0, cache: FrameCache | 
     return list(itertools.islice(batches, num_batches))
 
 
+def test_heatmaps_of_source_and_driving_are_of_their_landmarks(data: ClientData) -> None:
+    batch = take(data, 1)[0]
+    for drawn_NCHW, landmarks_NKC in (
+        (batch.source_heatmap_NCHW, batch.source_landmarks_NKC),
+        (batch.heatmap_NCHW, batch.driving_landmarks_NKC),
+    ):
+        for drawn_CHW, landmarks_KC in zip(drawn_NCHW, landmarks_NKC, strict=True):
+            np.testing.assert_array_equal(drawn_CHW[0], draw_heatmap(landmarks_KC.numpy(), 64))
+
+
 def test_pairs_are_two_different_training_frames_of_one_clip(data: ClientData) -> None:
     seen = set()
     for batch in take(data, 100):

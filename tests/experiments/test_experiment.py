@@ -148,7 +148,8 @@ def test_a_training_is_shared_by_rows_that_differ_in_what_its_network_does_not_k
         ]
         return [cell.folder.name for cell in cells]
 
-    assert len(set(keys(ModelRow(label="X2Face", changes={"network": "x2face"})))) == 1
+    for network in ("x2face", "fomm", "monkeynet", "neuralhead"):
+        assert len(set(keys(ModelRow(label=network, changes={"network": network})))) == 1
     assert len(set(keys(ModelRow(label="GLR")))) == 2
 
 
