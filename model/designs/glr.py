@@ -58,6 +58,11 @@ class GLROutput:
     driving_landmarks_NKC: Tensor
     """[N, 68, 2] pixels, regressed from the driving frame."""
 
+    @property
+    def flow_NCHW(self) -> Tensor:
+        """[N, 2, S, S] of the nearest sources."""
+        return self.flow_MCHW[: len(self.image_NCHW)]
+
     def stages(self) -> dict[str, Tensor]:
         """Pictures on the way to the image, [N, 3, S, S] in [-1, 1]."""
         return {
