@@ -1,5 +1,6 @@
-"""Training pairs changed at random: colours, so that a site with one person cannot learn that person's colours by heart;
-places of sources, so that large motions are met that a clip has not.
+"""Training pairs changed at random, so that a site with one person does not learn that person's clip by heart.
+
+Colours, lest it learns the person's; places of the sources, for motions that are larger than the clip's.
 
 Legend: N pairs, M source frames, K = 68 landmarks, C = 2 coordinates.
 """
@@ -51,9 +52,7 @@ def with_other_drivers(
     return batches if strength == 0 else _with_other_drivers(batches, strength, rng)
 
 
-def moved(
-    batches: Iterator[ReenactmentBatch], strength: float, rng: np.random.Generator
-) -> Iterator[ReenactmentBatch]:
+def moved(batches: Iterator[ReenactmentBatch], strength: float, rng: np.random.Generator) -> Iterator[ReenactmentBatch]:
     """The batches with half of all source frames turned, scaled and shifted, their landmarks along with them.
 
     Each by an angle of up to 60 degrees, a factor of up to exp(0.5) and a quarter of the side in x and in y, all times

@@ -156,9 +156,7 @@ def measure(
     return _with_shuffled_aucon(found, instruments.analyser.evaluated_aus)
 
 
-def _measure(
-    pair: EvaluationPair, method: str, drawn: Drawn, instruments: Instruments, size_px: int
-) -> Measurement:
+def _measure(pair: EvaluationPair, method: str, drawn: Drawn, instruments: Instruments, size_px: int) -> Measurement:
     analyser, generated_HWC = instruments.analyser, drawn.frame
     source_HWC, driving_HWC, real_HWC = (
         frame_at(frame, size_px) for frame in (pair.source, pair.driving, real_frame(pair))

@@ -93,7 +93,7 @@ class ReenactmentBatch:
     further: FurtherSources | None = None
     """More sources of every pair; None if there is one."""
     driver_NCHW: Tensor | None = None
-    """[N, 3, S, S] float32 RGB in [-1, 1], what the generator sees of the driving frame in its place; None is itself."""
+    """[N, 3, S, S] float32 RGB in [-1, 1], what the generator sees for the driving frame; None: the frame itself."""
 
     def to(self, device: torch.device) -> ReenactmentBatch:
         """The same batch with every tensor on `device`."""

@@ -36,7 +36,7 @@ def motion_percent(pair: EvaluationPair) -> float:
 
 
 def thirds(measurements: Sequence[Measurement]) -> list[Third]:
-    """PSNR and CSIM of model and copy-source and the folds of the model, means in each third of a protocol's pairs, by motion."""
+    """PSNR and CSIM of model and copy-source, and the model's folds: means in each third of a protocol's pairs."""
     by_protocol: dict[Protocol, list[Measurement]] = defaultdict(list)
     for found in measurements:
         by_protocol[found.pair.protocol].append(found)

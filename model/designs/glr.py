@@ -78,6 +78,7 @@ class GLR(nn.Module):
     def __init__(self, config: ModelConfig, part_sizes: PartSizes) -> None:
         super().__init__()
         self.use_flow, self.use_appearance_skip = config.use_flow, config.use_appearance_skip
+        self.driver = config.driver
         self.extractor = build_extractor(config)
         self.landmark_head = LandmarkHead(config)
         self.flow_head = FlowHead(config)
@@ -89,7 +90,10 @@ class GLR(nn.Module):
         source_NCHW, heatmap_NCHW = inputs.source_NCHW, inputs.heatmap_NCHW
         target_landmarks_NKC = inputs.target_landmarks_NKC
         sources_MCHW, _ = inputs.all_sources()
-        tokens = self.extractor(torch.cat([sources_MCHW, inputs.driving_NCHW]))
+        driver_NCHW = inputs.driving_NCHW
+        if self.driver == "landmarks":
+            driver_NCHW = heatmap_NCHW.expand_as(source_NCHW) * 2 - 1
+        tokens = self.extractor(torch.cat([sources_MCHW, driver_NCHW]))
         source_tokens, driving_tokens = tokens.split([len(sources_MCHW), len(source_NCHW)])
         motion = self._motion(inputs, source_tokens[:, :2], driving_tokens[:, :2])
         warped_source = warp(sources_MCHW, motion.flow_NCHW)

@@ -29,7 +29,7 @@ def test_a_source_is_trusted_less_where_its_face_has_to_be_bent() -> None:
     target = torch.rand(1, 68, 2, generator=torch.Generator().manual_seed(0)) * 16 + 24
     shifted, bent = target + 2, target.clone()
     bent[:, 48:68, 1] += 4  # the mouth is elsewhere in the source
-    flows = candidate_flows(torch.cat([shifted, bent]), target.expand(2, -1, -1), 64, side=64)
+    flows = candidate_flows(torch.cat([shifted, bent]), target.expand(2, -1, -1), 64, side=64, face_motion="kernel")
     confidence = starting_confidence(flows)
     x, y = target[0, 50].round().long().tolist()
     assert confidence.max() <= 0

@@ -68,20 +68,20 @@ def test_spline_flow_does_not_fold_where_two_landmarks_cross() -> None:
 
 def test_equal_landmarks_give_no_motion_and_degenerate_ones_a_finite_one() -> None:
     landmarks = torch.rand(1, 68, 2, generator=torch.Generator().manual_seed(0)) * 64
-    assert candidate_flows(landmarks, landmarks, 64, side=32).abs().max() < 1e-5
+    assert candidate_flows(landmarks, landmarks, 64, side=32, face_motion="kernel").abs().max() < 1e-5
     on_a_line = torch.arange(68.0)[None, :, None].expand(1, 68, 2) / 2
     one_point = torch.full((1, 68, 2), 5.0)
     for degenerate in (on_a_line, one_point):
-        assert torch.isfinite(candidate_flows(degenerate + 1, degenerate, 64, side=32)).all()
-    shift = candidate_flows(one_point + 2, one_point, 64, side=32)[0, 2] * 32
+        assert torch.isfinite(candidate_flows(degenerate + 1, degenerate, 64, side=32, face_motion="kernel")).all()
+    shift = candidate_flows(one_point + 2, one_point, 64, side=32, face_motion="kernel")[0, 2] * 32
     torch.testing.assert_close(shift, torch.full((2, 32, 32), 2.0), atol=1e-4, rtol=0)
 
 
 def test_candidates_are_float32_under_mixed_precision() -> None:
     landmarks = torch.rand(2, 68, 2, generator=torch.Generator().manual_seed(0)) * 64
-    plain = candidate_flows(landmarks, landmarks.flip(0), 64, side=16)
+    plain = candidate_flows(landmarks, landmarks.flip(0), 64, side=16, face_motion="kernel")
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        mixed = candidate_flows(landmarks, landmarks.flip(0), 64, side=16)
+        mixed = candidate_flows(landmarks, landmarks.flip(0), 64, side=16, face_motion="kernel")
     assert mixed.dtype == torch.float32
     assert torch.equal(plain, mixed)
 
@@ -102,7 +102,7 @@ def test_flow_head_with_landmark_flow_starts_as_mostly_the_kernel_candidate(conf
         target_landmarks_NKC=target,
     )
     assert confidence is None
-    candidates = candidate_flows(source, target, 32, side=16)[0]
+    candidates = candidate_flows(source, target, 32, side=16, face_motion="kernel")[0]
     weights = torch.tensor([0.0, 2.0, 0.0, 0.0]).softmax(dim=0)
     expected = (weights[:, None, None, None] * candidates).sum(dim=0, keepdim=True)
     sampled = sample_at(expected, torch.tensor([[[7.5, 7.5]]]))
