@@ -112,7 +112,7 @@ class ReenactmentBatch:
 
     def with_sources(self, images_MCHW: Tensor, landmarks_MKC: Tensor) -> ReenactmentBatch:
         """The batch with other sources, [M, 3, S, S] and [M, 68, 2], in the order of `GeneratorInputs.all_sources`."""
-        image_KNCHW, points_KNKC = (values.unflatten(0, (-1, len(self))) for values in (images_MCHW, landmarks_MKC))
+        image_KNCHW, points_KNKC = (v.view(-1, len(self), *v.shape[1:]) for v in (images_MCHW, landmarks_MKC))
         further = None
         if self.further is not None:
             further = FurtherSources(

@@ -9,6 +9,7 @@ Legend: N pairs, K landmarks, C = 2 coordinates, P pixels of the mixing grid, M 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -21,13 +22,12 @@ from model.networks.warping import identity_grid, resized, to_normalised, warp
 _NARROW, _WIDE = 0.04, 0.15  # standard deviations, frame units of [-1, 1]; chosen on training frames of five people
 _WIDE_SHARE = 0.02
 _KERNEL_FADE = 0.05
-_FACE_RADIUS = 2.0  # standard deviations of the landmarks
-_FADE_WIDTH, _FADE_PER_MOTION = 1.0, 1.0
+_FACE_RADIUS = 1.8  # standard deviations of the landmarks; chosen among 1.5 to 2 on the frames of the same people
+_FADE_WIDTH, _FADE_PER_MOTION = 0.5, 1.0  # chosen among 0.1 to 3 and 0 to 2
 _SPLINE_STIFFNESS = 0.01  # chosen among 0.0001 to 1 on the frames of the same people
 _TINY = 1e-6
 _NUM_CANDIDATES = 4
 _FACE_CANDIDATE, _SIMILARITY_CANDIDATE = 1, 2
-_FACE_START = 2.0  # logit: the mix starts as four fifths of the candidate that is best alone
 _MAX_RESIDUAL = 0.1  # frame units
 _BENDING_WEIGHT = 64.0  # a logit of 2 for a pixel of 64; chosen among 0 to 128 on the frames of the same people
 _SHARPNESS = 4.0  # of the learnt choice among sources: a mean of sources is a blur
@@ -60,10 +60,10 @@ class MotionMixer(nn.Module):
             has_confidence: whether there can be several sources.
         """
         super().__init__()
-        self.face_motion, self.has_confidence = face_motion, has_confidence
+        self.face_motion, self.has_confidence = FACE_MOTIONS[face_motion], has_confidence
         num_out = _NUM_CANDIDATES + 2 + has_confidence
         self.unet = UNet(num_features + 1 + 5 * _NUM_CANDIDATES, num_out, width=_MIXER_CHANNELS)
-        self.unet.out.bias.data[_FACE_CANDIDATE] = _FACE_START  # type: ignore[union-attr]
+        self.unet.out.bias.data[_FACE_CANDIDATE] = self.face_motion.start_logit  # type: ignore[union-attr]
 
     def forward(
         self,
@@ -97,6 +97,9 @@ class MotionMixer(nn.Module):
         confidence_NCHW = None
         if self.has_confidence:
             confidence_NCHW = starting_confidence(candidates_NMCHW) + _SHARPNESS * mix_NCHW[:, _NUM_CANDIDATES + 2 :]
+            if self.face_motion.distance_weight:
+                way_N = _mean_way(*(to_normalised(points_NKC, size_px) for points_NKC in landmarks))
+                confidence_NCHW = confidence_NCHW - self.face_motion.distance_weight * way_N[:, None, None, None]
             confidence_NCHW = resized(confidence_NCHW, size_px, size_px)
         return SourceMotion(resized(flow_NCHW, size_px, size_px), confidence_NCHW)
 
@@ -121,7 +124,7 @@ def _shrunk(image_NCHW: Tensor, side: int) -> Tensor:
 
 @torch.no_grad()
 def candidate_flows(
-    source_landmarks_NKC: Tensor, target_landmarks_NKC: Tensor, size_px: int, *, side: int, face_motion: str
+    source_landmarks_NKC: Tensor, target_landmarks_NKC: Tensor, size_px: int, *, side: int, face_motion: FaceMotion
 ) -> Tensor:
     """No motion (background), the motion of face and surroundings, `similarity_flow` (hair), `spline_flow` (face).
 
@@ -130,7 +133,7 @@ def candidate_flows(
         target_landmarks_NKC: [N, 68, 2] pixels.
         size_px: side S of the frame of the landmarks.
         side: of the flows.
-        face_motion: a key of `FACE_MOTIONS`.
+        face_motion: one of `FACE_MOTIONS`.
 
     Returns:
         [N, 4, 2, side, side] float32, without mixed precision.
@@ -141,7 +144,7 @@ def candidate_flows(
         grid_PC = identity_grid(side, side, like=target_NKC)[0].flatten(1).T
         flows = [
             torch.zeros_like(grid_PC).expand(len(target_NKC), -1, -1),
-            FACE_MOTIONS[face_motion](source_NKC, target_NKC, grid_PC),
+            face_motion.flow(source_NKC, target_NKC, grid_PC),
             similarity_flow(source_NKC, target_NKC, grid_PC),
             spline_flow(source_NKC, target_NKC, grid_PC),
         ]
@@ -199,10 +202,15 @@ def fading_flow(source_NKC: Tensor, target_NKC: Tensor, grid_PC: Tensor) -> Tens
 
 
 def _relative_motion(source_NKC: Tensor, target_NKC: Tensor) -> Tensor:
-    """[N, 1, 1] mean distance of source and target landmarks, in standard deviations of the target landmarks."""
+    """[N, 1, 1] the mean way of the landmarks in standard deviations of the target landmarks."""
     deviation_N = (target_NKC - target_NKC.mean(dim=1, keepdim=True)).square().mean(dim=(1, 2)).sqrt()
-    motion_N = torch.linalg.vector_norm(source_NKC - target_NKC, dim=-1).mean(dim=1)
-    return (motion_N / deviation_N.clamp_min(_TINY))[:, None, None]
+    return (_mean_way(source_NKC, target_NKC) / deviation_N.clamp_min(_TINY))[:, None, None]
+
+
+def _mean_way(source_NKC: Tensor, target_NKC: Tensor) -> Tensor:
+    """[N] mean distance of source and target landmarks, in their unit."""
+    way_NK: Tensor = torch.linalg.vector_norm(source_NKC - target_NKC, dim=-1)
+    return way_NK.mean(dim=1)
 
 
 def _distance_from_face(target_NKC: Tensor, grid_PC: Tensor) -> Tensor:
@@ -211,7 +219,7 @@ def _distance_from_face(target_NKC: Tensor, grid_PC: Tensor) -> Tensor:
     centred_NKC, away_NPC = target_NKC - mean_N1C, grid_PC - mean_N1C
     covariance_NCC = centred_NKC.transpose(1, 2) @ centred_NKC / centred_NKC.shape[1]
     covariance_NCC = covariance_NCC + _TINY * torch.eye(2, device=target_NKC.device)
-    weighted_NPC = away_NPC @ torch.linalg.inv(covariance_NCC)
+    weighted_NPC: Tensor = away_NPC @ torch.linalg.inv(covariance_NCC)
     return (weighted_NPC * away_NPC).sum(dim=-1, keepdim=True).clamp_min(0.0).sqrt()
 
 
@@ -248,5 +256,16 @@ def _squared_distances(a_NPC: Tensor, b_NKC: Tensor) -> Tensor:
     return (a_NPC[:, :, None] - b_NKC[:, None]).square().sum(dim=-1)
 
 
-FACE_MOTIONS = {"kernel": kernel_flow, "spline": fading_flow}
-"""What the setting `face-motion` names: the motion of the face and what is around it, zero far from it."""
+class FaceMotion(NamedTuple):
+    """The motion of a face and what is around it, zero far from it, and what an untrained network makes of it."""
+
+    flow: Callable[[Tensor, Tensor, Tensor], Tensor]
+    """Of source and target landmarks and a grid, as `kernel_flow`."""
+    start_logit: float
+    """Of this candidate in the mix; 2 is four fifths, 3 seven eighths."""
+    distance_weight: float
+    """By how much a source is trusted less whose landmarks are further away by one frame unit on average."""
+
+
+FACE_MOTIONS = {"kernel": FaceMotion(kernel_flow, 2.0, 0.0), "spline": FaceMotion(fading_flow, 3.0, 32.0)}
+"""What the setting `face-motion` names."""
