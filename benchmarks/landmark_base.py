@@ -28,10 +28,11 @@ from deploy import files
 from federation.settings import Settings, read_preset
 from model.config import ModelConfig
 from model.landmarks.closed_form import FORMS, ROTATED, Reduced, fit, summed
+from model.landmarks.geometry import OUTER_EYE_CORNERS
 from model.networks.landmark_base import MAX_AU_INTENSITY, LandmarkBase, form_features
 from model.networks.landmark_gan import LandmarkGenerator
 
-MOUTH, INNER_LIPS, OUTER_EYES = slice(48, 68), (62, 66), (36, 45)
+MOUTH, INNER_LIPS = slice(48, 68), (62, 66)
 FloatArray = npt.NDArray[np.float64]
 Draw = Callable[[int, Tensor, Tensor], Tensor]
 """Identity, [N, 3] pose and [N, 18] strength to [N, 68, 2] landmarks in sides, around the mean point."""
@@ -51,7 +52,7 @@ class Person:
 
 def errors_percent(drawn_NKC: Tensor, real_NKC: Tensor) -> tuple[float, float]:
     """Of all landmarks, and of the mouth."""
-    eyes_N = (real_NKC[:, OUTER_EYES[0]] - real_NKC[:, OUTER_EYES[1]]).norm(dim=-1, keepdim=True)
+    eyes_N = (real_NKC[:, OUTER_EYE_CORNERS[0]] - real_NKC[:, OUTER_EYE_CORNERS[1]]).norm(dim=-1, keepdim=True)
     error_NK = 100 * (drawn_NKC - real_NKC).norm(dim=-1) / eyes_N
     return float(error_NK.mean()), float(error_NK[:, MOUTH].mean())
 

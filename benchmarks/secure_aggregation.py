@@ -58,7 +58,7 @@ class FixedRoster(Roster):
             sums = SiteStatistics(
                 part_sums_P2=np.ones((4, 2)), sums_IKC=landmarks, squares_IKC=landmarks, counts_I=counts
             )
-            self._by_node[index + 1] = KnownSite(partition_id=index, statistics=sums, labels={})
+            self._by_node[index + 1] = KnownSite(partition_id=index, statistics=sums, labels={}, num_simulated=0)
 
 
 class SyntheticGrid(Grid):
@@ -123,16 +123,18 @@ class SyntheticGrid(Grid):
         }
         return Message(RecordDict(content), reply_to=message)
 
-    def _update(self, arrays: list[np.ndarray], config: dict[str, Any], site: int) -> list[np.ndarray]:
+    def _update(self, arrays: list[np.ndarray], config: dict[str, Any], site: int) -> dict[str, np.ndarray]:
         if config["phase"] not in ("train", Phase.TRAIN):
-            return []
+            return {}
         rng = np.random.default_rng(site)
-        tensors = unpack(arrays[0], self._shapes).values()
-        return [array + rng.standard_normal(array.shape, np.float32) * np.float32(1e-3) for array in tensors]
+        return {
+            name: array + rng.standard_normal(array.shape, np.float32) * np.float32(1e-3)
+            for name, array in unpack(arrays[0], self._shapes).items()
+        }
 
-    def _site(self, site: int, arrays: list[np.ndarray], config: dict[str, Any], trained: list[np.ndarray]) -> Any:
+    def _site(self, site: int, arrays: list[np.ndarray], config: dict[str, Any], trained: dict[str, np.ndarray]) -> Any:
         if config["phase"] == "train":
-            return [pack(dict(zip(self._shapes, trained, strict=True)))], NUM_FRAMES, {"loss_generator": 1.0}
+            return [pack(trained)], NUM_FRAMES, {"loss_generator": 1.0}
         keys = NodeKeys.read(self._folder / f"site-{site + 1}.key", self._folder, site)
         own = SecureUpdate(self._folder / str(site), site, self._settings, keys, config)
         if config["phase"] == Phase.KEYS:
@@ -145,7 +147,7 @@ class SyntheticGrid(Grid):
             return own.revealed(arrays)
         counts = np.zeros(self._settings.model.num_identities, np.int64)
         counts[site] = NUM_FRAMES
-        result = LocalResult(arrays=trained, num_examples=NUM_FRAMES, metrics={"loss_generator": 1.0})
+        result = LocalResult(tensors=trained, num_examples=NUM_FRAMES, metrics={"loss_generator": 1.0})
         return own.masked_update(
             arrays, part_sizes=PART_SIZES, identity_counts_I=counts, shapes=self._shapes, train=lambda _: result
         )

@@ -23,7 +23,7 @@ from client.secure_sum.update import SecureUpdate, is_secure
 from client.site import Site, open_site
 from client.supernode.refused_tasks import RefusedTasks
 from data_partition.statistics import local_statistics, pooled_statistics
-from federation.local_training import LocalResult, RoundTask, check_tensors, new_salt, train_locally
+from federation.local_training import LocalResult, RoundTask, check_start, new_salt, train_locally
 from federation.packing import pack, unpack
 from federation.secure_sum.masking import Phase
 from federation.secure_sum.primitives import SecureSumError
@@ -39,6 +39,7 @@ from model.errors import (
     UnknownWeightsError,
 )
 from model.landmarks.geometry import PartSizes
+from model.networks.bundle import NamedArrays
 from model.setting import Scalar
 from model.training.moments import MomentStore
 from model.training.perceptual import PerceptualLoss
@@ -123,11 +124,10 @@ def _train(settings: Settings, site: Site, parameters: Arrays, config: dict[str,
     shapes = travelling_shapes(settings.model)
     if len(parameters) != 1:
         raise TensorMismatchError(f"got {len(parameters)} arrays, expected 1; does the server run the same version?")
-    tensors = list(unpack(parameters[0], shapes).values())
-    result = _reported(settings, site, tensors, config)
+    result = _reported(settings, site, unpack(parameters[0], shapes), config)
     allowed = training_scalars(settings)
     metrics: dict[str, Scalar] = {k: float(v) for k, v in result.metrics.items() if k in allowed}
-    return [pack(dict(zip(shapes, result.arrays, strict=True)))], result.num_examples, metrics
+    return [pack(result.tensors)], result.num_examples, metrics
 
 
 def _secure_phase(
@@ -164,14 +164,14 @@ def _perceptual(network: str, loss: LossConfig) -> PerceptualLoss | None:
     return design_of(network).load_perceptual(loss)
 
 
-def _reported(settings: Settings, site: Site, tensors: Arrays, config: dict[str, Scalar]) -> LocalResult:
+def _reported(settings: Settings, site: Site, tensors: NamedArrays, config: dict[str, Scalar]) -> LocalResult:
     """The site's update, and how many tasks the site has refused so far."""
     result = _trained(settings, site, tensors, config)
     refused = float(RefusedTasks(site.state_dir).total())
     return dataclasses.replace(result, metrics=result.metrics | {"refused_tasks": refused})
 
 
-def _trained(settings: Settings, site: Site, tensors: Arrays, config: dict[str, Scalar]) -> LocalResult:
+def _trained(settings: Settings, site: Site, tensors: NamedArrays, config: dict[str, Scalar]) -> LocalResult:
     """The site's update, noised if the run asks for it; refused from unknown weights, and if too little made it.
 
     Under noise nothing before the count looks at a frame, and nothing after it is told: see `noised_answer`.
@@ -189,10 +189,10 @@ def _trained(settings: Settings, site: Site, tensors: Arrays, config: dict[str, 
     )
     run_id = str(config["run-id"])
     if site.policy is not None or task.fails_late:
-        named = check_tensors(settings, part_sizes, tensors)
+        check_start(settings, part_sizes, tensors)
     if site.policy is not None:
         known = KnownWeights(site.state_dir, run_id, max_missed_rounds=site.policy.max_missed_rounds)
-        known.accept(named, settings=settings, part_sizes=part_sizes, round_number=round_number)
+        known.accept(tensors, settings=settings, part_sizes=part_sizes, round_number=round_number)
     torch.set_num_threads(settings.optimizer.num_threads)
     train = functools.partial(
         _train_and_check,
@@ -216,7 +216,7 @@ def _trained(settings: Settings, site: Site, tensors: Arrays, config: dict[str, 
     )
 
 
-def _train_and_check(settings: Settings, site: Site, task: RoundTask, tensors: Arrays, **rest: Any) -> LocalResult:
+def _train_and_check(settings: Settings, site: Site, task: RoundTask, tensors: NamedArrays, **rest: Any) -> LocalResult:
     """What was trained from the site's frames, if enough of them made it. `rest` is for `train_locally`."""
     result = train_locally(task, tensors, settings=settings, data=site.data, **rest)
     num_steps = int(result.metrics["num_steps"])

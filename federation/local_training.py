@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,16 +18,14 @@ from federation.resources import ResourceUse
 from federation.settings import Settings
 from model.batch import ReenactmentBatch
 from model.designs.registry import build_networks
-from model.errors import NonFiniteLossError, TensorMismatchError
+from model.errors import NonFiniteLossError
 from model.landmarks.geometry import PartSizes
 from model.metrics import WeightedMean
-from model.networks.bundle import NamedArrays, Networks
+from model.networks.bundle import NamedArrays, Networks, validate_tensors
 from model.training.moments import MomentStore
 from model.training.one_sided import one_sided
 from model.training.perceptual import PerceptualLoss
 from model.training.trainer import GANTrainer, run_steps
-
-FloatArrays = list[npt.NDArray[np.float32]]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -51,8 +49,8 @@ class RoundTask:
 class LocalResult:
     """What a client answers."""
 
-    arrays: FloatArrays
-    """The travelling tensors in their fixed order."""
+    tensors: dict[str, npt.NDArray[np.float32]]
+    """The travelling tensors by name, in their fixed order."""
     num_examples: int
     """Training frames (not batches): the client's weight in the average."""
     metrics: dict[str, float]
@@ -63,7 +61,7 @@ class LocalResult:
 
 def train_locally(
     task: RoundTask,
-    arrays: Sequence[npt.NDArray[np.float32]],
+    tensors: NamedArrays,
     *,
     settings: Settings,
     data: ClientData,
@@ -79,7 +77,7 @@ def train_locally(
 
     Args:
         task: round and agreed sizes.
-        arrays: the global travelling tensors in their fixed order.
+        tensors: the global travelling tensors by name.
         settings: of the run.
         data: the client's frames.
         moments: where the optimiser moments of earlier rounds are; those of this round are written there.
@@ -89,14 +87,14 @@ def train_locally(
             kept.
 
     Raises:
-        TensorMismatchError: if the arrays are not those of this network.
+        TensorMismatchError: if the tensors are not those of this network.
         NonFiniteLossError: if a term stops being finite; neither tensors nor moments are kept.
         DataError: if a frame cannot be read.
     """
     started, used = time.monotonic(), ResourceUse(device)
     networks = build_networks(settings.model, task.part_sizes, seed=settings.rounds.seed)
-    named = _load(networks, arrays)
-    proximal = (named, settings.rounds.proximal_mu) if settings.rounds.proximal_mu > 0 else None
+    networks.load_tensors(tensors)
+    proximal = (tensors, settings.rounds.proximal_mu) if settings.rounds.proximal_mu > 0 else None
     first_step = (task.round_number - 1) * settings.rounds.local_steps
     trainer = local_trainer(
         networks, settings, perceptual=perceptual, device=device, step=first_step, proximal=proximal
@@ -112,10 +110,10 @@ def train_locally(
     trained = networks.travelling_tensors()
     rate = settings.optimizer.learning_rate_generator
     return LocalResult(
-        arrays=list(trained.values()),
+        tensors=trained,
         num_examples=data.num_examples,
         metrics={name: mean.value for name, mean in means.items()} | used.until_now() | operations,
-        one_sided=one_sided(trainer.tally, named, trained, learning_rate=rate, is_fresh=not has_moments),
+        one_sided=one_sided(trainer.tally, tensors, trained, learning_rate=rate, is_fresh=not has_moments),
     )
 
 
@@ -226,13 +224,20 @@ def _work_on(
             has_failed = True
 
 
-def check_tensors(settings: Settings, part_sizes: PartSizes, arrays: Sequence[npt.NDArray[np.float32]]) -> NamedArrays:
-    """The tensors by name, if a training could start from them; no frame is looked at.
+def check_start(settings: Settings, part_sizes: PartSizes, tensors: NamedArrays) -> None:
+    """Check that a training could start from the tensors; no frame is looked at, and no network built.
+
+    Args:
+        settings: of the run.
+        part_sizes: of the run.
+        tensors: of the right names, shapes and dtypes, as `federation.packing.unpack` gives them.
 
     Raises:
-        TensorMismatchError: if the arrays are not those of this network, or not finite.
+        ConfigError: for part sizes that do not fit the frame.
+        TensorMismatchError: for a value that is not finite.
     """
-    return _load(build_networks(settings.model, part_sizes, seed=settings.rounds.seed), arrays)
+    part_sizes.check_within(settings.model.image_size_px)
+    validate_tensors(tensors, tensors, where="weights to load")
 
 
 def new_salt() -> int:
@@ -242,15 +247,3 @@ def new_salt() -> int:
     by a site's update exactly.
     """
     return secrets.randbits(128)
-
-
-def _load(networks: Networks, arrays: Sequence[npt.NDArray[np.float32]]) -> dict[str, npt.NDArray[np.float32]]:
-    """Load the arrays by position; returns them by name."""
-    names = list(networks.travelling_tensors())
-    if len(arrays) != len(names):
-        raise TensorMismatchError(
-            f"the server sent {len(arrays)} tensors, expected {len(names)}; do both run the same version and preset?"
-        )
-    named = dict(zip(names, arrays, strict=True))
-    networks.load_tensors(named)
-    return named

@@ -40,7 +40,7 @@ def face_of_picture(path: Path, size_px: int, face: int = 0) -> FaceFrame:
         face: number of the face where there are several, from 1 on the left; 0 is the largest.
 
     Raises:
-        DataError: if the file is no picture or shows no face.
+        DataError: if the file is no picture, shows no face, or none of that number.
     """
     if path.parent.name == FRAMES_NAME and (path.parent.parent / INFO_NAME).is_file():
         return _face_of_shard_file(path, size_px)

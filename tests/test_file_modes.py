@@ -14,7 +14,11 @@ import pytest
 from tests.federated_setup import MINIMAL
 
 TOUCH = "touch = lambda: open(sys.argv[1], 'w').close()"
-SITE = f"import sys; import client.supernode.own_code as own; {TOUCH}; own.flwr_clientapp = touch; own.main()"
+SITE = f"""
+import sys; from types import SimpleNamespace; import client.supernode.own_code as own; {TOUCH}
+own.run_clientapp.run_clientapp = lambda **_: touch()
+own.answer(SimpleNamespace(runtime_api_address="", token="", insecure=True, root_certificates_path=None, parent_pid=1))
+"""
 SUPERNODE = f"""
 import sys; import client.supernode.process as own; {TOUCH}
 own.site_of = lambda arguments: (touch(), sys.exit())

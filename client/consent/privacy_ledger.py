@@ -6,7 +6,7 @@ import fcntl
 import json
 import logging
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -14,18 +14,22 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from federation.local_training import FloatArrays, LocalResult
+from federation.local_training import LocalResult
 from federation.privacy_accountant import DELTA, MU, RELEASES, composed_mu, epsilon_of
 from federation.secure_sum.primitives import keystream, new_secret
 from model.errors import ConfigError, NonFiniteLossError
 from model.files import write_json
+from model.networks.bundle import NamedArrays
 
 _log = logging.getLogger(__name__)
+
+Steps = Mapping[str, npt.NDArray[np.float64]]
+"""How far each tensor went, by name."""
 
 
 def noised_answer(
     train: Callable[[], LocalResult],
-    before: Sequence[npt.NDArray[np.float32]],
+    before: NamedArrays,
     *,
     clip_norm: float,
     noise_multiplier: float,
@@ -56,33 +60,31 @@ def noised_answer(
     """
     spent = ledger.count_one(noise_multiplier=noise_multiplier, clip_norm=clip_norm, max_epsilon=max_epsilon)
     try:
-        steps = clipped(train().arrays, before, clip_norm)
+        steps = clipped(train().tensors, before, clip_norm)
     except Exception:  # whatever it is, it may depend on the frames
         _log.exception("training failed; the answer is noise around a step of length zero")
-        steps = [np.zeros(old.shape) for old in before]
-    arrays = noised(steps, noise_multiplier * clip_norm)
+        steps = {name: np.zeros(old.shape) for name, old in before.items()}
+    told = noised(steps, noise_multiplier * clip_norm)
     return LocalResult(
-        arrays=[np.asarray(old + step, np.float32) for old, step in zip(before, arrays, strict=True)],
+        tensors={name: np.asarray(old + told[name], np.float32) for name, old in before.items()},
         num_examples=1,
         metrics={RELEASES: float(spent.num_releases), MU: spent.mu},
     )
 
 
-def clipped(
-    arrays: FloatArrays, before: Sequence[npt.NDArray[np.float32]], clip_norm: float
-) -> list[npt.NDArray[np.float64]]:
-    """The steps arrays - before, made shorter together if their Euclidean length is above the clip norm."""
-    steps = [np.subtract(new, old, dtype=np.float64) for new, old in zip(arrays, before, strict=True)]
-    norm = math.sqrt(sum(float(np.square(step).sum()) for step in steps))
+def clipped(tensors: NamedArrays, before: NamedArrays, clip_norm: float) -> Steps:
+    """The steps tensors - before, made shorter together if their Euclidean length is above the clip norm."""
+    steps = {name: np.subtract(tensors[name], old, dtype=np.float64) for name, old in before.items()}
+    norm = math.sqrt(sum(float(np.square(step).sum()) for step in steps.values()))
     if not math.isfinite(norm):
         raise NonFiniteLossError(f"the length of the update is {norm}, wanted a finite number")
     factor = min(1.0, clip_norm / norm) if norm else 1.0
-    return [step * factor for step in steps]
+    return {name: step * factor for name, step in steps.items()}
 
 
-def noised(steps: Sequence[npt.NDArray[np.float64]], sigma: float) -> list[npt.NDArray[np.float64]]:
+def noised(steps: Steps, sigma: float) -> Steps:
     """The steps plus independent Gaussian noise of standard deviation sigma from a key that nobody has."""
-    return [step + sigma * gaussian(step.size).reshape(step.shape) for step in steps]
+    return {name: step + sigma * gaussian(step.size).reshape(step.shape) for name, step in steps.items()}
 
 
 def gaussian(num_values: int) -> npt.NDArray[np.float64]:

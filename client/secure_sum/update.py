@@ -32,6 +32,7 @@ from model.designs.registry import IDENTITY_ROWS
 from model.errors import TensorMismatchError
 from model.files import write_text
 from model.landmarks.geometry import PartSizes
+from model.networks.bundle import NamedArrays
 from model.setting import Scalar
 
 _log = logging.getLogger(__name__)
@@ -109,7 +110,7 @@ class SecureUpdate:
         part_sizes: PartSizes,
         identity_counts_I: npt.NDArray[np.int64],
         shapes: Shapes,
-        train: Callable[[Arrays], LocalResult],
+        train: Callable[[NamedArrays], LocalResult],
     ) -> Answer:
         """Phase 3 of a round: the training.
 
@@ -141,17 +142,16 @@ class SecureUpdate:
             ),
         )
         self._record.check(self._site, self._name, _ids(sites), is_final=False)
-        result = train(list(current.values()))
+        result = train(current)
         layout = SumLayout.of_run(current, self._settings.model)
-        trained = dict(zip(shapes, result.arrays, strict=True))
         has_equal_weights = self._settings.privacy.dp_noise_multiplier > 0
         vector_L = layout.pack(
-            trained,
+            result.tensors,
             weight=result.num_examples,
             identity_weights_I=np.minimum(identity_counts_I, 1) if has_equal_weights else identity_counts_I,
             losses=result.metrics,
         )
-        self._log_limits(layout, trained)
+        self._log_limits(layout, result.tensors)
         told = training_scalars(self._settings)
         metrics: dict[str, Scalar] = {name: float(value) for name, value in result.metrics.items() if name in told}
         return self._mask(own, vector_L, sites, sealed_SB), 0, metrics

@@ -3,8 +3,8 @@
 Flower has more kinds (`flwr.supercore.constant.TaskType`), and which one a message becomes is for the server to say. An
 AgentApp, for one, is unpacked from the run and executed beside the site's data. Three things stand against that, each
 alone enough: a message of any other run is answered with an error before the run's code is fetched; the site's
-SuperExec asks for ClientApp tasks alone; and whatever Flower starts by name becomes a module of this package or
-nothing. `python -m client.supernode.one_task_kind` is that SuperExec.
+SuperExec asks for ClientApp tasks alone (superexec_process.py); and nothing is started by name: that SuperExec is a
+module of this package, and forks what answers (forked_tasks.py).
 """
 
 from __future__ import annotations
@@ -19,24 +19,17 @@ from typing import Any
 from flwr.app import Error, Message
 from flwr.common.config import get_project_config
 from flwr.common.constant import ErrorCode
-from flwr.supercore.cli.flower_superexec import flower_superexec
 from flwr.supercore.constant import TaskType
 from flwr.supercore.corestate import in_memory_corestate
 from flwr.supercore.run import Run
-from flwr.supercore.superexec import run_superexec
-from flwr.supercore.superexec.executor import subprocess_executor
-from flwr.supercore.superexec.plugin import AutoExecPlugin
 from flwr.supernode import start_client_internal
 
 from client.supernode.owed_reply import OwedReply
 from client.supernode.refused_tasks import RefusedTasks
 from deploy.files import TOP
-from federation.json_log import log_to_stderr
 
 _log = logging.getLogger(__name__)
 
-_OWN_MODULES = {"flower-superexec": "client.supernode.one_task_kind", "flwr-clientapp": "client.supernode.own_code"}
-"""What runs in place of Flower's commands; there is no other command."""
 _FIRST_SIGN_S = 120
 """For the first sign of life of a process that answers a message. Flower gives it 30 s, and starts another beside it:
 on a busy machine each of them is late, and the more there are the later."""
@@ -48,29 +41,21 @@ class RefusedRunError(Exception):
     """A message belongs to a run that this site does not answer."""
 
 
-class SiteExecPlugin(AutoExecPlugin):  # type: ignore[misc]
-    """Flower's choice of tasks, of one kind."""
-
-    supported_task_types = frozenset({TaskType.CLIENT_APP})
-
-
-class OwnProcesses:
-    """In place of `subprocess` in Flower's modules: commands are modules of this package, wherever PATH leads."""
-
-    DEVNULL = subprocess.DEVNULL
+class OwnSuperExec:
+    """In place of `subprocess` in Flower's SuperNode, which starts one command."""
 
     @staticmethod
-    def Popen(command: list[str], **options: Any) -> subprocess.Popen[bytes]:
-        """Start the module that stands for a command of Flower's.
+    def Popen(command: list[str]) -> subprocess.Popen[bytes]:
+        """Start the site's own for `flower-superexec`, wherever PATH leads.
 
         Raises:
             RefusedRunError: for a command that a site does not run.
         """
-        module = _OWN_MODULES.get(command[0])
-        if module is None:
-            raise RefusedRunError(f"this site runs no {command[0]}")
+        name, *options = command
+        if name != "flower-superexec":
+            raise RefusedRunError(f"this site runs no {name}")
         # -P: the working folder is where the site keeps its state, and no place to import from.
-        return subprocess.Popen([sys.executable, "-P", "-m", module, *command[1:]], **options)
+        return subprocess.Popen([sys.executable, "-P", "-m", "client.supernode.superexec_process", *options])
 
 
 def keep_to_one_kind(refused: RefusedTasks, owed: OwedReply) -> None:
@@ -87,7 +72,7 @@ def keep_to_one_kind(refused: RefusedTasks, owed: OwedReply) -> None:
         push_and_settle, start_client_internal._push_messages, owed
     )
     start_client_internal.get_fused_config_from_fab = own_settings
-    start_client_internal.subprocess = OwnProcesses
+    start_client_internal.subprocess = OwnSuperExec
     in_memory_corestate.HEARTBEAT_DEFAULT_INTERVAL = _FIRST_SIGN_S
 
 
@@ -167,15 +152,3 @@ def own_settings(fab: bytes, run: Run) -> dict[str, Any]:
     """The settings of a run: those installed here, changed as the run says; what the run brings is not opened."""
     installed: dict[str, Any] = get_project_config(TOP)["tool"]["flwr"]["app"]["config"]
     return {**installed, **run.override_config}
-
-
-def main() -> None:
-    """Run the site's SuperExec, started by its SuperNode."""
-    log_to_stderr("client")
-    run_superexec.AutoExecPlugin = SiteExecPlugin
-    subprocess_executor.subprocess = OwnProcesses
-    flower_superexec()
-
-
-if __name__ == "__main__":
-    main()

@@ -2,7 +2,7 @@
 
 Flower sends an app's code to every site with each run, and whoever may submit a run could so have any code run beside
 a site's data. This process unpacks nothing of it: it answers with the app that is installed here, and refuses a run of
-another app or version. `client/supernode/one_task_kind.py` starts it in place of `flwr-clientapp`.
+another app or version. `client/supernode/forked_tasks.py` starts it in place of `flwr-clientapp`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from flwr.clientapp.utils import get_load_client_app_fn
-from flwr.supernode.cli.flwr_clientapp import flwr_clientapp
+from flwr.supercore.superexec.executor import ExecutionSpec
+from flwr.supercore.tls import validate_and_resolve_root_certificates
 from flwr.supernode.runtime import run_clientapp
 
 from client.node_config import check_launch
@@ -44,13 +45,19 @@ def _load_from(app_folder: Path, default_app_ref: str, app_path: str | None, mul
     return get_load_client_app_fn(default_app_ref, str(app_folder), multi_app)
 
 
-def main() -> None:
-    """Run one ClientApp task; what the site's own code logs goes to standard error as JSON."""
+def answer(task: ExecutionSpec) -> None:
+    """Answer one message in this process; what the site's own code logs goes to standard error as JSON.
+
+    Raises:
+        SystemExit: with Flower's exit code.
+    """
     os.umask(0o077)  # moments and secrets are for this user alone
     keep_to_own_code()
     log_to_stderr("client", "model", "data_partition", "federation")
-    flwr_clientapp()
-
-
-if __name__ == "__main__":
-    main()
+    run_clientapp.run_clientapp(
+        runtime_api_address=task.runtime_api_address,
+        token=task.token,
+        insecure=task.insecure,
+        certificates=validate_and_resolve_root_certificates(task.root_certificates_path, task.insecure),
+        parent_pid=task.parent_pid,
+    )

@@ -16,8 +16,15 @@ from federation.json_log import log_to_stderr
 from model.errors import ConfigError
 from model.setting import Scalar
 
-_ENVIRONMENT = {SUPERNODE_VARIABLE: "1", "FLWR_TELEMETRY_ENABLED": "0", "FLWR_DISABLE_UPDATE_CHECK": "1"}
-"""Flower calls nobody but the SuperLink."""
+_ENVIRONMENT = {
+    SUPERNODE_VARIABLE: "1",
+    "FLWR_TELEMETRY_ENABLED": "0",
+    "FLWR_DISABLE_UPDATE_CHECK": "1",
+    "FLWR_SUPEREXEC_TASK_POLL_INTERVAL": "0.25",
+    "OPENBLAS_NUM_THREADS": "1",
+}
+"""Flower calls nobody but the SuperLink, a message waits a quarter of a second for its process, and what is forked for
+it has no threads of NumPy's."""
 _PAIR = re.compile(r"\S+?=('[^']*'|\"[^\"]*\"|\S+)")
 
 

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.batch import AU_ORDER
+from model.landmarks.geometry import INNER_LIP_PAIRS, eye_distance, pair_distances
 
 SILENT_AUS: tuple[int, ...] = (9,)
 """Action units that this estimator can never report."""
@@ -80,6 +81,4 @@ def estimate_action_units(
 
 def lip_gap(landmarks_KC: NDArray[np.float32]) -> float:
     """Mean gap of the inner lips of [68, 2] landmarks, in outer-eye distances."""
-    gap = np.linalg.norm(landmarks_KC[61:64] - landmarks_KC[[67, 66, 65]], axis=1).mean()
-    eye_distance = np.linalg.norm(landmarks_KC[45] - landmarks_KC[36])
-    return float(gap / max(float(eye_distance), 1e-6))
+    return float(pair_distances(landmarks_KC, INNER_LIP_PAIRS).mean() / eye_distance(landmarks_KC))

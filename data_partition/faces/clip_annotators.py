@@ -97,7 +97,8 @@ class MediaPipeAnnotator:
         self._last_centre_C: NDArray[np.floating] | None = None
         self._frames_to_look = 0
         self._timestamp_ms = -1
-        self._crowd = ""
+        self._num_faces = 0
+        self._note = ""
 
     @classmethod
     def of(cls, source: ClipSource, *, is_video: bool) -> MediaPipeAnnotator:
@@ -115,7 +116,11 @@ class MediaPipeAnnotator:
         self._annotator.close()
 
     def annotate(self, frame: VideoFrame) -> FaceAnnotation | None:
-        """The chosen face, or the most prominent one."""
+        """The chosen face, or the most prominent one.
+
+        Raises:
+            DataError: if a picture that is no clip has no face of the wanted number.
+        """
         self._timestamp_ms = max(self._timestamp_ms + 1, round(frame.timestamp_s * 1000))
         if not self._is_video:
             self._look_through(None)
@@ -127,12 +132,25 @@ class MediaPipeAnnotator:
             if self._frames_to_look < 0 and self._look_around(frame, has_face=False):
                 found = self._through_window(frame.image_HWC)
         if found is not None:
+            if self._last_centre_C is None:
+                self._check_number(frame)
             self._follow(found)
         return found
 
     def problems(self) -> list[Rejected]:
-        """That there are several faces."""
-        return [Rejected(str(self._path), self._crowd, is_note=True)] if self._crowd else []
+        """That there are several faces, or fewer than the wanted one's number."""
+        return [Rejected(str(self._path), self._note, is_note=True)] if self._note else []
+
+    def _check_number(self, frame: VideoFrame) -> None:
+        """Whether the frame whose face is followed from now on has as many faces as are wanted."""
+        num_faces = max(1, self._num_faces)
+        if self._face <= num_faces:
+            return
+        found = f"{num_faces} faces" if num_faces > 1 else "1 face"
+        text = f"found {found}, number {self._face} from the left was asked for"
+        if not self._is_video:
+            raise DataError(f"{self._path}: {text}; choose a number up to {num_faces}, or 0 for the largest")
+        self._note = f"frame {frame.index}: {text}; the largest is used"
 
     def _look_around(self, frame: VideoFrame, *, has_face: bool) -> bool:
         """Set the window by all faces of a frame; whether it changed.
@@ -142,6 +160,7 @@ class MediaPipeAnnotator:
             has_face: whether the whole picture may do for a single face.
         """
         faces = self._finder.find(frame.image_HWC) if self._finder is not None else []
+        self._num_faces = len(faces)
         self._frames_to_look = 0 if faces else LOOK_EVERY_FRAMES
         if not faces or (has_face and len(faces) == 1):
             self._look_through(None)
@@ -149,8 +168,8 @@ class MediaPipeAnnotator:
         face = chosen(faces, self._face)
         if self._last_centre_C is not None and self._is_video:
             face = min(faces, key=lambda one: float(np.linalg.norm(np.array(one.centre) - self._last_centre_C)))
-        if len(faces) > 1 and not self._crowd:
-            self._crowd = (
+        if len(faces) > 1 and not self._note:
+            self._note = (
                 f"{len(faces)} faces in frame {frame.index}; number {faces.index(face) + 1} from the left is used, "
                 "the others are left out"
             )

@@ -114,11 +114,7 @@ def track_faces(
     spec = LAYOUTS[source.layout]
     turns = 0 if source.annotations or spec.is_cropped else _turns_of(source)
     if turns:
-        on_problem(
-            Rejected(
-                str(source.path), f"not upright: turned by {TURN_NAMES[turns]} to the left; is it right?", is_note=True
-            )
-        )
+        on_problem(_turned_note(source.path, turns))
     recogniser = None if spec.is_cropped else open_recogniser()
     num_frames = 0
     detections: list[_Detection] = []
@@ -171,14 +167,13 @@ def face_of_picture(
         on_problem: told of a picture that had to be turned, and of several faces.
 
     Raises:
+        DataError: if there are faces, but none of that number.
         WeightsError: if MediaPipe's model file is missing.
     """
     finder = open_finder()
     turns = quarter_turns(finder, [image_HWC]) if finder is not None else 0
     if turns:
-        on_problem(
-            Rejected(str(path), f"not upright: turned by {TURN_NAMES[turns]} to the left; is it right?", is_note=True)
-        )
+        on_problem(_turned_note(path, turns))
         image_HWC = np.ascontiguousarray(np.rot90(image_HWC, turns))
     with MediaPipeAnnotator(is_video=False, face=face, path=path) as annotator:
         annotation = annotator.annotate(VideoFrame(index=0, timestamp_s=0.0, image_HWC=image_HWC))
@@ -190,7 +185,8 @@ def face_of_picture(
 
 
 def _turned_note(path: Path, turns: int) -> Rejected:
-    return Rejected(str(path), f"was not upright, turned by {TURN_NAMES[turns]} to the left", is_note=True)
+    text = f"not upright: turned by {TURN_NAMES[turns]} to the left; is it right?"
+    return Rejected(str(path), text, is_note=True)
 
 
 def _turns_of(source: ClipSource) -> int:

@@ -102,9 +102,7 @@ def _usable(clip: TrackedClip, summary: ClipSummary) -> dict[int, tuple[str, Tra
     """Frame index to name of the take and face, of the frames to keep; what is left out goes to the summary."""
     path = clip.source.path
     summary.num_frames = clip.num_frames
-    stretch = clip.source.stretch
-    announced = stretch[1] - stretch[0] if stretch else count_frames(path)
-    summary.num_given = max(clip.num_frames, announced)
+    summary.num_given = max(clip.num_frames, count_frames(path, clip.source.stretch))
     if not path.is_dir() and summary.num_given - clip.num_frames > MAX_UNSHOWN_SHARE * summary.num_given:
         text = f"announces {summary.num_given} frames, {clip.num_frames} could be read; it may be cut short"
         summary.add_problem(path, text)

@@ -138,8 +138,7 @@ def _left_out(job: ClipJob, reason: str) -> ClipSummary:
 
 
 def _num_frames(job: ClipJob) -> int:
-    stretch = job.source.stretch
-    return stretch[1] - stretch[0] if stretch else count_frames(job.source.path)
+    return count_frames(job.source.path, job.source.stretch)
 
 
 def _watch(lanes: Sequence[Future[None]], ticks: Queue[int], total: int, progress: Progress) -> None:

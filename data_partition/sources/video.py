@@ -74,8 +74,10 @@ def has_pictures(folder: Path) -> bool:
     return any(is_picture(path) and not path.is_dir() for path in folder.iterdir())
 
 
-def count_frames(path: Path) -> int:
-    """Number of frames the source announces; 0 if it does not say or cannot be opened."""
+def count_frames(path: Path, stretch: Stretch | None = None) -> int:
+    """Number of frames the source (a stretch of it) announces; 0 if it does not say or cannot be opened."""
+    if stretch is not None:
+        return stretch[1] - stretch[0]
     if path.is_dir():
         return len(_pictures(path))
     try:

@@ -25,12 +25,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from data_partition.augment import recoloured
-from data_partition.batches import iter_batches, load_frame
+from data_partition.batches import load_frame
 from data_partition.partition import ClientData
 from data_partition.shards.shard import Shard
 from evaluation.attacks.separation import FloatArray
 from evaluation.metrics.pixels import ssim
+from federation.local_training import local_batches, local_trainer
 from federation.reach import reach
 from federation.secure_sum.vector import FRACTION_BITS
 from federation.settings import Settings
@@ -42,7 +42,7 @@ from model.networks.feature_extractor import ViTExtractor
 from model.networks.flow import FlowHead
 from model.training.one_sided import one_sided
 from model.training.perceptual import PerceptualLoss
-from model.training.trainer import GANTrainer, run_steps
+from model.training.trainer import run_steps
 
 Steps = Mapping[str, FloatArray]
 """Tensor name to what a round added to it."""
@@ -154,15 +154,7 @@ def inverted(steps: Steps, targets: Targets, size_px: int) -> tuple[FloatArray, 
 def round_batches(data: ClientData, settings: Settings, seed: int) -> Iterator[ReenactmentBatch]:
     """The batches of a site's round: local-steps of them, drawn and recoloured as in training."""
     rng = np.random.default_rng((settings.rounds.seed, seed))
-    batches = iter_batches(
-        data,
-        size_px=settings.model.image_size_px,
-        batch_size=settings.optimizer.batch_size,
-        rng=rng,
-        split="train",
-        num_sources=settings.model.num_sources,
-    )
-    return islice(recoloured(batches, settings.data.colour_jitter, rng), settings.rounds.local_steps)
+    return islice(local_batches(data, settings, rng), settings.rounds.local_steps)
 
 
 def local_update(
@@ -188,14 +180,7 @@ def local_update(
         rng: of the noise.
     """
     before = networks.travelling_tensors()
-    trainer = GANTrainer(
-        networks,
-        loss=settings.loss,
-        optimizer=settings.optimizer,
-        perceptual=perceptual,
-        device=torch.device("cpu"),
-        step=first_step,
-    )
+    trainer = local_trainer(networks, settings, perceptual=perceptual, device=torch.device("cpu"), step=first_step)
     run_steps(trainer, batches, settings.rounds.local_steps)
     after = networks.travelling_tensors()
     steps = {name: np.subtract(after[name], before[name], dtype=np.float64) for name in before}

@@ -13,8 +13,8 @@ from evaluation.faces.analysis import Backends
 from evaluation.figures.tables import TextTable
 from evaluation.measurement import COPY_SOURCE, MODEL, Measurement
 from evaluation.metrics.catalogue import CSIM, FOLDS, PSNR, Metric
-from evaluation.metrics.regions import eye_distance_px
 from evaluation.pairs import EvaluationPair, Protocol
+from model.landmarks.geometry import eye_distance
 
 _NAMES = ("smallest", "middle", "largest")
 
@@ -32,7 +32,7 @@ def motion_percent(pair: EvaluationPair) -> float:
     source_KC, driving_KC = (
         (shard.landmarks_FKC[row] + 0.5) / shard.size_px for shard, row in (pair.source, pair.driving)
     )
-    return float(100 * np.linalg.norm(source_KC - driving_KC, axis=1).mean() / eye_distance_px(driving_KC))
+    return float(100 * np.linalg.norm(source_KC - driving_KC, axis=1).mean() / eye_distance(driving_KC))
 
 
 def thirds(measurements: Sequence[Measurement]) -> list[Third]:

@@ -8,12 +8,12 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from evaluation.metrics.regions import OUTER_EYE_CORNERS
+from model.landmarks.geometry import INNER_LIP_PAIRS, OUTER_EYE_CORNERS, pair_distances
 
 FloatArray = NDArray[np.float64]
 
 # fmt: off
-_LIP_PAIRS = ((50, 58), (51, 57), (52, 56), (61, 67), (62, 66), (63, 65))  # outer, then inner, upper and lower
+_LIP_PAIRS = ((50, 58), (51, 57), (52, 56), *INNER_LIP_PAIRS)  # upper and lower, the outer ones first
 _BROW_PAIRS = ((18, 37), (19, 37), (20, 38), (23, 43), (24, 44), (25, 44))  # brow, upper lid
 # fmt: on
 _EYE_CORNERS = (36, 39, 42, 45)
@@ -63,11 +63,8 @@ def agreement(driving: float, generated: float) -> float:
 
 def _distances_FP(landmarks_FKC: FloatArray, pairs: tuple[tuple[int, int], ...]) -> FloatArray:
     """[F, P] distances of pairs of landmarks, in the clip's mean outer-eye distance."""
-    first, second = np.array(pairs).T
-    distance_FP = np.linalg.norm(landmarks_FKC[:, first] - landmarks_FKC[:, second], axis=2)
-    return np.asarray(distance_FP / _eye_distance_F(landmarks_FKC).mean(), np.float64)
+    return np.asarray(pair_distances(landmarks_FKC, pairs) / _eye_distance_F(landmarks_FKC).mean(), np.float64)
 
 
 def _eye_distance_F(landmarks_FKC: FloatArray) -> FloatArray:
-    left, right = OUTER_EYE_CORNERS
-    return np.asarray(np.maximum(np.linalg.norm(landmarks_FKC[:, left] - landmarks_FKC[:, right], axis=1), 1e-6))
+    return np.asarray(np.maximum(pair_distances(landmarks_FKC, [OUTER_EYE_CORNERS])[:, 0], 1e-6))

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evaluation.faces.analysis import FaceAnalysis
-from evaluation.metrics.regions import eye_distance_px
 from model.batch import AU_ORDER
+from model.landmarks.geometry import eye_distance
 
 _EYE_CORNERS = ((36, 39), (42, 45))
 """iBUG landmarks of each eye, from image left to image right."""
@@ -45,7 +45,7 @@ def prmse_deg(driving: FaceAnalysis, generated: FaceAnalysis) -> float:
 def landmark_error_percent(driving: FaceAnalysis, generated: FaceAnalysis) -> float:
     """Mean distance of the 68 landmarks, in percent of the driving face's outer eye distance; lower is better."""
     distance_K = np.linalg.norm(driving.landmarks_KC - generated.landmarks_KC, axis=1)
-    return float(100 * distance_K.mean() / eye_distance_px(driving.landmarks_KC))
+    return float(100 * distance_K.mean() / eye_distance(driving.landmarks_KC))
 
 
 def aucon(driving: FaceAnalysis, generated: FaceAnalysis, evaluated_aus: Sequence[int]) -> float:

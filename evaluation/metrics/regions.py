@@ -9,20 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.frames import Frame
+from model.landmarks.geometry import eye_distance
 
-OUTER_EYE_CORNERS = (36, 45)
-"""iBUG landmarks, image left first."""
 PARTS = {"mouth": slice(48, 68), "eyes": slice(36, 48)}
 """Name to its landmarks."""
 
 _WIDTH_EYE_DISTANCES = 1.6
 _HEIGHT_EYE_DISTANCES = 0.8
 _MIN_SIDE_PX = 8
-
-
-def eye_distance_px(landmarks_KC: NDArray[np.floating]) -> float:
-    """Distance of the outer eye corners of [68, 2] landmarks, in their unit; at least 1e-6."""
-    return max(float(np.linalg.norm(np.subtract(*landmarks_KC[list(OUTER_EYE_CORNERS)]))), 1e-6)
 
 
 def cut_out(frame_HWC: Frame, landmarks_KC: NDArray[np.floating], part: str) -> Frame:
@@ -43,7 +37,7 @@ def part_pixels(
 ) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """Where `cut_out` takes its pixels: ([h, 1] rows, [1, w] columns), which index a frame."""
     centre_x, centre_y = landmarks_KC[PARTS[part]].mean(axis=0)
-    distance = min(eye_distance_px(landmarks_KC), frame_HWC.shape[1])
+    distance = min(eye_distance(landmarks_KC), frame_HWC.shape[1])
     rows = _span(centre_y, _HEIGHT_EYE_DISTANCES * distance, frame_HWC.shape[0])
     columns = _span(centre_x, _WIDTH_EYE_DISTANCES * distance, frame_HWC.shape[1])
     return rows[:, None], columns[None]

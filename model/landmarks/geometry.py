@@ -6,7 +6,7 @@ Landmarks are float (x, y) pixels with pixel centres at integers. "Left" is the 
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,6 +39,11 @@ CURVES: tuple[tuple[tuple[int, ...], bool], ...] = (
     (tuple(range(60, 68)), True),  # inner lips
 )
 """Indices of each drawn curve and whether it is closed."""
+
+INNER_LIP_PAIRS = ((61, 67), (62, 66), (63, 65))
+"""Upper and lower inner lip."""
+OUTER_EYE_CORNERS = (36, 45)
+"""Image left first."""
 
 _PART_MARGIN = 1.5  # a part wider open than the average still fits its crop
 _PART_MULTIPLE_PX = 4  # two max pools
@@ -122,6 +127,26 @@ def mean_part_sizes_px(landmarks_FKC: FloatArray) -> npt.NDArray[np.float64]:
         extent_xy = (points.max(axis=1) - points.min(axis=1)).mean(axis=0)
         rows.append(extent_xy[::-1])
     return np.stack(rows)
+
+
+def pair_distances(landmarks_XKC: FloatArray, pairs: Sequence[tuple[int, int]]) -> FloatArray:
+    """Distance between the two landmarks of each pair.
+
+    Args:
+        landmarks_XKC: [..., 68, 2] (x, y) in any unit.
+        pairs: P >= 1 pairs of indices.
+
+    Returns:
+        [..., P] in the same unit.
+    """
+    first_P, second_P = np.array(pairs).T
+    distances_XP: FloatArray = np.linalg.norm(landmarks_XKC[..., first_P, :] - landmarks_XKC[..., second_P, :], axis=-1)
+    return distances_XP
+
+
+def eye_distance(landmarks_KC: FloatArray) -> float:
+    """Distance of the outer eye corners of [68, 2] landmarks, in their unit; at least 1e-6."""
+    return max(float(np.linalg.norm(np.subtract(*landmarks_KC[list(OUTER_EYE_CORNERS)]))), 1e-6)
 
 
 def rescaled(

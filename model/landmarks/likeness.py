@@ -10,10 +10,11 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from model.landmarks.geometry import INNER_LIP_PAIRS, pair_distances
+
 FloatArray = NDArray[np.float32]
 
 _LID_PAIRS = ((37, 41), (38, 40), (43, 47), (44, 46))
-_LIP_PAIRS = ((61, 67), (62, 66), (63, 65))
 _SHAPE_WEIGHT = 1 / 136  # together the landmarks count as their mean
 _LIP_WEIGHT, _LID_WEIGHT = 0.5, 0.5
 _POSE_WEIGHT = 0.5 / 3 / 90  # ten degrees of one angle count as a lip gap of 4 % of the side
@@ -33,7 +34,7 @@ def likeness_features(landmarks_FKC: NDArray[np.floating], pose_FC: NDArray[np.f
         [F, 142] float32.
     """
     shape_FKC = (landmarks_FKC - landmarks_FKC.mean(axis=1, keepdims=True)) / size_px
-    lips_F1 = _gap(shape_FKC, _LIP_PAIRS)
+    lips_F1 = _gap(shape_FKC, INNER_LIP_PAIRS)
     lids_F2 = [_gap(shape_FKC, _LID_PAIRS[:2]), _gap(shape_FKC, _LID_PAIRS[2:])]
     weighted = [
         _SHAPE_WEIGHT * shape_FKC.reshape(len(shape_FKC), -1),
@@ -46,9 +47,7 @@ def likeness_features(landmarks_FKC: NDArray[np.floating], pose_FC: NDArray[np.f
 
 def _gap(shape_FKC: NDArray[np.floating], pairs: tuple[tuple[int, int], ...]) -> NDArray[np.floating]:
     """[F, 1] mean distance between the two landmarks of each pair."""
-    upper, lower = (list(side) for side in zip(*pairs, strict=True))
-    gap_FP = np.linalg.norm(shape_FKC[:, upper] - shape_FKC[:, lower], axis=2)
-    mean_F1: NDArray[np.floating] = gap_FP.mean(axis=1, keepdims=True)
+    mean_F1: NDArray[np.floating] = pair_distances(shape_FKC, pairs).mean(axis=1, keepdims=True)
     return mean_F1
 
 

@@ -7,18 +7,22 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 import httpx
-from flwr.proto.control_pb2 import ListNodesRequest
+from flwr.common.constant import Status
+from flwr.proto.control_pb2 import ListNodesRequest, ListRunsRequest
+from flwr.proto.run_pb2 import Run
 from flwr.supercore.constant import NodeStatus
 from flwr.supercore.control import ControlHttpClient
 from flwr.supercore.interceptors import RuntimeVersionHttpInterceptor
 
 from deploy.files import write_app
 from model.errors import FederationError
+
+T = TypeVar("T")
 
 _COMMAND_TIMEOUT_S = 120.0
 QUIET = {
@@ -91,12 +95,11 @@ class FlowerCommands:
         Raises:
             FederationError: if Flower does not tell.
         """
-        answer = self._flwr("ls", "remote", "--run-id", run_id, "--format", "json")
-        try:
-            runs: list[dict[str, Any]] = json.loads(answer)["runs"]
-            return str(runs[0]["status"])
-        except (ValueError, KeyError, IndexError, TypeError) as error:
-            raise FederationError(f"Flower does not tell the run's status: {' '.join(answer.split())}") from error
+        runs = self._runs(ListRunsRequest(run_id=int(run_id)))
+        if not runs:
+            raise FederationError(f"Flower does not know run {run_id}")
+        status = runs[0].status
+        return f"{status.status}:{status.sub_status}" if status.sub_status else str(status.status)
 
     def unfinished(self) -> list[str]:
         """Ids of the runs that have not ended, the oldest first.
@@ -104,12 +107,8 @@ class FlowerCommands:
         Raises:
             FederationError: if Flower does not tell.
         """
-        answer = self._flwr("ls", "remote", "--format", "json")
-        try:
-            runs: list[dict[str, Any]] = json.loads(answer)["runs"]
-            return [str(run["run-id"]) for run in reversed(runs) if not str(run["status"]).startswith("finished")]
-        except (ValueError, KeyError, TypeError) as error:
-            raise FederationError(f"Flower does not list its runs: {' '.join(answer.split())}") from error
+        runs = sorted(self._runs(ListRunsRequest()), key=lambda run: run.pending_at)
+        return [str(run.run_id) for run in runs if run.status.status != Status.FINISHED]
 
     def stop(self, run_id: str) -> None:
         """End a run; what Flower answers does not matter."""
@@ -141,24 +140,10 @@ class FlowerCommands:
     def nodes_of_keys(self) -> dict[bytes, int]:
         """Public key, as PEM (SubjectPublicKeyInfo), to the node id of the SuperNode that is registered with it.
 
-        `flwr supernode list` does not show the keys, so the SuperLink's Control API is asked itself.
-
         Raises:
             FederationError: if the SuperLink does not tell.
         """
-        address, root_certificates = self._superlink
-        client = ControlHttpClient.from_server_address(
-            address,
-            insecure=root_certificates is None,
-            root_certificates=root_certificates.read_bytes() if root_certificates else None,
-            interceptors=[RuntimeVersionHttpInterceptor(component_name="flwr CLI")],
-        )
-        try:
-            nodes = client.ListNodes(ListNodesRequest()).nodes_info
-        except (httpx.HTTPError, ValueError) as error:
-            raise FederationError(f"the SuperLink at {address} does not list its nodes: {error}") from error
-        finally:
-            client.close()
+        nodes = self._ask("list its nodes", lambda control: control.ListNodes(ListNodesRequest())).nodes_info
         return {node.public_key: node.node_id for node in nodes if node.status != NodeStatus.UNREGISTERED}
 
     def find(self, name: str) -> str:
@@ -171,6 +156,25 @@ class FlowerCommands:
         if path is None:
             raise FederationError(f"command {name} is not installed; install flwr[simulation]")
         return path
+
+    def _runs(self, request: ListRunsRequest) -> list[Run]:
+        return list(self._ask("list its runs", lambda control: control.ListRuns(request)).run_dict.values())
+
+    def _ask(self, what: str, ask: Callable[[ControlHttpClient], T]) -> T:
+        """An answer of the SuperLink's Control API, without the second of CPU that a `flwr` command takes."""
+        address, root_certificates = self._superlink
+        control = ControlHttpClient.from_server_address(
+            address,
+            insecure=root_certificates is None,
+            root_certificates=root_certificates.read_bytes() if root_certificates else None,
+            interceptors=[RuntimeVersionHttpInterceptor(component_name="flwr CLI")],
+        )
+        try:
+            return ask(control)
+        except (httpx.HTTPError, ValueError) as error:
+            raise FederationError(f"the SuperLink at {address} does not {what}: {error}") from error
+        finally:
+            control.close()
 
     def _stage_app(self) -> Path:
         """A copy of the app alone: Flower takes no folder with an underscore or a dot in its name."""

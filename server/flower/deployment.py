@@ -30,7 +30,7 @@ class Patience:
     poll_s: float = 2.0
     """Between two looks into the run folder."""
     ask_s: float = 20.0
-    """Between two questions to the SuperLink; each takes a process about a second of CPU."""
+    """Between two questions to the SuperLink, which may be far away."""
     start_s: float = 600.0
     """For a submitted run to start."""
     silence_s: float = 900.0

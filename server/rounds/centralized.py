@@ -90,7 +90,7 @@ class PooledRounds:
         """
         result = train_locally(
             RoundTask(round_number=round_number, partition_id=0, part_sizes=self._part_sizes),
-            list(tensors.values()),
+            tensors,
             settings=self._settings,
             data=self._data,
             moments=self._moments,
@@ -100,7 +100,7 @@ class PooledRounds:
         )
         metrics = {name: value for name, value in result.metrics.items() if name not in OPERATIONS}
         return RoundOutcome(
-            tensors=dict(zip(tensors, result.arrays, strict=True)),
+            tensors=result.tensors,
             metrics=metrics,
             clients={0: metrics | {"num_examples": result.num_examples}},
         )

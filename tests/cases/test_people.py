@@ -7,12 +7,14 @@ import pytest
 
 from data_partition.faces.finder import FaceFinder, chosen, quarter_turns
 from data_partition.faces.people import others_than_main, split_by_person
-from data_partition.faces.track import face_of_picture
+from data_partition.faces.track import face_of_picture, track_faces
 from data_partition.preparation.prepare import PrepareReport, is_prepared, prepare
 from data_partition.shards.names import check_distinct, check_identity
 from data_partition.shards.shard import Shard, open_dataset
+from data_partition.sources.layouts import annotator_of
+from data_partition.sources.records import ClipSource
 from data_partition.sources.rejected import Rejected
-from model.errors import ConfigError
+from model.errors import ConfigError, DataError
 from server.run_folder.folder import require_same_people
 from tests.data_partition.conftest import drawn_people, face_landmarker, write_video  # noqa: F401
 
@@ -56,6 +58,28 @@ def test_of_two_faces_the_choice_is_said_and_can_be_made(drawn_people: list[Shar
     assert not np.array_equal(left.image_HWC, right.image_HWC)
     assert "2 faces" in said[0].reason and "number 1 from the left" in said[0].reason
     assert "number 2 from the left" in said[1].reason
+
+
+@pytest.mark.parametrize(
+    ("num_people", "number", "words"), [(1, 2, "1 face, number 2 from the left"), (2, 3, "2 faces, number 3")]
+)
+def test_a_face_that_is_not_there_is_an_error_of_a_picture_and_a_note_of_a_clip(
+    drawn_people: list[Shard],  # noqa: F811
+    tmp_path: Path,
+    num_people: int,
+    number: int,
+    words: str,
+) -> None:
+    picture = np.concatenate([shard.read_frame(0) for shard in drawn_people[:num_people]], axis=1)
+    with pytest.raises(DataError, match=rf"a\.png: found {words}.*; choose a number up to {num_people}, or 0"):
+        face_of_picture(picture, 96, face=number, path=Path("a.png"), on_problem=lambda _: None)
+    clip = write_video(tmp_path / "a.mp4", [picture] * 3)
+    source, said = ClipSource(path=clip, face=number), []
+    with annotator_of(source).open(source) as annotator:
+        tracked = track_faces(source, annotator, on_problem=said.append, on_frame=lambda: None)
+    assert len(tracked.faces) == 3
+    (note,) = said
+    assert note.is_note and words in note.reason and "the largest is used" in note.reason
 
 
 def test_a_small_face_is_found(drawn_people: list[Shard], face_landmarker: Path) -> None:  # noqa: F811

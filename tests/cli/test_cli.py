@@ -1,5 +1,6 @@
 import json
 import re
+import socket
 import tomllib
 
 import pytest
@@ -42,6 +43,13 @@ def test_settings_prints_every_setting_as_toml_with_changes(capsys):
     assert (printed["tau"], printed["resume"], printed["max-rounds"]) == (0.5, True, 7)
     assert printed["image-size-px"] == 64
     assert Settings.from_flat(printed).to_flat() == printed
+
+
+def test_a_port_of_the_exporter_that_is_taken_is_one_line(capsys, tmp_path):
+    with socket.create_server(("0.0.0.0", 0)) as taken:
+        port = taken.getsockname()[1]
+        line = fails(capsys, "exporter", str(tmp_path), "--port", str(port))
+    assert f"--port: {port} cannot be used (Address already in use); choose another" in line
 
 
 def test_preset_file_is_read_from_its_path(capsys, tmp_path):

@@ -4,16 +4,17 @@ In round 1 the header of an array speaks of 128 TiB, in every later one a tensor
 """
 
 import numpy as np
-from client.supernode.honest_own_code import main
 from flwr.app import Array
 from flwr.clientapp import ClientApp
+
+from client.supernode import honest_own_code
 
 TEXT = b"{'descr': '<f4', 'fortran_order': False, 'shape': (35184372088832,), }\n"
 HEADER = b"\x93NUMPY\x01\x00" + len(TEXT).to_bytes(2, "little") + TEXT
 answer_honestly = ClientApp.__call__
 
 
-def answer(self, message, context):
+def spoil(self, message, context):
     reply = answer_honestly(self, message, context)
     config = message.content.config_records["fitins.config"]
     if config["phase"] == "train" and reply.has_content():
@@ -26,6 +27,6 @@ def answer(self, message, context):
     return reply
 
 
-if __name__ == "__main__":
-    ClientApp.__call__ = answer
-    main()
+def answer(task):
+    ClientApp.__call__ = spoil
+    honest_own_code.answer(task)

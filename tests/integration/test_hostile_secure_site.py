@@ -15,6 +15,7 @@ from federation.secure_sum.session import Kind
 from federation.settings import Settings
 from model.checkpoint import load_checkpoint, round_folders
 from model.errors import FederationError
+from model.networks.bundle import NamedArrays
 from server.rounds.federation import run_federation
 from server.rounds.loop import RoundLoop
 from server.rounds.secure_round import SecureSums
@@ -205,9 +206,9 @@ def test_a_round_whose_result_was_lost_is_not_summed_over_other_sites(
         totals.append(result[2].view(np.int64) / 2.0**24)
         return result
 
-    def train(task: RoundTask, arrays: list[np.ndarray], **rest: object) -> LocalResult:
-        result = trained(task, arrays, **rest)  # type: ignore[arg-type]
-        moved = [new.astype(np.float64) - old for new, old in zip(result.arrays, arrays, strict=True)]
+    def train(task: RoundTask, tensors: NamedArrays, **rest: object) -> LocalResult:
+        result = trained(task, tensors, **rest)  # type: ignore[arg-type]
+        moved = [new.astype(np.float64) - tensors[name] for name, new in result.tensors.items()]
         steps[task.round_number, task.partition_id] = np.concatenate([step.reshape(-1) for step in moved])
         return result
 

@@ -56,13 +56,21 @@ def test_networks_of_a_checkpoint_use_the_average_unless_told_otherwise(
     assert not both.networks().training
 
 
-def test_newest_intact_round_is_used_when_the_newest_is_damaged(tmp_path: Path, checkpoint: Checkpoint) -> None:
+def test_newest_intact_round_is_used_and_told_when_the_newest_is_damaged(
+    tmp_path: Path, checkpoint: Checkpoint, caplog: pytest.LogCaptureFixture
+) -> None:
     save_checkpoint(tmp_path, checkpoint)
     newest = save_checkpoint(tmp_path, replace(checkpoint, round=8))
     assert load_checkpoint(tmp_path).round == 8
+    assert not caplog.records
     weights = newest / "weights.safetensors"
     weights.write_bytes(weights.read_bytes()[:-10])
     assert load_checkpoint(tmp_path).round == 7
+    (told,) = caplog.records
+    assert told.levelname == "WARNING"
+    assert told.getMessage() == (
+        f"{weights} is damaged: its SHA-256 is not the recorded one; round 7 is used in its place"
+    )
     with pytest.raises(CheckpointError, match="damaged"):
         load_checkpoint(newest)
 

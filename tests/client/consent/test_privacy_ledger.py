@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from client.consent.policy import SitePolicy
-from client.consent.privacy_ledger import ReleaseLedger, clipped, gaussian, noised, noised_answer
+from client.consent.privacy_ledger import ReleaseLedger, Steps, clipped, gaussian, noised, noised_answer
 from federation.local_training import LocalResult
 from federation.privacy_accountant import epsilon_of
 from federation.settings import Settings
@@ -18,19 +18,23 @@ from model.errors import ConfigError, DataError, NonFiniteLossError
 from model.setting import Scalar
 
 
+def listed(steps: Steps) -> dict[str, object]:
+    return {name: step.tolist() for name, step in steps.items()}
+
+
 def test_clipping_by_hand() -> None:
     """Steps (3, 0) and (0, 4) together have length 5; clipped to 2.5 both are halved. Length 5 or more leaves them."""
-    before = [np.ones(2, np.float32), np.zeros((1, 2), np.float32)]
-    after = [np.array([4.0, 1.0], np.float32), np.array([[0.0, 4.0]], np.float32)]
+    before = {"a": np.ones(2, np.float32), "b": np.zeros((1, 2), np.float32)}
+    after = {"b": np.array([[0.0, 4.0]], np.float32), "a": np.array([4.0, 1.0], np.float32)}
     halved = clipped(after, before, 2.5)
-    assert [step.tolist() for step in halved] == [[1.5, 0.0], [[0.0, 2.0]]]
-    assert [step.tolist() for step in clipped(after, before, 5.0)] == [[3.0, 0.0], [[0.0, 4.0]]]
-    assert [step.tolist() for step in clipped(before, before, 1.0)] == [[0.0, 0.0], [[0.0, 0.0]]]
+    assert listed(halved) == {"a": [1.5, 0.0], "b": [[0.0, 2.0]]}
+    assert listed(clipped(after, before, 5.0)) == {"a": [3.0, 0.0], "b": [[0.0, 4.0]]}
+    assert listed(clipped(before, before, 1.0)) == {"a": [0.0, 0.0], "b": [[0.0, 0.0]]}
 
 
 def test_an_update_that_is_not_finite_is_not_sent() -> None:
     with pytest.raises(NonFiniteLossError, match="length of the update is nan"):
-        clipped([np.array([np.nan], np.float32)], [np.zeros(1, np.float32)], 1.0)
+        clipped({"a": np.array([np.nan], np.float32)}, {"a": np.zeros(1, np.float32)}, 1.0)
 
 
 def test_noise_has_the_stated_deviation_and_no_memory() -> None:
@@ -44,18 +48,18 @@ def test_noise_has_the_stated_deviation_and_no_memory() -> None:
     for lag in (1, num_values // 2):  # pairs of Box and Muller are half a vector apart
         assert abs(np.corrcoef(values[:-lag], values[lag:])[0, 1]) < 5 / np.sqrt(num_values - lag)
     assert abs(np.mean(np.abs(values) > 3) - 0.0026998) < 5 * np.sqrt(0.0027 / num_values)
-    step = noised([np.full((100, 1000), 7.0)], 0.25)[0]
+    step = noised({"a": np.full((100, 1000), 7.0)}, 0.25)["a"]
     assert abs(step.mean() - 7) < 5 * 0.25 / np.sqrt(step.size)
     assert abs(step.std() - 0.25) < 0.25 * 5 / np.sqrt(2 * step.size)
     assert not (gaussian(10) == gaussian(10)).any()
 
 
-BEFORE = [np.zeros(2, np.float32)]
+BEFORE = {"weights": np.zeros(2, np.float32)}
 
 
 def trained(values: list[float]) -> LocalResult:
     metrics = {"loss_generator": 12.5, "l1_image": 0.3, "accuracy_real": 0.9, "seconds": 4.0, "num_steps": 2.0}
-    return LocalResult(arrays=[np.array(values, np.float32)], num_examples=37, metrics=metrics)
+    return LocalResult(tensors={"weights": np.array(values, np.float32)}, num_examples=37, metrics=metrics)
 
 
 def answer(folder: Path, train: Callable[[], LocalResult], noise_multiplier: float = 1e-6) -> LocalResult:
@@ -67,8 +71,8 @@ def test_what_leaves_has_weight_one_and_says_what_is_spent(tmp_path: Path) -> No
     sent = answer(tmp_path, lambda: trained([100.0, 100.0]))
     assert sent.num_examples == 1
     assert sent.metrics == {"dp_releases": 1.0, "dp_mu": 2e6}
-    assert sent.arrays[0].dtype == np.float32
-    assert np.linalg.norm(sent.arrays[0]) == pytest.approx(1.0, abs=1e-4)
+    assert sent.tensors["weights"].dtype == np.float32
+    assert np.linalg.norm(sent.tensors["weights"]) == pytest.approx(1.0, abs=1e-4)
 
 
 def raising(error: Exception) -> Callable[[], LocalResult]:
@@ -94,8 +98,8 @@ def test_a_failure_is_a_noised_step_of_zero_that_is_counted(
     train: Callable[[], LocalResult], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     sent = answer(tmp_path, train)
-    assert [(array.shape, array.dtype) for array in sent.arrays] == [((2,), np.float32)]
-    assert 0 < np.abs(sent.arrays[0]).max() < 1e-4
+    assert {name: (array.shape, array.dtype) for name, array in sent.tensors.items()} == {"weights": ((2,), np.float32)}
+    assert 0 < np.abs(sent.tensors["weights"]).max() < 1e-4
     assert (sent.num_examples, sent.metrics) == (1, {"dp_releases": 1.0, "dp_mu": 2e6})
     assert "training failed" in caplog.text
     assert answer(tmp_path, lambda: trained([1.0, 0.0])).metrics["dp_releases"] == 2.0

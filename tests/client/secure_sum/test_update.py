@@ -172,7 +172,7 @@ def test_a_round_that_begins_anew_has_new_keys_and_other_pairs(settings: Setting
     from client.site import open_site
 
     opened = open_site(settings, NodeConfig.from_flat(site._context.node_config))
-    losses = {_trained(settings, opened, list(tensors(settings).values()), config).metrics["l1_image"] for _ in "ab"}
+    losses = {_trained(settings, opened, tensors(settings), config).metrics["l1_image"] for _ in "ab"}
     assert len(losses) == 2
 
 

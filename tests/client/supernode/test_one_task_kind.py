@@ -19,16 +19,15 @@ from flwr.supercore.fab import Fab
 from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects, get_object_tree
 from flwr.supercore.object_store import ObjectStoreFactory
 from flwr.supercore.run import Run
-from flwr.supercore.superexec.executor import ExecutionSpec, LaunchResultStatus, subprocess_executor
+from flwr.supercore.superexec.executor import ExecutionSpec, LaunchResult, LaunchResultStatus
 from flwr.supercore.task_identity import TaskIdentity
 from flwr.supernode import start_client_internal
 from flwr.supernode.nodestate import NodeState, NodeStateFactory
 
 from client.supernode import one_task_kind
 from client.supernode.one_task_kind import (
-    OwnProcesses,
+    OwnSuperExec,
     RefusedRunError,
-    SiteExecPlugin,
     keep_to_one_kind,
     own_settings,
     pull_or_refuse,
@@ -36,6 +35,7 @@ from client.supernode.one_task_kind import (
 )
 from client.supernode.owed_reply import LOST, OwedReply
 from client.supernode.refused_tasks import RefusedTasks
+from client.supernode.superexec_process import SiteExecPlugin
 from federation.settings import Settings
 
 RUN_ID = 12
@@ -116,9 +116,8 @@ class Site:
 
 @pytest.fixture(autouse=True)
 def own_code(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As in a SuperNode and a SuperExec of a site."""
+    """As in a SuperNode of a site."""
     monkeypatch.setattr(start_client_internal, "get_fused_config_from_fab", own_settings)
-    monkeypatch.setattr(subprocess_executor, "subprocess", OwnProcesses)
 
 
 @pytest.mark.parametrize("task_type", KINDS)
@@ -190,43 +189,39 @@ def test_another_nodes_debt_and_a_damaged_file_are_dropped(tmp_path: Path) -> No
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.fixture
-def started(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
-    """Command lines of the processes that are started."""
-    lines: list[list[str]] = []
-    monkeypatch.setattr(one_task_kind.subprocess, "Popen", lambda command, **options: lines.append(command))
-    return lines
+def test_a_supernode_starts_the_sites_superexec_and_no_other_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[list[str]] = []
+    monkeypatch.setattr(one_task_kind.subprocess, "Popen", lambda command: started.append(command))
+    OwnSuperExec.Popen(["flower-superexec", "--insecure"])
+    assert started == [[sys.executable, "-P", "-m", "client.supernode.superexec_process", "--insecure"]]
+    with pytest.raises(RefusedRunError, match="this site runs no flwr-agentapp"):
+        OwnSuperExec.Popen(["flwr-agentapp", "--insecure"])
+    assert len(started) == 1
+
+
+class Launches:
+    """An executor that notes what it is asked for."""
+
+    def __init__(self) -> None:
+        self.specs: list[ExecutionSpec] = []
+
+    def launch(self, spec: ExecutionSpec) -> LaunchResult:
+        self.specs.append(spec)
+        return LaunchResult.accepted()
 
 
 @pytest.mark.parametrize("task_type", TaskType)
-def test_the_superexec_launches_one_kind_of_task(task_type: TaskType, started: list[list[str]]) -> None:
-    executor = subprocess_executor.SubprocessExecutor()
+def test_the_superexec_launches_one_kind_of_task(task_type: TaskType) -> None:
+    executor = Launches()
     plugin = SiteExecPlugin("127.0.0.1:9094", True, None, executor=executor)
     result = plugin.launch_task("token", Task(task_id=1, run_id=RUN_ID, type=task_type))
     if task_type == TaskType.CLIENT_APP:
-        ((python, *rest),) = started
-        assert python == sys.executable and rest[:3] == ["-P", "-m", "client.supernode.own_code"]
+        assert result.status == LaunchResultStatus.ACCEPTED
+        ((spec),) = executor.specs
+        assert (spec.task_type, spec.token, spec.runtime_api_address) == (task_type, "token", "127.0.0.1:9094")
         return
-    assert started == []
+    assert executor.specs == []
     assert result.status == LaunchResultStatus.FAILED
-
-
-@pytest.mark.parametrize("task_type", [kind for kind in TaskType if kind != TaskType.CLIENT_APP])
-def test_a_process_of_another_kind_cannot_be_started_even_so(task_type: TaskType, started: list[list[str]]) -> None:
-    spec = ExecutionSpec(
-        task_type=task_type,
-        runtime_api_address="127.0.0.1:9094",
-        token="token",
-        insecure=True,
-        root_certificates_path=None,
-        runtime_dependency_install=False,
-        parent_pid=1,
-        suppress_output=False,
-        task_id=1,
-    )
-    with pytest.raises(RefusedRunError, match="this site runs no flwr-"):
-        subprocess_executor.SubprocessExecutor().launch(spec)
-    assert started == []
 
 
 def test_settings_are_the_installed_ones_and_what_the_run_changes() -> None:
@@ -266,7 +261,7 @@ def test_the_real_entry_points_of_flower_are_guarded() -> None:
         "from flwr.supernode import start_client_internal as supernode\n"
         "from flwr.supernode import fleet_http_connection as connection\n"
         "from client.supernode.fleet_client import SiteFleetClient, use_site_fleet_client\n"
-        "from client.supernode.one_task_kind import OwnProcesses, keep_to_one_kind\n"
+        "from client.supernode.one_task_kind import OwnSuperExec, keep_to_one_kind\n"
         "from client.supernode.owed_reply import OwedReply\n"
         "from client.supernode.refused_tasks import RefusedTasks\n"
         "keep_to_one_kind(RefusedTasks(pathlib.Path('.')), OwedReply(pathlib.Path('.')))\n"
@@ -276,8 +271,8 @@ def test_the_real_entry_points_of_flower_are_guarded() -> None:
         "pull = supernode._pull_and_store_message\n"
         "assert 'get_fused_config_from_fab' in pull.args[0].__code__.co_names\n"
         "from flwr.supercore.superexec import run_superexec\n"
-        "assert 'AutoExecPlugin' in run_superexec.run_superexec.__code__.co_names\n"
-        "assert supernode.subprocess is OwnProcesses and connection.FleetHttpClient is SiteFleetClient\n"
+        "assert {'AutoExecPlugin', 'get_executor'} <= set(run_superexec.run_superexec.__code__.co_names)\n"
+        "assert supernode.subprocess is OwnSuperExec and connection.FleetHttpClient is SiteFleetClient\n"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr

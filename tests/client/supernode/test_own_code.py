@@ -69,7 +69,7 @@ def test_another_app_is_refused(tmp_path: Path) -> None:
     assert "FAB ID or version mismatch" in done.stderr
 
 
-@pytest.mark.parametrize("module", ["own_code", "one_task_kind", "process"])
+@pytest.mark.parametrize("module", ["superexec_process", "process"])
 def test_a_sites_processes_start_without_pytorch(module: str) -> None:
     """Flower starts another process in place of one that is silent for half a minute, and on a busy machine so on."""
     script = f"import sys, client.supernode.{module}; print('torch' in sys.modules)"

@@ -36,6 +36,7 @@ def test_a_folder_is_read_in_natural_order(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("not a frame")
     frames = list(read_frames(tmp_path, _ignore))
     assert [int(frame.image_HWC[0, 0, 0]) for frame in frames] == [1, 2, 10]
+    assert count_frames(tmp_path) == 3 and count_frames(tmp_path, (1, 3)) == 2
     assert [frame.timestamp_s for frame in frames] == [0, 0.04, 0.08]
 
 

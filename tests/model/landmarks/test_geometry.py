@@ -4,7 +4,16 @@ import numpy as np
 import pytest
 
 from model.errors import ConfigError
-from model.landmarks.geometry import PARTS, PartSizes, draw_heatmap, interpolating_spline_matrix, mean_part_sizes_px
+from model.landmarks.geometry import (
+    INNER_LIP_PAIRS,
+    PARTS,
+    PartSizes,
+    draw_heatmap,
+    eye_distance,
+    interpolating_spline_matrix,
+    mean_part_sizes_px,
+    pair_distances,
+)
 from model.landmarks.style import recentre, transfer_landmarks
 
 
@@ -52,6 +61,15 @@ def test_mean_part_sizes_by_hand() -> None:
     landmarks[1, mouth[0]] = (20, 8)
     sizes = mean_part_sizes_px(landmarks)
     np.testing.assert_allclose(sizes, [[0, 0], [0, 0], [0, 0], [6, 15]])
+
+
+def test_distances_of_lips_and_eyes_by_hand() -> None:
+    """Lower lips 3 px right of and 4 px below the upper ones, in the second of two frames alone; eyes 5 px apart."""
+    landmarks_FKC = np.zeros((2, 68, 2), np.float32)
+    landmarks_FKC[1, 65:68] = [3, 4]
+    landmarks_FKC[1, 36] = [4, -3]
+    assert pair_distances(landmarks_FKC, INNER_LIP_PAIRS).tolist() == [[0, 0, 0], [5, 5, 5]]
+    assert [eye_distance(landmarks_KC) for landmarks_KC in landmarks_FKC] == [1e-6, 5]
 
 
 def test_part_sizes_are_padded_multiples_of_four_that_fit_the_frame() -> None:
