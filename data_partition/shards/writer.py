@@ -32,6 +32,7 @@ from model.batch import NUM_LANDMARKS
 from model.errors import DataError
 from model.files import name_folder, read_json, write_json
 
+_JOINED = 512
 _SCALARS = {
     "file_name": pa.string(),
     "clip": pa.string(),
@@ -95,6 +96,7 @@ class ShardWriter:
             **({PREPARED_FROM: prepared_from} if prepared_from else {}),
         }
         self._columns: dict[str, list[NDArray[Any]]] = {name: [] for name in COLUMN_WIDTHS | OPTIONAL_WIDTHS}
+        self._newest: dict[str, list[NDArray[Any]]] = {name: [] for name in self._columns}
         self._num_frames = 0
         shutil.rmtree(self._partial, ignore_errors=True)
         (self._partial / FRAMES_NAME).mkdir(parents=True)
@@ -217,7 +219,8 @@ class ShardWriter:
         """
         if not self.num_frames:
             raise DataError(f"{self._info['identity']}: no frames to write; nothing was saved")
-        columns = {name: np.concatenate(chunks) for name, chunks in self._columns.items() if chunks}
+        chunks = {name: self._columns[name] + self._newest[name] for name in self._columns}
+        columns = {name: np.concatenate(some) for name, some in chunks.items() if some}
         for name, what in _OPTIONAL_WORDS.items():
             num_told = len(columns.get(name, ()))
             if num_told not in (0, self.num_frames):
@@ -238,7 +241,10 @@ class ShardWriter:
 
     def _append(self, columns: Mapping[str, NDArray[Any]], num_frames: int) -> None:
         for name, values in columns.items():
-            self._columns[name].append(values)
+            self._newest[name].append(values)
+            if len(self._newest[name]) == _JOINED:  # small arrays would take twice the memory
+                self._columns[name].append(np.concatenate(self._newest[name]))
+                self._newest[name].clear()
         self._num_frames += num_frames
 
 
