@@ -1,7 +1,7 @@
 """The key that manifests are signed with, its chain of certificates, and the anchor that says whose it is.
 
-A folder holds `key.pem` (private), `chain.pem` (leaf and root), `anchor.pem` (the root, to hand out) and `records.jsonl`
-(what was delivered). The root's own key is thrown away: it signed this one leaf and can sign no other.
+A folder holds `key.pem` (private), `chain.pem` (leaf and root), `anchor.pem` (the root, to hand out) and
+`records.jsonl` (what was delivered). The root's own key is thrown away: it signed this one leaf and can sign no other.
 """
 
 from __future__ import annotations
@@ -58,6 +58,10 @@ class MarkingKey:
     def private(self) -> bytes:
         """PKCS8, PEM."""
         return (self.folder / _KEY_NAME).read_bytes()
+
+    def fingerprint(self) -> str:
+        """SHA-256 of the anchor's certificate, hexadecimal, to compare over another line."""
+        return x509.load_pem_x509_certificate(self.anchor.read_bytes()).fingerprint(hashes.SHA256()).hex()
 
     def owner(self) -> str:
         """The organisation in the certificate."""
@@ -142,7 +146,14 @@ def _certificate(
 ) -> x509.CertificateBuilder:
     begin = datetime.datetime.now(datetime.UTC) - datetime.timedelta(hours=1)
     usage = dict.fromkeys(
-        ("content_commitment", "key_encipherment", "data_encipherment", "key_agreement", "encipher_only", "decipher_only"),
+        (
+            "content_commitment",
+            "key_encipherment",
+            "data_encipherment",
+            "key_agreement",
+            "encipher_only",
+            "decipher_only",
+        ),
         False,
     )
     return (
@@ -155,7 +166,8 @@ def _certificate(
         .not_valid_after(begin + _VALID)
         .add_extension(x509.BasicConstraints(ca=is_root, path_length=0 if is_root else None), critical=True)
         .add_extension(
-            x509.KeyUsage(digital_signature=not is_root, key_cert_sign=is_root, crl_sign=is_root, **usage), critical=True
+            x509.KeyUsage(digital_signature=not is_root, key_cert_sign=is_root, crl_sign=is_root, **usage),
+            critical=True,
         )
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
         .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_key), critical=False)

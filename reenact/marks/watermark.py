@@ -66,17 +66,18 @@ class Reading:
 class Watermark:
     """The pattern of one record, put into any number of pictures."""
 
-    def __init__(self, record: int) -> None:
+    def __init__(self, record: int, strength: float = 1.0) -> None:
         """Make the tile.
 
         Args:
             record: 0 to 2**24 - 1.
+            strength: 1 is not seen.
         """
         signs_R = 1.0 - 2.0 * _bits(record)
         share = np.sqrt([_PRESENCE, *[(1 - _PRESENCE) / _NUM_BITS] * _NUM_BITS])
         weights_P = share * np.concatenate([[1.0], signs_R])
         tile_TT = np.tensordot(weights_P, _patterns(), axes=1) * TILE_PX
-        self._tile_TT = np.asarray(_STRENGTH * tile_TT, np.float32)
+        self._tile_TT = np.asarray(strength * _STRENGTH * tile_TT, np.float32)
         self._repeated = lru_cache(maxsize=2)(self._repeat)
 
     def embed(self, frame_HWC: Frame) -> Frame:
@@ -106,8 +107,8 @@ def read_watermark(frames_HWC: Iterable[Frame]) -> Reading:
 def _read_tile(tile_TT: FloatArray) -> Reading:
     """The pattern in the sum of all tiles, wherever these begin.
 
-    Presence goes by phases alone: chance then has a spread that is known. Bits go by waves that are held down where they
-    are strong, which are the picture's own.
+    Presence goes by phases alone: chance then has a spread that is known. Bits go by waves that are held down where
+    they are strong, which are the picture's own.
     """
     waves_TT = np.fft.fft2(tile_TT) * _band()
     phases_TT = waves_TT / np.maximum(np.abs(waves_TT), 1e-9)
@@ -122,7 +123,8 @@ def _read_tile(tile_TT: FloatArray) -> Reading:
 def _held_down(waves_TT: NDArray[np.complex128]) -> NDArray[np.complex128]:
     """Waves by the root mean square of those about as long, none far above 1."""
     rings_TT = np.where(_band(), np.rint(_lengths() * TILE_PX), 0).astype(int)
-    energies = np.bincount(rings_TT.ravel(), np.abs(waves_TT.ravel()) ** 2) / np.bincount(rings_TT.ravel())
+    sums = np.bincount(rings_TT.ravel(), np.abs(waves_TT.ravel()) ** 2)
+    energies = sums / np.maximum(np.bincount(rings_TT.ravel()), 1)
     even_TT = waves_TT / np.sqrt(energies[rings_TT] + 1e-12)
     return np.asarray(even_TT / np.sqrt(1 + np.abs(even_TT) ** 2))
 
@@ -141,12 +143,13 @@ def _folded(grey_HW: Frame, scale: float) -> FloatArray:
     even_HW = detail_HW / (_activity(detail_HW) + 1)
     height_px, width_px = even_HW.shape
     padded = np.pad(even_HW, ((0, -height_px % TILE_PX), (0, -width_px % TILE_PX)))
-    return padded.reshape(padded.shape[0] // TILE_PX, TILE_PX, -1, TILE_PX).sum(axis=(0, 2))
+    tiles = padded.reshape(padded.shape[0] // TILE_PX, TILE_PX, -1, TILE_PX)
+    return np.asarray(tiles.sum(axis=(0, 2)))
 
 
 def _detail(grey_HW: FloatArray) -> FloatArray:
     """What of a picture is not its surroundings."""
-    return grey_HW - cv2.GaussianBlur(grey_HW, (0, 0), 4.0)
+    return np.asarray(grey_HW - cv2.GaussianBlur(grey_HW, (0, 0), 4.0))
 
 
 def _activity(detail_HW: FloatArray) -> FloatArray:

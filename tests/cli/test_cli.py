@@ -101,7 +101,8 @@ def test_reenact_writes_the_picture_and_says_how_and_where(capsys, tmp_path, che
         *("--device", "cpu"),
     )
     assert "landmarks by lgan" in text and str(out) in text
-    assert read_image(out).shape == (32, 32, 3)
+    assert "visible label, watermark and signed manifest" in text
+    assert read_image(out).shape == (256, 256, 3)  # 32 pixels are too few for a label
 
 
 def reenact_arguments(tmp_path, checkpoint):  # noqa: F811
