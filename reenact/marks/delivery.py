@@ -64,11 +64,16 @@ def deliver_picture(path: Path, frame_HWC: Frame, origin: Origin) -> None:
         DataError: if a mark cannot be read.
         OSError: if it cannot be written.
     """
+    _deliver(path, io.BytesIO(encode_image(path.suffix, marked_picture(frame_HWC, origin))), origin)
+
+
+def marked_picture(frame_HWC: Frame, origin: Origin) -> Frame:
+    """A picture with label and watermark, this one so strong that the record can be read, if that is not seen."""
     for strength in _STRENGTHS:
         marked_HWC = Marks(origin, strength)(frame_HWC)
         if read_watermark([marked_HWC]).record == origin.record:
             break
-    _deliver(path, io.BytesIO(encode_image(path.suffix, marked_HWC)), origin)
+    return marked_HWC
 
 
 def deliver_film(path: Path, film: Path, origin: Origin) -> None:

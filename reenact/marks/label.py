@@ -36,6 +36,8 @@ _TEXT_SHARE = 0.055
 """Height of the letters' line by the picture's shorter side."""
 _MARGIN_SHARE = 0.4
 """Around the text, and of the box from the border, by the line's height."""
+_TOP_SHARE = 0.2
+"""Of the shorter side: the label lies above."""
 _MIN_LIKENESS = 0.8
 """Correlation with the label as it is drawn; compression of what is delivered leaves above .95."""
 
@@ -43,23 +45,26 @@ _MIN_LIKENESS = 0.8
 def stamp(frame_HWC: Frame, label: Label) -> Frame:
     """The picture with the label on it, [H, W, 3] as before."""
     stamped_HWC, box_HWC = frame_HWC.copy(), _box(label, min(frame_HWC.shape[:2]))
-    rows, columns = _place(frame_HWC, box_HWC)
-    stamped_HWC[rows, columns] = box_HWC
+    stamped_HWC[_place(frame_HWC, box_HWC, min(frame_HWC.shape[:2]))] = box_HWC
     return stamped_HWC
 
 
 def find_label(frame_HWC: Frame) -> Label | None:
     """The label that is where `stamp` puts it, also in a picture that was made half as large since."""
-    larger_HWC = np.asarray(cv2.resize(frame_HWC, None, fx=2, fy=2, interpolation=cv2.INTER_CUBIC), np.uint8)
-    likeness = {label: max(_likeness(one, label) for one in (frame_HWC, larger_HWC)) for label in Label}
+    side_px = min(frame_HWC.shape[:2])
+    top_HWC = frame_HWC[: max(1, round(_TOP_SHARE * side_px))]
+    larger_HWC = np.asarray(cv2.resize(top_HWC, None, fx=2, fy=2, interpolation=cv2.INTER_CUBIC), np.uint8)
+    likeness = {
+        label: max(_likeness(top_HWC, label, side_px), _likeness(larger_HWC, label, 2 * side_px)) for label in Label
+    }
     best = max(likeness, key=likeness.__getitem__)
     return best if likeness[best] >= _MIN_LIKENESS else None
 
 
-def _likeness(frame_HWC: Frame, label: Label) -> float:
+def _likeness(top_HWC: Frame, label: Label, side_px: int) -> float:
     """-1 to 1; 0 for a plain place."""
-    box_HWC = _box(label, min(frame_HWC.shape[:2]))
-    seen_HWC = frame_HWC[_place(frame_HWC, box_HWC)]
+    box_HWC = _box(label, side_px)
+    seen_HWC = top_HWC[_place(top_HWC, box_HWC, side_px)]
     if seen_HWC.shape != box_HWC.shape:
         return 0.0
     grey = (cv2.cvtColor(np.ascontiguousarray(one), cv2.COLOR_RGB2GRAY) for one in (seen_HWC, box_HWC))
@@ -67,8 +72,9 @@ def _likeness(frame_HWC: Frame, label: Label) -> float:
     return float((seen * box).sum() / (np.linalg.norm(seen) * np.linalg.norm(box) + 1e-6))
 
 
-def _place(frame_HWC: Frame, box_HWC: Frame) -> tuple[slice, slice]:
-    margin_px = round(_MARGIN_SHARE * _line_px(min(frame_HWC.shape[:2])))
+def _place(frame_HWC: Frame, box_HWC: Frame, side_px: int) -> tuple[slice, slice]:
+    """Of the box in a picture of a shorter side, or in the top of one."""
+    margin_px = round(_MARGIN_SHARE * _line_px(side_px))
     right = frame_HWC.shape[1] - margin_px
     return slice(margin_px, margin_px + box_HWC.shape[0]), slice(max(right - box_HWC.shape[1], 0), right)
 

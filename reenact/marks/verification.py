@@ -88,20 +88,20 @@ def _some_frames(path: Path) -> list[Frame]:
     with open_video(path) as container:
         track = main_track(path, container)
         for number in range(_NUM_STRETCHES):
-            container.seek((container.duration or 0) * number // _NUM_STRETCHES)
-            found |= _stretch(container, track)
+            found |= _stretch(container, track, (container.duration or 0) * number // _NUM_STRETCHES)
     return list(found.values())
 
 
-def _stretch(container: av.container.InputContainer, track: av.VideoStream) -> dict[int, Frame]:
-    """Time to picture, from where the container is."""
-    decoded = islice(_decoded(container, track), 0, _STRETCH_FRAMES, _EVERY)
+def _stretch(container: av.container.InputContainer, track: av.VideoStream, begin_us: int) -> dict[int, Frame]:
+    """Time to picture, from the last key frame before a time on."""
+    decoded = islice(_decoded(container, track, begin_us), 0, _STRETCH_FRAMES, _EVERY)
     return {frame.pts: frame.to_ndarray(format="rgb24") for frame in decoded if frame.pts is not None}
 
 
-def _decoded(container: av.container.InputContainer, track: av.VideoStream) -> Iterator[av.VideoFrame]:
+def _decoded(container: av.container.InputContainer, track: av.VideoStream, begin_us: int) -> Iterator[av.VideoFrame]:
     """Up to where the file is broken."""
     try:
+        container.seek(begin_us)
         yield from container.decode(track)
     except av.FFmpegError:
         return

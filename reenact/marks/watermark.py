@@ -27,7 +27,7 @@ FloatArray = NDArray[np.float32]
 ALGORITHM = "org.fedreenact.tile.1"
 """Name of this pattern in a manifest; another pattern has another number."""
 RECORD_BITS = 24
-THRESHOLD = 5.5
+THRESHOLD = 6.0
 """Standard deviations above which a pattern is there; docs/marks.md has what unmarked pictures reach."""
 TILE_PX = 64
 _BAND = (0.03, 0.15)
