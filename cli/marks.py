@@ -26,12 +26,12 @@ def verify(
     ] = None,
 ) -> None:
     """Say which marks of a drawn face a file has; exit code 1 if it has none. Needs no model."""
-    from reenact.marks.key import MarkingKey, key_folder
+    from reenact.marks.key import MarkingKey, key_folder, read_anchors
     from reenact.marks.verification import deliveries, verify_file
 
     key = MarkingKey(key_folder())
     own = [key.anchor] if key.anchor.is_file() else []
-    found = verify_file(file, anchors=b"\n".join(path.read_bytes() for path in (*own, *(anchor or ()))))
+    found = verify_file(file, anchors=read_anchors([*own, *(anchor or ())]))
     for name, text in _in_words(found).items():
         console.print(f"[bold]{name}:[/] {escape(text)}", soft_wrap=True)
     for line in deliveries(found.record, key) if found.record is not None else ():

@@ -10,6 +10,7 @@ import datetime
 import os
 import shutil
 import tempfile
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -95,6 +96,23 @@ def marking_key(organisation: str = "") -> MarkingKey:
             f"name another folder in {FOLDER_VARIABLE}, or move this one away"
         )
     return key
+
+
+def read_anchors(paths: Iterable[Path]) -> bytes:
+    """Root certificates of files, PEM, nothing else that may stand in them.
+
+    Raises:
+        ConfigError: if one holds no certificate.
+        OSError: if one cannot be read.
+    """
+    found = b""
+    for path in paths:
+        try:
+            certificates = x509.load_pem_x509_certificates(path.read_bytes())
+        except ValueError as error:
+            raise ConfigError(f"{path}: holds no certificate; wanted the PEM file that `marking-key` names") from error
+        found += b"".join(one.public_bytes(serialization.Encoding.PEM) for one in certificates)
+    return found
 
 
 def _make(folder: Path, organisation: str) -> None:
