@@ -34,7 +34,7 @@ for _command in (
     federate.deployment,
     use.reenact,
     marks.verify,
-    marks.marking_key,
+    marks.key,
     use.evaluate,
     use.report,
     use.audit,

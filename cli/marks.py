@@ -29,28 +29,29 @@ def verify(
     from reenact.marks.key import MarkingKey, key_folder, read_anchors
     from reenact.marks.verification import deliveries, verify_file
 
-    key = MarkingKey(key_folder())
-    own = [key.anchor] if key.anchor.is_file() else []
+    mine = MarkingKey(key_folder())
+    own = [mine.anchor] if mine.anchor.is_file() else []
     found = verify_file(file, anchors=read_anchors([*own, *(anchor or ())]))
     for name, text in _in_words(found).items():
         console.print(f"[bold]{name}:[/] {escape(text)}", soft_wrap=True)
-    for line in deliveries(found.record, key) if found.record is not None else ():
+    for line in deliveries(found.record, mine) if found.record is not None else ():
         console.print(f"[bold]Delivered from here:[/] {line['delivered']}, file {line['file_sha256']}", soft_wrap=True)
     if not found.is_marked:
         console.print("No mark of this program. That does not show that a camera took it.", soft_wrap=True)
         raise typer.Exit(NOT_MARKED)
 
 
-def marking_key(
+def key(
     organisation: Annotated[str, typer.Option(help="Who stands in the certificate, when the key is made.")] = "",
 ) -> None:
     """Make the key that results are signed with, if there is none, and say where it and its trust anchor are."""
-    from reenact.marks.key import FOLDER_VARIABLE
-    from reenact.marks.key import marking_key as make_or_find
+    from reenact.marks.key import FOLDER_VARIABLE, marking_key
 
-    key = make_or_find(organisation)
-    console.print(f"of {escape(repr(key.owner()))}; {FOLDER_VARIABLE} names another folder", soft_wrap=True)
-    say_where({"Key, private": key.folder, "Trust anchor, to hand out": key.anchor, "Fingerprint": key.fingerprint()})
+    made = marking_key(organisation)
+    console.print(f"of {escape(repr(made.owner()))}; {FOLDER_VARIABLE} names another folder", soft_wrap=True)
+    say_where(
+        {"Key, private": made.folder, "Trust anchor, to hand out": made.anchor, "Fingerprint": made.fingerprint()}
+    )
 
 
 def _in_words(found: Findings) -> dict[str, str]:

@@ -74,7 +74,7 @@ def key_folder() -> Path:
     """Where this user's key is or would be."""
     named = os.environ.get(FOLDER_VARIABLE)
     settings = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
-    return Path(named) if named else settings / "fedreenact" / "marking-key"
+    return Path(named) if named else settings / "fedreenact" / "key"
 
 
 def marking_key(organisation: str = "") -> MarkingKey:
@@ -110,7 +110,9 @@ def read_anchors(paths: Iterable[Path]) -> bytes:
         try:
             certificates = x509.load_pem_x509_certificates(path.read_bytes())
         except ValueError as error:
-            raise ConfigError(f"{path}: holds no certificate; wanted the PEM file that `marking-key` names") from error
+            raise ConfigError(
+                f"{path}: holds no certificate; wanted the PEM file that `fedreenact key` names"
+            ) from error
         found += b"".join(one.public_bytes(serialization.Encoding.PEM) for one in certificates)
     return found
 

@@ -115,9 +115,9 @@ def test_verify_says_what_a_result_has_and_that_another_picture_has_nothing(caps
     assert exit_info.value.code == 1 and "No mark of this program" in capsys.readouterr().out
 
 
-def test_marking_key_names_the_anchor_to_hand_out(capsys, tmp_path, monkeypatch):
+def test_key_names_the_anchor_to_hand_out(capsys, tmp_path, monkeypatch):
     monkeypatch.setenv("FEDREENACT_MARKING_KEY", str(tmp_path / "key"))
-    text = succeeds(capsys, "marking-key", "--organisation", "Example Lab")
+    text = succeeds(capsys, "key", "--organisation", "Example Lab")
     assert "Example Lab" in text and str(tmp_path / "key" / "anchor.pem") in text.replace("\n", "")
 
 

@@ -64,7 +64,7 @@ def _arguments(command: str, place: Path, port: int, option: str, value: str) ->
             "--device": "cpu",
         },
         "verify": {"file": picture},
-        "marking-key": {},
+        "key": {},
         "evaluate": {"checkpoint": nowhere, "dataset": f"{place}/data", "--out": new},
         "report": {"run": f"{place}/run", "--out": f"{new}.html"},
         "audit": {"run": nowhere, "dataset": f"{place}/data", "--out": new},
