@@ -148,6 +148,9 @@ def evaluate(
     seed: Annotated[int, typer.Option(min=0, max=MAX_SEED, help="Of the pairs and of the intervals.")] = 0,
     pairs: Annotated[Path | None, typer.Option(help="A pairs.csv to evaluate instead of drawing pairs.")] = None,
     landmarks: Annotated[Guidance, typer.Option(help="As for `reenact`.")] = Guidance.AUTO,
+    motion: Annotated[
+        MotionKind, typer.Option(help="relative: to the frame of the driving clip most like the source; auto: so.")
+    ] = MotionKind.ABSOLUTE,
     num_sources: Annotated[
         int,
         typer.Option(
@@ -190,6 +193,7 @@ def evaluate(
         seed=seed,
         pairs=pairs,
         landmarks=landmarks,
+        motion=motion,
         num_sources=num_sources,
         embedder=embedder,
         frames_out=frames_out,

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from evaluation.metrics.regions import cut_out
 from model.frames import Frame
-from reenact.guidance_choice import Guidance
+from reenact.guidance_choice import Guidance, MotionKind
 from reenact.marks.delivery import deliver_picture, record_of_picture
 from reenact.marks.label import Label
 from reenact.marks.manifest import Origin
@@ -61,10 +61,14 @@ class SheetRow:
 
 
 def sheet_row(
-    reenactor: Reenactor, source: FaceFrame, driving: FaceFrame, requested: Guidance = Guidance.AUTO
+    reenactor: Reenactor,
+    source: FaceFrame,
+    driving: FaceFrame,
+    requested: Guidance = Guidance.AUTO,
+    motion: MotionKind = MotionKind.ABSOLUTE,
 ) -> SheetRow:
     """The stages of one pair of annotated faces; AUTO takes the guidance that `reenact` would choose for them."""
-    drawing, guidance = reenactor.draw_pair(source, driving, requested)
+    drawing, guidance = reenactor.draw_pair(source, driving, requested, motion=motion)
     who = source.identity if source.identity == driving.identity else f"{source.identity}\nas {driving.identity}"
     return SheetRow(
         label=f"{who}\nlandmarks: {guidance}",

@@ -11,13 +11,13 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from data_partition.augment import recoloured
+from data_partition.augment import moved, recoloured, with_other_drivers
 from data_partition.batches import PROCESS_CACHE, FrameCache, iter_batches
 from data_partition.partition import ClientData
 from federation.resources import ResourceUse
 from federation.settings import Settings
 from model.batch import ReenactmentBatch
-from model.designs.registry import build_networks
+from model.designs.registry import build_networks, design_of
 from model.errors import NonFiniteLossError
 from model.landmarks.geometry import PartSizes
 from model.metrics import WeightedMean
@@ -143,6 +143,7 @@ def local_trainer(
         perceptual=perceptual,
         device=device,
         step=step,
+        seed=settings.rounds.seed,
         proximal=proximal,
     )
 
@@ -150,7 +151,7 @@ def local_trainer(
 def local_batches(
     data: ClientData, settings: Settings, rng: np.random.Generator, cache: FrameCache = PROCESS_CACHE
 ) -> Iterator[ReenactmentBatch]:
-    """Endless training batches as local training draws them, recoloured if the settings say so.
+    """Endless training batches as local training draws them, moved and recoloured if the settings say so.
 
     Args:
         data: a client's frames.
@@ -161,17 +162,21 @@ def local_batches(
     Raises:
         DataError: at once if there is no pair; later, naming the file, if a frame cannot be read.
     """
-    size_px, batch_size = settings.model.image_size_px, settings.optimizer.batch_size
+    model, batch_size = settings.model, settings.optimizer.batch_size
+    takes_several = "num-sources" in design_of(model.network).settings
     batches = iter_batches(
         data,
-        size_px=size_px,
+        size_px=model.image_size_px,
         batch_size=batch_size,
         rng=rng,
         split="train",
-        num_sources=settings.model.num_sources,
+        num_sources=model.num_sources if takes_several else 1,
+        use_irises=model.use_irises,
         cache=cache,
     )
-    return recoloured(batches, settings.data.colour_jitter, rng)
+    batches = moved(batches, settings.data.motion_jitter, rng)
+    batches = recoloured(batches, settings.data.colour_jitter, rng)
+    return with_other_drivers(batches, settings.data.driver_colour_jitter, rng)
 
 
 def _rng(task: RoundTask, settings: Settings) -> np.random.Generator:

@@ -17,7 +17,7 @@ from model.setting import Scalar, check, check_meanings, key_of, setting
 
 Config = TypeVar("Config")
 
-NETWORKS = ("glr", "x2face")
+NETWORKS = ("glr", "x2face", "fomm", "monkeynet", "neuralhead")
 """Names of the designs in `model.designs.registry`, which takes longer to import."""
 
 _FEWEST_PATCHES, _MOST_PATCHES = 4, 64
@@ -58,7 +58,8 @@ class ModelConfig:
     """Shape of the network (thesis chapter 3)."""
 
     network: str = setting("glr", choices=NETWORKS)
-    """glr, or the baseline x2face (Table 4.4), which uses image-size-px and generator-channels alone."""
+    """glr, or one that the thesis compares with: x2face, fomm, monkeynet or neuralhead, for which of this class
+    image-size-px, num-identities and channels of generator and discriminator alone count (docs/comparators.md)."""
     image_size_px: int = setting(224, low=32, high=1024)
     """Side S of every image in the model."""
     backbone: str = setting("vit", choices=("vit", "resnet34"))
@@ -76,9 +77,17 @@ class ModelConfig:
     use_landmark_flow: bool = setting(False)
     """Add the flow head's flow to motions that carry the source landmarks to the target ones, mixed pixel by pixel.
     Beyond the thesis."""
+    face_motion: str = setting("kernel", choices=("kernel", "spline"))
+    """With use-landmark-flow, the motion that the mix starts as: kernel, by single landmarks, which tears where a face
+    moves far; or spline, all of the face at once, fading out around it. Beyond the thesis."""
+    driver: str = setting("picture", choices=("picture", "landmarks"))
+    """What the feature extractor sees of the driving frame: the picture (the thesis'), or the target landmarks drawn as
+    curves, which have no colours that could leak. Beyond the thesis."""
     num_sources: int = setting(1, low=1, high=16)
     """Most source frames that one result is trained to be made of; they need use-flow and use-landmark-flow. Beyond the
     thesis if above 1."""
+    use_irises: bool = setting(False)
+    """Show the networks where the irises are, as a second channel of the heatmap. Beyond the thesis."""
     lgan_base: str = setting("none", choices=("none", "closed"))
     """+ What the landmark GAN corrects: none (the thesis'), or closed: landmarks in closed form from identity, pose and
     AU intensity, on which all sites agree before round 1. With it the landmark GAN sees AU intensity, not presence."""
@@ -108,6 +117,11 @@ class ModelConfig:
     """Strided convolutions of the patch discriminator."""
     lgan_dim: int = setting(256, low=4, high=4096)
     """Width of the landmark GAN."""
+
+    @property
+    def heatmap_channels(self) -> int:
+        """Curves of the landmarks, and the irises if they are shown."""
+        return 1 + self.use_irises
 
     def __post_init__(self) -> None:
         """Check ranges and the fields that must fit each other."""
@@ -156,6 +170,8 @@ class LossConfig:
     """Discriminator feature matching (Eq 3.8)."""
     weight_perceptual: float = setting(10.0, low=0, high=10_000, least_if_on=0.01)
     """VGG feature distance (Eq 3.9)."""
+    weight_perceptual_parts: float = setting(0.0, low=0, high=10_000, least_if_on=0.01)
+    """+ The same distance on eyes and mouth alone, enlarged, on the same steps."""
     weight_gram: float = setting(0.0, low=0, high=10_000, least_if_on=0.01)
     """+ Distance of the Gram matrices of the same VGG features, against blur; on the steps of the perceptual term."""
     weight_landmark_regression: float = setting(10.0, low=0, high=10_000, least_if_on=0.01)

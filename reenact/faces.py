@@ -21,17 +21,41 @@ from data_partition.sources.records import ClipSource
 from data_partition.sources.rejected import Rejected
 from data_partition.sources.video import count_frames
 from model.errors import DataError
+from model.frames import Frame
 from model.landmarks.likeness import likeness_features, nearest
 from model.progress import Progress
 from reenact.kept_track import keep_track, kept_track
 from reenact.movement import FloatArray, Movement, Reference
-from reenact.reenactor import FaceFrame, Place
+from reenact.reenactor import FaceFrame, Place, movement_of
 from reenact.steady import Gap, gaps, steadied
 
 _AU_WEIGHT = 0.008
 """Half of one action unit's range counts as ten degrees of one angle of the head."""
 
 logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False, slots=True)
+class ShardFace(FaceFrame):
+    """A frame of a shard, with its clip at hand."""
+
+    shard: Shard
+    row: int
+
+    def of_clip_like(self, other: FaceFrame) -> ShardFace:
+        """The frame of the same clip that is most like another person's face.
+
+        Raises:
+            DataError: if its image file is missing or damaged.
+        """
+        shard, rows = self.shard, np.flatnonzero(self.shard.clip == self.shard.clip[self.row])
+        movement = Movement(
+            pose_NC=shard.pose_FC[rows],
+            au_presence_NA=shard.au_presence_FA[rows],
+            au_intensity_NA=np.nan_to_num(shard.au_intensity_FA[rows]),
+        )
+        features_ND = _likeness(shard.landmarks_FKC[rows], movement, shard.size_px)
+        return face_of_shard(shard, int(rows[nearest(features_ND, _likeness_of(other), 1)[0]]), len(self.image_HWC))
 
 
 def face_of_picture(path: Path, size_px: int, face: int = 0) -> FaceFrame:
@@ -56,20 +80,23 @@ def face_of_picture(path: Path, size_px: int, face: int = 0) -> FaceFrame:
     return _with_place(crop)
 
 
-def face_of_shard(shard: Shard, row: int, size_px: int) -> FaceFrame:
+def face_of_shard(shard: Shard, row: int, size_px: int) -> ShardFace:
     """One frame of a shard, resized.
 
     Raises:
         DataError: if its image file is missing or damaged.
     """
     frame = load_frame(shard, row, size_px)
-    return FaceFrame(
+    return ShardFace(
+        shard=shard,
+        row=row,
         image_HWC=np.ascontiguousarray(frame.image_CHW.transpose(1, 2, 0)),
         landmarks_KC=frame.landmarks_KC,
         pose_C=shard.pose_FC[row],
         au_presence_A=shard.au_presence_FA[row],
         au_intensity_A=np.nan_to_num(shard.au_intensity_FA[row]),
         identity=shard.identity,
+        irises_EC=frame.irises_EC,
     )
 
 
@@ -105,21 +132,15 @@ class AnnotatedClip:
         """
         landmarks_NKC = self.landmarks_NKC()
         movements = [_movement_of(face.annotation) for face in self.tracked.faces.values()]
-        own = Movement(
-            pose_NC=source.pose_C[None],
-            au_presence_NA=source.au_presence_A[None],
-            au_intensity_NA=source.au_intensity_A[None],
-        )
-        features_ND = np.concatenate(
-            [self._likeness(*one) for one in zip(landmarks_NKC[:, None], movements, strict=True)]
-        )
-        row = nearest(features_ND, self._likeness(source.landmarks_KC[None], own)[0], 1)[0]
+        both = zip(landmarks_NKC[:, None], movements, strict=True)
+        features_ND = np.concatenate([_likeness(*one, self.size_px) for one in both])
+        row = nearest(features_ND, _likeness_of(source), 1)[0]
         return list(self.tracked.faces)[row], Reference(movement=movements[row], landmarks_KC=landmarks_NKC[row])
 
-    def _likeness(self, landmarks_NKC: FloatArray, movement: Movement) -> FloatArray:
-        """[N, 160] numbers whose differences say how unlike two frames of perhaps two people are."""
-        features_ND = likeness_features(landmarks_NKC, movement.pose_NC, self.size_px)
-        return np.concatenate([features_ND, _AU_WEIGHT * movement.au_intensity_NA], axis=1)
+    def image_at(self, index: int) -> Frame:
+        """The face crop of a frame that has one; the clip is decoded up to it."""
+        crops = cut_faces(self.tracked, self.size_px, lambda _: None)
+        return next(crop.image_HWC for frame, crop in crops if frame.index == index and crop is not None)
 
     def faces(self) -> Iterator[tuple[float, FaceFrame | None]]:
         """Every frame's time in seconds and face crop in order, None where there is no face.
@@ -181,6 +202,18 @@ def _track(source: ClipSource, progress: Progress) -> TrackedClip:
     return clip
 
 
+def _likeness(landmarks_NKC: FloatArray, movement: Movement, size_px: int) -> FloatArray:
+    """[N, 164] numbers whose differences say how unlike two frames of perhaps two people are."""
+    features_ND = likeness_features(landmarks_NKC, movement.pose_NC, size_px)
+    return np.concatenate([features_ND, _AU_WEIGHT * movement.au_intensity_NA], axis=1)
+
+
+def _likeness_of(face: FaceFrame) -> FloatArray:
+    """[164] the same of one face."""
+    own_1D = _likeness(face.landmarks_KC[None], movement_of([face]), len(face.image_HWC))
+    return own_1D.reshape(-1)
+
+
 def _say(problem: Rejected) -> None:
     logger.warning("%s", problem)
 
@@ -192,6 +225,7 @@ def _face_frame(crop: FaceCrop) -> FaceFrame:
         pose_C=crop.annotation.pose_C,
         au_presence_A=crop.annotation.au_presence_A,
         au_intensity_A=np.nan_to_num(crop.annotation.au_intensity_A),
+        irises_EC=crop.annotation.irises_EC,
     )
 
 

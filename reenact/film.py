@@ -102,8 +102,8 @@ def drawn_frames(reenactor: Reenactor, film: Film, *, first: int = 0) -> Iterato
             skipped = to_draw.last() if to_draw is not None else skipped
             continue
         if skipped is not None:
-            last, skipped = _draw(reenactor, skipped)[0], None
-        results = iter(_draw(reenactor, to_draw) if to_draw is not None else ())
+            last, skipped = _draw(reenactor, film, skipped)[0], None
+        results = iter(_draw(reenactor, film, to_draw) if to_draw is not None else ())
         for timestamp_s, face in chunk:
             last = next(results) if face is not None else last
             yield timestamp_s, last
@@ -115,12 +115,13 @@ def _to_draw(reenactor: Reenactor, film: Film, choice: SteadyChoice, chunk: Sequ
     if not faces:
         return None
     targets_NKC = reenactor.target_landmarks(film.transfer, film.source, faces)
-    sources = [choice.next(target_KC, face.pose_C) for target_KC, face in zip(targets_NKC, faces, strict=True)]
+    sources = [choice.next(target_KC, face) for target_KC, face in zip(targets_NKC, faces, strict=True)]
     return _ToDraw(sources=sources, faces=faces, targets_NKC=targets_NKC)
 
 
-def _draw(reenactor: Reenactor, wanted: _ToDraw) -> list[Frame]:
-    return [drawing.result for drawing in reenactor.draw_from(wanted.sources, wanted.faces, wanted.targets_NKC)]
+def _draw(reenactor: Reenactor, film: Film, wanted: _ToDraw) -> list[Frame]:
+    drawings = reenactor.draw_from(wanted.sources, wanted.faces, wanted.targets_NKC, film.transfer.reference)
+    return [drawing.result for drawing in drawings]
 
 
 def _chunks(items: Iterable[_Item], size: int) -> Iterator[list[_Item]]:

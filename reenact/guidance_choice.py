@@ -98,10 +98,12 @@ def is_relative(requested: MotionKind, design: Design, *, has_clip: bool) -> boo
         has_clip: whether a clip drives, and not a picture.
 
     Raises:
-        ConfigError: if relative motion is asked for and a picture drives, or the design is guided by none.
+        ConfigError: if relative motion is asked for and a picture drives, or neither landmarks nor a reference
+            frame guide the design.
     """
     if requested is MotionKind.RELATIVE and not has_clip:
         raise ConfigError("--motion relative needs a driving clip: one picture shows no movement; use absolute")
-    if requested is MotionKind.RELATIVE and not design.guidances:
+    can_be = bool(design.guidances) or design.takes_reference
+    if requested is MotionKind.RELATIVE and not can_be:
         raise ConfigError(f"--motion relative: {design.name} is driven by the frame itself; use absolute")
-    return has_clip and bool(design.guidances) and requested is not MotionKind.ABSOLUTE
+    return has_clip and can_be and requested is not MotionKind.ABSOLUTE

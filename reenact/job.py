@@ -160,6 +160,8 @@ class Studio:
         pieces = Pieces.beside(request.out, self.made_of(request))
         clip = self._look_at_clip(request, pieces)
         index, reference = clip.reference_for(source) if is_relative else (None, None)
+        if reference is not None and index is not None and self._reenactor.takes_reference:
+            reference = replace(reference, image_HWC=clip.image_at(index))
         if request.preview is not None:
             write_preview(request.preview, source, clip, index)
         transfer = Transfer(

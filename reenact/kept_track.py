@@ -1,6 +1,6 @@
 """The faces that were found in a clip, as a file beside the pieces of a film: a run that goes on need not look again.
 
-Legend: N frames with a face, K = 68 landmarks, C coordinates, A = 18 action units.
+Legend: N frames with a face, K = 68 landmarks, C coordinates, A = 18 action units, E = 2 eyes.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from model.files import whole_file
 
 
 def keep_track(path: Path, clip: TrackedClip) -> None:
-    """Write what reenactment needs of a clip whole or not at all: all but who is seen, and where the irises are.
+    """Write what reenactment needs of a clip whole or not at all: all but who is seen.
 
     Args:
         path: ends in .npz.
@@ -37,6 +37,9 @@ def keep_track(path: Path, clip: TrackedClip) -> None:
         "au_intensity_NA": np.stack([one.au_intensity_A for one in annotations]),
         "confidence_N": np.array([one.confidence for one in annotations]),
     }
+    irises = [one.irises_EC for one in annotations if one.irises_EC is not None]
+    if irises:
+        arrays["irises_NEC"] = np.stack(irises)
     with whole_file(path) as file:
         np.savez(file, allow_pickle=False, **arrays)
 
@@ -58,6 +61,7 @@ def kept_track(path: Path, source: ClipSource) -> TrackedClip:
                 au_presence_A=of["au_presence_NA"][row],
                 au_intensity_A=of["au_intensity_NA"][row],
                 confidence=float(of["confidence_N"][row]),
+                irises_EC=of["irises_NEC"][row] if "irises_NEC" in of else None,
             ),
             timestamp_s=float(of["timestamp_s_N"][row]),
             take=int(of["take_N"][row]),

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from model.batch import AU_ORDER
 from model.errors import ConfigError
+from model.frames import Frame
 from model.networks.landmark_base import MAX_AU_INTENSITY
 
 FloatArray = NDArray[np.float32]
@@ -43,6 +44,8 @@ class Reference:
     """N = 1."""
     landmarks_KC: FloatArray
     """[68, 2] pixels of the model's frame."""
+    image_HWC: Frame | None = None
+    """[S, S, 3] uint8 RGB, for designs that look at it; None where it was not decoded."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

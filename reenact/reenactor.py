@@ -20,6 +20,7 @@ from model.designs.registry import design_of, has_base
 from model.errors import ConfigError
 from model.frames import Frame, to_frames, to_tensor
 from model.landmarks.geometry import draw_heatmap
+from model.landmarks.irises import carried, draw_irises
 from reenact.guidance import (
     LandmarkStatistics,
     base_landmarks,
@@ -63,18 +64,28 @@ class FaceFrame:
     """[18] 0 to 5; 0 where the annotator does not know."""
     identity: str = ""
     """Who it is; "" for a person without a name."""
+    irises_EC: FloatArray | None = None
+    """[2, 2] (x, y) pixels of the iris centres, the eye at landmark 36 first; None where they are not known."""
     place: Place | None = None
     """Where it was cut out, of a source's frame; None where that is not kept, and for frames of shards."""
 
-    def frames_for(self, target_KC: FloatArray, pose_C: FloatArray, num: int) -> Sequence[FaceFrame]:
+    def frames_for(self, target_KC: FloatArray, driving: FaceFrame, num: int) -> Sequence[FaceFrame]:
         """The frames of the person to draw a result from: of one picture the picture itself.
 
         Args:
             target_KC: [68, 2] pixels, landmarks of the result.
-            pose_C: [3] pitch, yaw, roll of the driving head, degrees.
+            driving: the frame whose pose and gaze the result has.
             num: of frames wanted, >= 1.
         """
         return (self,)
+
+    def of_clip_like(self, other: FaceFrame) -> FaceFrame | None:
+        """The frame of the same clip that is most like another person's face; None where no clip is known."""
+        return None
+
+    def irises_in(self, target_KC: FloatArray) -> FloatArray | None:
+        """[2, 2] pixels of irises that look out of the eyes of [68, 2] landmarks as this face's do; None if unknown."""
+        return None if self.irises_EC is None else carried(self.irises_EC, self.landmarks_KC, target_KC)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -84,6 +95,11 @@ class Drawing:
     result: Frame
     stages: dict[str, Frame]
     """Name to picture, in the order of drawing."""
+    landmarks_KC: FloatArray
+    """[68, 2] pixels, where the result's landmarks shall be."""
+    flow_CHW: FloatArray | None
+    """[2, S, S] where the result takes its pixels of the (nearest) source from, in half frames; None for a design that
+    has no such flow."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -165,6 +181,11 @@ class Reenactor:
             )
         return guidance
 
+    @property
+    def takes_reference(self) -> bool:
+        """Whether relative motion needs the picture of the reference frame."""
+        return self._design.takes_reference
+
     def is_relative(self, requested: MotionKind, *, has_clip: bool) -> bool:
         """Whether motion is relative; arguments and errors as of `guidance_choice.is_relative`."""
         return is_relative(requested, self._design, has_clip=has_clip)
@@ -219,36 +240,64 @@ class Reenactor:
         return np.asarray(targets_NKC + (centre_NC - targets_NKC.mean(axis=1))[:, None], np.float32)
 
     def draw_pair(
-        self, source: FaceFrame, driving: FaceFrame, requested: Guidance, strengths: Strengths = FULL
+        self,
+        source: FaceFrame,
+        driving: FaceFrame,
+        requested: Guidance,
+        strengths: Strengths = FULL,
+        motion: MotionKind = MotionKind.ABSOLUTE,
     ) -> tuple[Drawing, Guidance]:
-        """The drawing for one driving frame, and the guidance it was made with; motion is absolute.
+        """The drawing for one driving frame, and the guidance it was made with.
 
         Raises:
-            ConfigError: as `choose`.
+            ConfigError: as `choose` and `is_relative`; a frame of a shard has a clip.
         """
         guidance = self.choose(requested, source, driving.identity, strengths)
-        statistics = self.statistics(driving.identity, driving.landmarks_KC[None])
-        transfer = Transfer(guidance=guidance, driving_statistics=statistics, strengths=strengths)
+        reference = self._reference(motion, source, driving)
+        transfer = Transfer(
+            guidance=guidance,
+            driving_statistics=self.statistics(driving.identity, driving.landmarks_KC[None]),
+            reference=reference,
+            strengths=strengths,
+        )
         targets_NKC = self.target_landmarks(transfer, source, [driving])
-        return self.draw(source, [driving], targets_NKC)[0], guidance
+        return self.draw(source, [driving], targets_NKC, reference)[0], guidance
 
-    def draw(self, source: FaceFrame, driving: Sequence[FaceFrame], targets_NKC: FloatArray) -> list[Drawing]:
+    def _reference(self, motion: MotionKind, source: FaceFrame, driving: FaceFrame) -> Reference | None:
+        """What a driving frame's movement is relative to; None for absolute motion."""
+        face = None if motion is MotionKind.ABSOLUTE else driving.of_clip_like(source)
+        if not self.is_relative(motion, has_clip=face is not None) or face is None:
+            return None
+        return Reference(movement=movement_of([face]), landmarks_KC=face.landmarks_KC, image_HWC=face.image_HWC)
+
+    def draw(
+        self,
+        source: FaceFrame,
+        driving: Sequence[FaceFrame],
+        targets_NKC: FloatArray,
+        reference: Reference | None = None,
+    ) -> list[Drawing]:
         """One drawing per driving frame, each by itself.
 
         Args:
             source: the person to draw.
             driving: N >= 1 frames; all go through the networks at once.
             targets_NKC: [N, 68, 2] what `target_landmarks` returned.
+            reference: of relative motion.
         """
         sources = [
-            source.frames_for(target_KC, face.pose_C, self.num_sources)
+            source.frames_for(target_KC, face, self.num_sources)
             for target_KC, face in zip(targets_NKC, driving, strict=True)
         ]
-        return self.draw_from(sources, driving, targets_NKC)
+        return self.draw_from(sources, driving, targets_NKC, reference)
 
     @torch.inference_mode()
     def draw_from(
-        self, sources: Sequence[Sequence[FaceFrame]], driving: Sequence[FaceFrame], targets_NKC: FloatArray
+        self,
+        sources: Sequence[Sequence[FaceFrame]],
+        driving: Sequence[FaceFrame],
+        targets_NKC: FloatArray,
+        reference: Reference | None = None,
     ) -> list[Drawing]:
         """One drawing per driving frame.
 
@@ -256,23 +305,41 @@ class Reenactor:
             sources: for each of them the frames to draw from, the nearest first; as many for each.
             driving: N >= 1 frames; all go through the networks at once.
             targets_NKC: [N, 68, 2] what `target_landmarks` returned.
+            reference: of relative motion.
         """
-        heatmaps = [draw_heatmap(landmarks_KC, self.size_px) for landmarks_KC in targets_NKC]
+        heatmaps = [self._heatmap(face, target_KC) for face, target_KC in zip(driving, targets_NKC, strict=True)]
         first = [frames[0] for frames in sources]
+        own = [draw_heatmap(face.landmarks_KC, self.size_px)[None] for face in first]
+        rest_HWC = None if reference is None else reference.image_HWC
         inputs = GeneratorInputs(
             source_NCHW=to_tensor([face.image_HWC for face in first]),
             driving_NCHW=to_tensor([face.image_HWC for face in driving]),
             source_landmarks_NKC=torch.from_numpy(np.stack([face.landmarks_KC for face in first])),
+            source_heatmap_NCHW=torch.from_numpy(np.stack(own)),
             target_landmarks_NKC=torch.from_numpy(targets_NKC),
-            heatmap_NCHW=torch.from_numpy(np.stack(heatmaps)[:, None]),
+            heatmap_NCHW=torch.from_numpy(np.stack(heatmaps)),
             further=_further([frames[1:] for frames in sources]) if len(sources[0]) > 1 else None,
+            reference_NCHW=None if rest_HWC is None else to_tensor([rest_HWC] * len(driving)),
         )
         output = self.networks.generator(inputs.to(self.device))
         stages = {name: to_frames(picture_NCHW) for name, picture_NCHW in output.stages().items()}
+        flow_NCHW = None if output.flow_NCHW is None else output.flow_NCHW.float().cpu().numpy()
         return [
-            Drawing(result=result, stages={name: frames[index] for name, frames in stages.items()})
+            Drawing(
+                result=result,
+                stages={name: frames[index] for name, frames in stages.items()},
+                landmarks_KC=targets_NKC[index],
+                flow_CHW=None if flow_NCHW is None else flow_NCHW[index],
+            )
             for index, result in enumerate(to_frames(output.image_NCHW))
         ]
+
+    def _heatmap(self, driving: FaceFrame, target_KC: FloatArray) -> FloatArray:
+        """[1, S, S] of the target landmarks, [2, S, S] with the driving irises carried to their eyes."""
+        heatmap_HW = draw_heatmap(target_KC, self.size_px)
+        if not self.networks.config.use_irises:
+            return heatmap_HW[None]
+        return np.stack([heatmap_HW, draw_irises(target_KC, driving.irises_in(target_KC), self.size_px)])
 
     def _index(self, identity: str) -> int | None:
         identities = self._checkpoint.identities

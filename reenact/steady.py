@@ -58,7 +58,7 @@ def gaps(clip: TrackedClip) -> list[Gap]:
 
 
 def steadied(clip: TrackedClip) -> TrackedClip:
-    """The clip with gaps within takes bridged, and landmarks, pose and intensities of action units smoothed."""
+    """The clip with gaps within takes bridged, and landmarks, irises, pose and intensities of action units smoothed."""
     faces: dict[int, TrackedFace] = {}
     for _, take in groupby(clip.faces.items(), key=lambda item: item[1].take):
         faces |= _smoothed(dict(_bridged(list(take))))
@@ -110,7 +110,9 @@ def _between(face: TrackedFace, other: TrackedFace, share: float) -> TrackedFace
         landmarks_KC=mixed(first.landmarks_KC, second.landmarks_KC),
         pose_C=mixed(first.pose_C, second.pose_C),
         au_intensity_A=mixed(first.au_intensity_A, second.au_intensity_A),
-        irises_EC=None,
+        irises_EC=None
+        if first.irises_EC is None or second.irises_EC is None
+        else mixed(first.irises_EC, second.irises_EC),
     )
     left, top, side = np.rint(mixed(_corner(face.box), _corner(other.box))).astype(int).tolist()
     time_s = (1 - share) * face.timestamp_s + share * other.timestamp_s
@@ -131,12 +133,15 @@ def _smoothed(faces: Faces) -> Iterator[tuple[int, TrackedFace]]:
     head_FKC[:, _EXPRESSION] = _smooth_each(points_FKC[:, _EXPRESSION], time_F, EXPRESSION_DEGREE)
     pose_FC = _smooth_each(np.stack([one.pose_C for one in annotations]), time_F, HEAD_DEGREE)
     intensity_FA = _smooth_each(np.stack([one.au_intensity_A for one in annotations]), time_F, EXPRESSION_DEGREE)
+    irises = [one.irises_EC for one in annotations if one.irises_EC is not None]
+    irises_FEC = _smooth_each(np.stack(irises), time_F, EXPRESSION_DEGREE) if irises else None
     for row, (index, face) in enumerate(faces.items()):
         annotation = replace(
             face.annotation,
             landmarks_KC=head_FKC[row],
             pose_C=pose_FC[row],
             au_intensity_A=np.clip(intensity_FA[row], 0, MAX_AU_INTENSITY),
+            irises_EC=None if irises_FEC is None else irises_FEC[row],
         )
         yield index, replace(face, annotation=annotation)
 

@@ -8,7 +8,7 @@ a network is used on crops like those it was trained on. A clip is decoded twice
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
@@ -241,10 +241,9 @@ def _steady(detections: list[_Detection]) -> tuple[dict[int, TrackedFace], dict[
 
 
 def _cut(image_HWC: NDArray[np.uint8], annotation: FaceAnnotation, box: CropBox, size_px: int) -> FaceCrop:
-    landmarks_KC = box.to_crop(annotation.landmarks_KC, size_px)
     return FaceCrop(
         image_HWC=crop_and_resize(image_HWC, box, size_px),
-        annotation=replace(annotation, landmarks_KC=landmarks_KC),
+        annotation=annotation.moved(lambda points_XC: box.to_crop(points_XC, size_px)),
         picture_HWC=image_HWC,
         box=box,
     )

@@ -167,5 +167,6 @@ def _add(writer: ShardWriter, frame: VideoFrame, take: str, crop: FaceCrop, is_t
         au_presence_A=crop.annotation.au_presence_A,
         au_intensity_A=crop.annotation.au_intensity_A,
         confidence=crop.annotation.confidence,
+        irises_EC=crop.annotation.irises_EC,
         is_test=is_test,
     )

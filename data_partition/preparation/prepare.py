@@ -53,6 +53,8 @@ class IdentityReport:
     clips: list[ClipSummary]
     was_done: bool
     """True if an earlier run had finished the same clips at the same size."""
+    annotated_before_by: str = ""
+    """Annotator and version by which the same clips had been annotated, if it was another."""
 
     @property
     def num_given(self) -> int:
@@ -85,6 +87,7 @@ class IdentityReport:
             + (f", {others} of other people" if others else "")
             + (f", {unread} that could not be read" if unread else "")
             + (", done before" if self.was_done else "")
+            + (f", prepared again: was annotated by {self.annotated_before_by}" if self.annotated_before_by else "")
         )
 
 
@@ -242,6 +245,11 @@ class _Plan:
             for identity, clips in people.items()
         }
         self._done = {identity: _finished(out / identity, jobs) for identity, jobs in self._jobs.items()}
+        self._annotated_before_by = {
+            identity: _annotated_by(out / identity)
+            for identity, jobs in self._jobs.items()
+            if self._done[identity] is None and _of_clips(out / identity, jobs) is not None
+        }
         self._parts: dict[ClipJob, ClipSummary] = {}
         self._usable: set[str] = set()
 
@@ -286,7 +294,12 @@ class _Plan:
         others = _others(clips) if done is None else set()
         if done is None:
             clips = [_told_of_others(job, clip, others) for job, clip in zip(jobs, clips, strict=True)]
-        report = IdentityReport(identity=identity, clips=clips, was_done=done is not None)
+        report = IdentityReport(
+            identity=identity,
+            clips=clips,
+            was_done=done is not None,
+            annotated_before_by=self._annotated_before_by.get(identity, ""),
+        )
         if done is not None and consent:
             record_consent(self.out / identity, consent)
         if done is None and report.num_kept:
@@ -387,15 +400,28 @@ def _info(shard_dir: Path) -> dict[str, Any]:
 
 
 def _finished(shard_dir: Path, jobs: Sequence[ClipJob]) -> list[ClipSummary] | None:
-    """Summaries stored in a shard (or part) that was made from exactly these clips, else None."""
+    """Summaries stored in a shard (or part) that was made from exactly these clips by their annotator, else None."""
+    clips = _of_clips(shard_dir, jobs)
+    if clips is None:
+        return None
+    kind = annotator_of(jobs[0].source)
+    return clips if _annotated_by(shard_dir) == f"{kind.name} {kind.version}" else None
+
+
+def _of_clips(shard_dir: Path, jobs: Sequence[ClipJob]) -> list[ClipSummary] | None:
+    """Summaries stored in a shard (or part) that was made from exactly these clips at their size, else None."""
     if not jobs:
         return None
     try:
         info = _info(shard_dir)
         clips = [ClipSummary.from_json(source) for source in info["sources"]]
-        made = (info["annotator"], info["annotator_version"], info["size_px"], [c.sha256 for c in clips])
+        made = (info["size_px"], [clip.sha256 for clip in clips])
     except (KeyError, TypeError):
         return None
-    kind = annotator_of(jobs[0].source)
-    wanted = (kind.name, kind.version, jobs[0].size_px, [job.sha256 for job in jobs])
-    return clips if made == wanted else None
+    return clips if made == (jobs[0].size_px, [job.sha256 for job in jobs]) else None
+
+
+def _annotated_by(shard_dir: Path) -> str:
+    """Annotator and version that a shard names."""
+    info = _info(shard_dir)
+    return f"{info.get('annotator')} {info.get('annotator_version')}"

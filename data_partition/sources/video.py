@@ -237,15 +237,17 @@ def _video_frames(path: Path, on_problem: Callable[[Rejected], None]) -> Iterato
         start: float | None = None
         last = -1.0
         damaged, is_damaged = Counter[str](), False
+        matrix: bytes | None = None
         for index, frame in enumerate(_progressive(_decoded(container, track, path, on_problem, damaged), track)):
             start = (frame.time or 0.0) if start is None else start
             time = frame.time - start if frame.time is not None else index / rate
             last = time if time > last else last + 1 / rate
+            matrix = _display_matrix(frame) if matrix is None else matrix
             is_damaged = frame.is_corrupt or (is_damaged and not frame.key_frame)
             if is_damaged:
                 damaged["frames that are damaged or follow such a one"] += 1
                 continue
-            yield VideoFrame(index=index, timestamp_s=last, image_HWC=_as_shown(frame, track))
+            yield VideoFrame(index=index, timestamp_s=last, image_HWC=_as_shown(frame, track, matrix))
         if damaged:
             text = " and ".join(f"{count} {what}" for what, count in damaged.items())
             on_problem(Rejected(str(path), f"{text} skipped; the file may be cut short, export it again"))
@@ -283,11 +285,14 @@ def _pulled(graph: Graph) -> Iterator[av.VideoFrame]:
             yield graph.vpull()
 
 
-def _as_shown(frame: av.VideoFrame, track: av.VideoStream) -> NDArray[np.uint8]:
+def _display_matrix(frame: av.VideoFrame) -> bytes:
+    """Of the track, by its first frame: one that was asked for it waits for the garbage collector, picture and all."""
+    return next((bytes(one) for one in frame.side_data if one.type.name == "DISPLAYMATRIX"), b"")
+
+
+def _as_shown(frame: av.VideoFrame, track: av.VideoStream, matrix: bytes) -> NDArray[np.uint8]:
     """[H, W, 3] uint8 RGB of a decoded frame, as a player shows it."""
-    image_HWC = _squared(_in_colour(frame), track)
-    matrix = next((bytes(one) for one in frame.side_data if one.type.name == "DISPLAYMATRIX"), b"")
-    return np.ascontiguousarray(_turned(image_HWC, matrix))
+    return np.ascontiguousarray(_turned(_squared(_in_colour(frame), track), matrix))
 
 
 def _in_colour(frame: av.VideoFrame) -> NDArray[np.uint8]:

@@ -107,6 +107,7 @@ def _write_clip(writer: ShardWriter, scene: Scene, clip: str, num_frames: int, r
             au_presence_A=moment.au_presence_A(),
             au_intensity_A=moment.au_intensity_A(),
             confidence=1.0,
+            irises_EC=scene.irises(moment.pose, moment.expression),
         )
 
 

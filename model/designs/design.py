@@ -23,6 +23,8 @@ PHASES = ("discriminator", "generator")
 """Of a training step, in their order."""
 ALL_SETTINGS = frozenset(key for config in (ModelConfig, LossConfig) for key, _ in meanings_of(config))
 """Keys of all settings of network and losses."""
+PERCEPTUAL_TERMS = ("perceptual", "perceptual_parts", "gram")
+"""Names of the terms that compare features of pretrained networks."""
 
 Terms = dict[str, Tensor]
 
@@ -33,6 +35,10 @@ class GeneratorOutput(Protocol):
     @property
     def image_NCHW(self) -> Tensor:
         """[N, 3, S, S] in [-1, 1]: the source person in the driving pose."""
+
+    @property
+    def flow_NCHW(self) -> Tensor | None:
+        """[N, 2, S, S] from the result to the (nearest) source, in normalised units; None without such a flow."""
 
     def stages(self) -> dict[str, Tensor]:
         """Name to picture on the way to the image, [N, 3, S, S] in [-1, 1], in the order of drawing."""
@@ -87,8 +93,8 @@ class Design:
     """As the setting `network` says it."""
     networks: Callable[[ModelConfig, PartSizes], Networks]
     """Builds them; the child `generator` maps `GeneratorInputs` to a `GeneratorOutput`."""
-    objective: Callable[[Any, LossConfig, PerceptualLoss | None], Objective]
-    """Of such networks."""
+    objective: Callable[[Any, LossConfig, PerceptualLoss | None, int], Objective]
+    """Of such networks; the number is the run's seed, of what is drawn at random."""
     phases: Mapping[str, tuple[str, ...]]
     """The children that each of `PHASES` trains; every child is trained by one."""
     terms: tuple[Term, ...]
@@ -98,8 +104,10 @@ class Design:
     settings: frozenset[str]
     """Keys of `ALL_SETTINGS` that change what is trained or drawn."""
     guidances: tuple[str, ...] = ()
-    """Of driving, lst, lgan, base and relative, the landmarks that it can be guided by; none where the driving frame
-    itself drives. With lgan, there are the children `landmark_generator` and `landmark_discriminator`."""
+    """Of driving, lst, lgan and base, the landmarks that it can be guided by; none where the driving frame itself
+    drives. With lgan, there are the children `landmark_generator` and `landmark_discriminator`."""
+    takes_reference: bool = False
+    """Whether the driving frame can drive by its difference to a reference frame of the same person."""
     identity_rows: tuple[str, ...] = ()
     """Travelling tensors [num_identities, D] whose rows are trained by the owners of the identity only."""
     starts_from_statistics: tuple[str, ...] = ()
@@ -131,13 +139,13 @@ class Design:
         return {term.name: term.num_steps(loss, first_step, num_steps) for term in self.terms if term.weight(loss)}
 
     def load_perceptual(self, loss: LossConfig) -> PerceptualLoss | None:
-        """The frozen feature distance of the terms `perceptual` and `gram`, on the CPU; None if both are off.
+        """The frozen feature distance of the terms that compare features, on the CPU; None if they are off.
 
         Raises:
             WeightsError: if the pretrained file is not on this machine; nothing is downloaded.
         """
         weights = self.term_weights(loss)
-        return load_perceptual(loss) if weights.get("perceptual") or weights.get("gram") else None
+        return load_perceptual(loss) if any(weights.get(name) for name in PERCEPTUAL_TERMS) else None
 
     def reported(self) -> tuple[str, ...]:
         """Names of all that a training reports and that depends on frames: both sums, what is observed, the terms."""

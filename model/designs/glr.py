@@ -31,7 +31,7 @@ from model.networks.landmark_gan import (
     centre_landmarks,
 )
 from model.networks.landmark_motion import SourceMotion
-from model.networks.parts import PartReenactment, crop_part
+from model.networks.parts import PartReenactment, close_ups, crop_part
 from model.networks.warping import warp
 from model.training import losses
 from model.training.perceptual import PerceptualLoss
@@ -44,7 +44,7 @@ class GLROutput:
     image_NCHW: Tensor
     """[N, 3, S, S] in [-1, 1]: the source person in the driving pose."""
     heatmap_NCHW: Tensor
-    """[N, 1, S, S] in [0, 1]: the target landmarks as curves, as they were given."""
+    """[N, 1 or 2, S, S] in [0, 1]: the target landmarks as curves, and the irises, as they were given."""
     warped_source_NCHW: Tensor
     """[N, 3, S, S]: the source sampled along the flow; of several sources, at each pixel those to be trusted most."""
     parts_canvas_NCHW: Tensor
@@ -58,10 +58,15 @@ class GLROutput:
     driving_landmarks_NKC: Tensor
     """[N, 68, 2] pixels, regressed from the driving frame."""
 
+    @property
+    def flow_NCHW(self) -> Tensor:
+        """[N, 2, S, S] of the nearest sources."""
+        return self.flow_MCHW[: len(self.image_NCHW)]
+
     def stages(self) -> dict[str, Tensor]:
         """Pictures on the way to the image, [N, 3, S, S] in [-1, 1]."""
         return {
-            "Heatmap": self.heatmap_NCHW.expand(-1, 3, -1, -1) * 2 - 1,
+            "Heatmap": self.heatmap_NCHW.amax(dim=1, keepdim=True).expand(-1, 3, -1, -1) * 2 - 1,
             "Warped source": self.warped_source_NCHW,
             "Parts": self.parts_canvas_NCHW,
         }
@@ -73,6 +78,7 @@ class GLR(nn.Module):
     def __init__(self, config: ModelConfig, part_sizes: PartSizes) -> None:
         super().__init__()
         self.use_flow, self.use_appearance_skip = config.use_flow, config.use_appearance_skip
+        self.driver = config.driver
         self.extractor = build_extractor(config)
         self.landmark_head = LandmarkHead(config)
         self.flow_head = FlowHead(config)
@@ -84,7 +90,10 @@ class GLR(nn.Module):
         source_NCHW, heatmap_NCHW = inputs.source_NCHW, inputs.heatmap_NCHW
         target_landmarks_NKC = inputs.target_landmarks_NKC
         sources_MCHW, _ = inputs.all_sources()
-        tokens = self.extractor(torch.cat([sources_MCHW, inputs.driving_NCHW]))
+        driver_NCHW = inputs.driving_NCHW
+        if self.driver == "landmarks":
+            driver_NCHW = heatmap_NCHW.expand_as(source_NCHW) * 2 - 1
+        tokens = self.extractor(torch.cat([sources_MCHW, driver_NCHW]))
         source_tokens, driving_tokens = tokens.split([len(sources_MCHW), len(source_NCHW)])
         motion = self._motion(inputs, source_tokens[:, :2], driving_tokens[:, :2])
         warped_source = warp(sources_MCHW, motion.flow_NCHW)
@@ -161,7 +170,7 @@ class GLRDrawing:
 class GLRObjective:
     """Eq 3.5, the landmark head's regression (3.1), the landmark GAN (3.3.2), and the terms beyond the thesis."""
 
-    def __init__(self, networks: GLRNetworks, loss: LossConfig, perceptual: PerceptualLoss | None) -> None:
+    def __init__(self, networks: GLRNetworks, loss: LossConfig, perceptual: PerceptualLoss | None, seed: int) -> None:
         self._networks, self._loss, self._perceptual = networks, loss, perceptual
         self._adversarial = losses.ADVERSARIAL[loss.adversarial_loss]
 
@@ -204,7 +213,7 @@ class GLRObjective:
             ]
         ).mean()
         if self._perceptual is not None and step % _perceptual_every(self._loss) == 0:
-            terms |= self._feature_terms(self._perceptual, output.image_NCHW, driving_NCHW)
+            terms |= self._feature_terms(self._perceptual, output.image_NCHW, batch)
         return terms | (self._adversarial_terms(batch, drawn) if step >= _joined_from(self._loss) else {})
 
     def _condition(self, batch: ReenactmentBatch) -> tuple[Tensor, Tensor, Tensor]:
@@ -238,13 +247,20 @@ class GLRObjective:
             terms["flow_smoothness"] = losses.flow_smoothness_loss(output.flow_MCHW)
         return terms
 
-    def _feature_terms(self, perceptual: PerceptualLoss, generated_NCHW: Tensor, driving_NCHW: Tensor) -> Terms:
-        """The terms on the frozen features, which are computed once."""
-        with torch.no_grad():
-            reals = perceptual.features(driving_NCHW)
-        fakes = perceptual.features(generated_NCHW)
-        terms = {"perceptual": perceptual.distance(reals, fakes)}
-        return terms | ({"gram": losses.gram_loss(reals, fakes)} if self._loss.weight_gram else {})
+    def _feature_terms(self, perceptual: PerceptualLoss, image_NCHW: Tensor, batch: ReenactmentBatch) -> Terms:
+        """The terms on the frozen features, which are computed once of whole frames, and once of close-ups."""
+        driving_NCHW, loss, terms = batch.driving_NCHW, self._loss, {}
+        if loss.weight_perceptual or loss.weight_gram:
+            with torch.no_grad():
+                reals = perceptual.features(driving_NCHW)
+            fakes = perceptual.features(image_NCHW)
+            terms["perceptual"] = perceptual.distance(reals, fakes)
+            if loss.weight_gram:
+                terms["gram"] = losses.gram_loss(reals, fakes)
+        if loss.weight_perceptual_parts:
+            drawn, real = (close_ups(frame, batch.driving_landmarks_NKC) for frame in (image_NCHW, driving_NCHW))
+            terms["perceptual_parts"] = perceptual(drawn, real)
+        return terms
 
     def _adversarial_terms(self, batch: ReenactmentBatch, drawn: GLRDrawing) -> Terms:
         terms: Terms = {}
@@ -295,12 +311,8 @@ def _perceptual_every(loss: LossConfig) -> int:
     return loss.perceptual_every
 
 
-def _perceptual_weight(loss: LossConfig) -> float:
-    return loss.weight_perceptual if loss.perceptual_backbone != "none" else 0.0
-
-
-def _gram_weight(loss: LossConfig) -> float:
-    return loss.weight_gram if loss.perceptual_backbone != "none" else 0.0
+def _has_perceptual(loss: LossConfig) -> bool:
+    return loss.perceptual_backbone != "none"
 
 
 _BASE = tuple(f"landmark_generator.base.{form.name}_{part}" for form in FORMS for part in ("own", "shared"))
@@ -320,8 +332,24 @@ DESIGN = Design(
         Term(name="discriminator_landmarks", weight=_judges_landmarks, phase="discriminator", since=_judged_from),
         Term(name="adversarial", weight=lambda loss: loss.weight_adversarial, since=_joined_from, ramp=_ramp),
         Term(name="feature_matching", weight=lambda loss: loss.weight_feature_matching, since=_joined_from, ramp=_ramp),
-        Term(name="perceptual", weight=_perceptual_weight, since=_images_from, every=_perceptual_every),
-        Term(name="gram", weight=_gram_weight, since=_images_from, every=_perceptual_every),
+        Term(
+            name="perceptual",
+            weight=lambda loss: loss.weight_perceptual * _has_perceptual(loss),
+            since=_images_from,
+            every=_perceptual_every,
+        ),
+        Term(
+            name="perceptual_parts",
+            weight=lambda loss: loss.weight_perceptual_parts * _has_perceptual(loss),
+            since=_images_from,
+            every=_perceptual_every,
+        ),
+        Term(
+            name="gram",
+            weight=lambda loss: loss.weight_gram * _has_perceptual(loss),
+            since=_images_from,
+            every=_perceptual_every,
+        ),
         Term(name="landmark_regression", weight=lambda loss: loss.weight_landmark_regression),
         Term(name="flow_landmarks", weight=lambda loss: loss.weight_flow_landmarks),
         Term(name="flow_smoothness", weight=lambda loss: loss.weight_flow_smoothness),

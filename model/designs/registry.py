@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from model.config import ModelConfig
-from model.designs import glr, x2face
+from model.designs import fomm, glr, monkeynet, neuralhead, x2face
 from model.designs.design import Design
 from model.errors import ConfigError
 from model.landmarks.geometry import PartSizes
@@ -22,6 +22,9 @@ DESIGNS: dict[str, Design] = {
     for design in (
         glr.DESIGN,
         x2face.DESIGN,
+        fomm.DESIGN,
+        monkeynet.DESIGN,
+        neuralhead.DESIGN,
     )
 }
 """The choices of the setting `network`, in their order."""

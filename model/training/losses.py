@@ -39,6 +39,26 @@ def generator_adversarial_loss(fake_logits: Tensor) -> Tensor:
     return functional.softplus(-fake_logits).mean()
 
 
+def hinge_discriminator_loss(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
+    """Mean max(0, 1 - real) + mean max(0, 1 + fake) (Lim and Ye 2017), [] float32 >= 0."""
+    return functional.relu(1 - real_logits).mean() + functional.relu(1 + fake_logits).mean()
+
+
+def hinge_generator_loss(fake_logits: Tensor) -> Tensor:
+    """Negated mean of the logits (Lim and Ye 2017), [] float32, of any sign."""
+    return -fake_logits.mean()
+
+
+def least_squares_discriminator_loss(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
+    """Mean (1 - real)^2 + mean fake^2 (LSGAN, Mao et al. 2017), [] float32 >= 0."""
+    return (1 - real_logits).square().mean() + fake_logits.square().mean()
+
+
+def least_squares_generator_loss(fake_logits: Tensor) -> Tensor:
+    """Mean (1 - fake)^2 (LSGAN, Mao et al. 2017), [] float32 >= 0."""
+    return (1 - fake_logits).square().mean()
+
+
 def relativistic_loss(better_logits: Tensor, worse_logits: Tensor) -> Tensor:
     """Of a judge that should rank one above the other: mean softplus(worse - better), [] float32 >= 0; ln 2 at chance.
 

@@ -51,6 +51,7 @@ class GANTrainer:
         perceptual: PerceptualLoss | None,
         device: torch.device,
         step: int = 0,
+        seed: int = 0,
         proximal: tuple[NamedArrays, float] | None = None,
     ) -> None:
         """Move everything to `device` and create the optimisers.
@@ -62,13 +63,14 @@ class GANTrainer:
             perceptual: frozen feature distance, or None.
             device: where to compute.
             step: local steps taken in earlier rounds, for the schedules.
+            seed: of the run.
             proximal: global weights and mu of FedProx, or None.
         """
         self.networks = networks.to(device)
         self.loss, self.device, self.step = loss, device, step
         self.design = design_of(networks.config.network)
         perceptual = perceptual.to(device) if perceptual is not None else None
-        self.objective = self.design.objective(self.networks, loss, perceptual)
+        self.objective = self.design.objective(self.networks, loss, perceptual, seed)
         self.use_amp = optimizer.use_amp and device.type == "cuda"
         rates = {
             "generator": optimizer.learning_rate_generator,

@@ -96,7 +96,7 @@ def test_other_metrics_and_thirds_by_motion_stand_below_for_every_model(request_
     assert further.header == ("metric", *LANDMARK_ROWS, "copy-source", "copy-driving")
     assert further.rows == (("Lip-gap slope (MediaPipe) → 1", *["0.50 ± 0.00"] * 3, "0.50", "-"),)
     assert [row[:3] for row in thirds.rows] == [(label, "cross", "largest") for label in LANDMARK_ROWS]
-    assert thirds.rows[0][-1] == "0.625"
+    assert "0.625" in thirds.rows[0]
 
 
 def test_an_interrupted_training_goes_on(request_) -> None:
@@ -148,7 +148,8 @@ def test_a_training_is_shared_by_rows_that_differ_in_what_its_network_does_not_k
         ]
         return [cell.folder.name for cell in cells]
 
-    assert len(set(keys(ModelRow(label="X2Face", changes={"network": "x2face"})))) == 1
+    for network in ("x2face", "fomm", "monkeynet", "neuralhead"):
+        assert len(set(keys(ModelRow(label=network, changes={"network": network})))) == 1
     assert len(set(keys(ModelRow(label="GLR")))) == 2
 
 

@@ -68,6 +68,7 @@ def make_batch(seed: int, num_pairs: int = 2, size_px: int = SIZE_PX) -> Reenact
         au_NA=(uniform(num_pairs, 18) > 0.5).float(),
         au_intensity_NA=uniform(num_pairs, 18) * 5,
         identity_N=torch.zeros(num_pairs, dtype=torch.int64),
+        source_heatmap_NCHW=uniform(num_pairs, 1, size_px, size_px),
     )
 
 

@@ -32,6 +32,8 @@ OTHER_VALUES = {
     "backbone": "resnet34",
     "landmarks": "driving",
     "lgan_base": "closed",
+    "driver": "landmarks",
+    "face_motion": "spline",
     "image_size_px": 64,
     "patch_size_px": 4,
     "flow_seed_px": 4,
@@ -135,7 +137,7 @@ def test_equal_seeds_give_equal_weights(config: ModelConfig, part_sizes: PartSiz
     assert differing(one, another)
 
 
-@pytest.mark.parametrize("size_px", [32, 64])
+@pytest.mark.parametrize("size_px", [32, 64, 128])
 def test_it_draws_pictures_of_the_models_size_and_range(config: ModelConfig, size_px: int) -> None:
     sized = replace(config, image_size_px=size_px)
     networks = build_networks(sized, PartSizes((8, 8, 8, 8), (8, 8, 8, 12)), seed=0)

@@ -1,5 +1,6 @@
 """Promises of reenact.steady: no jitter, no lag, no gaps within a take."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,11 +10,12 @@ from data_partition.faces.annotate import FaceAnnotation
 from data_partition.faces.crop import CropBox
 from data_partition.faces.track import TrackedClip, TrackedFace
 from data_partition.sources.records import ClipSource
+from reenact.kept_track import keep_track, kept_track
 from reenact.steady import gaps, smooth, steadied
 
 
 def tracked(shown: dict[int, tuple[int, float]], num_frames: int) -> TrackedClip:
-    """Frame index to take and a number that all landmarks, angles and intensities have."""
+    """Frame index to take and a number that all landmarks, irises, angles and intensities have."""
     return TrackedClip(
         source=ClipSource(path=Path("a.mp4")),
         num_frames=num_frames,
@@ -25,6 +27,7 @@ def tracked(shown: dict[int, tuple[int, float]], num_frames: int) -> TrackedClip
                     au_presence_A=np.ones(18, np.float32),
                     au_intensity_A=np.full(18, value, np.float32),
                     confidence=1.0,
+                    irises_EC=np.full((2, 2), value, np.float32),
                 ),
                 timestamp_s=index / 25,
                 take=take,
@@ -63,6 +66,34 @@ def test_noise_becomes_less_and_a_step_stays_where_it_is():
 def test_very_short_takes_stay_as_they_are(num):
     values = np.random.default_rng(3).normal(size=(num, 2))
     np.testing.assert_array_equal(smooth(values, np.arange(num) / 25, 2), values)
+
+
+def test_irises_go_the_way_of_their_eyes():
+    values = np.random.default_rng(4).normal(size=12)
+    clip = steadied(tracked({index: (0, value) for index, value in enumerate(values) if index != 5}, num_frames=12))
+    assert list(clip.faces) == list(range(12))
+    for face in clip.faces.values():
+        np.testing.assert_allclose(face.annotation.irises_EC, face.annotation.landmarks_KC[36:38], rtol=1e-5)
+
+
+def without_irises(clip: TrackedClip) -> TrackedClip:
+    faces = {
+        index: replace(face, annotation=replace(face.annotation, irises_EC=None)) for index, face in clip.faces.items()
+    }
+    return replace(clip, faces=faces)
+
+
+@pytest.mark.parametrize("change", [lambda clip: clip, without_irises])
+def test_a_kept_track_is_the_same_clip(tmp_path, change):
+    clip = change(tracked({2: (0, 1.0), 3: (1, 4.0)}, num_frames=5))
+    keep_track(tmp_path / "track.npz", clip)
+    again = kept_track(tmp_path / "track.npz", clip.source)
+    assert (again.num_frames, list(again.faces)) == (5, [2, 3])
+    for index, face in clip.faces.items():
+        other = again.faces[index]
+        assert (other.take, other.timestamp_s, other.box) == (face.take, face.timestamp_s, face.box)
+        for name in ("landmarks_KC", "pose_C", "au_presence_A", "au_intensity_A", "confidence", "irises_EC"):
+            np.testing.assert_array_equal(getattr(other.annotation, name), getattr(face.annotation, name))
 
 
 def test_gaps_are_told_and_only_those_within_a_take_are_bridged():

@@ -107,3 +107,15 @@ def test_flow_smoothness_is_zero_for_affine_flow_and_counts_a_kink_in_pixels() -
     kink = torch.zeros(1, 2, 8, 8)
     kink[..., 4] = 2 / 8  # one pixel: second differences 1, 2, 1 of the 6 along x
     assert losses.flow_smoothness_loss(kink).item() == pytest.approx(4 / 6)
+
+
+def test_least_squares_pull_real_to_one_and_generated_to_zero_or_for_the_generator_to_one() -> None:
+    real, fake = torch.tensor([1.0, 3.0]), torch.tensor([0.0, 2.0])
+    assert losses.least_squares_discriminator_loss(real, fake) == 2 + 2  # (0 + 4) / 2 + (0 + 4) / 2
+    assert losses.least_squares_generator_loss(fake) == 1  # (1 + 1) / 2
+
+
+def test_hinge_counts_what_is_within_the_margin_or_on_the_wrong_side() -> None:
+    real, fake = torch.tensor([2.0, 0.0]), torch.tensor([-3.0, 1.0])
+    assert losses.hinge_discriminator_loss(real, fake) == 0.5 + 1  # (0 + 1) / 2 + (0 + 2) / 2
+    assert losses.hinge_generator_loss(fake) == 1

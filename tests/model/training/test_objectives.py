@@ -30,7 +30,7 @@ def test_term_steps_counts_what_the_objective_computes(
     networks = build_networks(config, part_sizes, seed=0)
     perceptual = small_perceptual() if loss.perceptual_backbone != "none" else None
     design = DESIGNS["glr"]
-    objective = design.objective(networks, loss, perceptual)  # type: ignore[arg-type]
+    objective = design.objective(networks, loss, perceptual, 0)  # type: ignore[arg-type]
     batch = make_batch(0)
     weights = design.term_weights(loss)
     with torch.no_grad():

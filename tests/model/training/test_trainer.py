@@ -11,9 +11,10 @@ from model.designs.registry import build_networks
 from model.errors import ConfigError, NonFiniteLossError, TensorMismatchError
 from model.landmarks.geometry import PartSizes
 from model.networks.bundle import Networks
+from model.networks.parts import close_ups
 from model.training.perceptual import load_perceptual
 from model.training.trainer import GANTrainer, pick_device, run_steps
-from tests.model.conftest import make_batch, make_trainer
+from tests.model.conftest import make_batch, make_trainer, small_perceptual
 
 GENERATORS = {"generator", "landmark_generator"}
 
@@ -209,3 +210,27 @@ def test_one_full_paper_step_runs_on_the_cpu(backbone: str) -> None:
     )  # fmt: skip
     means = trainer.train_step(make_batch(0, num_pairs=1, size_px=224))
     assert means["l1_image"].value > 0 and means["perceptual"].value > 0
+
+
+def test_the_term_on_eyes_and_mouth_compares_their_close_ups(networks: Networks, loss: LossConfig) -> None:
+    on = replace(loss, perceptual_backbone="vgg16", weight_perceptual=0, weight_perceptual_parts=2, perceptual_every=2)
+    trainer, batch = make_trainer(networks, on, perceptual=small_perceptual()), make_batch(0)
+    with torch.no_grad():
+        drawn = networks.generator(batch.generator_inputs()).image_NCHW
+    drawn, real = (close_ups(frame, batch.driving_landmarks_NKC) for frame in (drawn, batch.driving_NCHW))
+    first, second = trainer.train_step(batch), trainer.train_step(batch)
+    assert first["perceptual_parts"].value == pytest.approx(small_perceptual()(drawn, real).item(), rel=1e-5)
+    assert "perceptual" not in first and "perceptual_parts" not in second
+
+
+def test_without_weight_eyes_and_mouth_change_no_bit(
+    config: ModelConfig, part_sizes: PartSizes, loss: LossConfig
+) -> None:
+    trained = []
+    for weight in (0.0, 0.0, 1.0):
+        networks = build_networks(config, part_sizes, seed=0)
+        changed = replace(loss, perceptual_backbone="vgg16", weight_perceptual_parts=weight)
+        make_trainer(networks, changed, perceptual=small_perceptual()).train_step(make_batch(0))
+        trained.append(networks.travelling_tensors())
+    assert not changed_networks(trained[0], trained[1])
+    assert "generator" in changed_networks(trained[0], trained[2])
