@@ -205,3 +205,11 @@ def test_a_foreign_manifest_gives_no_record(tmp_path, pictures):
     found.manifest.made_of["record"] = "../../x"
     blank = read_watermark([pictures[0]])
     assert type(found)(label=None, watermark=blank, manifest=found.manifest).record is None
+
+
+def test_of_two_commands_that_make_a_key_at_once_the_first_ones_stays(tmp_path, monkeypatch):
+    monkeypatch.setenv(FOLDER_VARIABLE, str(tmp_path / "key"))
+    first = marking_key("First").fingerprint()
+    key._make(tmp_path / "key", "Second")
+    assert marking_key().fingerprint() == first and marking_key().owner() == "First"
+    assert [path.name for path in tmp_path.iterdir()] == ["key"]
