@@ -21,7 +21,8 @@ import numpy as np
 from data_partition.sources.video import is_clip, read_frames
 from model.frames import Frame
 from reenact.marks.delivery import Marks, marked_picture
-from reenact.marks.label import Label, find_label
+from reenact.marks.kinds import Label
+from reenact.marks.label import find_label
 from reenact.marks.manifest import Origin
 from reenact.marks.watermark import THRESHOLD, read_watermark
 

@@ -15,7 +15,7 @@ from cli.options import MAX_SEED, file_to_write, folder_to_write
 from cli.terminal import LiveProgress, console, error_console, rich_table, say_where
 from model.errors import ConfigError
 from reenact.guidance_choice import Guidance, MotionKind
-from reenact.marks.label import LabelException
+from reenact.marks.kinds import LabelException
 
 if TYPE_CHECKING:
     import torch

@@ -17,7 +17,7 @@ from evaluation.metrics.regions import cut_out
 from model.frames import Frame
 from reenact.guidance_choice import Guidance, MotionKind
 from reenact.marks.delivery import deliver_picture, record_of_picture
-from reenact.marks.label import Label
+from reenact.marks.kinds import Label
 from reenact.marks.manifest import Origin
 from reenact.reenactor import FaceFrame, Reenactor
 

@@ -34,7 +34,7 @@ from model.training.trainer import pick_device
 from reenact.faces import face_of_shard
 from reenact.guidance_choice import Guidance
 from reenact.marks.delivery import Marks, deliver_film, record_of_picture
-from reenact.marks.label import Label
+from reenact.marks.kinds import Label
 from reenact.marks.manifest import Origin
 from reenact.reenactor import Reenactor, Transfer
 from reenact.video_writer import VideoWriter

@@ -20,7 +20,7 @@ from reenact.faces import AnnotatedClip, annotate_clip, face_of_picture
 from reenact.film import Film, write_film
 from reenact.guidance_choice import Guidance, MotionKind
 from reenact.marks.delivery import Marks, consents_of, deliver_picture, record_of
-from reenact.marks.label import Label, LabelException
+from reenact.marks.kinds import Label, LabelException
 from reenact.marks.manifest import Origin
 from reenact.marks.watermark import ALGORITHM
 from reenact.movement import FULL, Strengths

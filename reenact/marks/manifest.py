@@ -16,7 +16,7 @@ import c2pa
 
 from model.errors import DataError
 from reenact.marks.key import MarkingKey
-from reenact.marks.label import Label, LabelException
+from reenact.marks.kinds import Label, LabelException
 from reenact.marks.watermark import ALGORITHM, RECORD_BITS
 
 MEDIA_TYPES = {".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".png": "image/png", ".mp4": "video/mp4"}

@@ -17,7 +17,8 @@ from data_partition.sources.video import VIDEO_SUFFIXES, main_track, open_video
 from model.errors import DataError
 from model.frames import Frame
 from reenact.marks.key import MarkingKey
-from reenact.marks.label import Label, find_label
+from reenact.marks.kinds import Label
+from reenact.marks.label import find_label
 from reenact.marks.manifest import Manifest, read_manifest
 from reenact.marks.watermark import Reading, read_watermark
 

@@ -6,7 +6,7 @@ import torch
 from data_partition.shards.images import read_image
 from evaluation.metrics.regions import cut_out
 from evaluation.sheet import DetailRow, draw_sheet, sheet_row, write_sheet
-from reenact.marks.label import Label
+from reenact.marks.kinds import Label
 from reenact.marks.verification import verify_file
 from reenact.reenactor import Reenactor
 from tests.small_face import small_face

@@ -13,9 +13,11 @@ from data_partition.sources.video import source_sha256
 from data_partition.synth.dataset import synthesize
 from model.errors import ConfigError, DataError
 from reenact.marks import delivery
+from reenact.marks import key as marks_key
 from reenact.marks.delivery import Marks, consents_of, deliver_film, deliver_picture, record_of
 from reenact.marks.key import FOLDER_VARIABLE, marking_key
-from reenact.marks.label import Label, LabelException, find_label, stamp
+from reenact.marks.kinds import Label, LabelException
+from reenact.marks.label import find_label, stamp
 from reenact.marks.manifest import MADE_OF, Origin
 from reenact.marks.verification import deliveries, verify_file
 from reenact.marks.watermark import ALGORITHM, Watermark, read_watermark
@@ -210,6 +212,6 @@ def test_a_foreign_manifest_gives_no_record(tmp_path, pictures):
 def test_of_two_commands_that_make_a_key_at_once_the_first_ones_stays(tmp_path, monkeypatch):
     monkeypatch.setenv(FOLDER_VARIABLE, str(tmp_path / "key"))
     first = marking_key("First").fingerprint()
-    key._make(tmp_path / "key", "Second")
+    marks_key._make(tmp_path / "key", "Second")
     assert marking_key().fingerprint() == first and marking_key().owner() == "First"
     assert [path.name for path in tmp_path.iterdir()] == ["key"]
