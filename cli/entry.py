@@ -57,7 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             stream.reconfigure(errors="backslashreplace")  # names that the terminal's encoding does not have
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
     try:
-        raise SystemExit(app(args=arguments, prog_name="fedreenact", standalone_mode=False))
+        raise SystemExit(app(args=arguments, prog_name="fedreenact", standalone_mode=False) or 0)
     except click.exceptions.NoArgsIsHelpError as error:
         error.show()
         raise SystemExit(error.exit_code) from None

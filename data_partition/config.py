@@ -19,6 +19,11 @@ class DataConfig:
     """Concentration of the Dirichlet partitioner; smaller is more skewed."""
     colour_jitter: float = setting(0.0, low=0, high=2)
     """+ Strength of random colours of training pairs; 0 is off."""
+    driver_colour_jitter: float = setting(0.0, low=0, high=2)
+    """+ Strength of further random colours of driving frames, as the generator sees them in training; 0 is off."""
+    motion_jitter: float = setting(0.0, low=0, high=1)
+    """+ Strength of random turns, scales and shifts of half of the source frames in training; 1 is up to 60 degrees, a
+    factor of 1.65 and a quarter of the side; 0 is off."""
 
     def __post_init__(self) -> None:
         """Check ranges."""

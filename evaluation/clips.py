@@ -92,7 +92,7 @@ def measure_clips(
     for done, clip in enumerate(clips, start=1):
         driving = [frame_at(pair.driving, size_px) for pair in clip]
         for name, method in methods_for(clip[0].protocol, methods).items():
-            generated = [method(pair) for pair in clip]
+            generated = [method(pair).frame for pair in clip]
             values = motion_values(driving, generated, instruments)
             if clip[0].protocol.has_truth:
                 values[TEMPORAL.key] = temporal_distance(driving, generated, instruments.perceptual)

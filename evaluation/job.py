@@ -15,7 +15,8 @@ from evaluation.faces.embedders import embedder_named
 from evaluation.faces.mediapipe_analyser import MediaPipeAnalyser
 from evaluation.faces.openface_exchange import FrameSaver, OpenFaceAnalyser
 from evaluation.figures.tables import TextTable
-from evaluation.measurement import MODEL, Instruments, Method, baselines, measure
+from evaluation.measurement import MODEL, Drawn, Instruments, Method, baselines, measure
+from evaluation.metrics.folds import fold_percent
 from evaluation.metrics.kid import KidFeatures
 from evaluation.metrics.perceptual_distance import PerceptualDistance
 from evaluation.pairs import EvaluationPair, Protocol, draw_pairs, read_pairs
@@ -23,7 +24,6 @@ from evaluation.people import faces_of_pair
 from evaluation.results import Findings, write_figures, write_sheets
 from model.checkpoint import Checkpoint, load_checkpoint
 from model.errors import ConfigError, DataError
-from model.frames import Frame
 from model.progress import Progress
 from reenact.guidance_choice import Guidance, MotionKind
 from reenact.reenactor import Reenactor
@@ -151,9 +151,12 @@ def _pairs(request: EvaluationRequest, shards: Sequence[Shard]) -> list[Evaluati
 
 
 def _model(reenactor: Reenactor, request: EvaluationRequest) -> Method:
-    def draw(pair: EvaluationPair) -> Frame:
+    def draw(pair: EvaluationPair) -> Drawn:
         faces = faces_of_pair(pair, reenactor.size_px, reenactor.num_sources)
-        return reenactor.draw_pair(*faces, request.landmarks, motion=request.motion)[0].result
+        drawing, _ = reenactor.draw_pair(*faces, request.landmarks, motion=request.motion)
+        if drawing.flow_CHW is None:
+            return Drawn(drawing.result)
+        return Drawn(drawing.result, fold_percent(drawing.flow_CHW, drawing.landmarks_KC))
 
     return draw
 

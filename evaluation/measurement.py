@@ -9,6 +9,7 @@ import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +23,7 @@ from evaluation.metrics.catalogue import (
     AUCON_SHUFFLED,
     CSIM,
     FINE_POWER,
+    FOLDS,
     GAZE_ERROR,
     L1,
     LANDMARK_ERROR,
@@ -49,8 +51,18 @@ from model.batch import AU_ORDER
 from model.frames import Frame
 from model.progress import Progress
 
-Method = Callable[[EvaluationPair], Frame]
-"""Draws the result of a pair, [S, S, 3] uint8 RGB: a model, or a baseline that shows what a cheat scores."""
+
+class Drawn(NamedTuple):
+    """The result of a pair."""
+
+    frame: Frame
+    """[S, S, 3] uint8 RGB."""
+    fold_percent: float = math.nan
+    """Of `metrics.folds`; NaN where nothing was warped."""
+
+
+Method = Callable[[EvaluationPair], Drawn]
+"""Draws a pair: a model, or a baseline that shows what a cheat scores."""
 
 FrameDistance = Callable[[Frame, Frame], float]
 """Driving and generated frame to a distance: `PerceptualDistance`."""
@@ -100,10 +112,10 @@ def frame_at(frame: FrameRef, size_px: int) -> Frame:
 
 def baselines(size_px: int, num_sources: int = 1) -> dict[str, Method]:
     """Copy-source hands the source back, copy-driving the driving frame; with several sources, copy-nearest theirs."""
-    copies: dict[str, Method] = {COPY_SOURCE: lambda pair: frame_at(pair.source, size_px)}
+    copies: dict[str, Method] = {COPY_SOURCE: lambda pair: Drawn(frame_at(pair.source, size_px))}
     if num_sources > 1:
-        copies[COPY_NEAREST] = lambda pair: nearest_source(pair, size_px)
-    return copies | {COPY_DRIVING: lambda pair: frame_at(pair.driving, size_px)}
+        copies[COPY_NEAREST] = lambda pair: Drawn(nearest_source(pair, size_px))
+    return copies | {COPY_DRIVING: lambda pair: Drawn(frame_at(pair.driving, size_px))}
 
 
 def methods_for(protocol: Protocol, methods: Mapping[str, Method]) -> dict[str, Method]:
@@ -144,16 +156,15 @@ def measure(
     return _with_shuffled_aucon(found, instruments.analyser.evaluated_aus)
 
 
-def _measure(
-    pair: EvaluationPair, method: str, generated_HWC: Frame, instruments: Instruments, size_px: int
-) -> Measurement:
-    analyser = instruments.analyser
+def _measure(pair: EvaluationPair, method: str, drawn: Drawn, instruments: Instruments, size_px: int) -> Measurement:
+    analyser, generated_HWC = instruments.analyser, drawn.frame
     source_HWC, driving_HWC, real_HWC = (
         frame_at(frame, size_px) for frame in (pair.source, pair.driving, real_frame(pair))
     )
     source, driving, generated = map(analyser.analyse, (source_HWC, driving_HWC, generated_HWC))
     values = face_values(source, driving, generated, analyser.evaluated_aus)
     values |= detail_values(real_HWC, analyser.analyse(real_HWC), generated_HWC, generated)
+    values[FOLDS.key] = drawn.fold_percent
     if pair.protocol.has_truth:
         values |= pixel_values(driving_HWC, generated_HWC, instruments.perceptual)
     return Measurement(

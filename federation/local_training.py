@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from data_partition.augment import recoloured
+from data_partition.augment import moved, recoloured, with_other_drivers
 from data_partition.batches import PROCESS_CACHE, FrameCache, iter_batches
 from data_partition.partition import ClientData
 from federation.resources import ResourceUse
@@ -151,7 +151,7 @@ def local_trainer(
 def local_batches(
     data: ClientData, settings: Settings, rng: np.random.Generator, cache: FrameCache = PROCESS_CACHE
 ) -> Iterator[ReenactmentBatch]:
-    """Endless training batches as local training draws them, recoloured if the settings say so.
+    """Endless training batches as local training draws them, moved and recoloured if the settings say so.
 
     Args:
         data: a client's frames.
@@ -174,7 +174,9 @@ def local_batches(
         use_irises=model.use_irises,
         cache=cache,
     )
-    return recoloured(batches, settings.data.colour_jitter, rng)
+    batches = moved(batches, settings.data.motion_jitter, rng)
+    batches = recoloured(batches, settings.data.colour_jitter, rng)
+    return with_other_drivers(batches, settings.data.driver_colour_jitter, rng)
 
 
 def _rng(task: RoundTask, settings: Settings) -> np.random.Generator:

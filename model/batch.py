@@ -5,7 +5,7 @@ PyTorch is imported where tensors are touched: who prepares or draws faces needs
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -106,6 +106,8 @@ class ReenactmentBatch:
     """[N] int64 index of the source identity among the federation's identities."""
     further: FurtherSources | None = None
     """More sources of every pair; None if there is one."""
+    driver_NCHW: Tensor | None = None
+    """[N, 3, S, S] float32 RGB in [-1, 1], what the generator sees for the driving frame; None: the frame itself."""
 
     def to(self, device: torch.device) -> ReenactmentBatch:
         """The same batch with every tensor on `device`."""
@@ -115,13 +117,23 @@ class ReenactmentBatch:
         """What draws the driving frames."""
         return GeneratorInputs(
             source_NCHW=self.source_NCHW,
-            driving_NCHW=self.driving_NCHW,
+            driving_NCHW=self.driving_NCHW if self.driver_NCHW is None else self.driver_NCHW,
             source_landmarks_NKC=self.source_landmarks_NKC,
             source_heatmap_NCHW=self.source_heatmap_NCHW,
             target_landmarks_NKC=self.driving_landmarks_NKC,
             heatmap_NCHW=self.heatmap_NCHW,
             further=self.further,
         )
+
+    def with_sources(self, images_MCHW: Tensor, landmarks_MKC: Tensor) -> ReenactmentBatch:
+        """The batch with other sources, [M, 3, S, S] and [M, 68, 2], in the order of `GeneratorInputs.all_sources`."""
+        image_KNCHW, points_KNKC = (v.view(-1, len(self), *v.shape[1:]) for v in (images_MCHW, landmarks_MKC))
+        further = None
+        if self.further is not None:
+            further = FurtherSources(
+                image_NRCHW=image_KNCHW[1:].transpose(0, 1), landmarks_NRKC=points_KNKC[1:].transpose(0, 1)
+            )
+        return replace(self, source_NCHW=image_KNCHW[0], source_landmarks_NKC=points_KNKC[0], further=further)
 
     def __len__(self) -> int:
         """Number of pairs N."""

@@ -77,6 +77,12 @@ class ModelConfig:
     use_landmark_flow: bool = setting(False)
     """Add the flow head's flow to motions that carry the source landmarks to the target ones, mixed pixel by pixel.
     Beyond the thesis."""
+    face_motion: str = setting("kernel", choices=("kernel", "spline"))
+    """With use-landmark-flow, the motion that the mix starts as: kernel, by single landmarks, which tears where a face
+    moves far; or spline, all of the face at once, fading out around it. Beyond the thesis."""
+    driver: str = setting("picture", choices=("picture", "landmarks"))
+    """What the feature extractor sees of the driving frame: the picture (the thesis'), or the target landmarks drawn as
+    curves, which have no colours that could leak. Beyond the thesis."""
     num_sources: int = setting(1, low=1, high=16)
     """Most source frames that one result is trained to be made of; they need use-flow and use-landmark-flow. Beyond the
     thesis if above 1."""

@@ -95,6 +95,11 @@ class Drawing:
     result: Frame
     stages: dict[str, Frame]
     """Name to picture, in the order of drawing."""
+    landmarks_KC: FloatArray
+    """[68, 2] pixels, where the result's landmarks shall be."""
+    flow_CHW: FloatArray | None
+    """[2, S, S] where the result takes its pixels of the (nearest) source from, in half frames; None for a design that
+    has no such flow."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -318,8 +323,14 @@ class Reenactor:
         )
         output = self.networks.generator(inputs.to(self.device))
         stages = {name: to_frames(picture_NCHW) for name, picture_NCHW in output.stages().items()}
+        flow_NCHW = None if output.flow_NCHW is None else output.flow_NCHW.float().cpu().numpy()
         return [
-            Drawing(result=result, stages={name: frames[index] for name, frames in stages.items()})
+            Drawing(
+                result=result,
+                stages={name: frames[index] for name, frames in stages.items()},
+                landmarks_KC=targets_NKC[index],
+                flow_CHW=None if flow_NCHW is None else flow_NCHW[index],
+            )
             for index, result in enumerate(to_frames(output.image_NCHW))
         ]
 

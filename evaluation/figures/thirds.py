@@ -12,7 +12,7 @@ import numpy as np
 from evaluation.faces.analysis import Backends
 from evaluation.figures.tables import TextTable
 from evaluation.measurement import COPY_SOURCE, MODEL, Measurement
-from evaluation.metrics.catalogue import CSIM, PSNR, Metric
+from evaluation.metrics.catalogue import CSIM, FOLDS, PSNR, Metric
 from evaluation.pairs import EvaluationPair, Protocol
 from model.landmarks.geometry import eye_distance
 
@@ -21,7 +21,7 @@ _NAMES = ("smallest", "middle", "largest")
 Third = Mapping[str, Any]
 """Plain values, ready for JSON: protocol, third, the limits of its motions in percent, number of pairs, the figures.
 
-A figure that no pair has is None."""
+A figure that no pair has is None; one that an older evaluation had not yet is absent."""
 
 
 def motion_percent(pair: EvaluationPair) -> float:
@@ -36,7 +36,7 @@ def motion_percent(pair: EvaluationPair) -> float:
 
 
 def thirds(measurements: Sequence[Measurement]) -> list[Third]:
-    """PSNR of model and copy-source and CSIM of the model, means in each third of a protocol's pairs, by motion."""
+    """PSNR and CSIM of model and copy-source, and the model's folds: means in each third of a protocol's pairs."""
     by_protocol: dict[Protocol, list[Measurement]] = defaultdict(list)
     for found in measurements:
         by_protocol[found.pair.protocol].append(found)
@@ -51,7 +51,7 @@ def thirds_table(rows: Sequence[Third], backends: Backends) -> TextTable:
             row["third"],
             f"{row['low_percent']:.1f} to {row['high_percent']:.1f}",
             str(row["num_pairs"]),
-            *(metric.text(np.nan if row[key] is None else row[key]) for key, metric, _ in _FIGURES),
+            *(_text(metric, row.get(key)) for key, metric, _ in _FIGURES),
         )
         for row in rows
     )
@@ -60,10 +60,16 @@ def thirds_table(rows: Sequence[Third], backends: Backends) -> TextTable:
     return TextTable(title="Thirds of the pairs by size of motion", header=header, rows=body)
 
 
+def _text(metric: Metric, value: float | None) -> str:
+    return metric.text(math.nan if value is None else value)
+
+
 _FIGURES = (
     (PSNR.key, PSNR, MODEL),
     (f"{PSNR.key}_of_copy", PSNR, COPY_SOURCE),
     (CSIM.key, CSIM, MODEL),
+    (f"{CSIM.key}_of_copy", CSIM, COPY_SOURCE),
+    (FOLDS.key, FOLDS, MODEL),
 )
 """Key, metric and method of each figure of a third."""
 

@@ -155,6 +155,9 @@ GAZE_ERROR = Metric(
     num_decimals=1,
 )
 
+FOLDS = Metric(key="fold_percent", title="Folded face, %", better=Better.LOWER, num_decimals=2)
+"""How much of the face the flow tears."""
+
 
 def _dynamics(part: str) -> Metric:
     return Metric(
@@ -197,6 +200,7 @@ METRICS = (
     LANDMARK_ERROR,
     LIP_GAP_SLOPE,
     GAZE_ERROR,
+    FOLDS,
     LIP_DYNAMICS,
     HEAD_DYNAMICS,
     BROW_DYNAMICS,

@@ -36,6 +36,10 @@ class GeneratorOutput(Protocol):
     def image_NCHW(self) -> Tensor:
         """[N, 3, S, S] in [-1, 1]: the source person in the driving pose."""
 
+    @property
+    def flow_NCHW(self) -> Tensor | None:
+        """[N, 2, S, S] from the result to the (nearest) source, in normalised units; None without such a flow."""
+
     def stages(self) -> dict[str, Tensor]:
         """Name to picture on the way to the image, [N, 3, S, S] in [-1, 1], in the order of drawing."""
 

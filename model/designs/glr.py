@@ -58,6 +58,11 @@ class GLROutput:
     driving_landmarks_NKC: Tensor
     """[N, 68, 2] pixels, regressed from the driving frame."""
 
+    @property
+    def flow_NCHW(self) -> Tensor:
+        """[N, 2, S, S] of the nearest sources."""
+        return self.flow_MCHW[: len(self.image_NCHW)]
+
     def stages(self) -> dict[str, Tensor]:
         """Pictures on the way to the image, [N, 3, S, S] in [-1, 1]."""
         return {
@@ -73,6 +78,7 @@ class GLR(nn.Module):
     def __init__(self, config: ModelConfig, part_sizes: PartSizes) -> None:
         super().__init__()
         self.use_flow, self.use_appearance_skip = config.use_flow, config.use_appearance_skip
+        self.driver = config.driver
         self.extractor = build_extractor(config)
         self.landmark_head = LandmarkHead(config)
         self.flow_head = FlowHead(config)
@@ -84,7 +90,10 @@ class GLR(nn.Module):
         source_NCHW, heatmap_NCHW = inputs.source_NCHW, inputs.heatmap_NCHW
         target_landmarks_NKC = inputs.target_landmarks_NKC
         sources_MCHW, _ = inputs.all_sources()
-        tokens = self.extractor(torch.cat([sources_MCHW, inputs.driving_NCHW]))
+        driver_NCHW = inputs.driving_NCHW
+        if self.driver == "landmarks":
+            driver_NCHW = heatmap_NCHW.expand_as(source_NCHW) * 2 - 1
+        tokens = self.extractor(torch.cat([sources_MCHW, driver_NCHW]))
         source_tokens, driving_tokens = tokens.split([len(sources_MCHW), len(source_NCHW)])
         motion = self._motion(inputs, source_tokens[:, :2], driving_tokens[:, :2])
         warped_source = warp(sources_MCHW, motion.flow_NCHW)

@@ -35,6 +35,8 @@ class X2FaceOutput:
     """[N, 3, S, S] in [-1, 1]: the source person in the driving pose."""
     embedded_face_NCHW: Tensor
     """[N, 3, S, S] in [-1, 1]: what the driving flow samples."""
+    flow_NCHW: None = None
+    """There is one flow from the source to the embedded face, and one from there."""
 
     def stages(self) -> dict[str, Tensor]:
         """Pictures on the way to the image, [N, 3, S, S] in [-1, 1]."""

@@ -47,7 +47,12 @@ class FlowHead(nn.Module):
         self.upsample = nn.Sequential(*layers)
         self.mixer = None
         if config.use_landmark_flow:
-            self.mixer = MotionMixer(channels, config.heatmap_channels, has_confidence=config.num_sources > 1)
+            self.mixer = MotionMixer(
+                channels,
+                config.heatmap_channels,
+                face_motion=config.face_motion,
+                has_confidence=config.num_sources > 1,
+            )
         self.to_flow = nn.Conv2d(channels, 2, 3, padding=1)
         nn.init.normal_(self.to_flow.weight, std=1e-3)
         nn.init.zeros_(self.to_flow.bias)  # type: ignore[arg-type]

@@ -9,6 +9,7 @@ Legend: N pairs, K landmarks, C = 2 coordinates, P pixels of the mixing grid, M 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -21,11 +22,12 @@ from model.networks.warping import identity_grid, resized, to_normalised, warp
 _NARROW, _WIDE = 0.04, 0.15  # standard deviations, frame units of [-1, 1]; chosen on training frames of five people
 _WIDE_SHARE = 0.02
 _KERNEL_FADE = 0.05
+_FACE_RADIUS = 1.8  # standard deviations of the landmarks; chosen among 1.5 to 2 on the frames of the same people
+_FADE_WIDTH, _FADE_PER_MOTION = 0.5, 1.0  # chosen among 0.1 to 3 and 0 to 2
 _SPLINE_STIFFNESS = 0.01  # chosen among 0.0001 to 1 on the frames of the same people
 _TINY = 1e-6
 _NUM_CANDIDATES = 4
-_KERNEL_CANDIDATE, _SIMILARITY_CANDIDATE = 1, 2
-_KERNEL_START = 2.0  # logit: the mix starts as four fifths of the candidate that is best alone
+_FACE_CANDIDATE, _SIMILARITY_CANDIDATE = 1, 2
 _MAX_RESIDUAL = 0.1  # frame units
 _BENDING_WEIGHT = 64.0  # a logit of 2 for a pixel of 64; chosen among 0 to 128 on the frames of the same people
 _SHARPNESS = 4.0  # of the learnt choice among sources: a mean of sources is a blur
@@ -49,19 +51,20 @@ class MotionMixer(nn.Module):
     source's pixels, and how far. Its weights are the same for every source, so any number can be compared.
     """
 
-    def __init__(self, num_features: int, heatmap_channels: int, *, has_confidence: bool) -> None:
-        """Start as a mix that is mostly `kernel_flow`.
+    def __init__(self, num_features: int, heatmap_channels: int, *, face_motion: str, has_confidence: bool) -> None:
+        """Start as a mix that is mostly the motion of the face.
 
         Args:
             num_features: channels of the flow head's last map, which brings in the tokens of both frames.
             heatmap_channels: of the heatmap.
+            face_motion: a key of `FACE_MOTIONS`.
             has_confidence: whether there can be several sources.
         """
         super().__init__()
-        self.has_confidence = has_confidence
+        self.face_motion, self.has_confidence = FACE_MOTIONS[face_motion], has_confidence
         num_out = _NUM_CANDIDATES + 2 + has_confidence
         self.unet = UNet(num_features + heatmap_channels + 5 * _NUM_CANDIDATES, num_out, width=_MIXER_CHANNELS)
-        self.unet.out.bias.data[_KERNEL_CANDIDATE] = _KERNEL_START  # type: ignore[union-attr]
+        self.unet.out.bias.data[_FACE_CANDIDATE] = self.face_motion.start_logit  # type: ignore[union-attr]
 
     def forward(
         self,
@@ -82,7 +85,8 @@ class MotionMixer(nn.Module):
         """
         size_px = source_NCHW.shape[-1]
         side = size_px // 2
-        candidates_NMCHW = candidate_flows(source_landmarks_NKC, target_landmarks_NKC, size_px, side=side)
+        landmarks = (source_landmarks_NKC, target_landmarks_NKC)
+        candidates_NMCHW = candidate_flows(*landmarks, size_px, side=side, face_motion=self.face_motion)
         source_NCHW = _shrunk(source_NCHW, side)
         inputs = [_shrunk(features_NCHW, side), _shrunk(heatmap_NCHW, side)]
         for flow_NCHW in candidates_NMCHW.unbind(dim=1):
@@ -94,6 +98,9 @@ class MotionMixer(nn.Module):
         confidence_NCHW = None
         if self.has_confidence:
             confidence_NCHW = starting_confidence(candidates_NMCHW) + _SHARPNESS * mix_NCHW[:, _NUM_CANDIDATES + 2 :]
+            if self.face_motion.distance_weight:
+                way_N = _mean_way(*(to_normalised(points_NKC, size_px) for points_NKC in landmarks))
+                confidence_NCHW = confidence_NCHW - self.face_motion.distance_weight * way_N[:, None, None, None]
             confidence_NCHW = resized(confidence_NCHW, size_px, size_px)
         return SourceMotion(resized(flow_NCHW, size_px, size_px), confidence_NCHW)
 
@@ -107,7 +114,7 @@ def starting_confidence(candidates_NMCHW: Tensor) -> Tensor:
     Returns:
         [N, 1, h, w] logits <= 0; 0 where one similarity of the whole frame does all that the landmarks ask for.
     """
-    bent_NCHW = candidates_NMCHW[:, _KERNEL_CANDIDATE] - candidates_NMCHW[:, _SIMILARITY_CANDIDATE]
+    bent_NCHW = candidates_NMCHW[:, _FACE_CANDIDATE] - candidates_NMCHW[:, _SIMILARITY_CANDIDATE]
     bending_N1HW: Tensor = torch.linalg.vector_norm(bent_NCHW, dim=1, keepdim=True)
     return -_BENDING_WEIGHT * bending_N1HW
 
@@ -117,14 +124,17 @@ def _shrunk(image_NCHW: Tensor, side: int) -> Tensor:
 
 
 @torch.no_grad()
-def candidate_flows(source_landmarks_NKC: Tensor, target_landmarks_NKC: Tensor, size_px: int, *, side: int) -> Tensor:
-    """No motion (background), `kernel_flow` (surroundings), `similarity_flow` (hair), `spline_flow` (face).
+def candidate_flows(
+    source_landmarks_NKC: Tensor, target_landmarks_NKC: Tensor, size_px: int, *, side: int, face_motion: FaceMotion
+) -> Tensor:
+    """No motion (background), the motion of face and surroundings, `similarity_flow` (hair), `spline_flow` (face).
 
     Args:
         source_landmarks_NKC: [N, 68, 2] pixels.
         target_landmarks_NKC: [N, 68, 2] pixels.
         size_px: side S of the frame of the landmarks.
         side: of the flows.
+        face_motion: one of `FACE_MOTIONS`.
 
     Returns:
         [N, 4, 2, side, side] float32, without mixed precision.
@@ -135,7 +145,7 @@ def candidate_flows(source_landmarks_NKC: Tensor, target_landmarks_NKC: Tensor, 
         grid_PC = identity_grid(side, side, like=target_NKC)[0].flatten(1).T
         flows = [
             torch.zeros_like(grid_PC).expand(len(target_NKC), -1, -1),
-            kernel_flow(source_NKC, target_NKC, grid_PC),
+            face_motion.flow(source_NKC, target_NKC, grid_PC),
             similarity_flow(source_NKC, target_NKC, grid_PC),
             spline_flow(source_NKC, target_NKC, grid_PC),
         ]
@@ -178,6 +188,42 @@ def similarity_flow(source_NKC: Tensor, target_NKC: Tensor, grid_PC: Tensor) -> 
     return (grid_PC - target_mean) @ rotation_NCC + source_mean - grid_PC
 
 
+def fading_flow(source_NKC: Tensor, target_NKC: Tensor, grid_PC: Tensor) -> Tensor:
+    """`spline_flow` on the face, which fades to zero with the distance from it: the further the face moves, the wider.
+
+    flow(x) = spline(x) exp(-(max(0, q(x) - 2) / w)^2) with the distance q of x from the middle of the target landmarks,
+    in their standard deviations (Mahalanobis); the face's outline is about 2 away. w = _FADE_WIDTH + _FADE_PER_MOTION D
+    where landmarks move by D of them: a zone that is too narrow for the way of the face folds, and shows it twice.
+
+    Arguments and result as of `kernel_flow`.
+    """
+    width_N11 = _FADE_WIDTH + _FADE_PER_MOTION * _relative_motion(source_NKC, target_NKC)
+    beyond_NP1 = (_distance_from_face(target_NKC, grid_PC) - _FACE_RADIUS).clamp_min(0.0)
+    return torch.exp(-((beyond_NP1 / width_N11) ** 2)) * spline_flow(source_NKC, target_NKC, grid_PC)
+
+
+def _relative_motion(source_NKC: Tensor, target_NKC: Tensor) -> Tensor:
+    """[N, 1, 1] the mean way of the landmarks in standard deviations of the target landmarks."""
+    deviation_N = (target_NKC - target_NKC.mean(dim=1, keepdim=True)).square().mean(dim=(1, 2)).sqrt()
+    return (_mean_way(source_NKC, target_NKC) / deviation_N.clamp_min(_TINY))[:, None, None]
+
+
+def _mean_way(source_NKC: Tensor, target_NKC: Tensor) -> Tensor:
+    """[N] mean distance of source and target landmarks, in their unit."""
+    way_NK: Tensor = torch.linalg.vector_norm(source_NKC - target_NKC, dim=-1)
+    return way_NK.mean(dim=1)
+
+
+def _distance_from_face(target_NKC: Tensor, grid_PC: Tensor) -> Tensor:
+    """[N, P, 1] Mahalanobis distance of places from the middle of the landmarks."""
+    mean_N1C = target_NKC.mean(dim=1, keepdim=True)
+    centred_NKC, away_NPC = target_NKC - mean_N1C, grid_PC - mean_N1C
+    covariance_NCC = centred_NKC.transpose(1, 2) @ centred_NKC / centred_NKC.shape[1]
+    covariance_NCC = covariance_NCC + _TINY * torch.eye(2, device=target_NKC.device)
+    weighted_NPC: Tensor = away_NPC @ torch.linalg.inv(covariance_NCC)
+    return (weighted_NPC * away_NPC).sum(dim=-1, keepdim=True).clamp_min(0.0).sqrt()
+
+
 def spline_flow(source_NKC: Tensor, target_NKC: Tensor, grid_PC: Tensor) -> Tensor:
     """Thin-plate spline through the landmarks' motions, slightly smoothed: no folds where the head turns far.
 
@@ -209,3 +255,18 @@ def _thin_plate(squared: Tensor) -> Tensor:
 def _squared_distances(a_NPC: Tensor, b_NKC: Tensor) -> Tensor:
     """[N, P, K]."""
     return (a_NPC[:, :, None] - b_NKC[:, None]).square().sum(dim=-1)
+
+
+class FaceMotion(NamedTuple):
+    """The motion of a face and what is around it, zero far from it, and what an untrained network makes of it."""
+
+    flow: Callable[[Tensor, Tensor, Tensor], Tensor]
+    """Of source and target landmarks and a grid, as `kernel_flow`."""
+    start_logit: float
+    """Of this candidate in the mix; 2 is four fifths, 3 seven eighths."""
+    distance_weight: float
+    """By how much a source is trusted less whose landmarks are further away by one frame unit on average."""
+
+
+FACE_MOTIONS = {"kernel": FaceMotion(kernel_flow, 2.0, 0.0), "spline": FaceMotion(fading_flow, 3.0, 32.0)}
+"""What the setting `face-motion` names."""

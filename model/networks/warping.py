@@ -56,6 +56,11 @@ def to_normalised(points_NKC: Tensor, size_px: int) -> Tensor:
     return (points_NKC * 2 + 1) / size_px - 1
 
 
+def to_pixels(points_NKC: Tensor, size_px: int) -> Tensor:
+    """The inverse of `to_normalised`."""
+    return ((points_NKC + 1) * size_px - 1) / 2
+
+
 def sample_at(maps_NCHW: Tensor, points_NKC: Tensor) -> Tensor:
     """Values of maps at pixel positions, bilinear, border padding.
 

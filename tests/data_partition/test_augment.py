@@ -5,8 +5,9 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from data_partition.augment import recoloured
+from data_partition.augment import moved, recoloured, transformed, with_other_drivers
 from model.batch import FurtherSources
+from model.networks.warping import sample_at
 from tests.model.conftest import make_batch
 
 
@@ -55,3 +56,60 @@ def test_all_sources_of_a_pair_get_its_colours() -> None:
     for index in range(3):
         torch.testing.assert_close(changed.further.image_NRCHW[:, index], changed.driving_NCHW)
     assert not torch.equal(changed.driving_NCHW, batch.driving_NCHW)
+
+
+def test_drivers_get_colours_of_their_own_and_what_is_to_be_drawn_keeps_the_sources() -> None:
+    batch = make_batch(0)
+    batch.driving_NCHW.mul_(0.1)
+    changed = next(with_other_drivers(iter([batch]), 0.2, np.random.default_rng(0)))
+    assert torch.equal(changed.driving_NCHW, batch.driving_NCHW) and torch.equal(changed.source_NCHW, batch.source_NCHW)
+    seen = changed.generator_inputs().driving_NCHW
+    assert (seen - batch.driving_NCHW).abs().amax(dim=(1, 2, 3)).min() > 0.01
+    assert torch.equal(batch.generator_inputs().driving_NCHW, batch.driving_NCHW)
+
+
+def test_a_quarter_turn_takes_pixels_and_landmarks_alike() -> None:
+    image_MCHW = torch.rand(1, 3, 4, 4, generator=torch.Generator().manual_seed(0))
+    landmarks_MKC = torch.tensor([[[3.0, 0.0], [1.0, 2.0]]])  # top right; second column, third row
+    quarter_M23 = torch.tensor([[[0.0, -1.0, 0.0], [1.0, 0.0, 0.0]]])  # x to y: clockwise on the screen
+    turned, points = transformed(image_MCHW, landmarks_MKC, quarter_M23)
+    torch.testing.assert_close(turned, image_MCHW.rot90(-1, (2, 3)), atol=1e-5, rtol=0)
+    torch.testing.assert_close(points, torch.tensor([[[3.0, 3.0], [1.0, 1.0]]]), atol=1e-5, rtol=0)
+
+
+def test_a_shift_of_half_a_frame_unit_is_a_quarter_of_the_side_and_repeats_the_border() -> None:
+    image_MCHW = torch.arange(8.0).expand(1, 3, 8, 8)
+    shift_M23 = torch.tensor([[[1.0, 0.0, 0.5], [0.0, 1.0, 0.0]]])
+    shifted, points = transformed(image_MCHW, torch.tensor([[[1.0, 4.0]]]), shift_M23)
+    torch.testing.assert_close(shifted[0, 0, 0], torch.tensor([0.0, 0.0, 0.0, 1.0, 2.0, 3.0, 4.0, 5.0]))
+    torch.testing.assert_close(points, torch.tensor([[[3.0, 4.0]]]))
+
+
+def test_about_half_of_the_sources_move_with_their_landmarks_and_driving_frames_stay() -> None:
+    batch = make_batch(0, num_pairs=16)
+    smooth = torch.stack(torch.meshgrid(*[torch.linspace(-1, 1, 32)] * 2, indexing="ij") * 2)[:3]
+    batch.source_NCHW.copy_(smooth)
+    batch.source_landmarks_NKC.clamp_(14, 18)
+    changed = next(moved(iter([batch]), 0.5, np.random.default_rng(0)))
+    assert changed.driving_NCHW is batch.driving_NCHW and changed.heatmap_NCHW is batch.heatmap_NCHW
+    distance_N = (changed.source_landmarks_NKC - batch.source_landmarks_NKC).abs().amax(dim=(1, 2))
+    assert 4 <= int((distance_N > 0.1).sum()) <= 12 and float(distance_N.max()) < 16
+    before = sample_at(batch.source_NCHW, batch.source_landmarks_NKC)
+    after = sample_at(changed.source_NCHW, changed.source_landmarks_NKC)
+    torch.testing.assert_close(after, before, atol=0.02, rtol=0)
+
+
+def test_every_source_of_a_pair_moves_by_itself() -> None:
+    batch = make_batch(0)
+    images, landmarks = batch.driving_NCHW[:, None].repeat(1, 7, 1, 1, 1), torch.full((2, 7, 68, 2), 16.0)
+    batch = replace(batch, further=FurtherSources(image_NRCHW=images, landmarks_NRKC=landmarks))
+    changed = next(moved(iter([batch]), 1.0, np.random.default_rng(0)))
+    assert changed.further.image_NRCHW.shape == images.shape
+    places = changed.further.landmarks_NRKC[:, :, 0].flatten(0, 1).round(decimals=3)
+    assert len(places.unique(dim=0)) > 4
+
+
+def test_motion_of_strength_zero_changes_nothing_and_draws_nothing() -> None:
+    batch, rng = make_batch(0), np.random.default_rng(1)
+    assert next(with_other_drivers(moved(iter([batch]), 0.0, rng), 0.0, rng)) is batch
+    assert rng.random() == np.random.default_rng(1).random()

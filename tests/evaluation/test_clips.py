@@ -6,7 +6,7 @@ import pytest
 
 from data_partition.batches import FrameRef
 from evaluation.clips import clips_of, measure_clips, rows_about, temporal_distance
-from evaluation.measurement import COPY_SOURCE, baselines, frame_at
+from evaluation.measurement import COPY_SOURCE, Drawn, baselines, frame_at
 from evaluation.metrics.pixels import l1
 from evaluation.pairs import Protocol, draw_pairs
 from model.progress import no_progress
@@ -67,7 +67,7 @@ def test_copies_of_the_driving_clip_move_alike_and_a_held_source_not_at_all(shar
 
 def test_temporal_distance_is_what_successive_frames_differ_by_and_wants_the_truth(shards, analyser):
     pairs = draw_pairs(Protocol.SELF, shards, num_pairs=1, seed=0)
-    found = measured(pairs, analyser, held=lambda pair: frame_at(pair.source, SIZE))[0]
+    found = measured(pairs, analyser, held=lambda pair: Drawn(frame_at(pair.source, SIZE)))[0]
     frames = [frame_at(pair.driving, SIZE) for pair in found.clip]
     steps = [l1(after, before) / 2 for before, after in pairwise(frames)]
     assert found.values["temporal_perceptual"] == pytest.approx(np.mean(steps))
@@ -76,5 +76,5 @@ def test_temporal_distance_is_what_successive_frames_differ_by_and_wants_the_tru
 
 def test_clips_without_faces_have_no_movement_to_compare(shards, analyser):
     pairs = draw_pairs(Protocol.SELF, shards, num_pairs=1, seed=0)
-    found = measured(pairs, analyser, black=lambda pair: frame_at(pair.source, SIZE) * 0)[0]
+    found = measured(pairs, analyser, black=lambda pair: Drawn(frame_at(pair.source, SIZE) * 0))[0]
     assert np.isnan([found.values[f"{part}_dynamics"] for part in ("lip", "head", "brow")]).all()

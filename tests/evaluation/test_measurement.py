@@ -13,7 +13,7 @@ from evaluation.figures.tables import (
     method_tables,
     rows_to_plain,
 )
-from evaluation.measurement import COPY_DRIVING, COPY_SOURCE, baselines, frame_at, measure
+from evaluation.measurement import COPY_DRIVING, COPY_SOURCE, Drawn, baselines, frame_at, measure
 from evaluation.metrics.faces import aucon, csim, prmse_deg
 from evaluation.metrics.kid import kid
 from evaluation.metrics.pixels import l1, psnr_db, ssim
@@ -48,7 +48,7 @@ def measured(pairs, analyser, **methods):
 
 
 def darkened(pair):
-    return frame_at(pair.driving, SIZE) // 2
+    return Drawn(frame_at(pair.driving, SIZE) // 2, fold_percent=2.5)
 
 
 def test_values_are_those_of_the_metrics_on_the_frames(shards, analyser):
@@ -59,6 +59,7 @@ def test_values_are_those_of_the_metrics_on_the_frames(shards, analyser):
     assert found.values["csim"] == csim(faces[0], faces[2])
     assert found.values["prmse_deg"] == prmse_deg(faces[1], faces[2])
     assert found.values["psnr_db"] == psnr_db(driving, driving // 2)
+    assert found.values["fold_percent"] == 2.5
     assert found.values["ssim"] == ssim(driving, driving // 2)
     assert found.values["l1"] == l1(driving, driving // 2)
     assert found.values["perceptual"] == l1(driving, driving // 2) / 2
@@ -111,7 +112,7 @@ def test_shuffled_aucon_is_the_mean_over_the_other_driving_frames_of_the_person(
 def test_a_result_without_a_face_is_a_failure_and_not_a_value(shards, analyser):
     pairs = draw_pairs(Protocol.SELF, shards, num_pairs=4, seed=0)
     black = {pair.cells() for pair in pairs[:2]}
-    found = measured(pairs, analyser, model=lambda pair: darkened(pair) * (pair.cells() not in black))
+    found = measured(pairs, analyser, model=lambda pair: Drawn(darkened(pair).frame * (pair.cells() not in black)))
     row = summarise(found, seed=0)[0]
     assert (row.identity, row.faces.num_pairs, row.faces.num_without_generated) == (EVERYBODY, 8, 2)
     assert row.figures["csim"].num_pairs == 6 and row.figures["l1"].num_pairs == 8

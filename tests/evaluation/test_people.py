@@ -32,6 +32,6 @@ def test_with_several_they_are_training_frames_of_the_source_person_whatever_its
 
 
 def test_copy_nearest_hands_back_the_first_of_them_and_is_there_for_several_sources_alone(pair):
-    copied = baselines(32, num_sources=3)[COPY_NEAREST](pair)
+    copied = baselines(32, num_sources=3)[COPY_NEAREST](pair).frame
     assert any(np.array_equal(copied, frame_at(FrameRef(pair.source.shard, row), 32)) for row in range(18))
     assert COPY_NEAREST not in baselines(32)

@@ -96,7 +96,7 @@ def test_other_metrics_and_thirds_by_motion_stand_below_for_every_model(request_
     assert further.header == ("metric", *LANDMARK_ROWS, "copy-source", "copy-driving")
     assert further.rows == (("Lip-gap slope (MediaPipe) → 1", *["0.50 ± 0.00"] * 3, "0.50", "-"),)
     assert [row[:3] for row in thirds.rows] == [(label, "cross", "largest") for label in LANDMARK_ROWS]
-    assert thirds.rows[0][-1] == "0.625"
+    assert "0.625" in thirds.rows[0]
 
 
 def test_an_interrupted_training_goes_on(request_) -> None:

@@ -34,8 +34,10 @@ def test_thesis_defaults_have_nothing_beyond_the_thesis_switched_on() -> None:
     flat = Settings().to_flat()
     beyond = ("use-appearance-skip", "use-landmark-flow", "weight-flow-landmarks",
               "weight-flow-smoothness", "flow-warmup-steps",
-              "adversarial-from-step", "colour-jitter", "server-ema-decay", "proximal-mu")  # fmt: skip
+              "adversarial-from-step", "colour-jitter", "driver-colour-jitter", "motion-jitter",
+              "server-ema-decay", "proximal-mu")  # fmt: skip
     assert not any(flat[key] for key in beyond)
+    assert (flat["face-motion"], flat["driver"]) == ("kernel", "picture")
 
 
 @pytest.mark.parametrize(

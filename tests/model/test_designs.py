@@ -32,6 +32,8 @@ OTHER_VALUES = {
     "backbone": "resnet34",
     "landmarks": "driving",
     "lgan_base": "closed",
+    "driver": "landmarks",
+    "face_motion": "spline",
     "image_size_px": 64,
     "patch_size_px": 4,
     "flow_seed_px": 4,

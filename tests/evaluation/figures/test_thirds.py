@@ -43,7 +43,7 @@ def test_motion_is_in_percent_of_the_driving_eye_distance_at_any_size(shard):
 
 
 def test_thirds_are_of_equal_size_by_motion_with_the_baseline_beside(shard, analyser):
-    found = [measurement(shard, row, psnr_db=30 - row, csim=0.9) for row in (6, 1, 4, 3, 2, 5)]
+    found = [measurement(shard, row, psnr_db=30 - row, csim=0.9, fold_percent=row) for row in (6, 1, 4, 3, 2, 5)]
     found += [measurement(shard, row, "copy-source", psnr_db=20 - row, csim=1.0) for row in range(1, 7)]
     rows = thirds(found)
     json.dumps(rows, allow_nan=False)
@@ -52,10 +52,17 @@ def test_thirds_are_of_equal_size_by_motion_with_the_baseline_beside(shard, anal
     assert [row["psnr_db_of_copy"] for row in rows] == [18.5, 16.5, 14.5]
     assert (rows[2]["low_percent"], rows[2]["high_percent"]) == pytest.approx((31.25, 37.5))
     table = thirds_table(rows, analyser.backends)
-    assert table.rows[0] == ("self", "smallest", "6.2 to 12.5", "2", "28.50", "18.50", "0.900")
+    assert table.rows[0] == ("self", "smallest", "6.2 to 12.5", "2", "28.50", "18.50", "0.900", "1.000", "1.50")
 
 
 def test_figures_that_a_protocol_has_not_are_empty(shard, analyser):
     rows = thirds([measurement(shard, 1, protocol=Protocol.CROSS, csim=np.nan)])
     assert [row["num_pairs"] for row in rows] == [1] and rows[0]["csim"] is None
-    assert thirds_table(rows, analyser.backends).rows[0][4:] == ("-", "-", "-")
+    assert thirds_table(rows, analyser.backends).rows[0][4:] == ("-",) * 5
+
+
+def test_thirds_of_an_older_evaluation_have_no_figures_that_came_later(shard, analyser):
+    rows = [dict(row) for row in thirds([measurement(shard, 1, psnr_db=20.0, csim=0.5)])]
+    for row in rows:
+        del row["csim_of_copy"], row["fold_percent"]
+    assert thirds_table(rows, analyser.backends).rows[0][4:] == ("20.00", "-", "0.500", "-", "-")

@@ -1,12 +1,17 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
+import pytest
 import torch
 
 from model.config import ModelConfig
+from model.designs.registry import build_networks
 from model.landmarks.geometry import PARTS, PartSizes
 from model.networks.flow import FlowHead
 from model.networks.parts import PartReenactment, close_ups, crop_part
 from model.networks.warping import sample_at, warp
+from tests.model.conftest import make_batch
 
 
 def test_zero_flow_copies_the_features() -> None:
@@ -35,6 +40,19 @@ def test_flow_head_starts_close_to_copying_the_source(config: ModelConfig) -> No
     )
     assert flow.shape == (2, 2, 32, 32)
     assert flow.abs().max() * 16 < 0.1  # pixels
+
+
+@pytest.mark.parametrize(("driver", "sees_picture"), [("picture", True), ("landmarks", False)])
+def test_with_landmarks_alone_the_drivers_picture_changes_nothing(
+    config: ModelConfig, part_sizes: PartSizes, driver: str, sees_picture: bool
+) -> None:
+    generator = build_networks(replace(config, driver=driver), part_sizes, seed=0).eval().get_submodule("generator")
+    inputs = make_batch(0).generator_inputs()
+    with torch.no_grad():
+        flows = [generator(replace(inputs, driving_NCHW=inputs.driving_NCHW * k)).flow_NCHW for k in (1, -1)]
+        turned = generator(replace(inputs, heatmap_NCHW=inputs.heatmap_NCHW.flip(2))).flow_NCHW
+    assert torch.equal(*flows) != sees_picture
+    assert torch.equal(turned, flows[0]) == sees_picture
 
 
 def test_sample_at_reads_pixel_centres_and_interpolates_between_them() -> None:

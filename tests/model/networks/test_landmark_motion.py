@@ -2,11 +2,19 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
 import torch
 
 from model.config import ModelConfig
 from model.networks.flow import FlowHead
-from model.networks.landmark_motion import candidate_flows, kernel_flow, similarity_flow, spline_flow
+from model.networks.landmark_motion import (
+    FACE_MOTIONS,
+    candidate_flows,
+    fading_flow,
+    kernel_flow,
+    similarity_flow,
+    spline_flow,
+)
 from model.networks.unet import UNet
 from model.networks.warping import identity_grid, sample_at
 
@@ -66,22 +74,52 @@ def test_spline_flow_does_not_fold_where_two_landmarks_cross() -> None:
     assert (places[1:, 0] > places[:-1, 0]).all()
 
 
-def test_equal_landmarks_give_no_motion_and_degenerate_ones_a_finite_one() -> None:
+def _is_folded(flow_NPC: torch.Tensor) -> bool:
+    """Whether the places that the grid's pixels come from turn round anywhere."""
+    place_NCHW = _as_map(GRID_PC + flow_NPC)
+    right, down = (
+        place_NCHW[..., :-1, 1:] - place_NCHW[..., :-1, :-1],
+        place_NCHW[..., 1:, :-1] - place_NCHW[..., :-1, :-1],
+    )
+    return bool((right[:, 0] * down[:, 1] - right[:, 1] * down[:, 0] <= 0).any())
+
+
+def test_fading_flow_is_the_spline_on_the_face_and_nothing_far_from_it() -> None:
+    target = (
+        _landmarks() * 0.5
+    )  # a square, whose corners are at the square root of 6 standard deviations from the middle
+    bent = target + 0.05 * torch.sin(6 * target.flip(-1))
+    inside = GRID_PC[GRID_PC.abs().amax(dim=1) < 0.17]
+    torch.testing.assert_close(fading_flow(bent, target, inside), spline_flow(bent, target, inside))
+    assert fading_flow(bent, target, torch.tensor([[0.95, 0.95]])).abs().max() < 1e-3
+
+
+def test_a_face_that_moves_by_its_own_size_folds_under_the_kernel_and_not_under_the_fading_spline() -> None:
+    target = _landmarks() * 0.5
+    source = target + torch.tensor([0.35, -0.2])
+    assert _is_folded(kernel_flow(source, target, GRID_PC))
+    assert not _is_folded(fading_flow(source, target, GRID_PC))
+
+
+@pytest.mark.parametrize("face_motion", FACE_MOTIONS)
+def test_equal_landmarks_give_no_motion_and_degenerate_ones_a_finite_one(face_motion: str) -> None:
     landmarks = torch.rand(1, 68, 2, generator=torch.Generator().manual_seed(0)) * 64
-    assert candidate_flows(landmarks, landmarks, 64, side=32).abs().max() < 1e-5
+    assert candidate_flows(landmarks, landmarks, 64, side=32, face_motion=FACE_MOTIONS[face_motion]).abs().max() < 1e-5
     on_a_line = torch.arange(68.0)[None, :, None].expand(1, 68, 2) / 2
     one_point = torch.full((1, 68, 2), 5.0)
     for degenerate in (on_a_line, one_point):
-        assert torch.isfinite(candidate_flows(degenerate + 1, degenerate, 64, side=32)).all()
-    shift = candidate_flows(one_point + 2, one_point, 64, side=32)[0, 2] * 32
+        assert torch.isfinite(
+            candidate_flows(degenerate + 1, degenerate, 64, side=32, face_motion=FACE_MOTIONS[face_motion])
+        ).all()
+    shift = candidate_flows(one_point + 2, one_point, 64, side=32, face_motion=FACE_MOTIONS[face_motion])[0, 2] * 32
     torch.testing.assert_close(shift, torch.full((2, 32, 32), 2.0), atol=1e-4, rtol=0)
 
 
 def test_candidates_are_float32_under_mixed_precision() -> None:
     landmarks = torch.rand(2, 68, 2, generator=torch.Generator().manual_seed(0)) * 64
-    plain = candidate_flows(landmarks, landmarks.flip(0), 64, side=16)
+    plain = candidate_flows(landmarks, landmarks.flip(0), 64, side=16, face_motion=FACE_MOTIONS["kernel"])
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        mixed = candidate_flows(landmarks, landmarks.flip(0), 64, side=16)
+        mixed = candidate_flows(landmarks, landmarks.flip(0), 64, side=16, face_motion=FACE_MOTIONS["kernel"])
     assert mixed.dtype == torch.float32
     assert torch.equal(plain, mixed)
 
@@ -102,7 +140,7 @@ def test_flow_head_with_landmark_flow_starts_as_mostly_the_kernel_candidate(conf
         target_landmarks_NKC=target,
     )
     assert confidence is None
-    candidates = candidate_flows(source, target, 32, side=16)[0]
+    candidates = candidate_flows(source, target, 32, side=16, face_motion=FACE_MOTIONS["kernel"])[0]
     weights = torch.tensor([0.0, 2.0, 0.0, 0.0]).softmax(dim=0)
     expected = (weights[:, None, None, None] * candidates).sum(dim=0, keepdim=True)
     sampled = sample_at(expected, torch.tensor([[[7.5, 7.5]]]))
