@@ -21,11 +21,11 @@ from model.config import LossConfig, ModelConfig
 from model.designs.design import Design, Term, Terms
 from model.landmarks.geometry import PartSizes
 from model.networks.bundle import Networks
-from model.networks.dense_motion import ShiftedMotion
-from model.networks.hourglass import num_halvings_of
-from model.networks.keypoint_discriminator import KeypointDiscriminator
-from model.networks.keypoints import NUM_KEYPOINTS, CovarianceKeypoints, Keypoints
-from model.networks.residual import ResidualBlock
+from model.networks.comparators.dense_motion import ShiftedMotion
+from model.networks.comparators.hourglass import num_halvings_of
+from model.networks.comparators.keypoint_discriminator import KeypointDiscriminator
+from model.networks.comparators.keypoints import NUM_KEYPOINTS, CovarianceKeypoints, Keypoints
+from model.networks.comparators.residual import ResidualBlock
 from model.networks.unet import block
 from model.networks.warping import resized, warp
 from model.training import losses

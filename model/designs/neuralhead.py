@@ -20,8 +20,8 @@ from model.config import LossConfig, ModelConfig
 from model.designs.design import Design, Term, Terms
 from model.landmarks.geometry import PartSizes
 from model.networks.bundle import Networks
-from model.networks.projection_discriminator import ProjectionDiscriminator
-from model.networks.residual import AdaptedBlock, ResidualDown, adapted
+from model.networks.comparators.projection_discriminator import ProjectionDiscriminator
+from model.networks.comparators.residual import AdaptedBlock, ResidualDown, adapted
 from model.training import losses
 from model.training.perceptual import PerceptualLoss
 
