@@ -21,9 +21,9 @@ from model.config import LossConfig, ModelConfig
 from model.designs.design import Design, Term, Terms
 from model.landmarks.geometry import PartSizes
 from model.networks.bundle import Networks
-from model.networks.dense_motion import DenseMotion
-from model.networks.keypoints import JacobianKeypoints, Keypoints, inverse
-from model.networks.residual import ResidualBlock
+from model.networks.comparators.dense_motion import DenseMotion
+from model.networks.comparators.keypoints import JacobianKeypoints, Keypoints, inverse
+from model.networks.comparators.residual import ResidualBlock
 from model.networks.unet import block
 from model.networks.warping import resized, warp
 from model.training import losses
