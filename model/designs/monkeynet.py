@@ -42,6 +42,8 @@ class MonkeyNetOutput:
 
     image_NCHW: Tensor
     """[N, 3, S, S] in [-1, 1]: the source person in the driving pose."""
+    flow_NCHW: Tensor
+    """[N, 2, S, S] from the result to the source, in normalised units."""
     warped_source_NCHW: Tensor
     """[N, 3, S, S]: the source sampled along the flow."""
     driving: Keypoints
@@ -71,6 +73,7 @@ class MonkeyNet(nn.Module):
         flow_NCHW, heat_NKHW = self.motion(inputs.source_NCHW, source, driving)
         return MonkeyNetOutput(
             image_NCHW=self.image(inputs.source_NCHW, flow_NCHW, heat_NKHW),
+            flow_NCHW=resized(flow_NCHW, *inputs.source_NCHW.shape[-2:]),
             warped_source_NCHW=warp(inputs.source_NCHW, flow_NCHW),
             driving=driving,
         )

@@ -39,6 +39,8 @@ class NeuralHeadOutput:
     """[N, 3, S, S] in [-1, 1]: the source person with the target landmarks."""
     heatmap_NCHW: Tensor
     """[N, 1, S, S] in [0, 1]: the target landmarks as curves, as they were given."""
+    flow_NCHW: None = None
+    """Nothing of the source is carried anywhere."""
 
     def stages(self) -> dict[str, Tensor]:
         """Pictures on the way to the image, [N, 3, S, S] in [-1, 1]."""
