@@ -13,9 +13,12 @@ import typer
 from rich.markup import escape
 
 from cli.options import (
+    MAX_SEED,
     Preset,
     Workers,
     chosen_settings,
+    file_to_write,
+    folder_to_write,
     sized_for,
 )
 from cli.terminal import LiveProgress, console, say_where
@@ -24,13 +27,14 @@ from federation.settings import Settings
 from model.errors import ConfigError
 
 AUTO = "auto"
+MAX_FACES = 99
 
 
 def prepare(
     src: Annotated[
         Path, typer.Argument(help="Folder with a video, or a folder of videos or frames, per person; or a dataset.")
     ],
-    out: Annotated[Path, typer.Argument(help="Dataset folder to write; one shard a person.")],
+    out: Annotated[Path, typer.Argument(callback=folder_to_write, help="Dataset folder to write; one shard a person.")],
     layout: Annotated[
         str,
         typer.Option(
@@ -41,6 +45,14 @@ def prepare(
     size: Annotated[int, typer.Option(help="Side of the face crops, pixels.")] = 256,
     workers: Workers = None,
     consent: Annotated[str, typer.Option(help="Where consent is recorded; kept in every shard.")] = "",
+    face: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=N", help="Whose face of several: of person NAME the Nth from the left; repeatable."),
+    ] = None,
+    preview: Annotated[
+        Path | None,
+        typer.Option(callback=file_to_write, help="Write a picture (.png) of all clips with several faces, and end."),
+    ] = None,
 ) -> None:
     """Turn videos, pictures or published datasets into annotated face crops; what is finished is skipped."""
     from data_partition.preparation.prepare import is_prepared
@@ -49,15 +61,20 @@ def prepare(
     if src.is_dir() and is_prepared(src):
         console.print(f"{escape(str(src))} is a prepared dataset already; nothing to do", soft_wrap=True)
         return
+    chosen_layout, faces = None if layout == AUTO else Layout(layout), dict(map(_parse_face, face or []))
+    if preview is not None:
+        _write_preview(preview, src, chosen_layout, faces)
+        return
     with LiveProgress(console) as live:
         report = prepare_dataset(
             src,
             out,
-            layout=None if layout == AUTO else Layout(layout),
+            layout=chosen_layout,
             size_px=size,
             num_workers=workers,
             consent=consent,
             progress=live.progress,
+            faces=faces,
         )
     for line in report.to_lines():
         console.print(escape(line), soft_wrap=True)
@@ -67,12 +84,39 @@ def prepare(
     )
 
 
+def _parse_face(text: str) -> tuple[str, int]:
+    """Person and number of NAME=N."""
+    name, _, number = text.rpartition("=")
+    if not name or not number.isascii() or not number.isdigit() or not 1 <= int(number[:4]) <= MAX_FACES:
+        raise ConfigError(f"--face: got {text!r}, wanted NAME=N, N from 1 to {MAX_FACES}, for example --face anna=2")
+    return name, int(number)
+
+
+def _write_preview(path: Path, src: Path, layout: Layout | None, faces: dict[str, int]) -> None:
+    """Lines and a picture of the clips that show several faces."""
+    from data_partition.preparation.preview import find_several_faces, write_preview
+
+    if path.suffix.lower() != ".png":
+        raise ConfigError(f"--preview: got {str(path)!r}, wanted a name that ends in .png")
+    with console.status("Looking for faces"):
+        clips = list(find_several_faces(src, layout, faces))
+    for clip in clips:
+        console.print(escape(clip.to_line()), soft_wrap=True)
+    if not clips:
+        console.print("no clip shows several faces; no picture is written")
+        return
+    write_preview(path, clips)
+    say_where({"Faces": path})
+
+
 def synth(
-    out: Annotated[Path, typer.Argument(help="Dataset folder to write; one shard an identity.")],
+    out: Annotated[
+        Path, typer.Argument(callback=folder_to_write, help="Dataset folder to write; one shard an identity.")
+    ],
     identities: Annotated[int, typer.Option(help="Number of people.")] = 5,
     frames: Annotated[int, typer.Option(help="Frames of each.")] = 400,
     size: Annotated[int, typer.Option(help="Side of the frames, pixels.")] = 128,
-    seed: Annotated[int, typer.Option(help="The same seed draws the same people.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=MAX_SEED, help="The same seed draws the same people.")] = 0,
     workers: Workers = None,
 ) -> None:
     """Draw talking heads with exact labels, for trying things out without anybody's face."""
@@ -87,7 +131,9 @@ def synth(
 
 def doctor(
     dataset: Annotated[Path, typer.Argument(help="Dataset folder, or one shard.")],
-    page: Annotated[Path | None, typer.Option(help="Also write a page with pictures and histograms: .html.")] = None,
+    page: Annotated[
+        Path | None, typer.Option(callback=file_to_write, help="Also write a page with pictures and histograms: .html.")
+    ] = None,
     speed: Annotated[bool, typer.Option("--speed", help="Also measure loader and trainer on this machine.")] = False,
     preset: Preset = "tiny",
 ) -> None:

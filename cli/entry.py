@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import os
+import sys
 from collections.abc import Sequence
+from typing import NoReturn
 
+import click
 import typer
 from rich.markup import escape
 
-from cli import data, federate, train, use
+from cli import data, federate, marks, train, use
 from cli.terminal import error_console
 from model.errors import FedreenactError
 from server.termination import EXIT_CODE, TerminatedError
@@ -29,6 +33,8 @@ for _command in (
     federate.register,
     federate.deployment,
     use.reenact,
+    marks.verify,
+    marks.key,
     use.evaluate,
     use.report,
     use.audit,
@@ -48,15 +54,29 @@ for _command in (
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run one command; an error a user can cause becomes one line on stderr and exit code 2, SIGTERM one and 143."""
     os.umask(0o077)  # faces, and what is trained on them, are for the user who made them
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # names that the terminal's encoding does not have
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
     try:
-        app(args=arguments, prog_name="fedreenact")
+        raise SystemExit(app(args=arguments, prog_name="fedreenact", standalone_mode=False) or 0)
+    except click.exceptions.NoArgsIsHelpError as error:
+        error.show()
+        raise SystemExit(error.exit_code) from None
     except TerminatedError as error:
         error_console.print(f"{escape(str(error))}; what is finished is kept, --resume goes on", soft_wrap=True)
         raise SystemExit(EXIT_CODE) from None
+    except click.ClickException as error:
+        _fail(error.format_message())
+    except UnicodeEncodeError as error:
+        _fail(f"{error.object!a}: a name that is not UTF-8 cannot be used here; rename the file or folder")
     except (FedreenactError, OSError) as error:
-        error_console.print(f"[bold red]error:[/] {escape(str(error))}", soft_wrap=True)
-        raise SystemExit(2) from None
+        _fail(str(error))
+
+
+def _fail(text: str) -> NoReturn:
+    error_console.print(f"[bold red]error:[/] {escape(' '.join(text.splitlines()))}", soft_wrap=True)
+    raise SystemExit(2) from None
 
 
 if __name__ == "__main__":

@@ -19,6 +19,8 @@ from cli.options import (
     chosen_settings,
     connected,
     deployed_settings,
+    file_to_write,
+    folder_to_write,
 )
 from cli.terminal import console, rich_table, round_line, say_lines, say_where
 from federation.settings import Settings
@@ -45,7 +47,7 @@ def submit(
 
 
 def deployment(
-    out: Annotated[Path, typer.Argument(help="Folder to write; must not exist.")],
+    out: Annotated[Path, typer.Argument(callback=folder_to_write, help="Folder to write; must not exist.")],
 ) -> None:
     """Write the compose files, certs.sh and all that their images are built of, where there is no checkout."""
     from deploy.files import write_deployment
@@ -67,7 +69,10 @@ def register(
     superlink: SuperLink = "127.0.0.1:8000",
     root_certificates: RootCertificates = None,
     sites_file: Annotated[
-        Path | None, typer.Option(help="Also write down here which key is which site, for the setting sites-file.")
+        Path | None,
+        typer.Option(
+            callback=file_to_write, help="Also write down here which key is which site, for the setting sites-file."
+        ),
     ] = None,
 ) -> None:
     """Let sites with these keys into a federation that asks for keys; keys known before are no error."""
@@ -92,7 +97,9 @@ def approve(
     settings: Annotated[
         str, typer.Argument(metavar="SETTINGS", help="A TOML file of settings; or tiny, small, paper.")
     ],
-    out: Annotated[Path | None, typer.Option(help="The file to write, for the site's node config.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(callback=file_to_write, help="The file to write, for the site's node config.")
+    ] = None,
     changes: Changes = None,
     limit: Annotated[
         list[str] | None, typer.Option(metavar="KEY=VALUE", help="A limit of the site's node config; repeat for more.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -24,9 +25,43 @@ Changes = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Change one setting; repeat for more. See `settings`."),
 ]
-Workers = Annotated[int | None, typer.Option(help="Processes; default is one per core.")]
+MAX_SEED = 2**63 - 1
+Workers = Annotated[int | None, typer.Option(min=1, max=1024, help="Processes; default is one per core.")]
 SuperLink = Annotated[str, typer.Option(metavar="HOST:PORT", help="The SuperLink's Control API.")]
 RootCertificates = Annotated[Path | None, typer.Option(help="The CA's certificate; without it there is no TLS.")]
+
+
+def folder_to_write(path: Path | None) -> Path | None:
+    """An option's folder, refused before any work if nothing could be written to it.
+
+    Raises:
+        ConfigError: if it, or what it lies in, is a file or may not be written to.
+    """
+    if path is not None and path.exists() and not path.is_dir():
+        raise ConfigError(f"{path}: a file, wanted a folder to write to; choose another name")
+    return _to_write(path)
+
+
+def file_to_write(path: Path | None) -> Path | None:
+    """An option's file, refused before any work if it could not be written.
+
+    Raises:
+        ConfigError: if it is a folder or a device, or what it lies in is a file or may not be written to.
+    """
+    if path is not None and path.exists() and not path.is_file():  # a file that is renamed would take a device's place
+        raise ConfigError(f"{path}: a folder or a device, wanted a file to write; choose another name")
+    return _to_write(path)
+
+
+def _to_write(path: Path | None) -> Path | None:
+    if path is None:
+        return None
+    above = next(folder for folder in (path, *path.resolve().parents) if folder.exists())
+    if above != path and not above.is_dir():
+        raise ConfigError(f"{path}: cannot be written, {above} is a file; choose another name")
+    if not os.access(above, os.W_OK):
+        raise ConfigError(f"{path}: cannot be written, {above} may only be read; choose another place")
+    return path
 
 
 @contextlib.contextmanager
@@ -66,7 +101,7 @@ def _parse_change(change: str) -> tuple[str, Scalar]:
         return key.strip(), text
     try:
         return key.strip(), json.loads(text.lower())
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         kind = {bool: "true or false", int: "a whole number", float: "a number"}[type(default)]
         raise ConfigError(f"--set {key}: got {text!r}, wanted {kind}") from error
 

@@ -88,8 +88,8 @@ class _RateColumn(ProgressColumn):
 def round_line(row: RoundRow) -> str:
     """A finished round in words: losses, Var(L_G) against tau, time, and who was left out and why."""
     variance = row.variance_loss_generator
-    losses = (("L_G", row.loss_generator), ("L_D", row.loss_discriminator))
-    means = [f"{name} {loss:.3f}" for name, loss in losses if loss is not None]
+    means = [f"L_G {row.loss_generator:.3f}"] if row.loss_generator is not None else []
+    means += row.discriminators_in_words()
     told = [(site, values.get("loss_generator")) for site, values in row.clients.items()]
     clients = " ".join(f"{site}:{loss:.2f}" for site, loss in told if loss is not None)
     parts = [

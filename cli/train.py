@@ -16,6 +16,7 @@ from cli.options import (
     Changes,
     Preset,
     chosen_settings,
+    folder_to_write,
     read_named_preset,
     settings_for,
 )
@@ -27,7 +28,7 @@ from model.errors import ConfigError
 
 def train(
     dataset: Annotated[Path, typer.Argument(help="Dataset folder, as `prepare` or `synth` writes it.")],
-    out: Annotated[Path, typer.Option(help="Run folder: checkpoints, history, settings.")],
+    out: Annotated[Path, typer.Option(callback=folder_to_write, help="Run folder: checkpoints, history, settings.")],
     mode: Annotated[
         str, typer.Option(help="federated: one site per person; centralized: pooled frames; local: every person alone.")
     ] = "federated",
@@ -58,12 +59,19 @@ def train(
 def experiment(
     table: Annotated[str, typer.Argument(help="table-4-2 to table-4-7 of the thesis.")],
     dataset: Annotated[Path, typer.Argument(help="Dataset to train and evaluate on.")],
-    out: Annotated[Path, typer.Option(help="Folder of tables and trainings; run again to go on, or for more tables.")],
-    seeds: Annotated[int, typer.Option(help="Trainings of each model.")] = 3,
+    out: Annotated[
+        Path,
+        typer.Option(
+            callback=folder_to_write, help="Folder of tables and trainings; run again to go on, or for more tables."
+        ),
+    ],
+    seeds: Annotated[int, typer.Option(min=1, max=100, help="Trainings of each model.")] = 3,
     budget: Annotated[
-        int, typer.Option(help="Optimiser steps of each model, all sites together; 0: as the preset.")
+        int, typer.Option(min=0, max=10**9, help="Optimiser steps of each model, all sites together; 0: as the preset.")
     ] = 0,
-    num_pairs: Annotated[int, typer.Option(help="Evaluation pairs of each person, at most.")] = 200,
+    num_pairs: Annotated[
+        int, typer.Option(min=1, max=1_000_000, help="Evaluation pairs of each person, at most.")
+    ] = 200,
     unseen: Annotated[Path | None, typer.Option(help="Dataset of people not trained on, for table-4-3.")] = None,
     backbone: Annotated[str, typer.Option(help="vit or resnet34 for every row; as in the thesis if not given.")] = "",
     preset: Preset = "tiny",
@@ -94,7 +102,11 @@ def experiment(
     say_where(report.files)
 
 
-def demo(out: Annotated[Path, typer.Argument(help="Folder for everything the demonstration makes.")]) -> None:
+def demo(
+    out: Annotated[
+        Path, typer.Argument(callback=folder_to_write, help="Folder for everything the demonstration makes.")
+    ],
+) -> None:
     """Five drawn people, federated training, comparison sheets and one HTML page: about ten minutes."""
     from experiments.demo import run_demo
 

@@ -6,14 +6,24 @@ They import what they need themselves: `fedreenact --help` should not wait for P
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
 
-from cli.terminal import LiveProgress, console, rich_table, say_where
+from cli.options import MAX_SEED, file_to_write, folder_to_write
+from cli.terminal import LiveProgress, console, error_console, rich_table, say_where
 from model.errors import ConfigError
-from reenact.guidance_choice import Guidance
+from reenact.guidance_choice import Guidance, MotionKind
+from reenact.marks.kinds import LabelException
+
+if TYPE_CHECKING:
+    import torch
+
+    from reenact.job import ReenactRequest
+
+INTERRUPTED = 130
+"""Exit code of a command that Ctrl-C ended, as shells have it."""
 
 
 def reenact(
@@ -23,63 +33,134 @@ def reenact(
         typer.Option(help="Person to draw: picture, video, folder of pictures, or shard; repeat for more."),
     ],
     driving: Annotated[Path, typer.Option(help="Picture or video that gives head movement and expression.")],
-    out: Annotated[Path, typer.Option(help="Result: .jpg or .png, for a video .mp4 (no sound).")],
+    out: Annotated[Path, typer.Option(help="Result: .jpg or .png, for a video .mp4 with its sound.")],
     landmarks: Annotated[
         Guidance,
         typer.Option(help="auto: driving for one person, LGAN for a known source, base or else LSt otherwise."),
     ] = Guidance.AUTO,
+    motion: Annotated[
+        MotionKind,
+        typer.Option(help="relative: to the driving frame most like the source; auto: so, where a video drives."),
+    ] = MotionKind.AUTO,
+    strength: Annotated[
+        list[str] | None,
+        typer.Option(metavar="REGION=NUMBER", help="Of pose, mouth, eyes or brows: 0 still, 1 as driven, up to 3."),
+    ] = None,
+    paste: Annotated[
+        bool, typer.Option("--paste", help="Put the result back into the source's whole picture.")
+    ] = False,
+    preview: Annotated[
+        Path | None,
+        typer.Option(
+            callback=file_to_write, help="Picture of crops, chosen sources and reference frame, drawn before the run."
+        ),
+    ] = None,
+    batch: Annotated[
+        bool, typer.Option("--batch", help="SOURCE, DRIVING and OUT are folders: all sources, each by all drivings.")
+    ] = False,
     face: Annotated[
-        int, typer.Option(min=0, help="Which of several faces in SOURCE, from 1 on the left; 0: the largest.")
+        int, typer.Option(min=0, max=99, help="Which of several faces in SOURCE, from 1 on the left; 0: the largest.")
     ] = 0,
-    driving_face: Annotated[int, typer.Option(min=0, help="The same in DRIVING.")] = 0,
+    driving_face: Annotated[int, typer.Option(min=0, max=99, help="The same in DRIVING.")] = 0,
     identity: Annotated[str, typer.Option(help="The source's name among the checkpoint's identities.")] = "",
+    without_label: Annotated[
+        LabelException | None,
+        typer.Option(help="No visible label, by this exception of the AI Act; it is written into the manifest."),
+    ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
 ) -> None:
-    """Draw the source person making the driving movement."""
+    """Draw the source person making the driving movement; stopped by Ctrl-C, the same command goes on."""
     from model.training.trainer import pick_device
-    from reenact.job import ReenactRequest, run_request
+    from reenact.job import ReenactRequest
+    from reenact.movement import Strengths
 
+    (folder_to_write if batch else file_to_write)(out)
     request = ReenactRequest(
         checkpoint=checkpoint,
         sources=tuple(source),
         driving=driving,
         out=out,
         landmarks=landmarks,
+        motion=motion,
+        strengths=Strengths.parse(strength or ()),
+        is_pasted=paste,
+        preview=preview,
         face=face,
         driving_face=driving_face,
         identity=identity,
+        label_exception=without_label,
     )
+    try:
+        (_reenact_all if batch else _reenact_one)(request, pick_device(device))
+    except KeyboardInterrupt:
+        error_console.print("stopped; finished pieces are kept, the same command goes on from there", soft_wrap=True)
+        raise typer.Exit(INTERRUPTED) from None
+
+
+def _reenact_one(request: ReenactRequest, device: torch.device) -> None:
+    from reenact.job import run_request
+
     with LiveProgress(console) as live:
-        report = run_request(request, device=pick_device(device), progress=live.progress)
+        report = run_request(request, device=device, progress=live.progress)
+    motion = "absolute" if report.reference is None else f"relative to driving frame {report.reference}"
     console.print(
-        f"{report.num_frames} frame(s), landmarks by {report.guidance}, each from {report.num_sources} of "
-        f"{report.num_references} frame(s) of the source"
+        f"{report.num_frames} frame(s), landmarks by {report.guidance}, motion {motion}, "
+        f"each from {report.num_sources} of {report.num_references} frame(s) of the source",
+        soft_wrap=True,
     )
-    if report.num_without_face:
-        console.print(f"[yellow]{report.num_without_face} frames show no face and repeat the last result[/]")
-    say_where({"Result": report.out})
+    for gap in report.gaps:
+        console.print(f"[yellow]{gap}[/]")
+    label = "no label" if request.label_exception else "visible label"
+    console.print(f"marked: {label}, watermark and signed manifest, record {report.record:06x}", soft_wrap=True)
+    places = {"Result": report.out, "Sound": report.sound, "Preview": request.preview}
+    say_where({name: place for name, place in places.items() if place})
+
+
+def _reenact_all(request: ReenactRequest, device: torch.device) -> None:
+    from reenact.batch import TABLE_NAME, BatchRow, run_batch
+
+    def say(row: BatchRow) -> None:
+        outcome = row.result if row.result else f"[yellow]{escape(row.problem)}[/]"
+        console.print(f"{escape(row.source)} by {escape(row.driving)}: {outcome}", soft_wrap=True)
+
+    with LiveProgress(console) as live:
+        rows = run_batch(request, device=device, progress=live.progress, on_row=say)
+    num_done = sum(bool(row.result) for row in rows)
+    console.print(f"{num_done} of {len(rows)} results")
+    say_where({"Table": request.out / TABLE_NAME})
 
 
 def evaluate(
     checkpoint: Annotated[Path | None, typer.Argument(help="A round's folder, or a run folder (newest round).")] = None,
     dataset: Annotated[Path | None, typer.Argument(help="Dataset with people the checkpoint knows.")] = None,
-    out: Annotated[Path | None, typer.Option(help="Folder for tables, values of every pair and sheets.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(callback=folder_to_write, help="Folder for tables, values of every pair and sheets.")
+    ] = None,
     protocol: Annotated[
         str, typer.Option(help="self, self-any, cross, all (of these), cross-unseen, self-unseen: who drives whom.")
     ] = "all",
-    num_pairs: Annotated[int, typer.Option(help="Pairs of each person and protocol, at most.")] = 200,
+    num_pairs: Annotated[
+        int, typer.Option(min=1, max=1_000_000, help="Pairs of each person and protocol, at most.")
+    ] = 200,
     in_all: Annotated[
         bool, typer.Option("--in-all", help="--num-pairs is meant for all people of a protocol together.")
     ] = False,
-    seed: Annotated[int, typer.Option(help="Of the pairs and of the intervals.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=MAX_SEED, help="Of the pairs and of the intervals.")] = 0,
     pairs: Annotated[Path | None, typer.Option(help="A pairs.csv to evaluate instead of drawing pairs.")] = None,
     landmarks: Annotated[Guidance, typer.Option(help="As for `reenact`.")] = Guidance.AUTO,
+    motion: Annotated[
+        MotionKind, typer.Option(help="relative: to the frame of the driving clip most like the source; auto: so.")
+    ] = MotionKind.ABSOLUTE,
     num_sources: Annotated[
-        int, typer.Option(help="Source frames of each result; above 1 the nearest of 32 training frames of the clip.")
+        int,
+        typer.Option(
+            min=1, max=32, help="Source frames of each result; above 1 the nearest of 32 training frames of the clip."
+        ),
     ] = 1,
     embedder: Annotated[str, typer.Option(help="Who measures CSIM: sface, or arcface or dlib if installed.")] = "sface",
     frames_out: Annotated[
-        Path | None, typer.Option(help="Keep every analysed picture here, for OpenFace to look at.")
+        Path | None,
+        typer.Option(callback=folder_to_write, help="Keep every analysed picture here, for OpenFace to look at."),
     ] = None,
     openface: Annotated[
         Path | None, typer.Option(help="Such a folder after OpenFace: pose and action units from its CSV files.")
@@ -112,6 +193,7 @@ def evaluate(
         seed=seed,
         pairs=pairs,
         landmarks=landmarks,
+        motion=motion,
         num_sources=num_sources,
         embedder=embedder,
         frames_out=frames_out,
@@ -125,7 +207,9 @@ def evaluate(
 
 def report(
     run: Annotated[Path, typer.Argument(help="Run folder, as `train` writes it.")],
-    out: Annotated[Path, typer.Option(help="The page, .html; JSON and Markdown are written beside it.")],
+    out: Annotated[
+        Path, typer.Option(callback=file_to_write, help="The page, .html; JSON and Markdown are written beside it.")
+    ],
     evaluation: Annotated[
         list[Path] | None, typer.Option(help="Results of `evaluate` to show; repeat for more.")
     ] = None,
@@ -142,11 +226,13 @@ def report(
 def audit(
     run: Annotated[Path, typer.Argument(help="Run folder, as `train` writes it, or a round's folder.")],
     dataset: Annotated[Path, typer.Argument(help="The run's people; other people besides for membership of people.")],
-    out: Annotated[Path | None, typer.Option(help="Folder for page, figures and charts; default is RUN.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(callback=folder_to_write, help="Folder for page, figures and charts; default is RUN.")
+    ] = None,
     reference: Annotated[
         list[Path] | None, typer.Option(help="A run trained without some of the people, to compare with; repeatable.")
     ] = None,
-    seed: Annotated[int, typer.Option(help="Of pairs, of the attacks and of the intervals.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=MAX_SEED, help="Of pairs, of the attacks and of the intervals.")] = 0,
 ) -> None:
     """Attack a trained run: who and what was trained on, whose landmarks they are, which frames can be read."""
     from experiments.audit.audit import AuditRequest, run_audit
@@ -166,7 +252,7 @@ def audit(
 def gap(
     first: Annotated[Path, typer.Argument(help="Results of `evaluate`, for example of a centralized model.")],
     second: Annotated[Path, typer.Argument(help="Results of another model on the same pairs (`--pairs`).")],
-    seed: Annotated[int, typer.Option(help="Of the bootstrap over pairs.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=MAX_SEED, help="Of the bootstrap over pairs.")] = 0,
 ) -> None:
     """Say what the second model loses against the first, (first - second) / first, with intervals."""
     from evaluation.figures.gap import gap_table, gaps, read_pair_values

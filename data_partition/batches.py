@@ -21,6 +21,7 @@ from model.batch import FurtherSources, ReenactmentBatch
 from model.errors import DataError
 from model.frames import in_model_range
 from model.landmarks.geometry import draw_heatmap, rescaled
+from model.landmarks.irises import draw_irises
 from model.landmarks.likeness import likeness_features, nearest
 
 MAX_REFERENCES = 16
@@ -52,6 +53,9 @@ class ModelFrame(NamedTuple):
     image_CHW: npt.NDArray[np.uint8]
     landmarks_KC: npt.NDArray[np.float32]
     heatmap_HW: npt.NDArray[np.float32]
+    """Of the landmarks alone."""
+    irises_EC: npt.NDArray[np.float32] | None
+    """None where the shard has none."""
 
 
 class FrameCache:
@@ -75,8 +79,9 @@ class FrameCache:
         Raises:
             DataError: if the image file is missing or damaged; it names the file.
         """
-        # The landmarks in the key make a shard that was prepared again at the same path miss the old frames.
-        key = (shard.path, shard.file_name[row], shard.landmarks_FKC[row].tobytes(), size_px)
+        # The annotation in the key makes a shard that was prepared again at the same path miss the old frames.
+        irises = None if shard.irises_FEC is None else shard.irises_FEC[row].tobytes()
+        key = (shard.path, shard.file_name[row], shard.landmarks_FKC[row].tobytes(), irises, size_px)
         with self._lock:
             frame = self._frames.get(key)
             if frame is not None:
@@ -189,7 +194,10 @@ class PairSampler:
         """[R, D] of a clip's frames, made when first asked for."""
         if index not in self._features:
             _, shard, rows = self._clips[index]
-            self._features[index] = likeness_features(shard.landmarks_FKC[rows], shard.pose_FC[rows], shard.size_px)
+            irises_FEC = None if shard.irises_FEC is None else shard.irises_FEC[rows]
+            self._features[index] = likeness_features(
+                shard.landmarks_FKC[rows], shard.pose_FC[rows], shard.size_px, irises_FEC
+            )
         return self._features[index]
 
 
@@ -201,6 +209,7 @@ def iter_batches(
     rng: np.random.Generator,
     split: Split,
     num_sources: int = 1,
+    use_irises: bool = False,
     cache: FrameCache = PROCESS_CACHE,
 ) -> Iterator[ReenactmentBatch]:
     """Endless random batches for `train`; for `test` one pass in which every frame drives once, in order.
@@ -213,6 +222,7 @@ def iter_batches(
         split: which side of the shards' split all frames of every pair come from.
         num_sources: most sources of a pair in `train`: each batch has a random number of them from 1 on, so that the
             network learns to draw from any number. In `test` there is one.
+        use_irises: whether the heatmaps have the irises as a second channel.
         cache: where decoded frames are kept.
 
     Raises:
@@ -221,17 +231,20 @@ def iter_batches(
     sampler = PairSampler(data, split=split)
     if split == "train":
         drawn = _drawn_pairs(sampler, batch_size, num_sources, rng)
-        return (make_batch(pairs, size_px, cache) for pairs in drawn)
-    return _one_pass(sampler, size_px, batch_size, rng, cache)
+        return (make_batch(pairs, size_px, cache, use_irises=use_irises) for pairs in drawn)
+    return _one_pass(sampler, size_px, batch_size, rng, cache, use_irises=use_irises)
 
 
-def make_batch(pairs: Sequence[Pair], size_px: int, cache: FrameCache = PROCESS_CACHE) -> ReenactmentBatch:
+def make_batch(
+    pairs: Sequence[Pair], size_px: int, cache: FrameCache = PROCESS_CACHE, *, use_irises: bool = False
+) -> ReenactmentBatch:
     """The batch of the given pairs; source and driving frame of a pair may show different identities.
 
     Args:
         pairs: N >= 1, all with equally many sources.
         size_px: image side S.
         cache: where decoded frames are kept.
+        use_irises: whether the heatmap has the irises as a second channel, black where the shard has none.
 
     Raises:
         DataError: if a frame cannot be read; it names the file.
@@ -243,8 +256,9 @@ def make_batch(pairs: Sequence[Pair], size_px: int, cache: FrameCache = PROCESS_
         source_NCHW=in_model_range(np.stack([frame.image_CHW for frame in sources])),
         driving_NCHW=in_model_range(np.stack([frame.image_CHW for frame in drivings])),
         source_landmarks_NKC=torch.from_numpy(np.stack([frame.landmarks_KC for frame in sources])),
+        source_heatmap_NCHW=torch.from_numpy(np.stack([frame.heatmap_HW for frame in sources])[:, None]),
         driving_landmarks_NKC=torch.from_numpy(np.stack([frame.landmarks_KC for frame in drivings])),
-        heatmap_NCHW=torch.from_numpy(np.stack([frame.heatmap_HW for frame in drivings])[:, None]),
+        heatmap_NCHW=torch.from_numpy(np.stack([_heatmap(frame, use_irises=use_irises) for frame in drivings])),
         pose_NC=torch.from_numpy(np.stack([pair.driving.shard.pose_FC[pair.driving.row] for pair in pairs])),
         au_NA=torch.from_numpy(np.stack([pair.driving.shard.au_presence_FA[pair.driving.row] for pair in pairs])),
         au_intensity_NA=torch.from_numpy(
@@ -253,6 +267,13 @@ def make_batch(pairs: Sequence[Pair], size_px: int, cache: FrameCache = PROCESS_
         identity_N=torch.tensor([pair.identity_index for pair in pairs], dtype=torch.int64),
         further=_further(further) if further[0] else None,
     )
+
+
+def _heatmap(frame: ModelFrame, *, use_irises: bool) -> npt.NDArray[np.float32]:
+    """[1 or 2, S, S]."""
+    if not use_irises:
+        return frame.heatmap_HW[None]
+    return np.stack([frame.heatmap_HW, draw_irises(frame.landmarks_KC, frame.irises_EC, len(frame.heatmap_HW))])
 
 
 def _further(frames: Sequence[Sequence[ModelFrame]]) -> FurtherSources:
@@ -275,8 +296,11 @@ def load_frame(shard: Shard, row: int, size_px: int) -> ModelFrame:
         interpolation = cv2.INTER_AREA if size_px < side else cv2.INTER_LINEAR
         image_HWC = cv2.resize(image_HWC, (size_px, size_px), interpolation=interpolation)
     landmarks_KC = rescaled(shard.landmarks_FKC[row], side, size_px).astype(np.float32)
+    irises_EC = None
+    if shard.irises_FEC is not None:
+        irises_EC = rescaled(shard.irises_FEC[row], side, size_px).astype(np.float32)
     image_CHW = np.ascontiguousarray(image_HWC.transpose(2, 0, 1))
-    return ModelFrame(image_CHW, landmarks_KC, draw_heatmap(landmarks_KC, size_px))
+    return ModelFrame(image_CHW, landmarks_KC, draw_heatmap(landmarks_KC, size_px), irises_EC)
 
 
 def _drawn_pairs(
@@ -291,11 +315,17 @@ def _drawn_pairs(
 
 
 def _one_pass(
-    sampler: PairSampler, size_px: int, batch_size: int, rng: np.random.Generator, cache: FrameCache
+    sampler: PairSampler,
+    size_px: int,
+    batch_size: int,
+    rng: np.random.Generator,
+    cache: FrameCache,
+    *,
+    use_irises: bool,
 ) -> Iterator[ReenactmentBatch]:
     for start in range(0, sampler.num_frames, batch_size):
         driving = np.arange(start, min(start + batch_size, sampler.num_frames))
-        yield make_batch(sampler.pairs_driven_by(driving, rng), size_px, cache)
+        yield make_batch(sampler.pairs_driven_by(driving, rng), size_px, cache, use_irises=use_irises)
 
 
 def _frame_bytes(frame: ModelFrame) -> int:

@@ -52,13 +52,16 @@ def write_deployment(target: Path) -> None:
     """
     unfinished = target.with_name(f"{target.name}.part")
     shutil.rmtree(unfinished, ignore_errors=True)
-    _copy_packages(all_packages(), unfinished)
-    links = unfinished / "deploy" / TOP.name
-    links.mkdir()
-    for file in sorted(TOP.iterdir()):
-        shutil.copy(file, unfinished)
-        (links / file.name).symlink_to(Path("..", "..", file.name))
-    unfinished.rename(target)
+    try:
+        _copy_packages(all_packages(), unfinished)
+        links = unfinished / "deploy" / TOP.name
+        links.mkdir()
+        for file in sorted(TOP.iterdir()):
+            shutil.copy(file, unfinished)
+            (links / file.name).symlink_to(Path("..", "..", file.name))
+        unfinished.rename(target)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
 
 
 def _copy_packages(packages: Iterable[str], target: Path) -> None:

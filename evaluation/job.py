@@ -25,7 +25,7 @@ from evaluation.results import Findings, write_figures, write_sheets
 from model.checkpoint import Checkpoint, load_checkpoint
 from model.errors import ConfigError, DataError
 from model.progress import Progress
-from reenact.guidance_choice import Guidance
+from reenact.guidance_choice import Guidance, MotionKind
 from reenact.reenactor import Reenactor
 
 
@@ -47,6 +47,8 @@ class EvaluationRequest:
     pairs: Path | None
     """A pairs.csv to use in place of drawing."""
     landmarks: Guidance
+    motion: MotionKind = MotionKind.ABSOLUTE
+    """Relative motion is told from the frame of the driving clip that is most like the source."""
     num_sources: int = 1
     """Source frames of each result; above 1 they are the nearest of the person's training frames, not the pair's."""
     embedder: str = "sface"
@@ -92,7 +94,7 @@ def run_evaluation(request: EvaluationRequest, *, device: torch.device, progress
     with MediaPipeAnalyser(embedder_named(request.embedder)) as faces:
         analyser, perceptual = RememberingAnalyser(_analyser(faces, request)), PerceptualDistance()
         instruments = Instruments(analyser=analyser, perceptual=perceptual, features=KidFeatures())
-        methods = {MODEL: _model(reenactor, request.landmarks), **baselines(reenactor.size_px, request.num_sources)}
+        methods = {MODEL: _model(reenactor, request), **baselines(reenactor.size_px, request.num_sources)}
         measurements = measure(pairs, methods, instruments, size_px=reenactor.size_px, progress=progress)
         clips = measure_clips(
             clips_of(pairs),
@@ -104,7 +106,8 @@ def run_evaluation(request: EvaluationRequest, *, device: torch.device, progress
     backends = replace(analyser.backends, perceptual=perceptual.name)
     found = Findings(measurements=measurements, clips=clips, backends=backends, evaluated_aus=analyser.evaluated_aus)
     tables, files = write_figures(request.out, found, _origin(request, checkpoint, reenactor, found), seed=request.seed)
-    return EvaluationReport(tables=tables, files=files | write_sheets(request.out, found, reenactor, request.landmarks))
+    sheets = write_sheets(request.out, found, reenactor, request.landmarks, request.motion)
+    return EvaluationReport(tables=tables, files=files | sheets)
 
 
 def _analyser(faces: FaceAnalyser, request: EvaluationRequest) -> FaceAnalyser:
@@ -147,10 +150,10 @@ def _pairs(request: EvaluationRequest, shards: Sequence[Shard]) -> list[Evaluati
     return pairs
 
 
-def _model(reenactor: Reenactor, landmarks: Guidance) -> Method:
+def _model(reenactor: Reenactor, request: EvaluationRequest) -> Method:
     def draw(pair: EvaluationPair) -> Drawn:
         faces = faces_of_pair(pair, reenactor.size_px, reenactor.num_sources)
-        drawing, _ = reenactor.draw_pair(*faces, landmarks)
+        drawing, _ = reenactor.draw_pair(*faces, request.landmarks, motion=request.motion)
         if drawing.flow_CHW is None:
             return Drawn(drawing.result)
         return Drawn(drawing.result, fold_percent(drawing.flow_CHW, drawing.landmarks_KC))
@@ -167,6 +170,7 @@ def _origin(
         "round": checkpoint.round,
         "dataset": str(request.dataset),
         "landmarks": request.landmarks.value,
+        "motion": request.motion.value,
         "num_sources": request.num_sources,
         "size_px": reenactor.size_px,
         "pairs": "given" if request.pairs else "drawn",

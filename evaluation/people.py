@@ -24,10 +24,10 @@ def faces_of_pair(pair: EvaluationPair, size_px: int, num_sources: int) -> tuple
         DataError: if a frame cannot be read, or there are several sources and the person has no training frame.
     """
     source, driving = (face_of_shard(frame.shard, frame.row, size_px) for frame in (pair.source, pair.driving))
-    if num_sources > 1:
-        clip = str(pair.source.shard.clip[pair.source.row])
-        source = Person.of(source, _references(pair.source.shard, clip, size_px))
-    return source, driving
+    if num_sources == 1:
+        return source, driving
+    clip = str(pair.source.shard.clip[pair.source.row])
+    return Person.of(source, _references(pair.source.shard, clip, size_px)), driving
 
 
 def nearest_source(pair: EvaluationPair, size_px: int) -> Frame:
@@ -37,7 +37,7 @@ def nearest_source(pair: EvaluationPair, size_px: int) -> Frame:
         DataError: as `faces_of_pair`.
     """
     source, driving = faces_of_pair(pair, size_px, num_sources=2)
-    return source.frames_for(driving.landmarks_KC, driving.pose_C, 1)[0].image_HWC
+    return source.frames_for(driving.landmarks_KC, driving, 1)[0].image_HWC
 
 
 @lru_cache(_PEOPLE_HELD)

@@ -28,7 +28,7 @@ from evaluation.pairs import Protocol, write_pairs
 from evaluation.people import faces_of_pair
 from evaluation.sheet import DetailRow, SheetRow, sheet_row, write_sheet
 from model.files import write_json, write_text
-from reenact.guidance_choice import Guidance
+from reenact.guidance_choice import Guidance, MotionKind
 from reenact.reenactor import Reenactor
 
 _HEADING = """# Evaluation
@@ -94,7 +94,9 @@ def write_figures(
     return tables, {"Figures": out / "metrics.json", **files, "Pairs": out / "pairs.csv"}
 
 
-def write_sheets(out: Path, found: Findings, reenactor: Reenactor, landmarks: Guidance) -> dict[str, Path]:
+def write_sheets(
+    out: Path, found: Findings, reenactor: Reenactor, landmarks: Guidance, motion: MotionKind
+) -> dict[str, Path]:
     """Write a sheet a protocol with the best, median and worst pairs by CSIM, and one of mouths and eyes of them all.
 
     The best, median and worst mouths and eyes are those by the error of action unit intensities.
@@ -107,20 +109,21 @@ def write_sheets(out: Path, found: Findings, reenactor: Reenactor, landmarks: Gu
         if measured.method == MODEL:
             groups.setdefault(measured.pair.protocol, []).append(measured)
     files: dict[str, Path] = {}
+    model_sha256 = reenactor.weights_sha256()
     details: list[DetailRow] = []
     for protocol, group in groups.items():
         files[f"Sheet, {protocol}"] = out / f"{protocol}.png"
         rows = [
-            _sheet_row(label, chosen, reenactor, landmarks)
+            _sheet_row(label, chosen, reenactor, landmarks, motion)
             for label, chosen in _best_median_worst(group, CSIM, CSIM.name(found.backends))
         ]
-        write_sheet(files[f"Sheet, {protocol}"], rows)
+        write_sheet(files[f"Sheet, {protocol}"], rows, model_sha256)
         details += [
-            _detail_row(f"{protocol}, {label}", chosen, reenactor, landmarks)
+            _detail_row(f"{protocol}, {label}", chosen, reenactor, landmarks, motion)
             for label, chosen in _best_median_worst(group, AU_INTENSITY_ERROR, "AU error")
         ]
     files["Mouths and eyes"] = out / DETAIL_SHEET
-    write_sheet(files["Mouths and eyes"], details)
+    write_sheet(files["Mouths and eyes"], details, model_sha256)
     return files
 
 
@@ -162,15 +165,20 @@ def _badness(found: Measurement, metric: Metric) -> float:
     return float("inf") if np.isnan(value) else -value if metric.better is Better.HIGHER else value
 
 
-def _sheet_row(label: str, found: Measurement, reenactor: Reenactor, landmarks: Guidance) -> SheetRow:
-    row = sheet_row(reenactor, *faces_of_pair(found.pair, reenactor.size_px, reenactor.num_sources), landmarks)
+def _sheet_row(
+    label: str, found: Measurement, reenactor: Reenactor, landmarks: Guidance, motion: MotionKind
+) -> SheetRow:
+    faces = faces_of_pair(found.pair, reenactor.size_px, reenactor.num_sources)
+    row = sheet_row(reenactor, *faces, landmarks, motion)
     return replace(row, label=f"{label}\n{row.label}")
 
 
-def _detail_row(label: str, found: Measurement, reenactor: Reenactor, landmarks: Guidance) -> DetailRow:
+def _detail_row(
+    label: str, found: Measurement, reenactor: Reenactor, landmarks: Guidance, motion: MotionKind
+) -> DetailRow:
     """Where no face is found in the result, its parts are cut out where the driving frame has them."""
     source, driving = faces_of_pair(found.pair, reenactor.size_px, reenactor.num_sources)
-    drawing, _ = reenactor.draw_pair(source, driving, landmarks)
+    drawing, _ = reenactor.draw_pair(source, driving, landmarks, motion=motion)
     result_KC = found.generated.landmarks_KC if found.generated else driving.landmarks_KC
     return DetailRow(
         label=label,

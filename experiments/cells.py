@@ -16,7 +16,7 @@ from federation.settings import MEANINGS, Settings
 from model.designs.registry import design_of
 from model.errors import ConfigError
 from model.setting import Scalar
-from reenact.guidance_choice import Guidance
+from reenact.guidance_choice import Guidance, MotionKind
 from server.run_folder.history import read_history, spent
 from server.run_folder.result import RunResult, RunState
 from server.training import Mode
@@ -59,6 +59,7 @@ class Budget:
                 "local-steps": steps_a_round,
                 "flow-warmup-steps": loss.flow_warmup_steps * sites,
                 "adversarial-from-step": loss.adversarial_from_step * sites,
+                "adversarial-lead-steps": loss.adversarial_lead_steps * sites,
             }
         return settings.replaced(changes)
 
@@ -83,9 +84,12 @@ class Cell:
         result = RunResult.read(self.run)
         return result is not None and result.state is RunState.COMPLETED
 
-    def evaluation(self, protocol: Protocol, guidance: Guidance, num_pairs: int, dataset: Path) -> Path:
+    def evaluation(
+        self, protocol: Protocol, guidance: Guidance, motion: MotionKind, num_pairs: int, dataset: Path
+    ) -> Path:
         """Folder of an evaluation of this training."""
-        name = f"{protocol}-{guidance}-{num_pairs}-{fingerprint(open_dataset(dataset))[:8]}"
+        how = guidance if motion is MotionKind.ABSOLUTE else f"{guidance}-{motion}"
+        name = f"{protocol}-{how}-{num_pairs}-{fingerprint(open_dataset(dataset))[:8]}"
         return self.folder / name
 
     def train(self, train: Train) -> None:

@@ -82,6 +82,7 @@ def run_on_this_machine(request: ExperimentRequest, listener: Listener) -> Exper
             seed=_EVALUATION_SEED,
             pairs=None,
             landmarks=task.guidance,
+            motion=task.motion,
         )
         run_evaluation(wanted, device=pick_device(request.settings.optimizer.device), progress=listener.progress)
 

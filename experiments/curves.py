@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
-from typing import Literal
 
 from matplotlib import colormaps
 from matplotlib.axes import Axes
@@ -12,32 +11,31 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from server.run_folder.history import RoundRow
+from server.run_folder.history import RANKING, RoundRow
 
 History = Sequence[RoundRow]
-Loss = Literal["loss_generator", "loss_discriminator"]
 
 _MEAN = "#1d4ed8"
 _THRESHOLD = "#c2410c"
+_CHANCE = 0.5
 _MAX_NAMED = 10
 """Clients with a colour and a name of their own; more are drawn alike."""
 
 
 def curves_png(history: History, names: Sequence[str]) -> bytes:
-    """Generator loss, discriminator loss and Var(L_G) over rounds, as a PNG.
+    """Generator loss, ranking share of the image discriminator and Var(L_G) over rounds, as a PNG.
 
     Args:
         history: at least one round.
         names: of the clients, by index; a client beyond them is called by its number.
     """
     figure = Figure(figsize=(12, 3.9), dpi=110, layout="constrained")
-    generator, discriminator, variance = figure.subplots(1, 3)
-    _losses(generator, history, "loss_generator", names)
+    generator, ranking, variance = figure.subplots(1, 3, sharex=True)
+    _sites(generator, history, "loss_generator", names)
     generator.set_title("Generator loss $L_G$")
-    _losses(discriminator, history, "loss_discriminator", names)
-    discriminator.set_title("Discriminator loss $L_D$")
+    _ranking(ranking, history, names)
     _variance(variance, history)
-    for axes in (generator, discriminator, variance):
+    for axes in (generator, ranking, variance):
         _finish(axes)
     handles, labels = generator.get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=min(len(labels), 6), frameon=False, fontsize=9)
@@ -46,8 +44,8 @@ def curves_png(history: History, names: Sequence[str]) -> bytes:
     return buffer.getvalue()
 
 
-def _losses(axes: Axes, history: History, name: Loss, names: Sequence[str]) -> None:
-    """Thin lines of the clients, a thick one of their mean weighted by frames."""
+def _sites(axes: Axes, history: History, name: str, names: Sequence[str]) -> None:
+    """Of one metric thin lines of the clients, a thick one of their mean weighted by frames."""
     rounds = [row.round for row in history]
     clients = sorted({client for row in history for client in row.clients})
     colours = colormaps["tab10"].colors if len(clients) <= _MAX_NAMED else ["#93b4f5"] * len(clients)  # type: ignore[attr-defined]
@@ -56,13 +54,23 @@ def _losses(axes: Axes, history: History, name: Loss, names: Sequence[str]) -> N
         name_of = names[client] if client < len(names) else f"client {client}"
         label = name_of if 1 < len(clients) <= _MAX_NAMED else None
         axes.plot(rounds, values, color=colour, linewidth=1.1, label=label)
-    mean = [_known(getattr(row, name)) for row in history]
+    mean = [_known(row.metrics.get(name)) for row in history]
     axes.plot(rounds, mean, color=_MEAN, linewidth=2.4, marker="o", markersize=3.5, label="mean")
 
 
 def _known(value: float | None) -> float:
-    """NaN, which is not drawn, for a client without the value and for the zero of a phase that has not begun."""
-    return value or float("nan")
+    """NaN, which is not drawn, for a client without the value."""
+    return float("nan") if value is None else value
+
+
+def _ranking(axes: Axes, history: History, names: Sequence[str]) -> None:
+    """Beside the line of chance, which says what L_D does not: whether the discriminator tells the two apart."""
+    _sites(axes, history, f"{RANKING}image", names)
+    axes.axhline(_CHANCE, color=_THRESHOLD, linestyle="--", linewidth=1.2)
+    axes.annotate("chance", (0.98, _CHANCE), xycoords=("axes fraction", "data"),
+                  ha="right", va="bottom", color=_THRESHOLD, fontsize=8)  # fmt: skip
+    axes.set_ylim(0, 1)
+    axes.set_title("Patches that the discriminator ranks right")
 
 
 def _variance(axes: Axes, history: History) -> None:

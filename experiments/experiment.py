@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,13 +20,13 @@ from experiments.cells import Budget, Cell, Train, cell_of
 from experiments.thesis_tables import ModelRow, ThesisTable
 from federation.settings import Settings
 from model.errors import ConfigError
-from model.files import write_json, write_text
-from reenact.guidance_choice import Guidance
+from model.files import read_json, write_json, write_text
+from reenact.guidance_choice import Guidance, MotionKind
 from server.training import Mode
 
 PUBLISHED_NOTE = (
     "Other data, another frame size and other analysers (ArcFace, OpenFace): look at the order of the rows, do not "
-    "compare number by number."
+    "compare number by number. What sets the comparators apart from the published systems: docs/comparators.md."
 )
 
 
@@ -61,6 +60,7 @@ class EvaluationTask:
     protocol: Protocol
     num_pairs: int
     guidance: Guidance
+    motion: MotionKind
 
 
 Evaluate = Callable[[EvaluationTask], object]
@@ -156,7 +156,7 @@ def _cell(request: ExperimentRequest, row: ModelRow, seed: int) -> Cell:
 def _evaluated(request: ExperimentRequest, row: ModelRow, seed: int, evaluate: Evaluate) -> Path:
     """Folder of the row's evaluation, made now if it is not there."""
     cell, dataset = _cell(request, row, seed), _dataset(request)
-    out = cell.evaluation(request.table.protocol, row.guidance, request.num_pairs, dataset)
+    out = cell.evaluation(request.table.protocol, row.guidance, row.motion, request.num_pairs, dataset)
     if not (out / "metrics.json").is_file():
         task = EvaluationTask(
             checkpoint=cell.run,
@@ -165,6 +165,7 @@ def _evaluated(request: ExperimentRequest, row: ModelRow, seed: int, evaluate: E
             protocol=request.table.protocol,
             num_pairs=request.num_pairs,
             guidance=row.guidance,
+            motion=row.motion,
         )
         evaluate(task)
     return out
@@ -249,6 +250,7 @@ def _plain(request: ExperimentRequest, folders: Sequence[Sequence[Path]]) -> dic
             "model": row.label,
             "mode": row.mode.value,
             "landmarks": row.guidance.value,
+            "motion": row.motion.value,
             "values": {metric.key: _values(per_seed, MODEL, metric) for metric in request.table.metrics},
             "evaluations": [str(folder) for folder in per_seed],
         }
@@ -290,7 +292,7 @@ def _figure(folder: Path, method: str, metric: Metric) -> dict[str, Any]:
 
 
 def _figures(folder: Path) -> dict[str, Any]:
-    figures: dict[str, Any] = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+    figures: dict[str, Any] = read_json(folder / "metrics.json")
     return figures
 
 

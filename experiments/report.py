@@ -28,6 +28,7 @@ from experiments.curves import curves_png
 from federation.settings import Settings
 from model.checkpoint import load_checkpoint
 from model.errors import ConfigError, DataError
+from model.files import read_json
 from model.setting import Scalar
 from server.run_folder.history import RoundRow, read_history, spent
 from server.run_folder.result import RunResult
@@ -152,11 +153,12 @@ def report_markdown(report: RunReport) -> str:
 def _read_evaluation(folder: Path) -> Evaluation:
     path = folder / "metrics.json"
     try:
-        figures = json.loads(path.read_text(encoding="utf-8"))
+        figures = read_json(path)
         rows, backends = rows_from_plain(figures["rows"]), Backends(**figures["backends"])
         num_sources = int(figures.get("num_sources", 1))
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{path}: cannot be read ({error!r}); wanted the folder `evaluate --out` wrote") from error
+        reason = f"{type(error).__name__}: {error}"
+        raise DataError(f"{path}: cannot be read ({reason}); wanted the folder `evaluate --out` wrote") from error
     sheets = {
         PROTOCOL_TITLES[protocol]: sheet.read_bytes()
         for protocol in Protocol

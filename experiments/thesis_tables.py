@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from evaluation.metrics.catalogue import AUCON, CSIM, PRMSE, PSNR, SSIM, Metric
 from evaluation.pairs import Protocol
 from model.setting import Scalar
-from reenact.guidance_choice import Guidance
+from reenact.guidance_choice import Guidance, MotionKind
 from server.training import Mode
 
 
@@ -26,6 +26,7 @@ class ModelRow:
     mode: Mode = Mode.CENTRALIZED
     guidance: Guidance = Guidance.DRIVING
     """Landmarks at evaluation when two people meet."""
+    motion: MotionKind = MotionKind.ABSOLUTE
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -56,13 +57,26 @@ def _row(
 
 
 _X2FACE = _row("X2Face", {"network": "x2face"}, Guidance.AUTO)
+_MONKEY_NET = _row("Monkey-Net", {"network": "monkeynet"})
+_FIRST_ORDER = _row("FirstOrder", {"network": "fomm"})
+_NEURAL_HEAD = _row("NeuralHead-FF", {"network": "neuralhead"})
+_RELATIVE = tuple(
+    replace(row, label=f"{row.label}, relative", motion=MotionKind.RELATIVE) for row in (_MONKEY_NET, _FIRST_ORDER)
+)
 
 TABLES: dict[str, ThesisTable] = {
     "table-4-2": ThesisTable(
         title="Self-reenactment",
         protocol=Protocol.SELF_ANY,
         metrics=(CSIM, SSIM, PSNR, PRMSE, AUCON),
-        rows=(_X2FACE, _row("ViT", _VIT | _PLAIN), _row("ResNet", _RESNET | _PLAIN)),
+        rows=(
+            _MONKEY_NET,
+            _FIRST_ORDER,
+            _NEURAL_HEAD,
+            _X2FACE,
+            _row("ViT", _VIT | _PLAIN),
+            _row("ResNet", _RESNET | _PLAIN),
+        ),
         published=(
             ("Mesh Guided GCN", "0.822", "0.739", "30.394", "3.20", "0.887"),
             ("MarioNETte", "0.755", "0.744", "23.244", "3.13", "0.825"),
@@ -78,7 +92,16 @@ TABLES: dict[str, ThesisTable] = {
         title="Reenacting different identities, people the models have not seen",
         protocol=Protocol.CROSS_UNSEEN,
         metrics=_CROSS_METRICS,
-        rows=(_X2FACE, _row("ViT", _VIT | _PLAIN), _row("ResNet", _RESNET | _PLAIN)),
+        rows=(
+            _MONKEY_NET,
+            _FIRST_ORDER,
+            *_RELATIVE,
+            _NEURAL_HEAD,
+            replace(_NEURAL_HEAD, label="NeuralHead-FF+LSt", guidance=Guidance.LST),
+            _X2FACE,
+            _row("ViT", _VIT | _PLAIN),
+            _row("ResNet", _RESNET | _PLAIN),
+        ),
         published=(
             ("MarioNETte", "0.520", "3.41", "0.710"),
             ("Mesh Guided GCN", "0.635", "3.41", "0.709"),
@@ -168,7 +191,8 @@ TABLES: dict[str, ThesisTable] = {
         ),
     ),
 }
-"""Name on the command line to table. X2Face stands in Table 4.7 in addition to the thesis' rows."""
+"""Name on the command line to table. X2Face stands in Table 4.7 in addition to the thesis' rows, and in Table 4.3
+other ways of driving a comparator of the same training."""
 
 
 def with_backbone(table: ThesisTable, backbone: str) -> ThesisTable:

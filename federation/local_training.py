@@ -17,7 +17,7 @@ from data_partition.partition import ClientData
 from federation.resources import ResourceUse
 from federation.settings import Settings
 from model.batch import ReenactmentBatch
-from model.designs.registry import build_networks
+from model.designs.registry import build_networks, design_of
 from model.errors import NonFiniteLossError
 from model.landmarks.geometry import PartSizes
 from model.metrics import WeightedMean
@@ -143,6 +143,7 @@ def local_trainer(
         perceptual=perceptual,
         device=device,
         step=step,
+        seed=settings.rounds.seed,
         proximal=proximal,
     )
 
@@ -161,14 +162,16 @@ def local_batches(
     Raises:
         DataError: at once if there is no pair; later, naming the file, if a frame cannot be read.
     """
-    size_px, batch_size = settings.model.image_size_px, settings.optimizer.batch_size
+    model, batch_size = settings.model, settings.optimizer.batch_size
+    takes_several = "num-sources" in design_of(model.network).settings
     batches = iter_batches(
         data,
-        size_px=size_px,
+        size_px=model.image_size_px,
         batch_size=batch_size,
         rng=rng,
         split="train",
-        num_sources=settings.model.num_sources,
+        num_sources=model.num_sources if takes_several else 1,
+        use_irises=model.use_irises,
         cache=cache,
     )
     batches = moved(batches, settings.data.motion_jitter, rng)

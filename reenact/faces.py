@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from dataclasses import dataclass
-from fractions import Fraction
+from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
 
@@ -13,19 +12,50 @@ import numpy as np
 
 from data_partition.batches import load_frame
 from data_partition.faces import track
+from data_partition.faces.annotate import FaceAnnotation
 from data_partition.faces.track import FaceCrop, TrackedClip, cut_faces, track_faces
 from data_partition.shards.shard import FRAMES_NAME, INFO_NAME, Shard, open_shard
 from data_partition.sources.layouts import annotator_of
 from data_partition.sources.pictures import read_picture
 from data_partition.sources.records import ClipSource
 from data_partition.sources.rejected import Rejected
-from data_partition.sources.video import FOLDER_RATE_HZ, count_frames, main_track, open_video
+from data_partition.sources.video import count_frames
 from model.errors import DataError
+from model.frames import Frame
+from model.landmarks.likeness import likeness_features, nearest
 from model.progress import Progress
-from reenact.guidance import FloatArray, Movement, Rest
-from reenact.reenactor import FaceFrame
+from reenact.kept_track import keep_track, kept_track
+from reenact.movement import FloatArray, Movement, Reference
+from reenact.reenactor import FaceFrame, Place, movement_of
+from reenact.steady import Gap, gaps, steadied
+
+_AU_WEIGHT = 0.008
+"""Half of one action unit's range counts as ten degrees of one angle of the head."""
 
 logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False, slots=True)
+class ShardFace(FaceFrame):
+    """A frame of a shard, with its clip at hand."""
+
+    shard: Shard
+    row: int
+
+    def of_clip_like(self, other: FaceFrame) -> ShardFace:
+        """The frame of the same clip that is most like another person's face.
+
+        Raises:
+            DataError: if its image file is missing or damaged.
+        """
+        shard, rows = self.shard, np.flatnonzero(self.shard.clip == self.shard.clip[self.row])
+        movement = Movement(
+            pose_NC=shard.pose_FC[rows],
+            au_presence_NA=shard.au_presence_FA[rows],
+            au_intensity_NA=np.nan_to_num(shard.au_intensity_FA[rows]),
+        )
+        features_ND = _likeness(shard.landmarks_FKC[rows], movement, shard.size_px)
+        return face_of_shard(shard, int(rows[nearest(features_ND, _likeness_of(other), 1)[0]]), len(self.image_HWC))
 
 
 def face_of_picture(path: Path, size_px: int, face: int = 0) -> FaceFrame:
@@ -47,91 +77,141 @@ def face_of_picture(path: Path, size_px: int, face: int = 0) -> FaceFrame:
     crop = track.face_of_picture(read_picture(path), size_px, face=face, path=path, on_problem=_say)
     if crop is None:
         raise DataError(f"{path}: no face found; choose a picture with one clearly visible face")
-    return _face_frame(crop)
+    return _with_place(crop)
 
 
-def face_of_shard(shard: Shard, row: int, size_px: int) -> FaceFrame:
+def face_of_shard(shard: Shard, row: int, size_px: int) -> ShardFace:
     """One frame of a shard, resized.
 
     Raises:
         DataError: if its image file is missing or damaged.
     """
     frame = load_frame(shard, row, size_px)
-    return FaceFrame(
+    return ShardFace(
+        shard=shard,
+        row=row,
         image_HWC=np.ascontiguousarray(frame.image_CHW.transpose(1, 2, 0)),
         landmarks_KC=frame.landmarks_KC,
         pose_C=shard.pose_FC[row],
         au_presence_A=shard.au_presence_FA[row],
         au_intensity_A=np.nan_to_num(shard.au_intensity_FA[row]),
         identity=shard.identity,
+        irises_EC=frame.irises_EC,
     )
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, slots=True)
-class DrivingClip:
-    """An annotated clip; frames are decoded again when they are needed, so its length does not matter."""
+class AnnotatedClip:
+    """A clip whose faces are known; frames are decoded again when they are needed, so pictures take no memory."""
 
     tracked: TrackedClip
     size_px: int
     """Side of the crops."""
-
-    @property
-    def frame_rate_hz(self) -> Fraction:
-        """Frames a second."""
-        path = self.tracked.source.path
-        if path.is_dir():
-            return Fraction(FOLDER_RATE_HZ)
-        with open_video(path) as container:
-            return main_track(path, container).average_rate or Fraction(FOLDER_RATE_HZ)
+    gaps: tuple[Gap, ...]
+    """Where no face was found, whether or not `tracked` bridges it."""
 
     @property
     def num_frames(self) -> int:
         """Frames that could be decoded."""
         return self.tracked.num_frames
 
-    @property
-    def num_without_face(self) -> int:
-        """Frames in which no face was found."""
-        return self.tracked.num_frames - len(self.tracked.faces)
+    def steadied(self) -> AnnotatedClip:
+        """The clip for driving: bridged and smoothed."""
+        return replace(self, tracked=steadied(self.tracked))
 
     def landmarks_NKC(self) -> FloatArray:
         """[N, 68, 2] pixels of the crops, of the N frames with a face."""
         faces = self.tracked.faces.values()
         return np.stack([face.box.to_crop(face.annotation.landmarks_KC, self.size_px) for face in faces])
 
-    def rest(self) -> Rest:
-        """Medians over the frames with a face."""
-        annotations = [face.annotation for face in self.tracked.faces.values()]
-        movement = Movement(
-            pose_NC=np.stack([one.pose_C for one in annotations]),
-            au_presence_NA=np.stack([one.au_presence_A for one in annotations]),
-            au_intensity_NA=np.nan_to_num(np.stack([one.au_intensity_A for one in annotations])),
-        )
-        return Rest.of(movement, self.landmarks_NKC())
+    def reference_for(self, source: FaceFrame) -> tuple[int, Reference]:
+        """Index of the frame that is most like the source in pose, landmarks and action units, and what it shows.
+
+        Relative motion from there starts from the same face on both sides: nothing of the difference is taken for
+        movement.
+        """
+        landmarks_NKC = self.landmarks_NKC()
+        movements = [_movement_of(face.annotation) for face in self.tracked.faces.values()]
+        both = zip(landmarks_NKC[:, None], movements, strict=True)
+        features_ND = np.concatenate([_likeness(*one, self.size_px) for one in both])
+        row = nearest(features_ND, _likeness_of(source), 1)[0]
+        return list(self.tracked.faces)[row], Reference(movement=movements[row], landmarks_KC=landmarks_NKC[row])
+
+    def image_at(self, index: int) -> Frame:
+        """The face crop of a frame that has one; the clip is decoded up to it."""
+        crops = cut_faces(self.tracked, self.size_px, lambda _: None)
+        return next(crop.image_HWC for frame, crop in crops if frame.index == index and crop is not None)
 
     def faces(self) -> Iterator[tuple[float, FaceFrame | None]]:
-        """Every frame's time in seconds and face crop in order, None where there is no face."""
+        """Every frame's time in seconds and face crop in order, None where there is no face.
+
+        Where a gap is bridged, the crop shows the last face that was seen: what hides the face now is none of it.
+        """
+        hidden = {index for gap in self.gaps for index in range(gap.first, gap.last + 1)}
+        last: FaceFrame | None = None
         for frame, crop in cut_faces(self.tracked, self.size_px, lambda _: None):
-            yield frame.timestamp_s, None if crop is None else _face_frame(crop)
+            face = None if crop is None else _face_frame(crop)
+            if face is not None and last is not None and frame.index in hidden:
+                face = replace(face, image_HWC=last.image_HWC)
+            last = face or last
+            yield frame.timestamp_s, face
+
+    def sources(self) -> Iterator[FaceFrame]:
+        """Every frame with a face, with the place where it is cut out."""
+        for _, crop in cut_faces(self.tracked, self.size_px, lambda _: None):
+            if crop is not None:
+                yield _with_place(crop)
 
 
-def annotate_clip(path: Path, size_px: int, progress: Progress, face: int = 0) -> DrivingClip:
+def annotate_clip(
+    path: Path, size_px: int, progress: Progress, face: int = 0, kept: Path | None = None
+) -> AnnotatedClip:
     """Find the face in every frame of a video or folder of pictures, and a steady crop for each take.
+
+    Args:
+        path: of the clip.
+        size_px: side of the crops.
+        progress: called for every frame.
+        face: number of the face where there are several, from 1 on the left; 0 is the largest.
+        kept: file of the faces of this clip: read if it is there, written otherwise; None for neither.
 
     Raises:
         DataError: if the clip cannot be read or shows no face at all.
     """
-    source, num_announced, numbers = ClipSource(path=path, face=face), count_frames(path), count(1)
+    source = ClipSource(path=path, face=face)
+    if kept is not None and kept.is_file():
+        clip = kept_track(kept, source)
+    else:
+        clip = _track(source, progress)
+        if kept is not None:
+            keep_track(kept, clip)
+    return AnnotatedClip(tracked=clip, size_px=size_px, gaps=tuple(gaps(clip)))
+
+
+def _track(source: ClipSource, progress: Progress) -> TrackedClip:
+    path, num_announced, numbers = source.path, count_frames(source.path), count(1)
     with annotator_of(source).open(source) as annotator:
         clip = track_faces(
             source,
             annotator,
             on_problem=_say,
-            on_frame=lambda: progress("Finding the face", next(numbers), num_announced),
+            on_frame=lambda: progress(f"Finding the face in {path.name}", next(numbers), num_announced),
         )
     if not clip.faces:
         raise DataError(f"{path}: no face found in {clip.num_frames} frames; choose a clip that shows a face")
-    return DrivingClip(tracked=clip, size_px=size_px)
+    return clip
+
+
+def _likeness(landmarks_NKC: FloatArray, movement: Movement, size_px: int) -> FloatArray:
+    """[N, 164] numbers whose differences say how unlike two frames of perhaps two people are."""
+    features_ND = likeness_features(landmarks_NKC, movement.pose_NC, size_px)
+    return np.concatenate([features_ND, _AU_WEIGHT * movement.au_intensity_NA], axis=1)
+
+
+def _likeness_of(face: FaceFrame) -> FloatArray:
+    """[164] the same of one face."""
+    own_1D = _likeness(face.landmarks_KC[None], movement_of([face]), len(face.image_HWC))
+    return own_1D.reshape(-1)
 
 
 def _say(problem: Rejected) -> None:
@@ -145,6 +225,19 @@ def _face_frame(crop: FaceCrop) -> FaceFrame:
         pose_C=crop.annotation.pose_C,
         au_presence_A=crop.annotation.au_presence_A,
         au_intensity_A=np.nan_to_num(crop.annotation.au_intensity_A),
+        irises_EC=crop.annotation.irises_EC,
+    )
+
+
+def _with_place(crop: FaceCrop) -> FaceFrame:
+    return replace(_face_frame(crop), place=Place(picture_HWC=crop.picture_HWC, box=crop.box))
+
+
+def _movement_of(annotation: FaceAnnotation) -> Movement:
+    return Movement(
+        pose_NC=annotation.pose_C[None],
+        au_presence_NA=annotation.au_presence_A[None],
+        au_intensity_NA=np.nan_to_num(annotation.au_intensity_A)[None],
     )
 
 

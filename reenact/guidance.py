@@ -15,8 +15,8 @@ from torch import Tensor
 from model.checkpoint import Checkpoint
 from model.landmarks.style import recentre, transfer_landmarks
 from model.networks.bundle import Networks
-from model.networks.landmark_base import MAX_AU_INTENSITY
 from model.networks.landmark_gan import action_units
+from reenact.movement import Movement
 
 FloatArray = NDArray[np.float32]
 
@@ -34,98 +34,46 @@ class LandmarkStatistics:
     """[68, 2] pixels."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Movement:
-    """How heads are turned and faces moved."""
-
-    pose_NC: FloatArray
-    """[N, 3] pitch, yaw, roll, degrees."""
-    au_presence_NA: FloatArray
-    """[N, 18] 0 or 1."""
-    au_intensity_NA: FloatArray
-    """[N, 18] 0 to 5."""
-
-    def condition(self, networks: Networks, row: int) -> tuple[Tensor, Tensor, Tensor]:
-        """[N] identity, [N, 3] pose and [N, 18] action units as the landmark GAN takes them, on its device."""
-        device = next(networks.parameters()).device
-        presence_NA, intensity_NA = torch.from_numpy(self.au_presence_NA), torch.from_numpy(self.au_intensity_NA)
-        au_NA = action_units(networks.config, presence_NA, intensity_NA)
-        identity_N = torch.full((len(self.pose_NC),), row, dtype=torch.int64)
-        return identity_N.to(device), torch.from_numpy(self.pose_NC).to(device), au_NA.to(device)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Rest:
-    """A person's medians over a clip: a movement is told as the difference to them."""
-
-    pose_C: FloatArray
-    """[3] degrees."""
-    au_intensity_A: FloatArray
-    """[18] 0 to 5."""
-    centre_C: FloatArray
-    """[2] of the landmarks' mean point, pixels of the model's frame."""
-
-    @classmethod
-    def of(cls, movement: Movement, landmarks_NKC: FloatArray) -> Rest:
-        """Of N >= 1 frames."""
-        return cls(
-            pose_C=np.median(movement.pose_NC, axis=0),
-            au_intensity_A=np.median(movement.au_intensity_NA, axis=0),
-            centre_C=np.median(landmarks_NKC.mean(axis=1), axis=0),
-        )
+def _condition(networks: Networks, row: int, movement: Movement) -> tuple[Tensor, Tensor, Tensor]:
+    """[N] identity, [N, 3] pose and [N, 18] action units as the landmark GAN takes them, on its device."""
+    device = next(networks.parameters()).device
+    presence_NA, intensity_NA = torch.from_numpy(movement.au_presence_NA), torch.from_numpy(movement.au_intensity_NA)
+    au_NA = action_units(networks.config, presence_NA, intensity_NA)
+    identity_N = torch.full((len(movement.pose_NC),), row, dtype=torch.int64)
+    return identity_N.to(device), torch.from_numpy(movement.pose_NC).to(device), au_NA.to(device)
 
 
 @torch.inference_mode()
-def lgan_landmarks(networks: Networks, identity_index: int, movement: Movement, driving_NKC: FloatArray) -> FloatArray:
-    """The known person's landmarks in the driving pose and expression (3.3.2), moved to the driving centre.
+def lgan_landmarks(networks: Networks, row: int, movement: Movement) -> FloatArray:
+    """A known person's landmarks in a pose and expression (3.3.2).
 
     Args:
         networks: in evaluation mode.
-        identity_index: row of the source identity.
-        movement: of the driving frames.
-        driving_NKC: [N, 68, 2] pixels of the model's frame.
+        row: of the source identity.
+        movement: of N frames.
 
     Returns:
-        [N, 68, 2] float32 pixels.
+        [N, 68, 2] float32 pixels of the model's frame, centred on it.
     """
-    generated = networks.landmark_generator(*movement.condition(networks, identity_index))
-    return recentre(generated.cpu().numpy(), driving_NKC)
+    return np.asarray(networks.landmark_generator(*_condition(networks, row, movement)).cpu().numpy(), np.float32)
 
 
 @torch.inference_mode()
-def moved_landmarks(
-    networks: Networks, row: int, source_KC: FloatArray, source: Movement, target: Movement
-) -> FloatArray:
-    """A source's own landmarks, moved by the difference that the base says two movements make.
-
-    Nobody's shape is learnt for it: what is seen of the source stays, errors of the base for it too, as long as they
-    are the same in both movements.
+def base_landmarks(networks: Networks, row: int, movement: Movement) -> FloatArray:
+    """What the landmark GAN's base says of a pose and expression; good for differences, being nobody's shape.
 
     Args:
         networks: in evaluation mode, with a base.
         row: of the source identity; the number of identities for a stranger.
-        source_KC: [68, 2] pixels of the model's frame.
-        source: of the source, N = 1.
-        target: where it shall be moved.
+        movement: of N frames.
 
     Returns:
-        [N, 68, 2] float32 pixels, the mean point where the source has it.
+        [N, 68, 2] float32 pixels of the model's frame, around the mean point.
     """
     base = networks.landmark_generator.base
-    assert base is not None, "choose() lets base and relative pass with a base only"
-    difference_NKC = base(*target.condition(networks, row)) - base(*source.condition(networks, row))
-    moved: FloatArray = source_KC + difference_NKC.cpu().numpy() * networks.config.image_size_px
-    return moved
-
-
-def relative_movement(source: Movement, driving: Movement, rest: Rest) -> Movement:
-    """The source's movement, changed as the driving one differs from the driving person's rest."""
-    intensity_NA = source.au_intensity_NA + driving.au_intensity_NA - rest.au_intensity_A
-    return Movement(
-        pose_NC=source.pose_NC + driving.pose_NC - rest.pose_C,
-        au_presence_NA=driving.au_presence_NA,
-        au_intensity_NA=np.clip(intensity_NA, 0, MAX_AU_INTENSITY),
-    )
+    assert base is not None, "choose() lets base pass with a base only"
+    drawn_NKC = base(*_condition(networks, row, movement)).cpu().numpy()
+    return np.asarray(drawn_NKC * networks.config.image_size_px, np.float32)
 
 
 def lst_landmarks(driving_NKC: FloatArray, driving: LandmarkStatistics, source: LandmarkStatistics) -> FloatArray:

@@ -1,7 +1,7 @@
-"""Which landmarks guide the result: the driving ones, LSt or LGAN (thesis 3.2 and 3.3), or two beyond the thesis.
+"""Which landmarks guide the result: the driving ones, LSt or LGAN (thesis 3.2 and 3.3), or base, beyond the thesis.
 
-Base and relative move the source's own landmarks by what the landmark GAN's base says of a movement: of the driving one
-as it is, or as it differs from the driving person's rest.
+Base moves the source's own landmarks by what the landmark GAN's base says of a movement. Another choice is what a
+movement is measured from, `MotionKind`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,17 @@ class Guidance(StrEnum):
     LST = "lst"
     LGAN = "lgan"
     BASE = "base"
+
+
+class MotionKind(StrEnum):
+    """What a driving movement is measured from."""
+
+    AUTO = "auto"
+    """Relative where a clip drives landmarks, absolute otherwise."""
     RELATIVE = "relative"
+    """From a reference frame of the driving clip: the source person moves as the driving one does from there."""
+    ABSOLUTE = "absolute"
+    """From the frontal face at rest: the source person is held as the driving one is."""
 
 
 def choose_guidance(
@@ -51,8 +61,8 @@ def choose_guidance(
         has_base: whether the landmark GAN was trained on a base.
 
     Raises:
-        ConfigError: if LGAN is asked for and the source identity is unknown, base or relative where there is no base,
-            or landmarks that the design cannot be guided by.
+        ConfigError: if LGAN is asked for and the source identity is unknown, base where there is none, or landmarks
+            that the design cannot be guided by.
     """
     if requested not in (Guidance.AUTO, Guidance.DRIVING, *design.guidances):
         known = (
@@ -64,7 +74,7 @@ def choose_guidance(
             "--landmarks lgan needs a source identity the checkpoint knows; name it with --identity or use "
             "--landmarks lst"
         )
-    if requested in (Guidance.BASE, Guidance.RELATIVE) and not has_base:
+    if requested is Guidance.BASE and not has_base:
         raise ConfigError(
             f"--landmarks {requested} needs a checkpoint that was trained with lgan-base = closed; use lst or auto"
         )
@@ -77,3 +87,23 @@ def choose_guidance(
     if guidance is not Guidance.LGAN or has_lgan:
         return guidance
     return Guidance.BASE if has_base else Guidance.LST
+
+
+def is_relative(requested: MotionKind, design: Design, *, has_clip: bool) -> bool:
+    """Whether the driving movement is measured from a reference frame of the driving clip.
+
+    Args:
+        requested: AUTO is relative wherever it can be.
+        design: of the checkpoint.
+        has_clip: whether a clip drives, and not a picture.
+
+    Raises:
+        ConfigError: if relative motion is asked for and a picture drives, or neither landmarks nor a reference
+            frame guide the design.
+    """
+    if requested is MotionKind.RELATIVE and not has_clip:
+        raise ConfigError("--motion relative needs a driving clip: one picture shows no movement; use absolute")
+    can_be = bool(design.guidances) or design.takes_reference
+    if requested is MotionKind.RELATIVE and not can_be:
+        raise ConfigError(f"--motion relative: {design.name} is driven by the frame itself; use absolute")
+    return has_clip and can_be and requested is not MotionKind.ABSOLUTE

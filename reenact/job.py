@@ -1,30 +1,37 @@
-"""`fedreenact reenact`: a source person and a driving picture or clip in, a picture or video out."""
+"""`fedreenact reenact`: a source person and a driving picture or clip in, a picture or a film with sound out."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
-from itertools import islice
+import hashlib
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from functools import lru_cache
 from pathlib import Path
-from typing import TypeVar
 
 import torch
 
-from data_partition.shards.images import write_image
-from data_partition.sources.video import is_clip
+from data_partition.shards.shard import FRAMES_NAME, INFO_NAME, METADATA_NAME
+from data_partition.sources.video import is_clip, source_sha256
 from model.checkpoint import load_checkpoint
-from model.errors import ConfigError
+from model.errors import ConfigError, DataError
 from model.frames import Frame
 from model.progress import Progress
-from reenact.faces import DrivingClip, annotate_clip, face_of_picture
-from reenact.guidance import LandmarkStatistics
-from reenact.guidance_choice import Guidance
-from reenact.person import Person, SteadyChoice, person_of
-from reenact.reenactor import Drawing, FaceFrame, Reenactor
-from reenact.video_writer import VideoWriter
+from reenact.faces import AnnotatedClip, annotate_clip, face_of_picture
+from reenact.film import Film, write_film
+from reenact.guidance_choice import Guidance, MotionKind
+from reenact.marks.delivery import Marks, consents_of, deliver_picture, record_of
+from reenact.marks.kinds import Label, LabelException
+from reenact.marks.manifest import Origin
+from reenact.marks.watermark import ALGORITHM
+from reenact.movement import FULL, Strengths
+from reenact.paste import Paste
+from reenact.person import Person, person_of
+from reenact.pieces import Pieces
+from reenact.preview import check_preview, write_preview
+from reenact.reenactor import FaceFrame, Reenactor, Transfer
+from reenact.sound import sound_of
+from reenact.steady import Gap
 
-_FRAMES_AT_ONCE = 8
-_Item = TypeVar("_Item")
 _PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png")
 
 
@@ -42,12 +49,22 @@ class ReenactRequest:
     """.jpg or .png for a picture, .mp4 for a clip."""
     landmarks: Guidance = Guidance.AUTO
     """AUTO: driving landmarks if both show one person, LGAN for a known source, base or else LSt otherwise."""
+    motion: MotionKind = MotionKind.AUTO
+    """AUTO: relative for a clip that drives landmarks, absolute otherwise."""
+    strengths: Strengths = FULL
+    """Of the regions of the face."""
     face: int = 0
     """Number of the source's face where pictures or clips show several, from 1 on the left; 0 is the largest."""
     driving_face: int = 0
     """The same of the driving picture or clip."""
     identity: str = ""
     """Source identity; "" takes it from the shard the source lies in or is, if any."""
+    is_pasted: bool = False
+    """Whether the result is the source's whole picture, and not the crop of head and shoulders."""
+    label_exception: LabelException | None = None
+    """The law's exception by which the result has no visible label; None labels it."""
+    preview: Path | None = None
+    """Where to draw, before a clip is reenacted, what it is made of."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -61,104 +78,166 @@ class ReenactReport:
     """Frames of the source person that each result was drawn from."""
     num_references: int
     """Frames of the source person that these were chosen from."""
-    num_without_face: int
-    """Driving frames without a face; each repeats the result before it."""
+    reference: int | None
+    """Index of the driving frame that motion is relative to; None for absolute motion."""
+    gaps: tuple[Gap, ...]
+    """Where the driving clip shows no face."""
+    sound: str
+    """What became of the driving clip's sound; "" if it has none."""
+    record: int
+    """Number in the watermark and the manifest."""
+
+
+class Studio:
+    """One checkpoint at work on any number of requests.
+
+    People and clips are looked at once for requests that follow one another with the same driving clip.
+    """
+
+    def __init__(self, checkpoint: Path, device: torch.device, progress: Progress) -> None:
+        """Load the checkpoint.
+
+        Args:
+            checkpoint: a round folder, or a run folder for its newest intact round.
+            device: where the networks run.
+            progress: called for every frame of a clip.
+
+        Raises:
+            CheckpointError: if it cannot be used.
+        """
+        self._reenactor = Reenactor(load_checkpoint(checkpoint), device)
+        self._progress = progress
+        self._weights_sha256 = self._reenactor.weights_sha256()
+        self._sha256 = lru_cache(maxsize=None)(content_sha256)
+        self._person = lru_cache(maxsize=32)(self._look_at_person)
+        self._clip: tuple[tuple[Path, int], AnnotatedClip] | None = None
+
+    def made_of(self, request: ReenactRequest) -> dict[str, object]:
+        """All that the result of a request depends on, for JSON: contents in place of paths.
+
+        Raises:
+            OSError: if an input cannot be read.
+        """
+        contents = {
+            "checkpoint": self._weights_sha256,
+            "sources": [self._sha256(path) for path in request.sources],
+            "driving": self._sha256(request.driving),
+            "marks": ALGORITHM,
+        }
+        choices = {key: value for key, value in asdict(request).items() if key not in ("out", "preview")}
+        return choices | contents
+
+    def run(self, request: ReenactRequest) -> ReenactReport:
+        """Reenact and write the result; the output appears only when it is complete.
+
+        Raises:
+            ConfigError: for an unknown identity, sources that show different people, an output name that does not fit
+                the driving input, or motion, strengths or paste-back that these inputs do not allow.
+            DataError: if an input cannot be read or shows no face.
+        """
+        check_output(request)
+        source = self._person(request.sources, request.face)
+        if request.identity:
+            source = replace(source, identity=self._reenactor.known_identity(request.identity))
+        finish = _pasted(source) if request.is_pasted else _as_it_is
+        return (self._run_clip if is_clip(request.driving) else self._run_picture)(request, source, finish)
+
+    def _run_picture(
+        self, request: ReenactRequest, source: FaceFrame, finish: Callable[[Frame], Frame]
+    ) -> ReenactReport:
+        reenactor = self._reenactor
+        reenactor.is_relative(request.motion, has_clip=False)
+        driving = face_of_picture(request.driving, reenactor.size_px, request.driving_face)
+        drawing, guidance = reenactor.draw_pair(source, driving, request.landmarks, request.strengths)
+        origin = self._origin(request)
+        deliver_picture(request.out, finish(drawing.result), origin)
+        self._progress("Drawing", 1, 1)
+        return self._report(request, source, guidance, origin)
+
+    def _run_clip(self, request: ReenactRequest, source: FaceFrame, finish: Callable[[Frame], Frame]) -> ReenactReport:
+        guidance = self._reenactor.choose(request.landmarks, source, "", request.strengths)
+        is_relative = self._reenactor.is_relative(request.motion, has_clip=True)
+        pieces = Pieces.beside(request.out, self.made_of(request))
+        clip = self._look_at_clip(request, pieces)
+        index, reference = clip.reference_for(source) if is_relative else (None, None)
+        if reference is not None and index is not None and self._reenactor.takes_reference:
+            reference = replace(reference, image_HWC=clip.image_at(index))
+        if request.preview is not None:
+            write_preview(request.preview, source, clip, index)
+        transfer = Transfer(
+            guidance=guidance,
+            driving_statistics=self._reenactor.statistics("", clip.landmarks_NKC()),
+            reference=reference,
+            strengths=request.strengths,
+        )
+        sound = sound_of(request.driving)
+        marks = Marks(self._origin(request))
+        film = Film(source=source, clip=clip, transfer=transfer, finish=finish, marks=marks, sound=sound)
+        write_film(request.out, film, self._reenactor, pieces, self._progress)
+        return self._report(request, source, guidance, marks.origin, clip, index, "" if sound is None else str(sound))
+
+    def _origin(self, request: ReenactRequest) -> Origin:
+        return Origin(
+            label=Label.MODIFIED if request.is_pasted else Label.GENERATED,
+            exception=request.label_exception,
+            record=record_of(self.made_of(request)),
+            model_sha256=self._weights_sha256,
+            consent_sha256s=consents_of((*request.sources, request.driving)),
+        )
+
+    def _look_at_person(self, sources: tuple[Path, ...], face: int) -> FaceFrame:
+        return person_of(sources, self._reenactor.size_px, self._progress, face)
+
+    def _look_at_clip(self, request: ReenactRequest, pieces: Pieces) -> AnnotatedClip:
+        """The driving clip, steadied; one is remembered, for more sources with the same."""
+        key = request.driving, request.driving_face
+        if self._clip is None or self._clip[0] != key:
+            size_px, (driving, face) = self._reenactor.size_px, key
+            try:
+                clip = annotate_clip(driving, size_px, self._progress, face, pieces.track)
+            except DataError:
+                pieces.remove()
+                raise
+            self._clip = key, clip.steadied()
+        return self._clip[1]
+
+    def _report(
+        self,
+        request: ReenactRequest,
+        source: FaceFrame,
+        guidance: Guidance,
+        origin: Origin,
+        clip: AnnotatedClip | None = None,
+        reference: int | None = None,
+        sound: str = "",
+    ) -> ReenactReport:
+        num_references = len(source.references.frames) if isinstance(source, Person) else 1
+        return ReenactReport(
+            out=request.out,
+            guidance=guidance,
+            num_frames=1 if clip is None else clip.num_frames,
+            num_sources=min(self._reenactor.num_sources, num_references),
+            num_references=num_references,
+            reference=reference,
+            gaps=() if clip is None else clip.gaps,
+            sound=sound,
+            record=origin.record,
+        )
 
 
 def run_request(request: ReenactRequest, *, device: torch.device, progress: Progress) -> ReenactReport:
-    """Reenact and write the result; the output appears only when it is complete.
+    """One request; arguments and errors as of `Studio` and its `run`."""
+    check_output(request)
+    return Studio(request.checkpoint, device, progress).run(request)
 
-    Args:
-        request: what to do.
-        device: where the networks run.
-        progress: called for every frame of a clip.
+
+def check_output(request: ReenactRequest) -> None:
+    """Refuse before the work starts what would fail after it.
 
     Raises:
-        CheckpointError: if the checkpoint cannot be used.
-        ConfigError: for an unknown identity, sources that show different people, or an output name that does not fit
-            the driving input.
-        DataError: if an input cannot be read or shows no face.
+        ConfigError: if the output name does not fit the driving input or is an input, or there is nothing to preview.
     """
-    has_clip = is_clip(request.driving)
-    _check_output(request, has_clip)
-    reenactor = Reenactor(load_checkpoint(request.checkpoint), device)
-    source = person_of(request.sources, reenactor.size_px, progress, request.face)
-    if request.identity:
-        source = replace(source, identity=reenactor.known_identity(request.identity))
-    run = _reenact_clip if has_clip else _reenact_picture
-    return run(request, reenactor, source, progress)
-
-
-def _reenact_picture(
-    request: ReenactRequest, reenactor: Reenactor, source: FaceFrame, progress: Progress
-) -> ReenactReport:
-    driving = face_of_picture(request.driving, reenactor.size_px, request.driving_face)
-    drawing, guidance = reenactor.draw_pair(source, driving, request.landmarks)
-    request.out.parent.mkdir(parents=True, exist_ok=True)
-    write_image(request.out, drawing.result)
-    progress("Drawing", 1, 1)
-    return _report(request, reenactor, source, guidance, num_frames=1, num_without_face=0)
-
-
-def _reenact_clip(
-    request: ReenactRequest, reenactor: Reenactor, source: FaceFrame, progress: Progress
-) -> ReenactReport:
-    guidance = reenactor.choose(request.landmarks, source, driving_identity="")
-    clip = annotate_clip(request.driving, reenactor.size_px, progress, request.driving_face)
-    statistics = reenactor.statistics("", clip.landmarks_NKC())
-    results = _draw_clip(reenactor, source, clip, guidance, statistics)
-    with VideoWriter(request.out, frame_rate_hz=clip.frame_rate_hz) as writer:
-        for done, (timestamp_s, frame) in enumerate(results, start=1):
-            writer.add(frame, timestamp_s)
-            progress("Drawing", done, clip.num_frames)
-    counts = {"num_frames": clip.num_frames, "num_without_face": clip.num_without_face}
-    return _report(request, reenactor, source, guidance, **counts)
-
-
-def _report(
-    request: ReenactRequest, reenactor: Reenactor, source: FaceFrame, guidance: Guidance, **counts: int
-) -> ReenactReport:
-    num_references = len(source.references.frames) if isinstance(source, Person) else 1
-    return ReenactReport(
-        out=request.out,
-        guidance=guidance,
-        num_sources=min(reenactor.num_sources, num_references),
-        num_references=num_references,
-        **counts,
-    )
-
-
-def _draw_clip(
-    reenactor: Reenactor,
-    source: FaceFrame,
-    clip: DrivingClip,
-    guidance: Guidance,
-    statistics: LandmarkStatistics,
-) -> Iterator[tuple[float, Frame]]:
-    """Time in seconds and result of every driving frame; before the first face the source crop stands still."""
-    last, rest = source.image_HWC, clip.rest()
-    choice = SteadyChoice(source, reenactor.num_sources)
-    for chunk in _chunks(clip.faces(), _FRAMES_AT_ONCE):
-        faces = [face for _, face in chunk if face is not None]
-        drawings: Iterator[Drawing] = iter(())
-        if faces:
-            targets_NKC = reenactor.target_landmarks(guidance, source, faces, statistics, rest)
-            sources = [choice.next(target_KC, f.pose_C) for target_KC, f in zip(targets_NKC, faces, strict=True)]
-            drawings = iter(reenactor.draw_from(sources, faces, targets_NKC))
-        for timestamp_s, face in chunk:
-            last = next(drawings).result if face is not None else last
-            yield timestamp_s, last
-
-
-def _chunks(faces: Iterable[_Item], size: int) -> Iterator[list[_Item]]:
-    iterator = iter(faces)
-    while chunk := list(islice(iterator, size)):
-        yield chunk
-
-
-def _check_output(request: ReenactRequest, has_clip: bool) -> None:
-    """Refuse before the work starts what would fail after it."""
-    suffix = request.out.suffix.lower()
+    suffix, has_clip = request.out.suffix.lower(), is_clip(request.driving)
     if has_clip and suffix != ".mp4":
         raise ConfigError(f"--out {request.out}: the driving input is a clip, so the output must end in .mp4")
     if not has_clip and suffix not in _PICTURE_SUFFIXES:
@@ -168,3 +247,29 @@ def _check_output(request: ReenactRequest, has_clip: bool) -> None:
         )
     if request.out.resolve() in [path.resolve() for path in (*request.sources, request.driving)]:
         raise ConfigError(f"--out {request.out} would overwrite an input; choose another name")
+    if request.preview is not None:
+        if not has_clip:
+            raise ConfigError("--preview shows what a driving clip will do; a picture is drawn at once")
+        check_preview(request.preview)
+
+
+def content_sha256(path: Path) -> str:
+    """SHA-256 of an input: a file, a folder of pictures, or the frames and annotations of a shard.
+
+    Raises:
+        OSError: if it cannot be read.
+    """
+    if (path / INFO_NAME).is_file():
+        parts = (path / FRAMES_NAME, path / METADATA_NAME, path / INFO_NAME)
+        return hashlib.sha256("".join(source_sha256(part) for part in parts).encode()).hexdigest()
+    return source_sha256(path)
+
+
+def _as_it_is(result_HWC: Frame) -> Frame:
+    return result_HWC
+
+
+def _pasted(source: FaceFrame) -> Paste:
+    if source.place is None:
+        raise ConfigError("--paste: the source is of a shard, which holds crops alone; give a picture or a clip")
+    return Paste(source.place)

@@ -6,7 +6,7 @@ Legend: R reference frames, K = 68 landmarks, C coordinates, D numbers of `model
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from itertools import chain
 from pathlib import Path
 
@@ -35,17 +35,19 @@ class References:
     """R >= 1; the first is the most ordinary one."""
     features_RD: FloatArray
 
-    def nearest(self, target_KC: FloatArray, pose_C: FloatArray, num: int, *, held: Sequence[int] = ()) -> list[int]:
+    def nearest(self, target_KC: FloatArray, driving: FaceFrame, num: int, *, held: Sequence[int] = ()) -> list[int]:
         """Which frames are most like a result, the most alike first.
 
         Args:
             target_KC: [68, 2] pixels, landmarks of the result.
-            pose_C: [3] pitch, yaw, roll in degrees.
+            driving: the frame whose pose and gaze the result has.
             num: of frames, >= 1.
             held: those of the frame before, of a clip.
         """
         size_px = self.frames[0].image_HWC.shape[0]
-        wanted_D = likeness_features(target_KC[None], pose_C[None], size_px)[0]
+        irises_EC = driving.irises_in(target_KC)
+        irises_1EC = None if irises_EC is None else irises_EC[None]
+        wanted_D = likeness_features(target_KC[None], driving.pose_C[None], size_px, irises_1EC)[0]
         return nearest(self.features_RD, wanted_D, num, held=held)
 
 
@@ -60,9 +62,9 @@ class Person(FaceFrame):
         """The person of a frame, to be drawn from the references."""
         return cls(references=references, **{field.name: getattr(face, field.name) for field in fields(FaceFrame)})
 
-    def frames_for(self, target_KC: FloatArray, pose_C: FloatArray, num: int) -> Sequence[FaceFrame]:
+    def frames_for(self, target_KC: FloatArray, driving: FaceFrame, num: int) -> Sequence[FaceFrame]:
         """Of the references the nearest."""
-        return [self.references.frames[index] for index in self.references.nearest(target_KC, pose_C, num)]
+        return [self.references.frames[index] for index in self.references.nearest(target_KC, driving, num)]
 
 
 class SteadyChoice:
@@ -73,12 +75,12 @@ class SteadyChoice:
         self._source, self._num = source, num
         self._held: list[int] = []
 
-    def next(self, target_KC: FloatArray, pose_C: FloatArray) -> Sequence[FaceFrame]:
+    def next(self, target_KC: FloatArray, driving: FaceFrame) -> Sequence[FaceFrame]:
         """The frames for the next result; arguments as of `FaceFrame.frames_for`."""
         if not isinstance(self._source, Person):
-            return self._source.frames_for(target_KC, pose_C, self._num)
+            return self._source.frames_for(target_KC, driving, self._num)
         references = self._source.references
-        self._held = references.nearest(target_KC, pose_C, self._num, held=self._held)
+        self._held = references.nearest(target_KC, driving, self._num, held=self._held)
         return [references.frames[index] for index in self._held]
 
 
@@ -110,12 +112,25 @@ def references_from(faces: Faces) -> References:
 
     The faces are gone through twice and are not kept, so memory does not grow with their number.
     """
-    shown = [(face.landmarks_KC, face.pose_C, _sharpness(face.image_HWC), len(face.image_HWC)) for face in faces()]
-    landmarks_F, poses_F, sharpness_F, sizes = zip(*shown, strict=True)
-    features_FD = likeness_features(np.stack(landmarks_F), np.stack(poses_F), sizes[0])
-    chosen = spread(features_FD, np.array(sharpness_F), MAX_REFERENCES)
-    kept = {index: face for index, face in enumerate(faces()) if index in chosen}
+    features, sharpness = zip(*((_features_of(face), _sharpness(face.image_HWC)) for face in faces()), strict=True)
+    features_FD = np.stack(features)
+    chosen = spread(features_FD, np.array(sharpness), MAX_REFERENCES)
+    kept = {
+        index: face
+        if index == chosen[0] or face.place is None
+        else replace(face, place=None)  # whole pictures are large
+        for index, face in enumerate(faces())
+        if index in chosen
+    }
     return References(frames=tuple(kept[index] for index in chosen), features_RD=features_FD[chosen])
+
+
+def _features_of(face: FaceFrame) -> FloatArray:
+    """[D]."""
+    irises_1EC = None if face.irises_EC is None else face.irises_EC[None]
+    size_px = face.image_HWC.shape[0]
+    features_D: FloatArray = likeness_features(face.landmarks_KC[None], face.pose_C[None], size_px, irises_1EC)[0]
+    return features_D
 
 
 def references_of_shard(shard: Shard, clip: str, size_px: int) -> References:
@@ -139,7 +154,7 @@ def _faces_of(path: Path, size_px: int, progress: Progress, face: int) -> Faces:
         return lambda: iter(references.frames)
     if is_clip(path):
         clip = annotate_clip(path, size_px, progress, face)
-        return lambda: (found for _, found in clip.faces() if found is not None)
+        return clip.sources
     if path.is_dir():
         raise DataError(f"{path}: neither pictures nor {INFO_NAME} in it; wanted a picture, a clip or one shard")
     found = face_of_picture(path, size_px, face)

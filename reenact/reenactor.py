@@ -5,6 +5,7 @@ Legend: N driving frames, S image side in pixels, K = 68 landmarks, C coordinate
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -12,31 +13,40 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from data_partition.faces.crop import CropBox
 from model.batch import FurtherSources, GeneratorInputs
 from model.checkpoint import Checkpoint
 from model.designs.registry import design_of, has_base
 from model.errors import ConfigError
 from model.frames import Frame, to_frames, to_tensor
 from model.landmarks.geometry import draw_heatmap
-from model.landmarks.style import recentre
+from model.landmarks.irises import carried, draw_irises
+from model.networks.warping import resized
 from reenact.guidance import (
     LandmarkStatistics,
-    Movement,
-    Rest,
+    base_landmarks,
     estimated_statistics,
     has_own_statistics,
     known_statistics,
     lgan_landmarks,
     lst_landmarks,
-    moved_landmarks,
-    relative_movement,
 )
-from reenact.guidance_choice import Guidance, choose_guidance
+from reenact.guidance_choice import Guidance, MotionKind, choose_guidance, is_relative
+from reenact.movement import FULL, Movement, Reference, Strengths, led, led_centres
 
 FloatArray = NDArray[np.float32]
 
 MAX_REFERENCES = 32
 """Frames that are kept of a person, at most, to draw from."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False, slots=True)
+class Place:
+    """Where a face crop was cut out."""
+
+    picture_HWC: Frame
+    """[H, W, 3] uint8 RGB, the whole picture, upright."""
+    box: CropBox
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, slots=True)
@@ -55,16 +65,28 @@ class FaceFrame:
     """[18] 0 to 5; 0 where the annotator does not know."""
     identity: str = ""
     """Who it is; "" for a person without a name."""
+    irises_EC: FloatArray | None = None
+    """[2, 2] (x, y) pixels of the iris centres, the eye at landmark 36 first; None where they are not known."""
+    place: Place | None = None
+    """Where it was cut out, of a source's frame; None where that is not kept, and for frames of shards."""
 
-    def frames_for(self, target_KC: FloatArray, pose_C: FloatArray, num: int) -> Sequence[FaceFrame]:
+    def frames_for(self, target_KC: FloatArray, driving: FaceFrame, num: int) -> Sequence[FaceFrame]:
         """The frames of the person to draw a result from: of one picture the picture itself.
 
         Args:
             target_KC: [68, 2] pixels, landmarks of the result.
-            pose_C: [3] pitch, yaw, roll of the driving head, degrees.
+            driving: the frame whose pose and gaze the result has.
             num: of frames wanted, >= 1.
         """
         return (self,)
+
+    def of_clip_like(self, other: FaceFrame) -> FaceFrame | None:
+        """The frame of the same clip that is most like another person's face; None where no clip is known."""
+        return None
+
+    def irises_in(self, target_KC: FloatArray) -> FloatArray | None:
+        """[2, 2] pixels of irises that look out of the eyes of [68, 2] landmarks as this face's do; None if unknown."""
+        return None if self.irises_EC is None else carried(self.irises_EC, self.landmarks_KC, target_KC)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -79,6 +101,20 @@ class Drawing:
     flow_CHW: FloatArray | None
     """[2, S, S] where the result takes its pixels of the (nearest) source from, in half frames; None for a design that
     has no such flow."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Transfer:
+    """How a driving person's frames become landmarks of the source person."""
+
+    guidance: Guidance
+    """What `choose` returned."""
+    driving_statistics: LandmarkStatistics
+    """Used by LSt alone."""
+    reference: Reference | None = None
+    """What the movement is relative to; None for absolute motion."""
+    strengths: Strengths = FULL
+    """Other than 1 with LGAN and base alone."""
 
 
 class Reenactor:
@@ -113,14 +149,25 @@ class Reenactor:
         """Side S of every frame that goes in and comes out."""
         return self.networks.config.image_size_px
 
-    def choose(self, requested: Guidance, source: FaceFrame, driving_identity: str) -> Guidance:
+    def weights_sha256(self) -> str:
+        """SHA-256 of all that is drawn with."""
+        digest = hashlib.sha256()
+        for name, tensor in self.networks.state_dict().items():
+            digest.update(name.encode())
+            digest.update(tensor.cpu().numpy().tobytes())
+        return digest.hexdigest()
+
+    def choose(
+        self, requested: Guidance, source: FaceFrame, driving_identity: str, strengths: Strengths = FULL
+    ) -> Guidance:
         """The guidance for a source and a driving person ("" if unknown); never AUTO.
 
         Raises:
-            ConfigError: if LGAN is asked for and the source is not one of the checkpoint's identities, base or relative
-                and the checkpoint has no base, or landmarks and the network is not guided by any.
+            ConfigError: if LGAN is asked for and the source is not one of the checkpoint's identities, base and the
+                checkpoint has none, landmarks and the network is not guided by any, or strengths other than 1 for
+                landmarks that are not made from pose and action units.
         """
-        return choose_guidance(
+        guidance = choose_guidance(
             requested,
             self._design,
             trained=self.networks.config.landmarks,
@@ -128,6 +175,21 @@ class Reenactor:
             has_base=has_base(self.networks.config),
             same_person=bool(source.identity) and source.identity == driving_identity,
         )
+        if strengths != FULL and guidance not in (Guidance.LGAN, Guidance.BASE):
+            raise ConfigError(
+                f"--strength needs landmarks by lgan or base, these are by {guidance}; use a checkpoint that was "
+                "trained with lgan-base = closed, or a source it knows"
+            )
+        return guidance
+
+    @property
+    def takes_reference(self) -> bool:
+        """Whether relative motion needs the picture of the reference frame."""
+        return self._design.takes_reference
+
+    def is_relative(self, requested: MotionKind, *, has_clip: bool) -> bool:
+        """Whether motion is relative; arguments and errors as of `guidance_choice.is_relative`."""
+        return is_relative(requested, self._design, has_clip=has_clip)
 
     def known_identity(self, name: str) -> str:
         """The name, if the checkpoint knows it.
@@ -147,88 +209,96 @@ class Reenactor:
             return estimated_statistics(self._checkpoint, landmarks_NKC)
         return known_statistics(self._checkpoint, index)
 
-    def target_landmarks(
-        self,
-        guidance: Guidance,
-        source: FaceFrame,
-        driving: Sequence[FaceFrame],
-        driving_statistics: LandmarkStatistics,
-        rest: Rest | None = None,
-    ) -> FloatArray:
-        """Where the result's landmarks shall be, [N, 68, 2] pixels.
+    def target_landmarks(self, transfer: Transfer, source: FaceFrame, driving: Sequence[FaceFrame]) -> FloatArray:
+        """Where the result's landmarks shall be, [N, 68, 2] pixels, of N driving frames."""
+        if transfer.guidance in (Guidance.LGAN, Guidance.BASE):
+            return self._moved(transfer, source, driving)
+        return self._restyled(transfer, source, np.stack([face.landmarks_KC for face in driving]))
 
-        Args:
-            guidance: what `choose` returned.
-            source: the person to draw.
-            driving: N frames of the driving person.
-            driving_statistics: used by LSt alone.
-            rest: of the driving person, used by relative alone.
+    def _restyled(self, transfer: Transfer, source: FaceFrame, driving_NKC: FloatArray) -> FloatArray:
+        """[N, 68, 2] the driving landmarks, in the source's style for LSt; relative ones from the source's own on."""
+        reference = transfer.reference
+        both_NKC = driving_NKC if reference is None else np.concatenate([driving_NKC, reference.landmarks_KC[None]])
+        if transfer.guidance is Guidance.LST:
+            own = self.statistics(source.identity, source.landmarks_KC[None])
+            both_NKC = lst_landmarks(both_NKC, transfer.driving_statistics, own)
+        return both_NKC if reference is None else source.landmarks_KC + both_NKC[:-1] - both_NKC[-1]
 
-        Raises:
-            ConfigError: if relative is asked for and there is no rest.
-        """
-        driving_NKC = np.stack([face.landmarks_KC for face in driving])
-        if guidance is Guidance.DRIVING:
-            return driving_NKC
-        if guidance is Guidance.LST:
-            return lst_landmarks(
-                driving_NKC, driving_statistics, self.statistics(source.identity, source.landmarks_KC[None])
-            )
-        index = self._index(source.identity)
-        if guidance is not Guidance.LGAN:
-            return self._moved(guidance, index, source, movement_of(driving), driving_NKC, rest)
-        assert index is not None, "choose() lets LGAN pass for known identities only"
-        return lgan_landmarks(self.networks, index, movement_of(driving), driving_NKC)
-
-    def _moved(
-        self,
-        guidance: Guidance,
-        index: int | None,
-        source: FaceFrame,
-        driving: Movement,
-        driving_NKC: FloatArray,
-        rest: Rest | None,
-    ) -> FloatArray:
-        """[N, 68, 2] the source's landmarks moved as the driving ones are, or as they differ from their rest."""
+    def _moved(self, transfer: Transfer, source: FaceFrame, driving: Sequence[FaceFrame]) -> FloatArray:
+        """[N, 68, 2] drawn from pose and action units; base and relative ones as a change of the source's own."""
+        index, reference = self._index(source.identity), transfer.reference
         row = self.networks.config.num_identities if index is None else index
+        drawn = base_landmarks if transfer.guidance is Guidance.BASE else lgan_landmarks
         own = movement_of([source])
-        if guidance is Guidance.BASE:
-            return recentre(moved_landmarks(self.networks, row, source.landmarks_KC, own, driving), driving_NKC)
-        if rest is None:
-            raise ConfigError("--landmarks relative needs a driving clip: one picture shows no movement; use base")
-        target = relative_movement(own, driving, rest)
-        shift_NC = driving_NKC.mean(axis=1) - rest.centre_C
-        moved_NKC = moved_landmarks(self.networks, row, source.landmarks_KC, own, target)
-        return np.asarray(moved_NKC + shift_NC[:, None], np.float32)
+        origin = own if reference is None else reference.movement
+        targets_NKC = drawn(self.networks, row, led(own, movement_of(driving), origin, transfer.strengths))
+        if reference is not None or transfer.guidance is Guidance.BASE:
+            targets_NKC = source.landmarks_KC + (targets_NKC - drawn(self.networks, row, own))
+        own_C = source.landmarks_KC.mean(axis=0)
+        driving_NC = np.stack([face.landmarks_KC for face in driving]).mean(axis=1)
+        origin_C = own_C if reference is None else reference.landmarks_KC.mean(axis=0)
+        centre_NC = led_centres(own_C, driving_NC, origin_C, transfer.strengths)
+        return np.asarray(targets_NKC + (centre_NC - targets_NKC.mean(axis=1))[:, None], np.float32)
 
-    def draw_pair(self, source: FaceFrame, driving: FaceFrame, requested: Guidance) -> tuple[Drawing, Guidance]:
+    def draw_pair(
+        self,
+        source: FaceFrame,
+        driving: FaceFrame,
+        requested: Guidance,
+        strengths: Strengths = FULL,
+        motion: MotionKind = MotionKind.ABSOLUTE,
+    ) -> tuple[Drawing, Guidance]:
         """The drawing for one driving frame, and the guidance it was made with.
 
         Raises:
-            ConfigError: as `choose`.
+            ConfigError: as `choose` and `is_relative`; a frame of a shard has a clip.
         """
-        guidance = self.choose(requested, source, driving.identity)
-        statistics = self.statistics(driving.identity, driving.landmarks_KC[None])
-        targets_NKC = self.target_landmarks(guidance, source, [driving], statistics)
-        return self.draw(source, [driving], targets_NKC)[0], guidance
+        guidance = self.choose(requested, source, driving.identity, strengths)
+        reference = self._reference(motion, source, driving)
+        transfer = Transfer(
+            guidance=guidance,
+            driving_statistics=self.statistics(driving.identity, driving.landmarks_KC[None]),
+            reference=reference,
+            strengths=strengths,
+        )
+        targets_NKC = self.target_landmarks(transfer, source, [driving])
+        return self.draw(source, [driving], targets_NKC, reference)[0], guidance
 
-    def draw(self, source: FaceFrame, driving: Sequence[FaceFrame], targets_NKC: FloatArray) -> list[Drawing]:
+    def _reference(self, motion: MotionKind, source: FaceFrame, driving: FaceFrame) -> Reference | None:
+        """What a driving frame's movement is relative to; None for absolute motion."""
+        face = None if motion is MotionKind.ABSOLUTE else driving.of_clip_like(source)
+        if not self.is_relative(motion, has_clip=face is not None) or face is None:
+            return None
+        return Reference(movement=movement_of([face]), landmarks_KC=face.landmarks_KC, image_HWC=face.image_HWC)
+
+    def draw(
+        self,
+        source: FaceFrame,
+        driving: Sequence[FaceFrame],
+        targets_NKC: FloatArray,
+        reference: Reference | None = None,
+    ) -> list[Drawing]:
         """One drawing per driving frame, each by itself.
 
         Args:
             source: the person to draw.
             driving: N >= 1 frames; all go through the networks at once.
             targets_NKC: [N, 68, 2] what `target_landmarks` returned.
+            reference: of relative motion.
         """
         sources = [
-            source.frames_for(target_KC, face.pose_C, self.num_sources)
+            source.frames_for(target_KC, face, self.num_sources)
             for target_KC, face in zip(targets_NKC, driving, strict=True)
         ]
-        return self.draw_from(sources, driving, targets_NKC)
+        return self.draw_from(sources, driving, targets_NKC, reference)
 
     @torch.inference_mode()
     def draw_from(
-        self, sources: Sequence[Sequence[FaceFrame]], driving: Sequence[FaceFrame], targets_NKC: FloatArray
+        self,
+        sources: Sequence[Sequence[FaceFrame]],
+        driving: Sequence[FaceFrame],
+        targets_NKC: FloatArray,
+        reference: Reference | None = None,
     ) -> list[Drawing]:
         """One drawing per driving frame.
 
@@ -236,29 +306,41 @@ class Reenactor:
             sources: for each of them the frames to draw from, the nearest first; as many for each.
             driving: N >= 1 frames; all go through the networks at once.
             targets_NKC: [N, 68, 2] what `target_landmarks` returned.
+            reference: of relative motion.
         """
-        heatmaps = [draw_heatmap(landmarks_KC, self.size_px) for landmarks_KC in targets_NKC]
+        heatmaps = [self._heatmap(face, target_KC) for face, target_KC in zip(driving, targets_NKC, strict=True)]
         first = [frames[0] for frames in sources]
+        own = [draw_heatmap(face.landmarks_KC, self.size_px)[None] for face in first]
+        rest_HWC = None if reference is None else reference.image_HWC
         inputs = GeneratorInputs(
             source_NCHW=to_tensor([face.image_HWC for face in first]),
             driving_NCHW=to_tensor([face.image_HWC for face in driving]),
             source_landmarks_NKC=torch.from_numpy(np.stack([face.landmarks_KC for face in first])),
+            source_heatmap_NCHW=torch.from_numpy(np.stack(own)),
             target_landmarks_NKC=torch.from_numpy(targets_NKC),
-            heatmap_NCHW=torch.from_numpy(np.stack(heatmaps)[:, None]),
+            heatmap_NCHW=torch.from_numpy(np.stack(heatmaps)),
             further=_further([frames[1:] for frames in sources]) if len(sources[0]) > 1 else None,
+            reference_NCHW=None if rest_HWC is None else to_tensor([rest_HWC] * len(driving)),
         )
         output = self.networks.generator(inputs.to(self.device))
         stages = {name: to_frames(picture_NCHW) for name, picture_NCHW in output.stages().items()}
-        flow_NCHW = None if output.flow_NCHW is None else output.flow_NCHW.float().cpu().numpy()
+        flow_NCHW = None if output.flow_NCHW is None else resized(output.flow_NCHW, self.size_px, self.size_px)
         return [
             Drawing(
                 result=result,
                 stages={name: frames[index] for name, frames in stages.items()},
                 landmarks_KC=targets_NKC[index],
-                flow_CHW=None if flow_NCHW is None else flow_NCHW[index],
+                flow_CHW=None if flow_NCHW is None else flow_NCHW[index].cpu().numpy(),
             )
             for index, result in enumerate(to_frames(output.image_NCHW))
         ]
+
+    def _heatmap(self, driving: FaceFrame, target_KC: FloatArray) -> FloatArray:
+        """[1, S, S] of the target landmarks, [2, S, S] with the driving irises carried to their eyes."""
+        heatmap_HW = draw_heatmap(target_KC, self.size_px)
+        if not self.networks.config.use_irises:
+            return heatmap_HW[None]
+        return np.stack([heatmap_HW, draw_irises(target_KC, driving.irises_in(target_KC), self.size_px)])
 
     def _index(self, identity: str) -> int | None:
         identities = self._checkpoint.identities

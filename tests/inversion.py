@@ -131,6 +131,7 @@ def _typical_gradient(networks: Networks, settings: Settings) -> float:
         driving_NCHW=noise(1, 3, size_px, size_px) * 2 - 1,
         source_landmarks_NKC=noise(1, 68, 2) * size_px,
         driving_landmarks_NKC=noise(1, 68, 2) * size_px,
+        source_heatmap_NCHW=torch.zeros(1, 1, size_px, size_px),
         heatmap_NCHW=torch.zeros(1, 1, size_px, size_px),
         pose_NC=torch.zeros(1, 3),
         au_NA=torch.zeros(1, 18),

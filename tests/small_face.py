@@ -44,6 +44,11 @@ def small_face(seed: int, identity: str = "") -> FaceFrame:
 
 @pytest.fixture
 def checkpoint() -> Checkpoint:
+    """As `small_checkpoint`."""
+    return small_checkpoint()
+
+
+def small_checkpoint() -> Checkpoint:
     """Untrained networks that know the identities ana and ben."""
     rng = np.random.default_rng(0)
     settings = Settings(model=SMALL).to_flat()

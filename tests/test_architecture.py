@@ -4,12 +4,13 @@ deploy, model <- data_partition <- federation, reenact <- client, evaluation <- 
 """
 
 import ast
+import functools
 import re
 import tomllib
 from pathlib import Path
 
 from deploy.files import all_packages
-from tests.paths import ROOT
+from tests.paths import ROOT, parsed
 
 OURS = all_packages()
 
@@ -27,6 +28,7 @@ ALLOWED = {
 }
 
 
+@functools.cache
 def modules() -> list[Path]:
     found: list[Path] = []
     for package in OURS:
@@ -34,16 +36,17 @@ def modules() -> list[Path]:
     return [path.relative_to(ROOT) for path in found]
 
 
-def imported_packages(path: Path) -> set[str]:
+@functools.cache
+def imported_packages(path: Path) -> frozenset[str]:
     """Top-level names of everything a module imports, also inside functions."""
     names: set[str] = set()
-    for node in ast.walk(ast.parse((ROOT / path).read_text(encoding="utf-8"))):
+    for node in ast.walk(parsed(path)):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: relative import hides where a name comes from"
             names.add(str(node.module))
-    return {name.partition(".")[0] for name in names}
+    return frozenset(name.partition(".")[0] for name in names)
 
 
 def test_imports_run_one_way():
@@ -68,7 +71,7 @@ def test_prometheus_client_is_used_in_one_module_of_the_server_at_most():
 
 def test_only_the_command_line_prints():
     for path in modules():
-        calls = [n for n in ast.walk(ast.parse((ROOT / path).read_text("utf-8"))) if isinstance(n, ast.Call)]
+        calls = [n for n in ast.walk(parsed(path)) if isinstance(n, ast.Call)]
         prints = [call for call in calls if isinstance(call.func, ast.Name) and call.func.id == "print"]
         assert not prints or path.parts[0] == "cli", f"{path} line {prints[0].lineno} prints"
 

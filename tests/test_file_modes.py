@@ -7,10 +7,12 @@ import os
 import stat
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+import cli
 from tests.federated_setup import MINIMAL
 
 TOUCH = "touch = lambda: open(sys.argv[1], 'w').close()"
@@ -48,16 +50,26 @@ def under_a_careless_umask(code: str, *arguments: str, path: str = "") -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+@pytest.fixture
+def careless_umask() -> Iterator[None]:
+    before = os.umask(0o022)
+    yield
+    os.umask(before)
+
+
+@pytest.mark.usefixtures("careless_umask")
 def test_faces_checkpoints_and_contact_sheets_are_for_their_user_alone(tmp_path: Path) -> None:
     preset = tmp_path / "minimal.toml"
     flat = MINIMAL | {"max-rounds": 1, "local-steps": 1}
     preset.write_text("".join(f"{key} = {json.dumps(value)}\n" for key, value in flat.items()), encoding="utf-8")
     dataset, run = tmp_path / "dataset", tmp_path / "run"
-    cli = "import sys, cli; cli.main(sys.argv[1:])"
-    under_a_careless_umask(cli, "synth", str(dataset), "--identities", "1", "--frames", "20", "--size", "32")
-    under_a_careless_umask(
-        cli, "train", str(dataset), "--out", str(run), "--mode", "centralized", "--preset", str(preset)
-    )
+    for command in (
+        ["synth", str(dataset), "--identities", "1", "--frames", "20", "--size", "32"],
+        ["train", str(dataset), "--out", str(run), "--mode", "centralized", "--preset", str(preset)],
+    ):
+        with pytest.raises(SystemExit) as ended:
+            cli.main(command)
+        assert not ended.value.code
     assert list(dataset.glob("*/frames/*.jpg")) and list(run.glob("round-*/*.safetensors"))
     for folder in (dataset, run):
         assert modes(folder) == {"files": {"0o600"}, "folders": {"0o700"}}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator
 
-from tests.paths import ROOT
+from tests.paths import ROOT, parsed
 
 PACKAGES = ("model", "data_partition", "client", "server", "evaluation", "reenact", "experiments")
 
@@ -37,6 +37,7 @@ ENDLESS_BY_DESIGN = {
     "server/flower/superexec_process.py:main": "a service: waits for as long as it serves",
     "server/flower/superlink.py:_stop_process": "the process has just been sent SIGKILL; the kernel ends it",
     "data_partition/preparation/clip_pool.py:run_clips": "own workers, which end with their clip or stalled",
+    "data_partition/preparation/clip_pool.py:_take_count": "it is called when the result is there",
     "data_partition/preparation/clip_pool.py:_prepare": "the same: its worker ends, and with it the wait",
     "data_partition/doctor/numbers.py:_frames": "own threads, each of which reads one picture of a local disk",
     "server/rounds/fedgan.py:_aggregated": "StreamingMean.result, which computes",
@@ -51,6 +52,7 @@ SLEEPING_LOOPS = {
     "server/rounds/messaging.py:_patiently": "_PATIENCE_S",
     "server/rounds/messaging.py:_pull": "the round's deadline",
     "server/flower/processes.py:_wait": "timeout_s",
+    "client/supernode/forked_tasks.py:launch": "_TRIES",
     "client/supernode/fleet_client.py:ActivateNode": "_HEARTBEAT_LAPSES_S",
     "server/sites/quorum.py:_pause": "until, which is at most quorum-timeout-s ahead",
     "server/sites/roster.py:wait_for_sites": "round-timeout-s",
@@ -67,7 +69,7 @@ def functions() -> Iterator[tuple[str, ast.FunctionDef]]:
     """Every function with its file and name; of nested ones the innermost owns a call."""
     for package in PACKAGES:
         for path in sorted((ROOT / package).rglob("*.py")):
-            for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            for node in ast.walk(parsed(path.relative_to(ROOT))):
                 if isinstance(node, ast.FunctionDef):
                     yield f"{path.relative_to(ROOT).as_posix()}:{node.name}", node
 

@@ -5,13 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 
 from federation.settings import MEANINGS, Settings, to_toml
 from model.errors import ConfigError
-from model.files import write_text
+from model.files import read_toml, write_text
 from model.setting import Leeway, Scalar
 
 _log = logging.getLogger(__name__)
@@ -49,7 +48,7 @@ class Approval:
         if path is None:
             raise ConfigError(f"this site has approved no settings and answers no run; {HOW_TO_APPROVE}")
         try:
-            flat: dict[str, Scalar] = tomllib.loads(path.read_text(encoding="utf-8"))
+            flat: dict[str, Scalar] = read_toml(path)
         except (OSError, ValueError) as error:
             _log.error("approved-settings %s: %s", path, error)
             raise ConfigError(

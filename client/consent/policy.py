@@ -82,7 +82,7 @@ class SitePolicy:
                 raise ConfigError(f"limit {text!r}: wanted KEY=VALUE with a KEY of {', '.join(known)}")
             try:
                 chosen[key] = json.loads(value)
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 raise ConfigError(f"limit {key}: got {value!r}, wanted a number") from error
         return cls.from_node_config(chosen)
 

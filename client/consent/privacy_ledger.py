@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import json
 import logging
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,7 +17,7 @@ from federation.local_training import LocalResult
 from federation.privacy_accountant import DELTA, MU, RELEASES, composed_mu, epsilon_of
 from federation.secure_sum.primitives import keystream, new_secret
 from model.errors import ConfigError, NonFiniteLossError
-from model.files import write_json
+from model.files import read_json, write_json
 from model.networks.bundle import NamedArrays
 
 _log = logging.getLogger(__name__)
@@ -182,7 +181,7 @@ class ReleaseLedger:
 
     def _read(self) -> dict[str, list[_Entry]]:
         try:
-            content = json.loads(self._path.read_text("utf-8"))
+            content = read_json(self._path)
             if not _is_of_older_version(content):
                 return {person: [_entry(**row) for row in book] for person, book in content["persons"].items()}
         except FileNotFoundError:

@@ -17,7 +17,7 @@ from pathlib import Path
 from federation.secure_sum.primitives import SecureSumError
 from federation.secure_sum.session import Kind, SumName
 from model.errors import ConfigError
-from model.files import write_json
+from model.files import read_json, write_json
 
 RECORD_NAME = "secure-unmasked.json"
 _NUM_KEPT = 20_000
@@ -68,7 +68,7 @@ class UnmaskingRecord:
 
     def _read(self) -> dict[str, list[int]]:
         try:
-            known = json.loads(self._path.read_text(encoding="utf-8"))
+            known = read_json(self._path)
             return {str(key): [int(site) for site in sites] for key, sites in known.items()}
         except FileNotFoundError:
             return {}

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from pathlib import Path
 
-from model.files import write_json
+from model.files import read_json, write_json
 
 _log = logging.getLogger(__name__)
 
@@ -21,7 +20,7 @@ class RefusedTasks:
     def total(self) -> int:
         """Tasks refused so far; 0 where there is no file, or one that cannot be read."""
         try:
-            return int(json.loads(self._path.read_text(encoding="utf-8"))["refused_tasks"])
+            return int(read_json(self._path)["refused_tasks"])
         except FileNotFoundError:
             return 0
         except (OSError, ValueError, KeyError, TypeError) as error:

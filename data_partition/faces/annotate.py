@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from types import TracebackType
 
 import mediapipe as mp
@@ -25,7 +25,8 @@ from data_partition.faces.action_units import estimate_action_units
 from model.weights import resolve
 
 ANNOTATOR_NAME = "mediapipe-face-landmarker"
-ANNOTATOR_VERSION: str = mp.__version__
+ANNOTATOR_VERSION: str = f"{mp.__version__}+irises"
+"""Shards of another version are prepared again; those without "+irises" have none."""
 
 # fmt: off
 MESH_TO_68: tuple[int, ...] = (
@@ -59,6 +60,11 @@ class FaceAnnotation:
     """1.0: MediaPipe reports a face or none, without a probability."""
     irises_EC: NDArray[np.float32] | None = None
     """[2, 2] (x, y) pixels of the iris centres, the eye at landmark 36 first; None where the annotator has none."""
+
+    def moved(self, to: Callable[[NDArray[np.float32]], NDArray[np.float32]]) -> FaceAnnotation:
+        """The same face with its points where `to` takes them, in pixels of another picture."""
+        irises_EC = None if self.irises_EC is None else to(self.irises_EC)
+        return replace(self, landmarks_KC=to(self.landmarks_KC), irises_EC=irises_EC)
 
 
 class FaceAnnotator:

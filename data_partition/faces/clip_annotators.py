@@ -201,7 +201,7 @@ class MediaPipeAnnotator:
         found = self._annotator.detect(image_HWC[top:bottom, left:right], self._timestamp_ms)
         if found is None:
             return None
-        return replace(found, landmarks_KC=found.landmarks_KC + np.array([left, top], np.float32))
+        return found.moved(lambda points_XC: points_XC + np.array([left, top], np.float32))
 
     def _follow(self, found: FaceAnnotation) -> None:
         """Move the window when the face nears its border."""

@@ -57,6 +57,11 @@ class CropBox:
         corner = np.array([self.left, self.top])
         return np.asarray(rescaled(landmarks_KC, self.side, size_px, corner), np.float32)
 
+    def to_picture(self, landmarks_KC: NDArray[np.float32], size_px: int) -> NDArray[np.float32]:
+        """The inverse of `to_crop`."""
+        crop_in_box_KC = rescaled(landmarks_KC, size_px, self.side)
+        return np.asarray(crop_in_box_KC + np.array([self.left, self.top]), np.float32)
+
 
 def single_image_box(landmarks_KC: NDArray[np.float32], image_HW: tuple[int, int]) -> CropBox:
     """The box of one picture.

@@ -8,7 +8,7 @@ a network is used on crops like those it was trained on. A clip is decoded twice
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
@@ -39,6 +39,8 @@ class TrackedFace:
 
     annotation: FaceAnnotation
     """In pixels of the whole picture."""
+    timestamp_s: float
+    """Seconds from the clip's first frame."""
     take: int
     """Number of the take that the frame belongs to, from 0."""
     box: CropBox
@@ -69,6 +71,10 @@ class FaceCrop:
     """[S, S, 3] uint8 RGB."""
     annotation: FaceAnnotation
     """In pixels of the crop."""
+    picture_HWC: NDArray[np.uint8]
+    """[H, W, 3] uint8 RGB, upright: what it was cut out of."""
+    box: CropBox
+    """Where."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, slots=True)
@@ -112,7 +118,7 @@ def track_faces(
         DataError: if the clip cannot be opened.
     """
     spec = LAYOUTS[source.layout]
-    turns = 0 if source.annotations or spec.is_cropped else _turns_of(source)
+    turns = 0 if source.annotations or spec.is_cropped else turns_of(source)
     if turns:
         on_problem(_turned_note(source.path, turns))
     recogniser = None if spec.is_cropped else open_recogniser()
@@ -189,7 +195,7 @@ def _turned_note(path: Path, turns: int) -> Rejected:
     return Rejected(str(path), text, is_note=True)
 
 
-def _turns_of(source: ClipSource) -> int:
+def turns_of(source: ClipSource) -> int:
     """Quarter turns to the left after which the clip is upright, by a few of its first frames."""
     finder = open_finder()
     if finder is None:
@@ -201,7 +207,10 @@ def _turns_of(source: ClipSource) -> int:
 def _whole_pictures(detections: list[_Detection]) -> dict[int, TrackedFace]:
     return {
         found.frame_index: TrackedFace(
-            annotation=found.annotation, take=0, box=CropBox(left=0, top=0, side=found.image_HW[0])
+            annotation=found.annotation,
+            timestamp_s=found.timestamp_s,
+            take=0,
+            box=CropBox(left=0, top=0, side=found.image_HW[0]),
         )
         for found in detections
     }
@@ -222,7 +231,9 @@ def _steady(detections: list[_Detection]) -> tuple[dict[int, TrackedFace], dict[
         boxes = steady_boxes(landmarks_FKC[rows], timestamp_F[rows], detections[rows[0]].image_HW)
         for row, box in zip(rows, boxes, strict=True):
             found = detections[row]
-            faces[found.frame_index] = TrackedFace(annotation=found.annotation, take=take, box=box)
+            faces[found.frame_index] = TrackedFace(
+                annotation=found.annotation, timestamp_s=found.timestamp_s, take=take, box=box
+            )
         seen = [who for row in rows if (who := detections[row].identity_D) is not None]
         if seen:
             people[take] = unit(np.mean(seen, axis=0))
@@ -230,9 +241,11 @@ def _steady(detections: list[_Detection]) -> tuple[dict[int, TrackedFace], dict[
 
 
 def _cut(image_HWC: NDArray[np.uint8], annotation: FaceAnnotation, box: CropBox, size_px: int) -> FaceCrop:
-    landmarks_KC = box.to_crop(annotation.landmarks_KC, size_px)
     return FaceCrop(
-        image_HWC=crop_and_resize(image_HWC, box, size_px), annotation=replace(annotation, landmarks_KC=landmarks_KC)
+        image_HWC=crop_and_resize(image_HWC, box, size_px),
+        annotation=annotation.moved(lambda points_XC: box.to_crop(points_XC, size_px)),
+        picture_HWC=image_HWC,
+        box=box,
     )
 
 

@@ -94,6 +94,7 @@ def prepare_clip(job: ClipJob, annotator: ClipAnnotator, on_frame: Callable[[], 
         if faces:
             _write_part(job, clip, faces, summary, on_frame)
     except DataError as error:
+        summary.num_kept = 0
         summary.problems.append(Rejected.by_error(job.source.path, error))
     return summary
 
@@ -166,5 +167,6 @@ def _add(writer: ShardWriter, frame: VideoFrame, take: str, crop: FaceCrop, is_t
         au_presence_A=crop.annotation.au_presence_A,
         au_intensity_A=crop.annotation.au_intensity_A,
         confidence=crop.annotation.confidence,
+        irises_EC=crop.annotation.irises_EC,
         is_test=is_test,
     )

@@ -38,14 +38,16 @@ STALLED_S = 600.0
 _CANNOT_WRITE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 _log = logging.getLogger(__name__)
 _ENDED = (
-    f"its process ended twice: the decoder crashed, the memory was too small, or no frame came for {STALLED_S:.0f} s; "
+    "its process ended twice: the decoder crashed, the memory was too small, or no frame came for {:.0f} s; "
     "export it again as MP4"
 )
 _POLL_S = 0.2
 _TICK_FRAMES = 10
 
 
-def run_clips(jobs: Sequence[ClipJob], num_workers: int | None, progress: Progress) -> dict[ClipJob, ClipSummary]:
+def run_clips(
+    jobs: Sequence[ClipJob], num_workers: int | None, progress: Progress, *, stalled_s: float = STALLED_S
+) -> dict[ClipJob, ClipSummary]:
     """Prepare every clip, in processes of their own.
 
     Whatever a clip does to its process, the others go on. A clip whose process ends is tried once more when all others
@@ -55,6 +57,7 @@ def run_clips(jobs: Sequence[ClipJob], num_workers: int | None, progress: Progre
         jobs: what to do.
         num_workers: processes; None is one per core. Never more than jobs.
         progress: told how far it is, from this process.
+        stalled_s: a clip that gives no frame for so long is ended.
 
     Returns:
         Every job's summary.
@@ -62,14 +65,12 @@ def run_clips(jobs: Sequence[ClipJob], num_workers: int | None, progress: Progre
     if not jobs:
         return {}
     context = multiprocessing.get_context("spawn")  # mediapipe's threads do not survive a fork
-    lanes = _Lanes(jobs, context, context.Queue())
+    lanes = _Lanes(jobs, context, context.Queue(), stalled_s)
     num_lanes = min(num_workers or os.cpu_count() or 1, len(jobs))
     with ThreadPoolExecutor(num_lanes) as threads:
         running = [threads.submit(lanes.run) for _ in range(num_lanes)]
         try:
-            with ThreadPoolExecutor() as counting:
-                total = 2 * sum(counting.map(_num_frames, jobs))
-            _watch(running, lanes.ticks, total, progress)
+            _watch(running, lanes, progress)
             for lane in running:
                 lane.result()
         except BaseException:
@@ -81,11 +82,15 @@ def run_clips(jobs: Sequence[ClipJob], num_workers: int | None, progress: Progre
 class _Lanes:
     """Jobs that are shared among threads, each with one worker process at a time."""
 
-    def __init__(self, jobs: Sequence[ClipJob], context: SpawnContext, ticks: Queue[int]) -> None:
+    def __init__(self, jobs: Sequence[ClipJob], context: SpawnContext, ticks: Queue[int], stalled_s: float) -> None:
         self.waiting = deque(jobs)
         self.done: dict[ClipJob, ClipSummary] = {}
         self.ticks = ticks
+        self.total = 0
+        """Frames of both passes of all jobs; 0 until they are counted, and where counting ended its process."""
+        self._uncounted = tuple(jobs)
         self._context = context
+        self._stalled_s = stalled_s
         self._tried: set[ClipJob] = set()
         self._alone = threading.Lock()
         self._again: deque[ClipJob] = deque()
@@ -117,7 +122,18 @@ class _Lanes:
                 pool.shutdown()
 
     def _worker(self) -> ProcessPoolExecutor:
-        return ProcessPoolExecutor(1, mp_context=self._context, initializer=_Worker.start, initargs=(self.ticks,))
+        """A process; the first one counts the frames before it prepares, for it may be that a file ends it."""
+        pool = ProcessPoolExecutor(
+            1, mp_context=self._context, initializer=_Worker.start, initargs=(self.ticks, self._stalled_s)
+        )
+        if self._uncounted:
+            counting, self._uncounted = self._uncounted, ()
+            pool.submit(_count_in_worker, counting).add_done_callback(self._take_count)
+        return pool
+
+    def _take_count(self, counted: Future[int]) -> None:
+        if not counted.cancelled() and counted.exception() is None:
+            self.total = 2 * counted.result()
 
     def _prepare(self, job: ClipJob, pool: ProcessPoolExecutor) -> bool:
         """Whether the worker lives on."""
@@ -125,7 +141,7 @@ class _Lanes:
             self.done[job] = pool.submit(_prepare_in_worker, job).result()
         except BrokenProcessPool:
             if job in self._tried:
-                self.done[job] = _left_out(job, _ENDED)
+                self.done[job] = _left_out(job, _ENDED.format(self._stalled_s))
             else:
                 self._tried.add(job)
                 self._again.append(job)
@@ -137,21 +153,18 @@ def _left_out(job: ClipJob, reason: str) -> ClipSummary:
     return ClipSummary(name=job.source.name, sha256=job.sha256, problems=[Rejected(str(job.source.path), reason)])
 
 
-def _num_frames(job: ClipJob) -> int:
-    return count_frames(job.source.path, job.source.stretch)
-
-
-def _watch(lanes: Sequence[Future[None]], ticks: Queue[int], total: int, progress: Progress) -> None:
+def _watch(running: Sequence[Future[None]], lanes: _Lanes, progress: Progress) -> None:
     done = 0
     is_running = True
-    while is_running or not ticks.empty():
-        is_running = bool(wait(lanes, timeout=0).not_done)
+    while is_running or not lanes.ticks.empty():
+        is_running = bool(wait(running, timeout=0).not_done)
         try:
-            done += ticks.get(timeout=_POLL_S)
+            done += lanes.ticks.get(timeout=_POLL_S)
         except queue.Empty:
             continue
-        progress(PREPARING, done, max(total, done))
-    progress(PREPARING, max(total, done), max(total, done))  # a video may announce more frames than it has
+        progress(PREPARING, done, max(lanes.total, done))
+    total = max(lanes.total, done)  # a video may announce more frames than it has
+    progress(PREPARING, total, total)
 
 
 @dataclass
@@ -162,9 +175,11 @@ class _Worker:
     last_sign_s: float = 0.0
     """When the clip under way last gave a frame."""
 
+    stalled_s: float = STALLED_S
+
     @staticmethod
-    def start(ticks: Queue[int]) -> None:
-        _WORKER.ticks = ticks
+    def start(ticks: Queue[int], stalled_s: float) -> None:
+        _WORKER.ticks, _WORKER.stalled_s = ticks, stalled_s
         _WORKER.last_sign_s = math.inf
         threading.Thread(target=_Worker._end_in_time, daemon=True).start()
 
@@ -174,12 +189,21 @@ class _Worker:
         parent = multiprocessing.parent_process()
         assert parent is not None
         while not wait_for_sentinel([parent.sentinel], timeout=1.0):
-            if time.monotonic() - _WORKER.last_sign_s > STALLED_S:
+            if time.monotonic() - _WORKER.last_sign_s > _WORKER.stalled_s:
                 break
         os._exit(1)
 
 
 _WORKER = _Worker()
+
+
+def _count_in_worker(jobs: Sequence[ClipJob]) -> int:
+    num_frames = 0
+    for job in jobs:
+        _WORKER.last_sign_s = time.monotonic()
+        num_frames += count_frames(job.source.path, job.source.stretch)
+    _WORKER.last_sign_s = math.inf
+    return num_frames
 
 
 def _prepare_in_worker(job: ClipJob) -> ClipSummary:

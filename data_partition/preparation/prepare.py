@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import json
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from itertools import chain
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -34,6 +34,7 @@ from data_partition.sources.rejected import REJECTED_NAME, Rejected, write_rejec
 from data_partition.sources.video import is_clip, source_sha256
 from data_partition.sources.voxceleb import SUBSETS
 from model.errors import ConfigError, DataError
+from model.files import read_json
 from model.progress import Progress, no_progress
 
 CONTACT_SHEET_NAME = "contact-sheet.jpg"
@@ -52,6 +53,8 @@ class IdentityReport:
     clips: list[ClipSummary]
     was_done: bool
     """True if an earlier run had finished the same clips at the same size."""
+    annotated_before_by: str = ""
+    """Annotator and version by which the same clips had been annotated, if it was another."""
 
     @property
     def num_given(self) -> int:
@@ -84,6 +87,7 @@ class IdentityReport:
             + (f", {others} of other people" if others else "")
             + (f", {unread} that could not be read" if unread else "")
             + (", done before" if self.was_done else "")
+            + (f", prepared again: was annotated by {self.annotated_before_by}" if self.annotated_before_by else "")
         )
 
 
@@ -115,13 +119,14 @@ class PrepareReport:
     """People in the dataset who came from another source folder."""
 
     def to_lines(self, max_rejected: int = 20) -> list[str]:
-        """The report in words, one line each; of what was left out the first `max_rejected`."""
+        """The report in words, one line each; of what was left out `max_rejected`, notes and broken clips first."""
+        shown = sorted(self.rejected, key=lambda who: (not who[1].is_note, who[1].reason.startswith("ignored")))
         lines = [f"layout: {self.layout} ({self.reason})"]
         for dataset in self.datasets:
             lines += [one.to_line() for one in dataset.identities]
         lines += [f"{name}: not in the source folder any more, removed from the dataset" for name in self.removed]
         lines += [f"{name}: in the dataset from another source folder, kept" for name in self.strangers]
-        lines += [f"{'note' if one.is_note else 'left out'}: {one}" for _, one in self.rejected[:max_rejected]]
+        lines += [f"{'note' if one.is_note else 'left out'}: {one}" for _, one in shown[:max_rejected]]
         if len(self.rejected) > max_rejected:
             lines.append(f"left out: {len(self.rejected) - max_rejected} more, see {self.rejected_csv}")
         return lines
@@ -153,6 +158,7 @@ def prepare(
     num_workers: int | None = None,
     progress: Progress = no_progress,
     consent: str = "",
+    faces: Mapping[str, int] = MappingProxyType({}),
 ) -> PrepareReport:
     """Prepare every person in `src`.
 
@@ -167,18 +173,19 @@ def prepare(
         num_workers: processes; None is one per core, at most one per clip.
         progress: told how far it is.
         consent: where the people's consent is recorded, stored in every shard, finished ones too; "" if unknown.
+        faces: person to the number of their face in frames with several, from 1 on the left; without one the largest.
 
     Returns:
         Kept and dropped frames of every person, and where the contact sheets are.
 
     Raises:
-        ConfigError: if `out` is `src` or inside of it, or the size is out of range.
+        ConfigError: if `out` is `src` or inside of it, the size is out of range, or `faces` names nobody there.
         DataError: if nobody is in `src`, or nobody has a usable frame.
         WeightsError: if the face landmarker file is missing and needed.
     """
     _check_request(src, out, size_px)
     layout, reason = (layout, "as asked for") if layout else detect_layout(src)
-    sources = find_sources(src, layout)
+    sources = find_sources(src, layout, faces)
     sha256 = _fingerprints(sources, progress)
     clips = [clip for people in sources.people.values() for some in people.values() for clip in some]
     if any(annotator_of(clip).needs_model for clip in clips):
@@ -238,6 +245,11 @@ class _Plan:
             for identity, clips in people.items()
         }
         self._done = {identity: _finished(out / identity, jobs) for identity, jobs in self._jobs.items()}
+        self._annotated_before_by = {
+            identity: _annotated_by(out / identity)
+            for identity, jobs in self._jobs.items()
+            if self._done[identity] is None and _of_clips(out / identity, jobs) is not None
+        }
         self._parts: dict[ClipJob, ClipSummary] = {}
         self._usable: set[str] = set()
 
@@ -282,7 +294,12 @@ class _Plan:
         others = _others(clips) if done is None else set()
         if done is None:
             clips = [_told_of_others(job, clip, others) for job, clip in zip(jobs, clips, strict=True)]
-        report = IdentityReport(identity=identity, clips=clips, was_done=done is not None)
+        report = IdentityReport(
+            identity=identity,
+            clips=clips,
+            was_done=done is not None,
+            annotated_before_by=self._annotated_before_by.get(identity, ""),
+        )
         if done is not None and consent:
             record_consent(self.out / identity, consent)
         if done is None and report.num_kept:
@@ -366,6 +383,7 @@ def _fingerprints(sources: Sources, progress: Progress) -> dict[ClipSource, str]
 def _fingerprint(clip: ClipSource, annotation_sha256: Callable[[Path], str]) -> str | Rejected:
     try:
         others = [annotation_sha256(file) for file in (*clip.annotations, clip.test_list) if file]
+        others += [f"face {clip.face}"] if clip.face else []
         sha256 = source_sha256(clip.path, clip.stretch)
     except OSError as error:
         return Rejected(str(error.filename or clip.path), f"cannot be read ({error.strerror}); bring the file back")
@@ -375,22 +393,35 @@ def _fingerprint(clip: ClipSource, annotation_sha256: Callable[[Path], str]) -> 
 def _info(shard_dir: Path) -> dict[str, Any]:
     """Content of a shard's shard.json; empty if it cannot be read."""
     try:
-        info = json.loads((shard_dir / INFO_NAME).read_text(encoding="utf-8"))
+        info = read_json(shard_dir / INFO_NAME)
     except (OSError, ValueError):
         return {}
     return info if isinstance(info, dict) else {}
 
 
 def _finished(shard_dir: Path, jobs: Sequence[ClipJob]) -> list[ClipSummary] | None:
-    """Summaries stored in a shard (or part) that was made from exactly these clips, else None."""
+    """Summaries stored in a shard (or part) that was made from exactly these clips by their annotator, else None."""
+    clips = _of_clips(shard_dir, jobs)
+    if clips is None:
+        return None
+    kind = annotator_of(jobs[0].source)
+    return clips if _annotated_by(shard_dir) == f"{kind.name} {kind.version}" else None
+
+
+def _of_clips(shard_dir: Path, jobs: Sequence[ClipJob]) -> list[ClipSummary] | None:
+    """Summaries stored in a shard (or part) that was made from exactly these clips at their size, else None."""
     if not jobs:
         return None
     try:
         info = _info(shard_dir)
         clips = [ClipSummary.from_json(source) for source in info["sources"]]
-        made = (info["annotator"], info["annotator_version"], info["size_px"], [c.sha256 for c in clips])
+        made = (info["size_px"], [clip.sha256 for clip in clips])
     except (KeyError, TypeError):
         return None
-    kind = annotator_of(jobs[0].source)
-    wanted = (kind.name, kind.version, jobs[0].size_px, [job.sha256 for job in jobs])
-    return clips if made == wanted else None
+    return clips if made == (jobs[0].size_px, [job.sha256 for job in jobs]) else None
+
+
+def _annotated_by(shard_dir: Path) -> str:
+    """Annotator and version that a shard names."""
+    info = _info(shard_dir)
+    return f"{info.get('annotator')} {info.get('annotator_version')}"

@@ -4,14 +4,14 @@
     <dataset>/<identity>/metadata.parquet        one row a frame, columns in `COLUMN_WIDTHS`
     <dataset>/<identity>/shard.json              schema version, identity, annotator, size, sources, consent
 
-The optional column `is_test` (bool) fixes which frames are for testing; without it that is the last tenth of each clip.
+Two columns are optional. `is_test` (bool) fixes which frames are for testing; without it that is the last tenth of each
+clip. `irises` is there where the annotator finds them.
 
-Legend: F frames, K = 68 landmarks, C coordinates, A = 18 action units.
+Legend: F frames, K = 68 landmarks, C coordinates, A = 18 action units, E = 2 eyes.
 """
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -28,6 +28,7 @@ from data_partition.shards.images import WrongSizeError, read_image
 from data_partition.shards.names import UNFINISHED_SUFFIXES, check_distinct, check_identity
 from model.batch import NUM_ACTION_UNITS, NUM_LANDMARKS
 from model.errors import DataError
+from model.files import read_json
 
 SCHEMA_VERSION = 1
 METADATA_NAME, INFO_NAME, FRAMES_NAME = "metadata.parquet", "shard.json", "frames"
@@ -46,6 +47,9 @@ COLUMN_WIDTHS: dict[str, int] = {
 """Column of metadata.parquet to the length of its lists; 0 is a scalar."""
 
 SPLIT_COLUMN = "is_test"
+IRISES_COLUMN = "irises"
+OPTIONAL_WIDTHS: dict[str, int] = {IRISES_COLUMN: 4, SPLIT_COLUMN: 0}
+"""The same of the columns that a shard may lack; a column is there for all frames or for none."""
 PREPARED_FROM = "prepared_from"
 """Key of shard.json, optional: the source folder, by which a person who is taken out of it leaves the dataset too."""
 
@@ -55,6 +59,7 @@ MAX_SIZE_PX = 4096
 _INFO_KEYS = ("identity", "annotator", "annotator_version", "size_px", "sources", "split_seed", "consent")
 _TEXT_KEYS = ("identity", "annotator", "annotator_version", "consent")
 _TEXT_COLUMNS = ("file_name", "clip")
+_NUMBER_COLUMNS = ("landmarks", "pose_deg", "au_presence", "au_intensity", "timestamp_s", "confidence", IRISES_COLUMN)
 _REMEDY = "prepare this identity again"
 
 
@@ -90,6 +95,8 @@ class Shard:
     """[F] true for test frames."""
     has_fixed_split: bool
     """True if the shard itself says which frames are for testing; else it is the last tenth of each clip in time."""
+    irises_FEC: NDArray[np.float32] | None = None
+    """[F, 2, 2] (x, y) pixels of the iris centres, the eye at landmark 36 first; None where they are not known."""
 
     @property
     def num_frames(self) -> int:
@@ -179,6 +186,7 @@ def open_shard(path: Path) -> Shard:
         if SPLIT_COLUMN in columns
         else last_tenth(clip, columns["frame_index"].astype(np.int64)),
         has_fixed_split=SPLIT_COLUMN in columns,
+        irises_FEC=columns[IRISES_COLUMN].reshape(-1, 2, 2) if IRISES_COLUMN in columns else None,
     )
 
 
@@ -204,7 +212,7 @@ def last_tenth(clip: NDArray[np.str_], frame_index: NDArray[np.int64]) -> NDArra
 
 def _read_info(path: Path) -> dict[str, Any]:
     try:
-        info = json.loads(path.read_text(encoding="utf-8"))
+        info = read_json(path)
     except FileNotFoundError as error:
         raise DataError(f"{path}: missing, so {path.parent.name} is no finished shard; {_REMEDY}") from error
     except (OSError, ValueError) as error:
@@ -230,7 +238,7 @@ def _read_info(path: Path) -> dict[str, Any]:
 
 
 def _read_columns(path: Path) -> dict[str, NDArray[Any]]:
-    """The columns of COLUMN_WIDTHS, and that of the split if there is one."""
+    """The columns of COLUMN_WIDTHS, and those of OPTIONAL_WIDTHS that are there."""
     try:
         with pq.ParquetFile(path) as file:
             present, num_rows = file.schema_arrow.names, file.metadata.num_rows
@@ -239,16 +247,16 @@ def _read_columns(path: Path) -> dict[str, NDArray[Any]]:
                 raise DataError(f"{path}: missing column {', '.join(missing)}; {_REMEDY}")
             if num_rows == 0:
                 raise DataError(f"{path}: has no rows, so the shard has no frames; {_REMEDY}")
-            wanted = COLUMN_WIDTHS | ({SPLIT_COLUMN: 0} if SPLIT_COLUMN in present else {})
+            wanted = COLUMN_WIDTHS | {name: width for name, width in OPTIONAL_WIDTHS.items() if name in present}
             columns = {  # one at a time: a large shard is not held twice
                 name: _to_array(path, name, file.read([name]).column(0), width) for name, width in wanted.items()
             }
     except FileNotFoundError as error:
         raise DataError(f"{path}: missing; {_REMEDY}") from error
     except (OSError, pa.ArrowException) as error:
-        raise DataError(f"{path}: not readable as Parquet ({error}); {_REMEDY}") from error
+        raise DataError(f"{path}: not readable as Parquet ({str(error).splitlines()[0]}); {_REMEDY}") from error
     pa.default_memory_pool().release_unused()
-    for name in ("landmarks", "pose_deg", "au_presence", "au_intensity", "timestamp_s", "confidence"):
+    for name in (name for name in _NUMBER_COLUMNS if name in columns):
         is_bad = np.isinf(columns[name]) if name == "au_intensity" else ~np.isfinite(columns[name])
         bad = np.flatnonzero(is_bad.reshape(num_rows, -1).any(axis=1))
         if bad.size:

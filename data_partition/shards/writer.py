@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 from collections.abc import Collection, Mapping, Sequence
@@ -21,7 +20,9 @@ from data_partition.shards.shard import (
     COLUMN_WIDTHS,
     FRAMES_NAME,
     INFO_NAME,
+    IRISES_COLUMN,
     METADATA_NAME,
+    OPTIONAL_WIDTHS,
     PREPARED_FROM,
     SCHEMA_VERSION,
     SPLIT_COLUMN,
@@ -29,18 +30,18 @@ from data_partition.shards.shard import (
 )
 from model.batch import NUM_LANDMARKS
 from model.errors import DataError
-from model.files import name_folder, write_json
+from model.files import name_folder, read_json, write_json
 
+_JOINED = 512
 _SCALARS = {
     "file_name": pa.string(),
     "clip": pa.string(),
     "frame_index": pa.int64(),
     "timestamp_s": pa.float64(),
     "confidence": pa.float32(),
+    SPLIT_COLUMN: pa.bool_(),
 }
-_SCHEMA = pa.schema(
-    [(name, pa.list_(pa.float32(), width) if width else _SCALARS[name]) for name, width in COLUMN_WIDTHS.items()]
-)
+_OPTIONAL_WORDS = {IRISES_COLUMN: "irises", SPLIT_COLUMN: "a fixed split"}
 
 
 class ShardWriter:
@@ -94,7 +95,8 @@ class ShardWriter:
             "consent": consent,
             **({PREPARED_FROM: prepared_from} if prepared_from else {}),
         }
-        self._columns: dict[str, list[NDArray[Any]]] = {name: [] for name in (*COLUMN_WIDTHS, SPLIT_COLUMN)}
+        self._columns: dict[str, list[NDArray[Any]]] = {name: [] for name in COLUMN_WIDTHS | OPTIONAL_WIDTHS}
+        self._newest: dict[str, list[NDArray[Any]]] = {name: [] for name in self._columns}
         self._num_frames = 0
         shutil.rmtree(self._partial, ignore_errors=True)
         (self._partial / FRAMES_NAME).mkdir(parents=True)
@@ -130,6 +132,7 @@ class ShardWriter:
         au_presence_A: ArrayLike,
         au_intensity_A: ArrayLike,
         confidence: float,
+        irises_EC: ArrayLike | None = None,
         is_test: bool | None = None,
     ) -> None:
         """Append one annotated frame.
@@ -144,6 +147,7 @@ class ShardWriter:
             au_presence_A: [18] 0 or 1.
             au_intensity_A: [18] 0 to 5, NaN if unknown.
             confidence: 0 to 1.
+            irises_EC: [2, 2] (x, y) pixels of this frame, finite, of all frames or of none; None if they are not known.
             is_test: which side of the train/test split the frame is on, said of all frames or of none; None leaves it
                 to time.
 
@@ -167,9 +171,13 @@ class ShardWriter:
             ),
             "confidence": float(confidence),
         }
+        if irises_EC is not None:
+            row[IRISES_COLUMN] = _vector(where, IRISES_COLUMN, irises_EC, (2, 2))
+        if is_test is not None:
+            row[SPLIT_COLUMN] = is_test
         path = self._partial / str(row["file_name"])
         path.write_bytes(encode_image(path.suffix, frame_HWC))
-        self._append({name: np.array([value]) for name, value in row.items()}, 1, is_test)
+        self._append({name: np.array([value]) for name, value in row.items()}, 1)
 
     def adopt(self, part: Shard, left_out: Collection[str] = ()) -> None:
         """Add frames of a finished shard of the same size, with their rows; the part stays as it is.
@@ -194,7 +202,11 @@ class ShardWriter:
             "au_intensity": part.au_intensity_FA[rows],
             "confidence": part.confidence_F[rows],
         }
-        self._append(columns, len(rows), part.is_test_F[rows] if part.has_fixed_split else None)
+        if part.irises_FEC is not None:
+            columns[IRISES_COLUMN] = part.irises_FEC[rows].reshape(len(rows), -1)
+        if part.has_fixed_split:
+            columns[SPLIT_COLUMN] = part.is_test_F[rows]
+        self._append(columns, len(rows))
 
     def finish(self) -> Path:
         """Write metadata and rename the folder to its final name, replacing an older shard.
@@ -203,44 +215,43 @@ class ShardWriter:
             The finished shard's folder.
 
         Raises:
-            DataError: if no frame was added, or some frames have a side of the split and others have none.
+            DataError: if no frame was added, or some frames have irises or a side of the split and others have none.
         """
         if not self.num_frames:
             raise DataError(f"{self._info['identity']}: no frames to write; nothing was saved")
-        columns = {name: np.concatenate(chunks) for name, chunks in self._columns.items() if chunks}
-        num_fixed = len(columns.get(SPLIT_COLUMN, ()))
-        if num_fixed not in (0, self.num_frames):
-            raise DataError(f"{self._info['identity']}: {num_fixed} of {self.num_frames} frames have a fixed split")
+        chunks = {name: self._columns[name] + self._newest[name] for name in self._columns}
+        columns = {name: np.concatenate(some) for name, some in chunks.items() if some}
+        for name, what in _OPTIONAL_WORDS.items():
+            num_told = len(columns.get(name, ()))
+            if num_told not in (0, self.num_frames):
+                raise DataError(f"{self._info['identity']}: {num_told} of {self.num_frames} frames have {what}")
+        widths = {name: width for name, width in (COLUMN_WIDTHS | OPTIONAL_WIDTHS).items() if name in columns}
         arrays = {
             name: pa.FixedSizeListArray.from_arrays(pa.array(columns[name].reshape(-1)), width)
             if width
             else pa.array(columns[name], _SCALARS[name])
-            for name, width in COLUMN_WIDTHS.items()
+            for name, width in widths.items()
         }
-        table = pa.table(arrays, schema=_SCHEMA)
-        if num_fixed:
-            table = table.append_column(SPLIT_COLUMN, pa.array(columns[SPLIT_COLUMN]))
-        pq.write_table(table, self._partial / METADATA_NAME)
+        pq.write_table(pa.table(arrays), self._partial / METADATA_NAME)
         write_json(self._partial / INFO_NAME, self._info, indent=2)
         if self._final.exists():
             shutil.rmtree(self._final)
         name_folder(self._partial, self._final)
         return self._final
 
-    def _append(
-        self, columns: Mapping[str, NDArray[Any]], num_frames: int, is_test: bool | NDArray[np.bool_] | None
-    ) -> None:
+    def _append(self, columns: Mapping[str, NDArray[Any]], num_frames: int) -> None:
         for name, values in columns.items():
-            self._columns[name].append(values)
-        if is_test is not None:
-            self._columns[SPLIT_COLUMN].append(np.broadcast_to(is_test, num_frames))
+            self._newest[name].append(values)
+            if len(self._newest[name]) == _JOINED:  # small arrays would take twice the memory
+                self._columns[name].append(np.concatenate(self._newest[name]))
+                self._newest[name].clear()
         self._num_frames += num_frames
 
 
 def record_consent(shard_dir: Path, consent: str) -> None:
     """Note in a finished shard where the person's consent is recorded."""
     path = shard_dir / INFO_NAME
-    info = json.loads(path.read_text(encoding="utf-8"))
+    info = read_json(path)
     write_json(path, info | {"consent": consent}, indent=2)
 
 

@@ -5,10 +5,11 @@ A new one is a name in `names.py`, a module that finds its people, and a record 
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 
 from data_partition.faces.clip_annotators import EACH_PICTURE, OPENFACE_FILES, POINT_FILES, TRACKING, AnnotatorKind
 from data_partition.sources.celebv import find_celebv, looks_like_celebv
@@ -16,7 +17,7 @@ from data_partition.sources.names import Layout
 from data_partition.sources.openface_files import find_openface, looks_like_openface
 from data_partition.sources.records import ClipSource, Sources, find_plain, looks_like_frames, looks_like_videos
 from data_partition.sources.voxceleb import find_voxceleb, looks_like_voxceleb
-from model.errors import DataError
+from model.errors import ConfigError, DataError
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -81,15 +82,27 @@ LAYOUTS: dict[Layout, LayoutSpec] = {
 """By name, in the order in which a folder is compared with them; the last fits any."""
 
 
-def find_sources(src: Path, layout: Layout) -> Sources:
+def find_sources(src: Path, layout: Layout, faces: Mapping[str, int] = MappingProxyType({})) -> Sources:
     """People and clips of a source folder.
 
+    Args:
+        src: the folder.
+        layout: of it.
+        faces: person to the number of their face in frames with several, from 1 on the left.
+
     Raises:
+        ConfigError: if `faces` names somebody else.
         DataError: if it cannot be read, holds nobody, or a person twice.
     """
     sources = LAYOUTS[layout].find(src)
     if not any(sources.people.values()):
         raise DataError(f"{src}: nobody found by the layout {layout}; {LAYOUTS[layout].wanted}")
+    strangers = sorted(faces.keys() - {name for people in sources.people.values() for name in people})
+    if strangers:
+        raise ConfigError(f"--face: {strangers[0]!r} is nobody in {src}; wanted the name of a person there")
+    for people in sources.people.values():
+        for name in people.keys() & faces.keys():
+            people[name] = [replace(clip, face=faces[name]) for clip in people[name]]
     return sources
 
 

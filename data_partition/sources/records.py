@@ -5,6 +5,7 @@ The other layouts have modules of their own: `celebv.py`, `voxceleb.py`, `openfa
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +15,13 @@ from data_partition.sources.names import Layout
 from data_partition.sources.rejected import Rejected
 from data_partition.sources.video import VIDEO_SUFFIXES, Stretch, has_pictures, is_clip, is_picture
 from model.errors import DataError
+
+# fmt: off
+OTHER_PICTURE_SUFFIXES = frozenset({
+    ".heic", ".heif", ".jxl", ".jp2", ".psd", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".raf", ".orf", ".rw2",
+})
+# fmt: on
+"""Of pictures that no decoder here reads."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -39,8 +47,11 @@ class ClipSource:
 
     @property
     def name(self) -> str:
-        """Of the clip: its place, or its file's or folder's; only stretches of one folder share it."""
-        return self.place or self.path.name
+        """Of the clip: its place, or its file's or folder's; only stretches of one folder share it.
+
+        Bytes that are not UTF-8, which Parquet does not take, are written as in URLs: "%E9".
+        """
+        return re.sub("[\udc80-\udcff]", lambda byte: f"%{ord(byte[0]) - 0xDC00:02X}", self.place or self.path.name)
 
     @property
     def part_name(self) -> str:
@@ -171,9 +182,18 @@ def clips_below(
 def _folders_below(
     folder: Path, identity: str, rejected: list[tuple[str, Rejected]], skipped: str, above: tuple[Path, ...] = ()
 ) -> Iterator[Path]:
-    """A folder and all folders in it; links that lead back up are not followed."""
-    here = folder.resolve()
-    if here in above:
+    """A folder and all folders in it, but for links that would take a person's frames for another's.
+
+    Args:
+        folder: to begin with.
+        identity: the person's name.
+        rejected: what cannot be listed is added, and links that are not followed.
+        skipped: name of folders that are passed over.
+        above: the folders between, the person's own first; none for the person's own.
+    """
+    if above and folder.is_symlink() and _leads_to_others(folder.resolve(), above):
+        reason = "a link to where other people's files or this folder's own are, not followed"
+        rejected.append((identity, Rejected(str(folder), reason)))
         return
     try:
         inside = visible(folder)
@@ -181,9 +201,16 @@ def _folders_below(
         rejected.append((identity, Rejected.by_error(folder, error)))
         return
     yield folder
-    for entry in inside:
-        if entry.is_dir() and entry.name != skipped:
-            yield from _folders_below(entry, identity, rejected, skipped, (*above, here))
+    for one in inside:
+        if one.is_dir() and one.name != skipped:
+            yield from _folders_below(one, identity, rejected, skipped, (*above, folder))
+
+
+def _leads_to_others(target: Path, above: tuple[Path, ...]) -> bool:
+    """Whether a folder lies in the source folder, or holds one of these, of which the first is a person of it."""
+    return target.is_relative_to(above[0].parent.resolve()) or any(
+        one.resolve().is_relative_to(target) for one in above
+    )
 
 
 def _why_no_clip(path: Path, what: str) -> str:
@@ -192,8 +219,8 @@ def _why_no_clip(path: Path, what: str) -> str:
         return "a link without a target; bring the file back or remove the link"
     if not path.is_file():
         return "ignored, not a regular file"
-    if path.suffix.lower() in (".heic", ".heif"):
-        return "ignored, HEIC is not a format this program reads; export it as JPEG"
+    if path.suffix.lower() in OTHER_PICTURE_SUFFIXES:
+        return f"ignored, {path.suffix[1:].upper()} is not a format this program reads; export it as JPEG"
     if path.suffix.lower() in VIDEO_SUFFIXES:
         return "cannot be read; give yourself the right to"
     hint = "; put a person's pictures into a folder" if is_picture(path) else ""

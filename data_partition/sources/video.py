@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import logging
 import os
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from pathlib import Path
 
 import av
 import cv2
 import numpy as np
+from av.filter import Graph
 from av.stream import Disposition
 from numpy.typing import NDArray
 
@@ -87,6 +91,35 @@ def count_frames(path: Path, stretch: Stretch | None = None) -> int:
         return 0
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Timing:
+    """When the frames of a clip are shown."""
+
+    starts_s: Fraction
+    """Time of the first frame that can be decoded, on the clock of the file."""
+    time_base: Fraction
+    """Seconds of one tick: every frame is shown at a whole number of them."""
+    rate_hz: Fraction
+    """Frames a second, the mean if it varies."""
+
+
+def timing_of(path: Path) -> Timing:
+    """The clock of a clip; of a folder of pictures one that ticks at its assumed rate.
+
+    Raises:
+        DataError: if it cannot be opened.
+    """
+    folder_rate = Fraction(FOLDER_RATE_HZ)
+    if path.is_dir():
+        return Timing(starts_s=Fraction(0), time_base=1 / folder_rate, rate_hz=folder_rate)
+    with open_video(path) as container:
+        track = main_track(path, container)
+        tick = track.time_base or 1 / folder_rate
+        first = next(_decoded(container, track, path, lambda _: None, Counter()), None)
+        ticks = first.pts if first is not None and first.pts is not None else 0
+        return Timing(starts_s=ticks * tick, time_base=tick, rate_hz=track.average_rate or folder_rate)
+
+
 def open_video(path: Path) -> av.container.InputContainer:
     """A video file to decode; tags in any encoding are passed over.
 
@@ -94,9 +127,10 @@ def open_video(path: Path) -> av.container.InputContainer:
         DataError: if it cannot be opened.
     """
     try:
-        return av.open(str(path), metadata_errors="replace")
+        return av.open(f"file:{path}", metadata_errors="replace")  # a name may have a colon, as URLs do
     except (av.FFmpegError, OSError, ValueError) as error:
-        raise DataError(f"{path}: cannot be opened as a video ({error}); export it again as MP4") from error
+        reason = getattr(error, "strerror", None) or error
+        raise DataError(f"{path}: cannot be opened as a video ({reason}); export it again as MP4") from error
 
 
 def main_track(path: Path, container: av.container.InputContainer) -> av.VideoStream:
@@ -124,7 +158,8 @@ def read_frames(
 
     Args:
         path: a video file or a folder of pictures (read in natural order: 2.png before 10.png).
-        on_problem: called for each picture that is skipped, and once for the damaged packets of a video.
+        on_problem: called for each picture that is skipped, and once for damaged packets and frames of a video: what
+            a decoder makes of these looks whole and is not.
         stretch: of a folder's pictures; None is all.
         quarter_turns: to the left, by which every frame is turned.
 
@@ -148,7 +183,7 @@ def source_sha256(path: Path, stretch: Stretch | None = None) -> str:
             return hashlib.file_digest(file, "sha256").hexdigest()
     digest = hashlib.sha256()
     for picture in _pictures(path)[slice(*stretch) if stretch else slice(None)]:
-        digest.update(picture.name.encode())
+        digest.update(os.fsencode(picture.name))
         digest.update(hashlib.sha256(picture.read_bytes()).digest())
     return digest.hexdigest()
 
@@ -196,23 +231,68 @@ def _whole(path: Path, frames: Iterator[VideoFrame]) -> Iterator[VideoFrame]:
 def _video_frames(path: Path, on_problem: Callable[[Rejected], None]) -> Iterator[VideoFrame]:
     with open_video(path) as container:
         track = main_track(path, container)
-        track.thread_type = "AUTO"
+        track.codec_context.thread_count = 1  # with several it depends on chance which damaged frames are known as such
         track.codec_context.options = {"max_pixels": str(MAX_PIXELS)}  # the header's size need not be true
         rate = float(track.average_rate or FOLDER_RATE_HZ)
         start: float | None = None
         last = -1.0
-        for index, frame in enumerate(_decoded(container, track, path, on_problem)):
+        damaged, is_damaged = Counter[str](), False
+        matrix: bytes | None = None
+        for index, frame in enumerate(_progressive(_decoded(container, track, path, on_problem, damaged), track)):
             start = (frame.time or 0.0) if start is None else start
             time = frame.time - start if frame.time is not None else index / rate
             last = time if time > last else last + 1 / rate
-            yield VideoFrame(index=index, timestamp_s=last, image_HWC=_as_shown(frame, track))
+            matrix = _display_matrix(frame) if matrix is None else matrix
+            is_damaged = frame.is_corrupt or (is_damaged and not frame.key_frame)
+            if is_damaged:
+                damaged["frames that are damaged or follow such a one"] += 1
+                continue
+            yield VideoFrame(index=index, timestamp_s=last, image_HWC=_as_shown(frame, track, matrix))
+        if damaged:
+            text = " and ".join(f"{count} {what}" for what, count in damaged.items())
+            on_problem(Rejected(str(path), f"{text} skipped; the file may be cut short, export it again"))
 
 
-def _as_shown(frame: av.VideoFrame, track: av.VideoStream) -> NDArray[np.uint8]:
+def _progressive(frames: Iterator[av.VideoFrame], track: av.VideoStream) -> Iterator[av.VideoFrame]:
+    """As many frames, at the same times, those of two half pictures made whole (FFmpeg's bwdif)."""
+    graph: Graph | None = None
+    for frame in frames:
+        if graph is None and frame.interlaced_frame:
+            graph = _deinterlacer(track)
+        if graph is None:
+            yield frame
+            continue
+        graph.vpush(frame)
+        yield from _pulled(graph)
+    if graph is not None:
+        graph.vpush(None)
+        yield from _pulled(graph)
+
+
+def _deinterlacer(track: av.VideoStream) -> Graph:
+    graph = Graph()
+    graph.link_nodes(
+        graph.add_buffer(template=track),
+        graph.add("bwdif", "mode=send_frame:deint=interlaced"),
+        graph.add("buffersink"),
+    ).configure()
+    return graph
+
+
+def _pulled(graph: Graph) -> Iterator[av.VideoFrame]:
+    with contextlib.suppress(av.BlockingIOError, av.EOFError):
+        while True:
+            yield graph.vpull()
+
+
+def _display_matrix(frame: av.VideoFrame) -> bytes:
+    """Of the track, by its first frame: one that was asked for it waits for the garbage collector, picture and all."""
+    return next((bytes(one) for one in frame.side_data if one.type.name == "DISPLAYMATRIX"), b"")
+
+
+def _as_shown(frame: av.VideoFrame, track: av.VideoStream, matrix: bytes) -> NDArray[np.uint8]:
     """[H, W, 3] uint8 RGB of a decoded frame, as a player shows it."""
-    image_HWC = _squared(_in_colour(frame), track)
-    matrix = next((bytes(one) for one in frame.side_data if one.type.name == "DISPLAYMATRIX"), b"")
-    return np.ascontiguousarray(_turned(image_HWC, matrix))
+    return np.ascontiguousarray(_turned(_squared(_in_colour(frame), track), matrix))
 
 
 def _in_colour(frame: av.VideoFrame) -> NDArray[np.uint8]:
@@ -252,16 +332,14 @@ def _decoded(
     stream: av.VideoStream,
     path: Path,
     on_problem: Callable[[Rejected], None],
+    damaged: Counter[str],
 ) -> Iterator[av.VideoFrame]:
-    """Frames of a stream; damaged packets are skipped and counted in one sentence."""
-    num_damaged = 0
+    """Frames of a stream; damaged packets are skipped and counted in `damaged`."""
     try:
         for packet in container.demux(stream):
             try:
                 yield from packet.decode()
             except av.error.InvalidDataError:
-                num_damaged += 1
+                damaged["damaged packets"] += 1
     except (av.FFmpegError, ValueError) as error:
         on_problem(Rejected(str(path), f"reading stopped early ({error})"))
-    if num_damaged:
-        on_problem(Rejected(str(path), f"{num_damaged} damaged packets skipped; the file may be cut short"))

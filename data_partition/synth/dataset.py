@@ -11,6 +11,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from data_partition.shards.shard import MAX_SIZE_PX
 from data_partition.shards.writer import ShardWriter
 from data_partition.synth.look import draw_look
 from data_partition.synth.motion import FRAME_RATE_HZ, animate
@@ -24,6 +25,7 @@ CLIP_FRAMES = 200
 
 _CONSENT = "not needed: nobody is shown"
 _MIN_CLIP_FRAMES = 20  # a tenth for the test split must be a pair
+_MAX_FRAMES, _MAX_IDENTITIES = 1_000_000, 10_000
 _MIN_SIZE_PX = 32
 
 
@@ -43,10 +45,10 @@ def synthesize(
 
     Args:
         out: dataset folder; shards of the same names are replaced.
-        num_identities: people, >= 1.
-        num_frames: frames of each, >= 20, in clips of at most 200.
-        size_px: side of the frames, >= 32.
-        seed: of everybody's looks and motion, >= 0.
+        num_identities: people, 1 to 10,000.
+        num_frames: frames of each, 20 to 1,000,000, in clips of at most 200.
+        size_px: side of the frames, 32 to 4096.
+        seed: of everybody's looks and motion, 0 to 2^63 - 1.
         num_workers: processes; None takes one a core.
 
     Returns:
@@ -55,14 +57,14 @@ def synthesize(
     Raises:
         ConfigError: if a number is out of range.
     """
-    for name, value, least in (
-        ("identities", num_identities, 1),
-        ("frames", num_frames, _MIN_CLIP_FRAMES),
-        ("size", size_px, _MIN_SIZE_PX),
-        ("seed", seed, 0),
+    for name, value, least, most in (
+        ("identities", num_identities, 1, _MAX_IDENTITIES),
+        ("frames", num_frames, _MIN_CLIP_FRAMES, _MAX_FRAMES),
+        ("size", size_px, _MIN_SIZE_PX, MAX_SIZE_PX),
+        ("seed", seed, 0, 2**63 - 1),
     ):
-        if value < least:
-            raise ConfigError(f"synth: {name} is {value}, wanted at least {least}")
+        if not least <= value <= most:
+            raise ConfigError(f"--{name}: got {value}, wanted {least} to {most}")
     draw = functools.partial(_write_identity, out, num_frames, size_px, seed)
     num_workers = min(num_workers or os.cpu_count() or 1, num_identities)
     if num_workers <= 1:
@@ -105,6 +107,7 @@ def _write_clip(writer: ShardWriter, scene: Scene, clip: str, num_frames: int, r
             au_presence_A=moment.au_presence_A(),
             au_intensity_A=moment.au_intensity_A(),
             confidence=1.0,
+            irises_EC=scene.irises(moment.pose, moment.expression),
         )
 
 

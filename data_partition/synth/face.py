@@ -216,6 +216,14 @@ def eye_lids(shape: HeadShape, expression: Expression, s: FloatArray) -> tuple[F
     return tuple(np.stack([x, y, skin_z(shape, x, y)], axis=-1) for y in lids)  # type: ignore[return-value]
 
 
+def irises_3d(shape: HeadShape, expression: Expression) -> FloatArray:
+    """[2, 3] centres of the irises in the frame of the head, the viewer's left one first."""
+    towards_nose = np.array([0.055 * expression.gaze_x + 0.01, -0.055 * expression.gaze_x + 0.01])
+    x = (-shape.eye_x + towards_nose) * (1, -1)
+    y = np.full(2, -0.2 * shape.eye_half_height + 0.03 * expression.gaze_y)
+    return np.stack([x, y, skin_z(shape, x, y)], axis=-1)
+
+
 def _eyes(shape: HeadShape, expression: Expression) -> FloatArray:
     s = np.array([0.0, 0.3, 0.7, 1.0])
     upper, lower = eye_lids(shape, expression, s)

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from data_partition.synth.face import Expression, FloatArray, bump, eye_lids, ring, skin_z, smoothstep
+from data_partition.synth.face import Expression, FloatArray, bump, eye_lids, irises_3d, ring, skin_z, smoothstep
 from data_partition.synth.look import Colour, Look
 from data_partition.synth.mesh import ATLAS_HEIGHT_PX, ATLAS_ROWS_PX, ATLAS_WIDTH_PX
 from model.landmarks.geometry import interpolating_spline_matrix
@@ -131,8 +131,9 @@ def paint_features(canvas: Image, look: Look, expression: Expression, points_K3:
         to_px: projection of such points.
     """
     _paint_nostrils(canvas, look, to_px)
-    for side in (1, -1):
-        _paint_eye(canvas, look, expression, to_px, side)
+    irises_px = to_px(irises_3d(look.shape, expression))
+    for side, iris_px in zip((1, -1), irises_px, strict=True):
+        _paint_eye(canvas, look, expression, to_px, side, iris_px)
     for brow in (points_K3[17:22], points_K3[22:27]):
         _paint_brow(canvas, look, brow, to_px)
     _paint_mouth(canvas, look, to_px(points_K3[48:68]))
@@ -147,7 +148,9 @@ def _paint_nostrils(canvas: Image, look: Look, to_px: ToPixels) -> None:
         _fill(canvas, to_px(np.stack([x, y, skin_z(shape, x, y)], -1)), _darker(look.skin, 0.45))
 
 
-def _paint_eye(canvas: Image, look: Look, expression: Expression, to_px: ToPixels, side: int) -> None:
+def _paint_eye(
+    canvas: Image, look: Look, expression: Expression, to_px: ToPixels, side: int, iris_px: FloatArray
+) -> None:
     """One eye; side 1 is the viewer's left, -1 its mirror image."""
     shape = look.shape
     mirror = (side, 1, 1)
@@ -157,19 +160,16 @@ def _paint_eye(canvas: Image, look: Look, expression: Expression, to_px: ToPixel
     crease = upper - np.array((0, 0.035 * unit_px)) * np.sin(np.pi * s)[:, None]
     _line(canvas, crease[2:-2], _darker(look.skin, 0.72), 0.013 * unit_px)
     almond = np.concatenate([upper, lower[::-1]])
-    x = -shape.eye_x + 0.055 * expression.gaze_x * side + 0.01
-    y = -0.2 * shape.eye_half_height + 0.03 * expression.gaze_y
-    centre = np.array([[x, y, float(skin_z(shape, np.array(x), np.array(y)))]]) * mirror
     eye = canvas.copy()
     _fill(eye, almond + (almond - almond.mean(0)) * 0.2, (238, 234, 230))
     _line(eye, upper + np.array((0, 0.02 * unit_px)), (176, 168, 166), 0.03 * unit_px)
     radius = 0.092 * (shape.eye_half_height / 0.07) ** 0.5
     for scale, colour in ((1.0, _darker(look.iris, 0.5)), (0.86, look.iris), (0.45, (12, 10, 12))):
-        _disc(eye, to_px(centre)[0], scale * radius * unit_px, colour)
+        _disc(eye, iris_px, scale * radius * unit_px, colour)
     _composite(canvas, eye, almond)
     _line(canvas, lower, _darker(look.skin, 0.7), 0.010 * unit_px)
     _line(canvas, upper, (34, 24, 22), (0.024 if look.shape.upper_lip > 0.06 else 0.017) * unit_px)
-    glint = to_px(centre)[0] + np.array((-0.03, -0.03)) * unit_px
+    glint = iris_px + np.array((-0.03, -0.03)) * unit_px
     if expression.blink < 0.5:
         _disc(canvas, glint, 0.022 * unit_px, (255, 255, 255))
 

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from data_partition.synth.camera import CAMERA_DISTANCE, PIVOT, Pose, project
-from data_partition.synth.face import Expression, FloatArray, landmarks_3d
+from data_partition.synth.face import Expression, FloatArray, irises_3d, landmarks_3d
 from data_partition.synth.look import Look
 from data_partition.synth.paint import paint_atlas, paint_background, paint_features, paint_glasses
 from data_partition.synth.render import Rendered, Renderer
@@ -55,6 +55,11 @@ class Scene:
         image = cv2.resize(canvas, (self._size_px, self._size_px), interpolation=cv2.INTER_AREA)
         landmarks_KC = rescaled(to_px(points_K3), _SUPERSAMPLING, 1)
         return image, landmarks_KC.astype(np.float32)
+
+    def irises(self, pose: Pose, expression: Expression) -> npt.NDArray[np.float32]:
+        """[2, 2] (x, y) pixels of the iris centres in that frame, the viewer's left one first, open or not."""
+        centres_EC = project(pose.place(irises_3d(self._look.shape, expression)), self._canvas_px)
+        return np.asarray(rescaled(centres_EC, _SUPERSAMPLING, 1), np.float32)
 
     def _shade(self, albedo: npt.NDArray[np.uint8], rendered: Rendered) -> npt.NDArray[np.uint8]:
         light = rendered.light_HW[..., None]

@@ -91,7 +91,7 @@ def losses(networks: Networks, probe: Probe, size_px: int) -> tuple[FloatArray, 
             Pair(0, FrameRef(probe.shard, int(source)), FrameRef(probe.shard, int(driving)))
             for source, driving in zip(probe.source_N[rows], probe.driving_N[rows], strict=True)
         ]
-        batch = make_batch(pairs, size_px)
+        batch = make_batch(pairs, size_px, use_irises=networks.config.use_irises)
         image_NCHW = networks.generator(batch.generator_inputs()).image_NCHW
         drawn.append((image_NCHW - batch.driving_NCHW).abs().mean(dim=(1, 2, 3)))
         copied.append((batch.source_NCHW - batch.driving_NCHW).abs().mean(dim=(1, 2, 3)))

@@ -80,7 +80,8 @@ def read_pair_values(folder: Path) -> PairValues:
             rows = [row for row in csv.DictReader(file) if row["method"] == MODEL]
             return {tuple(row[column] for column in _PAIR_COLUMNS): _values(row) for row in rows}
     except (OSError, KeyError, ValueError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: cannot be read ({error!r}); wanted the folder `evaluate --out` wrote") from error
+        reason = f"{type(error).__name__}: {error}"
+        raise DataError(f"{path}: cannot be read ({reason}); wanted the folder `evaluate --out` wrote") from error
 
 
 def gaps(first: Sequence[PairValues], second: Sequence[PairValues], *, seed: int) -> list[Gap]:

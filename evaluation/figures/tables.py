@@ -94,6 +94,7 @@ def rows_to_plain(rows: Sequence[SummaryRow], backends: Backends) -> list[dict[s
         {
             "protocol": row.protocol.value,
             "identity": row.identity or "all",
+            "of_everybody": row.identity == EVERYBODY,  # a person may be called "all"
             "method": row.method,
             "faces": asdict(row.faces),
             "metrics": {
@@ -110,7 +111,7 @@ def rows_from_plain(rows: Sequence[Mapping[str, Any]]) -> list[SummaryRow]:
     return [
         SummaryRow(
             protocol=Protocol(row["protocol"]),
-            identity=EVERYBODY if row["identity"] == "all" else row["identity"],
+            identity=EVERYBODY if row.get("of_everybody", row["identity"] == "all") else row["identity"],
             method=row["method"],
             faces=Faces(**row["faces"]),
             figures={

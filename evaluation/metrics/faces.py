@@ -1,6 +1,6 @@
 """Face metrics of two analysed pictures (thesis 4.2), one pair at a time.
 
-Legend: A = 18 action units, K = 68 landmarks, C coordinates, E = 2 eyes.
+Legend: A = 18 action units, C coordinates, E = 2 eyes.
 """
 
 from __future__ import annotations
@@ -8,14 +8,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
 from evaluation.faces.analysis import FaceAnalysis
 from model.batch import AU_ORDER
 from model.landmarks.geometry import eye_distance
-
-_EYE_CORNERS = ((36, 39), (42, 45))
-"""iBUG landmarks of each eye, from image left to image right."""
+from model.landmarks.irises import gaze_EC
 
 
 def csim(source: FaceAnalysis, generated: FaceAnalysis) -> float:
@@ -91,18 +88,7 @@ def gaze_error_percent(driving: FaceAnalysis, generated: FaceAnalysis) -> float:
     """
     if driving.irises_EC is None or generated.irises_EC is None:
         return float("nan")
-    difference_EC = _gaze_EC(driving.landmarks_KC, driving.irises_EC) - _gaze_EC(
+    difference_EC = gaze_EC(driving.landmarks_KC, driving.irises_EC) - gaze_EC(
         generated.landmarks_KC, generated.irises_EC
     )
     return float(100 * np.linalg.norm(difference_EC, axis=1).mean())
-
-
-def _gaze_EC(landmarks_KC: NDArray[np.float32], irises_EC: NDArray[np.float32]) -> NDArray[np.float64]:
-    """[2, 2] iris centres (along, across) the eyes, from their middles in eye widths."""
-    first_EC, last_EC = landmarks_KC[np.array(_EYE_CORNERS).T].astype(np.float64)
-    along_EC = last_EC - first_EC
-    offset_EC = irises_EC - (first_EC + last_EC) / 2
-    square_E = np.maximum((along_EC**2).sum(axis=1), 1e-12)
-    across_EC = along_EC[:, ::-1] * [-1, 1]
-    offsets = [(offset_EC * axis_EC).sum(axis=1) / square_E for axis_EC in (along_EC, across_EC)]
-    return np.stack(offsets, axis=1)

@@ -12,7 +12,6 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torchmetrics.image.kid import poly_mmd
 
 from evaluation.faces.analysis import frame_key
 from model import weights
@@ -88,6 +87,8 @@ def _over_subsets(
     real_ND: FloatArray, other_MD: FloatArray, picks: Sequence[tuple[Picks, Picks]]
 ) -> tuple[float, float]:
     """(mean, standard deviation) of the distance between the picked pictures of two sets."""
+    from torchmetrics.image.kid import poly_mmd  # two seconds, see evaluation/metrics/pixels.py
+
     spread_D = real_ND.std(axis=0, dtype=np.float64)
     varies_D = spread_D > 0
     if len(picks[0][0]) < 2 or not varies_D.any():

@@ -2,6 +2,8 @@
 
 Every function takes two uint8 [H, W, 3] RGB frames, that is, frames as they are written to disk, so a value
 can be checked against the files. Because pairs never meet inside a metric, no value depends on a batch size.
+
+TorchMetrics is imported where it computes: it takes two seconds, which a server that measures nothing need not spend.
 """
 
 from __future__ import annotations
@@ -9,7 +11,6 @@ from __future__ import annotations
 import numpy as np
 import torch
 from torch import Tensor
-from torchmetrics.functional.image import peak_signal_noise_ratio, structural_similarity_index_measure
 
 from model.frames import Frame
 
@@ -27,6 +28,8 @@ def psnr_db(truth_HWC: Frame, generated_HWC: Frame) -> float:
     Raises:
         ValueError: if the frames differ in shape or are not uint8.
     """
+    from torchmetrics.functional.image import peak_signal_noise_ratio
+
     truth, generated = _as_tensors(truth_HWC, generated_HWC)
     return float(peak_signal_noise_ratio(generated, truth, data_range=1.0))
 
@@ -63,6 +66,8 @@ def ssim(truth_HWC: Frame, generated_HWC: Frame) -> float:
     Raises:
         ValueError: if the frames differ in shape, are not uint8, or are smaller than the window.
     """
+    from torchmetrics.functional.image import structural_similarity_index_measure
+
     truth, generated = _as_tensors(truth_HWC, generated_HWC)
     if min(truth.shape[-2:]) < _WINDOW_PX:
         wanted = f"{_WINDOW_PX} x {_WINDOW_PX} pixels"

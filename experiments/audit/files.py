@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 from experiments.audit.section import Section
 from experiments.templating import render
 from model.errors import DataError
-from model.files import write_bytes, write_json, write_text
+from model.files import read_json, write_bytes, write_json, write_text
 
 AUDIT_NAME = "audit.json"
 
@@ -64,7 +63,7 @@ def read_audit(folder: Path) -> Audit | None:
     if not path.is_file():
         return None
     try:
-        plain = json.loads(path.read_text(encoding="utf-8"))
+        plain = read_json(path)
         return Audit(
             name=plain["name"],
             head=tuple(plain["head"]),
@@ -74,7 +73,8 @@ def read_audit(folder: Path) -> Audit | None:
             },
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{path}: cannot be read ({error!r}); run `fedreenact audit` again, or remove it") from error
+        reason = f"{type(error).__name__}: {error}"
+        raise DataError(f"{path}: cannot be read ({reason}); run `fedreenact audit` again, or remove it") from error
 
 
 def _chart_name(number: int) -> str:

@@ -23,6 +23,8 @@ PHASES = ("discriminator", "generator")
 """Of a training step, in their order."""
 ALL_SETTINGS = frozenset(key for config in (ModelConfig, LossConfig) for key, _ in meanings_of(config))
 """Keys of all settings of network and losses."""
+PERCEPTUAL_TERMS = ("perceptual", "perceptual_parts", "gram")
+"""Names of the terms that compare features of pretrained networks."""
 
 Terms = dict[str, Tensor]
 
@@ -36,7 +38,7 @@ class GeneratorOutput(Protocol):
 
     @property
     def flow_NCHW(self) -> Tensor | None:
-        """[N, 2, S, S] from the result to the (nearest) source, in normalised units; None without such a flow."""
+        """[N, 2, s, s] from the result to the (nearest) source, in normalised units; None without such a flow."""
 
     def stages(self) -> dict[str, Tensor]:
         """Name to picture on the way to the image, [N, 3, S, S] in [-1, 1], in the order of drawing."""
@@ -67,6 +69,14 @@ class Term:
     """First step."""
     every: Callable[[LossConfig], int] = lambda loss: 1
     """Of the steps those that this divides; the term is weighted as many times there."""
+    ramp: Callable[[LossConfig], int] = lambda loss: 0
+    """Steps, from the first on, over which the weight grows to the full one, in equal parts; 0 is full at once."""
+
+    def weight_at(self, loss: LossConfig, step: int) -> float:
+        """In the phase's sum at a step that computes it."""
+        ramp = self.ramp(loss)
+        grown = min(1.0, (step - self.since(loss) + 1) / ramp) if ramp else 1.0
+        return self.weight(loss) * self.every(loss) * grown
 
     def num_steps(self, loss: LossConfig, first_step: int, num_steps: int) -> int:
         """How many of a row of steps compute it: its gradient is made of their batches."""
@@ -83,8 +93,8 @@ class Design:
     """As the setting `network` says it."""
     networks: Callable[[ModelConfig, PartSizes], Networks]
     """Builds them; the child `generator` maps `GeneratorInputs` to a `GeneratorOutput`."""
-    objective: Callable[[Any, LossConfig, PerceptualLoss | None], Objective]
-    """Of such networks."""
+    objective: Callable[[Any, LossConfig, PerceptualLoss | None, int], Objective]
+    """Of such networks; the number is the run's seed, of what is drawn at random."""
     phases: Mapping[str, tuple[str, ...]]
     """The children that each of `PHASES` trains; every child is trained by one."""
     terms: tuple[Term, ...]
@@ -94,8 +104,10 @@ class Design:
     settings: frozenset[str]
     """Keys of `ALL_SETTINGS` that change what is trained or drawn."""
     guidances: tuple[str, ...] = ()
-    """Of driving, lst, lgan, base and relative, the landmarks that it can be guided by; none where the driving frame
-    itself drives. With lgan, there are the children `landmark_generator` and `landmark_discriminator`."""
+    """Of driving, lst, lgan and base, the landmarks that it can be guided by; none where the driving frame itself
+    drives. With lgan, there are the children `landmark_generator` and `landmark_discriminator`."""
+    takes_reference: bool = False
+    """Whether the driving frame can drive by its difference to a reference frame of the same person."""
     identity_rows: tuple[str, ...] = ()
     """Travelling tensors [num_identities, D] whose rows are trained by the owners of the identity only."""
     starts_from_statistics: tuple[str, ...] = ()
@@ -127,12 +139,13 @@ class Design:
         return {term.name: term.num_steps(loss, first_step, num_steps) for term in self.terms if term.weight(loss)}
 
     def load_perceptual(self, loss: LossConfig) -> PerceptualLoss | None:
-        """The frozen feature distance of the term `perceptual`, on the CPU; None if it is off, or there is none.
+        """The frozen feature distance of the terms that compare features, on the CPU; None if they are off.
 
         Raises:
             WeightsError: if the pretrained file is not on this machine; nothing is downloaded.
         """
-        return load_perceptual(loss) if self.term_weights(loss).get("perceptual") else None
+        weights = self.term_weights(loss)
+        return load_perceptual(loss) if any(weights.get(name) for name in PERCEPTUAL_TERMS) else None
 
     def reported(self) -> tuple[str, ...]:
         """Names of all that a training reports and that depends on frames: both sums, what is observed, the terms."""

@@ -31,7 +31,7 @@ from model.networks.landmark_gan import (
     centre_landmarks,
 )
 from model.networks.landmark_motion import SourceMotion
-from model.networks.parts import PartReenactment, crop_part
+from model.networks.parts import PartReenactment, close_ups, crop_part
 from model.networks.warping import warp
 from model.training import losses
 from model.training.perceptual import PerceptualLoss
@@ -44,7 +44,7 @@ class GLROutput:
     image_NCHW: Tensor
     """[N, 3, S, S] in [-1, 1]: the source person in the driving pose."""
     heatmap_NCHW: Tensor
-    """[N, 1, S, S] in [0, 1]: the target landmarks as curves, as they were given."""
+    """[N, 1 or 2, S, S] in [0, 1]: the target landmarks as curves, and the irises, as they were given."""
     warped_source_NCHW: Tensor
     """[N, 3, S, S]: the source sampled along the flow; of several sources, at each pixel those to be trusted most."""
     parts_canvas_NCHW: Tensor
@@ -66,7 +66,7 @@ class GLROutput:
     def stages(self) -> dict[str, Tensor]:
         """Pictures on the way to the image, [N, 3, S, S] in [-1, 1]."""
         return {
-            "Heatmap": self.heatmap_NCHW.expand(-1, 3, -1, -1) * 2 - 1,
+            "Heatmap": self.heatmap_NCHW.amax(dim=1, keepdim=True).expand(-1, 3, -1, -1) * 2 - 1,
             "Warped source": self.warped_source_NCHW,
             "Parts": self.parts_canvas_NCHW,
         }
@@ -92,7 +92,7 @@ class GLR(nn.Module):
         sources_MCHW, _ = inputs.all_sources()
         driver_NCHW = inputs.driving_NCHW
         if self.driver == "landmarks":
-            driver_NCHW = heatmap_NCHW.expand_as(source_NCHW) * 2 - 1
+            driver_NCHW = heatmap_NCHW[:, [0, -1, 0]] * 2 - 1
         tokens = self.extractor(torch.cat([sources_MCHW, driver_NCHW]))
         source_tokens, driving_tokens = tokens.split([len(sources_MCHW), len(source_NCHW)])
         motion = self._motion(inputs, source_tokens[:, :2], driving_tokens[:, :2])
@@ -170,8 +170,9 @@ class GLRDrawing:
 class GLRObjective:
     """Eq 3.5, the landmark head's regression (3.1), the landmark GAN (3.3.2), and the terms beyond the thesis."""
 
-    def __init__(self, networks: GLRNetworks, loss: LossConfig, perceptual: PerceptualLoss | None) -> None:
+    def __init__(self, networks: GLRNetworks, loss: LossConfig, perceptual: PerceptualLoss | None, seed: int) -> None:
         self._networks, self._loss, self._perceptual = networks, loss, perceptual
+        self._adversarial = losses.ADVERSARIAL[loss.adversarial_loss]
 
     def draw(self, batch: ReenactmentBatch) -> GLRDrawing:
         """Images and landmarks of the batch."""
@@ -180,22 +181,20 @@ class GLRObjective:
         return GLRDrawing(output, landmarks)
 
     def discriminator_terms(self, batch: ReenactmentBatch, drawn: GLRDrawing, step: int) -> Terms:
-        """Both discriminators' losses, and the share of patches that the image's one calls by their name."""
-        if not self._is_adversarial(step):
+        """Loss of each discriminator that is of use, and the share of places that it ranks right."""
+        if step < _judged_from(self._loss):
             return {}
-        real_logits, _ = self._networks.discriminator(batch.driving_NCHW)
-        fake_logits, _ = self._networks.discriminator(drawn.output.image_NCHW.detach())
-        condition = self._condition(batch)
-        centred = centre_landmarks(batch.driving_landmarks_NKC, self._networks.config.image_size_px)
-        judge = self._networks.landmark_discriminator
-        return {
-            "discriminator_image": losses.discriminator_loss(real_logits, fake_logits),
-            "discriminator_landmarks": losses.discriminator_loss(
-                judge(centred, *condition), judge(drawn.landmarks_NKC.detach(), *condition)
-            ),
-            "accuracy_real": (real_logits > 0).float().mean(),
-            "accuracy_fake": (fake_logits < 0).float().mean(),
-        }
+        terms: Terms = {}
+        if _judges_images(self._loss):
+            real_logits, _ = self._networks.discriminator(batch.driving_NCHW)
+            fake_logits, _ = self._networks.discriminator(drawn.output.image_NCHW.detach())
+            terms["discriminator_image"] = self._adversarial.discriminator(real_logits, fake_logits)
+            terms["ranking_image"] = losses.ranking_share(real_logits, fake_logits)
+        if _judges_landmarks(self._loss):
+            real_logits, fake_logits = self._landmark_logits(batch, drawn.landmarks_NKC.detach())
+            terms["discriminator_landmarks"] = self._adversarial.discriminator(real_logits, fake_logits)
+            terms["ranking_landmarks"] = losses.ranking_share(real_logits, fake_logits)
+        return terms
 
     def generator_terms(self, batch: ReenactmentBatch, drawn: GLRDrawing, step: int) -> Terms:
         """Geometry, and after the warm-up images; the adversarial terms from their step on."""
@@ -214,16 +213,19 @@ class GLRObjective:
             ]
         ).mean()
         if self._perceptual is not None and step % _perceptual_every(self._loss) == 0:
-            terms["perceptual"] = self._perceptual(output.image_NCHW, driving_NCHW)
-        return terms | (self._adversarial_terms(batch, drawn) if self._is_adversarial(step) else {})
+            terms |= self._feature_terms(self._perceptual, output.image_NCHW, batch)
+        return terms | (self._adversarial_terms(batch, drawn) if step >= _joined_from(self._loss) else {})
 
     def _condition(self, batch: ReenactmentBatch) -> tuple[Tensor, Tensor, Tensor]:
         """Identity, pose and action units, as the landmark GAN takes them."""
         au_NA = action_units(self._networks.config, batch.au_NA, batch.au_intensity_NA)
         return batch.identity_N, batch.pose_NC, au_NA
 
-    def _is_adversarial(self, step: int) -> bool:
-        return step >= _judged_from(self._loss)
+    def _landmark_logits(self, batch: ReenactmentBatch, drawn_NKC: Tensor) -> tuple[Tensor, Tensor]:
+        """[N, 1] of the landmark discriminator, for the driving landmarks and for drawn ones."""
+        judge, condition = self._networks.landmark_discriminator, self._condition(batch)
+        centred_NKC = centre_landmarks(batch.driving_landmarks_NKC, self._networks.config.image_size_px)
+        return judge(centred_NKC, *condition), judge(drawn_NKC, *condition)
 
     def _geometry_terms(self, batch: ReenactmentBatch, drawn: GLRDrawing) -> Terms:
         """The terms on landmarks and flow; alone during the warm-up."""
@@ -245,17 +247,35 @@ class GLRObjective:
             terms["flow_smoothness"] = losses.flow_smoothness_loss(output.flow_MCHW)
         return terms
 
+    def _feature_terms(self, perceptual: PerceptualLoss, image_NCHW: Tensor, batch: ReenactmentBatch) -> Terms:
+        """The terms on the frozen features, which are computed once of whole frames, and once of close-ups."""
+        driving_NCHW, loss, terms = batch.driving_NCHW, self._loss, {}
+        if loss.weight_perceptual or loss.weight_gram:
+            with torch.no_grad():
+                reals = perceptual.features(driving_NCHW)
+            fakes = perceptual.features(image_NCHW)
+            terms["perceptual"] = perceptual.distance(reals, fakes)
+            if loss.weight_gram:
+                terms["gram"] = losses.gram_loss(reals, fakes)
+        if loss.weight_perceptual_parts:
+            drawn, real = (close_ups(frame, batch.driving_landmarks_NKC) for frame in (image_NCHW, driving_NCHW))
+            terms["perceptual_parts"] = perceptual(drawn, real)
+        return terms
+
     def _adversarial_terms(self, batch: ReenactmentBatch, drawn: GLRDrawing) -> Terms:
-        networks = self._networks
-        fake_logits, fake_features = networks.discriminator(drawn.output.image_NCHW)
-        with torch.no_grad():
-            _, real_features = networks.discriminator(batch.driving_NCHW)
-        judged = networks.landmark_discriminator(drawn.landmarks_NKC, *self._condition(batch))
-        return {
-            "adversarial": losses.generator_adversarial_loss(fake_logits),
-            "feature_matching": losses.feature_matching_loss(real_features, fake_features),
-            "lgan_adversarial": losses.generator_adversarial_loss(judged),
-        }
+        terms: Terms = {}
+        if _judges_images(self._loss):
+            image_NCHW, limit = drawn.output.image_NCHW, self._loss.adversarial_limit
+            image_NCHW = losses.limited(image_NCHW, limit) if limit else image_NCHW
+            fake_logits, fake_features = self._networks.discriminator(image_NCHW)
+            with torch.no_grad():
+                real_logits, real_features = self._networks.discriminator(batch.driving_NCHW)
+            terms["adversarial"] = self._adversarial.generator(real_logits, fake_logits)
+            terms["feature_matching"] = losses.feature_matching_loss(real_features, fake_features)
+        if _judges_landmarks(self._loss):
+            real_logits, fake_logits = self._landmark_logits(batch, drawn.landmarks_NKC)
+            terms["lgan_adversarial"] = self._adversarial.generator(real_logits, fake_logits)
+        return terms
 
 
 def _images_from(loss: LossConfig) -> int:
@@ -268,12 +288,31 @@ def _judged_from(loss: LossConfig) -> int:
     return max(loss.flow_warmup_steps, loss.adversarial_from_step)
 
 
+def _joined_from(loss: LossConfig) -> int:
+    """First step of the generators' terms on the discriminators."""
+    return _judged_from(loss) + loss.adversarial_lead_steps
+
+
+def _ramp(loss: LossConfig) -> int:
+    return loss.adversarial_ramp_steps
+
+
+def _judges_images(loss: LossConfig) -> bool:
+    """Whether the image discriminator is of use."""
+    return bool(loss.weight_adversarial or loss.weight_feature_matching)
+
+
+def _judges_landmarks(loss: LossConfig) -> bool:
+    """Whether the landmark discriminator is of use."""
+    return bool(loss.weight_lgan_adversarial)
+
+
 def _perceptual_every(loss: LossConfig) -> int:
     return loss.perceptual_every
 
 
-def _perceptual_weight(loss: LossConfig) -> float:
-    return loss.weight_perceptual if loss.perceptual_backbone != "none" else 0.0
+def _has_perceptual(loss: LossConfig) -> bool:
+    return loss.perceptual_backbone != "none"
 
 
 _BASE = tuple(f"landmark_generator.base.{form.name}_{part}" for form in FORMS for part in ("own", "shared"))
@@ -289,20 +328,37 @@ DESIGN = Design(
     terms=(
         Term(name="l1_image", weight=lambda loss: loss.weight_l1_image, since=_images_from),
         Term(name="l1_parts", weight=lambda loss: loss.weight_l1_parts, since=_images_from),
-        Term(name="discriminator_image", weight=lambda loss: 1.0, phase="discriminator", since=_judged_from),
-        Term(name="discriminator_landmarks", weight=lambda loss: 1.0, phase="discriminator", since=_judged_from),
-        Term(name="adversarial", weight=lambda loss: loss.weight_adversarial, since=_judged_from),
-        Term(name="feature_matching", weight=lambda loss: loss.weight_feature_matching, since=_judged_from),
-        Term(name="perceptual", weight=_perceptual_weight, since=_images_from, every=_perceptual_every),
+        Term(name="discriminator_image", weight=_judges_images, phase="discriminator", since=_judged_from),
+        Term(name="discriminator_landmarks", weight=_judges_landmarks, phase="discriminator", since=_judged_from),
+        Term(name="adversarial", weight=lambda loss: loss.weight_adversarial, since=_joined_from, ramp=_ramp),
+        Term(name="feature_matching", weight=lambda loss: loss.weight_feature_matching, since=_joined_from, ramp=_ramp),
+        Term(
+            name="perceptual",
+            weight=lambda loss: loss.weight_perceptual * _has_perceptual(loss),
+            since=_images_from,
+            every=_perceptual_every,
+        ),
+        Term(
+            name="perceptual_parts",
+            weight=lambda loss: loss.weight_perceptual_parts * _has_perceptual(loss),
+            since=_images_from,
+            every=_perceptual_every,
+        ),
+        Term(
+            name="gram",
+            weight=lambda loss: loss.weight_gram * _has_perceptual(loss),
+            since=_images_from,
+            every=_perceptual_every,
+        ),
         Term(name="landmark_regression", weight=lambda loss: loss.weight_landmark_regression),
         Term(name="flow_landmarks", weight=lambda loss: loss.weight_flow_landmarks),
         Term(name="flow_smoothness", weight=lambda loss: loss.weight_flow_smoothness),
         Term(name="lgan_l1", weight=lambda loss: loss.weight_lgan_l1),
-        Term(name="lgan_adversarial", weight=lambda loss: loss.weight_lgan_adversarial, since=_judged_from),
+        Term(name="lgan_adversarial", weight=lambda loss: loss.weight_lgan_adversarial, since=_joined_from, ramp=_ramp),
     ),
-    observed=("accuracy_real", "accuracy_fake"),
+    observed=("ranking_image", "ranking_landmarks"),
     settings=ALL_SETTINGS,
-    guidances=("driving", "lst", "lgan", "base", "relative"),
+    guidances=("driving", "lst", "lgan", "base"),
     identity_rows=(
         "landmark_generator.condition.identity.weight",
         "landmark_generator.shape.weight",

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 import math
+from collections.abc import Mapping
+from types import MappingProxyType
 
 import numpy as np
 import torch
 
 from model.config import ModelConfig
-from model.designs import glr, x2face
+from model.designs import fomm, glr, monkeynet, neuralhead, x2face
 from model.designs.design import Design
 from model.errors import ConfigError
 from model.landmarks.geometry import PartSizes
@@ -19,6 +22,9 @@ DESIGNS: dict[str, Design] = {
     for design in (
         glr.DESIGN,
         x2face.DESIGN,
+        fomm.DESIGN,
+        monkeynet.DESIGN,
+        neuralhead.DESIGN,
     )
 }
 """The choices of the setting `network`, in their order."""
@@ -50,12 +56,13 @@ def build_networks(config: ModelConfig, part_sizes: PartSizes, *, seed: int) -> 
         return design_of(config.network).networks(config, part_sizes)
 
 
-def travelling_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
+@functools.lru_cache(maxsize=8)  # a process that trains asks for them in every round
+def travelling_shapes(config: ModelConfig) -> Mapping[str, tuple[int, ...]]:
     """Name to shape of all travelling tensors, float32 in their fixed order, of networks that are not built."""
     smallest = PartSizes((8, 8, 8, 8), (8, 8, 8, 8))  # no tensor's shape depends on it
     with torch.device("meta"):
         tensors = design_of(config.network).networks(config, smallest).state_dict()
-    return {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    return MappingProxyType({name: tuple(tensor.shape) for name, tensor in tensors.items()})
 
 
 def travelling_bytes(config: ModelConfig) -> int:

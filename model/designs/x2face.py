@@ -110,7 +110,9 @@ class X2FaceNetworks(Networks):
 class X2FaceObjective:
     """The photometric L1 alone (X2Face, first stage)."""
 
-    def __init__(self, networks: X2FaceNetworks, loss: LossConfig, perceptual: PerceptualLoss | None) -> None:
+    def __init__(
+        self, networks: X2FaceNetworks, loss: LossConfig, perceptual: PerceptualLoss | None, seed: int
+    ) -> None:
         self._networks = networks
 
     def draw(self, batch: ReenactmentBatch) -> Tensor:

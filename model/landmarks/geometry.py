@@ -42,6 +42,8 @@ CURVES: tuple[tuple[tuple[int, ...], bool], ...] = (
 
 INNER_LIP_PAIRS = ((61, 67), (62, 66), (63, 65))
 """Upper and lower inner lip."""
+LID_PAIRS = ((37, 41), (38, 40), (43, 47), (44, 46))
+"""Upper and lower lid; the first two of the eye at landmark 36."""
 OUTER_EYE_CORNERS = (36, 45)
 """Image left first."""
 

@@ -47,7 +47,12 @@ class FlowHead(nn.Module):
         self.upsample = nn.Sequential(*layers)
         self.mixer = None
         if config.use_landmark_flow:
-            self.mixer = MotionMixer(channels, face_motion=config.face_motion, has_confidence=config.num_sources > 1)
+            self.mixer = MotionMixer(
+                channels,
+                config.heatmap_channels,
+                face_motion=config.face_motion,
+                has_confidence=config.num_sources > 1,
+            )
         self.to_flow = nn.Conv2d(channels, 2, 3, padding=1)
         nn.init.normal_(self.to_flow.weight, std=1e-3)
         nn.init.zeros_(self.to_flow.bias)  # type: ignore[arg-type]
@@ -70,7 +75,7 @@ class FlowHead(nn.Module):
             source_tokens_N2D: [N, 2, D].
             driving_tokens_N2D: [N, 2, D].
             source_NCHW: [N, 3, S, S] in [-1, 1]; this and the following are used by the mixer alone.
-            heatmap_NCHW: [N, 1, S, S] in [0, 1].
+            heatmap_NCHW: [N, 1 or 2, S, S] in [0, 1].
             source_landmarks_NKC: [N, 68, 2] pixels.
             target_landmarks_NKC: [N, 68, 2] pixels.
         """

@@ -24,7 +24,7 @@ class StyleBranch(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         layers: list[nn.Module] = []
-        channels, size_px = 1, config.image_size_px
+        channels, size_px = config.heatmap_channels, config.image_size_px
         while size_px > 4:
             widened = min(max(16, 2 * channels), config.style_dim)
             layers += [nn.Conv2d(channels, widened, 3, stride=2, padding=1), nn.LeakyReLU(_SLOPE)]
@@ -33,7 +33,7 @@ class StyleBranch(nn.Module):
         self.to_style = nn.Linear(channels * size_px**2, config.style_dim)
 
     def forward(self, heatmap_NCHW: Tensor) -> Tensor:
-        """[N, 1, S, S] in [0, 1] to [N, style_dim]."""
+        """[N, 1 or 2, S, S] in [0, 1] to [N, style_dim]."""
         return functional.leaky_relu(self.to_style(self.encode(heatmap_NCHW).flatten(1)), _SLOPE)
 
 
@@ -91,7 +91,7 @@ class ImageGenerator(nn.Module):
         self.to_rgb = nn.Conv2d(channels, 3, 7, padding=3)
         self.refine = None
         if config.use_appearance_skip:  # what is left to correct is finer than the features
-            self.refine = UNet(7, 3, width=channels)
+            self.refine = UNet(6 + config.heatmap_channels, 3, width=channels)
             nn.init.zeros_(self.to_rgb.weight)
             nn.init.zeros_(self.to_rgb.bias)  # type: ignore[arg-type]
 
@@ -112,7 +112,7 @@ class ImageGenerator(nn.Module):
             flow_NCHW: [N, 2, S, S] normalised offsets.
             placed_parts_NCHW: I_p, [N, 3, S, S].
             is_covered_NCHW: [N, 1, S, S] bool, true where I_p shows a part; used by the skip only.
-            heatmap_NCHW: [N, 1, S, S] of the target landmarks, for the style branch.
+            heatmap_NCHW: [N, 1 or 2, S, S] of the target landmarks, for the style branch.
 
         Returns:
             [N, 3, S, S] in [-1, 1].

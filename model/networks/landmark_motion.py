@@ -51,18 +51,19 @@ class MotionMixer(nn.Module):
     source's pixels, and how far. Its weights are the same for every source, so any number can be compared.
     """
 
-    def __init__(self, num_features: int, *, face_motion: str, has_confidence: bool) -> None:
+    def __init__(self, num_features: int, heatmap_channels: int, *, face_motion: str, has_confidence: bool) -> None:
         """Start as a mix that is mostly the motion of the face.
 
         Args:
             num_features: channels of the flow head's last map, which brings in the tokens of both frames.
+            heatmap_channels: of the heatmap.
             face_motion: a key of `FACE_MOTIONS`.
             has_confidence: whether there can be several sources.
         """
         super().__init__()
         self.face_motion, self.has_confidence = FACE_MOTIONS[face_motion], has_confidence
         num_out = _NUM_CANDIDATES + 2 + has_confidence
-        self.unet = UNet(num_features + 1 + 5 * _NUM_CANDIDATES, num_out, width=_MIXER_CHANNELS)
+        self.unet = UNet(num_features + heatmap_channels + 5 * _NUM_CANDIDATES, num_out, width=_MIXER_CHANNELS)
         self.unet.out.bias.data[_FACE_CANDIDATE] = self.face_motion.start_logit  # type: ignore[union-attr]
 
     def forward(
@@ -78,7 +79,7 @@ class MotionMixer(nn.Module):
         Args:
             features_NCHW: [N, F, S, S] of the flow head.
             source_NCHW: [N, 3, S, S] in [-1, 1].
-            heatmap_NCHW: [N, 1, S, S] in [0, 1], of the target landmarks.
+            heatmap_NCHW: [N, 1 or 2, S, S] in [0, 1], of the target landmarks.
             source_landmarks_NKC: [N, 68, 2] pixels.
             target_landmarks_NKC: [N, 68, 2] pixels.
         """

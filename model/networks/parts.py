@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from model.config import ModelConfig
-from model.landmarks.geometry import PARTS, PartSizes
+from model.landmarks.geometry import OUTER_EYE_CORNERS, PARTS, PartSizes
 from model.networks.unet import block
+from model.networks.warping import to_normalised
+
+_CLOSE_UPS = (range(36, 48), PARTS["mouth"])
+_CLOSE_UP_EYE_DISTANCES = 1.3
+_LEAST_ENLARGED, _MOST_ENLARGED = 2, 4
 
 
 class PartNetwork(nn.Module):
@@ -17,11 +23,11 @@ class PartNetwork(nn.Module):
     full size: what is left to correct is finer than the pooled features.
     """
 
-    def __init__(self, channels: int, *, use_appearance_skip: bool) -> None:
+    def __init__(self, channels: int, heatmap_channels: int, *, use_appearance_skip: bool) -> None:
         super().__init__()
         self.use_appearance_skip = use_appearance_skip
         self.encode_rgb = _encoder(3, channels)
-        self.encode_heatmap = _encoder(1, channels)
+        self.encode_heatmap = _encoder(heatmap_channels, channels)
         self.decode = nn.Sequential(
             nn.ConvTranspose2d(2 * channels, channels, 4, stride=2, padding=1),
             nn.LeakyReLU(0.2),
@@ -30,12 +36,12 @@ class PartNetwork(nn.Module):
         )
         self.to_rgb = nn.Conv2d(channels, 3, 3, padding=1)
         if use_appearance_skip:
-            self.refine = block(channels + 4, channels)
+            self.refine = block(channels + 3 + heatmap_channels, channels)
             nn.init.zeros_(self.to_rgb.weight)
             nn.init.zeros_(self.to_rgb.bias)  # type: ignore[arg-type]
 
     def forward(self, rgb_NCHW: Tensor, heatmap_NCHW: Tensor) -> Tensor:
-        """[N, 3, h, w] in [-1, 1] and [N, 1, h, w] in [0, 1] to [N, 3, h, w] in [-1, 1]."""
+        """[N, 3, h, w] in [-1, 1] and [N, 1 or 2, h, w] in [0, 1] to [N, 3, h, w] in [-1, 1]."""
         decoded = self.decode(self.encode_rgb(rgb_NCHW) + self.encode_heatmap(heatmap_NCHW))
         if not self.use_appearance_skip:
             return torch.tanh(self.to_rgb(decoded))
@@ -63,7 +69,12 @@ class PartReenactment(nn.Module):
         super().__init__()
         self.sizes = sizes
         self.networks = nn.ModuleDict(
-            {part: PartNetwork(config.part_channels, use_appearance_skip=config.use_appearance_skip) for part in PARTS}
+            {
+                part: PartNetwork(
+                    config.part_channels, config.heatmap_channels, use_appearance_skip=config.use_appearance_skip
+                )
+                for part in PARTS
+            }
         )
 
     def forward(
@@ -78,7 +89,7 @@ class PartReenactment(nn.Module):
         Args:
             source_NCHW: [N, 3, S, S] in [-1, 1].
             source_landmarks_NKC: [N, 68, 2] pixels; centres of the source crops.
-            heatmap_NCHW: [N, 1, S, S] of the target landmarks.
+            heatmap_NCHW: [N, 1 or 2, S, S] of the target landmarks.
             target_landmarks_NKC: [N, 68, 2] pixels; centres at which the parts are placed.
 
         Returns:
@@ -112,6 +123,41 @@ def crop_part(image_NCHW: Tensor, landmarks_NKC: Tensor, part: str, sizes: PartS
     """
     index_N, ys_Nh1, xs_N1w = _crop_index(landmarks_NKC, part, sizes, image_NCHW.shape[-1])
     return image_NCHW[index_N, :, ys_Nh1, xs_N1w].permute(0, 3, 1, 2)
+
+
+def close_ups(image_NCHW: Tensor, landmarks_NKC: Tensor) -> Tensor:
+    """Eyes and mouth as wide as the frame: each 1.3 outer eye distances wide and half as high, enlarged 2 to 4 times.
+
+    Sampled once, bilinearly; beyond the frame its border is repeated.
+
+    Args:
+        image_NCHW: [N, C, S, S].
+        landmarks_NKC: [N, 68, 2] pixels; the mean of a part's landmarks is the middle of its picture.
+
+    Returns:
+        [2 N, C, S // 2, S], the N pairs of eyes first.
+    """
+    size_px = image_NCHW.shape[-1]
+    corners = (landmarks_NKC[:, corner] for corner in OUTER_EYE_CORNERS)
+    width_N = _CLOSE_UP_EYE_DISTANCES * torch.linalg.vector_norm(torch.sub(*corners), dim=1)
+    width_N = width_N.clamp(size_px / _MOST_ENLARGED, size_px / _LEAST_ENLARGED)
+    pixels_HWC = _centred_pixels(size_px // 2, size_px, like=landmarks_NKC) / size_px
+    centre_MC = torch.cat([landmarks_NKC[:, list(part)].mean(dim=1) for part in _CLOSE_UPS])
+    position_MHWC = centre_MC[:, None, None] + width_N.repeat(len(_CLOSE_UPS))[:, None, None, None] * pixels_HWC
+    return functional.grid_sample(
+        image_NCHW.repeat(len(_CLOSE_UPS), 1, 1, 1),
+        to_normalised(position_MHWC, size_px).to(image_NCHW.dtype),
+        padding_mode="border",
+        align_corners=False,
+    )
+
+
+def _centred_pixels(height: int, width: int, *, like: Tensor) -> Tensor:
+    """[height, width, 2] (x, y) of each pixel's centre from the middle of the picture."""
+    ys, xs = (
+        torch.arange(length, device=like.device, dtype=like.dtype) - (length - 1) / 2 for length in (height, width)
+    )
+    return torch.stack(torch.meshgrid(xs, ys, indexing="xy"), dim=-1)
 
 
 def _crop_index(landmarks_NKC: Tensor, part: str, sizes: PartSizes, size_px: int) -> tuple[Tensor, Tensor, Tensor]:

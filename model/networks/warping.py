@@ -45,6 +45,12 @@ def resized(maps_NCHW: Tensor, height: int, width: int) -> Tensor:
     return functional.interpolate(maps_NCHW, (height, width), mode="bilinear", align_corners=False)
 
 
+def shrunk(image_NCHW: Tensor, side_px: int) -> Tensor:
+    """[N, C, side_px, side_px], each pixel of all those that it stands for; bilinear with antialiasing."""
+    size = (side_px, side_px)
+    return functional.interpolate(image_NCHW, size, mode="bilinear", align_corners=False, antialias=True)
+
+
 def to_normalised(points_NKC: Tensor, size_px: int) -> Tensor:
     """Pixel positions (centres at integers) in grid_sample's units; [N, K, 2]."""
     return (points_NKC * 2 + 1) / size_px - 1

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from model import weights
 from model.config import LossConfig
+from model.networks.warping import shrunk
 from model.training.losses import l1_loss
 
 FloatArray = npt.NDArray[np.float32]
@@ -27,6 +28,7 @@ _IMAGENET_MEAN_RGB = (0.485, 0.456, 0.406)
 _IMAGENET_STD_RGB = (0.229, 0.224, 0.225)
 _CAFFE_MEAN_BGR = (103.939, 116.779, 123.68)
 _VGG16_CHANNELS = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512,))  # up to relu5_1
+_SMALLEST_PX = 32  # below, the deepest level is one pixel
 _VGG16_LEVEL_ENDS = tuple(f"relu{block}_1" for block in range(1, 6))
 
 
@@ -58,8 +60,12 @@ class PerceptualLoss(nn.Module):
         """[N, 3, S, S] in [-1, 1] twice to [] float32 >= 0."""
         with torch.no_grad():
             reals = self.features(driving_NCHW)
+        return self.distance(reals, self.features(generated_NCHW))
+
+    def distance(self, reals: Sequence[Tensor], fakes: Sequence[Tensor]) -> Tensor:
+        """Of what `features` gave for driving and for generated frames, [] float32 >= 0."""
         distances = []
-        for fake, real in zip(self.features(generated_NCHW), reals, strict=True):
+        for fake, real in zip(fakes, reals, strict=True):
             distance = l1_loss(fake, real)
             distances.append(distance / real.abs().mean().clamp_min(1e-6) if self.relative else distance)
         return torch.stack(distances).sum()
@@ -74,6 +80,22 @@ class PerceptualLoss(nn.Module):
     def _normalise(self, image_NCHW: Tensor) -> Tensor:
         image_NCHW = image_NCHW.flip(1) if self.flip_channels else image_NCHW
         return ((image_NCHW + 1) / 2 - self.mean) / self.std
+
+
+def over_scales(perceptual: PerceptualLoss, generated_NCHW: Tensor, target_NCHW: Tensor) -> Tensor:
+    """Sum of the distances of the pictures and of both at a half, a quarter and an eighth of the side, above 32 pixels.
+
+    Args:
+        perceptual: the distance.
+        generated_NCHW: [N, 3, S, S] in [-1, 1].
+        target_NCHW: the same of the driving frame.
+    """
+    side_px = generated_NCHW.shape[-1]
+    distances = [perceptual(generated_NCHW, target_NCHW)]
+    for smaller_px in (side_px // 2, side_px // 4, side_px // 8):
+        if smaller_px >= _SMALLEST_PX:
+            distances.append(perceptual(shrunk(generated_NCHW, smaller_px), shrunk(target_NCHW, smaller_px)))
+    return torch.stack(distances).sum()
 
 
 def load_perceptual(loss: LossConfig) -> PerceptualLoss | None:

@@ -51,6 +51,7 @@ class GANTrainer:
         perceptual: PerceptualLoss | None,
         device: torch.device,
         step: int = 0,
+        seed: int = 0,
         proximal: tuple[NamedArrays, float] | None = None,
     ) -> None:
         """Move everything to `device` and create the optimisers.
@@ -62,22 +63,26 @@ class GANTrainer:
             perceptual: frozen feature distance, or None.
             device: where to compute.
             step: local steps taken in earlier rounds, for the schedules.
+            seed: of the run.
             proximal: global weights and mu of FedProx, or None.
         """
         self.networks = networks.to(device)
         self.loss, self.device, self.step = loss, device, step
         self.design = design_of(networks.config.network)
         perceptual = perceptual.to(device) if perceptual is not None else None
-        self.objective = self.design.objective(self.networks, loss, perceptual)
+        self.objective = self.design.objective(self.networks, loss, perceptual, seed)
         self.use_amp = optimizer.use_amp and device.type == "cuda"
         rates = {
             "generator": optimizer.learning_rate_generator,
             "discriminator": optimizer.learning_rate_discriminator,
         }
+        self._parameters = {phase: self._parameters_of(phase) for phase in PHASES}
         self.optimizers = {
-            phase: torch.optim.Adam(parameters, rates[phase], betas=(optimizer.adam_beta1, ADAM_BETA2), fused=True)
-            for phase in PHASES
-            if (parameters := list(self._phase_parameters(phase).values()))
+            phase: torch.optim.Adam(
+                parameters.values(), rates[phase], betas=(optimizer.adam_beta1, ADAM_BETA2), fused=True
+            )
+            for phase, parameters in self._parameters.items()
+            if parameters
         }
         self.tally = GradientTally(self.design.watched)
         self.proximal_mu = proximal[1] if proximal else 0.0
@@ -121,8 +126,8 @@ class GANTrainer:
         for name, value in terms.items():
             if not torch.isfinite(value):
                 raise NonFiniteLossError(f"step {self.step}: {name} is {value.item()}; no {phase} update was made")
-        weights = {term.name: term.weight(self.loss) * term.every(self.loss) for term in self.design.terms}
-        optimizer, parameters = self.optimizers[phase], self._phase_parameters(phase)
+        weights = {term.name: term.weight_at(self.loss, self.step) for term in self.design.terms}
+        optimizer, parameters = self.optimizers[phase], self._parameters[phase]
         optimizer.zero_grad(set_to_none=True)
         torch.stack([weights[name] * value for name, value in terms.items() if weights.get(name)]).sum().backward()  # type: ignore[no-untyped-call]
         for name, anchor in self.anchors.items():
@@ -135,7 +140,7 @@ class GANTrainer:
         optimizer.step()
         return {name: value.detach() for name, value in terms.items()}
 
-    def _phase_parameters(self, phase: str) -> dict[str, nn.Parameter]:
+    def _parameters_of(self, phase: str) -> dict[str, nn.Parameter]:
         return {
             name: parameter
             for name, parameter in self.networks.named_parameters()
@@ -146,7 +151,7 @@ class GANTrainer:
         """Adam's moments as "<parameter>/<moment>" to a CPU copy; parameters that never stepped are absent."""
         tensors = {}
         for phase, optimizer in self.optimizers.items():
-            for name, parameter in self._phase_parameters(phase).items():
+            for name, parameter in self._parameters[phase].items():
                 for moment, value in optimizer.state.get(parameter, {}).items():
                     tensors[f"{name}/{moment}"] = value.detach().cpu().clone()
         return tensors
@@ -159,7 +164,7 @@ class GANTrainer:
         """
         states: dict[str, dict[Tensor, dict[str, Tensor]]] = {phase: {} for phase in self.optimizers}
         owners = {
-            name: (phase, parameter) for phase in PHASES for name, parameter in self._phase_parameters(phase).items()
+            name: (phase, parameter) for phase, some in self._parameters.items() for name, parameter in some.items()
         }
         for key, value in tensors.items():
             name, _, moment = key.rpartition("/")
@@ -188,7 +193,8 @@ def run_steps(
     """At most `num_steps` local update steps (Algorithm 1, lines 5-7) and the mean of every term over their pairs.
 
     `loss_generator` and `loss_discriminator` are the weighted sums of the mean terms of their phase: L_G and L_D.
-    A term that is computed on some steps only enters with the mean over those steps.
+    A term that is computed on some steps only enters with the mean over those steps, one that is still growing with its
+    full weight.
 
     Args:
         trainer: stepped in place.

@@ -27,13 +27,14 @@ from model.designs.registry import DESIGNS
 from model.errors import CheckpointError, ConfigError
 from server.monitoring.refusals import RefusalCounter
 from server.monitoring.run_view import RunView, newest_run
-from server.run_folder.history import RoundRow
+from server.run_folder.history import RANKING, RoundRow
 from server.run_folder.result import RunState
 from server.updates.reply import Rejection
 
 _log = logging.getLogger(__name__)
 
 _TERMS = tuple(dict.fromkeys(term.name for design in DESIGNS.values() for term in design.terms))
+_RANKING_HELP = "Share of places where a discriminator puts what is real above what was drawn; 0.5 is chance."
 _CLIENTS, _MEASURED = operator.attrgetter("clients"), operator.attrgetter("measured")
 _SITE_GAUGES = {
     "examples": (_CLIENTS, "num_examples", "Training frames of the site: its weight in the average."),
@@ -186,11 +187,9 @@ def _round(row: RoundRow) -> Iterator[Metric]:
     """The last round."""
     yield _gauge("round_duration_seconds", "Duration of the last round.", row.seconds)
     yield _gauge("round_end_timestamp_seconds", "When the last round ended.", row.time)
-    losses = GaugeMetricFamily("fedreenact_loss", "Example-weighted mean loss over sites.", labels=["network"])
-    for network, loss in (("generator", row.loss_generator), ("discriminator", row.loss_discriminator)):
-        if loss is not None:
-            losses.add_metric([network], loss)
-    yield losses
+    losses = {"generator": row.loss_generator, "discriminator": row.loss_discriminator}
+    yield _labelled("loss", "Example-weighted mean loss over sites.", "network", losses)
+    yield _labelled("discriminator_ranking_ratio", _RANKING_HELP, "judge", row.rankings())
     yield _gauge("stop_threshold", "tau: training stops when the variance falls below it.", row.tau)
     if row.variance_loss_generator is not None:
         yield _gauge("generator_loss_variance", "Var(L_G) over the last rounds.", row.variance_loss_generator)
@@ -253,22 +252,18 @@ def _left_out(view: RunView) -> Iterator[Metric]:
 def _site_losses(newest: Mapping[int, RoundRow | None]) -> Iterator[Metric]:
     losses = GaugeMetricFamily("fedreenact_site_loss", "Loss of the site's last round.", labels=["site", "network"])
     terms = GaugeMetricFamily("fedreenact_site_loss_term", "Unweighted term of its losses.", labels=["site", "term"])
-    accuracy = GaugeMetricFamily(
-        "fedreenact_site_discriminator_accuracy_ratio",
-        "Share of patches that the image discriminator calls by their name.",
-        labels=["site", "picture"],
-    )
+    ranking = GaugeMetricFamily("fedreenact_site_discriminator_ranking_ratio", _RANKING_HELP, labels=["site", "judge"])
     for site, row in newest.items():
         metrics = row.clients[site] if row else {}
         for family, prefix, names in (
             (losses, "loss_", ("generator", "discriminator")),
             (terms, "", _TERMS),
-            (accuracy, "accuracy_", ("real", "fake")),
+            (ranking, RANKING, ("image", "landmarks")),
         ):
             for name in names:
                 if prefix + name in metrics:
                     family.add_metric([str(site), name], metrics[prefix + name])
-    yield from (losses, terms, accuracy)
+    yield from (losses, terms, ranking)
 
 
 def _contacts(view: RunView) -> Iterator[Metric]:
@@ -288,6 +283,14 @@ def _per_site(
     for site, value in values.items():
         if value is not None:
             family.add_metric([str(site)], value)
+    return family
+
+
+def _labelled(name: str, help_text: str, label: str, values: Mapping[str, float | None]) -> GaugeMetricFamily:
+    family = GaugeMetricFamily(f"fedreenact_{name}", help_text, labels=[label])
+    for of, value in values.items():
+        if value is not None:
+            family.add_metric([of], value)
     return family
 
 

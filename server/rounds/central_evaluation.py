@@ -41,7 +41,8 @@ class CentralEvaluation:
             sampler = PairSampler(site_data(shard, 0), split="test")
             driving = np.linspace(0, sampler.num_frames - 1, min(_PAIRS_PER_IDENTITY, sampler.num_frames))
             pairs = sampler.pairs_driven_by(driving.round().astype(np.int64), np.random.default_rng(0))
-            self._batches.append(make_batch(pairs, settings.model.image_size_px))
+            batch = make_batch(pairs, settings.model.image_size_px, use_irises=settings.model.use_irises)
+            self._batches.append(batch)
 
     def after_round(self, row: RoundRow, state: Checkpoint) -> RoundRow:
         """The row with the measurement, every eval-every rounds."""

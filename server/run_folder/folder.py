@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import errno
-import json
 import logging
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,7 +17,7 @@ from federation.settings import MEANINGS, Settings, to_toml
 from model.checkpoint import Checkpoint, load_checkpoint, round_folders, round_number_of
 from model.designs.registry import build_networks
 from model.errors import CheckpointError, ConfigError, FederationError
-from model.files import write_bytes, write_json, write_text
+from model.files import read_json, write_bytes, write_json, write_text
 from model.networks.bundle import validate_tensors
 from model.setting import Scalar
 from server.run_folder.history import HISTORY_NAME, RoundRow, append_row, finished_lines, readable_lines
@@ -212,8 +211,8 @@ def read_run_id(path: Path) -> str:
         CheckpointError: if the folder does not say.
     """
     try:
-        return str(json.loads((path / RUN_NAME).read_text(encoding="utf-8"))["run-id"])
-    except (OSError, ValueError, KeyError) as error:
+        return str(read_json(path / RUN_NAME)["run-id"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise CheckpointError(
             f"{path / RUN_NAME} cannot be read ({error}); restore it or train in another folder"
         ) from error

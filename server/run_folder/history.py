@@ -13,6 +13,8 @@ from typing import Any, Self
 from federation.settings import Settings
 
 HISTORY_NAME = "history.jsonl"
+RANKING = "ranking_"
+"""Of a discriminator's name among the metrics: the share of places where it puts what is real above what was drawn."""
 
 _BY_SITE = ("clients", "rejected", "rejected_kinds", "measured", "fingerprints")
 """Fields whose keys are partition ids: numbers here, text in JSON."""
@@ -97,8 +99,19 @@ class RoundRow:
         told = " ".join(f"{site}:{loss:.2f}" for site, loss in sites if loss is not None)
         return [
             f"L_G {self.loss_generator:.2f}" + (f" ({told})" if told else ""),
-            *([f"L_D {self.loss_discriminator:.3f}"] if self.loss_discriminator is not None else []),
+            *self.discriminators_in_words(),
         ]
+
+    def discriminators_in_words(self) -> list[str]:
+        """L_D, and of each discriminator the share of places that it ranks right: at chance .5, whatever L_D is."""
+        if self.loss_discriminator is None:
+            return []
+        shares = [f"{judge} {share:.2f}" for judge, share in self.rankings().items()]
+        return [f"L_D {self.loss_discriminator:.3f}" + (f" (ranked {', '.join(shares)})" if shares else "")]
+
+    def rankings(self) -> dict[str, float]:
+        """Discriminator ("image", "landmarks") to its ranking share, 0 to 1; empty before the discriminators start."""
+        return {name.removeprefix(RANKING): value for name, value in self.metrics.items() if name.startswith(RANKING)}
 
 
 RowListener = Callable[[RoundRow], None]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import time
 from collections.abc import Iterable, Mapping
@@ -11,7 +10,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from model.files import write_json
+from model.errors import ConfigError
+from model.files import read_json, write_json
 
 _log = logging.getLogger(__name__)
 
@@ -49,14 +49,20 @@ class Live:
 
     @classmethod
     def read(cls, run: Path) -> Live | None:
-        """What the run folder's file says; None if there is none."""
+        """What the run folder's file says; None if there is none.
+
+        Raises:
+            ConfigError: if it is damaged.
+        """
         try:
-            values: dict[str, Any] = json.loads((run / LIVE_NAME).read_text(encoding="utf-8"))
+            values: dict[str, Any] = read_json(run / LIVE_NAME)
+            contacts = {int(site): float(seen) for site, seen in values.get("last_contact", {}).items()}
+            connected = [int(site) for site in values.get("connected", [])]
+            return cls(**values | {"phase": Phase(values["phase"]), "last_contact": contacts, "connected": connected})
         except FileNotFoundError:
             return None
-        contacts = {int(site): seen for site, seen in values.get("last_contact", {}).items()}
-        connected = [int(site) for site in values.get("connected", [])]
-        return cls(**values | {"phase": Phase(values["phase"]), "last_contact": contacts, "connected": connected})
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ConfigError(f"{run / LIVE_NAME}: damaged ({type(error).__name__}); remove it") from error
 
 
 class LiveStatus:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
+
+from model.errors import ConfigError
+from model.files import read_json
 
 RESULT_NAME = "result.json"
 
@@ -40,12 +42,18 @@ class RunResult:
 
     @classmethod
     def read(cls, run: Path) -> RunResult | None:
-        """How the run in a folder ended, or None while it has not."""
+        """How the run in a folder ended, or None while it has not.
+
+        Raises:
+            ConfigError: if the file that says it is damaged.
+        """
         try:
-            values = json.loads((run / RESULT_NAME).read_text(encoding="utf-8"))
+            values = read_json(run / RESULT_NAME)
+            return cls(state=RunState(values["status"]), reason=values["reason"], error=values.get("error", ""))
         except FileNotFoundError:
             return None
-        return cls(state=RunState(values["status"]), reason=values["reason"], error=values.get("error", ""))
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ConfigError(f"{run / RESULT_NAME}: damaged ({type(error).__name__}); remove it") from error
 
     def to_json(self) -> dict[str, str]:
         """The JSON object of the file."""

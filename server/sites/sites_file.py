@@ -10,7 +10,6 @@ Flower ties a node id to the public key with which the node was registered, so a
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -25,7 +24,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from model.errors import ConfigError, FederationError
-from model.files import write_json
+from model.files import read_json, write_json
 
 _NUMBERED = re.compile(r"site-([1-9]\d*)\.pub")
 
@@ -106,7 +105,7 @@ def read_sites(path: Path) -> list[RegisteredSite]:
         ConfigError: if the file is missing or damaged, or names a site or a node twice.
     """
     try:
-        rows = json.loads(path.read_text(encoding="utf-8"))["sites"]
+        rows = read_json(path)["sites"]
         sites = [RegisteredSite(int(r["partition-id"]), int(r["node-id"]), str(r["key-sha256"])) for r in rows]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ConfigError(

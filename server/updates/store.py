@@ -11,8 +11,6 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from safetensors import safe_open
-from safetensors.numpy import save_file
 
 Arrays = Mapping[str, npt.NDArray[np.float32]]
 
@@ -33,7 +31,8 @@ class Step:
 class UpdateStore:
     """Keeps the updates on disk until the round is aggregated, so that memory does not grow with the sites.
 
-    The folder is emptied when the round is measured, and when the next one begins.
+    A file holds the bare values of one update, tensor after tensor: each tensor is read several times, and where it
+    begins is the same in all files. The folder is emptied when the round is measured, and when the next one begins.
     """
 
     def __init__(self, current: Arrays, folder: Path) -> None:
@@ -44,19 +43,23 @@ class UpdateStore:
             folder: for the updates; made anew.
         """
         self._current = current
+        ends = np.cumsum([0, *(array.nbytes for array in current.values())]).tolist()
+        self._offsets = dict(zip(current, ends[:-1], strict=True))
         self._folder = folder
         shutil.rmtree(folder, ignore_errors=True)
 
     def add(self, client: int, tensors: Arrays) -> None:
         """Keep one validated update: names and shapes of the global tensors."""
         self._folder.mkdir(parents=True, exist_ok=True)
-        save_file({name: np.asarray(array, order="C") for name, array in tensors.items()}, self._path(client))
+        with self._path(client).open("wb") as file:
+            for name in self._current:
+                file.write(np.ascontiguousarray(tensors[name], np.float32).data)
 
     def tensor(self, client: int, name: str) -> npt.NDArray[np.float32]:
         """One tensor of one update; the file is closed again, so that none of it stays mapped in memory."""
-        with safe_open(self._path(client), framework="numpy") as update:
-            array: npt.NDArray[np.float32] = update.get_tensor(name)
-        return array
+        current = self._current[name]
+        values = np.fromfile(self._path(client), np.float32, current.size, offset=self._offsets[name])
+        return values.reshape(current.shape)
 
     def products(self, clients: Sequence[int], names: Sequence[str]) -> npt.NDArray[np.float64]:
         """[n, n] inner products of the clients' steps; one tensor of every client is in memory at a time.
@@ -91,7 +94,7 @@ class UpdateStore:
         return steps
 
     def _path(self, client: int) -> Path:
-        return self._folder / f"client-{client}.safetensors"
+        return self._folder / f"client-{client}.float32"
 
 
 def fingerprint_of(tensors: Arrays) -> str:

@@ -9,9 +9,11 @@ from data_partition.faces.finder import FaceFinder, chosen, quarter_turns
 from data_partition.faces.people import others_than_main, split_by_person
 from data_partition.faces.track import face_of_picture, track_faces
 from data_partition.preparation.prepare import PrepareReport, is_prepared, prepare
+from data_partition.preparation.preview import find_several_faces, write_preview
 from data_partition.shards.names import check_distinct, check_identity
 from data_partition.shards.shard import Shard, open_dataset
 from data_partition.sources.layouts import annotator_of
+from data_partition.sources.pictures import read_picture
 from data_partition.sources.records import ClipSource
 from data_partition.sources.rejected import Rejected
 from model.errors import ConfigError, DataError
@@ -158,3 +160,27 @@ def test_a_run_goes_on_with_its_own_people_alone() -> None:
     require_same_people(["anna", "ben", "identity-2"], ["anna", "identity-1", "carl"])
     with pytest.raises(ConfigError, match="other people: 1 was ben, now dora; use"):
         require_same_people(["anna", "ben"], ["anna", "dora"])
+
+
+def test_a_preview_numbers_the_faces_and_the_choice_can_be_made(
+    tmp_path: Path,
+    drawn_people: list[Shard],  # noqa: F811
+    face_landmarker: Path,  # noqa: F811
+) -> None:
+    src = tmp_path / "src"
+    src.mkdir()
+    both = [np.concatenate([shard.read_frame(row) for shard in drawn_people], axis=1) for row in range(3)]
+    write_video(src / "both.mp4", both)
+    write_video(src / "alone.mp4", [drawn_people[0].read_frame(0)])
+    (one,) = find_several_faces(src, None, {})
+    (other,) = find_several_faces(src, None, {"both": 3 - one.used})
+    assert (one.identity, len(one.faces), other.used) == ("both", 2, 3 - one.used)
+    assert f"number {one.used} from the left is used; --face both={other.used} takes another" in one.to_line()
+    write_preview(tmp_path / "faces.png", [one, other])
+    picture = read_picture(tmp_path / "faces.png")
+    assert picture.shape == (266, 960, 3)
+    green = (np.abs(picture.astype(int) - [0, 160, 0]).sum(axis=2) < 30)[:, :480].any(axis=0).nonzero()[0]
+    face = one.faces[one.used - 1]
+    np.testing.assert_allclose([green.min(), green.max()], [1.5 * face.left, 1.5 * (face.left + face.width)], atol=4)
+    with pytest.raises(ConfigError, match="--face: 'carl' is nobody in"):
+        prepare(src, tmp_path / "out", faces={"carl": 1})

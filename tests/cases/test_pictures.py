@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageCms
 
 from data_partition.sources.pictures import MAX_PIXELS, read_picture
 from model.errors import DataError
@@ -26,7 +26,7 @@ def _noise(side: int = 96) -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, (side, side, 3), dtype=np.uint8)
 
 
-@pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp", ".tiff"])
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp", ".tiff", ".avif"])
 def test_a_picture_is_turned_by_its_exif_in_every_format(tmp_path: Path, suffix: str) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6  # the first row is on the right: turn clockwise
@@ -48,6 +48,15 @@ def test_sixteen_bits_become_eight_and_inks_become_light(tmp_path: Path) -> None
     assert read_picture(tmp_path / "deep.png")[0, 0].tolist() == [40_000 >> 8] * 3
     Image.fromarray(_half()).convert("CMYK").save(tmp_path / "ink.jpg")
     np.testing.assert_allclose(read_picture(tmp_path / "ink.jpg")[4, 4], [255, 0, 0], atol=12)
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".tiff"])
+def test_colours_of_another_gamut_look_as_their_profile_says(tmp_path: Path, suffix: str) -> None:
+    """A profile whose red is sRGB's green, and the other way round."""
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    swapped = profile.replace(b"rXYZ", b"....").replace(b"gXYZ", b"rXYZ").replace(b"....", b"gXYZ")
+    Image.fromarray(_half()).save(tmp_path / f"a{suffix}", icc_profile=swapped)
+    np.testing.assert_allclose(read_picture(tmp_path / f"a{suffix}")[4, 4], [0, 255, 0], atol=12)
 
 
 @pytest.mark.parametrize(("suffix", "options"), [(".jpg", {}), (".jpg", {"progressive": True}), (".png", {})])

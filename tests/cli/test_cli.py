@@ -101,7 +101,55 @@ def test_reenact_writes_the_picture_and_says_how_and_where(capsys, tmp_path, che
         *("--device", "cpu"),
     )
     assert "landmarks by lgan" in text and str(out) in text
-    assert read_image(out).shape == (32, 32, 3)
+    assert "visible label, watermark and signed manifest" in text
+    assert read_image(out).shape == (256, 256, 3)  # 32 pixels are too few for a label
+
+
+def test_verify_says_what_a_result_has_and_that_another_picture_has_nothing(capsys, tmp_path, checkpoint):  # noqa: F811
+    succeeds(capsys, *reenact_arguments(tmp_path, checkpoint), "--batch", "--without-label", "research")
+    text = succeeds(capsys, "verify", str(tmp_path / "all" / "000000--000001.png"))
+    assert "Label: none" in text and "Watermark: there" in text and "who is trusted here" in text
+    assert 'label_exception "research"' in text and "Delivered from here:" in text
+    with pytest.raises(SystemExit) as exit_info:
+        cli.main(("verify", str(tmp_path / "data" / "ana" / "frames" / "000000.jpg")))
+    assert exit_info.value.code == 1 and "No mark of this program" in capsys.readouterr().out
+
+
+def test_key_names_the_anchor_to_hand_out(capsys, tmp_path, monkeypatch):
+    monkeypatch.setenv("FEDREENACT_MARKING_KEY", str(tmp_path / "key"))
+    text = succeeds(capsys, "key", "--organisation", "Example Lab")
+    assert "Example Lab" in text and str(tmp_path / "key" / "anchor.pem") in text.replace("\n", "")
+
+
+def reenact_arguments(tmp_path, checkpoint):  # noqa: F811
+    """Of a picture of ana by one of eva, into a folder."""
+    save_checkpoint(tmp_path / "run", checkpoint)
+    ana, eva = (write_random_shard(tmp_path / "data", name, num_frames=2) for name in ("ana", "eva"))
+    inputs = ("--source", str(ana.path / "frames"), "--driving", str(eva.path / "frames"))
+    return ("reenact", str(tmp_path / "run"), *inputs, "--out", str(tmp_path / "all"), "--device", "cpu")
+
+
+def test_a_batch_says_what_came_out_and_where_the_table_is(capsys, tmp_path, checkpoint):  # noqa: F811
+    text = succeeds(capsys, *reenact_arguments(tmp_path, checkpoint), "--batch")
+    assert "000001.jpg by 000000.jpg: 000001--000000.png" in text
+    assert "4 of 4 results" in text and "results.csv" in text
+
+
+def test_ctrl_c_is_one_line_that_says_how_to_go_on(capsys, tmp_path, checkpoint, monkeypatch):  # noqa: F811
+    def stop(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("reenact.batch.run_batch", stop)
+    with pytest.raises(SystemExit) as exit_info:
+        cli.main((*reenact_arguments(tmp_path, checkpoint), "--batch"))
+    assert exit_info.value.code == 130
+    error = capsys.readouterr().err
+    assert "the same command goes on from there" in error.replace("\n", " ") and "Traceback" not in error
+
+
+def test_a_strength_out_of_range_is_one_line(capsys, tmp_path, checkpoint):  # noqa: F811
+    line = fails(capsys, *reenact_arguments(tmp_path, checkpoint), "--strength", "mouth=9")
+    assert "--strength mouth=9: wanted 0 to 3" in line
 
 
 def test_egress_lists_what_comes_with_tensors_and_numbers(capsys):

@@ -19,6 +19,11 @@ def test_a_round_in_one_line() -> None:
     assert round_line(ROW) == "round 7 | L_G 2.500 | L_D 1.250 | [dim]0:2.00 1:3.00[/] | Var(L_G) 0.04, tau 3 | 12 s"
 
 
+def test_beside_the_discriminators_loss_stands_what_they_rank_right() -> None:
+    line = round_line(replace(ROW, metrics={"ranking_image": 0.914, "ranking_landmarks": 0.5, "l1_image": 0.1}))
+    assert line.startswith("round 7 | L_G 2.500 | L_D 1.250 (ranked image 0.91, landmarks 0.50) | ")
+
+
 def test_sites_left_out_and_the_stop_are_in_it() -> None:
     line = round_line(replace(ROW, rejected={3: "sent [red] NaN"}, stop="variance"))
     assert line.endswith("12 s | [yellow]left out 3: sent \\[red] NaN[/] | [bold]stopped by variance[/]")

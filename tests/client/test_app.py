@@ -49,7 +49,7 @@ def test_metrics_are_floats_from_the_list(settings: Settings) -> None:
     )
     assert [array.shape for array in got] == [array.shape for array in arrays(settings)]
     assert num_examples == 11  # 12 frames, the last tenth of them held out
-    assert {"loss_generator", "loss_discriminator", "accuracy_real", "seconds", "has_moments"} <= metrics.keys()
+    assert {"loss_generator", "loss_discriminator", "ranking_image", "seconds", "has_moments"} <= metrics.keys()
     assert {type(value) for value in metrics.values()} == {float}
 
 

@@ -1,5 +1,6 @@
 import itertools
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -64,6 +65,16 @@ def take(data: ClientData, num_batches: int, seed: int = 0, cache: FrameCache | 
         cache=cache or FrameCache(2**26),
     )
     return list(itertools.islice(batches, num_batches))
+
+
+def test_heatmaps_of_source_and_driving_are_of_their_landmarks(data: ClientData) -> None:
+    batch = take(data, 1)[0]
+    for drawn_NCHW, landmarks_NKC in (
+        (batch.source_heatmap_NCHW, batch.source_landmarks_NKC),
+        (batch.heatmap_NCHW, batch.driving_landmarks_NKC),
+    ):
+        for drawn_CHW, landmarks_KC in zip(drawn_NCHW, landmarks_NKC, strict=True):
+            np.testing.assert_array_equal(drawn_CHW[0], draw_heatmap(landmarks_KC.numpy(), 64))
 
 
 def test_pairs_are_two_different_training_frames_of_one_clip(data: ClientData) -> None:
@@ -199,6 +210,60 @@ def test_landmarks_stay_on_their_picture_detail_when_resized(tmp_path: Path, siz
     y, x = np.indices(weight_HW.shape)
     centroid = np.array([(x * weight_HW).sum(), (y * weight_HW).sum()]) / weight_HW.sum()
     np.testing.assert_allclose(frame.landmarks_KC[0], centroid, atol=0.1)
+
+
+def looking_shard(root: Path, irises_EC: list[list[float]] | None) -> Shard:
+    """Two frames of side 64 with open eyes 10 px wide at (15, 20) and (35, 20)."""
+    landmarks_KC = np.full((68, 2), 40.0)
+    for first, left in ((36, 15), (42, 35)):
+        eye = [(0, 0), (3, -2), (7, -2), (10, 0), (7, 2), (3, 2)]
+        landmarks_KC[first : first + 6] = [(left + x, 20 + y) for x, y in eye]
+    with ShardWriter(root, "a" if irises_EC else "b", 64, "test") as writer:
+        for index in range(2):
+            writer.add(
+                np.zeros((64, 64, 3), np.uint8),
+                clip="c",
+                frame_index=index,
+                timestamp_s=0,
+                landmarks_KC=landmarks_KC,
+                pose_C=np.zeros(3),
+                au_presence_A=np.zeros(18),
+                au_intensity_A=np.zeros(18),
+                confidence=1.0,
+                irises_EC=irises_EC,
+            )
+    return open_shard(root / ("a" if irises_EC else "b"))
+
+
+def test_irises_are_a_second_channel_at_the_models_size(tmp_path: Path) -> None:
+    shard = looking_shard(tmp_path, [[22, 20], [42, 20]])
+    pair = Pair(0, FrameRef(shard, 0), FrameRef(shard, 1))
+    heatmap_CHW = make_batch([pair], 32, use_irises=True).heatmap_NCHW[0].numpy()
+    assert heatmap_CHW.shape == (2, 32, 32)
+    xs, ys = np.arange(32), np.arange(32)[:, None]
+    for side, centre_x in ((slice(0, 15), (22 + 0.5) / 2 - 0.5), (slice(15, 32), (42 + 0.5) / 2 - 0.5)):
+        disc = heatmap_CHW[1, :, side]
+        assert abs((disc * xs[side]).sum() / disc.sum() - centre_x) < 0.1
+        assert abs((disc * ys).sum() / disc.sum() - ((20 + 0.5) / 2 - 0.5)) < 0.1
+    without = make_batch([pair], 32).heatmap_NCHW[0].numpy()
+    np.testing.assert_array_equal(without, heatmap_CHW[:1])
+
+
+def test_a_shard_without_irises_has_a_black_second_channel_and_else_the_same(tmp_path: Path) -> None:
+    batches = []
+    for shard in (looking_shard(tmp_path, None), looking_shard(tmp_path, [[22, 20], [42, 20]])):
+        batches.append(make_batch([Pair(0, FrameRef(shard, 0), FrameRef(shard, 1))], 32, use_irises=True))
+    old, new = batches
+    assert torch.equal(old.heatmap_NCHW[:, :1], new.heatmap_NCHW[:, :1])
+    assert old.heatmap_NCHW[:, 1].max() == 0 and new.heatmap_NCHW[:, 1].max() == 1
+
+
+def test_a_shard_prepared_again_with_irises_misses_the_frames_without(tmp_path: Path) -> None:
+    cache = FrameCache(2**26)
+    old = looking_shard(tmp_path, None)
+    assert cache.get(old, 0, 64).irises_EC is None
+    new = replace(old, irises_FEC=np.ones((2, 2, 2), np.float32))
+    np.testing.assert_array_equal(cache.get(new, 0, 64).irises_EC, np.ones((2, 2)))
 
 
 def test_a_cached_frame_is_not_decoded_again(shard: Shard) -> None:

@@ -9,6 +9,7 @@ SETTINGS = {
     "max-rounds": MAX_ROUNDS,
     "local-steps": 25,  # times batch-size 4 is what the sites' policy asks for at least
     "tau": 0,
+    "num-sources": 1,  # of the steps, half the time
     "variance-window": 2,
     "adversarial-from-step": 0,
     "flow-warmup-steps": 0,  # the policy counts the steps of every loss term

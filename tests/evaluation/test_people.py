@@ -18,7 +18,7 @@ def pair(tmp_path):
 
 def test_with_one_source_a_pair_is_drawn_from_its_own_frame(pair):
     source, driving = faces_of_pair(pair, 32, num_sources=1)
-    assert list(source.frames_for(driving.landmarks_KC, driving.pose_C, 1)) == [source]
+    assert list(source.frames_for(driving.landmarks_KC, driving, 1)) == [source]
     np.testing.assert_array_equal(source.image_HWC, pair.source.shard.read_frame(19))
 
 
@@ -26,7 +26,7 @@ def test_with_several_they_are_training_frames_of_the_source_person_whatever_its
     source, driving = faces_of_pair(pair, 32, num_sources=3)
     shard = pair.source.shard
     np.testing.assert_array_equal(source.image_HWC, shard.read_frame(19))
-    for frame in source.frames_for(driving.landmarks_KC, driving.pose_C, 3):
+    for frame in source.frames_for(driving.landmarks_KC, driving, 3):
         rows = [row for row in range(20) if np.array_equal(shard.read_frame(row), frame.image_HWC)]
         assert len(rows) == 1 and not shard.is_test_F[rows[0]] and frame.identity == "ana"
 

@@ -112,12 +112,14 @@ def test_an_interrupted_training_goes_on(request_) -> None:
 
 
 def test_every_mode_spends_the_same_steps_and_keeps_its_schedule_in_proportion(tmp_path: Path) -> None:
-    settings = minimal_settings(tmp_path, tmp_path, 5, local_steps=10, adversarial_from_step=20)
+    settings = minimal_settings(
+        tmp_path, tmp_path, 5, local_steps=10, adversarial_from_step=20, adversarial_lead_steps=4
+    )
     budget = Budget(num_steps=200)
     federated, centralized = (budget.apply(settings, mode) for mode in (Mode.FEDERATED, Mode.CENTRALIZED))
     assert federated.rounds.max_rounds * federated.rounds.local_steps * 5 == 200
     assert centralized.rounds.max_rounds * centralized.rounds.local_steps == 200
-    assert centralized.loss.adversarial_from_step == 100
+    assert (centralized.loss.adversarial_from_step, centralized.loss.adversarial_lead_steps) == (100, 20)
     with pytest.raises(ConfigError, match="--budget 49: one round is 10 local steps at 5 sites; wanted at least 50"):
         Budget(num_steps=49).apply(settings, Mode.FEDERATED)
 
@@ -146,7 +148,8 @@ def test_a_training_is_shared_by_rows_that_differ_in_what_its_network_does_not_k
         ]
         return [cell.folder.name for cell in cells]
 
-    assert len(set(keys(ModelRow(label="X2Face", changes={"network": "x2face"})))) == 1
+    for network in ("x2face", "fomm", "monkeynet", "neuralhead"):
+        assert len(set(keys(ModelRow(label=network, changes={"network": network})))) == 1
     assert len(set(keys(ModelRow(label="GLR")))) == 2
 
 

@@ -117,7 +117,8 @@ def test_curves_cope_with_rounds_without_a_client_and_without_a_variance() -> No
             number,
             loss_generator=5.0 / number,
             loss_discriminator=0.6,
-            clients={0: {"loss_generator": 5.0, "loss_discriminator": 0.6}} if number == 1 else {},
+            metrics={"loss_generator": 5.0 / number} | ({"ranking_image": 0.6} if number == 2 else {}),
+            clients={0: {"loss_generator": 5.0, "ranking_image": 0.6}} if number == 1 else {},
         )
         for number in (1, 2)
     ]

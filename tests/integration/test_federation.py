@@ -19,6 +19,7 @@ from flwr.app import Array, Message
 from federation.resources import RESOURCES
 from federation.settings import Settings, to_toml
 from model.checkpoint import Checkpoint, load_checkpoint
+from model.config import NETWORKS
 from model.errors import ConfigError, FederationError
 from server.flower import processes
 from server.rounds.centralized import train_centralized
@@ -87,8 +88,11 @@ def test_training_changes_every_network(dataset: Path, tmp_path: Path) -> None:
     assert changed == {"generator", "discriminator", "landmark_generator", "landmark_discriminator"}
 
 
-def test_one_client_one_round_federated_equals_centralized_bit_for_bit(dataset: Path, tmp_path: Path) -> None:
-    changes = {"max_rounds": 1, "num_identities": 5}
+@pytest.mark.parametrize("network", NETWORKS)
+def test_one_client_one_round_federated_equals_centralized_bit_for_bit(
+    dataset: Path, tmp_path: Path, network: str
+) -> None:
+    changes = {"max_rounds": 1, "num_identities": 5, "network": network}
     federated = train(minimal_settings(dataset, tmp_path / "federated", 1, **changes))
     centralized = train_centralized(minimal_settings(dataset, tmp_path / "centralized", 1, **changes))
     assert_same_bits(federated, load_checkpoint(centralized))

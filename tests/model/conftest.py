@@ -11,6 +11,7 @@ from model.config import LossConfig, ModelConfig, OptimizerConfig
 from model.designs.registry import build_networks
 from model.landmarks.geometry import PartSizes
 from model.networks.bundle import Networks
+from model.training.perceptual import PerceptualLoss
 from model.training.trainer import GANTrainer
 
 SIZE_PX = 32
@@ -67,18 +68,18 @@ def make_batch(seed: int, num_pairs: int = 2, size_px: int = SIZE_PX) -> Reenact
         au_NA=(uniform(num_pairs, 18) > 0.5).float(),
         au_intensity_NA=uniform(num_pairs, 18) * 5,
         identity_N=torch.zeros(num_pairs, dtype=torch.int64),
+        source_heatmap_NCHW=uniform(num_pairs, 1, size_px, size_px),
     )
 
 
-class Distance(nn.Module):
-    """In place of the perceptual loss, which needs a pretrained file."""
-
-    def forward(self, generated_NCHW: torch.Tensor, target_NCHW: torch.Tensor) -> torch.Tensor:
-        return (generated_NCHW - target_NCHW).square().mean()
+def small_perceptual() -> PerceptualLoss:
+    """On pixels and on their means, in place of pretrained features."""
+    mean, std = torch.zeros(3), torch.ones(3)
+    return PerceptualLoss([nn.Identity(), nn.AvgPool2d(2)], mean=mean, std=std, flip_channels=False, relative=True)
 
 
 def make_trainer(
-    networks: Networks, loss: LossConfig, step: int = 0, perceptual: nn.Module | None = None
+    networks: Networks, loss: LossConfig, step: int = 0, perceptual: PerceptualLoss | None = None
 ) -> GANTrainer:
     optimizer = OptimizerConfig(learning_rate_generator=1e-3, learning_rate_discriminator=1e-3)
     return GANTrainer(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -52,3 +53,21 @@ def test_one_video_gives_the_same_crops_and_landmarks_to_training_and_to_reenact
         np.testing.assert_array_equal(shard.pose_FC[row], face.pose_C)
         np.testing.assert_array_equal(shard.au_presence_FA[row], face.au_presence_A)
     np.testing.assert_array_equal(clip.landmarks_NKC(), shard.landmarks_FKC)
+    assert [str(gap) for gap in clip.gaps] == ["frame 5: no face, bridged"]
+    assert sum(face is None for _, face in clip.steadied().faces()) == 0
+
+
+def test_the_reference_is_the_frame_most_like_the_source_in_pose_and_expression(video: Path) -> None:
+    clip = annotate_clip(video, SIZE_PX, no_progress)
+    faces = {index: face for index, (_, face) in enumerate(clip.faces()) if face is not None}
+    for index in (3, 17):
+        chosen, reference = clip.reference_for(faces[index])
+        assert chosen == index
+        np.testing.assert_array_equal(reference.landmarks_KC, faces[index].landmarks_KC)
+    clips = {
+        index: replace(face, annotation=replace(face.annotation, au_intensity_A=np.full(18, index / 10, np.float32)))
+        for index, face in zip(clip.tracked.faces, [clip.tracked.faces[3]] * len(clip.tracked.faces), strict=True)
+    }
+    alike = replace(clip, tracked=replace(clip.tracked, faces=clips))
+    frowning = replace(faces[3], au_intensity_A=np.full(18, 0.9, np.float32))
+    assert alike.reference_for(frowning)[0] == 9

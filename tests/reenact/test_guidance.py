@@ -10,14 +10,14 @@ from model.errors import ConfigError
 from model.landmarks.closed_form import still
 from reenact.guidance import (
     LandmarkStatistics,
-    Rest,
     estimated_statistics,
     has_own_statistics,
     lgan_landmarks,
     lst_landmarks,
 )
-from reenact.guidance_choice import Guidance, choose_guidance
-from reenact.reenactor import Reenactor, movement_of
+from reenact.guidance_choice import Guidance, MotionKind, choose_guidance, is_relative
+from reenact.movement import Reference, Strengths
+from reenact.reenactor import Reenactor, Transfer, movement_of
 from tests.small_face import small_face
 
 GLR = DESIGNS["glr"]
@@ -59,14 +59,13 @@ def test_a_design_without_a_landmark_gan_is_guided_by_lst_and_says_what_it_can()
 def test_lgan_landmarks_lie_at_the_driving_centre(checkpoint):
     faces = [small_face(seed) for seed in range(3)]
     driving = np.stack([face.landmarks_KC for face in faces])
-    landmarks = lgan_landmarks(
-        checkpoint.networks(),
-        1,
-        movement_of(faces),
-        driving,
-    )
+    reenactor = Reenactor(checkpoint, torch.device("cpu"))
+    landmarks = targets(reenactor, Guidance.LGAN, small_face(9, "ben"), faces)
     assert landmarks.shape == (3, 68, 2) and landmarks.dtype == np.float32
     np.testing.assert_allclose(landmarks.mean(axis=1), driving.mean(axis=1), atol=1e-4)
+    drawn = lgan_landmarks(checkpoint.networks(), 1, movement_of(faces))
+    moved = driving.mean(axis=1, keepdims=True) - drawn.mean(axis=1, keepdims=True)
+    np.testing.assert_allclose(landmarks, drawn + moved, atol=1e-4)
 
 
 def test_lst_between_equal_statistics_changes_nothing():
@@ -147,38 +146,79 @@ def turned(seed, yaw_deg, identity="", shift_px=0.0):
     )
 
 
+def targets(reenactor, guidance, source, driving, **how):
+    statistics = reenactor.statistics("", driving[0].landmarks_KC[None])
+    return reenactor.target_landmarks(
+        Transfer(guidance=guidance, driving_statistics=statistics, **how), source, driving
+    )
+
+
+def reference(face):
+    return Reference(movement=movement_of([face]), landmarks_KC=face.landmarks_KC)
+
+
 def test_base_moves_a_strangers_own_landmarks_as_the_driving_head_turns(based):
     reenactor = Reenactor(based, torch.device("cpu"))
     source, driving = turned(0, 10), [turned(1, 55), turned(2, 10)]
     assert reenactor.choose(Guidance.AUTO, source, "") is Guidance.BASE
-    statistics = reenactor.statistics("", driving[0].landmarks_KC[None])
-    targets = reenactor.target_landmarks(Guidance.BASE, source, driving, statistics)
+    moved = targets(reenactor, Guidance.BASE, source, driving)
     wanted = np.repeat([source.landmarks_KC], 2, axis=0)
     wanted[0, :, 0] += np.where(np.arange(68) % 2, 3.2, -3.2)  # 45 degrees of a frame of 32 px
     centres = np.stack([face.landmarks_KC.mean(axis=0) for face in driving])
     wanted += (centres - source.landmarks_KC.mean(axis=0))[:, None]
-    np.testing.assert_allclose(targets, wanted, atol=1e-4)
+    np.testing.assert_allclose(moved, wanted, atol=1e-4)
 
 
-def test_relative_takes_the_change_to_the_drivers_rest_and_leaves_the_source_where_it_is(based):
+def test_relative_takes_the_change_to_the_reference_and_leaves_the_source_where_it_is(based):
     reenactor = Reenactor(based, torch.device("cpu"))
-    source, clip = turned(0, -5), [turned(1, 20), turned(1, 20), turned(1, 65, shift_px=2.0)]
-    rest = Rest.of(movement_of(clip), np.stack([face.landmarks_KC for face in clip]))
-    assert rest.pose_C.tolist() == [0, 20, 0]
-    statistics = reenactor.statistics("", clip[0].landmarks_KC[None])
-    targets = reenactor.target_landmarks(Guidance.RELATIVE, source, clip, statistics, rest)
-    np.testing.assert_allclose(targets[0], source.landmarks_KC, atol=1e-4)
+    source, clip = turned(0, -5), [turned(1, 20), turned(1, 65, shift_px=2.0)]
+    moved = targets(reenactor, Guidance.BASE, source, clip, reference=reference(clip[0]))
+    np.testing.assert_allclose(moved[0], source.landmarks_KC, atol=1e-4)
     wanted = source.landmarks_KC + 2
     wanted[:, 0] += np.where(np.arange(68) % 2, 3.2, -3.2)
-    np.testing.assert_allclose(targets[2], wanted, atol=1e-4)
+    np.testing.assert_allclose(moved[1], wanted, atol=1e-4)
 
 
-def test_relative_needs_a_clip_and_both_need_a_base(based, checkpoint):
-    with pytest.raises(ConfigError, match="--landmarks relative needs a driving clip"):
-        Reenactor(based, torch.device("cpu")).draw_pair(small_face(0), small_face(1), Guidance.RELATIVE)
-    for guidance in (Guidance.BASE, Guidance.RELATIVE):
-        with pytest.raises(ConfigError, match="needs a checkpoint that was trained with lgan-base = closed"):
-            Reenactor(checkpoint, torch.device("cpu")).choose(guidance, small_face(0), "")
+@pytest.mark.parametrize("guidance", [Guidance.DRIVING, Guidance.LST, Guidance.LGAN])
+def test_relative_starts_from_the_sources_own_landmarks_whatever_guides(checkpoint, guidance):
+    reenactor, source = Reenactor(checkpoint, torch.device("cpu")), small_face(0, "ana")
+    clip = [small_face(1), small_face(2)]
+    moved = targets(reenactor, guidance, source, clip, reference=reference(clip[0]))
+    np.testing.assert_allclose(moved[0], source.landmarks_KC, atol=1e-4)
+    assert np.abs(moved[1] - source.landmarks_KC).max() > 0.01
+    if guidance is Guidance.DRIVING:
+        change = clip[1].landmarks_KC - clip[0].landmarks_KC
+        np.testing.assert_allclose(moved[1], source.landmarks_KC + change, atol=1e-4)
+
+
+def test_half_the_strength_of_the_pose_is_half_the_turn_and_half_the_way(based):
+    reenactor = Reenactor(based, torch.device("cpu"))
+    source, clip = turned(0, -5), [turned(1, 20), turned(1, 65, shift_px=2.0)]
+    half = Strengths(pose=0.5)
+    moved = targets(reenactor, Guidance.BASE, source, clip, reference=reference(clip[0]), strengths=half)
+    wanted = source.landmarks_KC + 1
+    wanted[:, 0] += np.where(np.arange(68) % 2, 1.6, -1.6)
+    np.testing.assert_allclose(moved[1], wanted, atol=1e-4)
+
+
+def test_strengths_need_landmarks_that_are_made_from_a_movement(checkpoint):
+    reenactor = Reenactor(checkpoint, torch.device("cpu"))
+    with pytest.raises(ConfigError, match="--strength needs landmarks by lgan or base, these are by lst"):
+        reenactor.choose(Guidance.LST, small_face(0), "", Strengths(mouth=2))
+    with pytest.raises(ConfigError, match="--strength needs"):
+        reenactor.draw_pair(small_face(0), small_face(1), Guidance.AUTO, Strengths(mouth=2))
+
+
+def test_relative_needs_a_clip_and_base_a_base(checkpoint):
+    with pytest.raises(ConfigError, match="--motion relative needs a driving clip"):
+        is_relative(MotionKind.RELATIVE, GLR, has_clip=False)
+    assert is_relative(MotionKind.AUTO, GLR, has_clip=True) and not is_relative(MotionKind.AUTO, GLR, has_clip=False)
+    assert not is_relative(MotionKind.ABSOLUTE, GLR, has_clip=True)
+    assert not is_relative(MotionKind.AUTO, DESIGNS["x2face"], has_clip=True)
+    with pytest.raises(ConfigError, match="x2face is driven by the frame itself"):
+        is_relative(MotionKind.RELATIVE, DESIGNS["x2face"], has_clip=True)
+    with pytest.raises(ConfigError, match="needs a checkpoint that was trained with lgan-base = closed"):
+        Reenactor(checkpoint, torch.device("cpu")).choose(Guidance.BASE, small_face(0), "")
 
 
 def test_a_known_person_is_still_drawn_by_lgan(based):

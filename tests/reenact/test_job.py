@@ -49,7 +49,7 @@ def test_frames_of_shards_pick_the_guidance_by_who_they_show(site, source, drivi
         out=site / "new" / "out.png",
     )
     assert report.guidance is expected
-    assert read_image(report.out).shape == (32, 32, 3)
+    assert read_image(report.out).shape == (256, 256, 3)  # 32 pixels are too few for a label
 
 
 def test_a_source_may_be_a_shard_or_several_pictures_and_is_told(site):
@@ -127,7 +127,7 @@ def test_an_input_is_never_overwritten(site):
         )
 
 
-def test_driving_clip_gives_a_video_in_which_frames_without_a_face_repeat(site, tmp_path):
+def test_driving_clip_gives_a_video_in_which_frames_without_a_face_are_bridged_or_stand_still(site, tmp_path):
     """Invented people, because the annotator must find a face."""
     shard = open_shard(synthesize(tmp_path / "synth", num_identities=1, num_frames=20, size_px=128)[0])
     clip = tmp_path / "clip"
@@ -142,13 +142,17 @@ def test_driving_clip_gives_a_video_in_which_frames_without_a_face_repeat(site, 
         device=torch.device("cpu"),
         progress=lambda *progress: told.append(progress),
     )
-    assert (report.num_frames, report.num_without_face, report.guidance) == (5, 2, Guidance.LGAN)
+    assert (report.num_frames, report.guidance, report.sound) == (5, Guidance.LGAN, "")
+    assert [str(gap) for gap in report.gaps] == [
+        "frame 0: no face, the result stands still",
+        "frame 3: no face, bridged",
+    ]
     assert told[-1] == ("Drawing", 5, 5)
     written = [picture.image_HWC.mean(axis=2) for picture in read_frames(report.out, print)]
     assert len(written) == 5
-    standing_still = read_image(frame(site, "ana")).mean(axis=2)
+    standing_still = cv2.resize(read_image(frame(site, "ana")), (256, 256), interpolation=cv2.INTER_CUBIC).mean(axis=2)
     assert np.corrcoef(written[0].ravel(), standing_still.ravel())[0, 1] > 0.7
-    assert np.abs(written[3] - written[2]).mean() < 3
+    assert sorted(path.name for path in tmp_path.glob("out*")) == ["out.mp4"]
 
 
 def test_clip_without_any_face_is_an_error_and_leaves_no_file(site, tmp_path):
@@ -157,7 +161,7 @@ def test_clip_without_any_face_is_an_error_and_leaves_no_file(site, tmp_path):
     write_image(clip / "0.png", np.full((128, 128, 3), 90, np.uint8))
     with pytest.raises(DataError, match="no face found in 1 frames"):
         run(checkpoint=site / "run", source=frame(site, "ana"), driving=clip, out=tmp_path / "out.mp4")
-    assert not (tmp_path / "out.mp4").exists()
+    assert not list(tmp_path.glob("out*"))
 
 
 def test_clip_needs_an_mp4_output(site, tmp_path):

@@ -30,13 +30,13 @@ def yaws(frames):
 
 
 def test_a_person_is_drawn_from_the_frames_nearest_to_the_result():
-    frames = person(-30, -10, 0, 12, 30).frames_for(small_face(0).landmarks_KC, np.array([0, 11, 0], np.float32), 3)
+    frames = person(-30, -10, 0, 12, 30).frames_for(small_face(0).landmarks_KC, turned(11), 3)
     assert yaws(frames) == [12, 0, 30]
 
 
 def test_a_picture_is_drawn_from_itself_however_many_are_wanted():
     face = small_face(0)
-    assert list(face.frames_for(face.landmarks_KC, face.pose_C, 8)) == [face]
+    assert list(face.frames_for(face.landmarks_KC, face, 8)) == [face]
 
 
 def test_of_many_frames_those_are_kept_that_differ_most_and_the_ordinary_one_is_first():
@@ -56,13 +56,13 @@ def test_a_blurred_frame_is_not_kept_beside_a_sharp_one_of_the_same_pose():
 
 def test_sources_along_a_clip_change_only_for_clearly_nearer_ones():
     choice, target_KC = SteadyChoice(person(0, 20), 1), small_face(0).landmarks_KC
-    chosen = [yaws(choice.next(target_KC, np.array([0, yaw, 0], np.float32)))[0] for yaw in (9, 10.5, 9.5, 18, 10.5, 9)]
+    chosen = [yaws(choice.next(target_KC, turned(yaw)))[0] for yaw in (9, 10.5, 9.5, 18, 10.5, 9)]
     assert chosen == [0, 0, 0, 20, 20, 20]
 
 
 def test_a_clip_drawn_from_one_picture_keeps_to_it():
     face = small_face(0)
-    assert list(SteadyChoice(face, 4).next(face.landmarks_KC, face.pose_C)) == [face]
+    assert list(SteadyChoice(face, 4).next(face.landmarks_KC, face)) == [face]
 
 
 def test_references_of_a_shard_are_training_frames_and_of_one_clip(tmp_path):

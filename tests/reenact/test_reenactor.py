@@ -5,10 +5,14 @@ import pytest
 import torch
 
 from federation.settings import Settings
-from model.designs.registry import build_networks
+from model.designs.registry import DESIGNS, build_networks
 from model.errors import ConfigError
-from reenact.guidance_choice import Guidance
-from reenact.reenactor import Reenactor
+from model.landmarks.geometry import draw_heatmap
+from model.landmarks.irises import draw_irises
+from reenact.faces import face_of_shard
+from reenact.guidance_choice import Guidance, MotionKind
+from reenact.reenactor import FaceFrame, Reenactor, Transfer
+from tests.shards import write_random_shard
 from tests.small_face import PART_SIZES, SMALL, small_face
 
 
@@ -40,7 +44,8 @@ def test_a_frame_is_drawn_alike_alone_and_among_others(reenactor):
 def test_driving_guidance_leaves_the_driving_landmarks_as_they_are(reenactor):
     source, driving = small_face(0, "ana"), [small_face(1, "ana")]
     statistics = reenactor.statistics("ana", driving[0].landmarks_KC[None])
-    targets = reenactor.target_landmarks(Guidance.DRIVING, source, driving, statistics)
+    transfer = Transfer(guidance=Guidance.DRIVING, driving_statistics=statistics)
+    targets = reenactor.target_landmarks(transfer, source, driving)
     np.testing.assert_array_equal(targets[0], driving[0].landmarks_KC)
 
 
@@ -48,9 +53,8 @@ def test_lst_and_lgan_differ_by_source_person(reenactor):
     driving = [small_face(1)]
     statistics = reenactor.statistics("", driving[0].landmarks_KC[None])
     for guidance in (Guidance.LST, Guidance.LGAN):
-        ana, ben = (
-            reenactor.target_landmarks(guidance, small_face(0, name), driving, statistics) for name in ("ana", "ben")
-        )
+        transfer = Transfer(guidance=guidance, driving_statistics=statistics)
+        ana, ben = (reenactor.target_landmarks(transfer, small_face(0, name), driving) for name in ("ana", "ben"))
         assert np.abs(ana - ben).max() > 0.01
 
 
@@ -65,14 +69,78 @@ def test_unknown_identity_names_the_known_ones(reenactor):
         reenactor.known_identity("eva")
 
 
+def of_design(checkpoint, network):
+    config = replace(SMALL, network=network)
+    tensors = build_networks(config, PART_SIZES, seed=0).travelling_tensors()
+    settings = Settings(model=config).to_flat()
+    return Reenactor(replace(checkpoint, settings=settings, tensors=tensors), torch.device("cpu"))
+
+
 def test_x2face_is_driven_by_the_frame_and_refuses_landmark_guidance(checkpoint):
-    config = replace(SMALL, network="x2face")
-    networks = build_networks(config, PART_SIZES, seed=0)
-    baseline = replace(checkpoint, settings=Settings(model=config).to_flat(), tensors=networks.travelling_tensors())
-    reenactor = Reenactor(baseline, torch.device("cpu"))
+    reenactor = of_design(checkpoint, "x2face")
     drawing, guidance = reenactor.draw_pair(small_face(0, "ana"), small_face(1, "ben"), Guidance.AUTO)
     assert guidance is Guidance.DRIVING
     assert list(drawing.stages) == ["Embedded face"]
     np.testing.assert_array_equal(drawing.result, small_face(0).image_HWC)  # untrained: a copy of the source
     with pytest.raises(ConfigError, match="driven by the frame itself"):
         reenactor.choose(Guidance.LGAN, small_face(0, "ana"), "ben")
+
+
+@pytest.fixture(params=[name for name, design in DESIGNS.items() if design.takes_reference])
+def by_points(checkpoint, request) -> Reenactor:
+    return of_design(checkpoint, request.param)
+
+
+def test_points_of_its_own_are_driven_by_the_frame_as_it_is_or_relative_to_one_of_its_clip(by_points, tmp_path):
+    source = small_face(0, "ana")
+    shard = write_random_shard(tmp_path, "ben", num_frames=12, seed=3, size_px=32)
+    reference = face_of_shard(shard, 4, 32).of_clip_like(source)
+    driving = face_of_shard(shard, (reference.row + 1) % 12, 32)
+
+    def drawn(face, motion):
+        drawing, guidance = by_points.draw_pair(source, face, Guidance.AUTO, motion=motion)
+        assert guidance is Guidance.DRIVING
+        return drawing.result.astype(int)
+
+    assert np.any(drawn(driving, MotionKind.RELATIVE) != drawn(driving, MotionKind.ABSOLUTE))
+    still = drawn(source, MotionKind.ABSOLUTE)
+    at_rest, elsewhere = (drawn(face, MotionKind.RELATIVE) - still for face in (reference, driving))
+    assert np.abs(at_rest).mean() < 0.5 * np.abs(elsewhere).mean()  # a driver at rest moves no point of the source
+
+
+def test_relative_motion_of_a_pair_needs_a_frame_of_a_clip(by_points, reenactor, tmp_path):
+    driving = face_of_shard(write_random_shard(tmp_path, "ben", num_frames=5), 2, 32)
+    for one in (by_points, reenactor):
+        one.draw_pair(small_face(0), driving, Guidance.AUTO, motion=MotionKind.RELATIVE)
+        with pytest.raises(ConfigError, match="--motion relative needs a driving clip"):
+            one.draw_pair(small_face(0), small_face(1), Guidance.AUTO, motion=MotionKind.RELATIVE)
+
+
+def test_a_reference_is_the_frame_of_the_same_clip_that_is_most_like_the_source(tmp_path):
+    shard = write_random_shard(tmp_path, "ben", num_frames=12, seed=3, size_px=32)
+    for row in (2, 7):
+        assert face_of_shard(shard, 0, 32).of_clip_like(face_of_shard(shard, row, 32)).row == row
+
+
+def test_driving_irises_are_drawn_in_the_eyes_of_the_result(checkpoint):
+    config = replace(SMALL, use_irises=True)
+    tensors = build_networks(config, PART_SIZES, seed=0).travelling_tensors()
+    seeing = replace(checkpoint, settings=Settings(model=config).to_flat(), tensors=tensors)
+    driving = looking_face()
+    targets_KC = 2 * driving.landmarks_KC[None] - np.float32(4)
+    (drawing,) = Reenactor(seeing, torch.device("cpu")).draw(small_face(0), [driving], targets_KC)
+    expected = np.maximum(draw_heatmap(targets_KC[0], 32), draw_irises(targets_KC[0], 2 * driving.irises_EC - 4, 32))
+    np.testing.assert_allclose(drawing.stages["Heatmap"][..., 0], 255 * expected, atol=1)
+    blind = replace(driving, irises_EC=None)
+    (drawing,) = Reenactor(seeing, torch.device("cpu")).draw(small_face(0), [blind], targets_KC)
+    np.testing.assert_allclose(drawing.stages["Heatmap"][..., 0], 255 * draw_heatmap(targets_KC[0], 32), atol=1)
+
+
+def looking_face() -> FaceFrame:
+    """Eyes 5 px wide with open lids that look to the right."""
+    landmarks_KC = np.full((68, 2), 12, np.float32)
+    for first, left in ((36, 4), (42, 11)):
+        eye = [(0, 0), (1.5, -1), (3.5, -1), (5, 0), (3.5, 1), (1.5, 1)]
+        landmarks_KC[first : first + 6] = [(left + x, 6 + y) for x, y in eye]
+    irises_EC = np.array([[7.5, 6], [14.5, 6]], np.float32)
+    return replace(small_face(1), landmarks_KC=landmarks_KC, irises_EC=irises_EC)

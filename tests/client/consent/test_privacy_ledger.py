@@ -58,7 +58,7 @@ BEFORE = {"weights": np.zeros(2, np.float32)}
 
 
 def trained(values: list[float]) -> LocalResult:
-    metrics = {"loss_generator": 12.5, "l1_image": 0.3, "accuracy_real": 0.9, "seconds": 4.0, "num_steps": 2.0}
+    metrics = {"loss_generator": 12.5, "l1_image": 0.3, "ranking_image": 0.9, "seconds": 4.0, "num_steps": 2.0}
     return LocalResult(tensors={"weights": np.array(values, np.float32)}, num_examples=37, metrics=metrics)
 
 

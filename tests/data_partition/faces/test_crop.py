@@ -111,3 +111,9 @@ def test_fast_movement_and_short_gaps_are_no_cut() -> None:
 def test_pictures_of_another_size_start_a_new_take() -> None:
     takes = find_takes(_faces(np.full((3, 2), 100.0)), np.arange(3), np.array([[400, 400], [400, 400], [300, 400]]))
     assert takes.tolist() == [0, 0, 1]
+
+
+def test_landmarks_go_to_the_crop_and_back():
+    box, landmarks = CropBox(left=-7, top=20, side=130), np.random.default_rng(0).uniform(0, 100, (68, 2))
+    in_crop = box.to_crop(landmarks.astype(np.float32), 64)
+    np.testing.assert_allclose(box.to_picture(in_crop, 64), landmarks, atol=1e-3)

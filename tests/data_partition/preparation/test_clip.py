@@ -1,5 +1,7 @@
 """Promises of data_partition.preparation.clip, with an annotator that takes a bright square for a face."""
 
+import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -152,3 +154,17 @@ def test_pictures_that_are_crops_already_are_used_whole(tmp_path: Path) -> None:
     assert summary.num_kept == 4 and set(part.clip) == {"clip"}
     left = (20 + 0.5) * 64 / 200 - 0.5  # of the square in the first picture, at 64 px
     np.testing.assert_allclose(part.landmarks_FKC[0].min(axis=0)[0], left, atol=1e-4)
+
+
+def test_a_clip_that_cannot_be_written_keeps_nothing(tmp_path: Path) -> None:
+    job = _job(tmp_path, [_picture(40)] * 6)
+    folder = job.source.path.rename(tmp_path / "a\\b")
+    summary = prepare_clip(replace(job, source=ClipSource(path=folder)), SquareAnnotator(), lambda: None)
+    assert summary.num_kept == 0 and "rename the source" in summary.problems[-1].reason
+
+
+def test_a_name_that_is_not_utf_8_is_written_with_escapes(tmp_path: Path) -> None:
+    job = _job(tmp_path, [_picture(40)] * 6)
+    folder = job.source.path.rename(tmp_path / os.fsdecode(b"\xe9t\xe9"))
+    summary = prepare_clip(replace(job, source=ClipSource(path=folder)), SquareAnnotator(), lambda: None)
+    assert summary.num_kept == 6 and set(open_shard(tmp_path / "parts" / "%25E9t%25E9").clip) == {"%E9t%E9"}

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 from data_partition.preparation.clip_pool import PREPARING
@@ -20,6 +21,7 @@ from data_partition.preparation.prepare import COMPARING, PrepareReport, prepare
 from data_partition.shards.images import read_image, write_image
 from data_partition.shards.shard import Shard, open_dataset
 from model.errors import DataError
+from model.landmarks.irises import gaze_EC
 from tests.data_partition.conftest import write_video
 
 
@@ -95,6 +97,14 @@ def test_landmarks_lie_inside_of_the_crops(prepared: Prepared) -> None:
         assert np.mean((shard.landmarks_FKC > -1) & (shard.landmarks_FKC < 96)) > 0.99
 
 
+def test_irises_lie_between_the_corners_of_their_eyes_in_the_crops(prepared: Prepared) -> None:
+    for shard in open_dataset(prepared.out):
+        assert shard.irises_FEC is not None
+        faces = zip(shard.landmarks_FKC, shard.irises_FEC, strict=True)
+        gaze_FEC = np.stack([gaze_EC(landmarks_KC, irises_EC) for landmarks_KC, irises_EC in faces])
+        assert np.abs(gaze_FEC[..., 0]).max() < 0.5 and np.abs(gaze_FEC[..., 1]).max() < 0.3
+
+
 def test_progress_rises_to_the_end(prepared: Prepared) -> None:
     assert [step for step in prepared.progress if step[0] == COMPARING] == [(COMPARING, n, 3) for n in (1, 2, 3)]
     frames = [step for step in prepared.progress if step[0] == PREPARING]
@@ -149,6 +159,25 @@ def test_only_a_changed_source_is_prepared_again_and_finished_clips_are_reused(
     assert [one.was_done for one in report.datasets[0].identities] == [True, False]
     assert [source["name"] for source in open_dataset(out)[1].info["sources"]] == ["first"]
     assert not (out / "ben.parts").exists()
+
+
+def test_shards_of_an_annotator_without_irises_are_prepared_again_and_it_is_said(
+    prepared: Prepared, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    shutil.copytree(prepared.out, out)
+    shutil.copytree(out / "anna", tmp_path / "new")
+    table = pq.read_table(out / "anna" / "metadata.parquet")
+    pq.write_table(table.drop_columns(["irises"]), out / "anna" / "metadata.parquet")
+    info = json.loads((out / "anna" / "shard.json").read_text())
+    version = info["annotator_version"].removesuffix("+irises")
+    (out / "anna" / "shard.json").write_text(json.dumps(info | {"annotator_version": version}))
+    report = prepare(prepared.src, out, size_px=96, num_workers=1)
+    anna, ben = report.datasets[0].identities
+    assert not anna.was_done and ben.was_done
+    assert anna.to_line().endswith(f", prepared again: was annotated by mediapipe-face-landmarker {version}")
+    again, new = ((folder / "metadata.parquet").read_bytes() for folder in (out / "anna", tmp_path / "new"))
+    assert again == new
 
 
 def _read_tree(folder: Path) -> dict[str, bytes]:

@@ -327,6 +327,52 @@ def test_a_split_of_another_type_or_with_gaps_is_refused(tmp_path: Path) -> None
         open_shard(path)
 
 
+def _write_irises(root: Path, identity: str, irises: list[object]) -> Path:
+    with ShardWriter(root, identity, 8, "test") as writer:
+        for index, irises_EC in enumerate(irises):
+            writer.add(
+                np.zeros((8, 8, 3), np.uint8),
+                clip="clip",
+                frame_index=index,
+                timestamp_s=index / 25,
+                landmarks_KC=np.zeros((68, 2)),
+                pose_C=np.zeros(3),
+                au_presence_A=np.zeros(18),
+                au_intensity_A=np.zeros(18),
+                confidence=1.0,
+                irises_EC=irises_EC,
+            )
+    return root / identity
+
+
+def test_irises_come_back_and_are_adopted(tmp_path: Path) -> None:
+    told = [[[1, 2], [3, 4]], [[5, 6], [7, 8]]]
+    part = open_shard(_write_irises(tmp_path, "part", told))
+    np.testing.assert_array_equal(part.irises_FEC, told)
+    with ShardWriter(tmp_path, "whole", 8, "test") as writer:
+        writer.adopt(part)
+        writer.adopt(part)
+    np.testing.assert_array_equal(open_shard(tmp_path / "whole").irises_FEC, told * 2)
+
+
+def test_a_shard_without_the_column_has_no_irises(shard: Shard, tmp_path: Path) -> None:
+    assert shard.irises_FEC is None
+    with ShardWriter(tmp_path, "whole", shard.size_px, "test") as writer:
+        writer.adopt(shard)
+    assert open_shard(tmp_path / "whole").irises_FEC is None
+
+
+def test_irises_of_some_frames_alone_or_not_finite_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="half: 1 of 2 frames have irises"):
+        _write_irises(tmp_path, "half", [np.zeros((2, 2)), None])
+    with pytest.raises(DataError, match="frame 0: irises has a NaN or infinite value"):
+        _write_irises(tmp_path, "odd", [np.full((2, 2), np.nan)])
+    path = _write_irises(tmp_path, "anna", [np.zeros((2, 2))])
+    _rewrite(open_shard(path), "irises", [[0.0, 1.0, float("nan"), 2.0]])
+    with pytest.raises(DataError, match="irises is NaN or infinite in row 0"):
+        open_shard(path)
+
+
 json_values = st.recursive(
     st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=4)),
     lambda inner: st.one_of(st.lists(inner, max_size=2), st.dictionaries(st.text(max_size=4), inner, max_size=2)),

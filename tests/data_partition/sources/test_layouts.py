@@ -109,7 +109,7 @@ def test_pictures_videos_and_folders_of_one_person_are_all_taken(tmp_path: Path)
     (clips,) = sources.people[""].values()
     assert [clip.name for clip in clips] == ["anna", "2024/IMG_1.MTS", "2024/party", "IMG_1.MOV"]
     assert len({clip.part_name for clip in clips}) == 4 and not any("/" in clip.part_name for clip in clips)
-    assert sources.rejected == []
+    assert left_out(sources).keys() == {"anna"}  # the link
 
 
 def test_a_file_that_is_not_there_or_not_a_file_is_listed_and_stops_nobody(tmp_path: Path) -> None:
@@ -120,6 +120,21 @@ def test_a_file_that_is_not_there_or_not_a_file_is_listed_and_stops_nobody(tmp_p
     assert clips_of(sources).keys() == {"anna"}
     assert "without a target" in left_out(sources)["ben.mp4"]
     assert "not a regular file" in left_out(sources)["cat.mp4"]
+
+
+@pytest.mark.parametrize("target", ["..", "../../..", "../cat", "2023"])
+def test_a_link_to_other_peoples_files_is_listed_and_not_followed(tmp_path: Path, target: str) -> None:
+    src, other_disk = tmp_path / "src", tmp_path / "disk"
+    for folder in (src / "anna" / "2023", src / "cat", other_disk):
+        folder.mkdir(parents=True)
+        (folder / "a.mp4").touch()
+    (src / "anna" / "link").symlink_to(target)
+    (src / "anna" / "films").symlink_to(other_disk)
+    (other_disk / "again").symlink_to(other_disk)
+    sources = find_sources(src, Layout.VIDEOS)
+    anna = [src / "anna" / folder / "a.mp4" for folder in ("2023", "films")]
+    assert clips_of(sources) == {"anna": anna, "cat": [src / "cat" / "a.mp4"]}
+    assert "not followed" in left_out(sources)["link"] and "not followed" in left_out(sources)["again"]
 
 
 def test_a_name_that_a_shard_cannot_have_is_listed(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from data_partition.synth.motion import Moment, animate
 from data_partition.synth.render import Renderer
 from data_partition.synth.scene import Scene
 from model.batch import AU_ORDER
+from model.landmarks.irises import gaze_EC
 
 FRONTAL, REST = Pose(0.0, 0.0, 0.0), Expression()
 NOSE_TIP, CHIN = 30, 8
@@ -70,6 +71,19 @@ def test_landmarks_stay_on_the_features_they_name() -> None:
         brightness = [_pixel(image, point).mean() for point in (*pupils, *cheeks)]
         assert max(brightness[:2]) < min(brightness[2:]) - 40
         assert _redness(image, lip) > max(_redness(image, point) for point in cheeks) + 0.05
+
+
+def test_irises_are_where_the_pupils_are_painted_and_follow_the_gaze() -> None:
+    look = dataclasses.replace(draw_look(4, 0), glasses="none")
+    scene = Scene(look, 256)
+    for pose in (FRONTAL, Pose(5, 15, -5)):
+        for gaze_x in (-1.0, 1.0):
+            glance = dataclasses.replace(REST, gaze_x=gaze_x)
+            image, points = scene.frame(pose, glance)
+            irises = scene.irises(pose, glance)
+            assert all(_pixel(image, iris + 1).mean() < 60 for iris in irises)  # away from the glint
+            along = gaze_EC(points, irises)[:, 0] - gaze_EC(points, scene.irises(pose, REST))[:, 0]
+            assert (np.sign(along) == gaze_x).all() and (np.abs(along) > 0.1).all()
 
 
 def _pixel(image: np.ndarray, point: np.ndarray) -> np.ndarray:

@@ -115,7 +115,7 @@ def test_audit_of_a_run_is_a_page_and_part_of_the_report(runs: dict[str, Path], 
     ("arguments", "message"),
     [
         (("run", "other"), "give the dataset that it was trained on"),
-        (("run", "everybody", "--seed", "-1"), "--seed: got -1"),
+        (("run", "everybody", "--seed", "-1"), "'--seed': -1 is not in the range"),
         (("everybody", "everybody"), "no usable checkpoint"),
     ],
 )

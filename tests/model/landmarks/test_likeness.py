@@ -12,7 +12,7 @@ def faces(num):
 
 def distance(landmarks_FKC, pose_FC=None):
     features = likeness_features(landmarks_FKC, np.zeros((2, 3)) if pose_FC is None else pose_FC, SIDE)
-    return np.abs(features[0] - features[1]).sum()
+    return np.nansum(np.abs(features[0] - features[1]))
 
 
 def on_a_line(*places):
@@ -86,3 +86,39 @@ def test_a_blurred_frame_counts_as_nearer_than_it_is():
     assert spread(features, np.array([1, 1, 1, 1, 0.3, 1]), 3) == [3, 0, 5]
     assert spread(features, np.ones(6), 3) == [3, 4, 0]
     assert len(spread(features, np.zeros(6), 2)) == 2  # pictures without any edge at all
+
+
+def eyes(gaze_px, gap_px=3.0):
+    """Two frames with eyes 10 px wide, level, and irises that far from their middles in the second."""
+    landmarks_FKC = faces(2)
+    for first, left in ((36, 30), (42, 60)):
+        eye = [(0, 0), (3, -gap_px / 2), (7, -gap_px / 2), (10, 0), (7, gap_px / 2), (3, gap_px / 2)]
+        landmarks_FKC[:, first : first + 6] = [(left + x, 40 + y) for x, y in eye]
+    irises_FEC = np.array([[[35, 40], [65, 40]]] * 2, np.float32)
+    irises_FEC[1] += gaze_px
+    return landmarks_FKC, irises_FEC
+
+
+def test_a_glance_counts_by_a_tenth_of_its_way_in_eye_widths():
+    landmarks, irises = eyes(gaze_px=(2, 1))
+    features = likeness_features(landmarks, np.zeros((2, 3)), SIDE, irises)
+    assert np.abs(features[0] - features[1]).sum() == pytest.approx(0.1 * (0.2 + 0.1), rel=1e-4)
+
+
+def test_a_glance_that_one_frame_does_not_show_counts_nothing():
+    landmarks, irises = eyes(gaze_px=(2, 1))
+    winking = landmarks.copy()
+    winking[1, 42:48, 1] = 40
+    seen, half, unknown = (
+        likeness_features(shown, np.zeros((2, 3)), SIDE, known)
+        for shown, known in ((landmarks, irises), (winking, irises), (landmarks, None))
+    )
+    assert np.isnan(half[1, -2:]).all() and not np.isnan(half[1, -4:-2]).any() and np.isnan(unknown[:, -4:]).all()
+    looking_on, glancing = seen
+    assert nearest(np.stack([glancing, unknown[0]]), looking_on, 1) == [1]
+    assert nearest(seen, unknown[0], 2) == [0, 1]  # equally alike
+
+
+def test_the_ordinary_face_is_found_where_gazes_are_unknown():
+    features = np.array([[0, np.nan], [4, np.nan], [5, np.nan], [9, 1]], np.float32)
+    assert spread(features, np.ones(4), 2) == [1, 3]

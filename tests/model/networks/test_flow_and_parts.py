@@ -9,7 +9,7 @@ from model.config import ModelConfig
 from model.designs.registry import build_networks
 from model.landmarks.geometry import PARTS, PartSizes
 from model.networks.flow import FlowHead
-from model.networks.parts import PartReenactment, crop_part
+from model.networks.parts import PartReenactment, close_ups, crop_part
 from model.networks.warping import sample_at, warp
 from tests.model.conftest import make_batch
 
@@ -85,3 +85,38 @@ def test_parts_are_placed_at_the_target_and_the_rest_is_blank(config: ModelConfi
     assert crops["mouth"].shape == (1, 3, 8, 12)
     assert placed[0, :, :, :4].abs().max() == 0
     assert torch.equal(is_covered[0, 0], placed[0].abs().sum(dim=0) > 0)
+
+
+def ramp_and_landmarks(eye_distance_px: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """A picture whose values are its pixels' x and y, eyes level around (30.5, 20.5), the mouth at (30.5, 44.5)."""
+    ramp = torch.arange(64.0).expand(64, 64)
+    landmarks = torch.full((1, 68, 2), 30.5)
+    landmarks[:, 36:48] = torch.tensor([30.5, 20.5])
+    landmarks[0, 36, 0], landmarks[0, 45, 0] = 30.5 - eye_distance_px / 2, 30.5 + eye_distance_px / 2
+    landmarks[:, 48:] = torch.tensor([30.5, 44.5])
+    return torch.stack([ramp, ramp.T])[None], landmarks
+
+
+def test_close_ups_are_1_3_eye_distances_wide_and_half_as_high() -> None:
+    image, landmarks = ramp_and_landmarks(20)  # so 26 px wide: 64 pixels, 0.40625 px apart
+    eyes, mouth = close_ups(image, landmarks)
+    assert eyes.shape == mouth.shape == (2, 32, 64)
+    step = 26 / 64
+    torch.testing.assert_close(eyes[0, 0], 30.5 + step * (torch.arange(64) - 31.5))
+    torch.testing.assert_close(eyes[1, :, 0], 20.5 + step * (torch.arange(32) - 15.5))
+    torch.testing.assert_close(mouth[0], eyes[0])
+    torch.testing.assert_close(mouth[1], eyes[1] + 24)
+
+
+def test_close_ups_enlarge_twice_to_four_times() -> None:
+    for eye_distance_px, width_px in ((1, 16), (60, 32)):
+        eyes, _ = close_ups(*ramp_and_landmarks(eye_distance_px))
+        torch.testing.assert_close(eyes[0, 0].diff(), torch.full((63,), width_px / 64))
+
+
+def test_close_ups_of_several_pictures_are_those_of_each_the_eyes_first() -> None:
+    (first, here), (_, there) = ramp_and_landmarks(20), ramp_and_landmarks(24)
+    second = first.flip(3)
+    both = close_ups(torch.cat([first, second]), torch.cat([here, there]))
+    assert torch.equal(both[[0, 2]], close_ups(first, here))
+    assert torch.equal(both[[1, 3]], close_ups(second, there))

@@ -44,7 +44,7 @@ def test_with_the_spline_a_far_source_is_trusted_less_though_nothing_has_to_be_b
     near, far = target + torch.tensor([1.6, 0.0]), target + torch.tensor([8.0, 0.0])  # 0.05 and 0.25 frame units
     gaps = {}
     for name in FACE_MOTIONS:
-        mixer = MotionMixer(3, face_motion=name, has_confidence=True)
+        mixer = MotionMixer(3, 1, face_motion=name, has_confidence=True)
         motion = mixer(
             torch.zeros(2, 3, 64, 64),
             torch.zeros(2, 3, 64, 64),

@@ -11,7 +11,23 @@ from model.config import LossConfig
 from model.designs.registry import DESIGNS
 from model.errors import WeightsError
 from model.metrics import WeightedMean, merge
-from model.training.perceptual import load_perceptual, vgg16_loss, vgg19_loss
+from model.training.losses import l1_loss
+from model.training.perceptual import load_perceptual, over_scales, vgg16_loss, vgg19_loss
+
+
+@pytest.mark.parametrize(
+    ("size_px", "sides"), [(32, [32]), (64, [64, 32]), (256, [256, 128, 64, 32]), (512, [512, 256, 128, 64])]
+)
+def test_scales_are_halved_three_times_and_not_below_32_pixels(size_px: int, sides: list[int]) -> None:
+    seen = []
+
+    def distance(generated_NCHW: torch.Tensor, target_NCHW: torch.Tensor) -> torch.Tensor:
+        seen.append(generated_NCHW.shape[-1])
+        return l1_loss(generated_NCHW, target_NCHW)
+
+    pair = torch.zeros(1, 3, size_px, size_px), torch.ones(1, 3, size_px, size_px)
+    assert over_scales(distance, *pair) == pytest.approx(len(sides))  # type: ignore[arg-type]
+    assert seen == sides
 
 
 @pytest.mark.integration
@@ -64,6 +80,12 @@ def test_fewer_levels_cost_less(hed_file: Path) -> None:
 def test_perceptual_term_can_be_switched_off() -> None:
     assert load_perceptual(LossConfig(perceptual_backbone="none")) is None
     assert DESIGNS["glr"].load_perceptual(LossConfig(weight_perceptual=0)) is None
+
+
+def test_the_gram_term_alone_asks_for_the_features(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FEDREENACT_VGG19_FILE", "/nowhere/vgg19.pth")
+    with pytest.raises(WeightsError):
+        DESIGNS["glr"].load_perceptual(LossConfig(weight_perceptual=0, weight_gram=1.0))
 
 
 def test_a_design_without_the_term_asks_for_no_pretrained_file(monkeypatch: pytest.MonkeyPatch) -> None:

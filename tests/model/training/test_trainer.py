@@ -11,9 +11,10 @@ from model.designs.registry import build_networks
 from model.errors import ConfigError, NonFiniteLossError, TensorMismatchError
 from model.landmarks.geometry import PartSizes
 from model.networks.bundle import Networks
+from model.networks.parts import close_ups
 from model.training.perceptual import load_perceptual
 from model.training.trainer import GANTrainer, pick_device, run_steps
-from tests.model.conftest import make_batch, make_trainer
+from tests.model.conftest import make_batch, make_trainer, small_perceptual
 
 GENERATORS = {"generator", "landmark_generator"}
 
@@ -29,7 +30,7 @@ def test_step_trains_all_four_networks_and_reports_every_term(networks: Networks
         *GENERATORS, "discriminator", "landmark_discriminator",
     }  # fmt: skip
     assert set(means) == {
-        "discriminator_image", "discriminator_landmarks", "accuracy_real", "accuracy_fake", "landmark_regression",
+        "discriminator_image", "discriminator_landmarks", "ranking_image", "ranking_landmarks", "landmark_regression",
         "lgan_l1", "flow_landmarks", "flow_smoothness", "l1_image", "l1_parts", "adversarial", "feature_matching",
         "lgan_adversarial",
     }  # fmt: skip
@@ -42,6 +43,44 @@ def test_before_the_adversarial_start_the_discriminators_stay_as_they_are(networ
     trainer.train_step(make_batch(0))
     assert changed_networks(before, networks.travelling_tensors()) == GENERATORS
     assert "adversarial" in trainer.train_step(make_batch(1))
+
+
+def test_the_discriminators_lead_and_the_generators_join_later(networks: Networks, loss: LossConfig) -> None:
+    before = networks.travelling_tensors()
+    trainer = make_trainer(networks, replace(loss, adversarial_lead_steps=1))
+    first = trainer.train_step(make_batch(0))
+    assert {"discriminator", "landmark_discriminator"} <= changed_networks(before, networks.travelling_tensors())
+    assert "discriminator_image" in first and "adversarial" not in first
+    assert "adversarial" in trainer.train_step(make_batch(1))
+
+
+@pytest.mark.parametrize(
+    ("off", "kept"),
+    [
+        ({"weight_adversarial": 0, "weight_feature_matching": 0}, "landmark_discriminator"),
+        ({"weight_lgan_adversarial": 0}, "discriminator"),
+    ],
+)
+def test_a_discriminator_that_no_term_uses_is_not_trained(
+    networks: Networks, loss: LossConfig, off: dict[str, float], kept: str
+) -> None:
+    before = networks.travelling_tensors()
+    make_trainer(networks, replace(loss, **off)).train_step(make_batch(0))  # type: ignore[arg-type]
+    assert changed_networks(before, networks.travelling_tensors()) == {*GENERATORS, kept}
+
+
+def test_a_growing_term_moves_the_generator_by_its_part(
+    config: ModelConfig, part_sizes: PartSizes, loss: LossConfig
+) -> None:
+    def gradient(loss: LossConfig, step: int) -> torch.Tensor:
+        networks = build_networks(config, part_sizes, seed=0)
+        make_trainer(networks, loss, step=step).train_step(make_batch(0))
+        return next(networks.generator.image_generator.parameters()).grad  # type: ignore[no-any-return, return-value]
+
+    ramp = replace(loss, weight_feature_matching=0, adversarial_from_step=4, adversarial_ramp_steps=4)
+    for step, part in ((4, 0.25), (6, 0.75), (7, 1.0), (8, 1.0)):
+        full = replace(loss, weight_feature_matching=0, weight_adversarial=part, weight_lgan_adversarial=part)
+        assert torch.allclose(gradient(ramp, step), gradient(full, step), rtol=1e-4, atol=1e-8), step
 
 
 def test_flow_warm_up_leaves_the_image_generator_as_it_is(networks: Networks, loss: LossConfig) -> None:
@@ -82,9 +121,17 @@ def test_non_finite_gradient_stops_before_the_update(networks: Networks, loss: L
     assert not changed_networks(before, networks.travelling_tensors()) & GENERATORS
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"adversarial_loss": "relativistic", "adversarial_lead_steps": 1, "adversarial_ramp_steps": 3},
+    ],
+)
 def test_save_and_resume_equals_uninterrupted_bit_for_bit(
-    config: ModelConfig, part_sizes: PartSizes, loss: LossConfig
+    config: ModelConfig, part_sizes: PartSizes, loss: LossConfig, changes: dict[str, str | int]
 ) -> None:
+    loss = replace(loss, **changes)  # type: ignore[arg-type]
     batches = [make_batch(seed) for seed in range(4)]
     whole = make_trainer(build_networks(config, part_sizes, seed=0), loss)
     run_steps(whole, iter(batches), 4)
@@ -163,3 +210,27 @@ def test_one_full_paper_step_runs_on_the_cpu(backbone: str) -> None:
     )  # fmt: skip
     means = trainer.train_step(make_batch(0, num_pairs=1, size_px=224))
     assert means["l1_image"].value > 0 and means["perceptual"].value > 0
+
+
+def test_the_term_on_eyes_and_mouth_compares_their_close_ups(networks: Networks, loss: LossConfig) -> None:
+    on = replace(loss, perceptual_backbone="vgg16", weight_perceptual=0, weight_perceptual_parts=2, perceptual_every=2)
+    trainer, batch = make_trainer(networks, on, perceptual=small_perceptual()), make_batch(0)
+    with torch.no_grad():
+        drawn = networks.generator(batch.generator_inputs()).image_NCHW
+    drawn, real = (close_ups(frame, batch.driving_landmarks_NKC) for frame in (drawn, batch.driving_NCHW))
+    first, second = trainer.train_step(batch), trainer.train_step(batch)
+    assert first["perceptual_parts"].value == pytest.approx(small_perceptual()(drawn, real).item(), rel=1e-5)
+    assert "perceptual" not in first and "perceptual_parts" not in second
+
+
+def test_without_weight_eyes_and_mouth_change_no_bit(
+    config: ModelConfig, part_sizes: PartSizes, loss: LossConfig
+) -> None:
+    trained = []
+    for weight in (0.0, 0.0, 1.0):
+        networks = build_networks(config, part_sizes, seed=0)
+        changed = replace(loss, perceptual_backbone="vgg16", weight_perceptual_parts=weight)
+        make_trainer(networks, changed, perceptual=small_perceptual()).train_step(make_batch(0))
+        trained.append(networks.travelling_tensors())
+    assert not changed_networks(trained[0], trained[1])
+    assert "generator" in changed_networks(trained[0], trained[2])

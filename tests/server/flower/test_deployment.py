@@ -91,7 +91,7 @@ def lose_a_site(reply: Message, index: int) -> Message:
 
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
-    return minimal_settings(write_dataset(tmp_path / "sites", 2), tmp_path / "run", 2, max_rounds=3)
+    return minimal_settings(write_dataset(tmp_path / "sites", 2), tmp_path / "run", 2, local_steps=1, max_rounds=3)
 
 
 def supervise(settings: Settings, flower: FlowerCommands, patience: Patience = QUICK) -> tuple[str, list[RoundRow]]:
@@ -168,7 +168,7 @@ def test_what_somebody_has_to_mend_is_not_tried_again(settings: Settings, tmp_pa
 def test_settings_that_do_not_fit_the_run_folder_are_refused_at_once(settings: Settings, tmp_path: Path) -> None:
     supervise(settings, ThreadedFlower(tmp_path / "flower", train))
     flower = ThreadedFlower(tmp_path / "again", train)
-    with pytest.raises(ConfigError, match="cannot resume with other settings: local-steps was 2, now 5"):
+    with pytest.raises(ConfigError, match="cannot resume with other settings: local-steps was 1, now 5"):
         supervise(settings.replaced({"local-steps": 5}), flower)
     assert flower.num_submitted == 0
 

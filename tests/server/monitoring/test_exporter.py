@@ -65,7 +65,8 @@ def test_values_are_those_of_the_history(run: Path, registry: CollectorRegistry)
     assert value("loss", network="generator") == row.loss_generator
     assert value("site_loss", site="2", network="generator") == row.clients[2]["loss_generator"]
     assert value("site_loss_term", site="2", term="l1_image") == row.clients[2]["l1_image"]
-    assert value("site_discriminator_accuracy_ratio", site="0", picture="real") == row.clients[0]["accuracy_real"]
+    assert value("discriminator_ranking_ratio", judge="image") == row.metrics["ranking_image"]
+    assert value("site_discriminator_ranking_ratio", site="0", judge="image") == row.clients[0]["ranking_image"]
     assert value("site_examples", site="2") == row.clients[2]["num_examples"]
     assert value("stop_threshold") == 0
     assert value("stop_possible_in_rounds") == 2
@@ -127,7 +128,7 @@ def test_what_noise_has_spent_is_told_and_losses_that_are_kept_back_are_not(run:
 
 
 def test_names_follow_one_scheme_and_labels_are_bounded(registry: CollectorRegistry) -> None:
-    allowed = {"site", "network", "term", "picture", "reason", "state"}
+    allowed = {"site", "network", "term", "picture", "reason", "state", "judge"}
     for family in registry.collect():
         assert family.name.startswith("fedreenact_") and family.documentation
         for sample in family.samples:

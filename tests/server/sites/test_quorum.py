@@ -30,7 +30,12 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
     return minimal_settings(
-        write_dataset(tmp_path / "dataset", 2), tmp_path / "run", 2, round_timeout_s=0.2, quorum_timeout_s=60.0
+        write_dataset(tmp_path / "dataset", 2),
+        tmp_path / "run",
+        2,
+        local_steps=1,
+        round_timeout_s=0.2,
+        quorum_timeout_s=60.0,
     )
 
 

@@ -1,0 +1,128 @@
+"""Clips that show several faces, as one picture with a number on each face: `fedreenact prepare --preview`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from data_partition.faces.clip_annotators import LOOK_EVERY_FRAMES
+from data_partition.faces.finder import FaceFinder, FoundFace, chosen
+from data_partition.faces.track import turns_of
+from data_partition.shards.images import write_image
+from data_partition.sources.layouts import LAYOUTS, detect_layout, find_sources
+from data_partition.sources.names import Layout
+from data_partition.sources.records import ClipSource
+from data_partition.sources.video import read_frames
+from model.errors import DataError
+
+MAX_LOOKS = 10
+"""Of a clip, every tenth frame, until one shows a face."""
+MAX_CLIPS = 200
+"""Pictures in the preview; the lines name all clips."""
+_TILE_PX, _NUM_COLUMNS, _LABEL_PX = 480, 3, 26
+_USED, _OTHER = (0, 160, 0), (200, 0, 0)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False, slots=True)
+class SeveralFaces:
+    """The frame of a clip by which a face is chosen, where it shows several."""
+
+    identity: str
+    clip: ClipSource
+    image_HWC: NDArray[np.uint8]
+    """[H, W, 3] uint8 RGB, upright."""
+    faces: tuple[FoundFace, ...]
+    """From left to right, two or more."""
+
+    @property
+    def used(self) -> int:
+        """Number of the face that is used, from 1."""
+        return self.faces.index(chosen(self.faces, self.clip.face)) + 1
+
+    def to_line(self) -> str:
+        """What is seen and how to choose otherwise."""
+        other = next(number for number in range(1, len(self.faces) + 1) if number != self.used)
+        return (
+            f"{self.identity}: {self.clip.name} shows {len(self.faces)} faces, number {self.used} from the left is "
+            f"used; --face {self.identity}={other} takes another"
+        )
+
+
+def find_several_faces(src: Path, layout: Layout | None, faces: dict[str, int]) -> Iterator[SeveralFaces]:
+    """Every clip of a source folder that shows several faces.
+
+    Args:
+        src: as for `prepare`.
+        layout: of it; None finds out.
+        faces: person to the number of the face that is wanted.
+
+    Raises:
+        ConfigError: if `faces` names somebody who is not in `src`.
+        DataError: if nobody is in `src`.
+        WeightsError: if YuNet's file is missing.
+    """
+    finder = FaceFinder()
+    sources = find_sources(src, layout or detect_layout(src)[0], faces)
+    for people in sources.people.values():
+        for identity, clips in people.items():
+            for clip in clips:
+                image_HWC, found = _first_faces(clip, finder)
+                if len(found) > 1:
+                    yield SeveralFaces(identity=identity, clip=clip, image_HWC=image_HWC, faces=found)
+
+
+def write_preview(path: Path, clips: Sequence[SeveralFaces]) -> None:
+    """Write the picture; green is the face that is used."""
+    tiles = [_tile(clip) for clip in clips[:MAX_CLIPS]]
+    rows = [tiles[start : start + _NUM_COLUMNS] for start in range(0, len(tiles), _NUM_COLUMNS)]
+    height = [max(tile.shape[0] for tile in row) for row in rows]
+    lines = [
+        np.concatenate([_padded(tile, height_px, _TILE_PX) for tile in row], axis=1)
+        for row, height_px in zip(rows, height, strict=True)
+    ]
+    width = max(line.shape[1] for line in lines)
+    write_image(path, np.concatenate([_padded(line, line.shape[0], width) for line in lines]))
+
+
+def _first_faces(clip: ClipSource, finder: FaceFinder) -> tuple[NDArray[np.uint8], tuple[FoundFace, ...]]:
+    """The first frame looked at that shows a face, and its faces; none for a clip that cannot be read."""
+    if not clip.annotations and not LAYOUTS[clip.layout].is_cropped:
+        try:
+            frames = read_frames(clip.path, lambda _: None, clip.stretch, turns_of(clip))
+            for frame in islice(frames, 0, MAX_LOOKS * LOOK_EVERY_FRAMES, LOOK_EVERY_FRAMES):
+                if faces := finder.find(frame.image_HWC):
+                    return frame.image_HWC, tuple(faces)
+        except DataError:  # `prepare` says so
+            pass
+    return np.zeros((1, 1, 3), np.uint8), ()
+
+
+def _tile(clip: SeveralFaces) -> NDArray[np.uint8]:
+    scale = _TILE_PX / clip.image_HWC.shape[1]
+    image = np.asarray(cv2.resize(clip.image_HWC, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA), np.uint8)
+    for number, face in enumerate(clip.faces, start=1):
+        colour = _USED if number == clip.used else _OTHER
+        left, top = round(scale * face.left), round(scale * face.top)
+        right, bottom = round(scale * (face.left + face.width)), round(scale * (face.top + face.height))
+        cv2.rectangle(image, (left, top), (right, bottom), colour, 2)
+        _write(image, str(number), (left + 4, bottom - 6), 1.0, colour)
+    label = np.full((_LABEL_PX, _TILE_PX, 3), 255, np.uint8)
+    _write(label, f"{clip.identity}: {clip.clip.name}", (4, 18), 0.5, (0, 0, 0))
+    return np.concatenate([label, _padded(image, image.shape[0], _TILE_PX)])
+
+
+def _write(image: NDArray[np.uint8], text: str, place: tuple[int, int], size: float, colour: Sequence[int]) -> None:
+    cv2.putText(image, text, place, cv2.FONT_HERSHEY_SIMPLEX, size, (255, 255, 255), 4, cv2.LINE_AA)
+    cv2.putText(image, text, place, cv2.FONT_HERSHEY_SIMPLEX, size, colour, 1 if size < 1 else 2, cv2.LINE_AA)
+
+
+def _padded(image: NDArray[np.uint8], height_px: int, width_px: int) -> NDArray[np.uint8]:
+    below, right = max(height_px - image.shape[0], 0), max(width_px - image.shape[1], 0)
+    padded = cv2.copyMakeBorder(image, 0, below, 0, right, cv2.BORDER_CONSTANT, value=(255, 255, 255))
+    return np.asarray(padded[:height_px, :width_px], np.uint8)

@@ -1,0 +1,200 @@
+"""NeuralHead-FF: Few-Shot Adversarial Learning of Realistic Neural Talking Head Models, feed-forward (Table 4.2).
+
+Zakharov et al., ICCV 2019. An embedder turns the source, with its landmarks drawn, into a vector; the generator draws a
+face from the drawing of the target landmarks alone, styled by that vector through adaptive instance normalisation. A
+discriminator that knows the identity judges. Feed-forward is the model without the paper's fine-tuning on a person.
+What differs from the authors' system is in docs/comparators.md.
+
+Shapes: N pairs, S image side in pixels, E numbers of the embedding.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from model.batch import GeneratorInputs, ReenactmentBatch
+from model.config import LossConfig, ModelConfig
+from model.designs.design import Design, Term, Terms
+from model.landmarks.geometry import PartSizes
+from model.networks.bundle import Networks
+from model.networks.comparators.projection_discriminator import ProjectionDiscriminator
+from model.networks.comparators.residual import AdaptedBlock, ResidualDown, adapted
+from model.training import losses
+from model.training.perceptual import PerceptualLoss
+
+_MAX_GROWTH = 8
+_EMBEDDED_PX, _DRAWN_PX = 4, 8
+_MOST_DOWNS = 4  # of the generator, as at 256 pixels
+_NUM_MIDDLE_BLOCKS = 4
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class NeuralHeadOutput:
+    """What one forward pass gives; N pairs, image side S."""
+
+    image_NCHW: Tensor
+    """[N, 3, S, S] in [-1, 1]: the source person with the target landmarks."""
+    heatmap_NCHW: Tensor
+    """[N, 1, S, S] in [0, 1]: the target landmarks as curves, as they were given."""
+    flow_NCHW: None = None
+    """Nothing is warped."""
+
+    def stages(self) -> dict[str, Tensor]:
+        """Pictures on the way to the image, [N, 3, S, S] in [-1, 1]."""
+        return {"Heatmap": self.heatmap_NCHW.expand(-1, 3, -1, -1) * 2 - 1}
+
+
+class NeuralHead(nn.Module):
+    """Embedder and generator."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        widths = widths_down_to(_EMBEDDED_PX, config.image_size_px, config.generator_channels)
+        ins = [4, *widths]
+        self.embed = nn.Sequential(
+            *(ResidualDown(ins[level], width, is_first=level == 0) for level, width in enumerate(widths))
+        )
+        self.draw = StyledDrawing(config, embedding_dim=widths[-1])
+
+    def forward(self, inputs: GeneratorInputs) -> NeuralHeadOutput:
+        """Reenact N sources; the driving frame itself is for other designs."""
+        seen_NCHW = torch.cat([inputs.source_NCHW, inputs.source_heatmap_NCHW], dim=1)
+        embedding_NE = torch.relu(self.embed(seen_NCHW)).sum(dim=(2, 3))
+        heatmap_NCHW = inputs.heatmap_NCHW[:, :1]  # without irises
+        return NeuralHeadOutput(image_NCHW=self.draw(heatmap_NCHW, embedding_NE), heatmap_NCHW=heatmap_NCHW)
+
+
+class StyledDrawing(nn.Module):
+    """A drawing of landmarks to a picture, each of its normalisations adapted by one linear map of the embedding."""
+
+    def __init__(self, config: ModelConfig, *, embedding_dim: int) -> None:
+        super().__init__()
+        widths = widths_down_to(_DRAWN_PX, config.image_size_px, config.generator_channels)[:_MOST_DOWNS]
+        ins = [1, *widths]
+        self.encode = nn.Sequential(
+            *(
+                ResidualDown(ins[level], width, is_first=level == 0, norm=_instance_norm)
+                for level, width in enumerate(widths)
+            )
+        )
+        outs = widths[::-1]
+        self.blocks = nn.ModuleList(
+            AdaptedBlock(widths[-1], widths[-1], doubles=False) for _ in range(_NUM_MIDDLE_BLOCKS)
+        )
+        self.blocks.extend(AdaptedBlock(a, b, doubles=True) for a, b in zip([outs[0], *outs], outs, strict=False))
+        self.style_dims = [sum(block.style_dims) for block in self.blocks] + [2 * widths[0]]  # type: ignore[arg-type]
+        self.to_styles = nn.Linear(embedding_dim, sum(self.style_dims))
+        self.to_rgb = nn.Conv2d(widths[0], 3, 3, padding=1)
+
+    def forward(self, heatmap_NCHW: Tensor, embedding_NE: Tensor) -> Tensor:
+        """[N, 1, S, S] in [0, 1] and [N, E] to [N, 3, S, S] in [-1, 1]."""
+        *styles, last_NS = self.to_styles(embedding_NE).split(self.style_dims, dim=1)
+        x_NCHW = self.encode(heatmap_NCHW)
+        for block, style_NS in zip(self.blocks, styles, strict=True):
+            x_NCHW = block(x_NCHW, style_NS)
+        return torch.tanh(self.to_rgb(torch.relu(adapted(x_NCHW, last_NS))))
+
+
+def widths_down_to(smallest_px: int, size_px: int, width: int) -> list[int]:
+    """Channels after each halving of a side, as long as that leaves `smallest_px`."""
+    widths: list[int] = []
+    while size_px // 2 >= smallest_px:
+        widths.append(width * min(2 ** len(widths), _MAX_GROWTH))
+        size_px //= 2
+    return widths
+
+
+def _instance_norm(channels: int) -> nn.Module:
+    return nn.InstanceNorm2d(channels, affine=True)
+
+
+class NeuralHeadNetworks(Networks):
+    """Generator with its embedder, and discriminator."""
+
+    generator: NeuralHead
+    discriminator: ProjectionDiscriminator
+
+    def __init__(self, config: ModelConfig, part_sizes: PartSizes) -> None:
+        super().__init__(config, part_sizes)
+        self.generator = NeuralHead(config)
+        widths = widths_down_to(_EMBEDDED_PX, config.image_size_px, config.discriminator_channels)
+        self.discriminator = ProjectionDiscriminator(widths, config.num_identities)
+
+
+class NeuralHeadObjective:
+    """Hinge GAN, feature matching, perceptual distance."""
+
+    def __init__(
+        self, networks: NeuralHeadNetworks, loss: LossConfig, perceptual: PerceptualLoss | None, seed: int
+    ) -> None:
+        self._networks, self._perceptual = networks, perceptual
+
+    def draw(self, batch: ReenactmentBatch) -> Tensor:
+        """The images, [N, 3, S, S]."""
+        image_NCHW: Tensor = self._networks.generator(batch.generator_inputs()).image_NCHW
+        return image_NCHW
+
+    def discriminator_terms(self, batch: ReenactmentBatch, drawn: Tensor, step: int) -> Terms:
+        """The discriminator's loss and ranking share."""
+        real_logits, _ = self._judged(batch, batch.driving_NCHW)
+        fake_logits, _ = self._judged(batch, drawn.detach())
+        return {
+            "discriminator_image": losses.hinge_discriminator_loss(real_logits, fake_logits),
+            "ranking_image": losses.ranking_share(real_logits, fake_logits),
+        }
+
+    def generator_terms(self, batch: ReenactmentBatch, drawn: Tensor, step: int) -> Terms:
+        """All terms; without a perceptual network L1 on the image in its place."""
+        fake_logits, fake_features = self._judged(batch, drawn)
+        with torch.no_grad():
+            _, real_features = self._judged(batch, batch.driving_NCHW)
+        terms = {
+            "adversarial": losses.hinge_generator_loss(fake_logits),
+            "feature_matching": losses.feature_matching_loss(real_features, fake_features) / len(real_features),
+        }
+        if self._perceptual is None:
+            return {"l1_image": losses.l1_loss(drawn, batch.driving_NCHW)} | terms
+        return {"perceptual": self._perceptual(drawn, batch.driving_NCHW)} | terms
+
+    def _judged(self, batch: ReenactmentBatch, image_NCHW: Tensor) -> tuple[Tensor, list[Tensor]]:
+        judged: tuple[Tensor, list[Tensor]] = self._networks.discriminator(
+            image_NCHW, batch.heatmap_NCHW[:, :1], batch.identity_N
+        )
+        return judged
+
+
+def _has_perceptual(loss: LossConfig) -> bool:
+    return loss.perceptual_backbone != "none"
+
+
+DESIGN = Design(
+    name="neuralhead",
+    networks=NeuralHeadNetworks,
+    objective=NeuralHeadObjective,
+    phases={"discriminator": ("discriminator",), "generator": ("generator",)},
+    terms=(
+        Term(name="discriminator_image", weight=lambda loss: 1.0, phase="discriminator"),
+        Term(name="perceptual", weight=lambda loss: 10.0 if _has_perceptual(loss) else 0.0),
+        Term(name="l1_image", weight=lambda loss: 0.0 if _has_perceptual(loss) else loss.weight_l1_image),
+        Term(name="feature_matching", weight=lambda loss: 10.0),
+        Term(name="adversarial", weight=lambda loss: 1.0),
+    ),
+    observed=("ranking_image",),
+    settings=frozenset(
+        {
+            "network",
+            "image-size-px",
+            "generator-channels",
+            "discriminator-channels",
+            "num-identities",
+            "perceptual-backbone",
+            "perceptual-levels",
+            "weight-l1-image",
+        }
+    ),
+    guidances=("driving", "lst"),
+    identity_rows=("discriminator.identity.weight",),
+)

@@ -1,0 +1,129 @@
+"""Promises of reenact.steady: no jitter, no lag, no gaps within a take."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from data_partition.faces.annotate import FaceAnnotation
+from data_partition.faces.crop import CropBox
+from data_partition.faces.track import TrackedClip, TrackedFace
+from data_partition.sources.records import ClipSource
+from reenact.kept_track import keep_track, kept_track
+from reenact.steady import gaps, smooth, steadied
+
+
+def tracked(shown: dict[int, tuple[int, float]], num_frames: int) -> TrackedClip:
+    """Frame index to take and a number that all landmarks, irises, angles and intensities have."""
+    return TrackedClip(
+        source=ClipSource(path=Path("a.mp4")),
+        num_frames=num_frames,
+        faces={
+            index: TrackedFace(
+                annotation=FaceAnnotation(
+                    landmarks_KC=np.full((68, 2), value, np.float32),
+                    pose_C=np.full(3, value, np.float32),
+                    au_presence_A=np.ones(18, np.float32),
+                    au_intensity_A=np.full(18, value, np.float32),
+                    confidence=1.0,
+                    irises_EC=np.full((2, 2), value, np.float32),
+                ),
+                timestamp_s=index / 25,
+                take=take,
+                box=CropBox(left=round(10 * value), top=0, side=100),
+            )
+            for index, (take, value) in shown.items()
+        },
+        people={},
+        quarter_turns=0,
+        is_cropped=False,
+    )
+
+
+def test_on_even_times_it_is_savitzky_and_golays_filter_of_seven():
+    values = np.random.default_rng(0).normal(size=(20, 3))
+    for degree, weights in ((2, [-2, 3, 6, 7, 6, 3, -2]), (4, [5, -30, 75, 131, 75, -30, 5])):  # 1964, tables I and II
+        wanted = np.array(weights) / sum(weights) @ values[5:12]
+        np.testing.assert_allclose(smooth(values, np.arange(20) / 30, degree)[8], wanted, atol=1e-12)
+
+
+def test_a_parabola_passes_unchanged_at_uneven_times_up_to_both_ends():
+    time = np.cumsum(np.random.default_rng(1).uniform(0.01, 0.2, 15))
+    values = np.stack([3 + 2 * time - 5 * time**2, time], axis=1)
+    np.testing.assert_allclose(smooth(values, time, 2), values, atol=1e-9)
+
+
+def test_noise_becomes_less_and_a_step_stays_where_it_is():
+    rng, time = np.random.default_rng(2), np.arange(300) / 25
+    noise = smooth(rng.normal(size=(300, 1)), time, 2)
+    assert noise[3:-3].std() < 0.7  # white noise: root of the filter's sum of squares, 0.577
+    step = smooth((time >= 6)[:, None].astype(float), time, 2)[:, 0]
+    np.testing.assert_allclose(step + step[::-1], 1, atol=1e-9)
+
+
+@pytest.mark.parametrize("num", [1, 2, 3])
+def test_very_short_takes_stay_as_they_are(num):
+    values = np.random.default_rng(3).normal(size=(num, 2))
+    np.testing.assert_array_equal(smooth(values, np.arange(num) / 25, 2), values)
+
+
+def test_irises_go_the_way_of_their_eyes():
+    values = np.random.default_rng(4).normal(size=12)
+    clip = steadied(tracked({index: (0, value) for index, value in enumerate(values) if index != 5}, num_frames=12))
+    assert list(clip.faces) == list(range(12))
+    for face in clip.faces.values():
+        np.testing.assert_allclose(face.annotation.irises_EC, face.annotation.landmarks_KC[36:38], rtol=1e-5)
+
+
+def without_irises(clip: TrackedClip) -> TrackedClip:
+    faces = {
+        index: replace(face, annotation=replace(face.annotation, irises_EC=None)) for index, face in clip.faces.items()
+    }
+    return replace(clip, faces=faces)
+
+
+@pytest.mark.parametrize("change", [lambda clip: clip, without_irises])
+def test_a_kept_track_is_the_same_clip(tmp_path, change):
+    clip = change(tracked({2: (0, 1.0), 3: (1, 4.0)}, num_frames=5))
+    keep_track(tmp_path / "track.npz", clip)
+    again = kept_track(tmp_path / "track.npz", clip.source)
+    assert (again.num_frames, list(again.faces)) == (5, [2, 3])
+    for index, face in clip.faces.items():
+        other = again.faces[index]
+        assert (other.take, other.timestamp_s, other.box) == (face.take, face.timestamp_s, face.box)
+        for name in ("landmarks_KC", "pose_C", "au_presence_A", "au_intensity_A", "confidence", "irises_EC"):
+            np.testing.assert_array_equal(getattr(other.annotation, name), getattr(face.annotation, name))
+
+
+def test_gaps_are_told_and_only_those_within_a_take_are_bridged():
+    clip = tracked({2: (0, 1.0), 3: (0, 1.0), 6: (0, 4.0), 8: (1, 2.0)}, num_frames=10)
+    assert [str(gap) for gap in gaps(clip)] == [
+        "frames 0 to 1: no face, the result stands still",
+        "frames 4 to 5: no face, bridged",
+        "frame 7: no face, the result stands still",
+        "frame 9: no face, the result stands still",
+    ]
+    assert list(steadied(clip).faces) == [2, 3, 4, 5, 6, 8]
+
+
+def test_a_bridge_is_a_straight_line_in_landmarks_pose_intensity_box_and_time():
+    clip = tracked({0: (0, 0.0), 4: (0, 4.0)}, num_frames=5)
+    face = steadied(clip).faces[1]
+    assert (face.annotation.landmarks_KC[7, 1], face.annotation.pose_C[0]) == pytest.approx((1, 1), abs=1e-5)
+    assert face.annotation.au_intensity_A[3] == pytest.approx(1, abs=1e-5)
+    assert (face.box.left, face.box.side, face.timestamp_s) == (10, 100, pytest.approx(0.04))
+
+
+def test_one_jump_of_a_landmark_does_not_reach_another_take():
+    clip = tracked({0: (0, 1.0), 1: (0, 1.0), 2: (0, 1.0), 3: (0, 1.0), 4: (1, 5.0)}, num_frames=5)
+    faces = steadied(clip).faces
+    assert [float(face.annotation.pose_C[0]) for face in faces.values()] == pytest.approx([1, 1, 1, 1, 5])
+
+
+def test_a_head_is_smoothed_more_than_lips_and_lids():
+    noise = np.random.default_rng(4).normal(size=60)
+    faces = steadied(tracked({index: (0, float(value)) for index, value in enumerate(noise)}, 60)).faces.values()
+    landmarks = np.stack([face.annotation.landmarks_KC for face in faces])[3:-3, :, 0]
+    outline, lids, lips = landmarks[:, 8].std(), landmarks[:, 37].std(), landmarks[:, 62].std()
+    assert outline < 0.85 * lids and lids == pytest.approx(lips) and lids < 0.95 * noise.std()
