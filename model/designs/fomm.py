@@ -44,8 +44,6 @@ class FOMMOutput:
     """[N, 2, S, S] from the result to the source, in normalised units."""
     warped_source_NCHW: Tensor
     """[N, 3, S, S]: the source sampled along the flow."""
-    flow_NCHW: Tensor
-    """[N, 2, s, s] from the result to the source."""
     driving: Keypoints
     """Where the points of the result were to be."""
 
@@ -74,7 +72,6 @@ class FOMM(nn.Module):
             image_NCHW=self.image(inputs.source_NCHW, flow_NCHW, occlusion_NCHW),
             flow_NCHW=resized(flow_NCHW, *inputs.source_NCHW.shape[-2:]),
             warped_source_NCHW=warp(inputs.source_NCHW, flow_NCHW),
-            flow_NCHW=flow_NCHW,
             driving=driving,
         )
 
