@@ -13,7 +13,7 @@ import click
 import typer
 from rich.markup import escape
 
-from cli import data, federate, train, use
+from cli import data, federate, marks, train, use
 from cli.terminal import error_console
 from model.errors import FedreenactError
 from server.termination import EXIT_CODE, TerminatedError
@@ -33,6 +33,8 @@ for _command in (
     federate.register,
     federate.deployment,
     use.reenact,
+    marks.verify,
+    marks.key,
     use.evaluate,
     use.report,
     use.audit,

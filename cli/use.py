@@ -15,6 +15,7 @@ from cli.options import MAX_SEED, file_to_write, folder_to_write
 from cli.terminal import LiveProgress, console, error_console, rich_table, say_where
 from model.errors import ConfigError
 from reenact.guidance_choice import Guidance, MotionKind
+from reenact.marks.kinds import LabelException
 
 if TYPE_CHECKING:
     import torch
@@ -62,6 +63,10 @@ def reenact(
     ] = 0,
     driving_face: Annotated[int, typer.Option(min=0, max=99, help="The same in DRIVING.")] = 0,
     identity: Annotated[str, typer.Option(help="The source's name among the checkpoint's identities.")] = "",
+    without_label: Annotated[
+        LabelException | None,
+        typer.Option(help="No visible label, by this exception of the AI Act; it is written into the manifest."),
+    ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
 ) -> None:
     """Draw the source person making the driving movement; stopped by Ctrl-C, the same command goes on."""
@@ -83,6 +88,7 @@ def reenact(
         face=face,
         driving_face=driving_face,
         identity=identity,
+        label_exception=without_label,
     )
     try:
         (_reenact_all if batch else _reenact_one)(request, pick_device(device))
@@ -104,6 +110,8 @@ def _reenact_one(request: ReenactRequest, device: torch.device) -> None:
     )
     for gap in report.gaps:
         console.print(f"[yellow]{gap}[/]")
+    label = "no label" if request.label_exception else "visible label"
+    console.print(f"marked: {label}, watermark and signed manifest, record {report.record:06x}", soft_wrap=True)
     places = {"Result": report.out, "Sound": report.sound, "Preview": request.preview}
     say_where({name: place for name, place in places.items() if place})
 

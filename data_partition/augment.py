@@ -66,22 +66,23 @@ def moved(batches: Iterator[ReenactmentBatch], strength: float, rng: np.random.G
     return batches if strength == 0 else _moved(batches, strength, rng)
 
 
-def transformed(image_MCHW: Tensor, landmarks_MKC: Tensor, map_M23: Tensor) -> tuple[Tensor, Tensor]:
-    """Frames and landmarks under affine maps of the frame.
+def transformed_images(image_MCHW: Tensor, map_M23: Tensor) -> Tensor:
+    """[M, C, S, S] pictures under affine maps of the frame, bilinear, border repeated.
 
     Args:
-        image_MCHW: [M, 3, S, S].
-        landmarks_MKC: [M, 68, 2] pixels.
+        image_MCHW: [M, C, S, S].
         map_M23: [M, 2, 3], a place to where it goes, in half frames from the centre.
     """
-    matrix_M22, shift_M21 = map_M23[:, :, :2], map_M23[:, :, 2:]
-    inverse_M22 = torch.linalg.inv(matrix_M22)
-    back_M23 = torch.cat([inverse_M22, -inverse_M22 @ shift_M21], dim=2)
+    inverse_M22 = torch.linalg.inv(map_M23[:, :, :2])
+    back_M23 = torch.cat([inverse_M22, -inverse_M22 @ map_M23[:, :, 2:]], dim=2)
     grid = functional.affine_grid(back_M23, list(image_MCHW.shape), align_corners=False)
-    image_MCHW = functional.grid_sample(image_MCHW, grid, padding_mode="border", align_corners=False)
-    size_px = image_MCHW.shape[-1]
-    places_MKC = to_normalised(landmarks_MKC, size_px) @ matrix_M22.transpose(1, 2) + shift_M21.transpose(1, 2)
-    return image_MCHW, to_pixels(places_MKC, size_px)
+    return functional.grid_sample(image_MCHW, grid, padding_mode="border", align_corners=False)
+
+
+def transformed_landmarks(landmarks_MKC: Tensor, map_M23: Tensor, size_px: int) -> Tensor:
+    """[M, 68, 2] pixels under the maps of `transformed_images` of a frame of that side."""
+    places_MKC = to_normalised(landmarks_MKC, size_px) @ map_M23[:, :, :2].transpose(1, 2)
+    return to_pixels(places_MKC + map_M23[:, :, 2:].transpose(1, 2), size_px)
 
 
 def _recoloured(
@@ -128,7 +129,11 @@ def _moved(
     for batch in batches:
         images_MCHW, landmarks_MKC = batch.generator_inputs().all_sources()
         maps_M23 = _random_similarities(len(images_MCHW), strength, rng)
-        yield batch.with_sources(*transformed(images_MCHW, landmarks_MKC, maps_M23))
+        yield batch.with_sources(
+            transformed_images(images_MCHW, maps_M23),
+            transformed_landmarks(landmarks_MKC, maps_M23, images_MCHW.shape[-1]),
+            transformed_images(batch.source_heatmap_NCHW, maps_M23[: len(batch)]),
+        )
 
 
 def _random_similarities(num: int, strength: float, rng: np.random.Generator) -> Tensor:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,7 +13,7 @@ import torch
 from data_partition.shards.contact_sheet import write_contact_sheet
 from data_partition.shards.images import read_image, write_image
 from data_partition.shards.shard import Shard, open_dataset
-from evaluation.sheet import sheet_row, write_sheet
+from evaluation.sheet import draw_sheet, sheet_row
 from model.checkpoint import load_checkpoint
 from model.frames import Frame
 from reenact.faces import face_of_shard
@@ -47,10 +46,7 @@ def sheet(reenactor: Reenactor, shards: Sequence[Shard]) -> Frame:
     """How two results came about: a person driven by herself, and another one by the first person."""
     first, second, third = (held_out_face(shard, reenactor.size_px) for shard in shards[:3])
     later = held_out_face(shards[2], reenactor.size_px, -1)
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "sheet.png"
-        write_sheet(path, [sheet_row(reenactor, third, later), sheet_row(reenactor, second, first)])
-        image = read_image(path)
+    image = draw_sheet([sheet_row(reenactor, third, later), sheet_row(reenactor, second, first)])
     height_px = round(image.shape[0] * SHEET_WIDTH_PX / image.shape[1])
     return cv2.resize(image, (SHEET_WIDTH_PX, height_px), interpolation=cv2.INTER_AREA)
 

@@ -109,6 +109,7 @@ def write_sheets(
         if measured.method == MODEL:
             groups.setdefault(measured.pair.protocol, []).append(measured)
     files: dict[str, Path] = {}
+    model_sha256 = reenactor.weights_sha256()
     details: list[DetailRow] = []
     for protocol, group in groups.items():
         files[f"Sheet, {protocol}"] = out / f"{protocol}.png"
@@ -116,13 +117,13 @@ def write_sheets(
             _sheet_row(label, chosen, reenactor, landmarks, motion)
             for label, chosen in _best_median_worst(group, CSIM, CSIM.name(found.backends))
         ]
-        write_sheet(files[f"Sheet, {protocol}"], rows)
+        write_sheet(files[f"Sheet, {protocol}"], rows, model_sha256)
         details += [
             _detail_row(f"{protocol}, {label}", chosen, reenactor, landmarks, motion)
             for label, chosen in _best_median_worst(group, AU_INTENSITY_ERROR, "AU error")
         ]
     files["Mouths and eyes"] = out / DETAIL_SHEET
-    write_sheet(files["Mouths and eyes"], details)
+    write_sheet(files["Mouths and eyes"], details, model_sha256)
     return files
 
 

@@ -14,9 +14,11 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from evaluation.metrics.regions import cut_out
-from model.files import whole_file
 from model.frames import Frame
 from reenact.guidance_choice import Guidance, MotionKind
+from reenact.marks.delivery import deliver_picture, record_of_picture
+from reenact.marks.kinds import Label
+from reenact.marks.manifest import Origin
 from reenact.reenactor import FaceFrame, Reenactor
 
 _CELL_PX = 160
@@ -24,6 +26,8 @@ _SEAM_PX = 4
 _LABEL_PX = 150
 _TITLE_PX = 34
 _GAP_PX = 6
+_STRIP_PX = 60
+"""White above the titles, for the label."""
 _DOTS_PER_INCH = 100
 _INK = "#1f2933"
 
@@ -103,13 +107,27 @@ def _eyes_above_mouth(frame_HWC: Frame, landmarks_KC: NDArray[np.float32]) -> Fr
     return np.vstack([eyes, np.full((_SEAM_PX, _CELL_PX, 3), 255, np.uint8), mouth])
 
 
-def write_sheet(path: Path, rows: Sequence[Row]) -> None:
-    """Write the rows as one PNG with column titles and row labels.
+def write_sheet(path: Path, rows: Sequence[Row], model_sha256: str) -> None:
+    """Write the rows as one PNG, marked as what a model drew.
 
     Args:
         path: ends in .png; appears whole.
         rows: at least one; frames of all rows have one size.
+        model_sha256: of the weights that drew.
+
+    Raises:
+        DataError: if a mark cannot be read from it.
     """
+    sheet_HWC = draw_sheet(rows)
+    strip_HWC = np.full((_STRIP_PX, *sheet_HWC.shape[1:]), 255, np.uint8)
+    marked_HWC = np.vstack([strip_HWC, sheet_HWC])
+    record = record_of_picture(model_sha256, marked_HWC)
+    origin = Origin(label=Label.GENERATED, record=record, model_sha256=model_sha256)
+    deliver_picture(path, marked_HWC, origin)
+
+
+def draw_sheet(rows: Sequence[Row]) -> Frame:
+    """The rows with column titles and row labels, [H, W, 3]; at least one, frames of all have one size."""
     titles = list(rows[0].columns())
     width = _LABEL_PX + len(titles) * (_CELL_PX + _GAP_PX) + _GAP_PX
     height = _TITLE_PX + len(rows) * (_CELL_PX + _GAP_PX) + _GAP_PX
@@ -122,8 +140,9 @@ def write_sheet(path: Path, rows: Sequence[Row]) -> None:
     for row, content in enumerate(rows):
         y = _TITLE_PX + row * (_CELL_PX + _GAP_PX) + _CELL_PX / 2
         _text(figure, 0.5 * _LABEL_PX / width, 1 - y / height, content.label, ha="center")
-    with whole_file(path) as file:
-        FigureCanvasAgg(figure).print_png(file)
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
 
 
 def _mosaic(rows: Sequence[Row], width: int, height: int) -> Frame:

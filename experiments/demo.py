@@ -6,6 +6,7 @@ drawn people -> federated training on Flower's simulation engine -> evaluation -
 from __future__ import annotations
 
 import shutil
+import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -32,6 +33,9 @@ from model.setting import Scalar
 from model.training.trainer import pick_device
 from reenact.faces import face_of_shard
 from reenact.guidance_choice import Guidance
+from reenact.marks.delivery import Marks, deliver_film, record_of_picture
+from reenact.marks.kinds import Label
+from reenact.marks.manifest import Origin
 from reenact.reenactor import Reenactor, Transfer
 from reenact.video_writer import VideoWriter
 from server.flower.simulation import run_simulation
@@ -147,6 +151,16 @@ def _write_clip(path: Path, reenactor: Reenactor, shards: Sequence[Shard]) -> No
         transfer = Transfer(guidance=guidance, driving_statistics=statistics)
         targets_NKC = reenactor.target_landmarks(transfer, source, driving)
         columns.append([drawing.result for drawing in reenactor.draw(source, driving, targets_NKC)])
-    with VideoWriter(path, frame_rate_hz=Fraction(FRAME_RATE_HZ)) as writer:
-        for frames in zip(*columns, strict=True):
-            writer.add(np.hstack([cv2.resize(f, (CLIP_CELL_PX, CLIP_CELL_PX)) for f in frames]))
+    pictures = [
+        np.hstack([cv2.resize(f, (CLIP_CELL_PX, CLIP_CELL_PX)) for f in frames])
+        for frames in zip(*columns, strict=True)
+    ]
+    model_sha256 = reenactor.weights_sha256()
+    record = record_of_picture(model_sha256, np.stack(pictures))
+    marks = Marks(Origin(label=Label.GENERATED, record=record, model_sha256=model_sha256))
+    with tempfile.TemporaryDirectory() as folder:
+        film = Path(folder) / path.name
+        with VideoWriter(film, frame_rate_hz=Fraction(FRAME_RATE_HZ)) as writer:
+            for picture in pictures:
+                writer.add(marks(picture))
+        deliver_film(path, film, marks.origin)

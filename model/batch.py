@@ -125,15 +125,21 @@ class ReenactmentBatch:
             further=self.further,
         )
 
-    def with_sources(self, images_MCHW: Tensor, landmarks_MKC: Tensor) -> ReenactmentBatch:
-        """The batch with other sources, [M, 3, S, S] and [M, 68, 2], in the order of `GeneratorInputs.all_sources`."""
+    def with_sources(self, images_MCHW: Tensor, landmarks_MKC: Tensor, heatmap_NCHW: Tensor) -> ReenactmentBatch:
+        """The batch with other sources, in the order of `GeneratorInputs.all_sources`, and the heatmap of the first."""
         image_KNCHW, points_KNKC = (v.view(-1, len(self), *v.shape[1:]) for v in (images_MCHW, landmarks_MKC))
         further = None
         if self.further is not None:
             further = FurtherSources(
                 image_NRCHW=image_KNCHW[1:].transpose(0, 1), landmarks_NRKC=points_KNKC[1:].transpose(0, 1)
             )
-        return replace(self, source_NCHW=image_KNCHW[0], source_landmarks_NKC=points_KNKC[0], further=further)
+        return replace(
+            self,
+            source_NCHW=image_KNCHW[0],
+            source_landmarks_NKC=points_KNKC[0],
+            source_heatmap_NCHW=heatmap_NCHW,
+            further=further,
+        )
 
     def __len__(self) -> int:
         """Number of pairs N."""

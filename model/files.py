@@ -24,7 +24,7 @@ _CANNOT_SYNC_FOLDERS = (errno.EINVAL, errno.ENOTSUP)
 
 @contextlib.contextmanager
 def whole_file(path: Path, *, is_private: bool = False) -> Iterator[BinaryIO]:
-    """A file to write to, which becomes `path` if the `with` block ends without an error and is removed otherwise.
+    """A file to write and read, which becomes `path` if the `with` block ends without an error, else is removed.
 
     Args:
         path: file to make or to replace; its folder is made if needed.
@@ -155,6 +155,6 @@ def _sync_folder(path: Path) -> None:
 
 def _opened(partial: Path, *, is_private: bool) -> BinaryIO:
     if not is_private:
-        return partial.open("wb")
+        return partial.open("w+b")
     partial.unlink(missing_ok=True)  # one that is there may be open to others
-    return open(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb")
+    return open(os.open(partial, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600), "w+b")

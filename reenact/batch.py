@@ -40,6 +40,8 @@ class BatchRow:
     """Index of the driving frame that motion is relative to; "" for absolute motion."""
     sound: str = ""
     """What became of it; "" if there is none."""
+    record: str = ""
+    """Number in its watermark and manifest, hexadecimal."""
     made_of: str = ""
     """Digest of checkpoint, inputs and choices: a row that has it still need not be made again."""
     problem: str = ""
@@ -57,6 +59,7 @@ class BatchRow:
             landmarks=report.guidance,
             reference="" if report.reference is None else str(report.reference),
             sound=report.sound,
+            record=f"{report.record:06x}",
             made_of=made_of,
         )
 

@@ -15,6 +15,7 @@ from data_partition.sources.video import timing_of
 from model.frames import Frame
 from model.progress import Progress
 from reenact.faces import AnnotatedClip
+from reenact.marks.delivery import Marks, deliver_film
 from reenact.movement import FloatArray
 from reenact.person import SteadyChoice
 from reenact.pieces import PIECE_FRAMES, Pieces, join_pieces
@@ -38,6 +39,8 @@ class Film:
     transfer: Transfer
     finish: Callable[[Frame], Frame]
     """Makes of a result the picture of the film."""
+    marks: Marks
+    """Put on every picture."""
     sound: Sound | None
 
 
@@ -54,14 +57,17 @@ class _ToDraw:
 
 
 def write_film(out: Path, film: Film, reenactor: Reenactor, pieces: Pieces, progress: Progress) -> None:
-    """Draw the pieces that are missing, write the film, remove the pieces.
+    """Draw the pieces that are missing, deliver the film, remove the pieces.
 
     Args:
-        out: ends in .mp4; appears when it is complete.
+        out: ends in .mp4; appears when it is complete and its marks are read from it.
         film: what to draw.
         reenactor: what to draw with.
         pieces: where the film grows, and goes on after it was stopped.
         progress: called for every frame.
+
+    Raises:
+        DataError: if a mark cannot be read.
     """
     num_frames, timing = film.clip.num_frames, timing_of(film.clip.tracked.source.path)
     done = min(len(pieces.finished()) * PIECE_FRAMES, num_frames)
@@ -71,10 +77,11 @@ def write_film(out: Path, film: Film, reenactor: Reenactor, pieces: Pieces, prog
         path = pieces.path(done // PIECE_FRAMES)
         with VideoWriter(path, frame_rate_hz=timing.rate_hz, time_base=timing.time_base) as writer:
             for timestamp_s, frame in islice(frames, min(PIECE_FRAMES, num_frames - done)):
-                writer.add(film.finish(frame), timestamp_s)
+                writer.add(film.marks(film.finish(frame)), timestamp_s)
                 done += 1
                 progress("Drawing", done, num_frames)
-    join_pieces(out, pieces.finished(), film.sound, timing=timing)
+    join_pieces(pieces.joined, pieces.finished(), film.sound, timing=timing)
+    deliver_film(out, pieces.joined, film.marks.origin)
     pieces.remove()
 
 

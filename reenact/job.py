@@ -10,7 +10,6 @@ from pathlib import Path
 
 import torch
 
-from data_partition.shards.images import write_image
 from data_partition.shards.shard import FRAMES_NAME, INFO_NAME, METADATA_NAME
 from data_partition.sources.video import is_clip, source_sha256
 from model.checkpoint import load_checkpoint
@@ -20,6 +19,10 @@ from model.progress import Progress
 from reenact.faces import AnnotatedClip, annotate_clip, face_of_picture
 from reenact.film import Film, write_film
 from reenact.guidance_choice import Guidance, MotionKind
+from reenact.marks.delivery import Marks, consents_of, deliver_picture, record_of
+from reenact.marks.kinds import Label, LabelException
+from reenact.marks.manifest import Origin
+from reenact.marks.watermark import ALGORITHM
 from reenact.movement import FULL, Strengths
 from reenact.paste import Paste
 from reenact.person import Person, person_of
@@ -58,6 +61,8 @@ class ReenactRequest:
     """Source identity; "" takes it from the shard the source lies in or is, if any."""
     is_pasted: bool = False
     """Whether the result is the source's whole picture, and not the crop of head and shoulders."""
+    label_exception: LabelException | None = None
+    """The law's exception by which the result has no visible label; None labels it."""
     preview: Path | None = None
     """Where to draw, before a clip is reenacted, what it is made of."""
 
@@ -79,6 +84,8 @@ class ReenactReport:
     """Where the driving clip shows no face."""
     sound: str
     """What became of the driving clip's sound; "" if it has none."""
+    record: int
+    """Number in the watermark and the manifest."""
 
 
 class Studio:
@@ -115,6 +122,7 @@ class Studio:
             "checkpoint": self._weights_sha256,
             "sources": [self._sha256(path) for path in request.sources],
             "driving": self._sha256(request.driving),
+            "marks": ALGORITHM,
         }
         choices = {key: value for key, value in asdict(request).items() if key not in ("out", "preview")}
         return choices | contents
@@ -141,10 +149,10 @@ class Studio:
         reenactor.is_relative(request.motion, has_clip=False)
         driving = face_of_picture(request.driving, reenactor.size_px, request.driving_face)
         drawing, guidance = reenactor.draw_pair(source, driving, request.landmarks, request.strengths)
-        request.out.parent.mkdir(parents=True, exist_ok=True)
-        write_image(request.out, finish(drawing.result))
+        origin = self._origin(request)
+        deliver_picture(request.out, finish(drawing.result), origin)
         self._progress("Drawing", 1, 1)
-        return self._report(request, source, guidance)
+        return self._report(request, source, guidance, origin)
 
     def _run_clip(self, request: ReenactRequest, source: FaceFrame, finish: Callable[[Frame], Frame]) -> ReenactReport:
         guidance = self._reenactor.choose(request.landmarks, source, "", request.strengths)
@@ -163,9 +171,19 @@ class Studio:
             strengths=request.strengths,
         )
         sound = sound_of(request.driving)
-        film = Film(source=source, clip=clip, transfer=transfer, finish=finish, sound=sound)
+        marks = Marks(self._origin(request))
+        film = Film(source=source, clip=clip, transfer=transfer, finish=finish, marks=marks, sound=sound)
         write_film(request.out, film, self._reenactor, pieces, self._progress)
-        return self._report(request, source, guidance, clip, index, "" if sound is None else str(sound))
+        return self._report(request, source, guidance, marks.origin, clip, index, "" if sound is None else str(sound))
+
+    def _origin(self, request: ReenactRequest) -> Origin:
+        return Origin(
+            label=Label.MODIFIED if request.is_pasted else Label.GENERATED,
+            exception=request.label_exception,
+            record=record_of(self.made_of(request)),
+            model_sha256=self._weights_sha256,
+            consent_sha256s=consents_of((*request.sources, request.driving)),
+        )
 
     def _look_at_person(self, sources: tuple[Path, ...], face: int) -> FaceFrame:
         return person_of(sources, self._reenactor.size_px, self._progress, face)
@@ -188,6 +206,7 @@ class Studio:
         request: ReenactRequest,
         source: FaceFrame,
         guidance: Guidance,
+        origin: Origin,
         clip: AnnotatedClip | None = None,
         reference: int | None = None,
         sound: str = "",
@@ -202,6 +221,7 @@ class Studio:
             reference=reference,
             gaps=() if clip is None else clip.gaps,
             sound=sound,
+            record=origin.record,
         )
 
 

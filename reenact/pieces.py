@@ -52,6 +52,11 @@ class Pieces:
         """Of the faces of the driving clip."""
         return self.folder / "faces.npz"
 
+    @property
+    def joined(self) -> Path:
+        """Of the whole film, before it is signed."""
+        return self.folder / "whole.mp4"
+
     def finished(self) -> list[Path]:
         """The pieces that are there, from the first to the one before the first that is missing."""
         found: list[Path] = []

@@ -21,6 +21,7 @@ from model.errors import ConfigError
 from model.frames import Frame, to_frames, to_tensor
 from model.landmarks.geometry import draw_heatmap
 from model.landmarks.irises import carried, draw_irises
+from model.networks.warping import resized
 from reenact.guidance import (
     LandmarkStatistics,
     base_landmarks,
@@ -323,13 +324,13 @@ class Reenactor:
         )
         output = self.networks.generator(inputs.to(self.device))
         stages = {name: to_frames(picture_NCHW) for name, picture_NCHW in output.stages().items()}
-        flow_NCHW = None if output.flow_NCHW is None else output.flow_NCHW.float().cpu().numpy()
+        flow_NCHW = None if output.flow_NCHW is None else resized(output.flow_NCHW, self.size_px, self.size_px)
         return [
             Drawing(
                 result=result,
                 stages={name: frames[index] for name, frames in stages.items()},
                 landmarks_KC=targets_NKC[index],
-                flow_CHW=None if flow_NCHW is None else flow_NCHW[index],
+                flow_CHW=None if flow_NCHW is None else flow_NCHW[index].cpu().numpy(),
             )
             for index, result in enumerate(to_frames(output.image_NCHW))
         ]

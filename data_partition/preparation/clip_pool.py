@@ -7,14 +7,14 @@ import logging
 import math
 import multiprocessing
 import os
-import queue
 import threading
 import time
 from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
+from ctypes import c_longlong
+from dataclasses import dataclass, field
 from multiprocessing.connection import wait as wait_for_sentinel
 from typing import TYPE_CHECKING
 
@@ -27,7 +27,6 @@ from model.progress import Progress
 
 if TYPE_CHECKING:
     from multiprocessing.context import SpawnContext
-    from multiprocessing.queues import Queue
 
 PREPARING = "Preparing"
 """The work of `run_clips`, in frames. Each counts twice: annotated, then cut."""
@@ -41,8 +40,7 @@ _ENDED = (
     "its process ended twice: the decoder crashed, the memory was too small, or no frame came for {:.0f} s; "
     "export it again as MP4"
 )
-_POLL_S = 0.2
-_TICK_FRAMES = 10
+_POLL_S = 0.05
 
 
 def run_clips(
@@ -65,7 +63,7 @@ def run_clips(
     if not jobs:
         return {}
     context = multiprocessing.get_context("spawn")  # mediapipe's threads do not survive a fork
-    lanes = _Lanes(jobs, context, context.Queue(), stalled_s)
+    lanes = _Lanes(jobs, context, stalled_s)
     num_lanes = min(num_workers or os.cpu_count() or 1, len(jobs))
     with ThreadPoolExecutor(num_lanes) as threads:
         running = [threads.submit(lanes.run) for _ in range(num_lanes)]
@@ -82,10 +80,9 @@ def run_clips(
 class _Lanes:
     """Jobs that are shared among threads, each with one worker process at a time."""
 
-    def __init__(self, jobs: Sequence[ClipJob], context: SpawnContext, ticks: Queue[int], stalled_s: float) -> None:
+    def __init__(self, jobs: Sequence[ClipJob], context: SpawnContext, stalled_s: float) -> None:
         self.waiting = deque(jobs)
         self.done: dict[ClipJob, ClipSummary] = {}
-        self.ticks = ticks
         self.total = 0
         """Frames of both passes of all jobs; 0 until they are counted, and where counting ended its process."""
         self._uncounted = tuple(jobs)
@@ -93,7 +90,12 @@ class _Lanes:
         self._stalled_s = stalled_s
         self._tried: set[ClipJob] = set()
         self._alone = threading.Lock()
+        self._counters: list[c_longlong] = []
         self._again: deque[ClipJob] = deque()
+
+    def num_frames_done(self) -> int:
+        """Frames of both passes that all processes have seen, those of lost ones too."""
+        return sum(counter.value for counter in self._counters)
 
     def run(self) -> None:
         """Take jobs until there are none, then those whose process ended, one at a time."""
@@ -123,8 +125,10 @@ class _Lanes:
 
     def _worker(self) -> ProcessPoolExecutor:
         """A process; the first one counts the frames before it prepares, for it may be that a file ends it."""
+        counter = self._context.RawValue(c_longlong, 0)  # without a lock, which a process that is killed would keep
+        self._counters.append(counter)
         pool = ProcessPoolExecutor(
-            1, mp_context=self._context, initializer=_Worker.start, initargs=(self.ticks, self._stalled_s)
+            1, mp_context=self._context, initializer=_Worker.start, initargs=(counter, self._stalled_s)
         )
         if self._uncounted:
             counting, self._uncounted = self._uncounted, ()
@@ -156,13 +160,11 @@ def _left_out(job: ClipJob, reason: str) -> ClipSummary:
 def _watch(running: Sequence[Future[None]], lanes: _Lanes, progress: Progress) -> None:
     done = 0
     is_running = True
-    while is_running or not lanes.ticks.empty():
-        is_running = bool(wait(running, timeout=0).not_done)
-        try:
-            done += lanes.ticks.get(timeout=_POLL_S)
-        except queue.Empty:
-            continue
-        progress(PREPARING, done, max(lanes.total, done))
+    while is_running:
+        is_running = bool(wait(running, timeout=_POLL_S).not_done)
+        told, done = done, lanes.num_frames_done()
+        if done > told:
+            progress(PREPARING, done, max(lanes.total, done))
     total = max(lanes.total, done)  # a video may announce more frames than it has
     progress(PREPARING, total, total)
 
@@ -171,15 +173,16 @@ def _watch(running: Sequence[Future[None]], lanes: _Lanes, progress: Progress) -
 class _Worker:
     """State of a worker process, set once by the pool."""
 
-    ticks: Queue[int] | None = None
+    num_frames: c_longlong = field(default_factory=c_longlong)
+    """Seen by this process; read by its parent."""
     last_sign_s: float = 0.0
     """When the clip under way last gave a frame."""
 
     stalled_s: float = STALLED_S
 
     @staticmethod
-    def start(ticks: Queue[int], stalled_s: float) -> None:
-        _WORKER.ticks, _WORKER.stalled_s = ticks, stalled_s
+    def start(num_frames: c_longlong, stalled_s: float) -> None:
+        _WORKER.num_frames, _WORKER.stalled_s = num_frames, stalled_s
         _WORKER.last_sign_s = math.inf
         threading.Thread(target=_Worker._end_in_time, daemon=True).start()
 
@@ -207,18 +210,11 @@ def _count_in_worker(jobs: Sequence[ClipJob]) -> int:
 
 
 def _prepare_in_worker(job: ClipJob) -> ClipSummary:
-    ticks = _WORKER.ticks
-    assert ticks is not None
-    pending = 0
     _WORKER.last_sign_s = time.monotonic()
 
     def on_frame() -> None:
-        nonlocal pending
-        pending += 1
+        _WORKER.num_frames.value += 1
         _WORKER.last_sign_s = time.monotonic()
-        if pending == _TICK_FRAMES:
-            ticks.put(pending)
-            pending = 0
 
     try:
         with annotator_of(job.source).open(job.source) as annotator:
@@ -234,4 +230,3 @@ def _prepare_in_worker(job: ClipJob) -> ClipSummary:
         return _left_out(job, f"cannot be used ({type(error).__name__}: {error}); export it again as MP4 or JPEG")
     finally:
         _WORKER.last_sign_s = math.inf
-        ticks.put(pending)

@@ -38,7 +38,7 @@ class GeneratorOutput(Protocol):
 
     @property
     def flow_NCHW(self) -> Tensor | None:
-        """[N, 2, S, S] from the result to the (nearest) source, in normalised units; None without such a flow."""
+        """[N, 2, s, s] from the result to the (nearest) source, in normalised units; None without such a flow."""
 
     def stages(self) -> dict[str, Tensor]:
         """Name to picture on the way to the image, [N, 3, S, S] in [-1, 1], in the order of drawing."""

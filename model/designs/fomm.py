@@ -21,9 +21,9 @@ from model.config import LossConfig, ModelConfig
 from model.designs.design import Design, Term, Terms
 from model.landmarks.geometry import PartSizes
 from model.networks.bundle import Networks
-from model.networks.dense_motion import DenseMotion
-from model.networks.keypoints import JacobianKeypoints, Keypoints, inverse
-from model.networks.residual import ResidualBlock
+from model.networks.comparators.dense_motion import DenseMotion
+from model.networks.comparators.keypoints import JacobianKeypoints, Keypoints, inverse
+from model.networks.comparators.residual import ResidualBlock
 from model.networks.unet import block
 from model.networks.warping import resized, warp
 from model.training import losses
@@ -40,6 +40,8 @@ class FOMMOutput:
 
     image_NCHW: Tensor
     """[N, 3, S, S] in [-1, 1]: the source person in the driving pose."""
+    flow_NCHW: Tensor
+    """[N, 2, S, S] from the result to the source, in normalised units."""
     warped_source_NCHW: Tensor
     """[N, 3, S, S]: the source sampled along the flow."""
     driving: Keypoints
@@ -68,6 +70,7 @@ class FOMM(nn.Module):
         flow_NCHW, occlusion_NCHW = self.motion(inputs.source_NCHW, source, driving)
         return FOMMOutput(
             image_NCHW=self.image(inputs.source_NCHW, flow_NCHW, occlusion_NCHW),
+            flow_NCHW=resized(flow_NCHW, *inputs.source_NCHW.shape[-2:]),
             warped_source_NCHW=warp(inputs.source_NCHW, flow_NCHW),
             driving=driving,
         )

@@ -21,11 +21,11 @@ from model.config import LossConfig, ModelConfig
 from model.designs.design import Design, Term, Terms
 from model.landmarks.geometry import PartSizes
 from model.networks.bundle import Networks
-from model.networks.dense_motion import ShiftedMotion
-from model.networks.hourglass import num_halvings_of
-from model.networks.keypoint_discriminator import KeypointDiscriminator
-from model.networks.keypoints import NUM_KEYPOINTS, CovarianceKeypoints, Keypoints
-from model.networks.residual import ResidualBlock
+from model.networks.comparators.dense_motion import ShiftedMotion
+from model.networks.comparators.hourglass import num_halvings_of
+from model.networks.comparators.keypoint_discriminator import KeypointDiscriminator
+from model.networks.comparators.keypoints import NUM_KEYPOINTS, CovarianceKeypoints, Keypoints
+from model.networks.comparators.residual import ResidualBlock
 from model.networks.unet import block
 from model.networks.warping import resized, warp
 from model.training import losses
@@ -42,6 +42,8 @@ class MonkeyNetOutput:
 
     image_NCHW: Tensor
     """[N, 3, S, S] in [-1, 1]: the source person in the driving pose."""
+    flow_NCHW: Tensor
+    """[N, 2, S, S] from the result to the source, in normalised units."""
     warped_source_NCHW: Tensor
     """[N, 3, S, S]: the source sampled along the flow."""
     driving: Keypoints
@@ -71,6 +73,7 @@ class MonkeyNet(nn.Module):
         flow_NCHW, heat_NKHW = self.motion(inputs.source_NCHW, source, driving)
         return MonkeyNetOutput(
             image_NCHW=self.image(inputs.source_NCHW, flow_NCHW, heat_NKHW),
+            flow_NCHW=resized(flow_NCHW, *inputs.source_NCHW.shape[-2:]),
             warped_source_NCHW=warp(inputs.source_NCHW, flow_NCHW),
             driving=driving,
         )
@@ -141,11 +144,14 @@ class MonkeyNetObjective:
         return output
 
     def discriminator_terms(self, batch: ReenactmentBatch, drawn: MonkeyNetOutput, step: int) -> Terms:
-        """The discriminator's loss on pictures with the driving points."""
+        """The discriminator's loss and ranking share on pictures with the driving points."""
         judge, points = self._networks.discriminator, drawn.driving.detach()
         real_logits, _ = judge(batch.driving_NCHW, points)
         fake_logits, _ = judge(drawn.image_NCHW.detach(), points)
-        return {"discriminator_image": losses.least_squares_discriminator_loss(real_logits, fake_logits)}
+        return {
+            "discriminator_image": losses.least_squares_discriminator_loss(real_logits, fake_logits),
+            "ranking_image": losses.ranking_share(real_logits, fake_logits),
+        }
 
     def generator_terms(self, batch: ReenactmentBatch, drawn: MonkeyNetOutput, step: int) -> Terms:
         """All terms; the points that the discriminator sees are detached, else they could move to please it."""
@@ -173,6 +179,7 @@ DESIGN = Design(
         Term(name="feature_matching", weight=lambda loss: 10.0),
         Term(name="adversarial", weight=lambda loss: 1.0),
     ),
+    observed=("ranking_image",),
     settings=frozenset({"network", "image-size-px", "generator-channels", "discriminator-channels"}),
     takes_reference=True,
 )

@@ -20,8 +20,8 @@ from model.config import LossConfig, ModelConfig
 from model.designs.design import Design, Term, Terms
 from model.landmarks.geometry import PartSizes
 from model.networks.bundle import Networks
-from model.networks.projection_discriminator import ProjectionDiscriminator
-from model.networks.residual import AdaptedBlock, ResidualDown, adapted
+from model.networks.comparators.projection_discriminator import ProjectionDiscriminator
+from model.networks.comparators.residual import AdaptedBlock, ResidualDown, adapted
 from model.training import losses
 from model.training.perceptual import PerceptualLoss
 
@@ -39,6 +39,8 @@ class NeuralHeadOutput:
     """[N, 3, S, S] in [-1, 1]: the source person with the target landmarks."""
     heatmap_NCHW: Tensor
     """[N, 1, S, S] in [0, 1]: the target landmarks as curves, as they were given."""
+    flow_NCHW: None = None
+    """Nothing of the source is carried anywhere."""
 
     def stages(self) -> dict[str, Tensor]:
         """Pictures on the way to the image, [N, 3, S, S] in [-1, 1]."""
@@ -136,10 +138,13 @@ class NeuralHeadObjective:
         return image_NCHW
 
     def discriminator_terms(self, batch: ReenactmentBatch, drawn: Tensor, step: int) -> Terms:
-        """The discriminator's loss."""
+        """The discriminator's loss and ranking share."""
         real_logits, _ = self._judged(batch, batch.driving_NCHW)
         fake_logits, _ = self._judged(batch, drawn.detach())
-        return {"discriminator_image": losses.hinge_discriminator_loss(real_logits, fake_logits)}
+        return {
+            "discriminator_image": losses.hinge_discriminator_loss(real_logits, fake_logits),
+            "ranking_image": losses.ranking_share(real_logits, fake_logits),
+        }
 
     def generator_terms(self, batch: ReenactmentBatch, drawn: Tensor, step: int) -> Terms:
         """All terms; without a perceptual network L1 on the image in its place."""
@@ -177,6 +182,7 @@ DESIGN = Design(
         Term(name="feature_matching", weight=lambda loss: 10.0),
         Term(name="adversarial", weight=lambda loss: 1.0),
     ),
+    observed=("ranking_image",),
     settings=frozenset(
         {
             "network",

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from model.networks.keypoints import Keypoints, inverse
+from model.networks.comparators.keypoints import Keypoints, inverse
 from model.networks.warping import identity_grid
 from model.training.losses import l1_loss
 

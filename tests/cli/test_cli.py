@@ -101,7 +101,24 @@ def test_reenact_writes_the_picture_and_says_how_and_where(capsys, tmp_path, che
         *("--device", "cpu"),
     )
     assert "landmarks by lgan" in text and str(out) in text
-    assert read_image(out).shape == (32, 32, 3)
+    assert "visible label, watermark and signed manifest" in text
+    assert read_image(out).shape == (256, 256, 3)  # 32 pixels are too few for a label
+
+
+def test_verify_says_what_a_result_has_and_that_another_picture_has_nothing(capsys, tmp_path, checkpoint):  # noqa: F811
+    succeeds(capsys, *reenact_arguments(tmp_path, checkpoint), "--batch", "--without-label", "research")
+    text = succeeds(capsys, "verify", str(tmp_path / "all" / "000000--000001.png"))
+    assert "Label: none" in text and "Watermark: there" in text and "who is trusted here" in text
+    assert 'label_exception "research"' in text and "Delivered from here:" in text
+    with pytest.raises(SystemExit) as exit_info:
+        cli.main(("verify", str(tmp_path / "data" / "ana" / "frames" / "000000.jpg")))
+    assert exit_info.value.code == 1 and "No mark of this program" in capsys.readouterr().out
+
+
+def test_key_names_the_anchor_to_hand_out(capsys, tmp_path, monkeypatch):
+    monkeypatch.setenv("FEDREENACT_MARKING_KEY", str(tmp_path / "key"))
+    text = succeeds(capsys, "key", "--organisation", "Example Lab")
+    assert "Example Lab" in text and str(tmp_path / "key" / "anchor.pem") in text.replace("\n", "")
 
 
 def reenact_arguments(tmp_path, checkpoint):  # noqa: F811

@@ -63,6 +63,8 @@ def _arguments(command: str, place: Path, port: int, option: str, value: str) ->
             "--out": f"{new}.png",
             "--device": "cpu",
         },
+        "verify": {"file": picture},
+        "key": {},
         "evaluate": {"checkpoint": nowhere, "dataset": f"{place}/data", "--out": new},
         "report": {"run": f"{place}/run", "--out": f"{new}.html"},
         "audit": {"run": nowhere, "dataset": f"{place}/data", "--out": new},

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from data_partition.augment import moved, recoloured, transformed, with_other_drivers
+from data_partition.augment import moved, recoloured, transformed_images, transformed_landmarks, with_other_drivers
 from model.batch import FurtherSources
 from model.networks.warping import sample_at
 from tests.model.conftest import make_batch
@@ -72,7 +72,8 @@ def test_a_quarter_turn_takes_pixels_and_landmarks_alike() -> None:
     image_MCHW = torch.rand(1, 3, 4, 4, generator=torch.Generator().manual_seed(0))
     landmarks_MKC = torch.tensor([[[3.0, 0.0], [1.0, 2.0]]])  # top right; second column, third row
     quarter_M23 = torch.tensor([[[0.0, -1.0, 0.0], [1.0, 0.0, 0.0]]])  # x to y: clockwise on the screen
-    turned, points = transformed(image_MCHW, landmarks_MKC, quarter_M23)
+    turned = transformed_images(image_MCHW, quarter_M23)
+    points = transformed_landmarks(landmarks_MKC, quarter_M23, 4)
     torch.testing.assert_close(turned, image_MCHW.rot90(-1, (2, 3)), atol=1e-5, rtol=0)
     torch.testing.assert_close(points, torch.tensor([[[3.0, 3.0], [1.0, 1.0]]]), atol=1e-5, rtol=0)
 
@@ -80,7 +81,8 @@ def test_a_quarter_turn_takes_pixels_and_landmarks_alike() -> None:
 def test_a_shift_of_half_a_frame_unit_is_a_quarter_of_the_side_and_repeats_the_border() -> None:
     image_MCHW = torch.arange(8.0).expand(1, 3, 8, 8)
     shift_M23 = torch.tensor([[[1.0, 0.0, 0.5], [0.0, 1.0, 0.0]]])
-    shifted, points = transformed(image_MCHW, torch.tensor([[[1.0, 4.0]]]), shift_M23)
+    shifted = transformed_images(image_MCHW, shift_M23)
+    points = transformed_landmarks(torch.tensor([[[1.0, 4.0]]]), shift_M23, 8)
     torch.testing.assert_close(shifted[0, 0, 0], torch.tensor([0.0, 0.0, 0.0, 1.0, 2.0, 3.0, 4.0, 5.0]))
     torch.testing.assert_close(points, torch.tensor([[[3.0, 4.0]]]))
 
@@ -89,6 +91,7 @@ def test_about_half_of_the_sources_move_with_their_landmarks_and_driving_frames_
     batch = make_batch(0, num_pairs=16)
     smooth = torch.stack(torch.meshgrid(*[torch.linspace(-1, 1, 32)] * 2, indexing="ij") * 2)[:3]
     batch.source_NCHW.copy_(smooth)
+    batch.source_heatmap_NCHW.copy_(smooth[:1])
     batch.source_landmarks_NKC.clamp_(14, 18)
     changed = next(moved(iter([batch]), 0.5, np.random.default_rng(0)))
     assert changed.driving_NCHW is batch.driving_NCHW and changed.heatmap_NCHW is batch.heatmap_NCHW
@@ -97,6 +100,7 @@ def test_about_half_of_the_sources_move_with_their_landmarks_and_driving_frames_
     before = sample_at(batch.source_NCHW, batch.source_landmarks_NKC)
     after = sample_at(changed.source_NCHW, changed.source_landmarks_NKC)
     torch.testing.assert_close(after, before, atol=0.02, rtol=0)
+    torch.testing.assert_close(changed.source_heatmap_NCHW, changed.source_NCHW[:, :1])
 
 
 def test_every_source_of_a_pair_moves_by_itself() -> None:

@@ -17,7 +17,8 @@ from model.errors import DataError
 from model.landmarks.geometry import draw_heatmap
 
 SIDE = 128
-TENSORS = tuple(name for name in ReenactmentBatch.__dataclass_fields__ if name != "further")
+OPTIONAL = ("further", "driver_NCHW")
+TENSORS = tuple(name for name in ReenactmentBatch.__dataclass_fields__ if name not in OPTIONAL)
 
 
 def grey_of(row: int) -> int:

@@ -145,6 +145,7 @@ def test_it_draws_pictures_of_the_models_size_and_range(config: ModelConfig, siz
     for picture_NCHW in (output.image_NCHW, *output.stages().values()):
         assert picture_NCHW.shape == (2, 3, size_px, size_px)
         assert picture_NCHW.abs().max() <= 1 + 1e-6
+    assert output.flow_NCHW is None or output.flow_NCHW.shape == (2, 2, size_px, size_px)
 
 
 def test_it_draws_alike_in_training_and_in_use(networks: Networks) -> None:

@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from model.config import ModelConfig
 from model.designs.glr import GLR
-from model.designs.registry import IDENTITY_ROWS, build_networks
+from model.designs.registry import build_networks, design_of
 from model.errors import TensorMismatchError
 from model.landmarks.geometry import PartSizes
 from model.networks.bundle import Networks, validate_tensors
@@ -140,7 +140,7 @@ def test_travelling_tensors_are_float32_and_name_their_network(networks: Network
         "generator", "discriminator", "landmark_generator", "landmark_discriminator",
     }  # fmt: skip
     assert {str(value.dtype) for value in tensors.values()} == {"float32"}
-    assert all(tensors[name].shape[0] == config.num_identities for name in IDENTITY_ROWS)
+    assert all(tensors[name].shape[0] == config.num_identities for name in design_of(config.network).identity_rows)
 
 
 def test_load_tensors_round_trips_and_leaves_everything_on_an_error(config: ModelConfig, part_sizes: PartSizes) -> None:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import torch
 
-from model.networks.keypoints import Keypoints
+from model.networks.comparators.keypoints import Keypoints
 from model.networks.warping import identity_grid
 from model.training.equivariance import RandomWarp, jacobian_equivariance, point_equivariance
 

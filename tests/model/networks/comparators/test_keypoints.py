@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from model.networks.keypoints import (
+from model.networks.comparators.keypoints import (
     NUM_KEYPOINTS,
     NUM_MOTIONS,
     centres,

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from model.networks.residual import ResidualDown, keep_variance
+from model.networks.comparators.residual import ResidualDown, keep_variance
 
 _NUM_ITERATIONS = 3
 _LOGIT_STD = 0.02  # a sum over pixels: at first it says little

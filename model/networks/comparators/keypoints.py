@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from model.config import ModelConfig
-from model.networks.hourglass import Hourglass, num_halvings_of
+from model.networks.comparators.hourglass import Hourglass, num_halvings_of
 from model.networks.warping import identity_grid, shrunk, warp
 
 NUM_KEYPOINTS = 10

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from model.config import ModelConfig
-from model.networks.keypoints import NUM_KEYPOINTS, Keypoints, gaussians, inverse
+from model.networks.comparators.keypoints import NUM_KEYPOINTS, Keypoints, gaussians, inverse
 
 _KERNEL_PX = 4
 _MOST_LAYERS = 4

@@ -10,8 +10,8 @@ from model.config import LossConfig, ModelConfig
 from model.designs.monkeynet import MonkeyNetNetworks, MonkeyNetObjective
 from model.designs.registry import build_networks
 from model.landmarks.geometry import PartSizes
-from model.networks.keypoint_discriminator import KeypointDiscriminator
-from model.networks.keypoints import CovarianceKeypoints, Keypoints
+from model.networks.comparators.keypoint_discriminator import KeypointDiscriminator
+from model.networks.comparators.keypoints import CovarianceKeypoints, Keypoints
 from tests.model.conftest import make_batch
 
 

@@ -10,7 +10,7 @@ from model.designs.fomm import moved
 from model.designs.registry import build_networks
 from model.landmarks.geometry import PartSizes
 from model.networks.bundle import Networks
-from model.networks.keypoints import Keypoints
+from model.networks.comparators.keypoints import Keypoints
 from tests.model.conftest import make_batch, make_trainer, small_perceptual
 
 

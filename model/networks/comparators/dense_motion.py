@@ -1,6 +1,6 @@
 """One flow out of the motions of key points (Siarohin et al. 2019), and where the source does not show what is wanted.
 
-Shapes: N pairs, M motions, s side of the maps of `model.networks.keypoints`.
+Shapes: N pairs, M motions, s side of the maps of `model.networks.comparators.keypoints`.
 """
 
 from __future__ import annotations
@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from model.config import ModelConfig
-from model.networks.hourglass import Hourglass, num_halvings_of
-from model.networks.keypoints import (
+from model.networks.comparators.hourglass import Hourglass, num_halvings_of
+from model.networks.comparators.keypoints import (
     IN_CHANNELS,
     NUM_MOTIONS,
     Keypoints,

@@ -1,0 +1,1 @@
+"""Blocks of the systems that the thesis compares with, by noun; `model/designs` puts them together."""

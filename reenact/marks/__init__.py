@@ -1,0 +1,1 @@
+"""What shows that a result is one: label, watermark, signed manifest."""

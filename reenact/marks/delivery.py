@@ -1,0 +1,160 @@
+"""The one way out for drawn faces: label, watermark, manifest; read again; only then the file has its name."""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+import io
+import json
+from pathlib import Path
+from typing import BinaryIO
+
+import cv2
+import numpy as np
+
+from data_partition.shards.images import encode_image
+from data_partition.shards.shard import INFO_NAME
+from data_partition.sources.video import source_sha256
+from model.errors import DataError
+from model.files import whole_file
+from model.frames import Frame
+from reenact.marks.key import MarkingKey, marking_key
+from reenact.marks.label import stamp
+from reenact.marks.manifest import MEDIA_TYPES, Origin, sign
+from reenact.marks.verification import Findings, verify_file
+from reenact.marks.watermark import RECORD_BITS, Watermark, read_watermark
+
+MIN_SIDE_PX = 240
+"""Smaller pictures are delivered a whole number of times as large: neither label nor watermark holds in less."""
+CONSENT_NAME = "consent.toml"
+"""A person's record of consent, in the folder or shard of the person."""
+_STRENGTHS = (1.0, 1.4, 2.0)
+"""Of the watermark in a picture, until its record can be read; a film has many pictures to read it from."""
+
+
+class Marks:
+    """Puts on every picture of one result what can be seen and what cannot."""
+
+    def __init__(self, origin: Origin, strength: float = 1.0) -> None:
+        """Prepare both.
+
+        Args:
+            origin: says which.
+            strength: of the watermark.
+        """
+        self.origin, self._watermark = origin, Watermark(origin.record, strength)
+
+    def __call__(self, frame_HWC: Frame) -> Frame:
+        """The picture with label and watermark, [H, W, 3] at least `MIN_SIDE_PX` high and wide."""
+        large_HWC = _large_enough(frame_HWC)
+        if self.origin.exception is None:
+            large_HWC = stamp(large_HWC, self.origin.label)
+        return self._watermark.embed(large_HWC)
+
+
+def deliver_picture(path: Path, frame_HWC: Frame, origin: Origin) -> None:
+    """Mark a picture and write it.
+
+    Args:
+        path: ends in .jpg, .jpeg or .png; appears whole, and only if all marks are read from it.
+        frame_HWC: [H, W, 3] uint8 RGB.
+        origin: of the picture.
+
+    Raises:
+        DataError: if a mark cannot be read.
+        OSError: if it cannot be written.
+    """
+    _deliver(path, io.BytesIO(encode_image(path.suffix, marked_picture(frame_HWC, origin))), origin)
+
+
+def marked_picture(frame_HWC: Frame, origin: Origin) -> Frame:
+    """A picture with label and watermark, this one so strong that the record can be read, if that is not seen."""
+    for strength in _STRENGTHS:
+        marked_HWC = Marks(origin, strength)(frame_HWC)
+        if read_watermark([marked_HWC]).record == origin.record:
+            break
+    return marked_HWC
+
+
+def deliver_film(path: Path, film: Path, origin: Origin) -> None:
+    """Sign a film of pictures that `Marks` has marked, and write it.
+
+    Args:
+        path: ends in .mp4; appears whole, and only if all marks are read from it.
+        film: the film without a manifest.
+        origin: of the film.
+
+    Raises:
+        DataError, OSError: as `deliver_picture`.
+    """
+    with film.open("rb") as source:
+        _deliver(path, source, origin)
+
+
+def record_of(made_of: object) -> int:
+    """Number of a result's record: of all that it was made of, as `json.dumps` takes it."""
+    text = json.dumps(made_of, sort_keys=True)
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[: RECORD_BITS // 8], "big")
+
+
+def record_of_picture(model_sha256: str, frame_HWC: Frame) -> int:
+    """The same, of a picture whose making nobody wrote down."""
+    return record_of([model_sha256, hashlib.sha256(frame_HWC.tobytes()).hexdigest()])
+
+
+def consents_of(inputs: tuple[Path, ...]) -> tuple[str, ...]:
+    """SHA-256 of the records of consent that lie with inputs, in order, each once.
+
+    Raises:
+        OSError: if one cannot be read.
+    """
+    found = [(_folder_of_person(path) / CONSENT_NAME) for path in inputs]
+    hashes = [hashlib.sha256(path.read_bytes()).hexdigest() for path in found if path.is_file()]
+    return tuple(dict.fromkeys(hashes))
+
+
+def _folder_of_person(path: Path) -> Path:
+    folder = path if path.is_dir() else path.parent
+    return folder.parent if (folder.parent / INFO_NAME).is_file() else folder
+
+
+def _large_enough(frame_HWC: Frame) -> Frame:
+    factor = -(-MIN_SIDE_PX // min(frame_HWC.shape[:2]))
+    if factor == 1:
+        return frame_HWC
+    return np.asarray(cv2.resize(frame_HWC, None, fx=factor, fy=factor, interpolation=cv2.INTER_CUBIC), np.uint8)
+
+
+def _deliver(path: Path, source: BinaryIO, origin: Origin) -> None:
+    key, suffix = marking_key(), path.suffix.lower()
+    with whole_file(path) as target:
+        sign(source, target, MEDIA_TYPES[suffix], origin, key)
+        target.flush()
+        found = verify_file(Path(target.name), suffix=suffix, anchors=key.anchor.read_bytes())
+        missing = _missing(found, origin)
+        if missing:
+            raise DataError(f"{path}: not delivered, {' and '.join(missing)} cannot be read from it; draw it larger")
+        _write_down(key, origin, source_sha256(Path(target.name)))
+
+
+def _missing(found: Findings, origin: Origin) -> list[str]:
+    """What of the marks cannot be read as it was written."""
+    wanted_label = origin.label if origin.exception is None else None
+    holds = {
+        "the label": found.label == wanted_label,
+        "the watermark": found.watermark.is_present,
+        "the manifest": found.manifest is not None and found.manifest.state == "Trusted",
+    }
+    return [name for name, is_there in holds.items() if not is_there]
+
+
+def _write_down(key: MarkingKey, origin: Origin, file_sha256: str) -> None:
+    """One line, in one write, so that commands at the same time do not mix theirs."""
+    line = {
+        "record": f"{origin.record:06x}",
+        "delivered": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "file_sha256": file_sha256,
+        "model_sha256": origin.model_sha256,
+    }
+    with key.records.open("a", encoding="utf-8") as records:
+        records.write(json.dumps(line) + "\n")

@@ -1,0 +1,74 @@
+"""The visible label: two words in a black box at the top right, as large as the picture allows."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import cv2
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from model.frames import Frame
+from reenact.marks.kinds import Label
+
+_TEXT_SHARE = 0.055
+"""Height of the letters' line by the picture's shorter side."""
+_MARGIN_SHARE = 0.4
+"""Around the text, and of the box from the border, by the line's height."""
+_TOP_SHARE = 0.2
+"""Of the shorter side: the label lies above."""
+_MIN_LIKENESS = 0.8
+"""Correlation with the label as it is drawn; compression of what is delivered leaves above .95."""
+
+
+def stamp(frame_HWC: Frame, label: Label) -> Frame:
+    """The picture with the label on it, [H, W, 3] as before."""
+    stamped_HWC, box_HWC = frame_HWC.copy(), _box(label, min(frame_HWC.shape[:2]))
+    stamped_HWC[_place(frame_HWC, box_HWC, min(frame_HWC.shape[:2]))] = box_HWC
+    return stamped_HWC
+
+
+def find_label(frame_HWC: Frame) -> Label | None:
+    """The label that is where `stamp` puts it, also in a picture that was made half as large since."""
+    side_px = min(frame_HWC.shape[:2])
+    top_HWC = frame_HWC[: max(1, round(_TOP_SHARE * side_px))]
+    larger_HWC = np.asarray(cv2.resize(top_HWC, None, fx=2, fy=2, interpolation=cv2.INTER_CUBIC), np.uint8)
+    likeness = {
+        label: max(_likeness(top_HWC, label, side_px), _likeness(larger_HWC, label, 2 * side_px)) for label in Label
+    }
+    best = max(likeness, key=likeness.__getitem__)
+    return best if likeness[best] >= _MIN_LIKENESS else None
+
+
+def _likeness(top_HWC: Frame, label: Label, side_px: int) -> float:
+    """-1 to 1; 0 for a plain place."""
+    box_HWC = _box(label, side_px)
+    seen_HWC = top_HWC[_place(top_HWC, box_HWC, side_px)]
+    if seen_HWC.shape != box_HWC.shape:
+        return 0.0
+    grey = (cv2.cvtColor(np.ascontiguousarray(one), cv2.COLOR_RGB2GRAY) for one in (seen_HWC, box_HWC))
+    seen, box = (one - one.mean() for one in grey)
+    return float((seen * box).sum() / (np.linalg.norm(seen) * np.linalg.norm(box) + 1e-6))
+
+
+def _place(frame_HWC: Frame, box_HWC: Frame, side_px: int) -> tuple[slice, slice]:
+    """Of the box in a picture of a shorter side, or in the top of one."""
+    margin_px = round(_MARGIN_SHARE * _line_px(side_px))
+    right = frame_HWC.shape[1] - margin_px
+    return slice(margin_px, margin_px + box_HWC.shape[0]), slice(max(right - box_HWC.shape[1], 0), right)
+
+
+def _line_px(side_px: int) -> float:
+    return _TEXT_SHARE * side_px
+
+
+@lru_cache(maxsize=32)
+def _box(label: Label, side_px: int) -> Frame:
+    """The label for pictures of a shorter side, [H, W, 3]."""
+    font = ImageFont.load_default(size=_line_px(side_px))
+    padding_px = round(_MARGIN_SHARE * _line_px(side_px))
+    left, top, right, bottom = font.getbbox(label)
+    size = round(right - left) + 2 * padding_px, round(bottom - top) + 2 * padding_px
+    box = Image.new("RGB", size, "black")
+    ImageDraw.Draw(box).text((padding_px - left, padding_px - top), label, font=font, fill="white")
+    return np.asarray(box, np.uint8)
