@@ -191,9 +191,10 @@ def similarity_flow(source_NKC: Tensor, target_NKC: Tensor, grid_PC: Tensor) -> 
 def fading_flow(source_NKC: Tensor, target_NKC: Tensor, grid_PC: Tensor) -> Tensor:
     """`spline_flow` on the face, which fades to zero with the distance from it: the further the face moves, the wider.
 
-    flow(x) = spline(x) exp(-(max(0, q(x) - 2) / w)^2) with the distance q of x from the middle of the target landmarks,
-    in their standard deviations (Mahalanobis); the face's outline is about 2 away. w = _FADE_WIDTH + _FADE_PER_MOTION D
-    where landmarks move by D of them: a zone that is too narrow for the way of the face folds, and shows it twice.
+    flow(x) = spline(x) exp(-(max(0, q(x) - _FACE_RADIUS) / w)^2) with the distance q of x from the middle of the target
+    landmarks, in their standard deviations (Mahalanobis); the face's outline is about 2 away.
+    w = _FADE_WIDTH + _FADE_PER_MOTION D where landmarks move by D of them: a zone that is too narrow for the way of the
+    face folds, and shows it twice.
 
     Arguments and result as of `kernel_flow`.
     """
