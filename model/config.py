@@ -205,6 +205,11 @@ class LossConfig:
     """+ Most that the terms on the image discriminator may pull at an image, as the weight of an L1 term that pulls as
     hard; 0 is no limit."""
 
+    @property
+    def has_perceptual(self) -> bool:
+        """Whether there are frozen features to compare by."""
+        return self.perceptual_backbone != "none"
+
     def __post_init__(self) -> None:
         """Check ranges."""
         check_meanings(self)

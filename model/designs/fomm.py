@@ -10,8 +10,6 @@ Shapes: N pairs, S image side in pixels.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -22,7 +20,7 @@ from model.designs.design import Design, Term, Terms
 from model.landmarks.geometry import PartSizes
 from model.networks.bundle import Networks
 from model.networks.comparators.dense_motion import DenseMotion
-from model.networks.comparators.keypoints import JacobianKeypoints, Keypoints, inverse
+from model.networks.comparators.keypoints import JacobianKeypoints, KeypointDrawing, Keypoints, inverse
 from model.networks.comparators.residual import ResidualBlock
 from model.networks.unet import block
 from model.networks.warping import resized, warp
@@ -34,24 +32,6 @@ _NUM_RESIDUAL_BLOCKS = 6
 _WEIGHT = 10.0  # of each term, as in vox-256
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class FOMMOutput:
-    """What one forward pass gives; N pairs, image side S."""
-
-    image_NCHW: Tensor
-    """[N, 3, S, S] in [-1, 1]: the source person in the driving pose."""
-    flow_NCHW: Tensor
-    """[N, 2, S, S] from the result to the source, in normalised units."""
-    warped_source_NCHW: Tensor
-    """[N, 3, S, S]: the source sampled along the flow."""
-    driving: Keypoints
-    """Where the points of the result were to be."""
-
-    def stages(self) -> dict[str, Tensor]:
-        """Pictures on the way to the image, [N, 3, S, S] in [-1, 1]."""
-        return {"Warped source": self.warped_source_NCHW}
-
-
 class FOMM(nn.Module):
     """The generator."""
 
@@ -61,14 +41,14 @@ class FOMM(nn.Module):
         self.motion = DenseMotion(config)
         self.image = OccludedImage(config)
 
-    def forward(self, inputs: GeneratorInputs) -> FOMMOutput:
+    def forward(self, inputs: GeneratorInputs) -> KeypointDrawing:
         """Reenact N sources; landmarks and heatmap are for other designs."""
         frames_NCHW = torch.cat([inputs.source_NCHW, inputs.driving_NCHW])
         source, driving = self.keypoints(frames_NCHW).split(len(inputs.source_NCHW))
         if inputs.reference_NCHW is not None:
             driving = moved(source, driving, self.keypoints(inputs.reference_NCHW))
         flow_NCHW, occlusion_NCHW = self.motion(inputs.source_NCHW, source, driving)
-        return FOMMOutput(
+        return KeypointDrawing(
             image_NCHW=self.image(inputs.source_NCHW, flow_NCHW, occlusion_NCHW),
             flow_NCHW=resized(flow_NCHW, *inputs.source_NCHW.shape[-2:]),
             warped_source_NCHW=warp(inputs.source_NCHW, flow_NCHW),
@@ -133,16 +113,16 @@ class FOMMObjective:
     def __init__(self, networks: FOMMNetworks, loss: LossConfig, perceptual: PerceptualLoss | None, seed: int) -> None:
         self._networks, self._perceptual, self._seed = networks, perceptual, seed
 
-    def draw(self, batch: ReenactmentBatch) -> FOMMOutput:
+    def draw(self, batch: ReenactmentBatch) -> KeypointDrawing:
         """Images and driving points of the batch."""
-        output: FOMMOutput = self._networks.generator(batch.generator_inputs())
+        output: KeypointDrawing = self._networks.generator(batch.generator_inputs())
         return output
 
-    def discriminator_terms(self, batch: ReenactmentBatch, drawn: FOMMOutput, step: int) -> Terms:
+    def discriminator_terms(self, batch: ReenactmentBatch, drawn: KeypointDrawing, step: int) -> Terms:
         """None: there is no discriminator."""
         return {}
 
-    def generator_terms(self, batch: ReenactmentBatch, drawn: FOMMOutput, step: int) -> Terms:
+    def generator_terms(self, batch: ReenactmentBatch, drawn: KeypointDrawing, step: int) -> Terms:
         """All terms; without a perceptual network L1 on the image in its place."""
         by = RandomWarp.drawn(len(batch), self._seed, step, like=batch.driving_NCHW)
         warped = self._networks.generator.keypoints(by.image(batch.driving_NCHW))
@@ -155,18 +135,14 @@ class FOMMObjective:
         return {"perceptual": over_scales(self._perceptual, drawn.image_NCHW, batch.driving_NCHW)} | terms
 
 
-def _has_perceptual(loss: LossConfig) -> bool:
-    return loss.perceptual_backbone != "none"
-
-
 DESIGN = Design(
     name="fomm",
     networks=FOMMNetworks,
     objective=FOMMObjective,
     phases={"discriminator": (), "generator": ("generator",)},
     terms=(
-        Term(name="perceptual", weight=lambda loss: _WEIGHT if _has_perceptual(loss) else 0.0),
-        Term(name="l1_image", weight=lambda loss: 0.0 if _has_perceptual(loss) else loss.weight_l1_image),
+        Term(name="perceptual", weight=lambda loss: _WEIGHT if loss.has_perceptual else 0.0),
+        Term(name="l1_image", weight=lambda loss: 0.0 if loss.has_perceptual else loss.weight_l1_image),
         Term(name="equivariance_points", weight=lambda loss: _WEIGHT),
         Term(name="equivariance_jacobians", weight=lambda loss: _WEIGHT),
     ),

@@ -311,10 +311,6 @@ def _perceptual_every(loss: LossConfig) -> int:
     return loss.perceptual_every
 
 
-def _has_perceptual(loss: LossConfig) -> bool:
-    return loss.perceptual_backbone != "none"
-
-
 _BASE = tuple(f"landmark_generator.base.{form.name}_{part}" for form in FORMS for part in ("own", "shared"))
 
 DESIGN = Design(
@@ -334,19 +330,19 @@ DESIGN = Design(
         Term(name="feature_matching", weight=lambda loss: loss.weight_feature_matching, since=_joined_from, ramp=_ramp),
         Term(
             name="perceptual",
-            weight=lambda loss: loss.weight_perceptual * _has_perceptual(loss),
+            weight=lambda loss: loss.weight_perceptual * loss.has_perceptual,
             since=_images_from,
             every=_perceptual_every,
         ),
         Term(
             name="perceptual_parts",
-            weight=lambda loss: loss.weight_perceptual_parts * _has_perceptual(loss),
+            weight=lambda loss: loss.weight_perceptual_parts * loss.has_perceptual,
             since=_images_from,
             every=_perceptual_every,
         ),
         Term(
             name="gram",
-            weight=lambda loss: loss.weight_gram * _has_perceptual(loss),
+            weight=lambda loss: loss.weight_gram * loss.has_perceptual,
             since=_images_from,
             every=_perceptual_every,
         ),

@@ -10,8 +10,6 @@ Shapes: N pairs, S image side in pixels, s that of the maps of points and motion
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -24,7 +22,7 @@ from model.networks.bundle import Networks
 from model.networks.comparators.dense_motion import ShiftedMotion
 from model.networks.comparators.hourglass import num_halvings_of
 from model.networks.comparators.keypoint_discriminator import KeypointDiscriminator
-from model.networks.comparators.keypoints import NUM_KEYPOINTS, CovarianceKeypoints, Keypoints
+from model.networks.comparators.keypoints import NUM_KEYPOINTS, CovarianceKeypoints, KeypointDrawing, Keypoints
 from model.networks.comparators.residual import ResidualBlock
 from model.networks.unet import block
 from model.networks.warping import resized, warp
@@ -36,24 +34,6 @@ _NUM_RESIDUAL_BLOCKS = 4
 _LAST_LAYER_SHARE = 0.1  # of the weight that the layers before have in feature matching
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class MonkeyNetOutput:
-    """What one forward pass gives; N pairs, image side S."""
-
-    image_NCHW: Tensor
-    """[N, 3, S, S] in [-1, 1]: the source person in the driving pose."""
-    flow_NCHW: Tensor
-    """[N, 2, S, S] from the result to the source, in normalised units."""
-    warped_source_NCHW: Tensor
-    """[N, 3, S, S]: the source sampled along the flow."""
-    driving: Keypoints
-    """Where the points of the result were to be."""
-
-    def stages(self) -> dict[str, Tensor]:
-        """Pictures on the way to the image, [N, 3, S, S] in [-1, 1]."""
-        return {"Warped source": self.warped_source_NCHW}
-
-
 class MonkeyNet(nn.Module):
     """The generator."""
 
@@ -63,7 +43,7 @@ class MonkeyNet(nn.Module):
         self.motion = ShiftedMotion(config)
         self.image = WarpedUNet(config)
 
-    def forward(self, inputs: GeneratorInputs) -> MonkeyNetOutput:
+    def forward(self, inputs: GeneratorInputs) -> KeypointDrawing:
         """Reenact N sources; landmarks and heatmap are for other designs."""
         frames_NCHW = torch.cat([inputs.source_NCHW, inputs.driving_NCHW])
         source, driving = self.keypoints(frames_NCHW).split(len(inputs.source_NCHW))
@@ -71,7 +51,7 @@ class MonkeyNet(nn.Module):
             shift_NKC = source.points_NKC - self.keypoints(inputs.reference_NCHW).points_NKC
             driving = Keypoints(driving.points_NKC + shift_NKC, driving.matrix_NKCC)
         flow_NCHW, heat_NKHW = self.motion(inputs.source_NCHW, source, driving)
-        return MonkeyNetOutput(
+        return KeypointDrawing(
             image_NCHW=self.image(inputs.source_NCHW, flow_NCHW, heat_NKHW),
             flow_NCHW=resized(flow_NCHW, *inputs.source_NCHW.shape[-2:]),
             warped_source_NCHW=warp(inputs.source_NCHW, flow_NCHW),
@@ -138,12 +118,12 @@ class MonkeyNetObjective:
     ) -> None:
         self._networks = networks
 
-    def draw(self, batch: ReenactmentBatch) -> MonkeyNetOutput:
+    def draw(self, batch: ReenactmentBatch) -> KeypointDrawing:
         """Images and driving points of the batch."""
-        output: MonkeyNetOutput = self._networks.generator(batch.generator_inputs())
+        output: KeypointDrawing = self._networks.generator(batch.generator_inputs())
         return output
 
-    def discriminator_terms(self, batch: ReenactmentBatch, drawn: MonkeyNetOutput, step: int) -> Terms:
+    def discriminator_terms(self, batch: ReenactmentBatch, drawn: KeypointDrawing, step: int) -> Terms:
         """The discriminator's loss and ranking share on pictures with the driving points."""
         judge, points = self._networks.discriminator, drawn.driving.detach()
         real_logits, _ = judge(batch.driving_NCHW, points)
@@ -153,7 +133,7 @@ class MonkeyNetObjective:
             "ranking_image": losses.ranking_share(real_logits, fake_logits),
         }
 
-    def generator_terms(self, batch: ReenactmentBatch, drawn: MonkeyNetOutput, step: int) -> Terms:
+    def generator_terms(self, batch: ReenactmentBatch, drawn: KeypointDrawing, step: int) -> Terms:
         """All terms; the points that the discriminator sees are detached, else they could move to please it."""
         judge, points = self._networks.discriminator, drawn.driving.detach()
         fake_logits, fake_features = judge(drawn.image_NCHW, points)

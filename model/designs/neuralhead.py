@@ -166,10 +166,6 @@ class NeuralHeadObjective:
         return judged
 
 
-def _has_perceptual(loss: LossConfig) -> bool:
-    return loss.perceptual_backbone != "none"
-
-
 DESIGN = Design(
     name="neuralhead",
     networks=NeuralHeadNetworks,
@@ -177,8 +173,8 @@ DESIGN = Design(
     phases={"discriminator": ("discriminator",), "generator": ("generator",)},
     terms=(
         Term(name="discriminator_image", weight=lambda loss: 1.0, phase="discriminator"),
-        Term(name="perceptual", weight=lambda loss: 10.0 if _has_perceptual(loss) else 0.0),
-        Term(name="l1_image", weight=lambda loss: 0.0 if _has_perceptual(loss) else loss.weight_l1_image),
+        Term(name="perceptual", weight=lambda loss: 10.0 if loss.has_perceptual else 0.0),
+        Term(name="l1_image", weight=lambda loss: 0.0 if loss.has_perceptual else loss.weight_l1_image),
         Term(name="feature_matching", weight=lambda loss: 10.0),
         Term(name="adversarial", weight=lambda loss: 1.0),
     ),

@@ -51,6 +51,24 @@ class Keypoints:
         return Keypoints(*(change(getattr(self, field.name)) for field in fields(self)))
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class KeypointDrawing:
+    """What one forward pass of a design that is led by key points gives; image side S."""
+
+    image_NCHW: Tensor
+    """[N, 3, S, S] in [-1, 1]: the source person in the driving pose."""
+    flow_NCHW: Tensor
+    """[N, 2, S, S] from the result to the source, in normalised units."""
+    warped_source_NCHW: Tensor
+    """[N, 3, S, S]: the source sampled along the flow."""
+    driving: Keypoints
+    """Where the points of the result were to be."""
+
+    def stages(self) -> dict[str, Tensor]:
+        """Pictures on the way to the image, [N, 3, S, S] in [-1, 1]."""
+        return {"Warped source": self.warped_source_NCHW}
+
+
 class Heatmaps(nn.Module):
     """Finds the points: a softmax over the frame for each."""
 
