@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from experiments.thesis_tables import TABLES, ModelRow
 from federation.settings import MEANINGS, Settings
 from model.designs.registry import design_of
 from model.errors import ConfigError
+from model.files import json_sha256
 from model.setting import Scalar
 from reenact.guidance_choice import Guidance, MotionKind
 from server.run_folder.history import read_history, spent
@@ -122,7 +122,7 @@ def cell_of(row: ModelRow, base: Settings, budget: Budget, *, seed: int, folder:
         "mode": row.mode.value,
         "data": fingerprint(dataset),
     }
-    key = hashlib.sha256(json.dumps(depends_on, sort_keys=True).encode()).hexdigest()[:16]
+    key = json_sha256(depends_on)[:16]
     return Cell(mode=row.mode, settings=settings, folder=folder / key)
 
 

@@ -26,7 +26,7 @@ from safetensors.numpy import load_file, save_file
 from model.config import ModelConfig, config_from_flat
 from model.designs.registry import build_networks
 from model.errors import CheckpointError, FedreenactError
-from model.files import name_folder, read_json
+from model.files import json_sha256, name_folder, read_json
 from model.landmarks.geometry import PartSizes
 from model.networks.bundle import Networks
 from model.setting import Scalar
@@ -100,7 +100,7 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> Path:
         "loss_window": checkpoint.loss_window,
         "settings": checkpoint.settings,
     }
-    (partial / _INDEX_FILE).write_text(json.dumps(index | {"index_sha256": _index_sha256(index)}, indent=2))
+    (partial / _INDEX_FILE).write_text(json.dumps(index | {"index_sha256": json_sha256(index)}, indent=2))
     if final.exists():
         final.rename(replaced)
     name_folder(partial, final)
@@ -165,7 +165,7 @@ def _load_round(folder: Path) -> Checkpoint:
                 f"{folder}: schema version {index['schema_version']}, this program reads {SCHEMA_VERSION}"
             )
         recorded = index.pop("index_sha256", None)  # absent in checkpoints of before there was one
-        if index.keys() != _INDEX_KEYS or recorded not in (None, _index_sha256(index)):
+        if index.keys() != _INDEX_KEYS or recorded not in (None, json_sha256(index)):
             raise CheckpointError(f"{folder / _INDEX_FILE} is damaged: its SHA-256 is not the recorded one")
         if _sha256(folder / _WEIGHTS_FILE) != index["weights_sha256"]:
             raise CheckpointError(f"{folder / _WEIGHTS_FILE} is damaged: its SHA-256 is not the recorded one")
@@ -196,7 +196,3 @@ def _assemble(index: dict[str, Any], arrays: dict[str, FloatArray]) -> Checkpoin
 def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _index_sha256(index: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(index, sort_keys=True).encode()).hexdigest()

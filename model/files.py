@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import csv
 import errno
+import hashlib
 import io
 import json
 import os
@@ -81,6 +82,11 @@ def write_json(path: Path, content: object, *, indent: int | None = None, is_pri
         OSError: as `whole_file`.
     """
     write_text(path, json.dumps(content, indent=indent, ensure_ascii=False) + "\n", is_private=is_private)
+
+
+def json_sha256(content: object) -> str:
+    """SHA-256, hexadecimal, of what `json.dumps` takes; the order of keys does not count."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def read_json(path: Path) -> Any:

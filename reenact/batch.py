@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import csv
-import hashlib
-import json
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
@@ -14,7 +12,7 @@ import torch
 from data_partition.sources.records import visible
 from data_partition.sources.video import is_clip, is_picture
 from model.errors import ConfigError, DataError, FedreenactError
-from model.files import csv_text, write_text
+from model.files import csv_text, json_sha256, write_text
 from model.progress import Progress
 from reenact.job import ReenactReport, ReenactRequest, Studio
 
@@ -133,8 +131,7 @@ def _later(before: dict[tuple[str, str], BatchRow], rows: list[BatchRow]) -> Ite
 def _one_row(studio: Studio, request: ReenactRequest, before: BatchRow | None) -> BatchRow:
     source, driving = request.sources[0].name, request.driving.name
     try:
-        text = json.dumps(studio.made_of(request), sort_keys=True)
-        made_of = hashlib.sha256(text.encode()).hexdigest()
+        made_of = json_sha256(studio.made_of(request))
         if before is not None and before.made_of == made_of and request.out.is_file():
             return before
         return BatchRow.done(source, driving, made_of, studio.run(request))

@@ -16,7 +16,7 @@ from data_partition.shards.images import encode_image
 from data_partition.shards.shard import INFO_NAME
 from data_partition.sources.video import source_sha256
 from model.errors import DataError
-from model.files import whole_file
+from model.files import json_sha256, whole_file
 from model.frames import Frame
 from reenact.marks.key import MarkingKey, marking_key
 from reenact.marks.label import stamp
@@ -93,8 +93,7 @@ def deliver_film(path: Path, film: Path, origin: Origin) -> None:
 
 def record_of(made_of: object) -> int:
     """Number of a result's record: of all that it was made of, as `json.dumps` takes it."""
-    text = json.dumps(made_of, sort_keys=True)
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[: RECORD_BITS // 8], "big")
+    return int(json_sha256(made_of)[: RECORD_BITS // 4], 16)
 
 
 def record_of_picture(model_sha256: str, frame_HWC: Frame) -> int:
