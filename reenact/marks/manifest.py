@@ -98,7 +98,8 @@ def read_manifest(path: Path, anchors: bytes = b"") -> Manifest | None:
     except c2pa.C2paError:
         return None
     active = store["manifests"][store["active_manifest"]]
-    made_of = [one["data"] for one in active.get("assertions", ()) if one["label"] == MADE_OF]
+    assertions = [one["data"] for one in active.get("assertions", ()) if one["label"] == MADE_OF]
+    made_of = [data for data in assertions if isinstance(data, dict)]  # whoever signed may have written anything
     return Manifest(
         state=state,
         signer=active.get("signature_info", {}).get("issuer", "unknown"),

@@ -75,12 +75,18 @@ def deliveries(record: int, key: MarkingKey) -> list[dict[str, str]]:
     """The lines of this user's book about a record, oldest first.
 
     Raises:
+        DataError: if a line is none that this program wrote.
         OSError: if it cannot be read.
     """
     if not key.records.is_file():
         return []
-    lines = map(json.loads, key.records.read_text(encoding="utf-8").splitlines())
-    return [line for line in lines if line["record"] == f"{record:06x}"]
+    try:
+        lines = [json.loads(line) for line in key.records.read_text(encoding="utf-8").splitlines()]
+        return [line for line in lines if line["record"] == f"{record:06x}"]
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
+        raise DataError(
+            f"{key.records}: damaged ({type(error).__name__}); mend or remove the line that is none"
+        ) from error
 
 
 def _some_frames(path: Path) -> list[Frame]:

@@ -12,7 +12,7 @@ from data_partition.shards.shard import open_shard
 from data_partition.sources.video import source_sha256
 from data_partition.synth.dataset import synthesize
 from model.errors import ConfigError, DataError
-from reenact.marks import delivery
+from reenact.marks import delivery, manifest
 from reenact.marks import key as marks_key
 from reenact.marks.delivery import Marks, consents_of, deliver_film, deliver_picture, record_of
 from reenact.marks.key import FOLDER_VARIABLE, marking_key
@@ -180,6 +180,26 @@ def test_a_key_is_made_once_and_private_and_keeps_its_owner(tmp_path, monkeypatc
     with pytest.raises(ConfigError, match="65 characters, a certificate has room for 64"):
         marking_key("x" * 65)
     assert not list((tmp_path / "keys").iterdir())
+
+
+def test_an_assertion_of_another_form_is_none_of_ours(pictures, tmp_path, monkeypatch):
+    monkeypatch.setattr(manifest, "_made_of", lambda origin: [f"{origin.record:06x}"])
+    with (tmp_path / "plain.png").open("wb") as file:
+        file.write(cv2.imencode(".png", pictures[0])[1].tobytes())
+    with (tmp_path / "plain.png").open("rb") as source, (tmp_path / "signed.png").open("w+b") as target:
+        manifest.sign(source, target, "image/png", origin(), marking_key())
+    found = verify_file(tmp_path / "signed.png")
+    assert found.manifest is not None and found.manifest.is_intact and found.manifest.made_of == {}
+    assert found.record is None and not found.is_marked
+
+
+@pytest.mark.parametrize("line", ["{", "[]", "{}", "7"])
+def test_a_damaged_book_of_deliveries_is_named(line, tmp_path, monkeypatch):
+    monkeypatch.setenv(FOLDER_VARIABLE, str(tmp_path / "key"))
+    book = marking_key().records
+    book.write_text(line + "\n")
+    with pytest.raises(DataError, match=f"{book}: damaged"):
+        deliveries(RECORD, marking_key())
 
 
 def test_a_record_goes_by_what_a_result_was_made_of():
