@@ -84,9 +84,7 @@ def deliveries(record: int, key: MarkingKey) -> list[dict[str, str]]:
         lines = [json.loads(line) for line in key.records.read_text(encoding="utf-8").splitlines()]
         return [line for line in lines if line["record"] == f"{record:06x}"]
     except (ValueError, TypeError, KeyError, RecursionError) as error:
-        raise DataError(
-            f"{key.records}: damaged ({type(error).__name__}); mend or remove the line that is none"
-        ) from error
+        raise DataError(f"{key.records}: damaged ({type(error).__name__}); mend it or move it away") from error
 
 
 def _some_frames(path: Path) -> list[Frame]:

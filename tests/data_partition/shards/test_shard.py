@@ -5,6 +5,7 @@ import struct
 import subprocess
 import sys
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -281,9 +282,10 @@ def test_a_shard_opens_with_pandas_and_as_an_image_folder(
     np.testing.assert_array_equal(np.stack(frame.pose_deg), shard.pose_FC)
 
 
-def _write_split(root: Path, identity: str, split: list[bool | None]) -> Path:
+def _write_with(root: Path, identity: str, column: str, values: Sequence[object]) -> Path:
+    """A shard of black frames with a value of an optional column each."""
     with ShardWriter(root, identity, 8, "test") as writer:
-        for index, is_test in enumerate(split):
+        for index, value in enumerate(values):
             writer.add(
                 np.zeros((8, 8, 3), np.uint8),
                 clip="clip",
@@ -294,9 +296,13 @@ def _write_split(root: Path, identity: str, split: list[bool | None]) -> Path:
                 au_presence_A=np.zeros(18),
                 au_intensity_A=np.zeros(18),
                 confidence=1.0,
-                is_test=is_test,
+                **{column: value},  # type: ignore[arg-type]
             )
     return root / identity
+
+
+def _write_split(root: Path, identity: str, split: list[bool | None]) -> Path:
+    return _write_with(root, identity, "is_test", split)
 
 
 def test_a_fixed_split_comes_back_and_is_adopted(tmp_path: Path) -> None:
@@ -328,21 +334,7 @@ def test_a_split_of_another_type_or_with_gaps_is_refused(tmp_path: Path) -> None
 
 
 def _write_irises(root: Path, identity: str, irises: list[object]) -> Path:
-    with ShardWriter(root, identity, 8, "test") as writer:
-        for index, irises_EC in enumerate(irises):
-            writer.add(
-                np.zeros((8, 8, 3), np.uint8),
-                clip="clip",
-                frame_index=index,
-                timestamp_s=index / 25,
-                landmarks_KC=np.zeros((68, 2)),
-                pose_C=np.zeros(3),
-                au_presence_A=np.zeros(18),
-                au_intensity_A=np.zeros(18),
-                confidence=1.0,
-                irises_EC=irises_EC,
-            )
-    return root / identity
+    return _write_with(root, identity, "irises_EC", irises)
 
 
 def test_irises_come_back_and_are_adopted(tmp_path: Path) -> None:
