@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import islice
 from pathlib import Path
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from data_partition.shards.images import write_image
+from data_partition.shards.images import tabled, write_image
 from data_partition.sources.video import read_frames
 from model.errors import ConfigError
 from model.frames import Frame
@@ -21,7 +20,7 @@ from reenact.reenactor import FaceFrame, Place
 SUFFIXES = (".png", ".jpg", ".jpeg")
 _HEIGHT_PX, _THUMBNAIL_PX, _LABEL_PX, _GAP_PX = 320, 96, 26, 8
 _MAX_COLUMNS = 8
-_BOX, _POINT, _WHITE = (255, 140, 0), (0, 220, 90), (255, 255, 255)
+_BOX, _POINT = (255, 140, 0), (0, 220, 90)
 
 
 def check_preview(path: Path) -> None:
@@ -52,8 +51,7 @@ def write_preview(path: Path, source: FaceFrame, clip: AnnotatedClip, reference:
         _titled(f"{len(sources)} frame(s) of the source to draw from", _grid([one.image_HWC for one in sources])),
         _titled(title, driving),
     ]
-    height_px = max(panel.shape[0] for panel in panels)
-    write_image(path, np.hstack([_padded(panel, height_px) for panel in panels]))
+    write_image(path, tabled([panels]))
 
 
 def _driving(clip: AnnotatedClip, index: int) -> Frame:
@@ -90,30 +88,15 @@ def _scaled(picture: Frame) -> Frame:
 
 
 def _grid(frames: Sequence[Frame]) -> Frame:
-    """Thumbnails in rows, at least as high as the other panels."""
+    """Thumbnails in rows."""
     size = (_THUMBNAIL_PX, _THUMBNAIL_PX)
-    cells = iter([np.asarray(cv2.resize(frame, size, interpolation=cv2.INTER_AREA), np.uint8) for frame in frames])
-    rows = []
-    while row := list(islice(cells, _MAX_COLUMNS)):
-        rows.append(np.hstack(row))
-    width_px = max(row.shape[1] for row in rows)
-    return np.vstack([_widened(row, width_px) for row in rows])
-
-
-def _widened(row: Frame, width_px: int) -> Frame:
-    missing_px = width_px - row.shape[1]
-    return np.asarray(cv2.copyMakeBorder(row, 0, 0, 0, missing_px, cv2.BORDER_CONSTANT, value=_WHITE), np.uint8)
+    cells = [np.asarray(cv2.resize(frame, size, interpolation=cv2.INTER_AREA), np.uint8) for frame in frames]
+    return tabled([cells[start : start + _MAX_COLUMNS] for start in range(0, len(cells), _MAX_COLUMNS)])
 
 
 def _titled(title: str, picture: Frame) -> Frame:
     """The picture on white under its title."""
     width_px = max(picture.shape[1], 8 * len(title) + _GAP_PX)
-    canvas = np.full((picture.shape[0] + _LABEL_PX, width_px + _GAP_PX, 3), 255, np.uint8)
-    canvas[_LABEL_PX:, : picture.shape[1]] = picture
-    cv2.putText(canvas, title, (4, 18), cv2.FONT_HERSHEY_SIMPLEX, 0.45, (0, 0, 0), 1, cv2.LINE_AA)
-    return canvas
-
-
-def _padded(panel: Frame, height_px: int) -> Frame:
-    missing_px = height_px - panel.shape[0]
-    return np.asarray(cv2.copyMakeBorder(panel, 0, missing_px, 0, 0, cv2.BORDER_CONSTANT, value=_WHITE), np.uint8)
+    label = np.full((_LABEL_PX, width_px + _GAP_PX, 3), 255, np.uint8)
+    cv2.putText(label, title, (4, 18), cv2.FONT_HERSHEY_SIMPLEX, 0.45, (0, 0, 0), 1, cv2.LINE_AA)
+    return tabled([[label], [picture]])

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from data_partition.faces.clip_annotators import LOOK_EVERY_FRAMES
 from data_partition.faces.finder import FaceFinder, FoundFace, chosen
 from data_partition.faces.track import turns_of
-from data_partition.shards.images import write_image
+from data_partition.shards.images import on_white, tabled, write_image
 from data_partition.sources.layouts import LAYOUTS, detect_layout, find_sources
 from data_partition.sources.names import Layout
 from data_partition.sources.records import ClipSource
@@ -81,13 +81,7 @@ def write_preview(path: Path, clips: Sequence[SeveralFaces]) -> None:
     """Write the picture; green is the face that is used."""
     tiles = [_tile(clip) for clip in clips[:MAX_CLIPS]]
     rows = [tiles[start : start + _NUM_COLUMNS] for start in range(0, len(tiles), _NUM_COLUMNS)]
-    height = [max(tile.shape[0] for tile in row) for row in rows]
-    lines = [
-        np.concatenate([_padded(tile, height_px, _TILE_PX) for tile in row], axis=1)
-        for row, height_px in zip(rows, height, strict=True)
-    ]
-    width = max(line.shape[1] for line in lines)
-    write_image(path, np.concatenate([_padded(line, line.shape[0], width) for line in lines]))
+    write_image(path, tabled(rows))
 
 
 def _first_faces(clip: ClipSource, finder: FaceFinder) -> tuple[NDArray[np.uint8], tuple[FoundFace, ...]]:
@@ -114,15 +108,9 @@ def _tile(clip: SeveralFaces) -> NDArray[np.uint8]:
         _write(image, str(number), (left + 4, bottom - 6), 1.0, colour)
     label = np.full((_LABEL_PX, _TILE_PX, 3), 255, np.uint8)
     _write(label, f"{clip.identity}: {clip.clip.name}", (4, 18), 0.5, (0, 0, 0))
-    return np.concatenate([label, _padded(image, image.shape[0], _TILE_PX)])
+    return np.concatenate([label, on_white(image, image.shape[0], _TILE_PX)])
 
 
 def _write(image: NDArray[np.uint8], text: str, place: tuple[int, int], size: float, colour: Sequence[int]) -> None:
     cv2.putText(image, text, place, cv2.FONT_HERSHEY_SIMPLEX, size, (255, 255, 255), 4, cv2.LINE_AA)
     cv2.putText(image, text, place, cv2.FONT_HERSHEY_SIMPLEX, size, colour, 1 if size < 1 else 2, cv2.LINE_AA)
-
-
-def _padded(image: NDArray[np.uint8], height_px: int, width_px: int) -> NDArray[np.uint8]:
-    below, right = max(height_px - image.shape[0], 0), max(width_px - image.shape[1], 0)
-    padded = cv2.copyMakeBorder(image, 0, below, 0, right, cv2.BORDER_CONSTANT, value=(255, 255, 255))
-    return np.asarray(padded[:height_px, :width_px], np.uint8)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
@@ -81,6 +82,31 @@ def encode_image(suffix: str, image_HWC: NDArray[np.uint8], *, jpeg_quality: int
     is_jpeg = suffix.lower() in {".jpg", ".jpeg"}
     _, data = cv2.imencode(suffix, image_HWC[..., ::-1], options if is_jpeg else [])
     return bytes(data)
+
+
+def tabled(rows: Sequence[Sequence[NDArray[np.uint8]]]) -> NDArray[np.uint8]:
+    """Pictures in rows from the top left on white: a row is as high as its highest, the table as wide as its widest.
+
+    Args:
+        rows: at least one, of at least one picture each, [H, W, 3] uint8 of any sizes.
+
+    Returns:
+        [H, W, 3] uint8.
+    """
+    lines = [
+        np.concatenate([on_white(image, max(one.shape[0] for one in row), image.shape[1]) for image in row], axis=1)
+        for row in rows
+    ]
+    width_px = max(line.shape[1] for line in lines)
+    return np.concatenate([on_white(line, line.shape[0], width_px) for line in lines])
+
+
+def on_white(image_HWC: NDArray[np.uint8], height_px: int, width_px: int) -> NDArray[np.uint8]:
+    """[height, width, 3]: a picture at the top left, white beside and below it; what is beyond is cut off."""
+    canvas_HWC = np.full((height_px, width_px, 3), 255, np.uint8)
+    height, width = image_HWC.shape[:2]
+    canvas_HWC[:height, :width] = image_HWC[:height_px, :width_px]
+    return canvas_HWC
 
 
 def _check_size(path: Path, data: bytes, wanted: tuple[int, int]) -> None:

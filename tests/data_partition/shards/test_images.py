@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data_partition.shards.images import read_image, write_image
+from data_partition.shards.images import read_image, tabled, write_image
 from model.errors import DataError
 
 
@@ -55,3 +55,11 @@ def test_a_text_file_is_no_picture(tmp_path: Path) -> None:
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"gone\.jpg: cannot read"):
         read_image(tmp_path / "gone.jpg")
+
+
+def test_pictures_of_any_size_are_put_in_rows_on_white() -> None:
+    def plain(height: int, width: int, grey: int) -> np.ndarray:
+        return np.full((height, width, 3), grey, np.uint8)
+
+    table = tabled([[plain(1, 2, 10), plain(2, 1, 20)], [plain(1, 4, 30)]])
+    assert table[..., 0].tolist() == [[10, 10, 20, 255], [255, 255, 20, 255], [30, 30, 30, 30]]
