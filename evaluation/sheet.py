@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 from evaluation.metrics.regions import cut_out
 from model.frames import Frame
 from reenact.guidance_choice import Guidance, MotionKind
-from reenact.marks.delivery import deliver_picture, record_of_picture
+from reenact.marks.delivery import MIN_SIDE_PX, deliver_picture, record_of_picture
 from reenact.marks.kinds import Label
+from reenact.marks.label import room_above_px
 from reenact.marks.manifest import Origin
 from reenact.reenactor import FaceFrame, Reenactor
 
@@ -26,8 +27,6 @@ _SEAM_PX = 4
 _LABEL_PX = 150
 _TITLE_PX = 34
 _GAP_PX = 6
-_STRIP_PX = 60
-"""White above the titles, for the label."""
 _DOTS_PER_INCH = 100
 _INK = "#1f2933"
 
@@ -119,7 +118,9 @@ def write_sheet(path: Path, rows: Sequence[Row], model_sha256: str) -> None:
         DataError: if a mark cannot be read from it.
     """
     sheet_HWC = draw_sheet(rows)
-    strip_HWC = np.full((_STRIP_PX, *sheet_HWC.shape[1:]), 255, np.uint8)
+    height_px, width_px = sheet_HWC.shape[:2]
+    room_px = max(room_above_px(height_px, width_px, Label.GENERATED), MIN_SIDE_PX - height_px)
+    strip_HWC = np.full((room_px, *sheet_HWC.shape[1:]), 255, np.uint8)
     marked_HWC = np.vstack([strip_HWC, sheet_HWC])
     record = record_of_picture(model_sha256, marked_HWC)
     origin = Origin(label=Label.GENERATED, record=record, model_sha256=model_sha256)

@@ -28,6 +28,19 @@ def stamp(frame_HWC: Frame, label: Label) -> Frame:
     return stamped_HWC
 
 
+def room_above_px(height_px: int, width_px: int, label: Label) -> int:
+    """Rows to put above a picture that is too good to have the label on it: the label then lies in them alone."""
+    room_px = 0
+    while (wanted_px := _bottom_px(label, min(height_px + room_px, width_px))) > room_px:
+        room_px = wanted_px
+    return room_px
+
+
+def _bottom_px(label: Label, side_px: int) -> int:
+    """First row below the label in a picture of a shorter side."""
+    return round(_MARGIN_SHARE * _line_px(side_px)) + len(_box(label, side_px))
+
+
 def find_label(frame_HWC: Frame) -> Label | None:
     """The label that is where `stamp` puts it, also in a picture that was made half as large since."""
     side_px = min(frame_HWC.shape[:2])

@@ -42,8 +42,10 @@ def test_every_frame_is_on_the_sheet(reenactor):
             assert match.min() < 1e-2 * cell.size
 
 
-def test_a_sheet_is_marked_above_its_titles(reenactor, tmp_path):
+@pytest.mark.parametrize("num_rows", [1, 6])
+def test_a_sheet_is_marked_above_its_titles(reenactor, tmp_path, num_rows):
     path, rows = tmp_path / "new" / "sheet.png", [sheet_row(reenactor, small_face(0, "ana"), small_face(9, "ben"))]
+    rows *= num_rows
     write_sheet(path, rows, "ab" * 32)
     assert list(path.parent.iterdir()) == [path]
     found = verify_file(path)
