@@ -39,7 +39,7 @@ MINIMAL: dict[str, Scalar] = {
 
 
 GLR: dict[str, Scalar] = {"network": "glr", "landmarks": "lgan"}
-"""Changes to `minimal_settings` for what concerns the thesis' network: five times as many tensors, three times as slow."""
+"""Changes to `minimal_settings` for what concerns the thesis' network: five times as many tensors."""
 
 
 def write_dataset(root: Path, num_identities: int) -> Path:
