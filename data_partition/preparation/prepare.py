@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from itertools import chain
@@ -20,6 +20,9 @@ from typing import Any
 
 import numpy as np
 
+from data_partition.consent.check import refusals
+from data_partition.consent.kinds import Role
+from data_partition.consent.record import ConsentRecord, consent_file, read_consent
 from data_partition.faces.annotate import FaceAnnotator
 from data_partition.faces.people import others_than_main
 from data_partition.preparation.clip import ClipJob, ClipSummary
@@ -117,6 +120,8 @@ class PrepareReport:
     """People whose shards were removed, because the source folder that they came from holds nothing of them now."""
     strangers: tuple[str, ...] = ()
     """People in the dataset who came from another source folder."""
+    not_to_train: tuple[str, ...] = ()
+    """Who may not be trained on and why, a line a reason."""
 
     def to_lines(self, max_rejected: int = 20) -> list[str]:
         """The report in words, one line each; of what was left out `max_rejected`, notes and broken clips first."""
@@ -126,6 +131,7 @@ class PrepareReport:
             lines += [one.to_line() for one in dataset.identities]
         lines += [f"{name}: not in the source folder any more, removed from the dataset" for name in self.removed]
         lines += [f"{name}: in the dataset from another source folder, kept" for name in self.strangers]
+        lines += [f"not to be trained on: {line}" for line in self.not_to_train]
         lines += [f"{'note' if one.is_note else 'left out'}: {one}" for _, one in shown[:max_rejected]]
         if len(self.rejected) > max_rejected:
             lines.append(f"left out: {len(self.rejected) - max_rejected} more, see {self.rejected_csv}")
@@ -157,12 +163,12 @@ def prepare(
     size_px: int = 256,
     num_workers: int | None = None,
     progress: Progress = no_progress,
-    consent: str = "",
     faces: Mapping[str, int] = MappingProxyType({}),
 ) -> PrepareReport:
     """Prepare every person in `src`.
 
-    What cannot be used is left out and listed in <out>/rejected.csv.
+    What cannot be used is left out and listed in <out>/rejected.csv. Every person's record of consent is put into the
+    shard, a finished one too; somebody with a record that cannot be read is left out, and a finished shard loses its own.
 
     Args:
         src: source folder of one of the layouts.
@@ -172,7 +178,6 @@ def prepare(
         size_px: side of the crops.
         num_workers: processes; None is one per core, at most one per clip.
         progress: told how far it is.
-        consent: where the people's consent is recorded, stored in every shard, finished ones too; "" if unknown.
         faces: person to the number of their face in frames with several, from 1 on the left; without one the largest.
 
     Returns:
@@ -186,6 +191,7 @@ def prepare(
     _check_request(src, out, size_px)
     layout, reason = (layout, "as asked for") if layout else detect_layout(src)
     sources = find_sources(src, layout, faces)
+    consents = _take_consents(src, sources)
     sha256 = _fingerprints(sources, progress)
     clips = [clip for people in sources.people.values() for some in people.values() for clip in some]
     if any(annotator_of(clip).needs_model for clip in clips):
@@ -193,8 +199,8 @@ def prepare(
     plans = [_Plan(src, out / subset, people, sha256, size_px) for subset, people in sorted(sources.people.items())]
     unfinished = [job for plan in plans for job in plan.unfinished()]
     fresh = run_clips(unfinished, num_workers, progress)
-    reports = [plan.finish(fresh, consent) for plan in plans]
-    removed = tuple(name for plan in plans for name in plan.remove_gone())
+    reports = [plan.finish(fresh, consents) for plan in plans]
+    removed = tuple(name for plan in plans for name in plan.remove_gone(consents.keys()))
     rejected = sources.rejected + [
         (one.identity, problem) for report in reports for one in report for problem in _problems_of(one)
     ]
@@ -214,8 +220,33 @@ def prepare(
         rejected=rejected,
         rejected_csv=out / REJECTED_NAME,
         removed=removed,
-        strangers=tuple(name for plan in plans for name in plan.others()),
+        strangers=tuple(name for plan in plans for name in plan.others() if name not in consents),
+        not_to_train=tuple(refusals(_used(reports, consents), Role.TRAINING)),
     )
+
+
+def _take_consents(src: Path, sources: Sources) -> dict[str, ConsentRecord | None]:
+    """Everybody's record, None for whoever has none; who has one that cannot be used is moved to the rejected."""
+    consents: dict[str, ConsentRecord | None] = {}
+    for people in sources.people.values():
+        for identity in list(people):
+            consents[identity] = None
+            try:
+                consents[identity] = _consent_of(src / identity, identity)
+            except DataError as error:
+                del people[identity]
+                sources.rejected.append((identity, Rejected.by_error(consent_file(src / identity), error)))
+    return consents
+
+
+def _consent_of(entry: Path, identity: str) -> ConsentRecord | None:
+    path = consent_file(entry)
+    if not path.exists():
+        return None
+    record = read_consent(path)
+    if record.person != identity:
+        raise DataError(f"{path}: is of {record.person!r}, wanted {identity!r}, whose videos it lies with")
+    return record
 
 
 def _check_request(src: Path, out: Path, size_px: int) -> None:
@@ -264,17 +295,26 @@ class _Plan:
                 else:
                     self._parts[job] = part[0]
 
-    def finish(self, fresh: Mapping[ClipJob, ClipSummary], consent: str) -> list[IdentityReport]:
+    def finish(
+        self, fresh: Mapping[ClipJob, ClipSummary], consents: Mapping[str, ConsentRecord | None]
+    ) -> list[IdentityReport]:
         """Turn parts into shards."""
         parts = self._parts | dict(fresh)
-        return [self._finish_one(identity, parts, consent) for identity in self._jobs]
+        return [self._finish_one(identity, parts, consents[identity]) for identity in self._jobs]
 
-    def remove_gone(self) -> list[str]:
+    def remove_gone(self, there: Collection[str]) -> list[str]:
         """Remove shards of this source folder's people of whom it holds nothing usable now; their names.
 
         Somebody who withdraws consent is taken out of the source folder, and so leaves the dataset.
+
+        Args:
+            there: people in the source folder. Those whose record cannot be read keep their shard, without one.
         """
         gone = [name for name, source in self._there().items() if source == self._src and name not in self._usable]
+        unread = [name for name in gone if name in there and name not in self._jobs]
+        for name in unread:
+            record_consent(self.out / name, None)
+        gone = [name for name in gone if name not in unread]
         for name in gone:
             shutil.rmtree(self.out / name)
             shutil.rmtree(self.out / f"{name}{PARTS_SUFFIX}", ignore_errors=True)
@@ -288,7 +328,9 @@ class _Plan:
         """Name of each shard's folder in the dataset to the source folder that it was made of; "" if unknown."""
         return {folder.name: str(_info(folder).get(PREPARED_FROM, "")) for folder in shard_folders(self.out)}
 
-    def _finish_one(self, identity: str, parts: Mapping[ClipJob, ClipSummary], consent: str) -> IdentityReport:
+    def _finish_one(
+        self, identity: str, parts: Mapping[ClipJob, ClipSummary], consent: ConsentRecord | None
+    ) -> IdentityReport:
         jobs, done = self._jobs[identity], self._done[identity]
         clips = [parts[job] for job in jobs] if done is None else done
         others = _others(clips) if done is None else set()
@@ -300,7 +342,7 @@ class _Plan:
             was_done=done is not None,
             annotated_before_by=self._annotated_before_by.get(identity, ""),
         )
-        if done is not None and consent:
+        if done is not None:
             record_consent(self.out / identity, consent)
         if done is None and report.num_kept:
             self._merge(jobs, report, others, consent)
@@ -309,7 +351,9 @@ class _Plan:
         shutil.rmtree(self.out / f"{identity}{PARTS_SUFFIX}", ignore_errors=True)
         return report
 
-    def _merge(self, jobs: Sequence[ClipJob], report: IdentityReport, others: set[str], consent: str) -> None:
+    def _merge(
+        self, jobs: Sequence[ClipJob], report: IdentityReport, others: set[str], consent: ConsentRecord | None
+    ) -> None:
         kind = annotator_of(jobs[0].source)
         with ShardWriter(
             self.out,
@@ -324,6 +368,13 @@ class _Plan:
             for job, clip in zip(jobs, report.clips, strict=True):
                 if clip.num_kept:
                     writer.adopt(open_shard(job.part), others)
+
+
+def _used(
+    reports: Iterable[Iterable[IdentityReport]], consents: Mapping[str, ConsentRecord | None]
+) -> dict[str, ConsentRecord | None]:
+    """Records of those who are in a dataset now."""
+    return {one.identity: consents[one.identity] for report in reports for one in report if one.num_kept}
 
 
 def _others(clips: Sequence[ClipSummary]) -> set[str]:

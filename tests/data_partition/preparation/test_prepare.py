@@ -61,7 +61,6 @@ def prepared(tmp_path_factory: pytest.TempPathFactory, face_landmarker: Path, dr
         size_px=96,
         num_workers=2,
         progress=lambda *step: progress.append(step),
-        consent="folder 12",
     )
     return Prepared(src, out, report, progress)
 
@@ -69,7 +68,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory, face_landmarker: Path, dr
 def test_each_person_becomes_one_shard(prepared: Prepared) -> None:
     anna, ben = open_dataset(prepared.out)
     assert (anna.identity, ben.identity) == ("anna", "ben")
-    assert anna.size_px == 96 and anna.info["consent"] == "folder 12"
+    assert anna.size_px == 96 and anna.consent is None
     assert set(anna.clip) == {"anna.mp4"} and set(ben.clip) == {"first", "second"}
     assert anna.num_frames >= 9 and ben.num_frames >= 14
     assert all(shard.read_frame(row).shape == (96, 96, 3) for shard in (anna, ben) for row in range(9))
@@ -133,13 +132,6 @@ def test_a_second_run_keeps_finished_shards(prepared: Prepared) -> None:
     assert [one.was_done for one in report.datasets[0].identities] == [True, True]
     assert (prepared.out / "anna" / "metadata.parquet").stat().st_mtime_ns == before
     assert "done before" in report.to_lines()[1]
-
-
-def test_consent_can_be_noted_later(prepared: Prepared, tmp_path: Path) -> None:
-    shutil.copytree(prepared.out, tmp_path / "out")
-    report = prepare(prepared.src, tmp_path / "out", size_px=96, consent="folder 13")
-    assert all(one.was_done for one in report.datasets[0].identities)
-    assert {shard.info["consent"] for shard in open_dataset(tmp_path / "out")} == {"folder 13"}
 
 
 def test_only_a_changed_source_is_prepared_again_and_finished_clips_are_reused(
