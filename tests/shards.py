@@ -20,8 +20,10 @@ def write_random_shard(
     grey: int | None = None,
     consent: ConsentRecord | None = None,
 ) -> Shard:
-    """A shard of one clip with noise, or one grey level, for frames and landmarks well inside of them; nobody is shown, as the record of
-    consent says unless another one is given."""
+    """A shard of one clip with noise, or one grey level, for frames and landmarks well inside of them.
+
+    Nobody is shown, as its record says unless another one is given.
+    """
     rng = np.random.default_rng(seed)
     with ShardWriter(root, identity, size_px, "test", consent=consent or synthetic_record(identity)) as writer:
         for index in range(num_frames):

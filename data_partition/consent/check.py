@@ -33,7 +33,7 @@ def open_for_training(dataset: Path, without_consent: str) -> list[Shard]:
     if lines:
         raise DataError(
             f"{dataset}: not trained: {'; '.join(lines)}. `fedreenact consent` writes a record to fill in, `prepare` "
-            f"takes it into the dataset; without-consent = {' or '.join(WithoutConsent)} is for people without a record "
+            f"takes it into the dataset; without-consent = {' or '.join(WithoutConsent)} is for people who need none "
             "(docs/consent.md)"
         )
     return shards

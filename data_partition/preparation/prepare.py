@@ -167,8 +167,8 @@ def prepare(
 ) -> PrepareReport:
     """Prepare every person in `src`.
 
-    What cannot be used is left out and listed in <out>/rejected.csv. Every person's record of consent is put into the
-    shard, a finished one too; somebody with a record that cannot be read is left out, and a finished shard loses its own.
+    What cannot be used is left out and listed in <out>/rejected.csv. Everybody's record of consent is put into the
+    shard, a finished one too; whoever has one that cannot be read is left out, and a finished shard loses its own.
 
     Args:
         src: source folder of one of the layouts.

@@ -198,6 +198,18 @@ def open_shard(path: Path) -> Shard:
     )
 
 
+def consent_of_shard(path: Path) -> ConsentRecord | None:
+    """The record of consent alone, without reading the annotations.
+
+    Raises:
+        DataError: if it cannot be read.
+    """
+    try:
+        return _consent_in(path / METADATA_NAME, pq.read_schema(path / METADATA_NAME).metadata or {})
+    except (OSError, pa.ArrowException) as error:
+        raise DataError(f"{path / METADATA_NAME}: not readable ({str(error).splitlines()[0]}); {_REMEDY}") from error
+
+
 def consent_metadata(record: ConsentRecord | None) -> dict[bytes, bytes]:
     """What metadata.parquet's own metadata say of a record of consent."""
     if record is None:
