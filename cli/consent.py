@@ -9,7 +9,8 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from cli.terminal import console, say_where
+from cli.terminal import console, error_console, say_where
+from model.errors import DataError
 
 
 def consent(
@@ -31,3 +32,45 @@ def consent(
         for role in Role:
             allowed = record.refusal(role, date.today()) or f"yes, until {record.expires}"
             console.print(f"{escape(record.person)}, {role}: {escape(allowed)}", soft_wrap=True)
+
+
+def withdraw(
+    person: Annotated[str, typer.Argument(help="Name of the shard, by which runs know the person too.")],
+    dataset: Annotated[Path, typer.Argument(help="Dataset that the person leaves.")],
+    runs: Annotated[
+        list[Path] | None, typer.Argument(metavar="[RUNS]...", help="Folders of runs to mark, at any depth.")
+    ] = None,
+) -> None:
+    """Take a person who withdrew out of a dataset, and mark every run that learnt the person.
+
+    Nothing is drawn with a marked run and none goes on training; evaluate warns.
+    """
+    from data_partition.consent.withdrawal import mark_withdrawn, remove_person, runs_that_learnt
+
+    found = [runs_that_learnt(folder, person) for folder in runs or ()]
+    source = remove_person(dataset, person)
+    learnt = [run for one in found for run in one.learnt]
+    if source is None and not learnt:
+        raise DataError(
+            f"{person}: neither in {dataset} nor in a run of {', '.join(map(str, runs or ['those given']))}"
+        )
+    if source is not None:
+        console.print(f"{escape(person)} is removed from {escape(str(dataset))}", soft_wrap=True)
+    for run in learnt:
+        mark_withdrawn(run, person)
+        console.print(f"[yellow]learnt {escape(person)}:[/] {escape(str(run))}, marked", soft_wrap=True)
+    for problem in (line for one in found for line in one.unreadable):
+        error_console.print(f"[yellow]not looked at:[/] {escape(problem)}", soft_wrap=True)
+    _say_what_is_left(source, has_runs=bool(learnt))
+
+
+def _say_what_is_left(source: str | None, *, has_runs: bool) -> None:
+    """What the command cannot do."""
+    if source:
+        console.print(
+            f"Left to do: the videos in {escape(source)}; `prepare` brings back who is there. Set `revoked` in the "
+            "record of consent, or remove the person's folder",
+            soft_wrap=True,
+        )
+    if has_runs:
+        console.print("Left to do: train anew, then remove the marked runs and all copies of them", soft_wrap=True)

@@ -29,6 +29,7 @@ for _command in (
     data.synth,
     data.doctor,
     consent.consent,
+    consent.withdraw,
     train.train,
     federate.submit,
     federate.register,

@@ -53,7 +53,7 @@ def permission_for(
 
     Raises:
         ConfigError: if `consent` is given for frames of a shard.
-        DataError: if an input is not there, or a record is missing, cannot be read or does not allow it: whose, why, and what to do.
+        DataError: if an input is not there, or a record is missing, cannot be read or does not allow it.
     """
     gone = next((path for path in (*sources, driving) if not path.exists()), None)
     if gone is not None:

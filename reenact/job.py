@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 
 from data_partition.consent.kinds import WithoutConsent
+from data_partition.consent.withdrawal import refuse_withdrawn
 from data_partition.shards.shard import FRAMES_NAME, INFO_NAME, METADATA_NAME
 from data_partition.sources.video import is_clip, source_sha256
 from model.checkpoint import load_checkpoint
@@ -111,8 +112,9 @@ class Studio:
             progress: called for every frame of a clip.
 
         Raises:
-            CheckpointError: if it cannot be used.
+            CheckpointError: if it cannot be used, or somebody withdrew whom it learnt.
         """
+        refuse_withdrawn(checkpoint)
         self._reenactor = Reenactor(load_checkpoint(checkpoint), device)
         self._progress = progress
         self._weights_sha256 = self._reenactor.weights_sha256()

@@ -174,28 +174,30 @@ def is_consent_file(path: Path) -> bool:
     return path.name == CONSENT_NAME or path.name.endswith(f".{CONSENT_NAME}")
 
 
+_DATE = "a date without quotes, as 2026-11-29"
+_ROLES = "tuple[Role, ...]"
 _KINDS: dict[str, tuple[type, str]] = {
     "str": (str, "text"),
     "int": (int, "a whole number"),
     "bool": (bool, "true or false"),
-    "date": (date, "a date without quotes, as 2026-11-29"),
-    "date | None": (date, "a date without quotes, as 2026-11-29"),
+    "date": (date, _DATE),
+    "date | None": (date, _DATE),
     "tuple[str, ...]": (list, "a list of texts"),
-    "tuple[Role, ...]": (list, "a list of " + ", ".join(Role)),
+    _ROLES: (list, "a list of " + ", ".join(Role)),
 }
 """Type of a field to that of its TOML value and what it is called."""
 
 
 def _of_kind(key: str, value: Any, kind: str) -> Any:
     wanted, words = _KINDS[kind]
-    is_list = wanted is list
-    if type(value) is not wanted or (is_list and not all(isinstance(one, str) for one in value)):
+    is_fit = type(value) is wanted  # true is no number, and a time is no date
+    if isinstance(value, list):
+        is_fit = is_fit and all(isinstance(one, str) and (kind != _ROLES or one in list(Role)) for one in value)
+    if not is_fit:
         raise ValueError(f"{key} is {value!r}, wanted {words}")
-    if kind == "tuple[Role, ...]" and not set(value) <= set(Role):
-        raise ValueError(f"{key} is {value!r}, wanted {words}")
-    if is_list:
-        return tuple(map(Role, value)) if "Role" in kind else tuple(value)
-    return value
+    if kind == _ROLES:
+        return tuple(map(Role, value))
+    return tuple(value) if isinstance(value, list) else value
 
 
 def _plain(value: Any) -> Any:

@@ -27,7 +27,7 @@ from data_partition.faces.annotate import FaceAnnotator
 from data_partition.faces.people import others_than_main
 from data_partition.preparation.clip import ClipJob, ClipSummary
 from data_partition.preparation.clip_pool import run_clips
-from data_partition.shards.contact_sheet import write_contact_sheet
+from data_partition.shards.contact_sheet import CONTACT_SHEET_NAME, write_contact_sheet
 from data_partition.shards.shard import INFO_NAME, MAX_SIZE_PX, PREPARED_FROM, open_shard, shard_folders
 from data_partition.shards.writer import ShardWriter, record_consent
 from data_partition.sources.layouts import annotator_of, detect_layout, find_sources
@@ -40,7 +40,6 @@ from model.errors import ConfigError, DataError
 from model.files import read_json
 from model.progress import Progress, no_progress
 
-CONTACT_SHEET_NAME = "contact-sheet.jpg"
 PARTS_SUFFIX = ".parts"
 MIN_SIZE_PX = 16
 """Smallest side of a crop: nothing can be learnt from less."""

@@ -9,7 +9,7 @@ import pytest
 
 from data_partition.consent.kinds import Role, WithoutConsent
 from data_partition.consent.record import ConsentUse, synthetic_record
-from data_partition.shards.images import read_image, write_image
+from data_partition.shards.images import read_image
 from data_partition.shards.shard import open_shard
 from data_partition.sources.video import source_sha256
 from data_partition.synth.dataset import synthesize
@@ -100,7 +100,11 @@ def test_a_label_is_told_from_the_other_and_from_none(pictures):
 
 @pytest.mark.parametrize("name", ["out.jpg", "out.png"])
 def test_a_delivered_picture_has_all_marks_and_a_line_in_the_book(tmp_path, pictures, name):
-    deliver_picture(tmp_path / name, pictures[0], origin(consents=(ConsentUse(role=Role.SOURCE, record=ANA),), without_consent=WithoutConsent.PUBLIC))
+    deliver_picture(
+        tmp_path / name,
+        pictures[0],
+        origin(consents=(ConsentUse(role=Role.SOURCE, record=ANA),), without_consent=WithoutConsent.PUBLIC),
+    )
     anchor = marking_key().anchor.read_bytes()
     found = verify_file(tmp_path / name, anchors=anchor)
     assert (found.label, found.watermark.record, found.record) == (Label.GENERATED, RECORD, RECORD)
