@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import shutil
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from itertools import chain
@@ -190,7 +190,7 @@ def prepare(
     _check_request(src, out, size_px)
     layout, reason = (layout, "as asked for") if layout else detect_layout(src)
     sources = find_sources(src, layout, faces)
-    consents = _take_consents(src, sources)
+    consents, unread = _take_consents(src, sources)
     sha256 = _fingerprints(sources, progress)
     clips = [clip for people in sources.people.values() for some in people.values() for clip in some]
     if any(annotator_of(clip).needs_model for clip in clips):
@@ -199,7 +199,7 @@ def prepare(
     unfinished = [job for plan in plans for job in plan.unfinished()]
     fresh = run_clips(unfinished, num_workers, progress)
     reports = [plan.finish(fresh, consents) for plan in plans]
-    removed = tuple(name for plan in plans for name in plan.remove_gone(consents.keys()))
+    removed = tuple(name for plan in plans for name in plan.remove_gone(unread))
     rejected = sources.rejected + [
         (one.identity, problem) for report in reports for one in report for problem in _problems_of(one)
     ]
@@ -219,23 +219,24 @@ def prepare(
         rejected=rejected,
         rejected_csv=out / REJECTED_NAME,
         removed=removed,
-        strangers=tuple(name for plan in plans for name in plan.others() if name not in consents),
+        strangers=tuple(name for plan in plans for name in plan.others() if name not in unread),
         not_to_train=tuple(refusals(_used(reports, consents), Role.TRAINING)),
     )
 
 
-def _take_consents(src: Path, sources: Sources) -> dict[str, ConsentRecord | None]:
-    """Everybody's record, None for whoever has none; who has one that cannot be used is moved to the rejected."""
+def _take_consents(src: Path, sources: Sources) -> tuple[dict[str, ConsentRecord | None], set[str]]:
+    """Everybody's record, None for whoever has none; and who has one that cannot be used: they are rejected."""
     consents: dict[str, ConsentRecord | None] = {}
+    unread = set()
     for people in sources.people.values():
         for identity in list(people):
-            consents[identity] = None
             try:
                 consents[identity] = _consent_of(src / identity, identity)
             except DataError as error:
                 del people[identity]
+                unread.add(identity)
                 sources.rejected.append((identity, Rejected.by_error(consent_file(src / identity), error)))
-    return consents
+    return consents, unread
 
 
 def _consent_of(entry: Path, identity: str) -> ConsentRecord | None:
@@ -301,19 +302,19 @@ class _Plan:
         parts = self._parts | dict(fresh)
         return [self._finish_one(identity, parts, consents[identity]) for identity in self._jobs]
 
-    def remove_gone(self, there: Collection[str]) -> list[str]:
+    def remove_gone(self, unread: set[str]) -> list[str]:
         """Remove shards of this source folder's people of whom it holds nothing usable now; their names.
 
         Somebody who withdraws consent is taken out of the source folder, and so leaves the dataset.
 
         Args:
-            there: people in the source folder. Those whose record cannot be read keep their shard, without one.
+            unread: people with a record that cannot be used; their shards stay, without one.
         """
-        gone = [name for name, source in self._there().items() if source == self._src and name not in self._usable]
-        unread = [name for name in gone if name in there and name not in self._jobs]
-        for name in unread:
+        there = self._there()
+        for name in unread & there.keys():
             record_consent(self.out / name, None)
-        gone = [name for name in gone if name not in unread]
+        kept = {*self._usable, *unread}
+        gone = [name for name, source in there.items() if source == self._src and name not in kept]
         for name in gone:
             shutil.rmtree(self.out / name)
             shutil.rmtree(self.out / f"{name}{PARTS_SUFFIX}", ignore_errors=True)

@@ -16,12 +16,14 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from data_partition.consent.kinds import Role
 from data_partition.preparation.clip_pool import PREPARING
 from data_partition.preparation.prepare import COMPARING, PrepareReport, prepare
 from data_partition.shards.images import read_image, write_image
 from data_partition.shards.shard import Shard, open_dataset
 from model.errors import DataError
 from model.landmarks.irises import gaze_EC
+from tests.consents import TODAY, consent_of, write_consent
 from tests.data_partition.conftest import write_video
 
 
@@ -132,6 +134,58 @@ def test_a_second_run_keeps_finished_shards(prepared: Prepared) -> None:
     assert [one.was_done for one in report.datasets[0].identities] == [True, True]
     assert (prepared.out / "anna" / "metadata.parquet").stat().st_mtime_ns == before
     assert "done before" in report.to_lines()[1]
+
+
+def test_a_record_is_taken_in_changed_and_taken_out_without_a_frame_being_prepared_again(
+    prepared: Prepared, tmp_path: Path
+) -> None:
+    src, out = tmp_path / "src", tmp_path / "out"
+    shutil.copytree(prepared.src, src)
+    shutil.copytree(prepared.out, out)
+    assert prepared.report.not_to_train == ("anna, ben: no record of consent",)
+    first, second = consent_of("anna"), consent_of("anna", version=2, revoked=TODAY)
+    ben = consent_of("ben", roles=(Role.SOURCE,))
+    write_consent(src / "ben" / "consent.toml", ben)
+    file = src / "anna.consent.toml"
+    for record in (first, second, None):
+        write_consent(file, record) if record else file.unlink()
+        report = prepare(src, out, size_px=96)
+        assert [one.was_done for one in report.datasets[0].identities] == [True, True]
+        assert [shard.consent for shard in open_dataset(out)] == [record, ben]
+        assert not any("consent" in one.path for _, one in report.rejected)
+        assert "ben: consent 2026-014 is for source, not for training" in report.not_to_train
+    assert "not to be trained on: anna: no record of consent" in report.to_lines()
+
+
+def test_a_record_is_in_a_shard_that_is_made_anew(prepared: Prepared, tmp_path: Path) -> None:
+    shutil.copytree(prepared.src / "ben" / "first", tmp_path / "src" / "ben")
+    write_consent(tmp_path / "src" / "ben" / "consent.toml", consent_of("ben"))
+    prepare(tmp_path / "src", tmp_path / "out", size_px=96, num_workers=1)
+    assert [shard.consent for shard in open_dataset(tmp_path / "out")] == [consent_of("ben")]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [("roles = 3", "does not say"), ("person", "Expected '='"), (None, "is of 'ana', wanted 'anna', whose videos")],
+)
+def test_a_record_that_cannot_be_used_leaves_its_person_out_and_nobody_else(
+    prepared: Prepared, tmp_path: Path, text: str | None, said: str
+) -> None:
+    src, out = tmp_path / "src", tmp_path / "out"
+    shutil.copytree(prepared.src, src)
+    shutil.copytree(prepared.out, out)
+    write_consent(src / "anna.consent.toml", consent_of("anna"))
+    prepare(src, out, size_px=96)
+    before = (out / "anna" / "frames" / "000000.jpg").stat()
+    file = write_consent(src / "anna.consent.toml", consent_of("ana"))
+    if text is not None:
+        file.write_text(text)
+    report = prepare(src, out, size_px=96)
+    assert [one.identity for one in report.datasets[0].identities] == ["ben"]
+    (line,) = [str(one) for who, one in report.rejected if who == "anna"]
+    assert said in line and str(file) in line and report.removed == report.strangers == ()
+    anna, _ = open_dataset(out)
+    assert anna.consent is None and (out / "anna" / "frames" / "000000.jpg").stat() == before
 
 
 def test_only_a_changed_source_is_prepared_again_and_finished_clips_are_reused(
