@@ -51,9 +51,7 @@ def withdraw(
     source = remove_person(dataset, person)
     learnt = [run for one in found for run in one.learnt]
     if source is None and not learnt:
-        raise DataError(
-            f"{person}: neither in {dataset} nor in a run of {', '.join(map(str, runs or ['those given']))}"
-        )
+        raise DataError(f"{person}: neither in the dataset {dataset} nor in a run that was named")
     if source is not None:
         console.print(f"{escape(person)} is removed from {escape(str(dataset))}", soft_wrap=True)
     for run in learnt:

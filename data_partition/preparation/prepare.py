@@ -190,7 +190,7 @@ def prepare(
     _check_request(src, out, size_px)
     layout, reason = (layout, "as asked for") if layout else detect_layout(src)
     sources = find_sources(src, layout, faces)
-    consents, unread = _take_consents(src, sources)
+    consents, unread = _take_consents(src, out, sources)
     sha256 = _fingerprints(sources, progress)
     clips = [clip for people in sources.people.values() for some in people.values() for clip in some]
     if any(annotator_of(clip).needs_model for clip in clips):
@@ -224,14 +224,15 @@ def prepare(
     )
 
 
-def _take_consents(src: Path, sources: Sources) -> tuple[dict[str, ConsentRecord | None], set[str]]:
+def _take_consents(src: Path, out: Path, sources: Sources) -> tuple[dict[str, ConsentRecord | None], set[str]]:
     """Everybody's record, None for whoever has none; and who has one that cannot be used: they are rejected."""
     consents: dict[str, ConsentRecord | None] = {}
     unread = set()
-    for people in sources.people.values():
+    for subset, people in sources.people.items():
         for identity in list(people):
             try:
-                consents[identity] = _consent_of(src / identity, identity)
+                is_there = (out / subset / identity / INFO_NAME).is_file()
+                consents[identity] = _consent_of(src / identity, identity, is_there=is_there)
             except DataError as error:
                 del people[identity]
                 unread.add(identity)
@@ -239,13 +240,16 @@ def _take_consents(src: Path, sources: Sources) -> tuple[dict[str, ConsentRecord
     return consents, unread
 
 
-def _consent_of(entry: Path, identity: str) -> ConsentRecord | None:
+def _consent_of(entry: Path, identity: str, *, is_there: bool) -> ConsentRecord | None:
+    """The record that lies with a person's videos, whose shard `is_there` or would be made anew."""
     path = consent_file(entry)
     if not path.exists():
         return None
     record = read_consent(path)
     if record.person != identity:
         raise DataError(f"{path}: is of {record.person!r}, wanted {identity!r}, whose videos it lies with")
+    if record.revoked is not None and not is_there:
+        raise DataError(f"{path}: consent {record.id} was revoked on {record.revoked}; remove the person's videos")
     return record
 
 

@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from data_partition.consent.kinds import Role
+from data_partition.consent.withdrawal import remove_person
 from data_partition.preparation.clip_pool import PREPARING
 from data_partition.preparation.prepare import COMPARING, PrepareReport, prepare
 from data_partition.shards.images import read_image, write_image
@@ -162,6 +163,22 @@ def test_a_record_is_in_a_shard_that_is_made_anew(prepared: Prepared, tmp_path: 
     write_consent(tmp_path / "src" / "ben" / "consent.toml", consent_of("ben"))
     prepare(tmp_path / "src", tmp_path / "out", size_px=96, num_workers=1)
     assert [shard.consent for shard in open_dataset(tmp_path / "out")] == [consent_of("ben")]
+
+
+def test_nobody_who_withdrew_comes_into_a_dataset_and_who_is_there_stays_until_taken_out(
+    prepared: Prepared, tmp_path: Path
+) -> None:
+    src, out = tmp_path / "src", tmp_path / "out"
+    shutil.copytree(prepared.src, src)
+    shutil.copytree(prepared.out, out)
+    write_consent(src / "anna.consent.toml", consent_of("anna", revoked=TODAY))
+    assert prepare(src, out, size_px=96).not_to_train[0].startswith("anna: consent 2026-014 was revoked")
+    assert remove_person(out, "anna") == str(prepared.src.resolve())
+    report = prepare(src, out, size_px=96)
+    assert [str(one) for who, one in report.rejected if who == "anna"] == [
+        f"{src / 'anna.consent.toml'}: consent 2026-014 was revoked on {TODAY}; remove the person's videos"
+    ]
+    assert [shard.identity for shard in open_dataset(out)] == ["ben"]
 
 
 @pytest.mark.parametrize(
