@@ -67,9 +67,7 @@ def reenact(
     identity: Annotated[str, typer.Option(help="The source's name among the checkpoint's identities.")] = "",
     consent: Annotated[
         Path | None,
-        typer.Option(
-            help="The source's record of consent, or a shard of the person; default is what lies with SOURCE."
-        ),
+        typer.Option(help="Record of who is drawn, or shard or dataset that has the face; default: what lies with it."),
     ] = None,
     without_consent: Annotated[
         WithoutConsent | None,

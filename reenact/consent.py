@@ -6,7 +6,7 @@ compared with.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -91,7 +91,7 @@ def likeness_of(shard_dir: Path) -> Embedding:
 
 
 def check_face(faces: Sequence[FaceFrame], likeness_D: Embedding, shard_dir: Path) -> None:
-    """Refuse a source that shows another person than a shard, by the cosine that `prepare` tells people apart with.
+    """Refuse a source that shows another person than a shard.
 
     Args:
         faces: all that the source is drawn from.
@@ -102,17 +102,43 @@ def check_face(faces: Sequence[FaceFrame], likeness_D: Embedding, shard_dir: Pat
         DataError: if one of them is another person's, or too small to tell.
         WeightsError: if SFace's file is missing.
     """
+    alike = _alike(faces, likeness_D)
+    if alike < SAME_PERSON:
+        raise DataError(
+            f"--consent {shard_dir}: the source shows another face than this person's ({_in_words(alike)}); give the "
+            "record of who is shown"
+        )
+
+
+def person_shown(faces: Sequence[FaceFrame], likenesses: Mapping[Path, Embedding], dataset: Path) -> Path:
+    """Of a dataset's shards the one whose person the source shows.
+
+    Args:
+        faces: all that the source is drawn from.
+        likenesses: shard to its person's, by `likeness_of`; one at least.
+        dataset: for the message.
+
+    Raises:
+        DataError: if it is nobody of them, or too small to tell.
+        WeightsError: if SFace's file is missing.
+    """
+    alike = {shard: _alike(faces, likeness_D) for shard, likeness_D in likenesses.items()}
+    best = max(alike, key=alike.__getitem__)
+    if alike[best] < SAME_PERSON:
+        raise DataError(f"--consent {dataset}: the source shows nobody of this dataset ({_in_words(alike[best])})")
+    return best
+
+
+def _alike(faces: Sequence[FaceFrame], likeness_D: Embedding) -> float:
+    """Least cosine of a face to a person, by which `prepare` tells people apart."""
     network, size_px = SFace(), len(faces[0].image_HWC)
     if size_px < MIN_SAMPLE_PX:
-        raise DataError(
-            f"--consent {shard_dir}: a model of {size_px} pixels cannot compare faces; name the file's SHA-256"
-        )
-    least = min(float(network.embed(face.image_HWC, face.landmarks_KC) @ likeness_D) for face in faces)
-    if least < SAME_PERSON:
-        raise DataError(
-            f"--consent {shard_dir}: the source shows another face than this person's (likeness {least:.2f}, wanted "
-            f"{SAME_PERSON:g}); give the record of who is shown"
-        )
+        raise DataError(f"--consent: a model of {size_px} pixels cannot compare faces; give a record of the file")
+    return min(float(network.embed(face.image_HWC, face.landmarks_KC) @ likeness_D) for face in faces)
+
+
+def _in_words(alike: float) -> str:
+    return f"likeness {alike:.2f}, wanted {SAME_PERSON:g}"
 
 
 def _record_for(source: Path, consent: Path | None, digest: Callable[[Path], str]) -> ConsentRecord | None:

@@ -12,13 +12,13 @@ import torch
 
 from data_partition.consent.kinds import WithoutConsent
 from data_partition.consent.withdrawal import refuse_withdrawn
-from data_partition.shards.shard import FRAMES_NAME, INFO_NAME, METADATA_NAME
+from data_partition.shards.shard import FRAMES_NAME, INFO_NAME, METADATA_NAME, shard_folders
 from data_partition.sources.video import is_clip, source_sha256
 from model.checkpoint import load_checkpoint
 from model.errors import ConfigError, DataError
 from model.frames import Frame
 from model.progress import Progress
-from reenact.consent import Permission, check_face, likeness_of, permission_for
+from reenact.consent import Permission, check_face, likeness_of, permission_for, person_shown
 from reenact.faces import AnnotatedClip, annotate_clip, face_of_picture
 from reenact.film import Film, write_film
 from reenact.guidance_choice import Guidance, MotionKind
@@ -65,7 +65,8 @@ class ReenactRequest:
     is_pasted: bool = False
     """Whether the result is the source's whole picture, and not the crop of head and shoulders."""
     consent: Path | None = None
-    """Record of the sources, or a shard of their person; None takes what lies with them."""
+    """Record of the sources, a shard of their person, or a dataset in which the person is looked for by the face; None
+    takes what lies with the sources."""
     without_consent: WithoutConsent | None = None
     """What sources are that have no record; None refuses them."""
     label_exception: LabelException | None = None
@@ -120,7 +121,7 @@ class Studio:
         self._weights_sha256 = self._reenactor.weights_sha256()
         self._sha256 = lru_cache(maxsize=None)(content_sha256)
         self._person = lru_cache(maxsize=32)(self._look_at_person)
-        self._likeness = lru_cache(maxsize=32)(likeness_of)
+        self._likeness = lru_cache(maxsize=None)(likeness_of)
         self._clip: tuple[tuple[Path, int], AnnotatedClip] | None = None
 
     def made_of(self, request: ReenactRequest) -> dict[str, object]:
@@ -194,16 +195,19 @@ class Studio:
         permission = self._permission(request)
         source = self._person(request.sources, request.face)
         if permission.likeness is not None:
-            faces = source.references.frames if isinstance(source, Person) else (source,)
-            check_face(faces, self._likeness(permission.likeness), permission.likeness)
+            check_face(_faces_of(source), self._likeness(permission.likeness), permission.likeness)
         return source
 
     def _permission(self, request: ReenactRequest) -> Permission:
         """As the records are now: they may change while a program runs."""
+        consent = request.consent
+        if consent is not None and consent.is_dir() and (shards := shard_folders(consent)):
+            likenesses = {shard: self._likeness(shard) for shard in shards}
+            consent = person_shown(_faces_of(self._person(request.sources, request.face)), likenesses, consent)
         return permission_for(
             request.sources,
             request.driving,
-            consent=request.consent,
+            consent=consent,
             without_consent=request.without_consent,
             digest=self._sha256,
         )
@@ -258,6 +262,11 @@ class Studio:
             record=origin.record,
             permission=self._permission(request),
         )
+
+
+def _faces_of(source: FaceFrame) -> tuple[FaceFrame, ...]:
+    """All that a source is drawn from."""
+    return source.references.frames if isinstance(source, Person) else (source,)
 
 
 def run_request(request: ReenactRequest, *, device: torch.device, progress: Progress) -> ReenactReport:

@@ -19,7 +19,7 @@ from model.checkpoint import Checkpoint, save_checkpoint
 from model.errors import CheckpointError, ConfigError, DataError
 from model.progress import no_progress
 from reenact.batch import run_batch
-from reenact.consent import Permission, check_face, likeness_of, permission_for
+from reenact.consent import Permission, check_face, likeness_of, permission_for, person_shown
 from reenact.faces import face_of_shard
 from reenact.job import ReenactRequest, Studio, run_request
 from reenact.marks.key import marking_key
@@ -132,13 +132,17 @@ def test_a_face_like_the_shards_passes_and_another_is_refused(tmp_path: Path) ->
     noise = face_of_shard(write_random_shard(tmp_path, "noise", num_frames=2, size_px=64), 0, 64)
     with pytest.raises(DataError, match="shows another face"):
         check_face([*faces, noise], likeness_D, shard.path)
+    people = {tmp_path / "nobody": -likeness_D, shard.path: likeness_D}
+    assert person_shown(faces, people, tmp_path) == shard.path
+    with pytest.raises(DataError, match="the source shows nobody of this dataset"):
+        person_shown([noise], people, tmp_path)
 
 
 def test_a_face_too_small_to_tell_is_no_match(ana: Shard) -> None:
     with pytest.raises(DataError, match="frames below 64 pixels do not tell a face"):
         likeness_of(ana.path)
     likeness_D = unit(np.ones(128, np.float32))
-    with pytest.raises(DataError, match="a model of 32 pixels cannot compare faces; name the file's SHA-256"):
+    with pytest.raises(DataError, match="a model of 32 pixels cannot compare faces; give a record of the file"):
         check_face([face_of_shard(ana, 0, 32)], likeness_D, ana.path)
 
 
