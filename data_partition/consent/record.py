@@ -165,8 +165,10 @@ def read_consent(path: Path) -> ConsentRecord:
 
 
 def consent_file(entry: Path) -> Path:
-    """Where the record of a person is, whose folder or only file is given; need not exist."""
-    return entry / CONSENT_NAME if entry.is_dir() else entry.with_name(f"{entry.stem}.{CONSENT_NAME}")
+    """Where the record of a person is or would be, whose folder or only file is given, that also without its ending."""
+    if entry.is_dir():
+        return entry / CONSENT_NAME
+    return entry.with_name(f"{entry.stem if entry.is_file() else entry.name}.{CONSENT_NAME}")
 
 
 def is_consent_file(path: Path) -> bool:

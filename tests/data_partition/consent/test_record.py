@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from data_partition.consent.kinds import Role
-from data_partition.consent.record import ConsentRecord, read_consent, synthetic_record
+from data_partition.consent.record import ConsentRecord, consent_file, is_consent_file, read_consent, synthetic_record
 from data_partition.consent.template import write_template
 from data_partition.sources.video import source_sha256
 from model.errors import ConfigError, DataError
@@ -117,6 +117,16 @@ def test_a_record_holds_on_its_first_and_its_last_day_and_for_its_roles() -> Non
 def test_a_drawn_persons_record_holds_for_everything_and_is_always_the_same() -> None:
     assert all(synthetic_record("p").refusal(role, TODAY) == "" for role in Role)
     assert synthetic_record("p") == synthetic_record("p") and synthetic_record("p").synthetic
+
+
+def test_a_record_lies_in_the_persons_folder_or_beside_the_only_file(tmp_path: Path) -> None:
+    write_picture(tmp_path / "dr. no.png")
+    (tmp_path / "m.r").mkdir()
+    assert (
+        consent_file(tmp_path / "dr. no.png") == consent_file(tmp_path / "dr. no") == tmp_path / "dr. no.consent.toml"
+    )
+    assert consent_file(tmp_path / "m.r") == tmp_path / "m.r" / "consent.toml"
+    assert is_consent_file(tmp_path / "dr. no.consent.toml") and not is_consent_file(tmp_path / "noconsent.toml")
 
 
 def test_a_template_becomes_a_record_when_it_is_filled_in(tmp_path: Path) -> None:
