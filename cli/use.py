@@ -13,6 +13,7 @@ from rich.markup import escape
 
 from cli.options import MAX_SEED, file_to_write, folder_to_write
 from cli.terminal import LiveProgress, console, error_console, rich_table, say_where
+from data_partition.consent.kinds import WithoutConsent
 from model.errors import ConfigError
 from reenact.guidance_choice import Guidance, MotionKind
 from reenact.marks.kinds import LabelException
@@ -20,6 +21,7 @@ from reenact.marks.kinds import LabelException
 if TYPE_CHECKING:
     import torch
 
+    from reenact.consent import Permission
     from reenact.job import ReenactRequest
 
 INTERRUPTED = 130
@@ -63,6 +65,14 @@ def reenact(
     ] = 0,
     driving_face: Annotated[int, typer.Option(min=0, max=99, help="The same in DRIVING.")] = 0,
     identity: Annotated[str, typer.Option(help="The source's name among the checkpoint's identities.")] = "",
+    consent: Annotated[
+        Path | None,
+        typer.Option(help="Record of who is drawn, or shard or dataset that has the face; default: what lies with it."),
+    ] = None,
+    without_consent: Annotated[
+        WithoutConsent | None,
+        typer.Option(help="What a source is that has no record of consent; it is written into the manifest."),
+    ] = None,
     without_label: Annotated[
         LabelException | None,
         typer.Option(help="No visible label, by this exception of the AI Act; it is written into the manifest."),
@@ -88,6 +98,8 @@ def reenact(
         face=face,
         driving_face=driving_face,
         identity=identity,
+        consent=consent,
+        without_consent=without_consent,
         label_exception=without_label,
     )
     try:
@@ -112,8 +124,17 @@ def _reenact_one(request: ReenactRequest, device: torch.device) -> None:
         console.print(f"[yellow]{gap}[/]")
     label = "no label" if request.label_exception else "visible label"
     console.print(f"marked: {label}, watermark and signed manifest, record {report.record:06x}", soft_wrap=True)
+    console.print(escape(_in_words(report.permission)), soft_wrap=True)
     places = {"Result": report.out, "Sound": report.sound, "Preview": request.preview}
     say_where({name: place for name, place in places.items() if place})
+
+
+def _in_words(permission: Permission) -> str:
+    """By whose consent a result was drawn."""
+    told = [f"{use.record.id} of {use.record.person} as {use.role}" for use in permission.uses]
+    if permission.without_consent is not None:
+        told.append(f"none on record, said to be {permission.without_consent}")
+    return f"consent: {', '.join(told)}"
 
 
 def _reenact_all(request: ReenactRequest, device: torch.device) -> None:
