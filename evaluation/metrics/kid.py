@@ -57,8 +57,8 @@ class KidFeatures:
 def kid(real_ND: FloatArray, generated_MD: FloatArray, *, seed: int) -> tuple[float, float]:
     """Mean and standard deviation over 100 random subsets of the unbiased squared kernel distance.
 
-    k(x, y) = (x . y / D + 1)^3, every feature divided by its standard deviation over the real pictures, or by a tenth of
-    the root mean square of all features' if that is more. A subset has m = min(N, M, 200) pictures of each kind.
+    k(x, y) = (x . y / D + 1)^3, every feature divided by its standard deviation over the real pictures, or by a tenth
+    of the root mean square of all features' if that is more. A subset has m = min(N, M, 200) pictures of each kind.
 
     Args:
         real_ND: [N, D] features of different real pictures.

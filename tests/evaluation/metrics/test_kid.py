@@ -35,7 +35,7 @@ def test_features_are_taken_in_units_of_their_spread_over_real_pictures():
 
 
 def test_a_feature_that_hardly_varies_counts_by_a_tenth_of_the_usual_spread():
-    """Spreads are 2, 2, 2 and next to 0, their root mean square is the square root of 3: that feature's unit is .1732."""
+    """Spreads are 2, 2, 2 and 0, their root mean square is the square root of 3: the last feature's unit is .1732."""
     real = np.array([[2, 2, -2, 1], [-2, -2, 2, 1]], np.float32)
     other = np.array([[2, 0, 0, 1], [0, -2, 0, 1]], np.float32)
     units = np.array([2, 2, 2, 0.1 * np.sqrt(3)])
