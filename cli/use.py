@@ -102,12 +102,7 @@ def _reenact_one(request: ReenactRequest, device: torch.device) -> None:
 
     with LiveProgress(console) as live:
         report = run_request(request, device=device, progress=live.progress)
-    motion = "absolute" if report.reference is None else f"relative to driving frame {report.reference}"
-    console.print(
-        f"{report.num_frames} frame(s), landmarks by {report.guidance}, motion {motion}, "
-        f"each from {report.num_sources} of {report.num_references} frame(s) of the source",
-        soft_wrap=True,
-    )
+    console.print(str(report), soft_wrap=True)
     for gap in report.gaps:
         console.print(f"[yellow]{gap}[/]")
     label = "no label" if request.label_exception else "visible label"
