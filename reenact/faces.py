@@ -77,7 +77,7 @@ def face_of_picture(path: Path, size_px: int, face: int = 0) -> FaceFrame:
     crop = track.face_of_picture(read_picture(path), size_px, face=face, path=path, on_problem=_say)
     if crop is None:
         raise DataError(f"{path}: no face found; choose a picture with one clearly visible face")
-    return _with_place(crop)
+    return face_of_crop(crop)
 
 
 def face_of_shard(shard: Shard, row: int, size_px: int) -> ShardFace:
@@ -164,7 +164,7 @@ class AnnotatedClip:
         """Every frame with a face, with the place where it is cut out."""
         for _, crop in cut_faces(self.tracked, self.size_px, lambda _: None):
             if crop is not None:
-                yield _with_place(crop)
+                yield face_of_crop(crop)
 
 
 def annotate_clip(
@@ -233,7 +233,8 @@ def _face_frame(crop: FaceCrop) -> FaceFrame:
     )
 
 
-def _with_place(crop: FaceCrop) -> FaceFrame:
+def face_of_crop(crop: FaceCrop) -> FaceFrame:
+    """A face with the place where it was cut out."""
     return replace(_face_frame(crop), place=Place(picture_HWC=crop.picture_HWC, box=crop.box))
 
 

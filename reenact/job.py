@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import uuid
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
@@ -19,6 +20,7 @@ from model.progress import Progress
 from reenact.faces import AnnotatedClip, annotate_clip, face_of_picture
 from reenact.film import Film, write_film
 from reenact.guidance_choice import Guidance, MotionKind
+from reenact.live import LiveDrawing, LiveRequest
 from reenact.marks.delivery import Marks, consents_of, deliver_picture, record_of
 from reenact.marks.kinds import Label, LabelException
 from reenact.marks.manifest import Origin
@@ -182,6 +184,23 @@ class Studio:
         if isinstance(look.driving, AnnotatedClip):
             return self._draw_clip(request, look, look.driving)
         return self._draw_picture(request, look, look.driving)
+
+    def live(self, request: LiveRequest) -> LiveDrawing:
+        """Look at the person of a request, to be drawn by a camera's pictures.
+
+        Raises:
+            ConfigError: for sources that show different people, and motion or strengths that they do not allow.
+            DataError: if an input cannot be read or shows no face.
+        """
+        made_of = [self._weights_sha256, *map(self._sha256, request.sources), uuid.uuid4().hex]
+        origin = Origin(
+            label=Label.GENERATED,
+            record=record_of(made_of),
+            model_sha256=self._weights_sha256,
+            consent_sha256s=consents_of(request.sources),
+        )
+        source = self._person(request.sources, request.face)
+        return LiveDrawing(self._reenactor, source, request, Marks(origin))
 
     def forget(self) -> None:
         """Keep nothing of the people and clips of earlier requests."""
