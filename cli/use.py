@@ -5,6 +5,8 @@ They import what they need themselves: `fedreenact --help` should not wait for P
 
 from __future__ import annotations
 
+import contextlib
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -123,6 +125,37 @@ def _reenact_all(request: ReenactRequest, device: torch.device) -> None:
     num_done = sum(bool(row.result) for row in rows)
     console.print(f"{num_done} of {len(rows)} results")
     say_where({"Table": request.out / TABLE_NAME})
+
+
+def serve(
+    checkpoint: Annotated[Path, typer.Argument(help="A round's folder, or a run folder (newest round).")],
+    host: Annotated[
+        str, typer.Option(help="Address to listen at; at another than this machine's own, browsers need a token.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0: any that is free.")] = 8765,
+    certificate: Annotated[Path | None, typer.Option(help="For https: certificate and its chain, PEM.")] = None,
+    private_key: Annotated[Path | None, typer.Option(help="For https: its key, PEM.")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+) -> None:
+    """Draw and check files on a page in a browser, also live from a camera; ended by Ctrl-C, it deletes all uploads."""
+    from model.training.trainer import pick_device
+    from reenact.page.server import PageServer
+
+    logging.getLogger("reenact.page").setLevel(logging.INFO)
+    server = PageServer(
+        checkpoint,
+        pick_device(device),
+        host=host,
+        port=port,
+        certificate=certificate,
+        private_key=private_key,
+    )
+    if server.is_open_to_listeners:
+        console.print("[yellow]no https: whoever is on the way reads token and faces; see --certificate[/]")
+    say_where({"Page": server.address})
+    with contextlib.suppress(KeyboardInterrupt):
+        server.run()
+    console.print("ended; uploads and results are deleted")
 
 
 def evaluate(

@@ -140,6 +140,16 @@ class Studio:
         self._person = lru_cache(maxsize=32)(self._look_at_person)
         self._clip: tuple[tuple[Path, int], AnnotatedClip] | None = None
 
+    @property
+    def size_px(self) -> int:
+        """Side of what is drawn."""
+        return self._reenactor.size_px
+
+    @property
+    def has_strengths(self) -> bool:
+        """As of `Reenactor`."""
+        return self._reenactor.has_strengths
+
     def made_of(self, request: ReenactRequest) -> dict[str, object]:
         """All that the result of a request depends on, for JSON: contents in place of paths.
 
