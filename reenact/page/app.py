@@ -98,7 +98,7 @@ class Page:
     @contextlib.asynccontextmanager
     async def _life(self, _app: Starlette) -> AsyncIterator[None]:
         """Delete what nobody asks for any more, and everything at the end."""
-        sweeping = asyncio.create_task(self._sweep())
+        sweeping = asyncio.create_task(self._keep_sweeping())
         try:
             yield
         finally:
@@ -106,11 +106,15 @@ class Page:
             await run_in_threadpool(self._desk.close)
             shutil.rmtree(self._root, ignore_errors=True)
 
-    async def _sweep(self) -> None:
+    async def _keep_sweeping(self) -> None:
         while True:
             await asyncio.sleep(_SWEEP_EVERY_S)
-            for session in self._sessions.forgotten():
-                self._desk.end(session, self._studio.forget)
+            self.sweep()
+
+    def sweep(self) -> None:
+        """Delete what is of browsers that have gone."""
+        for session in self._sessions.forgotten():
+            self._desk.end(session, self._studio.forget)
 
     async def index(self, request: Request) -> Response:
         """The page; a new browser gets a session, if it has the token."""

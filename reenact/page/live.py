@@ -66,7 +66,7 @@ class _Conversation:
 
     async def run(self, job: Job, desk: Desk) -> None:
         """Until the browser or the job ends."""
-        listening = asyncio.create_task(self._listen(job))
+        listening = asyncio.create_task(self._listen(job, job.session))
         try:
             while job.is_open:
                 await self._tell(job, desk)
@@ -91,10 +91,11 @@ class _Conversation:
         elif job.is_open:
             await self._websocket.send_json(answer)
 
-    async def _listen(self, job: Job) -> None:
+    async def _listen(self, job: Job, session: Session) -> None:
         """Take what comes; a browser that sends more than was agreed is left."""
         try:
             while (message := await self._websocket.receive())["type"] == "websocket.receive":
+                session.touch()
                 self._inputs.put_nowait(message.get("bytes") or message.get("text") or "")
         except (queue.Full, RuntimeError):
             pass

@@ -22,7 +22,7 @@ from model.frames import Frame
 from reenact.job import Look, ReenactReport
 from reenact.preview import preview_of
 
-_FACE_PX, _PICTURE_PX = 112, 320
+_FACE_PX, _CROP_PX, _PICTURE_PX = 240, 112, 320
 _FACE_TO_BOX = 1.6
 """Side of what is shown of a face by the longer side of its box."""
 
@@ -55,7 +55,7 @@ def preview_in_json(look: Look) -> dict[str, Any]:
     preview = preview_of(look.source, look.driving, look.reference)
     return {
         "source": _uri(preview.source),
-        "sources": [_uri(_fitted(one, _FACE_PX)) for one in preview.sources],
+        "sources": [_uri(_fitted(one, _CROP_PX)) for one in preview.sources],
         "driving": _uri(preview.driving),
         "about_driving": preview.about_driving,
     }

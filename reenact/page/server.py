@@ -66,7 +66,7 @@ class PageServer:
         )
         self._scheme = "http" if certificate is None else "https"
         self._config = uvicorn.Config(
-            page.app(own_names()),
+            page.app(own_names() | {host.lower()}),
             log_config=None,
             access_log=False,
             server_header=False,
@@ -105,5 +105,6 @@ def _listening(host: str, port: int) -> socket.socket:
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         return socket.create_server((host, port), family=family)
-    except OSError as error:
-        raise ConfigError(f"--host {host} --port {port}: {error.strerror or error}; choose another") from error
+    except (OSError, UnicodeError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise ConfigError(f"--host {host} --port {port}: {reason}; choose another") from error

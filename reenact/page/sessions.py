@@ -35,7 +35,11 @@ class Session:
     num_bytes: int = 0
     """Of its uploads, those that are still coming included."""
     seen_s: float = field(default_factory=time.monotonic)
-    """When it last asked for anything, by `time.monotonic`."""
+    """When it last gave a sign, by `time.monotonic`."""
+
+    def touch(self) -> None:
+        """It is still there."""
+        self.seen_s = time.monotonic()
 
     def file(self, number: object) -> Path:
         """An uploaded file.
@@ -130,7 +134,7 @@ class Sessions:
         """Of a cookie's secret, which counts as a sign of it."""
         session = self._by_secret.get(secret)
         if session is not None:
-            session.seen_s = time.monotonic()
+            session.touch()
         return session
 
     def forgotten(self) -> list[Session]:

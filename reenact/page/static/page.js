@@ -25,14 +25,16 @@ function made(tag, properties = {}, ...children) {
   return node;
 }
 
+// A line that is read aloud is set only when it says something else.
 function say(id, text) {
-  element(id).textContent = text;
+  if (element(id).textContent !== text) element(id).textContent = text;
 }
 
 // Files
 
 async function take(role, files) {
   say(`${role}-problem`, "");
+  say("order-problem", "");
   if (role === "driving") await clear("driving");
   for (const file of role === "driving" ? files.slice(0, 1) : files) {
     const line = made("li", {}, made("span", { textContent: `Looking at ${file.name} ...` }));
@@ -129,11 +131,11 @@ function order() {
 function lacks(needsConsent) {
   const driving = isLive() || chosen.driving.length;
   const missing = [
-    [!chosen.source.length, "source-files", "choose who is to be drawn (1)"],
-    [!driving, "driving-files", "choose a movement (2)"],
-    [needsConsent && !element("agreed").checked, "agreed", "tick the box: everybody who is shown has to have agreed"],
-    [needsConsent && !element("name").value.trim(), "name", "say your name"],
-    [needsConsent && !element("purpose").value.trim(), "purpose", "say what it is for"],
+    [!chosen.source.length, "source-files", "Choose who is to be drawn (step 1)."],
+    [!driving, "driving-files", "Choose a movement (step 2)."],
+    [needsConsent && !element("agreed").checked, "agreed", "Tick the box: everybody who is shown has to have agreed."],
+    [needsConsent && !element("name").value.trim(), "name", "Say your name."],
+    [needsConsent && !element("purpose").value.trim(), "purpose", "Say what it is for."],
   ].find(([isMissing]) => isMissing);
   say("order-problem", missing ? missing[2] : "");
   if (missing) element(missing[1]).focus();
@@ -145,6 +147,7 @@ function setBusy(isBusy) {
   element("cancel").hidden = !isBusy;
   element("rest").hidden = !isBusy || !isLive();
   element("bar").hidden = !isBusy || isLive();
+  say("count", "");
   document.querySelectorAll("[name=from]").forEach((one) => { one.disabled = isBusy; });
 }
 
@@ -172,13 +175,12 @@ async function follow(number, driving) {
   for (;;) {
     const now = await ask("GET", `jobs/${number}`);
     tell(now);
-    if (now.has_preview && !hasPreview) {
-      hasPreview = true;
-      showPreview(await ask("GET", `jobs/${number}/preview`));
-    }
+    if (now.has_preview && !hasPreview) showPreview(await ask("GET", `jobs/${number}/preview`));
+    hasPreview = now.has_preview;
     if (now.state === "failed") throw new Error(now.problem);
     if (now.state === "cancelled") return say("told", "Cancelled.");
-    if (now.state === "done") return now.outcome.name ? showResult(number, now.outcome, driving) : say("told", "This is what it would be drawn from.");
+    if (now.state === "done" && !now.outcome.name) return say("told", "This is what it would be drawn from.");
+    if (now.state === "done") return showResult(number, now.outcome, driving);
     await new Promise((resolve) => setTimeout(resolve, POLL_MS));
   }
 }
@@ -187,10 +189,10 @@ function tell(now) {
   const bar = element("bar");
   if (now.state === "waiting") say("told", waiting(now.before));
   if (now.state !== "working") return;
-  const isCounted = now.total > 0;
-  if (isCounted) Object.assign(bar, { max: now.total, value: now.done });
+  if (now.total) Object.assign(bar, { max: now.total, value: now.done });
   else bar.removeAttribute("value");
-  say("told", now.text ? `${now.text}${isCounted ? `: ${now.done} of ${now.total}` : ""}` : "Looking ...");
+  say("told", now.text || "Looking ...");
+  say("count", now.total ? `${now.done} of ${now.total}` : "");
 }
 
 function waiting(before) {
@@ -219,12 +221,16 @@ function showPreview(preview) {
 function showResult(number, outcome, driving) {
   const place = `jobs/${number}/result`;
   const isClip = outcome.kind === "clip";
-  const result = isClip ? made("video", { src: place, controls: true, playsInline: true }) : made("img", { src: place, alt: "The drawn person" });
+  const picture = (src, alt) => made("img", { src, alt });
+  const result = isClip ? made("video", { src: place, playsInline: true }) : picture(place, "The drawn person");
+  const moving = isClip ? drivingVideo(driving) : picture(driving.picture, "The driving picture");
   result.setAttribute("aria-label", "Result");
-  fill("side-source", made("img", { src: chosen.source[0]?.picture ?? "", alt: "The person" }));
-  const moving = isClip ? beside(result, driving) : made("img", { src: driving.picture, alt: "The driving picture" });
+  const [who] = chosen.source;
+  fill("side-source", picture(who.faces[(face("source") || who.used) - 1], "The person"));
   fill("side-driving", moving);
   fill("side-result", result);
+  element("player").hidden = !isClip;
+  if (isClip) join(result, moving);
   Object.assign(element("download"), { href: `${place}?download`, download: outcome.name });
   element("lines").replaceChildren(...outcome.lines.map((textContent) => made("li", { textContent })));
   show("played");
@@ -239,18 +245,41 @@ function fill(id, picture) {
   figure.prepend(picture);
 }
 
-// The driving clip without its sound, which the result has, at the same time as the result.
-function beside(result, driving) {
+// Without its sound, which the result has.
+function drivingVideo(driving) {
   const video = made("video", { src: URL.createObjectURL(driving.file), muted: true, playsInline: true });
   video.setAttribute("aria-label", "Driving clip");
-  const meet = () => { if (Math.abs(video.currentTime - result.currentTime) > 0.15) video.currentTime = result.currentTime; };
-  result.addEventListener("play", () => video.play().catch(() => {}));
-  result.addEventListener("pause", () => { video.pause(); video.currentTime = result.currentTime; });
-  result.addEventListener("seeking", () => { video.currentTime = result.currentTime; });
-  result.addEventListener("ratechange", () => { video.playbackRate = result.playbackRate; });
-  result.addEventListener("timeupdate", meet);
-  video.addEventListener("error", () => video.replaceWith(made("img", { src: driving.picture, alt: "The driving clip, which this browser cannot play" })));
+  const still = made("img", { src: driving.picture, alt: "The driving clip, which this browser cannot play" });
+  video.addEventListener("error", () => video.replaceWith(still));
   return video;
+}
+
+// One set of buttons for both films, which show the same moment.
+function join(result, driving) {
+  const [play, seek, sound] = ["play", "seek", "sound"].map(element);
+  const meet = () => { driving.currentTime = result.currentTime; };
+  const showTime = () => {
+    seek.value = result.currentTime;
+    const seconds = Math.floor(result.currentTime);
+    say("time", `${Math.floor(seconds / 60)}:${String(seconds % 60).padStart(2, "0")}`);
+    if (Math.abs(driving.currentTime - result.currentTime) > 0.15) meet();
+  };
+  const showState = () => {
+    say("play", result.paused ? "Play" : "Pause");
+    play.setAttribute("aria-pressed", String(!result.paused));
+    if (result.paused) driving.pause();
+    else driving.play().catch(() => {});
+    meet();
+  };
+  for (const name of ["play", "pause", "ended"]) result.addEventListener(name, showState);
+  result.addEventListener("timeupdate", showTime);
+  result.addEventListener("loadedmetadata", () => { seek.max = result.duration; });
+  result.muted = !sound.checked;
+  play.onclick = () => (result.paused ? result.play() : result.pause());
+  seek.oninput = () => { result.currentTime = Number(seek.value); };
+  sound.onchange = () => { result.muted = !sound.checked; };
+  showTime();
+  showState();
 }
 
 // Live
@@ -387,6 +416,7 @@ function choosePlace() {
   element("look").hidden = element("paste-line").hidden = live;
   element("draw").disabled = live && !navigator.mediaDevices;
   say("draw", live ? "Start the camera" : "Draw");
+  say("cancel", live ? "Stop" : "Cancel");
   show("empty");
 }
 
