@@ -58,7 +58,10 @@ def test_what_changes_something_must_come_from_the_page(
 
 
 def test_a_websocket_of_another_site_is_not_opened(browser: Browser) -> None:
-    with pytest.raises(WebSocketDisconnect) as refused, browser.websocket_connect("/live", headers={"origin": FOREIGN}):
+    with (
+        pytest.raises(WebSocketDisconnect) as refused,
+        browser.websocket_connect("ws://localhost:8765/live", headers={"origin": FOREIGN}),
+    ):
         pass
     assert refused.value.code == 1008
 
@@ -74,7 +77,7 @@ def test_without_a_session_nothing_is_taken_shown_or_drawn(served: Served, peopl
         stranger.delete("/session"),
     ]
     assert {answer.status_code for answer in asked} == {403}
-    with pytest.raises(WebSocketDisconnect), stranger.websocket_connect("/live"):
+    with pytest.raises(WebSocketDisconnect), stranger.websocket_connect("ws://localhost:8765/live"):
         pass
     assert not list(served.root.iterdir())
 

@@ -47,7 +47,7 @@ def answer(talk: Any) -> bytes | dict[str, Any]:
 def test_each_picture_of_a_face_is_answered_by_one_with_label_and_watermark(browser: Browser, people: Path) -> None:
     frames = [frame.image_HWC for frame in read_frames(people / "ben.mp4", lambda _: None)]
     results = []
-    with browser.websocket_connect("/live") as talk:
+    with browser.websocket_connect("ws://localhost:8765/live") as talk:
         talk.send_json({"sources": [browser.number(people / "anna.png")], "consent": CONSENT})
         assert told(talk) == {"state": "ready"}
         for frame in frames[:4]:
@@ -63,7 +63,7 @@ def test_each_picture_of_a_face_is_answered_by_one_with_label_and_watermark(brow
 
 
 def test_a_picture_without_a_face_is_said_to_have_none(browser: Browser, people: Path) -> None:
-    with browser.websocket_connect("/live") as talk:
+    with browser.websocket_connect("ws://localhost:8765/live") as talk:
         talk.send_json({"sources": [browser.number(people / "anna.png")], "consent": CONSENT})
         told(talk)
         talk.send_bytes(jpeg(np.full((96, 128, 3), 90, np.uint8)))
@@ -82,7 +82,7 @@ def test_a_picture_without_a_face_is_said_to_have_none(browser: Browser, people:
 def test_an_order_without_consent_or_person_is_refused(browser: Browser, people: Path, order: Any, says: str) -> None:
     if isinstance(order, dict) and order.get("sources") == ["ANNA"]:
         order = {"sources": [browser.number(people / "anna.png")]}
-    with browser.websocket_connect("/live") as talk:
+    with browser.websocket_connect("ws://localhost:8765/live") as talk:
         talk.send_json(order)
         assert says in talk.receive_json()["problem"]
         assert talk.receive()["type"] == "websocket.close"
@@ -95,11 +95,12 @@ def test_an_order_without_consent_or_person_is_refused(browser: Browser, people:
         (jpeg(np.zeros((8, 2000, 3), np.uint8)), "larger than 1920 pixels"),
         (encode_image(".png", np.zeros((8, 8, 3), np.uint8)), "cannot be read"),
     ],
+    ids=["nonsense", "large", "png"],
 )
 def test_what_is_no_picture_of_a_camera_ends_the_talk_in_one_line(
     browser: Browser, people: Path, data: bytes, says: str
 ) -> None:
-    with browser.websocket_connect("/live") as talk:
+    with browser.websocket_connect("ws://localhost:8765/live") as talk:
         talk.send_json({"sources": [browser.number(people / "anna.png")], "consent": CONSENT})
         told(talk)
         talk.send_bytes(data)
@@ -109,7 +110,7 @@ def test_what_is_no_picture_of_a_camera_ends_the_talk_in_one_line(
 def test_it_waits_for_what_is_before_it_and_a_job_waits_for_it(served: Served, browser: Browser, people: Path) -> None:
     held = Held(served.desk)
     served.desk.take(Job(Session(served.root / "other"), held))
-    with browser.websocket_connect("/live") as talk:
+    with browser.websocket_connect("ws://localhost:8765/live") as talk:
         talk.send_json({"sources": [browser.number(people / "anna.png")], "consent": CONSENT})
         said = talk.receive_json()
         assert (said["state"], said["before"]) == ("waiting", 1)
@@ -126,7 +127,7 @@ def test_the_person_keeps_still_while_the_camera_shows_one_and_the_same_face(bro
     """Relative motion from the first face: no movement, no change, wherever the face is."""
     face = read_picture(people / "anna.png")
     camera = cv2.copyMakeBorder(face, 40, 40, 60, 140, cv2.BORDER_REPLICATE)
-    with browser.websocket_connect("/live") as talk:
+    with browser.websocket_connect("ws://localhost:8765/live") as talk:
         talk.send_json({"sources": [browser.number(people / "anna.png")], "consent": CONSENT})
         told(talk)
         results = []

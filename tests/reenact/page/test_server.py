@@ -39,23 +39,29 @@ def test_the_command_serves_until_it_is_told_to_end_and_leaves_nothing(run: Path
     files.mkdir()
     environment = {**os.environ, "TMPDIR": str(files), "PYTHONUNBUFFERED": "1", "COLUMNS": "200"}
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as serving:
-        assert serving.stdout is not None
-        address = serving.stdout.readline().split()[-1]
-        origin = address.rstrip("/")
-        with httpx.Client(base_url=address, headers={"origin": origin}) as browser:
-            assert "Who" in browser.get("/").text
-            data = (people / "anna.png").read_bytes()
-            number = browser.post("/files?name=anna.png", content=data).json()["number"]
-            cookie = "; ".join(f"{name}={value}" for name, value in browser.cookies.items())
-            socket_address = address.replace("http", "ws") + "live"
-            with connect(socket_address, origin=origin, additional_headers={"cookie": cookie}) as talk:  # type: ignore[arg-type]
-                talk.send(json.dumps({"sources": [number], "consent": CONSENT}))
-                while "ready" not in (said := talk.recv()):  # type: ignore[operator]
-                    assert "problem" not in said  # type: ignore[operator]
-                assert [path for path in files.rglob("anna.png")]
-                serving.send_signal(signal.SIGINT)
-                assert serving.wait(30) == 0
+        try:
+            assert serving.stdout is not None
+            _use(serving.stdout.readline().split()[-1], people / "anna.png")
+            assert list(files.rglob("anna.png"))
+            serving.send_signal(signal.SIGINT)
+            assert serving.wait(30) == 0
+        finally:
+            serving.kill()
     assert not list(files.glob("fedreenact-page-*"))
+
+
+def _use(address: str, picture: Path) -> None:
+    """Give a picture and have it live for a moment, as a browser does."""
+    origin = address.rstrip("/")
+    with httpx.Client(base_url=address, headers={"origin": origin}) as browser:
+        assert "Who" in browser.get("/").text
+        number = browser.post("/files?name=anna.png", content=picture.read_bytes()).json()["number"]
+        cookie = "; ".join(f"{name}={value}" for name, value in browser.cookies.items())
+    place = {"origin": origin, "additional_headers": {"cookie": cookie}}
+    with connect(address.replace("http", "ws") + "live", **place) as talk:  # type: ignore[arg-type]
+        talk.send(json.dumps({"sources": [number], "consent": CONSENT}))
+        while "ready" not in (said := str(talk.recv())):
+            assert "problem" not in said
 
 
 def test_a_token_is_in_the_printed_address_where_others_can_reach_it(run: Path) -> None:
@@ -68,9 +74,9 @@ def test_a_token_is_in_the_printed_address_where_others_can_reach_it(run: Path) 
 
 
 def test_an_address_that_cannot_be_had_is_one_line(run: Path) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        with pytest.raises(ConfigError, match="--port .*: Address already in use; choose another"):
-            server(run, port=taken.getsockname()[1])
+    in_use = pytest.raises(ConfigError, match=r"--port \d+: Address already in use.*; choose another")
+    with socket.create_server(("127.0.0.1", 0)) as taken, in_use:
+        server(run, port=taken.getsockname()[1])
     with pytest.raises(ConfigError, match="--host nowhere.invalid"):
         server(run, host="nowhere.invalid")
 
