@@ -34,7 +34,7 @@ def server(run: Path, **choices: object) -> PageServer:
 
 
 def test_the_command_serves_until_it_is_told_to_end_and_leaves_nothing(run: Path, people: Path, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "cli.entry", "serve", str(run), "--port", "0", "--device", "cpu"]
+    command = [sys.executable, "-c", "import cli; cli.main()", "serve", str(run), "--port", "0", "--device", "cpu"]
     files = tmp_path / "files"
     files.mkdir()
     environment = {**os.environ, "TMPDIR": str(files), "PYTHONUNBUFFERED": "1", "COLUMNS": "200"}
