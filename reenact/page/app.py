@@ -15,7 +15,7 @@ from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException, WebSocketException
 from starlette.middleware import Middleware
-from starlette.requests import HTTPConnection, Request
+from starlette.requests import ClientDisconnect, HTTPConnection, Request
 from starlette.responses import FileResponse, HTMLResponse, JSONResponse, Response
 from starlette.routing import BaseRoute, Route, WebSocketRoute
 from starlette.websockets import WebSocket
@@ -72,6 +72,7 @@ class Page:
             exception_handlers={
                 FedreenactError: self._problem,
                 OSError: self._problem,
+                ClientDisconnect: _refused_to_nobody,
                 HTTPException: _refused,
                 Exception: _broken,
             },
@@ -296,6 +297,11 @@ async def _body(request: Request) -> dict[str, Any]:
     if not isinstance(body, dict):
         raise HTTPException(400, "not a JSON object")
     return body
+
+
+async def _refused_to_nobody(_request: Request, _error: Exception) -> Response:
+    """A browser that went in the middle of an upload; what had come of it is deleted."""
+    return Response(status_code=400)
 
 
 async def _refused(_request: Request, error: Exception) -> Response:

@@ -129,6 +129,10 @@ class Desk:
         """Number of jobs that are done before it."""
         return sum(one.is_open for one in self._jobs[: self._jobs.index(job)])
 
+    def is_waited_for(self) -> bool:
+        """Whether a job waits behind the one that is worked on."""
+        return any(job.state is State.WAITING for job in self._jobs)
+
     def progress(self, text: str, done: int, total: int) -> None:
         """`Progress` of the job that is worked on; it ends here when it is cancelled."""
         job = next((one for one in self._jobs if one.state is State.WORKING), None)

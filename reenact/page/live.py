@@ -30,6 +30,8 @@ MAX_FRAME_BYTES = 1 << 20
 _MAX_SIDE_PX = 1920
 _IDLE_S = 15
 """Without a picture, until the place is given to others."""
+_TURN_S = 600
+"""Until it is given to others who wait."""
 _TELL_EVERY_S = 0.5
 
 Answer = bytes | dict[str, Any]
@@ -45,33 +47,32 @@ async def talk(websocket: WebSocket, session: Session, desk: Desk, studio: Studi
     try:
         order = live_order_of(_json(await websocket.receive_text()), session)
         allow(order.declaration, order.request.sources, "live drawing")
-        conversation = _Conversation(websocket, studio, order.request)
+        conversation = _Conversation(websocket, studio, desk, order.request)
         job = Job(session, conversation.draw_all)
         desk.take(job)
     except (FedreenactError, OSError) as error:
         await websocket.send_json({"problem": str(error)})
         await websocket.close()
         return
-    await conversation.run(job, desk)
+    await conversation.run(job)
 
 
 class _Conversation:
     """What travels between a browser and the thread that draws."""
 
-    def __init__(self, websocket: WebSocket, studio: Studio, request: LiveRequest) -> None:
-        self._websocket, self._studio, self._request = websocket, studio, request
+    def __init__(self, websocket: WebSocket, studio: Studio, desk: Desk, request: LiveRequest) -> None:
+        self._websocket, self._studio, self._desk, self._request = websocket, studio, desk, request
         self._loop = asyncio.get_running_loop()
         self._answers: asyncio.Queue[Answer] = asyncio.Queue()
         self._inputs: queue.Queue[bytes | str] = queue.Queue(maxsize=2 * IN_FLIGHT)
 
-    async def run(self, job: Job, desk: Desk) -> None:
+    async def run(self, job: Job) -> None:
         """Until the browser or the job ends."""
         listening = asyncio.create_task(self._listen(job, job.session))
         try:
             while job.is_open:
-                await self._tell(job, desk)
-            problem = job.problem or "the camera sent nothing for a while; start again"
-            await self._websocket.send_json({"problem": problem})
+                await self._tell(job)
+            await self._websocket.send_json({"problem": job.problem or job.outcome.get("why", "")})
             await self._websocket.close()
         except (WebSocketDisconnect, RuntimeError):  # it is gone already
             pass
@@ -79,13 +80,13 @@ class _Conversation:
             job.cancel()
             listening.cancel()
 
-    async def _tell(self, job: Job, desk: Desk) -> None:
+    async def _tell(self, job: Job) -> None:
         """The next answer, or else where the job stands."""
         try:
             answer = await asyncio.wait_for(self._answers.get(), _TELL_EVERY_S)
         except TimeoutError:
             text, done, total = job.told
-            answer = {"state": job.state, "before": desk.before(job), "text": text, "done": done, "total": total}
+            answer = {"state": job.state, "before": self._desk.before(job), "text": text, "done": done, "total": total}
         if isinstance(answer, bytes):
             await self._websocket.send_bytes(answer)
         elif job.is_open:
@@ -108,10 +109,12 @@ class _Conversation:
             begin_s = last_s = time.monotonic()
             while time.monotonic() - last_s < _IDLE_S:
                 job.check()
+                if last_s - begin_s > _TURN_S and self._desk.is_waited_for():
+                    return {"why": "others are waiting: it is their turn; start again to wait for yours"}
                 if (given := self._next()) is not None:
                     last_s = time.monotonic()
                     self._answer(drawing, given, last_s - begin_s)
-        return {}
+        return {"why": "the camera sent nothing for a while; start again"}
 
     def _next(self) -> bytes | str | None:
         try:

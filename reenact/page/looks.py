@@ -79,8 +79,11 @@ def _seen(path: Path, finder: FaceFinder) -> tuple[Frame, Sequence[FoundFace]]:
 
 
 def _close_up(picture_HWC: Frame, face: FoundFace) -> Frame:
-    side, (x, y) = _FACE_TO_BOX * max(face.width, face.height), face.centre
-    box = CropBox(left=round(x - side / 2), top=round(y - side / 2), side=max(1, round(side)))
+    """A square around a face, within the picture."""
+    height_px, width_px = picture_HWC.shape[:2]
+    side = max(1, round(min(_FACE_TO_BOX * max(face.width, face.height), height_px, width_px)))
+    left, top = (round(centre - side / 2) for centre in face.centre)
+    box = CropBox(left=max(0, min(left, width_px - side)), top=max(0, min(top, height_px - side)), side=side)
     return crop_and_resize(picture_HWC, box, _FACE_PX)
 
 

@@ -219,10 +219,10 @@ function showPreview(preview) {
 }
 
 function showResult(number, outcome, driving) {
-  const place = `jobs/${number}/result`;
+  const place = `jobs/${number}/result`; // a film shows its first picture before it is played where a place in it is named
   const isClip = outcome.kind === "clip";
   const picture = (src, alt) => made("img", { src, alt });
-  const result = isClip ? made("video", { src: place, playsInline: true }) : picture(place, "The drawn person");
+  const result = isClip ? made("video", { src: `${place}#t=0.001`, playsInline: true, preload: "auto" }) : picture(place, "The drawn person");
   const moving = isClip ? drivingVideo(driving) : picture(driving.picture, "The driving picture");
   result.setAttribute("aria-label", "Result");
   const [who] = chosen.source;
@@ -266,7 +266,6 @@ function join(result, driving) {
   };
   const showState = () => {
     say("play", result.paused ? "Play" : "Pause");
-    play.setAttribute("aria-pressed", String(!result.paused));
     if (result.paused) driving.pause();
     else driving.play().catch(() => {});
     meet();

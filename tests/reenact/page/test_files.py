@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -145,3 +147,15 @@ def test_empty_sessions_make_room_for_new_ones(tmp_path: Path, monkeypatch: pyte
     every.get(third).folder.mkdir()  # type: ignore[union-attr]
     with pytest.raises(ConfigError, match="too many people"):
         every.start()
+
+
+def test_an_upload_that_breaks_off_leaves_nothing(tmp_path: Path) -> None:
+    async def chunks() -> AsyncIterator[bytes]:
+        yield b"half"
+        raise ConnectionResetError("gone")
+
+    session = sessions.Session(tmp_path / "one")
+    with pytest.raises(ConnectionResetError):
+        asyncio.run(session.take("anna.png", chunks()))
+    assert (session.files, session.num_bytes) == ({}, 0)
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]

@@ -17,6 +17,7 @@ from data_partition.sources.video import read_frames
 from reenact.marks.kinds import Label
 from reenact.marks.label import find_label
 from reenact.marks.watermark import read_watermark
+from reenact.page import live
 from reenact.page.desk import Job
 from reenact.page.sessions import Session
 from tests.reenact.page.conftest import CONSENT, Browser, Served
@@ -136,3 +137,16 @@ def test_the_person_keeps_still_while_the_camera_shows_one_and_the_same_face(bro
             results.append(answer(talk))
     first, *others = (np.asarray(Image.open(io.BytesIO(data)).convert("RGB"), np.int16) for data in results)
     assert all(np.abs(one - first).mean() < 2 for one in others)
+
+
+def test_after_its_turn_it_gives_way_to_those_who_wait(
+    served: Served, browser: Browser, people: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(live, "_TURN_S", -1.0)
+    with browser.websocket_connect("ws://localhost:8765/live") as talk:
+        talk.send_json({"sources": [browser.number(people / "anna.png")], "consent": CONSENT})
+        told(talk)
+        second = served.browser()
+        anna = second.number(people / "anna.png")
+        second.order(sources=[anna], driving=anna, consent=CONSENT)
+        assert "others are waiting" in told(talk)["problem"]
