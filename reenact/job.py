@@ -21,7 +21,7 @@ from reenact.faces import AnnotatedClip, annotate_clip, face_of_picture
 from reenact.film import Film, write_film
 from reenact.guidance_choice import Guidance, MotionKind
 from reenact.live import LiveDrawing, LiveRequest
-from reenact.marks.delivery import Marks, consents_of, deliver_picture, record_of
+from reenact.marks.delivery import Marks, consents_of, deliver_picture, live_marks, record_of
 from reenact.marks.kinds import Label, LabelException
 from reenact.marks.manifest import Origin
 from reenact.marks.watermark import ALGORITHM
@@ -210,7 +210,7 @@ class Studio:
             consent_sha256s=consents_of(request.sources),
         )
         source = self._person(request.sources, request.face)
-        return LiveDrawing(self._reenactor, source, request, Marks(origin))
+        return LiveDrawing(self._reenactor, source, request, live_marks(origin))
 
     def forget(self) -> None:
         """Keep nothing of the people and clips of earlier requests."""

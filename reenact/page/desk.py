@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from enum import StrEnum
+from itertools import takewhile
 from pathlib import Path
 
 from model.errors import ConfigError, FedreenactError
@@ -127,7 +128,7 @@ class Desk:
 
     def before(self, job: Job) -> int:
         """Number of jobs that are done before it."""
-        return sum(one.is_open for one in self._jobs[: self._jobs.index(job)])
+        return sum(one.is_open for one in takewhile(lambda one: one is not job, self._jobs))
 
     def is_waited_for(self) -> bool:
         """Whether a job waits behind the one that is worked on."""

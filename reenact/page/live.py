@@ -44,8 +44,11 @@ async def talk(websocket: WebSocket, session: Session, desk: Desk, studio: Studi
     face on. Between them the browser is told where its order stands.
     """
     await websocket.accept()
+    first = await websocket.receive()
+    if first["type"] != "websocket.receive":
+        return
     try:
-        order = live_order_of(_json(await websocket.receive_text()), session)
+        order = live_order_of(_json(first.get("text") or ""), session)
         allow(order.declaration, order.request.sources, "live drawing")
         conversation = _Conversation(websocket, studio, desk, order.request)
         job = Job(session, conversation.draw_all)
@@ -68,7 +71,7 @@ class _Conversation:
 
     async def run(self, job: Job) -> None:
         """Until the browser or the job ends."""
-        listening = asyncio.create_task(self._listen(job, job.session))
+        listening = asyncio.create_task(self._listen(job))
         try:
             while job.is_open:
                 await self._tell(job)
@@ -92,11 +95,11 @@ class _Conversation:
         elif job.is_open:
             await self._websocket.send_json(answer)
 
-    async def _listen(self, job: Job, session: Session) -> None:
+    async def _listen(self, job: Job) -> None:
         """Take what comes; a browser that sends more than was agreed is left."""
         try:
             while (message := await self._websocket.receive())["type"] == "websocket.receive":
-                session.touch()
+                job.session.touch()
                 self._inputs.put_nowait(message.get("bytes") or message.get("text") or "")
         except (queue.Full, RuntimeError):
             pass

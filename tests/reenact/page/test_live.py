@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from PIL import Image
 from data_partition.shards.images import encode_image
 from data_partition.sources.pictures import read_picture
 from data_partition.sources.video import read_frames
+from reenact.marks.key import marking_key
 from reenact.marks.kinds import Label
 from reenact.marks.label import find_label
 from reenact.marks.watermark import read_watermark
@@ -61,6 +63,9 @@ def test_each_picture_of_a_face_is_answered_by_one_with_label_and_watermark(brow
     assert all(picture.shape == (256, 256, 3) for picture in pictures)
     assert all(find_label(picture) is Label.GENERATED for picture in pictures)
     assert read_watermark(pictures).is_present
+    line = json.loads(marking_key().records.read_text().splitlines()[-1])
+    assert line["file_sha256"] == "live"
+    assert int(line["record"], 16) == read_watermark(pictures).record
 
 
 def test_a_picture_without_a_face_is_said_to_have_none(browser: Browser, people: Path) -> None:
@@ -78,13 +83,17 @@ def test_a_picture_without_a_face_is_said_to_have_none(browser: Browser, people:
         ({"consent": CONSENT}, "who: choose"),
         ({"sources": ["none"], "consent": CONSENT}, "choose it again"),
         ([], "who: choose"),
+        (b"a picture before the order", "no order"),
     ],
 )
 def test_an_order_without_consent_or_person_is_refused(browser: Browser, people: Path, order: Any, says: str) -> None:
     if isinstance(order, dict) and order.get("sources") == ["ANNA"]:
         order = {"sources": [browser.number(people / "anna.png")]}
     with browser.websocket_connect("ws://localhost:8765/live") as talk:
-        talk.send_json(order)
+        if isinstance(order, bytes):
+            talk.send_bytes(order)
+        else:
+            talk.send_json(order)
         assert says in talk.receive_json()["problem"]
         assert talk.receive()["type"] == "websocket.close"
 
