@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 import uvicorn
+from cryptography import x509
 
 from model.errors import ConfigError
 from reenact.job import Studio
@@ -45,7 +46,7 @@ class PageServer:
             private_key: of it, PEM.
 
         Raises:
-            ConfigError: if the address cannot be used, or certificate and key do not come together.
+            ConfigError: if the address or the certificate cannot be used, or certificate and key do not come together.
             CheckpointError: if the checkpoint cannot be used.
         """
         if (certificate is None) != (private_key is None):
@@ -66,7 +67,7 @@ class PageServer:
         )
         self._scheme = "http" if certificate is None else "https"
         self._config = uvicorn.Config(
-            page.app(own_names() | {host.lower()}),
+            page.app(own_names() | {host.lower()} | _names_in(certificate)),
             log_config=None,
             access_log=False,
             server_header=False,
@@ -85,10 +86,9 @@ class PageServer:
         """To open in a browser, with the token where one is needed."""
         if not self._token:
             return f"{self._scheme}://localhost:{self._port}/"
-        everywhere = self._host in ("0.0.0.0", "::")
-        return (
-            f"{self._scheme}://{socket.gethostname() if everywhere else self._host}:{self._port}/?token={self._token}"
-        )
+        name = socket.gethostname() if self._host in ("0.0.0.0", "::") else self._host
+        place = f"[{name}]" if ":" in name else name
+        return f"{self._scheme}://{place}:{self._port}/?token={self._token}"
 
     @property
     def is_open_to_listeners(self) -> bool:
@@ -99,6 +99,24 @@ class PageServer:
         """Serve until SIGINT or SIGTERM."""
         with self._root:
             uvicorn.Server(self._config).run(sockets=[self._socket])
+
+
+def _names_in(certificate: Path | None) -> frozenset[str]:
+    """Names that a certificate is for, in lower case; none without one.
+
+    Raises:
+        ConfigError: if the file holds no certificate.
+    """
+    if certificate is None:
+        return frozenset()
+    try:
+        extensions = x509.load_pem_x509_certificates(certificate.read_bytes())[0].extensions
+        names = extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except ValueError as error:
+        raise ConfigError(f"--certificate {certificate}: no certificate in it; wanted PEM") from error
+    except x509.ExtensionNotFound:
+        return frozenset()
+    return frozenset(name.lower() for name in names.get_values_for_type(x509.DNSName))
 
 
 def _listening(host: str, port: int) -> socket.socket:

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 import os
 import signal
 import socket
+import ssl
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
 import pytest
 import torch
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 from websockets.sync.client import connect
 
 from model.checkpoint import save_checkpoint
@@ -33,20 +41,27 @@ def server(run: Path, **choices: object) -> PageServer:
     return PageServer(run, torch.device("cpu"), **wanted)  # type: ignore[arg-type]
 
 
-def test_the_command_serves_until_it_is_told_to_end_and_leaves_nothing(run: Path, people: Path, tmp_path: Path) -> None:
+@contextmanager
+def started(run: Path, *options: str, **environment: str) -> Iterator[tuple[str, subprocess.Popen[str]]]:
+    """The printed address, and the command that serves there; killed if it has not ended."""
     command = [sys.executable, "-c", "import cli; cli.main()", "serve", str(run), "--port", "0", "--device", "cpu"]
-    files = tmp_path / "files"
-    files.mkdir()
-    environment = {**os.environ, "TMPDIR": str(files), "PYTHONUNBUFFERED": "1", "COLUMNS": "200"}
-    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as serving:
+    surroundings = {**os.environ, "PYTHONUNBUFFERED": "1", "COLUMNS": "200", **environment}
+    with subprocess.Popen([*command, *options], env=surroundings, stdout=subprocess.PIPE, text=True) as serving:
         try:
             assert serving.stdout is not None
-            _use(serving.stdout.readline().split()[-1], people / "anna.png")
-            assert list(files.rglob("anna.png"))
-            serving.send_signal(signal.SIGINT)
-            assert serving.wait(30) == 0
+            yield serving.stdout.readline().split()[-1], serving
         finally:
             serving.kill()
+
+
+def test_the_command_serves_until_it_is_told_to_end_and_leaves_nothing(run: Path, people: Path, tmp_path: Path) -> None:
+    files = tmp_path / "files"
+    files.mkdir()
+    with started(run, TMPDIR=str(files)) as (address, serving):
+        _use(address, people / "anna.png")
+        assert list(files.rglob("anna.png"))
+        serving.send_signal(signal.SIGINT)
+        assert serving.wait(30) == 0
     assert not list(files.glob("fedreenact-page-*"))
 
 
@@ -81,6 +96,41 @@ def test_an_address_that_cannot_be_had_is_one_line(run: Path) -> None:
         server(run, host="nowhere.invalid")
 
 
-def test_a_certificate_without_a_key_is_refused(run: Path) -> None:
+def test_a_certificate_without_a_key_or_that_is_none_is_refused(run: Path) -> None:
     with pytest.raises(ConfigError, match="give both"):
         server(run, certificate=run / "chain.pem")
+    (run / "chain.pem").write_text("none")
+    with pytest.raises(ConfigError, match=r"chain\.pem: no certificate in it"):
+        server(run, certificate=run / "chain.pem", private_key=run / "key.pem")
+
+
+def test_with_a_certificate_it_is_https_under_the_names_in_it(run: Path) -> None:
+    certificate, private_key = write_certificate(run, "faces.example")
+    options = ("--host", "0.0.0.0", "--certificate", str(certificate), "--private-key", str(private_key))
+    trusted = ssl.create_default_context(cafile=str(certificate))
+    with started(run, *options) as (address, _):
+        assert address.startswith("https://")
+        port, token = address.split(":")[2].split("/")
+        with httpx.Client(verify=trusted, base_url=f"https://localhost:{port}", timeout=30) as browser:
+            assert "Secure" in browser.get(f"/{token}").headers["set-cookie"]
+            for name, status in (("faces.example", 200), ("elsewhere.example", 403)):
+                assert browser.get(f"/{token}", headers={"host": f"{name}:{port}"}).status_code == status
+
+
+def write_certificate(folder: Path, *names: str) -> tuple[Path, Path]:
+    """Signed by itself, for localhost and other names."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "a test")])
+    now = datetime.datetime.now(datetime.UTC)
+    builder = (
+        x509.CertificateBuilder(subject, subject, key.public_key(), x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(days=1))
+        .not_valid_after(now + datetime.timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName(name) for name in ("localhost", *names)]), False)
+    )
+    certificate, private_key = folder / "chain.pem", folder / "key.pem"
+    pem = serialization.Encoding.PEM
+    certificate.write_bytes(builder.sign(key, hashes.SHA256()).public_bytes(pem))
+    plain = serialization.NoEncryption()
+    private_key.write_bytes(key.private_bytes(pem, serialization.PrivateFormat.PKCS8, plain))
+    return certificate, private_key
