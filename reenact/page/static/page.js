@@ -295,12 +295,15 @@ async function startLive() {
   } catch (error) {
     return stopLive(`the camera cannot be used: ${error.message}`);
   }
-  talk = new WebSocket(new URL("live", location.href.replace(/^http/, "ws")));
-  talk.binaryType = "blob";
-  const sender = new Sender(camera, talk);
-  talk.onopen = () => talk.send(JSON.stringify(order()));
-  talk.onmessage = ({ data }) => (typeof data === "string" ? hear(JSON.parse(data), sender) : draw(data, sender));
-  talk.onclose = () => stopLive("");
+  const socket = new WebSocket(new URL("live", location.href.replace(/^http/, "ws")));
+  const sender = new Sender(camera, socket);
+  socket.binaryType = "blob";
+  socket.onopen = () => socket.send(JSON.stringify(order()));
+  socket.onmessage = ({ data }) => (typeof data === "string" ? hear(JSON.parse(data), sender) : draw(data, sender));
+  socket.onclose = () => {
+    if (socket === talk) stopLive(sender.isReady ? "The connection ended; start again." : "No connection; load the page again.");
+  };
+  talk = socket;
 }
 
 function hear(said, sender) {

@@ -122,6 +122,10 @@ class Visit:
             assert time.monotonic() < end_s, condition
             time.sleep(0.05)
 
+    def says(self, text: str) -> None:
+        """Wait until the line that is read aloud says it."""
+        self.page.wait_for_selector(f"#told:text-is('{text}')")
+
     def wait_until_drawn(self) -> None:
         """Raise AssertionError if it is not."""
         self.page.wait_for_selector("#played:not([hidden]), #order-problem:not(:empty)", timeout=300_000)
@@ -173,6 +177,24 @@ def draws_a_film(visit: Visit, given: Path, out: Path, records: Path) -> str:
     page.wait_for_selector("#check-told.marked")
     visit.picture(out / "verify.png")
     return f"{NUM_FRAMES} frames in {drawn_s:.1f} s, {heard} bytes of sound heard, delivered bytes saved"
+
+
+def waits_and_cancels(first: Visit, second: Visit, given: Path) -> str:
+    """Two browsers at once: the second waits, says so, and goes; the first ends its own and begins again."""
+    for visit in (first, second):
+        visit.give("source", given / "anna.png")
+        visit.give("driving", given / "ben.mp4")
+        visit.agree()
+    first.page.click("#draw")
+    first.page.wait_for_selector("#preview:not([hidden])")
+    second.page.click("#draw")
+    second.says("Waiting: one before you.")
+    for visit in (second, first):
+        visit.page.click("#cancel")
+        visit.says("Cancelled.")
+    first.page.click("#draw")
+    first.wait_until_drawn()
+    return "told, cancelled, drawn again"
 
 
 def is_live(visit: Visit, given: Path, out: Path) -> str:
@@ -244,10 +266,12 @@ def main(run: Path, out: Path) -> None:
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", *fake, camera])
         touch = {"is_mobile": True, "has_touch": True, "device_scale_factor": 2}
         with serving(run, files) as address:
-            visits = {name: Visit(browser, address, DESKTOP) for name in ("film", "live", "keyboard")}
+            names = ("film", "first", "second", "live", "keyboard")
+            visits = {name: Visit(browser, address, DESKTOP) for name in names}
             visits["phone"] = Visit(browser, address, PHONE, color_scheme="dark", **touch)
             visits["film"].picture(out / "empty.png")
             print("film:", draws_a_film(visits["film"], given, out, records))
+            print("queue:", waits_and_cancels(visits["first"], visits["second"], given))
             print("live:", is_live(visits["live"], given, out))
             print("keyboard:", goes_by_keyboard(visits["keyboard"], given))
             print("phone, dark:", fits_a_phone(visits["phone"], given, out))
