@@ -173,9 +173,8 @@ class Page:
         session = self._session(request)
         order = order_of(await _body(request), session, self._checkpoint)
         wanted = order.request
-        if order.declaration is not None:
-            allow(order.declaration, (*wanted.sources, wanted.driving), "drawing")
-        work = self._look if order.declaration is None else self._draw
+        work, what = (self._look, "a look") if order.only_look else (self._draw, "drawing")
+        allow(order.declaration, (*wanted.sources, wanted.driving), what)
         job = Job(session, lambda job: work(job, wanted))
         self._desk.take(job)
         return JSONResponse({"number": job.number}, 202)

@@ -25,8 +25,9 @@ class Order:
     """A picture or film to draw, or to look at before."""
 
     request: ReenactRequest
-    declaration: Declaration | None
-    """None for a look, which draws nobody."""
+    declaration: Declaration
+    only_look: bool
+    """Whether nothing is drawn."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -41,8 +42,8 @@ def order_of(body: Mapping[str, Any], session: Session, checkpoint: Path) -> Ord
     """Of the page's form.
 
     Args:
-        body: has `sources` and `driving` (numbers of uploads), and may have `face`, `driving_face`, `motion`,
-            `strengths`, `paste`, `only_look` and `consent`.
+        body: has `sources` and `driving` (numbers of uploads) and `consent`, and may have `face`, `driving_face`,
+            `motion`, `strengths`, `paste` and `only_look`.
         session: has the uploads, and gets the result.
         checkpoint: what draws.
 
@@ -64,8 +65,8 @@ def order_of(body: Mapping[str, Any], session: Session, checkpoint: Path) -> Ord
         strengths=live.strengths,
         is_pasted=body.get("paste") is True,
     )
-    only_look = body.get("only_look") is True
-    return Order(request=request, declaration=None if only_look else Declaration.of(body.get("consent")))
+    declaration = Declaration.of(body.get("consent"))
+    return Order(request=request, declaration=declaration, only_look=body.get("only_look") is True)
 
 
 def live_order_of(body: Mapping[str, Any], session: Session) -> LiveOrder:

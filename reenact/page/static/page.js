@@ -128,14 +128,14 @@ function order() {
 }
 
 // What lacks is said before anything is asked for, and the cursor put there.
-function lacks(needsConsent) {
+function lacks() {
   const driving = isLive() || chosen.driving.length;
   const missing = [
     [!chosen.source.length, "source-files", "Choose who is to be drawn (step 1)."],
     [!driving, "driving-files", "Choose a movement (step 2)."],
-    [needsConsent && !element("agreed").checked, "agreed", "Tick the box: everybody who is shown has to have agreed."],
-    [needsConsent && !element("name").value.trim(), "name", "Say your name."],
-    [needsConsent && !element("purpose").value.trim(), "purpose", "Say what it is for."],
+    [!element("agreed").checked, "agreed", "Tick the box: everybody who is shown has to have agreed."],
+    [!element("name").value.trim(), "name", "Say your name."],
+    [!element("purpose").value.trim(), "purpose", "Say what it is for."],
   ].find(([isMissing]) => isMissing);
   say("order-problem", missing ? missing[2] : "");
   if (missing) element(missing[1]).focus();
@@ -152,7 +152,7 @@ function setBusy(isBusy) {
 }
 
 async function start(onlyLook) {
-  if (lacks(!onlyLook)) return;
+  if (lacks()) return;
   const paste = element("paste").checked;
   const [driving] = chosen.driving;
   const wanted = { ...order(), driving: driving.number, driving_face: face("driving"), paste, only_look: onlyLook };
@@ -284,7 +284,7 @@ function join(result, driving) {
 // Live
 
 async function startLive() {
-  if (lacks(true)) return;
+  if (lacks()) return;
   setBusy(true);
   show("live");
   say("rate", "waiting");

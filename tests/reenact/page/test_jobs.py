@@ -50,9 +50,9 @@ def test_a_part_of_the_film_can_be_asked_for_so_that_players_can_seek(browser: B
     assert part.headers["content-disposition"].startswith("inline")
 
 
-def test_a_look_shows_crops_and_needs_no_consent_but_drawing_does(browser: Browser, people: Path) -> None:
+def test_a_look_shows_crops_and_needs_consent_as_drawing_does(browser: Browser, people: Path) -> None:
     anna, ben = browser.number(people / "anna.png"), browser.number(people / "ben.mp4")
-    look = browser.order(sources=[anna, anna], driving=ben, only_look=True)["number"]
+    look = browser.order(sources=[anna, anna], driving=ben, only_look=True, consent=CONSENT)["number"]
     assert browser.ended(look)["outcome"] == {}
     preview = browser.get(f"/jobs/{look}/preview").json()
     assert len(preview["sources"]) == 2 and preview["source"].startswith("data:image/jpeg")
@@ -64,18 +64,20 @@ def test_a_look_shows_crops_and_needs_no_consent_but_drawing_does(browser: Brows
         ({**CONSENT, "purpose": "x" * 201}, "purpose: wanted"),
         ("yes", "tick the box"),
     ):
-        assert says in browser.order(sources=[anna], driving=ben, consent=consent)["problem"]
+        for only_look in (False, True):
+            said = browser.order(sources=[anna], driving=ben, consent=consent, only_look=only_look)
+            assert says in said["problem"]
 
 
 def test_the_chosen_face_is_the_one_that_is_drawn(browser: Browser, people: Path) -> None:
     two, anna = browser.number(people / "two.png"), browser.number(people / "anna.png")
     crops = []
     for face in (1, 2):
-        look = browser.order(sources=[two], driving=anna, face=face, only_look=True)["number"]
+        look = browser.order(sources=[two], driving=anna, face=face, only_look=True, consent=CONSENT)["number"]
         browser.ended(look)
         crops.append(browser.get(f"/jobs/{look}/preview").json()["sources"][0])
     assert crops[0] != crops[1]
-    missing = browser.order(sources=[two], driving=anna, face=3, only_look=True)["number"]
+    missing = browser.order(sources=[two], driving=anna, face=3, only_look=True, consent=CONSENT)["number"]
     assert browser.ended(missing)["problem"].startswith("two.png: found 2 faces, number 3")
 
 
