@@ -1,4 +1,4 @@
-"""What somebody has to say before a face is looked at or drawn, and the one place where it is decided whether that will do."""
+"""What somebody says before a face is looked at or drawn, and the one place where it is decided if that will do."""
 
 from __future__ import annotations
 
