@@ -13,7 +13,7 @@ import click
 import typer
 from rich.markup import escape
 
-from cli import data, federate, marks, train, use
+from cli import consent, data, federate, marks, train, use
 from cli.terminal import error_console
 from model.errors import FedreenactError
 from server.termination import EXIT_CODE, TerminatedError
@@ -28,6 +28,8 @@ for _command in (
     data.prepare,
     data.synth,
     data.doctor,
+    consent.consent,
+    consent.withdraw,
     train.train,
     federate.submit,
     federate.register,

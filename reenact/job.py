@@ -11,17 +11,20 @@ from pathlib import Path
 
 import torch
 
-from data_partition.shards.shard import FRAMES_NAME, INFO_NAME, METADATA_NAME
+from data_partition.consent.kinds import WithoutConsent
+from data_partition.consent.withdrawal import refuse_withdrawn
+from data_partition.shards.shard import FRAMES_NAME, INFO_NAME, METADATA_NAME, shard_folders
 from data_partition.sources.video import is_clip, source_sha256
 from model.checkpoint import load_checkpoint
 from model.errors import ConfigError, DataError
 from model.frames import Frame
 from model.progress import Progress
+from reenact.consent import Permission, check_face, likeness_of, permission_for, person_shown
 from reenact.faces import AnnotatedClip, annotate_clip, face_of_picture
 from reenact.film import Film, write_film
 from reenact.guidance_choice import Guidance, MotionKind
 from reenact.live import LiveDrawing, LiveRequest
-from reenact.marks.delivery import Marks, consents_of, deliver_picture, live_marks, record_of
+from reenact.marks.delivery import Marks, deliver_picture, live_marks, record_of
 from reenact.marks.kinds import Label, LabelException
 from reenact.marks.manifest import Origin
 from reenact.marks.watermark import ALGORITHM
@@ -63,6 +66,11 @@ class ReenactRequest:
     """Source identity; "" takes it from the shard the source lies in or is, if any."""
     is_pasted: bool = False
     """Whether the result is the source's whole picture, and not the crop of head and shoulders."""
+    consent: Path | None = None
+    """Record of the sources, a shard of their person, or a dataset in which the person is looked for by the face; None
+    takes what lies with the sources."""
+    without_consent: WithoutConsent | None = None
+    """What sources are that have no record; None refuses them."""
     label_exception: LabelException | None = None
     """The law's exception by which the result has no visible label; None labels it."""
     preview: Path | None = None
@@ -88,6 +96,8 @@ class ReenactReport:
     """What became of the driving clip's sound; "" if it has none."""
     record: int
     """Number in the watermark and the manifest."""
+    permission: Permission
+    """By which it was drawn."""
 
     def __str__(self) -> str:
         """How it was drawn."""
@@ -131,13 +141,15 @@ class Studio:
             progress: called for every frame of a clip.
 
         Raises:
-            CheckpointError: if it cannot be used.
+            CheckpointError: if it cannot be used, or somebody withdrew whom it learnt.
         """
+        refuse_withdrawn(checkpoint)
         self._reenactor = Reenactor(load_checkpoint(checkpoint), device)
         self._progress = progress
         self._weights_sha256 = self._reenactor.weights_sha256()
         self._sha256 = lru_cache(maxsize=None)(content_sha256)
         self._person = lru_cache(maxsize=32)(self._look_at_person)
+        self._likeness = lru_cache(maxsize=None)(likeness_of)
         self._clip: tuple[tuple[Path, int], AnnotatedClip] | None = None
 
     @property
@@ -154,21 +166,23 @@ class Studio:
         """All that the result of a request depends on, for JSON: contents in place of paths.
 
         Raises:
+            ConfigError, DataError: as `permission_for`.
             OSError: if an input cannot be read.
         """
         contents = {
             "checkpoint": self._weights_sha256,
             "sources": [self._sha256(path) for path in request.sources],
             "driving": self._sha256(request.driving),
+            "consents": [(use.role, use.record.sha256) for use in self._permission(request).uses],
             "marks": ALGORITHM,
         }
-        choices = {key: value for key, value in asdict(request).items() if key not in ("out", "preview")}
+        choices = {key: value for key, value in asdict(request).items() if key not in ("out", "preview", "consent")}
         return choices | contents
 
     def look(self, request: ReenactRequest) -> Look:
         """Find all that a request will work with, and draw nothing; errors as of `run`."""
         check_output(request)
-        source = self._person(request.sources, request.face)
+        source = self._consented(request)
         if request.identity:
             source = replace(source, identity=self._reenactor.known_identity(request.identity))
         finish = _pasted(source) if request.is_pasted else _as_it_is
@@ -185,7 +199,7 @@ class Studio:
         Raises:
             ConfigError: for an unknown identity, sources that show different people, an output name that does not fit
                 the driving input, or motion, strengths or paste-back that these inputs do not allow.
-            DataError: if an input cannot be read or shows no face.
+            DataError: if an input cannot be read or shows no face, or may not be used.
         """
         look = self.look(request)
         on_look(look)
@@ -200,16 +214,17 @@ class Studio:
 
         Raises:
             ConfigError: for sources that show different people, and motion or strengths that they do not allow.
-            DataError: if an input cannot be read or shows no face.
+            DataError: if an input cannot be read or shows no face, or may not be used.
         """
         made_of = [self._weights_sha256, *map(self._sha256, request.sources), uuid.uuid4().hex]
+        source, permission = self._consented(request), self._permission(request)
         origin = Origin(
             label=Label.GENERATED,
             record=record_of(made_of),
             model_sha256=self._weights_sha256,
-            consent_sha256s=consents_of(request.sources),
+            consents=permission.uses,
+            without_consent=permission.without_consent,
         )
-        source = self._person(request.sources, request.face)
         return LiveDrawing(self._reenactor, source, request, live_marks(origin))
 
     def forget(self) -> None:
@@ -239,13 +254,37 @@ class Studio:
         write_film(request.out, film, self._reenactor, self._pieces(request), self._progress)
         return self._report(request, look, guidance, marks.origin, "" if sound is None else str(sound))
 
+    def _consented(self, request: ReenactRequest | LiveRequest) -> FaceFrame:
+        """The source, if it may be drawn."""
+        permission = self._permission(request)
+        source = self._person(request.sources, request.face)
+        if permission.likeness is not None:
+            check_face(_faces_of(source), self._likeness(permission.likeness), permission.likeness)
+        return source
+
+    def _permission(self, request: ReenactRequest | LiveRequest) -> Permission:
+        """As the records are now: they may change while a program runs."""
+        consent = request.consent
+        if consent is not None and consent.is_dir() and (shards := shard_folders(consent)):
+            likenesses = {shard: self._likeness(shard) for shard in shards}
+            consent = person_shown(_faces_of(self._person(request.sources, request.face)), likenesses, consent)
+        return permission_for(
+            request.sources,
+            request.driving if isinstance(request, ReenactRequest) else None,
+            consent=consent,
+            without_consent=request.without_consent,
+            digest=self._sha256,
+        )
+
     def _origin(self, request: ReenactRequest) -> Origin:
+        permission = self._permission(request)
         return Origin(
             label=Label.MODIFIED if request.is_pasted else Label.GENERATED,
             exception=request.label_exception,
             record=record_of(self.made_of(request)),
             model_sha256=self._weights_sha256,
-            consent_sha256s=consents_of((*request.sources, request.driving)),
+            consents=permission.uses,
+            without_consent=permission.without_consent,
         )
 
     def _look_at_person(self, sources: tuple[Path, ...], face: int) -> FaceFrame:
@@ -301,7 +340,13 @@ class Studio:
             gaps=() if clip is None else clip.gaps,
             sound=sound,
             record=origin.record,
+            permission=self._permission(request),
         )
+
+
+def _faces_of(source: FaceFrame) -> tuple[FaceFrame, ...]:
+    """All that a source is drawn from."""
+    return source.references.frames if isinstance(source, Person) else (source,)
 
 
 def run_request(request: ReenactRequest, *, device: torch.device, progress: Progress) -> ReenactReport:

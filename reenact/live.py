@@ -11,6 +11,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
+from data_partition.consent.kinds import WithoutConsent
 from data_partition.faces.annotate import FaceAnnotation
 from data_partition.faces.clip_annotators import MediaPipeAnnotator
 from data_partition.faces.crop import FOLLOW_S, CropBox, crop_and_resize, single_image_box
@@ -34,6 +35,8 @@ class LiveRequest:
     face: int = 0
     motion: MotionKind = MotionKind.AUTO
     strengths: Strengths = FULL
+    consent: Path | None = None
+    without_consent: WithoutConsent | None = None
 
 
 class LiveDrawing:

@@ -8,6 +8,7 @@ import json
 import secrets
 import shutil
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +46,16 @@ class Page:
     """One checkpoint's page."""
 
     def __init__(
-        self, checkpoint: Path, studio: Studio, desk: Desk, root: Path, *, cookie: str, token: str, is_secure: bool
+        self,
+        checkpoint: Path,
+        studio: Studio,
+        desk: Desk,
+        root: Path,
+        *,
+        cookie: str,
+        token: str,
+        is_secure: bool,
+        consent: Path | None = None,
     ) -> None:
         """Serve nothing yet.
 
@@ -57,9 +67,11 @@ class Page:
             cookie: name of the session's.
             token: what a new browser has to show; "" for nothing.
             is_secure: whether the page is reached by https.
+            consent: dataset whose people may be drawn, by their records and faces.
         """
         self._checkpoint, self._studio, self._desk, self._root = checkpoint, studio, desk, root
         self._cookie, self._token, self._is_secure = cookie, token, is_secure
+        self._consent = consent
         self._sessions = Sessions(root)
         self._templates = templates_of(__package__)
         self._looking = asyncio.Semaphore(1)
@@ -145,6 +157,7 @@ class Page:
             "max_files": MAX_FILES,
             "kept_minutes": KEPT_MINUTES,
             "in_flight": IN_FLIGHT,
+            "has_known": self._consent is not None,
         }
 
     def _rendered(self, name: str, values: dict[str, Any], status: int = 200) -> HTMLResponse:
@@ -172,9 +185,10 @@ class Page:
         """Look at what an order would be made of, or draw it."""
         session = self._session(request)
         order = order_of(await _body(request), session, self._checkpoint)
-        wanted = order.request
         work, what = (self._look, "a look") if order.only_look else (self._draw, "drawing")
-        allow(order.declaration, (*wanted.sources, wanted.driving), what)
+        inputs = (*order.request.sources, order.request.driving)
+        allowance = allow(order.declaration, inputs, what, folder=session.folder, known=self._consent)
+        wanted = replace(order.request, **allowance.as_arguments())
         job = Job(session, lambda job: work(job, wanted))
         self._desk.take(job)
         return JSONResponse({"number": job.number}, 202)
@@ -252,7 +266,7 @@ class Page:
         session = self._sessions.get(websocket.cookies.get(self._cookie, ""))
         if session is None:
             raise WebSocketException(1008, "open the page anew")
-        await talk(websocket, session, self._desk, self._studio)
+        await talk(websocket, session, self._desk, self._studio, self._consent)
 
     def _session(self, connection: HTTPConnection) -> Session:
         session = self._sessions.get(connection.cookies.get(self._cookie, ""))

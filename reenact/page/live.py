@@ -8,6 +8,8 @@ import json
 import queue
 import time
 from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -37,8 +39,8 @@ _TELL_EVERY_S = 0.5
 Answer = bytes | dict[str, Any]
 
 
-async def talk(websocket: WebSocket, session: Session, desk: Desk, studio: Studio) -> None:
-    """Serve one browser's camera, from its first message, the order, until it goes.
+async def talk(websocket: WebSocket, session: Session, desk: Desk, studio: Studio, known: Path | None) -> None:
+    """Serve one browser's camera, from its first message, the order, until it goes; `known` as of `allow`.
 
     Pictures are answered in order, each by a picture or by `{"face": false}`; `"rest"` measures movement from the next
     face on. Between them the browser is told where its order stands.
@@ -49,8 +51,10 @@ async def talk(websocket: WebSocket, session: Session, desk: Desk, studio: Studi
         return
     try:
         order = live_order_of(_json(first.get("text") or ""), session)
-        allow(order.declaration, order.request.sources, "live drawing")
-        conversation = _Conversation(websocket, studio, desk, order.request)
+        sources, folder = order.request.sources, session.folder
+        allowance = allow(order.declaration, sources, "live drawing", folder=folder, known=known)
+        request = replace(order.request, **allowance.as_arguments())
+        conversation = _Conversation(websocket, studio, desk, request)
         job = Job(session, conversation.draw_all)
         desk.take(job)
     except (FedreenactError, OSError) as error:

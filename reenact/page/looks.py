@@ -66,6 +66,7 @@ def report_in_json(report: ReenactReport) -> dict[str, Any]:
     sound = [f"Sound: {report.sound}"] if report.sound else []
     marks = f"Marked: visible label, watermark and signed manifest, record {report.record:06x}"
     lines = [str(report), *map(str, report.gaps), *sound, marks]
+    lines.append(f"By {report.permission}")
     return {"name": report.out.name, "kind": "clip" if report.out.suffix == ".mp4" else "picture", "lines": lines}
 
 

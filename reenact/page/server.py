@@ -34,6 +34,7 @@ class PageServer:
         port: int,
         certificate: Path | None = None,
         private_key: Path | None = None,
+        consent: Path | None = None,
     ) -> None:
         """Listen, then load the checkpoint.
 
@@ -44,6 +45,7 @@ class PageServer:
             port: 0 for a free one.
             certificate: chain, PEM, for https.
             private_key: of it, PEM.
+            consent: dataset whose people may be drawn, by their records and faces.
 
         Raises:
             ConfigError: if the address or the certificate cannot be used, or certificate and key do not come together.
@@ -63,6 +65,7 @@ class PageServer:
             Path(self._root.name),
             cookie=f"fedreenact-{self._port}",
             token=self._token,
+            consent=consent,
             is_secure=certificate is not None,
         )
         self._scheme = "http" if certificate is None else "https"

@@ -13,6 +13,7 @@ from types import TracebackType
 
 from safetensors import SafetensorError
 
+from data_partition.consent.withdrawal import refuse_withdrawn
 from federation.settings import MEANINGS, Settings, to_toml
 from model.checkpoint import Checkpoint, load_checkpoint, round_folders, round_number_of
 from model.designs.registry import build_networks
@@ -150,13 +151,14 @@ def find_checkpoint(settings: Settings) -> tuple[Path, Checkpoint | None]:
 
     Raises:
         ConfigError: if output-dir is not absolute, holds a run and resume is off, or was trained otherwise.
-        CheckpointError: if it has checkpoints and none is intact.
+        CheckpointError: if it has checkpoints and none is intact, or somebody withdrew whom it learnt.
     """
     path = _absolute_path(settings)
     if round_folders(path) and not settings.run.resume:
         raise ConfigError(
             f"{path} already holds a run; choose another output-dir, or set resume to go on with this one"
         )
+    refuse_withdrawn(path)
     return path, _load(path, settings) if round_folders(path) else None
 
 

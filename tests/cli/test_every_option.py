@@ -52,6 +52,8 @@ def _arguments(command: str, place: Path, port: int, option: str, value: str) ->
         "prepare": {"src": nowhere, "out": new},
         "synth": {"out": new, "--size": "5"},
         "doctor": {"dataset": nowhere},
+        "consent": {"people": nowhere},
+        "withdraw": {"person": "nobody", "dataset": nowhere},
         "train": {"dataset": nowhere, "--out": new},
         "submit": {"out": new, "--preset": f"{nowhere}.toml"},  # or it waits for a SuperLink
         "register": {"keys": nowhere},

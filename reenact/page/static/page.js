@@ -114,16 +114,24 @@ function receive(role, handle) {
 
 // Orders
 
+const basis = () => document.querySelector("[name=basis]:checked").value;
 const isLive = () => document.querySelector("[name=from]:checked").value === "camera";
 
-function order() {
+async function order() {
+  const record = basis() === "record" ? await element("record").files[0].text() : "";
   const sliders = [...document.querySelectorAll(".slider input")];
   return {
     sources: chosen.source.map((one) => one.number),
     face: face("source"),
     motion: document.querySelector("[name=motion]:checked").value,
     strengths: Object.fromEntries(sliders.map((one) => [one.name, Number(one.value)])),
-    consent: { agreed: element("agreed").checked, name: element("name").value, purpose: element("purpose").value },
+    consent: {
+      agreed: element("agreed").checked,
+      basis: basis(),
+      record,
+      name: element("name").value,
+      purpose: element("purpose").value,
+    },
   };
 }
 
@@ -134,6 +142,7 @@ function lacks() {
     [!chosen.source.length, "source-files", "Choose who is to be drawn (step 1)."],
     [!driving, "driving-files", "Choose a movement (step 2)."],
     [!element("agreed").checked, "agreed", "Tick the box: everybody who is shown has to have agreed."],
+    [basis() === "record" && !element("record").files.length, "record", "Choose the person's record of consent, or say that there is none."],
     [!element("name").value.trim(), "name", "Say your name."],
     [!element("purpose").value.trim(), "purpose", "Say what it is for."],
   ].find(([isMissing]) => isMissing);
@@ -155,7 +164,7 @@ async function start(onlyLook) {
   if (lacks()) return;
   const paste = element("paste").checked;
   const [driving] = chosen.driving;
-  const wanted = { ...order(), driving: driving.number, driving_face: face("driving"), paste, only_look: onlyLook };
+  const wanted = { ...(await order()), driving: driving.number, driving_face: face("driving"), paste, only_look: onlyLook };
   show("empty");
   say("told", "");
   setBusy(true);
@@ -298,7 +307,7 @@ async function startLive() {
   const socket = new WebSocket(new URL("live", location.href.replace(/^http/, "ws")));
   const sender = new Sender(camera, socket);
   socket.binaryType = "blob";
-  socket.onopen = () => socket.send(JSON.stringify(order()));
+  socket.onopen = async () => socket.send(JSON.stringify(await order()));
   socket.onmessage = ({ data }) => (typeof data === "string" ? hear(JSON.parse(data), sender) : draw(data, sender));
   socket.onclose = () => {
     if (socket === talk) stopLive(sender.isReady ? "The connection ended; start again." : "No connection; load the page again.");
@@ -410,6 +419,11 @@ async function check([file]) {
 
 // Everything together
 
+function chooseBasis() {
+  element("record-place").hidden = basis() !== "record";
+  say("record-name", element("record").files[0]?.name ?? "");
+}
+
 function choosePlace() {
   const live = isLive();
   element("from-file").hidden = live;
@@ -437,6 +451,7 @@ receive("source", (files) => take("source", files));
 receive("driving", (files) => take("driving", files));
 receive("check", check);
 document.querySelectorAll("[name=from]").forEach((one) => one.addEventListener("change", choosePlace));
+document.querySelectorAll("[name=basis], #record").forEach((one) => one.addEventListener("change", chooseBasis));
 document.querySelectorAll(".slider input").forEach((one) => one.addEventListener("input", () => {
   one.nextElementSibling.value = Number(one.value).toFixed(1);
 }));
@@ -454,4 +469,5 @@ element("camera-help").addEventListener("click", (event) => {
   element("camera-how").hidden = false;
 });
 if (location.search) history.replaceState(null, "", location.pathname); // a token is not left in the address
+chooseBasis();
 choosePlace();

@@ -25,7 +25,7 @@ from tests.films import click_samples, write_film
 from tests.small_face import small_checkpoint
 
 ADDRESS = "http://localhost:8765"
-CONSENT = {"agreed": True, "name": "A. Tester", "purpose": "a test"}
+CONSENT = {"agreed": True, "basis": "synthetic", "name": "A. Tester", "purpose": "a test"}
 
 
 @pytest.fixture(scope="session")
@@ -49,13 +49,13 @@ def people(tmp_path_factory: pytest.TempPathFactory) -> Path:
 class Served:
     """A page in this process."""
 
-    def __init__(self, folder: Path, *, token: str = "") -> None:
+    def __init__(self, folder: Path, *, token: str = "", consent: Path | None = None) -> None:
         save_checkpoint(folder / "run", small_checkpoint())
         self.root, self.desk = folder / "page", Desk()
         self.root.mkdir()
         self.studio = Studio(folder / "run", torch.device("cpu"), self.desk.progress)
         places = {"checkpoint": folder / "run", "studio": self.studio, "desk": self.desk, "root": self.root}
-        self.page = Page(**places, cookie="session", token=token, is_secure=False)
+        self.page = Page(**places, cookie="session", token=token, is_secure=False, consent=consent)
         self.app = self.page.app(frozenset(["localhost"]))
 
     def browser(self, path: str = "/") -> Browser:

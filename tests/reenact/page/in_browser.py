@@ -112,6 +112,7 @@ class Visit:
     def agree(self) -> None:
         """Fill in the form of consent."""
         self.page.check("#agreed")
+        self.page.check("[name=basis][value=synthetic]")
         self.page.fill("#name", "A. Tester")
         self.page.fill("#purpose", "A test with drawn people")
 
@@ -224,13 +225,14 @@ def goes_by_keyboard(visit: Visit, given: Path) -> str:
     page.evaluate("document.activeElement.blur()")
     keys: dict[str, Callable[[], None]] = {
         "agreed": lambda: page.keyboard.press("Space"),
+        "basis": lambda: page.keyboard.press("ArrowDown"),
         "name": lambda: page.keyboard.type("A. Tester"),
         "purpose": lambda: page.keyboard.type("A test"),
         "draw": lambda: page.keyboard.press("Enter"),
     }
     while "draw" not in passed:
         page.keyboard.press("Tab")
-        here = str(page.evaluate("document.activeElement.id || document.activeElement.tagName"))
+        here = str(page.evaluate("document.activeElement.id || document.activeElement.name"))
         passed.append(here)
         keys.get(here, lambda: None)()
         assert len(passed) < 40, f"the focus goes round: {passed}"
