@@ -16,7 +16,7 @@ from model.errors import ConfigError, FederationError
 from model.landmarks.geometry import PartSizes
 from model.setting import Scalar
 from tests.consents import NO_CONSENT, consent_of
-from tests.federated_setup import deployed_config, minimal_settings, write_dataset
+from tests.federated_setup import GLR, deployed_config, minimal_settings, write_dataset
 from tests.packed import fit
 from tests.shards import write_random_shard
 
@@ -30,7 +30,7 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def settings(dataset: Path, tmp_path: Path) -> Settings:
-    return minimal_settings(dataset, tmp_path, 2)
+    return minimal_settings(dataset, tmp_path, 2, **GLR)
 
 
 def client(settings: Settings, **node_config: Scalar) -> FedReenactClient:

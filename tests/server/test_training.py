@@ -10,7 +10,7 @@ from model.errors import DataError
 from server.run_folder.history import read_history, spent
 from server.training import Mode, train
 from tests.consents import NO_CONSENT, consent_of
-from tests.federated_setup import minimal_settings, write_dataset
+from tests.federated_setup import GLR, minimal_settings, write_dataset
 
 
 @pytest.fixture
@@ -19,7 +19,7 @@ def dataset(tmp_path: Path) -> Path:
 
 
 def test_local_mode_trains_every_person_alone_in_a_folder_of_their_own(dataset: Path, tmp_path: Path) -> None:
-    runs = train(Mode.LOCAL, minimal_settings(dataset, tmp_path / "runs", 2))
+    runs = train(Mode.LOCAL, minimal_settings(dataset, tmp_path / "runs", 2, **GLR))
     assert [run.name for run in runs] == ["person-0", "person-1"]
     checkpoints = [load_checkpoint(run) for run in runs]
     assert [checkpoint.identities for checkpoint in checkpoints] == [["person-0"], ["person-1"]]

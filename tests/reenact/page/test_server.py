@@ -54,6 +54,7 @@ def started(run: Path, *options: str, **environment: str) -> Iterator[tuple[str,
             serving.kill()
 
 
+@pytest.mark.integration
 def test_the_command_serves_until_it_is_told_to_end_and_leaves_nothing(run: Path, people: Path, tmp_path: Path) -> None:
     files = tmp_path / "files"
     files.mkdir()
@@ -104,6 +105,7 @@ def test_a_certificate_without_a_key_or_that_is_none_is_refused(run: Path) -> No
         server(run, certificate=run / "chain.pem", private_key=run / "key.pem")
 
 
+@pytest.mark.integration
 def test_with_a_certificate_it_is_https_under_the_names_in_it(run: Path) -> None:
     certificate, private_key = write_certificate(run, "faces.example")
     options = ("--host", "0.0.0.0", "--certificate", str(certificate), "--private-key", str(private_key))
