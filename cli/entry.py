@@ -37,6 +37,7 @@ for _command in (
     federate.register,
     federate.deployment,
     use.reenact,
+    use.serve,
     marks.verify,
     marks.key,
     use.evaluate,

@@ -5,6 +5,8 @@ They import what they need themselves: `fedreenact --help` should not wait for P
 
 from __future__ import annotations
 
+import contextlib
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -21,7 +23,6 @@ from reenact.marks.kinds import LabelException
 if TYPE_CHECKING:
     import torch
 
-    from reenact.consent import Permission
     from reenact.job import ReenactRequest
 
 INTERRUPTED = 130
@@ -114,27 +115,14 @@ def _reenact_one(request: ReenactRequest, device: torch.device) -> None:
 
     with LiveProgress(console) as live:
         report = run_request(request, device=device, progress=live.progress)
-    motion = "absolute" if report.reference is None else f"relative to driving frame {report.reference}"
-    console.print(
-        f"{report.num_frames} frame(s), landmarks by {report.guidance}, motion {motion}, "
-        f"each from {report.num_sources} of {report.num_references} frame(s) of the source",
-        soft_wrap=True,
-    )
+    console.print(str(report), soft_wrap=True)
     for gap in report.gaps:
         console.print(f"[yellow]{gap}[/]")
     label = "no label" if request.label_exception else "visible label"
     console.print(f"marked: {label}, watermark and signed manifest, record {report.record:06x}", soft_wrap=True)
-    console.print(escape(_in_words(report.permission)), soft_wrap=True)
+    console.print(escape(str(report.permission)), soft_wrap=True)
     places = {"Result": report.out, "Sound": report.sound, "Preview": request.preview}
     say_where({name: place for name, place in places.items() if place})
-
-
-def _in_words(permission: Permission) -> str:
-    """By whose consent a result was drawn."""
-    told = [f"{use.record.id} of {use.record.person} as {use.role}" for use in permission.uses]
-    if permission.without_consent is not None:
-        told.append(f"none on record, said to be {permission.without_consent}")
-    return f"consent: {', '.join(told)}"
 
 
 def _reenact_all(request: ReenactRequest, device: torch.device) -> None:
@@ -149,6 +137,42 @@ def _reenact_all(request: ReenactRequest, device: torch.device) -> None:
     num_done = sum(bool(row.result) for row in rows)
     console.print(f"{num_done} of {len(rows)} results")
     say_where({"Table": request.out / TABLE_NAME})
+
+
+def serve(
+    checkpoint: Annotated[Path, typer.Argument(help="A round's folder, or a run folder (newest round).")],
+    host: Annotated[
+        str, typer.Option(help="Address to listen at; at another than this machine's own, browsers need a token.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0: any that is free.")] = 8765,
+    certificate: Annotated[Path | None, typer.Option(help="For https: certificate and its chain, PEM.")] = None,
+    private_key: Annotated[Path | None, typer.Option(help="For https: its key, PEM.")] = None,
+    consent: Annotated[
+        Path | None,
+        typer.Option(help="Dataset of people who agreed to be drawn; sources are compared with their faces."),
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+) -> None:
+    """Draw and check files on a page in a browser, also live from a camera; ended by Ctrl-C, it deletes all uploads."""
+    from model.training.trainer import pick_device
+    from reenact.page.server import PageServer
+
+    logging.getLogger("reenact.page").setLevel(logging.INFO)
+    server = PageServer(
+        checkpoint,
+        pick_device(device),
+        host=host,
+        port=port,
+        certificate=certificate,
+        private_key=private_key,
+        consent=consent,
+    )
+    if server.is_open_to_listeners:
+        console.print("[yellow]no https: whoever is on the way reads token and faces; see --certificate[/]")
+    say_where({"Page": server.address})
+    with contextlib.suppress(KeyboardInterrupt):
+        server.run()
+    console.print("ended; uploads and results are deleted")
 
 
 def evaluate(

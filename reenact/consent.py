@@ -33,10 +33,17 @@ class Permission:
     likeness: Path | None = None
     """Shard whose person the source has to show; None if the record names the files."""
 
+    def __str__(self) -> str:
+        """By whose consent."""
+        told = [f"{use.record.id} of {use.record.person} as {use.role}" for use in self.uses]
+        if self.without_consent is not None:
+            told.append(f"none on record, said to be {self.without_consent}")
+        return f"consent: {', '.join(told)}"
+
 
 def permission_for(
     sources: Sequence[Path],
-    driving: Path,
+    driving: Path | None,
     *,
     consent: Path | None,
     without_consent: WithoutConsent | None,
@@ -46,7 +53,8 @@ def permission_for(
 
     Args:
         sources: pictures, clips, folders of pictures or shards.
-        driving: picture or clip. Its person is not drawn, so no record is needed; one that is there has to allow it.
+        driving: picture or clip; None for a camera. Its person is not drawn, so no record is needed; one that is there
+            has to allow it.
         consent: record of the sources, or a shard of their person; None takes what lies with them.
         without_consent: what sources are that have no record; a record that does not hold is never passed over.
         digest: SHA-256 of a file or of a folder of pictures.
@@ -55,7 +63,7 @@ def permission_for(
         ConfigError: if `consent` is given for frames of a shard.
         DataError: if an input is not there, or a record is missing, cannot be read or does not allow it.
     """
-    gone = next((path for path in (*sources, driving) if not path.exists()), None)
+    gone = next((path for path in (*sources, *([driving] if driving else [])) if not path.exists()), None)
     if gone is not None:
         raise DataError(f"{gone}: does not exist; wanted a picture, a clip, a folder of pictures or a shard")
     found = [(source, _record_for(source, consent, digest)) for source in sources]
@@ -66,8 +74,8 @@ def permission_for(
             f"the person, --without-consent {'|'.join(WithoutConsent)} is for faces that need none (docs/consent.md)"
         )
     uses = [_use(source, record, Role.SOURCE) for source, record in found if record is not None]
-    driving_record = _own_record(driving)
-    if driving_record is not None:
+    driving_record = None if driving is None else _own_record(driving)
+    if driving is not None and driving_record is not None:
         uses.append(_use(driving, driving_record, Role.DRIVING))
     return Permission(
         uses=tuple(dict.fromkeys(uses)),

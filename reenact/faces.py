@@ -77,7 +77,7 @@ def face_of_picture(path: Path, size_px: int, face: int = 0) -> FaceFrame:
     crop = track.face_of_picture(read_picture(path), size_px, face=face, path=path, on_problem=_say)
     if crop is None:
         raise DataError(f"{path}: no face found; choose a picture with one clearly visible face")
-    return _with_place(crop)
+    return face_of_crop(crop)
 
 
 def face_of_shard(shard: Shard, row: int, size_px: int) -> ShardFace:
@@ -124,18 +124,22 @@ class AnnotatedClip:
         faces = self.tracked.faces.values()
         return np.stack([face.box.to_crop(face.annotation.landmarks_KC, self.size_px) for face in faces])
 
-    def reference_for(self, source: FaceFrame) -> tuple[int, Reference]:
-        """Index of the frame that is most like the source in pose, landmarks and action units, and what it shows.
+    def most_like(self, source: FaceFrame) -> int:
+        """Index of the frame that is most like the source in pose, landmarks and action units.
 
         Relative motion from there starts from the same face on both sides: nothing of the difference is taken for
         movement.
         """
-        landmarks_NKC = self.landmarks_NKC()
         movements = [_movement_of(face.annotation) for face in self.tracked.faces.values()]
-        both = zip(landmarks_NKC[:, None], movements, strict=True)
+        both = zip(self.landmarks_NKC()[:, None], movements, strict=True)
         features_ND = np.concatenate([_likeness(*one, self.size_px) for one in both])
-        row = nearest(features_ND, _likeness_of(source), 1)[0]
-        return list(self.tracked.faces)[row], Reference(movement=movements[row], landmarks_KC=landmarks_NKC[row])
+        return list(self.tracked.faces)[nearest(features_ND, _likeness_of(source), 1)[0]]
+
+    def reference_at(self, index: int) -> Reference:
+        """What a frame that has a face shows."""
+        face = self.tracked.faces[index]
+        landmarks_KC = face.box.to_crop(face.annotation.landmarks_KC, self.size_px)
+        return Reference(movement=_movement_of(face.annotation), landmarks_KC=landmarks_KC)
 
     def image_at(self, index: int) -> Frame:
         """The face crop of a frame that has one; the clip is decoded up to it."""
@@ -160,7 +164,7 @@ class AnnotatedClip:
         """Every frame with a face, with the place where it is cut out."""
         for _, crop in cut_faces(self.tracked, self.size_px, lambda _: None):
             if crop is not None:
-                yield _with_place(crop)
+                yield face_of_crop(crop)
 
 
 def annotate_clip(
@@ -229,7 +233,8 @@ def _face_frame(crop: FaceCrop) -> FaceFrame:
     )
 
 
-def _with_place(crop: FaceCrop) -> FaceFrame:
+def face_of_crop(crop: FaceCrop) -> FaceFrame:
+    """A face with the place where it was cut out."""
     return replace(_face_frame(crop), place=Place(picture_HWC=crop.picture_HWC, box=crop.box))
 
 

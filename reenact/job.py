@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import uuid
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
@@ -22,15 +23,16 @@ from reenact.consent import Permission, check_face, likeness_of, permission_for,
 from reenact.faces import AnnotatedClip, annotate_clip, face_of_picture
 from reenact.film import Film, write_film
 from reenact.guidance_choice import Guidance, MotionKind
-from reenact.marks.delivery import Marks, deliver_picture, record_of
+from reenact.live import LiveDrawing, LiveRequest
+from reenact.marks.delivery import Marks, deliver_picture, live_marks, record_of
 from reenact.marks.kinds import Label, LabelException
 from reenact.marks.manifest import Origin
 from reenact.marks.watermark import ALGORITHM
-from reenact.movement import FULL, Strengths
+from reenact.movement import FULL, Reference, Strengths
 from reenact.paste import Paste
 from reenact.person import Person, person_of
 from reenact.pieces import Pieces
-from reenact.preview import check_preview, write_preview
+from reenact.preview import check_preview, preview_of, write_preview
 from reenact.reenactor import FaceFrame, Reenactor, Transfer
 from reenact.sound import sound_of
 from reenact.steady import Gap
@@ -97,6 +99,32 @@ class ReenactReport:
     permission: Permission
     """By which it was drawn."""
 
+    def __str__(self) -> str:
+        """How it was drawn."""
+        motion = "absolute" if self.reference is None else f"relative to driving frame {self.reference}"
+        return (
+            f"{self.num_frames} frame(s), landmarks by {self.guidance}, motion {motion}, "
+            f"each from {self.num_sources} of {self.num_references} frame(s) of the source"
+        )
+
+
+@dataclass(frozen=True, kw_only=True, eq=False, slots=True)
+class Look:
+    """What a request will work with."""
+
+    source: FaceFrame
+    """The person to draw."""
+    driving: FaceFrame | AnnotatedClip
+    """The picture, or the clip as it is steadied."""
+    reference: int | None
+    """Index of the driving frame that motion is relative to; None for absolute motion."""
+    finish: Callable[[Frame], Frame]
+    """Makes of a drawn crop the picture that is delivered."""
+
+
+def _nothing(_look: Look) -> None:
+    """For a run that nobody looks at before."""
+
 
 class Studio:
     """One checkpoint at work on any number of requests.
@@ -124,6 +152,16 @@ class Studio:
         self._likeness = lru_cache(maxsize=None)(likeness_of)
         self._clip: tuple[tuple[Path, int], AnnotatedClip] | None = None
 
+    @property
+    def size_px(self) -> int:
+        """Side of what is drawn."""
+        return self._reenactor.size_px
+
+    @property
+    def has_strengths(self) -> bool:
+        """As of `Reenactor`."""
+        return self._reenactor.has_strengths
+
     def made_of(self, request: ReenactRequest) -> dict[str, object]:
         """All that the result of a request depends on, for JSON: contents in place of paths.
 
@@ -141,56 +179,82 @@ class Studio:
         choices = {key: value for key, value in asdict(request).items() if key not in ("out", "preview", "consent")}
         return choices | contents
 
-    def run(self, request: ReenactRequest) -> ReenactReport:
+    def look(self, request: ReenactRequest) -> Look:
+        """Find all that a request will work with, and draw nothing; errors as of `run`."""
+        check_output(request)
+        source = self._consented(request)
+        if request.identity:
+            source = replace(source, identity=self._reenactor.known_identity(request.identity))
+        finish = _pasted(source) if request.is_pasted else _as_it_is
+        driving, reference = self._look_at_driving(request, source)
+        return Look(source=source, driving=driving, reference=reference, finish=finish)
+
+    def run(self, request: ReenactRequest, on_look: Callable[[Look], None] = _nothing) -> ReenactReport:
         """Reenact and write the result; the output appears only when it is complete.
+
+        Args:
+            request: what to reenact.
+            on_look: called before anything is drawn.
 
         Raises:
             ConfigError: for an unknown identity, sources that show different people, an output name that does not fit
                 the driving input, or motion, strengths or paste-back that these inputs do not allow.
             DataError: if an input cannot be read or shows no face, or may not be used.
         """
-        check_output(request)
-        source = self._consented(request)
-        if request.identity:
-            source = replace(source, identity=self._reenactor.known_identity(request.identity))
-        finish = _pasted(source) if request.is_pasted else _as_it_is
-        return (self._run_clip if is_clip(request.driving) else self._run_picture)(request, source, finish)
-
-    def _run_picture(
-        self, request: ReenactRequest, source: FaceFrame, finish: Callable[[Frame], Frame]
-    ) -> ReenactReport:
-        reenactor = self._reenactor
-        reenactor.is_relative(request.motion, has_clip=False)
-        driving = face_of_picture(request.driving, reenactor.size_px, request.driving_face)
-        drawing, guidance = reenactor.draw_pair(source, driving, request.landmarks, request.strengths)
-        origin = self._origin(request)
-        deliver_picture(request.out, finish(drawing.result), origin)
-        self._progress("Drawing", 1, 1)
-        return self._report(request, source, guidance, origin)
-
-    def _run_clip(self, request: ReenactRequest, source: FaceFrame, finish: Callable[[Frame], Frame]) -> ReenactReport:
-        guidance = self._reenactor.choose(request.landmarks, source, "", request.strengths)
-        is_relative = self._reenactor.is_relative(request.motion, has_clip=True)
-        pieces = Pieces.beside(request.out, self.made_of(request))
-        clip = self._look_at_clip(request, pieces)
-        index, reference = clip.reference_for(source) if is_relative else (None, None)
-        if reference is not None and index is not None and self._reenactor.takes_reference:
-            reference = replace(reference, image_HWC=clip.image_at(index))
+        look = self.look(request)
+        on_look(look)
         if request.preview is not None:
-            write_preview(request.preview, source, clip, index)
+            write_preview(request.preview, preview_of(look.source, look.driving, look.reference))
+        if isinstance(look.driving, AnnotatedClip):
+            return self._draw_clip(request, look, look.driving)
+        return self._draw_picture(request, look, look.driving)
+
+    def live(self, request: LiveRequest) -> LiveDrawing:
+        """Look at the person of a request, to be drawn by a camera's pictures.
+
+        Raises:
+            ConfigError: for sources that show different people, and motion or strengths that they do not allow.
+            DataError: if an input cannot be read or shows no face, or may not be used.
+        """
+        made_of = [self._weights_sha256, *map(self._sha256, request.sources), uuid.uuid4().hex]
+        source, permission = self._consented(request), self._permission(request)
+        origin = Origin(
+            label=Label.GENERATED,
+            record=record_of(made_of),
+            model_sha256=self._weights_sha256,
+            consents=permission.uses,
+            without_consent=permission.without_consent,
+        )
+        return LiveDrawing(self._reenactor, source, request, live_marks(origin))
+
+    def forget(self) -> None:
+        """Keep nothing of the people and clips of earlier requests."""
+        self._sha256.cache_clear()
+        self._person.cache_clear()
+        self._clip = None
+
+    def _draw_picture(self, request: ReenactRequest, look: Look, driving: FaceFrame) -> ReenactReport:
+        drawing, guidance = self._reenactor.draw_pair(look.source, driving, request.landmarks, request.strengths)
+        origin = self._origin(request)
+        deliver_picture(request.out, look.finish(drawing.result), origin)
+        self._progress("Drawing", 1, 1)
+        return self._report(request, look, guidance, origin)
+
+    def _draw_clip(self, request: ReenactRequest, look: Look, clip: AnnotatedClip) -> ReenactReport:
+        guidance = self._reenactor.choose(request.landmarks, look.source, "", request.strengths)
         transfer = Transfer(
             guidance=guidance,
             driving_statistics=self._reenactor.statistics("", clip.landmarks_NKC()),
-            reference=reference,
+            reference=self._reference(clip, look.reference),
             strengths=request.strengths,
         )
         sound = sound_of(request.driving)
         marks = Marks(self._origin(request))
-        film = Film(source=source, clip=clip, transfer=transfer, finish=finish, marks=marks, sound=sound)
-        write_film(request.out, film, self._reenactor, pieces, self._progress)
-        return self._report(request, source, guidance, marks.origin, clip, index, "" if sound is None else str(sound))
+        film = Film(source=look.source, clip=clip, transfer=transfer, finish=look.finish, marks=marks, sound=sound)
+        write_film(request.out, film, self._reenactor, self._pieces(request), self._progress)
+        return self._report(request, look, guidance, marks.origin, "" if sound is None else str(sound))
 
-    def _consented(self, request: ReenactRequest) -> FaceFrame:
+    def _consented(self, request: ReenactRequest | LiveRequest) -> FaceFrame:
         """The source, if it may be drawn."""
         permission = self._permission(request)
         source = self._person(request.sources, request.face)
@@ -198,7 +262,7 @@ class Studio:
             check_face(_faces_of(source), self._likeness(permission.likeness), permission.likeness)
         return source
 
-    def _permission(self, request: ReenactRequest) -> Permission:
+    def _permission(self, request: ReenactRequest | LiveRequest) -> Permission:
         """As the records are now: they may change while a program runs."""
         consent = request.consent
         if consent is not None and consent.is_dir() and (shards := shard_folders(consent)):
@@ -206,7 +270,7 @@ class Studio:
             consent = person_shown(_faces_of(self._person(request.sources, request.face)), likenesses, consent)
         return permission_for(
             request.sources,
-            request.driving,
+            request.driving if isinstance(request, ReenactRequest) else None,
             consent=consent,
             without_consent=request.without_consent,
             digest=self._sha256,
@@ -226,11 +290,23 @@ class Studio:
     def _look_at_person(self, sources: tuple[Path, ...], face: int) -> FaceFrame:
         return person_of(sources, self._reenactor.size_px, self._progress, face)
 
-    def _look_at_clip(self, request: ReenactRequest, pieces: Pieces) -> AnnotatedClip:
+    def _look_at_driving(
+        self, request: ReenactRequest, source: FaceFrame
+    ) -> tuple[FaceFrame | AnnotatedClip, int | None]:
+        """What drives, and the index of a clip's reference frame."""
+        reenactor, has_clip = self._reenactor, is_clip(request.driving)
+        is_relative = reenactor.is_relative(request.motion, has_clip=has_clip)
+        if not has_clip:
+            return face_of_picture(request.driving, reenactor.size_px, request.driving_face), None
+        reenactor.choose(request.landmarks, source, "", request.strengths)
+        clip = self._look_at_clip(request)
+        return clip, clip.most_like(source) if is_relative else None
+
+    def _look_at_clip(self, request: ReenactRequest) -> AnnotatedClip:
         """The driving clip, steadied; one is remembered, for more sources with the same."""
         key = request.driving, request.driving_face
         if self._clip is None or self._clip[0] != key:
-            size_px, (driving, face) = self._reenactor.size_px, key
+            size_px, (driving, face), pieces = self._reenactor.size_px, key, self._pieces(request)
             try:
                 clip = annotate_clip(driving, size_px, self._progress, face, pieces.track)
             except DataError:
@@ -239,16 +315,20 @@ class Studio:
             self._clip = key, clip.steadied()
         return self._clip[1]
 
+    def _pieces(self, request: ReenactRequest) -> Pieces:
+        return Pieces.beside(request.out, self.made_of(request))
+
+    def _reference(self, clip: AnnotatedClip, index: int | None) -> Reference | None:
+        """What a clip's movement is relative to."""
+        if index is None:
+            return None
+        reference = clip.reference_at(index)
+        return replace(reference, image_HWC=clip.image_at(index)) if self._reenactor.takes_reference else reference
+
     def _report(
-        self,
-        request: ReenactRequest,
-        source: FaceFrame,
-        guidance: Guidance,
-        origin: Origin,
-        clip: AnnotatedClip | None = None,
-        reference: int | None = None,
-        sound: str = "",
+        self, request: ReenactRequest, look: Look, guidance: Guidance, origin: Origin, sound: str = ""
     ) -> ReenactReport:
+        source, clip = look.source, look.driving if isinstance(look.driving, AnnotatedClip) else None
         num_references = len(source.references.frames) if isinstance(source, Person) else 1
         return ReenactReport(
             out=request.out,
@@ -256,7 +336,7 @@ class Studio:
             num_frames=1 if clip is None else clip.num_frames,
             num_sources=min(self._reenactor.num_sources, num_references),
             num_references=num_references,
-            reference=reference,
+            reference=look.reference,
             gaps=() if clip is None else clip.gaps,
             sound=sound,
             record=origin.record,

@@ -27,6 +27,8 @@ from reenact.marks.watermark import RECORD_BITS, Watermark, read_watermark
 
 MIN_SIDE_PX = 240
 """Smaller pictures are delivered a whole number of times as large: neither label nor watermark holds in less."""
+LIVE = "live"
+"""In place of a file's SHA-256 in the books."""
 _STRENGTHS = (1.0, 1.4, 2.0)
 """Of the watermark in a picture, until its record can be read; a film has many pictures to read it from."""
 
@@ -88,6 +90,16 @@ def deliver_film(path: Path, film: Path, origin: Origin) -> None:
     """
     with film.open("rb") as source:
         _deliver(path, source, origin)
+
+
+def live_marks(origin: Origin) -> Marks:
+    """For pictures that are shown as they are drawn and make no file; the book of deliveries has one line of them.
+
+    Raises:
+        OSError: if it cannot be written.
+    """
+    _write_down(marking_key(), origin, LIVE)
+    return Marks(origin)
 
 
 def record_of(made_of: object) -> int:

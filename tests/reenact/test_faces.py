@@ -61,13 +61,12 @@ def test_the_reference_is_the_frame_most_like_the_source_in_pose_and_expression(
     clip = annotate_clip(video, SIZE_PX, no_progress)
     faces = {index: face for index, (_, face) in enumerate(clip.faces()) if face is not None}
     for index in (3, 17):
-        chosen, reference = clip.reference_for(faces[index])
-        assert chosen == index
-        np.testing.assert_array_equal(reference.landmarks_KC, faces[index].landmarks_KC)
+        assert clip.most_like(faces[index]) == index
+        np.testing.assert_array_equal(clip.reference_at(index).landmarks_KC, faces[index].landmarks_KC)
     clips = {
         index: replace(face, annotation=replace(face.annotation, au_intensity_A=np.full(18, index / 10, np.float32)))
         for index, face in zip(clip.tracked.faces, [clip.tracked.faces[3]] * len(clip.tracked.faces), strict=True)
     }
     alike = replace(clip, tracked=replace(clip.tracked, faces=clips))
     frowning = replace(faces[3], au_intensity_A=np.full(18, 0.9, np.float32))
-    assert alike.reference_for(frowning)[0] == 9
+    assert alike.most_like(frowning) == 9
