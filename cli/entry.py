@@ -15,7 +15,7 @@ import typer
 import typer.main
 from rich.markup import escape
 
-from cli import consent, data, federate, marks, train, use
+from cli import consent, data, federate, marks, publish, train, use
 from cli.terminal import error_console
 from model.errors import FedreenactError
 from server.termination import EXIT_CODE, TerminatedError
@@ -43,6 +43,8 @@ for _command in (
     use.evaluate,
     use.report,
     use.audit,
+    publish.card,
+    publish.release,
     use.gap,
     train.experiment,
     train.demo,

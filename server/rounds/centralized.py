@@ -13,7 +13,7 @@ from data_partition.statistics import local_statistics
 from federation.local_training import RoundTask, train_locally
 from federation.reported import OPERATIONS
 from federation.settings import Settings
-from model.checkpoint import Checkpoint
+from model.checkpoint import Checkpoint, unnamed
 from model.designs.registry import design_of, has_base
 from model.errors import ConfigError
 from model.landmarks.geometry import PartSizes
@@ -135,5 +135,5 @@ def _new_state(settings: Settings, data: ClientData, identities: list[str]) -> C
     statistics = SiteStatistics.from_arrays(
         arrays, num_identities=model.num_identities, size_px=model.image_size_px, has_base=has_base(model)
     )
-    unnamed = [f"identity-{index}" for index in range(len(identities), model.num_identities)]
-    return initial_state(settings, [statistics], [*identities, *unnamed])
+    nobody = [unnamed(index) for index in range(len(identities), model.num_identities)]
+    return initial_state(settings, [statistics], [*identities, *nobody])

@@ -15,7 +15,7 @@ from safetensors import SafetensorError
 
 from data_partition.consent.withdrawal import refuse_withdrawn
 from federation.settings import MEANINGS, Settings, to_toml
-from model.checkpoint import Checkpoint, load_checkpoint, round_folders, round_number_of
+from model.checkpoint import Checkpoint, load_checkpoint, round_folders, round_number_of, unnamed
 from model.designs.registry import build_networks
 from model.errors import CheckpointError, ConfigError, FederationError
 from model.files import read_json, write_bytes, write_json, write_text
@@ -175,7 +175,7 @@ def require_same_people(before: Sequence[str], now: Sequence[str]) -> None:
     changed = [
         f"{index} was {old}, now {new}"
         for index, (old, new) in enumerate(zip(before, now, strict=False))
-        if old != new and f"identity-{index}" not in (old, new)
+        if old != new and unnamed(index) not in (old, new)
     ]
     if changed:
         raise ConfigError(

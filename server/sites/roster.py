@@ -15,6 +15,7 @@ from flwr.serverapp import Grid
 
 from data_partition.shards.names import check_identity
 from federation.settings import Settings
+from model.checkpoint import unnamed
 from model.designs.registry import has_base
 from model.errors import ConfigError, FederationError
 from server.rounds.messaging import fit_message, replies_to
@@ -147,7 +148,7 @@ class Roster:
 
     def labels(self) -> list[str]:
         """[I] name of each identity, `identity-<index>` where no site gave one that no other identity has."""
-        names = [f"identity-{index}" for index in range(self._num_identities)]
+        names = [unnamed(index) for index in range(self._num_identities)]
         for _, site in self.sites:
             for index, label in site.labels.items():
                 if label not in names:
