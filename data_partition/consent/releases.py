@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from model.checkpoint import recorded_weights, round_folders_below
+from model.checkpoint import known_people, recorded_weights, round_folders_below
 from model.errors import CheckpointError
 from model.files import read_json, write_json
 
@@ -36,9 +36,9 @@ class Release:
         return next((name for name, known in self.people.items() if known == person), None)
 
     def copies_below(self, folder: Path) -> list[Path]:
-        """Folders that have its weights: where it was written, and any in a folder or deeper."""
+        """Folders that have its weights and its names: where it was written, and any in a folder or deeper."""
         places = dict.fromkeys((self.folder, *round_folders_below(folder)))
-        return [place for place in places if _has_weights(place, self.weights_sha256)]
+        return [place for place in places if _is_copy(place, self)]
 
 
 def note_release(run: Path, release: Release) -> None:
@@ -83,8 +83,9 @@ def _from_json(values: Mapping[str, Any]) -> Release:
     )
 
 
-def _has_weights(folder: Path, sha256: str) -> bool:
+def _is_copy(folder: Path, release: Release) -> bool:
+    """Of a run without discriminators and averages a round has the same weights, and names of its own."""
     try:
-        return recorded_weights(folder) == sha256
+        return recorded_weights(folder) == release.weights_sha256 and known_people(folder) == list(release.people)
     except CheckpointError:
         return False

@@ -85,6 +85,11 @@ class ModelCard:
         return bool(self.settings.data.data_dir)
 
     @property
+    def has_identity_rows(self) -> bool:
+        """Whether some weights are one person's alone."""
+        return bool(design_of(self.settings.model.network).identity_rows)
+
+    @property
     def is_measured_on_strangers(self) -> bool:
         """Whether an evaluation has people whom the model never saw."""
         return any(result.is_of_strangers for result in self.results)

@@ -70,6 +70,8 @@ def _arguments(command: str, place: Path, port: int, option: str, value: str) ->
         "evaluate": {"checkpoint": nowhere, "dataset": f"{place}/data", "--out": new},
         "report": {"run": f"{place}/run", "--out": f"{new}.html"},
         "audit": {"run": nowhere, "dataset": f"{place}/data", "--out": new},
+        "card": {"run": f"{place}/run"},
+        "release": {"run": f"{place}/run", "out": new},
         "gap": {"first": nowhere, "second": nowhere},
         "experiment": {"table": "table-4-2", "dataset": nowhere, "--out": new},
         "demo": {"out": f"{place}/file"},
