@@ -145,7 +145,7 @@ def read_card(request: CardRequest) -> ModelCard:
 
 def render_card(card: ModelCard) -> str:
     """The card as Markdown with YAML in front."""
-    return render("card.md.j2", card=card)
+    return render("card.md.j2", card=card) + "\n"
 
 
 def nearest_preset(settings: Settings) -> tuple[str, dict[str, Scalar]]:
