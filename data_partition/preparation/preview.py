@@ -26,7 +26,7 @@ MAX_LOOKS = 10
 """Of a clip, every tenth frame, until one shows a face."""
 MAX_CLIPS = 200
 """Pictures in the preview; the lines name all clips."""
-_TILE_PX, _NUM_COLUMNS, _LETTERS_PX, _NUMBER_PX = 480, 3, 15, 32
+_TILE_PX, _NUM_COLUMNS, _LABEL_PX, _LETTERS_PX, _NUMBER_PX = 480, 3, 26, 15, 32
 _USED, _OTHER = (0, 160, 0), (200, 0, 0)
 
 
@@ -108,4 +108,4 @@ def _tile(clip: SeveralFaces) -> NDArray[np.uint8]:
         cv2.rectangle(image, (left, top), (right, bottom), colour, 2)
         image = written_on(image, str(number), (left + 4, bottom - 6), size_px=_NUMBER_PX, colour=colour)
     label = text_line(clip.identity, clip.clip.name, size_px=_LETTERS_PX)
-    return np.concatenate([on_white(one, one.shape[0], _TILE_PX) for one in (label, image)])
+    return np.concatenate([on_white(label, _LABEL_PX, _TILE_PX), on_white(image, image.shape[0], _TILE_PX)])

@@ -68,14 +68,14 @@ def written_on(
     ImageDraw.Draw(canvas).text(
         place, drawable(text), font=_font(size_px), fill=colour, stroke_width=2, stroke_fill="white", anchor="ls"
     )
-    return np.asarray(canvas, np.uint8)
+    return np.array(canvas, np.uint8)
 
 
 def _part(shown: str, font: ImageFont.FreeTypeFont) -> NDArray[np.uint8]:
     width_px = int(np.ceil(font.getlength(shown))) + 2 * _MARGIN_PX
     canvas = Image.new("RGB", (width_px, sum(font.getmetrics()) + _MARGIN_PX), "white")
     ImageDraw.Draw(canvas).text((_MARGIN_PX, _MARGIN_PX // 2), shown, font=font, fill="black")
-    return np.asarray(canvas, np.uint8)
+    return np.array(canvas, np.uint8)
 
 
 @functools.cache
