@@ -12,7 +12,7 @@ import numpy as np
 
 from data_partition.batches import load_frame
 from data_partition.faces import track
-from data_partition.faces.annotate import FaceAnnotation
+from data_partition.faces.face_table import Rows
 from data_partition.faces.track import FaceCrop, TrackedClip, cut_faces, track_faces
 from data_partition.shards.shard import FRAMES_NAME, INFO_NAME, Shard, open_shard
 from data_partition.sources.layouts import annotator_of
@@ -31,6 +31,9 @@ from reenact.steady import Gap, gaps, steadied
 
 _AU_WEIGHT = 0.008
 """Half of one action unit's range counts as ten degrees of one angle of the head."""
+
+_BLOCK_FRAMES = 4096
+"""Whose features are computed at once."""
 
 logger = logging.getLogger(__name__)
 
@@ -121,8 +124,10 @@ class AnnotatedClip:
 
     def landmarks_NKC(self) -> FloatArray:
         """[N, 68, 2] pixels of the crops, of the N frames with a face."""
-        faces = self.tracked.faces.values()
-        return np.stack([face.box.to_crop(face.annotation.landmarks_KC, self.size_px) for face in faces])
+        landmarks_NKC = self.tracked.faces.rows["landmarks_KC"].copy()
+        for row, face in enumerate(self.tracked.faces.values()):
+            landmarks_NKC[row] = face.box.to_crop(face.annotation.landmarks_KC, self.size_px)
+        return landmarks_NKC
 
     def reference_for(self, source: FaceFrame) -> tuple[int, Reference]:
         """Index of the frame that is most like the source in pose, landmarks and action units, and what it shows.
@@ -130,12 +135,12 @@ class AnnotatedClip:
         Relative motion from there starts from the same face on both sides: nothing of the difference is taken for
         movement.
         """
-        landmarks_NKC = self.landmarks_NKC()
-        movements = [_movement_of(face.annotation) for face in self.tracked.faces.values()]
-        both = zip(landmarks_NKC[:, None], movements, strict=True)
-        features_ND = np.concatenate([_likeness(*one, self.size_px) for one in both])
-        row = nearest(features_ND, _likeness_of(source), 1)[0]
-        return list(self.tracked.faces)[row], Reference(movement=movements[row], landmarks_KC=landmarks_NKC[row])
+        landmarks_NKC, rows = self.landmarks_NKC(), self.tracked.faces.rows
+        blocks = [slice(first, first + _BLOCK_FRAMES) for first in range(0, len(rows), _BLOCK_FRAMES)]
+        features = [_likeness(landmarks_NKC[block], _movement_of(rows[block]), self.size_px) for block in blocks]
+        row = nearest(np.concatenate(features), _likeness_of(source), 1)[0]
+        reference = Reference(movement=_movement_of(rows[row : row + 1]), landmarks_KC=landmarks_NKC[row])
+        return int(rows["frame_index"][row]), reference
 
     def image_at(self, index: int) -> Frame:
         """The face crop of a frame that has one; the clip is decoded up to it."""
@@ -233,11 +238,11 @@ def _with_place(crop: FaceCrop) -> FaceFrame:
     return replace(_face_frame(crop), place=Place(picture_HWC=crop.picture_HWC, box=crop.box))
 
 
-def _movement_of(annotation: FaceAnnotation) -> Movement:
+def _movement_of(rows: Rows) -> Movement:
     return Movement(
-        pose_NC=annotation.pose_C[None],
-        au_presence_NA=annotation.au_presence_A[None],
-        au_intensity_NA=np.nan_to_num(annotation.au_intensity_A)[None],
+        pose_NC=rows["pose_C"],
+        au_presence_NA=rows["au_presence_A"],
+        au_intensity_NA=np.nan_to_num(rows["au_intensity_A"]),
     )
 
 
