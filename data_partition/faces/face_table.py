@@ -57,6 +57,7 @@ class FaceTable(Mapping[int, TrackedFace]):
     def __init__(self, rows: Rows) -> None:
         """`rows` are not copied and not to be changed."""
         self.rows = rows
+        self._index_N = rows["frame_index"].copy()  # within the rows every search would copy it
 
     def __getitem__(self, frame_index: int) -> TrackedFace:
         """The face of a frame; its arrays are views.
@@ -64,8 +65,8 @@ class FaceTable(Mapping[int, TrackedFace]):
         Raises:
             KeyError: if the frame has none.
         """
-        place = int(np.searchsorted(self.rows["frame_index"], frame_index))
-        if place == len(self.rows) or self.rows["frame_index"][place] != frame_index:
+        place = int(np.searchsorted(self._index_N, frame_index))
+        if place == len(self.rows) or self._index_N[place] != frame_index:
             raise KeyError(frame_index)
         row = self.rows[place]
         return TrackedFace(
@@ -77,7 +78,7 @@ class FaceTable(Mapping[int, TrackedFace]):
 
     def __iter__(self) -> Iterator[int]:
         """Frame indices."""
-        return map(int, self.rows["frame_index"])
+        return map(int, self._index_N)
 
     def __len__(self) -> int:
         """Number of faces N."""
