@@ -33,7 +33,7 @@ _AU_WEIGHT = 0.008
 """Half of one action unit's range counts as ten degrees of one angle of the head."""
 
 _BLOCK_FRAMES = 4096
-"""Whose features are computed at once."""
+"""Which are compared with the source at once."""
 
 logger = logging.getLogger(__name__)
 
@@ -136,9 +136,13 @@ class AnnotatedClip:
         movement.
         """
         landmarks_NKC, rows = self.landmarks_NKC(), self.tracked.faces.rows
-        blocks = [slice(first, first + _BLOCK_FRAMES) for first in range(0, len(rows), _BLOCK_FRAMES)]
-        features = [_likeness(landmarks_NKC[block], _movement_of(rows[block]), self.size_px) for block in blocks]
-        row = nearest(np.concatenate(features), _likeness_of(source), 1)[0]
+        wanted_D, best = _likeness_of(source), []
+        for first in range(0, len(rows), _BLOCK_FRAMES):
+            block = slice(first, first + _BLOCK_FRAMES)
+            features_BD = _likeness(landmarks_NKC[block], _movement_of(rows[block]), self.size_px)
+            place = nearest(features_BD, wanted_D, 1)[0]
+            best.append((first + place, features_BD[place].copy()))
+        row = best[nearest(np.stack([features_D for _, features_D in best]), wanted_D, 1)[0]][0]
         reference = Reference(movement=_movement_of(rows[row : row + 1]), landmarks_KC=landmarks_NKC[row])
         return int(rows["frame_index"][row]), reference
 

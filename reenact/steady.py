@@ -61,10 +61,13 @@ def gaps(clip: TrackedClip) -> list[Gap]:
 
 def steadied(clip: TrackedClip) -> TrackedClip:
     """The clip with gaps within takes bridged, and landmarks, irises, pose and intensities of action units smoothed."""
-    rows = clip.faces.rows
-    starts = np.flatnonzero(np.diff(rows["take"])) + 1
-    takes = [_smoothed(_bridged(take)) for take in np.split(rows, starts)]
-    return replace(clip, faces=FaceTable(np.concatenate(takes)))
+    takes = np.split(clip.faces.rows, np.flatnonzero(np.diff(clip.faces.rows["take"])) + 1)
+    lengths = [take["frame_index"][-1] + 1 - take["frame_index"][0] for take in takes]
+    rows = np.zeros(sum(lengths), FACE)
+    for take, steady in zip(takes, np.split(rows, np.cumsum(lengths)[:-1]), strict=True):
+        _bridge(take, steady)
+        _smooth_rows(steady)
+    return replace(clip, faces=FaceTable(rows))
 
 
 def smooth(values_FX: Array, time_F: Array, degree: int) -> Array:
@@ -79,12 +82,12 @@ def smooth(values_FX: Array, time_F: Array, degree: int) -> Array:
         degree: of the polynomial, even, at most 4.
 
     Returns:
-        [F, X] float64.
+        [F, X] of the type of the values.
     """
     num_window = min(WINDOW_FRAMES, len(time_F))
     if num_window <= degree + 1:
-        return np.asarray(values_FX, np.float64)
-    smooth_FX = np.empty(values_FX.shape)
+        return values_FX
+    smooth_FX = np.empty_like(values_FX)
     for first in range(0, len(time_F), _BLOCK_FRAMES):
         block = slice(first, first + _BLOCK_FRAMES)
         smooth_FX[block] = _fitted(values_FX, time_F, np.arange(len(time_F))[block], num_window, degree)
@@ -102,17 +105,15 @@ def _fitted(values_FX: Array, time_F: Array, frame_B: NDArray[np.int64], num_win
     return np.asarray(sum(fit_BDW[:, 0, place, None] * values_FX[row_BW[:, place]] for place in places))
 
 
-def _bridged(take: Rows) -> Rows:
-    """Rows of every frame from the take's first to its last, those between two faces by straight lines."""
-    index_N = take["frame_index"]
-    bridged = np.zeros(index_N[-1] + 1 - index_N[0], FACE)
+def _bridge(take: Rows, bridged: Rows) -> None:
+    """Write rows of every frame from the take's first to its last, those between two faces by straight lines."""
+    index_N = take["frame_index"].copy()
     bridged[index_N - index_N[0]] = take
     for place in np.flatnonzero(np.diff(index_N) > 1):
         (first, second), first_index = take[place : place + 2], index_N[place]
         for missing in range(first_index + 1, index_N[place + 1]):
             share = float((missing - first_index) / (index_N[place + 1] - first_index))
             bridged[missing - index_N[0]] = _between(first, second, share, missing)
-    return bridged
 
 
 def _between(first: np.void, second: np.void, share: float, frame_index: int) -> np.void:
@@ -125,8 +126,8 @@ def _between(first: np.void, second: np.void, share: float, frame_index: int) ->
     return row
 
 
-def _smoothed(take: Rows) -> Rows:
-    """The rows of a take, changed in place."""
+def _smooth_rows(take: Rows) -> None:
+    """Smooth the rows of a take where they are."""
     time_F = take["timestamp_s"].copy()
     points_FKC = take["landmarks_KC"].copy()
     take["landmarks_KC"] = _smooth_each(points_FKC, time_F, HEAD_DEGREE)
@@ -135,9 +136,8 @@ def _smoothed(take: Rows) -> Rows:
     intensity_FA = _smooth_each(take["au_intensity_A"], time_F, EXPRESSION_DEGREE)
     take["au_intensity_A"] = np.clip(intensity_FA, 0, MAX_AU_INTENSITY)
     take["irises_EC"] = _smooth_each(take["irises_EC"], time_F, EXPRESSION_DEGREE)
-    return take
 
 
 def _smooth_each(values: NDArray[np.float32], time_F: Array, degree: int) -> NDArray[np.float32]:
     """`smooth` of [F, ...] numbers."""
-    return smooth(values.reshape(len(time_F), -1), time_F, degree).reshape(values.shape).astype(np.float32)
+    return smooth(values.reshape(len(time_F), -1), time_F, degree).reshape(values.shape)
