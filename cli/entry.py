@@ -7,10 +7,12 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
-from typing import NoReturn
+from functools import cache
+from typing import NoReturn, cast
 
 import click
 import typer
+import typer.main
 from rich.markup import escape
 
 from cli import data, federate, marks, train, use
@@ -51,6 +53,12 @@ for _command in (
     app.command()(_command)
 
 
+@cache
+def group() -> click.Group:
+    """All commands as one; typer reads their signatures anew at each call of `app`."""
+    return cast(click.Group, typer.main.get_command(app))
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run one command; an error a user can cause becomes one line on stderr and exit code 2, SIGTERM one and 143."""
     os.umask(0o077)  # faces, and what is trained on them, are for the user who made them
@@ -59,7 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             stream.reconfigure(errors="backslashreplace")  # names that the terminal's encoding does not have
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
     try:
-        raise SystemExit(app(args=arguments, prog_name="fedreenact", standalone_mode=False) or 0)
+        raise SystemExit(group().main(args=arguments, prog_name="fedreenact", standalone_mode=False) or 0)
     except click.exceptions.NoArgsIsHelpError as error:
         error.show()
         raise SystemExit(error.exit_code) from None

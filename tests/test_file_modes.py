@@ -75,6 +75,7 @@ def test_faces_checkpoints_and_contact_sheets_are_for_their_user_alone(tmp_path:
         assert modes(folder) == {"files": {"0o600"}, "folders": {"0o700"}}
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize(
     "code", [SITE, SUPERNODE, SUPERLINK, SUPEREXEC], ids=["site", "supernode", "superlink", "superexec"]
 )

@@ -7,10 +7,9 @@ from pathlib import Path
 
 import click
 import pytest
-import typer.main
 
 import cli
-from cli.entry import app
+from cli.entry import group
 from cli.options import file_to_write, folder_to_write
 from federation.settings import Settings
 from model.checkpoint import save_checkpoint
@@ -18,7 +17,7 @@ from model.errors import ConfigError
 from tests.shards import write_random_shard
 from tests.small_face import small_checkpoint
 
-COMMANDS = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+COMMANDS = group().commands
 WORDS = ("nonsense", "", "x" * 300, os.fsdecode(b"\xff"), "[bold]x", "a\nb", "=", "a=", "=1", "\u202ea")
 NUMBERS = ("x", "", "1.5", "nan", "-1", "1" + 30 * "0")
 VALUES = ("null", "[]", "{}", "nan", "1e999", "1" + 30 * "0", "-1" + 30 * "0", "[" * 5000, '"x"')

@@ -14,7 +14,7 @@ from model.designs.registry import build_networks
 from model.errors import FederationError
 from model.landmarks.geometry import PartSizes
 from model.setting import Scalar
-from tests.federated_setup import deployed_config, minimal_settings, write_dataset
+from tests.federated_setup import GLR, deployed_config, minimal_settings, write_dataset
 from tests.packed import fit
 
 PART_SIZES = PartSizes((8, 8, 8, 8), (8, 8, 8, 12))
@@ -27,7 +27,7 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def settings(dataset: Path, tmp_path: Path) -> Settings:
-    return minimal_settings(dataset, tmp_path, 2)
+    return minimal_settings(dataset, tmp_path, 2, **GLR)
 
 
 def client(settings: Settings, **node_config: Scalar) -> FedReenactClient:

@@ -16,7 +16,7 @@ from federation.settings import Settings
 from model.errors import FederationError
 from model.landmarks.geometry import PartSizes
 from model.setting import Scalar
-from tests.federated_setup import deployed_config, minimal_settings
+from tests.federated_setup import GLR, deployed_config, minimal_settings
 from tests.inversion import READING, frames_of_round, psnr, read_frame, reading_weights
 from tests.packed import fit
 
@@ -50,7 +50,7 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def agreed(dataset: Path, tmp_path: Path) -> Settings:
     """Settings that a site may approve under the default limits; the flow is trained as in the presets."""
     return minimal_settings(
-        dataset, tmp_path / "run", 1, embed_dim=64, local_steps=50, batch_size=2, weight_flow_landmarks=20.0
+        dataset, tmp_path / "run", 1, embed_dim=64, local_steps=50, batch_size=2, weight_flow_landmarks=20.0, **GLR
     )
 
 

@@ -23,7 +23,7 @@ from model.landmarks.geometry import PartSizes
 from model.setting import Scalar
 from model.training.trainer import GANTrainer
 from tests.client.secure_sum import test_update as test_secure_update
-from tests.federated_setup import deployed_config, minimal_settings
+from tests.federated_setup import GLR, deployed_config, minimal_settings
 from tests.packed import fit
 from tests.shards import write_random_shard
 
@@ -45,7 +45,7 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def settings(dataset: Path, tmp_path: Path) -> Settings:
     return minimal_settings(
-        dataset, tmp_path, 3, dp_clip_norm=CLIP, dp_noise_multiplier=NOISE, local_steps=4, use_flow=False
+        dataset, tmp_path, 3, dp_clip_norm=CLIP, dp_noise_multiplier=NOISE, local_steps=4, use_flow=False, **GLR
     )
 
 

@@ -14,6 +14,8 @@ import pytest
 from deploy.files import all_packages, app_packages
 from tests.paths import ROOT
 
+pytestmark = pytest.mark.integration
+
 FOLDERS = (*all_packages(), "benchmarks", "docs", "tests")
 RUN_ALL = """
 for command in sys.argv[1:]:

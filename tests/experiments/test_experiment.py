@@ -150,7 +150,7 @@ def test_a_training_is_shared_by_rows_that_differ_in_what_its_network_does_not_k
 
     for network in ("x2face", "fomm", "monkeynet", "neuralhead"):
         assert len(set(keys(ModelRow(label=network, changes={"network": network})))) == 1
-    assert len(set(keys(ModelRow(label="GLR")))) == 2
+    assert len(set(keys(ModelRow(label="GLR", changes={"network": "glr"})))) == 2
 
 
 def test_table_of_unseen_people_asks_for_them(request_) -> None:

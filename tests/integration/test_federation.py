@@ -27,7 +27,7 @@ from server.rounds.federation import run_federation
 from server.run_folder.history import RoundRow, read_history, spent
 from server.run_folder.lock import RunLock
 from server.run_folder.result import RunResult
-from tests.federated_setup import minimal_settings, simulated_grid, write_dataset, write_diverging_dataset
+from tests.federated_setup import GLR, minimal_settings, simulated_grid, write_dataset, write_diverging_dataset
 from tests.inprocess_grid import InProcessGrid
 from tests.shards import write_random_shard
 
@@ -69,8 +69,8 @@ def without_times(row: RoundRow) -> dict[str, Any]:
 
 
 def test_two_rounds_of_five_clients_repeat_bit_for_bit_in_any_order_of_arrival(dataset: Path, tmp_path: Path) -> None:
-    first = train(minimal_settings(dataset, tmp_path / "first", 5))
-    settings = minimal_settings(dataset, tmp_path / "second", 5)
+    first = train(minimal_settings(dataset, tmp_path / "first", 5, **GLR))
+    settings = minimal_settings(dataset, tmp_path / "second", 5, **GLR)
     grid = simulated_grid(settings, arrival=[3, 0, 4, 2, 1])
     run_federation(grid, settings)
     assert grid.pulled == [0, 1, 2, 3, 4] * 3  # statistics and two rounds
@@ -81,7 +81,7 @@ def test_two_rounds_of_five_clients_repeat_bit_for_bit_in_any_order_of_arrival(d
 
 def test_training_changes_every_network(dataset: Path, tmp_path: Path) -> None:
     first, second = (
-        train(minimal_settings(dataset, tmp_path / str(rounds), 1, num_identities=5, max_rounds=rounds))
+        train(minimal_settings(dataset, tmp_path / str(rounds), 1, num_identities=5, max_rounds=rounds, **GLR))
         for rounds in (1, 2)
     )
     changed = {n.split(".")[0] for n in first.tensors if not np.array_equal(first.tensors[n], second.tensors[n])}
@@ -92,14 +92,14 @@ def test_training_changes_every_network(dataset: Path, tmp_path: Path) -> None:
 def test_one_client_one_round_federated_equals_centralized_bit_for_bit(
     dataset: Path, tmp_path: Path, network: str
 ) -> None:
-    changes = {"max_rounds": 1, "num_identities": 5, "network": network}
+    changes = GLR | {"max_rounds": 1, "num_identities": 5, "network": network}
     federated = train(minimal_settings(dataset, tmp_path / "federated", 1, **changes))
     centralized = train_centralized(minimal_settings(dataset, tmp_path / "centralized", 1, **changes))
     assert_same_bits(federated, load_checkpoint(centralized))
 
 
 def test_one_client_three_rounds_federated_equals_centralized_since_moments_stay(dataset: Path, tmp_path: Path) -> None:
-    changes = {"max_rounds": 3, "num_identities": 5}
+    changes = GLR | {"max_rounds": 3, "num_identities": 5}
     federated = train(minimal_settings(dataset, tmp_path / "federated", 1, **changes))
     centralized = train_centralized(minimal_settings(dataset, tmp_path / "centralized", 1, **changes))
     assert_same_bits(federated, load_checkpoint(centralized))
@@ -108,7 +108,8 @@ def test_one_client_three_rounds_federated_equals_centralized_since_moments_stay
 @pytest.mark.parametrize("is_federated", [True, False], ids=["federated", "centralized"])
 def test_stop_and_resume_equals_uninterrupted(dataset: Path, tmp_path: Path, is_federated: bool) -> None:
     def run(name: str, **changes: Any) -> Checkpoint:
-        settings = minimal_settings(dataset, tmp_path / name, 2, num_identities=5, server_ema_decay=0.5, **changes)
+        changes = GLR | {"num_identities": 5, "server_ema_decay": 0.5} | changes
+        settings = minimal_settings(dataset, tmp_path / name, 2, **changes)
         if is_federated:
             return train(settings)
         return load_checkpoint(train_centralized(settings))

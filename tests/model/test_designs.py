@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+from contextlib import suppress
 from dataclasses import fields, replace
 from pathlib import Path
 
@@ -219,21 +220,53 @@ NEEDED: dict[str, dict[str, bool]] = {"num_sources": {"use_landmark_flow": True}
 """Field to what it may not be changed without."""
 
 
+def halves(names: list[str]) -> list[list[str]]:
+    """Groups of names: of any two there is a group that has the one without the other."""
+    bits = range((len(names) - 1).bit_length())
+    return [[n for i, n in enumerate(names) if i >> bit & 1 == side] for bit in bits for side in (0, 1)]
+
+
+def test_halves_part_any_two_names() -> None:
+    names = list("abcde")
+    assert all(
+        any(one in group and another not in group for group in halves(names))
+        for one in names
+        for another in names
+        if one != another
+    )
+
+
 def test_a_setting_that_is_not_listed_changes_nothing(
     design: Design, config: ModelConfig, part_sizes: PartSizes, loss: LossConfig
 ) -> None:
+    """Many at once, so that one which hides what another changes is also tried without it."""
     assert design.settings <= ALL_SETTINGS
     expected = trained(config, part_sizes, loss)[0].travelling_tensors()
-    for changed in (config, loss):
-        for field in fields(changed):
-            if key_of(field.name) in design.settings:
-                continue
-            value = other(getattr(changed, field.name), field.name)
-            both = {field.name: value, **NEEDED.get(field.name, {})}
-            model, terms = (replace(one, **both) if one is changed else one for one in (config, loss))
-            assert isinstance(model, ModelConfig) and isinstance(terms, LossConfig)
-            got = trained(model, part_sizes, terms)[0].travelling_tensors()
-            assert got.keys() == expected.keys() and not differing(expected, got), field.name
+    values = {
+        field.name: other(getattr(changed, field.name), field.name)
+        for changed in (config, loss)
+        for field in fields(changed)
+        if key_of(field.name) not in design.settings
+    }
+
+    def changed(names: list[str]) -> tuple[ModelConfig, LossConfig]:
+        both = {n: v for name in names for n, v in ({name: values[name]} | NEEDED.get(name, {})).items()}
+        model, terms = ({f.name: both[f.name] for f in fields(one) if f.name in both} for one in (config, loss))
+        return replace(config, **model), replace(loss, **terms)
+
+    def fitting(group: list[str]) -> list[str]:
+        kept: list[str] = []
+        for name in group:
+            with suppress(ConfigError):
+                changed([*kept, name])
+                kept.append(name)
+        return kept
+
+    groups = [fitting(group) for group in halves(list(values))]
+    groups += [[name] for name in values if not any(name in group for group in groups)]
+    for group in groups:
+        got = trained(changed(group)[0], part_sizes, changed(group)[1])[0].travelling_tensors()
+        assert got.keys() == expected.keys() and not differing(expected, got), group
 
 
 def test_guidance_by_lgan_needs_its_networks_and_all_landmarks_can_be_restyled(

@@ -7,7 +7,7 @@ import pytest
 from model.checkpoint import load_checkpoint
 from server.run_folder.history import read_history, spent
 from server.training import Mode, train
-from tests.federated_setup import minimal_settings, write_dataset
+from tests.federated_setup import GLR, minimal_settings, write_dataset
 
 
 @pytest.fixture
@@ -16,7 +16,7 @@ def dataset(tmp_path: Path) -> Path:
 
 
 def test_local_mode_trains_every_person_alone_in_a_folder_of_their_own(dataset: Path, tmp_path: Path) -> None:
-    runs = train(Mode.LOCAL, minimal_settings(dataset, tmp_path / "runs", 2))
+    runs = train(Mode.LOCAL, minimal_settings(dataset, tmp_path / "runs", 2, **GLR))
     assert [run.name for run in runs] == ["person-0", "person-1"]
     checkpoints = [load_checkpoint(run) for run in runs]
     assert [checkpoint.identities for checkpoint in checkpoints] == [["person-0"], ["person-1"]]

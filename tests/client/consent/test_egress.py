@@ -16,7 +16,7 @@ from data_partition.statistics import local_statistics, pooled_statistics
 from federation.secure_sum.statistics import pack_statistics
 from federation.settings import Settings
 from server.rounds.federation import run_federation
-from tests.federated_setup import deployed_config, minimal_settings, write_dataset
+from tests.federated_setup import GLR, deployed_config, minimal_settings, write_dataset
 from tests.inprocess_grid import InProcessGrid
 
 
@@ -25,7 +25,7 @@ def captured(tmp_path_factory: pytest.TempPathFactory) -> tuple[Settings, list[M
     """Two rounds of two deployed sites; settings, every reply of site 0, the sites' folder."""
     root = tmp_path_factory.mktemp("egress")
     dataset = write_dataset(root / "secret-hospital", 2)
-    settings = minimal_settings(dataset, root / "run", 2, min_fit_clients=1, data_dir="")
+    settings = minimal_settings(dataset, root / "run", 2, min_fit_clients=1, data_dir="", **GLR)
     configs = [deployed_config(dataset, root, index, settings) for index in range(2)]
     replies: list[Message] = []
 

@@ -26,7 +26,7 @@ from model.setting import Scalar
 from server.rounds.federation import run_federation
 from server.run_folder.history import read_history
 from tests import packed
-from tests.federated_setup import deployed_config, minimal_settings, write_dataset
+from tests.federated_setup import GLR, deployed_config, minimal_settings, write_dataset
 from tests.inprocess_grid import InProcessGrid
 from tests.node_keys import key_config, write_node_keys
 
@@ -41,7 +41,7 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def settings(dataset: Path, tmp_path: Path) -> Settings:
-    return minimal_settings(dataset, tmp_path / "run", 3, max_rounds=40)
+    return minimal_settings(dataset, tmp_path / "run", 3, max_rounds=40, **GLR)
 
 
 @pytest.fixture

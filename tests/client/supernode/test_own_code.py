@@ -8,6 +8,8 @@ import pytest
 
 from tests.paths import ROOT
 
+pytestmark = pytest.mark.integration
+
 SCRIPT = """
 import sys
 from pathlib import Path

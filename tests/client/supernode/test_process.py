@@ -132,6 +132,7 @@ def run(arguments: list[str]) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
 
 
+@pytest.mark.integration
 def test_a_mistake_is_one_line_and_exit_code_2(folders: Path) -> None:
     done = run(options(folders, "num-partitions=5"))
     assert done.returncode == 2

@@ -32,7 +32,7 @@ from model.errors import UnknownWeightsError
 from model.landmarks.geometry import PartSizes
 from model.networks.bundle import Networks
 from model.setting import Scalar
-from tests.federated_setup import minimal_settings
+from tests.federated_setup import GLR, minimal_settings
 from tests.shards import write_random_shard
 
 SIZES = PartSizes.from_mean(np.full((4, 2), 8.0), 32)
@@ -46,7 +46,7 @@ def shards(tmp_path: Path) -> list[Shard]:
 def _settings(tmp_path: Path, **changes: Scalar) -> Settings:
     """Wide enough that 16 patches have gradients of 16 directions; eight steps of two pairs."""
     usual: dict[str, Scalar] = {"embed_dim": 64, "local_steps": 8, "num_vit_layers": 3}
-    return minimal_settings(tmp_path / "data", tmp_path / "run", 2, **(usual | changes))
+    return minimal_settings(tmp_path / "data", tmp_path / "run", 2, **(GLR | usual | changes))
 
 
 def _networks(settings: Settings) -> Networks:

@@ -7,6 +7,8 @@ import sys
 import tomllib
 from pathlib import Path
 
+import pytest
+
 from deploy.files import write_app
 from federation.settings import Settings
 from tests.paths import ROOT
@@ -26,6 +28,7 @@ def test_flower_config_has_the_types_of_the_settings() -> None:
     assert types == {key: type(value) for key, value in Settings().to_flat().items()}
 
 
+@pytest.mark.integration
 def test_what_is_packed_is_enough_for_the_apps_to_start(tmp_path: Path) -> None:
     """Alone, on a machine where nothing of this project is installed."""
     write_app(tmp_path / "app")

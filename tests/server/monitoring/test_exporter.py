@@ -14,6 +14,7 @@ from flwr.app import Array, ArrayRecord, Message
 from prometheus_client import CollectorRegistry
 
 from model.errors import ConfigError, FederationError
+from model.setting import Scalar
 from server.monitoring.exporter import RunCollector, certificate_files, serve
 from server.monitoring.run_view import RunView, newest_run
 from server.monitoring.status_report import last_errors, sites_table, status_lines
@@ -23,7 +24,7 @@ from server.run_folder.history import HISTORY_NAME, RoundRow, append_row, read_h
 from server.run_folder.live_status import LiveStatus, Phase
 from server.run_folder.result import RunState
 from server.termination import TerminatedError
-from tests.federated_setup import minimal_settings, simulated_grid, write_dataset
+from tests.federated_setup import GLR, minimal_settings, simulated_grid, write_dataset
 
 NUM_SITES = 3
 
@@ -41,9 +42,8 @@ def poison_site_1(reply: Message, index: int) -> Message:
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("exporter")
-    settings = minimal_settings(
-        write_dataset(root / "sites", NUM_SITES), root / "runs" / "first", NUM_SITES, max_rounds=3, min_fit_clients=2
-    )
+    changes: dict[str, Scalar] = {"max_rounds": 3, "min_fit_clients": 2, **GLR}
+    settings = minimal_settings(write_dataset(root / "sites", NUM_SITES), root / "runs" / "first", NUM_SITES, **changes)
     run_federation(simulated_grid(settings, tamper=poison_site_1), settings)
     return root / "runs" / "first"
 

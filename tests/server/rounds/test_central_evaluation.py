@@ -17,7 +17,7 @@ from model.landmarks.geometry import PartSizes
 from server.rounds.central_evaluation import CentralEvaluation
 from server.rounds.federation import run_federation
 from server.run_folder.history import read_history
-from tests.federated_setup import minimal_settings, simulated_grid, write_dataset
+from tests.federated_setup import GLR, minimal_settings, simulated_grid, write_dataset
 from tests.shards import write_random_shard
 
 PART_SIZES = PartSizes((8, 8, 8, 8), (8, 8, 8, 12))
@@ -29,7 +29,7 @@ def settings(tmp_path: Path) -> Settings:
     strangers = tmp_path / "strangers"
     for seed, num_frames in enumerate((40, 42)):
         write_random_shard(strangers, f"stranger-{seed}", num_frames=num_frames, seed=10 + seed)
-    return minimal_settings(tmp_path / "sites", tmp_path / "run", 2, eval_data_dir=str(strangers), eval_every=2)
+    return minimal_settings(tmp_path / "sites", tmp_path / "run", 2, eval_data_dir=str(strangers), eval_every=2, **GLR)
 
 
 def state(settings: Settings, seed: int) -> Checkpoint:

@@ -13,7 +13,7 @@ from model.errors import FederationError, NonFiniteLossError
 from server.run_folder.lock import RunLock
 from server.run_folder.result import RunResult
 from server.training import Mode, train
-from tests.federated_setup import minimal_settings, write_dataset, write_diverging_dataset
+from tests.federated_setup import GLR, minimal_settings, write_dataset, write_diverging_dataset
 
 HOLDER = """
 import sys, time
@@ -59,7 +59,7 @@ def test_no_mode_touches_a_folder_in_use(tmp_path: Path, holder: subprocess.Pope
 
 
 def test_a_run_that_failed_leaves_the_folder_free(tmp_path: Path) -> None:
-    settings = minimal_settings(write_diverging_dataset(tmp_path / "dataset"), tmp_path / "run", 1)
+    settings = minimal_settings(write_diverging_dataset(tmp_path / "dataset"), tmp_path / "run", 1, **GLR)
     with pytest.raises(NonFiniteLossError):
         train(Mode.CENTRALIZED, settings)
     result = RunResult.read(tmp_path / "run")
