@@ -44,7 +44,6 @@ def prepare(
     ] = AUTO,
     size: Annotated[int, typer.Option(help="Side of the face crops, pixels.")] = 256,
     workers: Workers = None,
-    consent: Annotated[str, typer.Option(help="Where consent is recorded; kept in every shard.")] = "",
     face: Annotated[
         list[str] | None,
         typer.Option(metavar="NAME=N", help="Whose face of several: of person NAME the Nth from the left; repeatable."),
@@ -72,7 +71,6 @@ def prepare(
             layout=chosen_layout,
             size_px=size,
             num_workers=workers,
-            consent=consent,
             progress=live.progress,
             faces=faces,
         )

@@ -15,7 +15,7 @@ import typer
 import typer.main
 from rich.markup import escape
 
-from cli import data, federate, marks, train, use
+from cli import consent, data, federate, marks, train, use
 from cli.terminal import error_console
 from model.errors import FedreenactError
 from server.termination import EXIT_CODE, TerminatedError
@@ -30,11 +30,14 @@ for _command in (
     data.prepare,
     data.synth,
     data.doctor,
+    consent.consent,
+    consent.withdraw,
     train.train,
     federate.submit,
     federate.register,
     federate.deployment,
     use.reenact,
+    use.serve,
     marks.verify,
     marks.key,
     use.evaluate,

@@ -21,6 +21,7 @@ from cli.options import (
     settings_for,
 )
 from cli.terminal import LiveProgress, console, rich_table, say_where
+from data_partition.consent.kinds import WithoutConsent
 from federation.settings import Settings, to_toml
 from model.config import NETWORKS
 from model.errors import ConfigError
@@ -37,6 +38,10 @@ def train(
     ] = "",
     preset: Preset = "tiny",
     changes: Changes = None,
+    without_consent: Annotated[
+        WithoutConsent | None,
+        typer.Option(help="What people without a record of consent are; short for --set without-consent=..."),
+    ] = None,
     resume: Annotated[bool, typer.Option(help="Go on from the newest checkpoint in the run folder.")] = False,
 ) -> None:
     """Train on this machine: a simulated federation, or centralized for comparison."""
@@ -45,7 +50,8 @@ def train(
 
     if mode not in list(Mode):
         raise ConfigError(f"--mode: got {mode!r}, wanted one of {', '.join(Mode)}")
-    chosen = chosen_settings(preset, changes) | ({"network": model} if model else {})
+    short = {"network": model, "without-consent": without_consent.value if without_consent else ""}
+    chosen = chosen_settings(preset, changes) | {key: value for key, value in short.items() if value}
     settings = settings_for(dataset, chosen, {"output-dir": str(out.resolve()), "resume": resume})
     with LiveProgress(console) as live:
         live.start_rounds(settings.rounds.max_rounds)

@@ -5,6 +5,8 @@ They import what they need themselves: `fedreenact --help` should not wait for P
 
 from __future__ import annotations
 
+import contextlib
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,6 +15,7 @@ from rich.markup import escape
 
 from cli.options import MAX_SEED, file_to_write, folder_to_write
 from cli.terminal import LiveProgress, console, error_console, rich_table, say_where
+from data_partition.consent.kinds import WithoutConsent
 from model.errors import ConfigError
 from reenact.guidance_choice import Guidance, MotionKind
 from reenact.marks.kinds import LabelException
@@ -63,6 +66,14 @@ def reenact(
     ] = 0,
     driving_face: Annotated[int, typer.Option(min=0, max=99, help="The same in DRIVING.")] = 0,
     identity: Annotated[str, typer.Option(help="The source's name among the checkpoint's identities.")] = "",
+    consent: Annotated[
+        Path | None,
+        typer.Option(help="Record of who is drawn, or shard or dataset that has the face; default: what lies with it."),
+    ] = None,
+    without_consent: Annotated[
+        WithoutConsent | None,
+        typer.Option(help="What a source is that has no record of consent; it is written into the manifest."),
+    ] = None,
     without_label: Annotated[
         LabelException | None,
         typer.Option(help="No visible label, by this exception of the AI Act; it is written into the manifest."),
@@ -88,6 +99,8 @@ def reenact(
         face=face,
         driving_face=driving_face,
         identity=identity,
+        consent=consent,
+        without_consent=without_consent,
         label_exception=without_label,
     )
     try:
@@ -102,16 +115,12 @@ def _reenact_one(request: ReenactRequest, device: torch.device) -> None:
 
     with LiveProgress(console) as live:
         report = run_request(request, device=device, progress=live.progress)
-    motion = "absolute" if report.reference is None else f"relative to driving frame {report.reference}"
-    console.print(
-        f"{report.num_frames} frame(s), landmarks by {report.guidance}, motion {motion}, "
-        f"each from {report.num_sources} of {report.num_references} frame(s) of the source",
-        soft_wrap=True,
-    )
+    console.print(str(report), soft_wrap=True)
     for gap in report.gaps:
         console.print(f"[yellow]{gap}[/]")
     label = "no label" if request.label_exception else "visible label"
     console.print(f"marked: {label}, watermark and signed manifest, record {report.record:06x}", soft_wrap=True)
+    console.print(escape(str(report.permission)), soft_wrap=True)
     places = {"Result": report.out, "Sound": report.sound, "Preview": request.preview}
     say_where({name: place for name, place in places.items() if place})
 
@@ -128,6 +137,42 @@ def _reenact_all(request: ReenactRequest, device: torch.device) -> None:
     num_done = sum(bool(row.result) for row in rows)
     console.print(f"{num_done} of {len(rows)} results")
     say_where({"Table": request.out / TABLE_NAME})
+
+
+def serve(
+    checkpoint: Annotated[Path, typer.Argument(help="A round's folder, or a run folder (newest round).")],
+    host: Annotated[
+        str, typer.Option(help="Address to listen at; at another than this machine's own, browsers need a token.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0: any that is free.")] = 8765,
+    certificate: Annotated[Path | None, typer.Option(help="For https: certificate and its chain, PEM.")] = None,
+    private_key: Annotated[Path | None, typer.Option(help="For https: its key, PEM.")] = None,
+    consent: Annotated[
+        Path | None,
+        typer.Option(help="Dataset of people who agreed to be drawn; sources are compared with their faces."),
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+) -> None:
+    """Draw and check files on a page in a browser, also live from a camera; ended by Ctrl-C, it deletes all uploads."""
+    from model.training.trainer import pick_device
+    from reenact.page.server import PageServer
+
+    logging.getLogger("reenact.page").setLevel(logging.INFO)
+    server = PageServer(
+        checkpoint,
+        pick_device(device),
+        host=host,
+        port=port,
+        certificate=certificate,
+        private_key=private_key,
+        consent=consent,
+    )
+    if server.is_open_to_listeners:
+        console.print("[yellow]no https: whoever is on the way reads token and faces; see --certificate[/]")
+    say_where({"Page": server.address})
+    with contextlib.suppress(KeyboardInterrupt):
+        server.run()
+    console.print("ended; uploads and results are deleted")
 
 
 def evaluate(

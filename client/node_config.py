@@ -9,10 +9,12 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 from client.consent.policy import SitePolicy
+from data_partition.consent.kinds import WithoutConsent
 from model.errors import ConfigError
 from model.setting import Scalar
 
-_TEXTS = ("data-dir", "state-dir", "identity-label", "approved-settings", "node-key", "site-keys")
+_PATHS = ("data-dir", "state-dir", "approved-settings", "node-key", "site-keys")
+_TEXTS = (*_PATHS, "identity-label", "without-consent")
 _NUMBERS = ("partition-id", "num-partitions")
 
 
@@ -40,8 +42,18 @@ class NodeConfig:
     """The site's private key: the one with which its SuperNode signs."""
     site_keys: Path | None = None
     """Folder of all sites' public keys, site-1.pub for partition 0 and so on."""
+    without_consent: str = ""
+    """What a person without a record of consent is, a `WithoutConsent`: the operator's word; "" if nothing is said."""
     policy: SitePolicy = field(default_factory=SitePolicy)
     """The site's own limits."""
+
+    def __post_init__(self) -> None:
+        """Check what is one of a few words."""
+        if self.without_consent not in ("", *WithoutConsent):
+            wanted = " or ".join(WithoutConsent)
+            raise ConfigError(
+                f"node config: got without-consent {self.without_consent!r}, wanted {wanted}, or no such key"
+            )
 
     @property
     def is_simulated(self) -> bool:
@@ -74,13 +86,12 @@ class NodeConfig:
             if isinstance(value, bool) or not isinstance(value, int) or value < least:
                 raise ConfigError(f"node config: got {key} {value!r}, wanted a whole number >= {least}")
         assert isinstance(partition_id, int) and isinstance(num_partitions, int)
-        paths = {
-            key.replace("-", "_"): Path(str(flat[key])) for key in _TEXTS if key != "identity-label" and flat.get(key)
-        }
+        paths = {key.replace("-", "_"): Path(str(flat[key])) for key in _PATHS if flat.get(key)}
         config = cls(
             partition_id=partition_id,
             num_partitions=num_partitions,
             identity_label=str(flat.get("identity-label", "")),
+            without_consent=str(flat.get("without-consent", "")),
             policy=SitePolicy.from_node_config({key: value for key, value in flat.items() if key in limits}),
             **paths,
         )

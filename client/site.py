@@ -9,8 +9,8 @@ from pathlib import Path
 from client.consent.policy import SitePolicy
 from client.node_config import NodeConfig
 from data_partition.config import DataConfig
+from data_partition.consent.check import open_for_training
 from data_partition.partition import ClientData, make_partitions, site_data
-from data_partition.shards.shard import open_dataset
 from federation.settings import Settings
 from model.errors import ConfigError
 
@@ -38,7 +38,7 @@ def open_site(settings: Settings, node: NodeConfig) -> Site:
 
     Raises:
         ConfigError: if the number of clients or identities does not fit the settings.
-        DataError: if the dataset cannot be used.
+        DataError: if the dataset cannot be used, or a person may not be trained on.
     """
     return _simulated_site(settings, node) if node.is_simulated else _deployed_site(settings, node)
 
@@ -50,7 +50,7 @@ def _deployed_site(settings: Settings, node: NodeConfig) -> Site:
             f"{settings.model.num_identities}"
         )
     assert node.data_dir is not None and node.state_dir is not None
-    shards = open_dataset(node.data_dir)
+    shards = open_for_training(node.data_dir, node.without_consent)
     if len(shards) != 1:
         raise ConfigError("node config: data-dir has more or fewer shards than the site's one")
     return Site(
@@ -91,7 +91,7 @@ def _partitions(
     data: DataConfig, num_clients: int, seed: int, num_identities: int
 ) -> tuple[list[ClientData], list[str]]:
     """All clients' data and the identities' names; kept, since a simulation's worker asks in every round."""
-    shards = open_dataset(Path(data.data_dir))
+    shards = open_for_training(Path(data.data_dir), data.without_consent)
     if len(shards) > num_identities:
         raise ConfigError(
             f"{data.data_dir} has {len(shards)} identities, num-identities is {num_identities}; raise num-identities"

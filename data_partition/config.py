@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from data_partition.consent.kinds import WithoutConsent
 from model.setting import Leeway, check_meanings, setting
 
 
@@ -13,6 +14,11 @@ class DataConfig:
 
     data_dir: str = setting("", may_change=True, shapes_result=False, leeway=Leeway.ANY)
     """Absolute path of a prepared dataset (one folder per identity). In deployment a site's own node config wins."""
+    without_consent: str = setting(
+        "", choices=("", *WithoutConsent), may_change=True, shapes_result=False, leeway=Leeway.ANY
+    )
+    """What people without a record of consent are: synthetic (nobody is shown) or public (published for this kind of
+    use); without it training on this machine refuses them. A deployed site's own node config says it, never a run."""
     partitioner: str = setting("identity", choices=("identity", "iid", "dirichlet"))
     """identity (one identity each), iid or dirichlet."""
     dirichlet_alpha: float = setting(0.5, low=0.001, high=1_000_000)

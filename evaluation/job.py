@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
 
+from data_partition.consent.withdrawal import withdrawn_people
 from data_partition.shards.shard import Shard, open_dataset
 from evaluation.clips import clips_of, measure_clips
 from evaluation.faces.analysis import FaceAnalyser, RememberingAnalyser
@@ -27,6 +29,8 @@ from model.errors import ConfigError, DataError
 from model.progress import Progress
 from reenact.guidance_choice import Guidance, MotionKind
 from reenact.reenactor import Reenactor
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -73,6 +77,8 @@ class EvaluationReport:
 def run_evaluation(request: EvaluationRequest, *, device: torch.device, progress: Progress) -> EvaluationReport:
     """Measure the model and the baselines, and write tables, per-pair values, pairs and sheets.
 
+    A checkpoint that learnt somebody who withdrew is measured with a warning: to be replaced, it has to be compared.
+
     Args:
         request: what to do.
         device: where the networks run.
@@ -86,6 +92,8 @@ def run_evaluation(request: EvaluationRequest, *, device: torch.device, progress
     """
     if request.num_pairs < 1 or request.seed < 0:
         raise ConfigError(f"--num-pairs {request.num_pairs} --seed {request.seed}: wanted at least 1 and 0")
+    if withdrawn := withdrawn_people(request.checkpoint):
+        _log.warning("%s: learnt %s, who withdrew: train anew without them", request.checkpoint, ", ".join(withdrawn))
     checkpoint = load_checkpoint(request.checkpoint)
     shards = open_dataset(request.dataset)
     _check_identities(shards, checkpoint, request.protocols)

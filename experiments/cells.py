@@ -8,6 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
+
 from data_partition.shards.shard import METADATA_NAME, Shard, open_dataset
 from evaluation.pairs import Protocol
 from experiments.thesis_tables import TABLES, ModelRow
@@ -137,9 +140,16 @@ def _without_unused(settings: Settings) -> Settings:
 
 
 def fingerprint(shards: Sequence[Shard]) -> str:
-    """SHA-256 over names and annotations of all shards: changes whenever a frame comes, goes or is annotated anew."""
+    """SHA-256 over names and annotations of all shards: changes whenever a frame comes, goes or is annotated anew.
+
+    A renewed record of consent changes nothing.
+    """
     digest = hashlib.sha256()
     for shard in shards:
         digest.update(shard.identity.encode())
-        digest.update((shard.path / METADATA_NAME).read_bytes())
+        table = pq.read_table(shard.path / METADATA_NAME).replace_schema_metadata(None)
+        with pa.BufferOutputStream() as content:
+            with pa.ipc.new_stream(content, table.schema) as stream:
+                stream.write_table(table)
+            digest.update(content.getvalue())
     return digest.hexdigest()

@@ -103,7 +103,7 @@ def run_demo(out: Path, settings: Settings, listener: Listener) -> DemoReport:
         run_simulation(resolved, on_round=listener.on_round)
     device = pick_device(resolved.optimizer.device)
     with _timed(seconds, "Evaluation and pictures"):
-        evaluated = _evaluate(run, dataset, results, device, listener)
+        evaluated = _evaluate(resolved, results, device, listener)
         shards = open_dataset(dataset)
         _write_clip(results / "cross.mp4", Reenactor(load_checkpoint(run), device), shards)
     demonstration = Demonstration(
@@ -123,16 +123,18 @@ def _timed(seconds: dict[str, float], name: str) -> Iterator[None]:
     seconds[name] = time.monotonic() - started
 
 
-def _evaluate(run: Path, dataset: Path, results: Path, device: torch.device, listener: Listener) -> EvaluationReport:
+def _evaluate(settings: Settings, results: Path, device: torch.device, listener: Listener) -> EvaluationReport:
+    """As it was trained: with as many sources."""
     request = EvaluationRequest(
-        checkpoint=run,
-        dataset=dataset,
+        checkpoint=Path(settings.run.output_dir),
+        dataset=Path(settings.data.data_dir),
         out=results,
         protocols=(Protocol.SELF, Protocol.CROSS),
         num_pairs=NUM_PAIRS,
         seed=SEED,
         pairs=None,
         landmarks=Guidance.AUTO,
+        num_sources=settings.model.num_sources,
     )
     return run_evaluation(request, device=device, progress=listener.progress)
 

@@ -130,6 +130,28 @@ def load_checkpoint(path: Path) -> Checkpoint:
     raise CheckpointError(f"no usable checkpoint in {path}: {detail}")
 
 
+def known_people(folder: Path) -> list[str]:
+    """Whom the checkpoint in a round's folder learnt, by name, without reading its weights.
+
+    Raises:
+        CheckpointError: if it does not say.
+    """
+    try:
+        return [str(name) for name in read_json(folder / _INDEX_FILE)["identities"]]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(f"{folder / _INDEX_FILE} cannot be read ({type(error).__name__}: {error})") from error
+
+
+def round_folders_below(folder: Path) -> list[Path]:
+    """Every checkpoint in a folder or deeper, of whatever runs."""
+    return sorted(index.parent for index in folder.rglob(_INDEX_FILE))
+
+
+def run_folder_of(checkpoint: Path) -> Path:
+    """The run folder that a round's folder lies in; anything else is what it is."""
+    return checkpoint.parent if checkpoint in round_folders(checkpoint.parent) else checkpoint
+
+
 def round_folders(run: Path) -> list[Path]:
     """Checkpoint folders of a run, oldest first; one a round."""
     found: dict[int, Path] = {}

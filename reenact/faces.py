@@ -80,7 +80,7 @@ def face_of_picture(path: Path, size_px: int, face: int = 0) -> FaceFrame:
     crop = track.face_of_picture(read_picture(path), size_px, face=face, path=path, on_problem=_say)
     if crop is None:
         raise DataError(f"{path}: no face found; choose a picture with one clearly visible face")
-    return _with_place(crop)
+    return face_of_crop(crop)
 
 
 def face_of_shard(shard: Shard, row: int, size_px: int) -> ShardFace:
@@ -129,8 +129,8 @@ class AnnotatedClip:
             landmarks_NKC[row] = face.box.to_crop(face.annotation.landmarks_KC, self.size_px)
         return landmarks_NKC
 
-    def reference_for(self, source: FaceFrame) -> tuple[int, Reference]:
-        """Index of the frame that is most like the source in pose, landmarks and action units, and what it shows.
+    def most_like(self, source: FaceFrame) -> int:
+        """Index of the frame that is most like the source in pose, landmarks and action units.
 
         Relative motion from there starts from the same face on both sides: nothing of the difference is taken for
         movement.
@@ -143,8 +143,13 @@ class AnnotatedClip:
             place = nearest(features_BD, wanted_D, 1)[0]
             best.append((first + place, features_BD[place].copy()))
         row = best[nearest(np.stack([features_D for _, features_D in best]), wanted_D, 1)[0]][0]
-        reference = Reference(movement=_movement_of(rows[row : row + 1]), landmarks_KC=landmarks_NKC[row])
-        return int(rows["frame_index"][row]), reference
+        return int(rows["frame_index"][row])
+
+    def reference_at(self, index: int) -> Reference:
+        """What a frame that has a face shows."""
+        face, rows = self.tracked.faces[index], self.tracked.faces.rows
+        landmarks_KC = face.box.to_crop(face.annotation.landmarks_KC, self.size_px)
+        return Reference(movement=_movement_of(rows[rows["frame_index"] == index]), landmarks_KC=landmarks_KC)
 
     def image_at(self, index: int) -> Frame:
         """The face crop of a frame that has one; the clip is decoded up to it."""
@@ -169,7 +174,7 @@ class AnnotatedClip:
         """Every frame with a face, with the place where it is cut out."""
         for _, crop in cut_faces(self.tracked, self.size_px, lambda _: None):
             if crop is not None:
-                yield _with_place(crop)
+                yield face_of_crop(crop)
 
 
 def annotate_clip(
@@ -238,7 +243,8 @@ def _face_frame(crop: FaceCrop) -> FaceFrame:
     )
 
 
-def _with_place(crop: FaceCrop) -> FaceFrame:
+def face_of_crop(crop: FaceCrop) -> FaceFrame:
+    """A face with the place where it was cut out."""
     return replace(_face_frame(crop), place=Place(picture_HWC=crop.picture_HWC, box=crop.box))
 
 

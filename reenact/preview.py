@@ -1,8 +1,9 @@
-"""One picture that shows before a run what it will work with: crops, chosen sources, reference frame."""
+"""What a run will work with, shown before it: crops, chosen sources, reference frame."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
@@ -34,28 +35,63 @@ def check_preview(path: Path) -> None:
         raise ConfigError(f"--preview {path}: wanted a name that ends in {' or '.join(SUFFIXES)}")
 
 
-def write_preview(path: Path, source: FaceFrame, clip: AnnotatedClip, reference: int | None) -> None:
-    """Draw and write it.
+@dataclass(frozen=True, kw_only=True, eq=False, slots=True)
+class Preview:
+    """Pictures of what a run will work with."""
+
+    source: Frame
+    """The source's picture with the box that is cut out and the landmarks in it, or its crop alone."""
+    sources: tuple[Frame, ...]
+    """[S, S, 3] crops that results are drawn from."""
+    driving: Frame
+    """What drives, in the same way: of a clip the reference frame, or the first face for absolute motion."""
+    about_driving: str
+    """Which frame that is."""
+
+
+def preview_of(source: FaceFrame, driving: FaceFrame | AnnotatedClip, reference: int | None) -> Preview:
+    """Draw it.
+
+    Args:
+        source: the person to draw.
+        driving: the picture or clip that drives, as it will be used.
+        reference: index of a clip's reference frame; None for absolute motion.
+    """
+    picture, about = _driving(driving, reference)
+    sources = source.references.frames if isinstance(source, Person) else (source,)
+    return Preview(
+        source=_framed(source),
+        sources=tuple(one.image_HWC for one in sources),
+        driving=picture,
+        about_driving=about,
+    )
+
+
+def write_preview(path: Path, preview: Preview) -> None:
+    """Write it as one picture.
 
     Args:
         path: ends in .png, .jpg or .jpeg; appears whole.
-        source: the person to draw.
-        clip: what drives, as it will be used.
-        reference: index of its reference frame; None for absolute motion, of which the first face is shown.
+        preview: what to show.
     """
-    index = next(iter(clip.tracked.faces)) if reference is None else reference
-    title = f"Driving frame {index}" + ("" if reference is None else ", the reference of relative motion")
-    driving = _driving(clip, index)
-    sources = source.references.frames if isinstance(source, Person) else (source,)
     panels = [
-        _titled("Source", _framed(source, source.landmarks_KC)),
-        _titled(f"{len(sources)} frame(s) of the source to draw from", _grid([one.image_HWC for one in sources])),
-        _titled(title, driving),
+        _titled("Source", preview.source),
+        _titled(f"{len(preview.sources)} frame(s) of the source to draw from", _grid(preview.sources)),
+        _titled(preview.about_driving, preview.driving),
     ]
     write_image(path, tabled([panels]))
 
 
-def _driving(clip: AnnotatedClip, index: int) -> Frame:
+def _driving(driving: FaceFrame | AnnotatedClip, reference: int | None) -> tuple[Frame, str]:
+    """Of a picture or a clip, and what it shows."""
+    if isinstance(driving, FaceFrame):
+        return _framed(driving), "Driving picture"
+    index = next(iter(driving.tracked.faces)) if reference is None else reference
+    about = f"Driving frame {index}" + ("" if reference is None else ", the reference of relative motion")
+    return _frame_of(driving, index), about
+
+
+def _frame_of(clip: AnnotatedClip, index: int) -> Frame:
     """A frame of the clip with its box and landmarks."""
     tracked, face = clip.tracked, clip.tracked.faces[index]
     frames = read_frames(tracked.source.path, lambda _: None, quarter_turns=tracked.quarter_turns)
@@ -63,12 +99,12 @@ def _driving(clip: AnnotatedClip, index: int) -> Frame:
     return _scaled(_marked(Place(picture_HWC=picture_HWC, box=face.box), face.annotation.landmarks_KC))
 
 
-def _framed(source: FaceFrame, landmarks_KC: NDArray[np.float32]) -> Frame:
-    """The source's picture with its box and landmarks, or its crop where the picture is not kept."""
-    if source.place is None:
-        return _scaled(source.image_HWC)
-    box, size_px = source.place.box, source.image_HWC.shape[0]
-    return _scaled(_marked(source.place, box.to_picture(landmarks_KC, size_px)))
+def _framed(face: FaceFrame) -> Frame:
+    """A face's picture with its box and landmarks, or its crop where the picture is not kept."""
+    if face.place is None:
+        return _scaled(face.image_HWC)
+    points_KC = face.place.box.to_picture(face.landmarks_KC, face.image_HWC.shape[0])
+    return _scaled(_marked(face.place, points_KC))
 
 
 def _marked(place: Place, landmarks_KC: NDArray[np.float32]) -> Frame:

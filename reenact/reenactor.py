@@ -38,6 +38,8 @@ FloatArray = NDArray[np.float32]
 
 MAX_REFERENCES = 32
 """Frames that are kept of a person, at most, to draw from."""
+_WITH_STRENGTHS = (Guidance.LGAN, Guidance.BASE)
+"""Make landmarks from pose and action units, each of which can be made less or more."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, slots=True)
@@ -167,20 +169,28 @@ class Reenactor:
                 checkpoint has none, landmarks and the network is not guided by any, or strengths other than 1 for
                 landmarks that are not made from pose and action units.
         """
-        guidance = choose_guidance(
-            requested,
-            self._design,
-            trained=self.networks.config.landmarks,
-            source_index=self._index(source.identity),
-            has_base=has_base(self.networks.config),
-            same_person=bool(source.identity) and source.identity == driving_identity,
-        )
-        if strengths != FULL and guidance not in (Guidance.LGAN, Guidance.BASE):
+        guidance = self._guidance(requested, source.identity, driving_identity)
+        if strengths != FULL and guidance not in _WITH_STRENGTHS:
             raise ConfigError(
                 f"--strength needs landmarks by lgan or base, these are by {guidance}; use a checkpoint that was "
                 "trained with lgan-base = closed, or a source it knows"
             )
         return guidance
+
+    @property
+    def has_strengths(self) -> bool:
+        """Whether people whom the checkpoint does not know can be moved with strengths other than 1."""
+        return self._guidance(Guidance.AUTO, "", "") in _WITH_STRENGTHS
+
+    def _guidance(self, requested: Guidance, identity: str, driving_identity: str) -> Guidance:
+        return choose_guidance(
+            requested,
+            self._design,
+            trained=self.networks.config.landmarks,
+            source_index=self._index(identity),
+            has_base=has_base(self.networks.config),
+            same_person=bool(identity) and identity == driving_identity,
+        )
 
     @property
     def takes_reference(self) -> bool:

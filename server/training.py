@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import StrEnum
 from pathlib import Path
 
-from data_partition.shards.shard import open_dataset
+from data_partition.consent.check import open_for_training
 from federation.settings import Settings
 from server.flower.simulation import run_simulation
 from server.rounds.centralized import train_centralized
@@ -43,7 +43,7 @@ def train(mode: Mode, settings: Settings, on_round: RowListener | None = None) -
         return [train_centralized(settings, on_round=on_round)]
     return [
         train_centralized(_alone(settings, shard.path, shard.identity), on_round=on_round)
-        for shard in open_dataset(Path(settings.data.data_dir))
+        for shard in open_for_training(Path(settings.data.data_dir), settings.data.without_consent)
     ]
 
 

@@ -130,7 +130,7 @@ def write_swapped(root: Path, people: Path, attacker: int) -> Path:
     *shards, stranger = open_dataset(people)
     for index, shard in enumerate(shards):
         sources = [shard, stranger] if index == attacker else [shard]
-        with ShardWriter(root, shard.identity, shard.size_px, "test") as writer:
+        with ShardWriter(root, shard.identity, shard.size_px, "test", consent=shard.consent) as writer:
             for row in range(min(source.num_frames for source in sources)):
                 _copy_frame(writer, sources[row % len(sources)], row)
     return root

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
+from data_partition.consent.record import ConsentRecord, synthetic_record
 from data_partition.shards.shard import Shard, open_shard
 from data_partition.shards.writer import ShardWriter
 
@@ -17,10 +18,14 @@ def write_random_shard(
     seed: int = 0,
     max_pose_deg: float = 20,
     grey: int | None = None,
+    consent: ConsentRecord | None = None,
 ) -> Shard:
-    """A shard of one clip with noise, or one grey level, for frames and landmarks well inside of them."""
+    """A shard of one clip with noise, or one grey level, for frames and landmarks well inside of them.
+
+    Nobody is shown, as its record says unless another one is given.
+    """
     rng = np.random.default_rng(seed)
-    with ShardWriter(root, identity, size_px, "test") as writer:
+    with ShardWriter(root, identity, size_px, "test", consent=consent or synthetic_record(identity)) as writer:
         for index in range(num_frames):
             writer.add(
                 rng.integers(0, 256, (size_px, size_px, 3), dtype=np.uint8)

@@ -5,6 +5,7 @@ The limits below were set by looking at real and drawn faces; they are advice, n
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,8 @@ from typing import Literal
 
 import numpy as np
 
+from data_partition.consent.check import NO_RECORD
+from data_partition.consent.kinds import Role
 from data_partition.doctor.duplicates import SharedPictures, seen_test_frames
 from data_partition.doctor.faces import MIN_OFF, SampledFaces, same_people
 from data_partition.doctor.numbers import ShardNumbers
@@ -36,6 +39,8 @@ MAX_STILL_SHARE = 0.5
 MAX_OUTSIDE_SHARE = 0.05
 MIN_ACTIVE_AUS = 6
 MIN_KEPT_SHARE = 0.98
+SOON = datetime.timedelta(days=30)
+"""Before the end of a consent, to ask for another one in time."""
 
 Severity = Literal["error", "warning", "ok"]
 
@@ -104,6 +109,7 @@ def check_person(person: ShardNumbers) -> list[Finding]:
     checks: tuple[Callable[[ShardNumbers], Iterator[str]], ...] = (
         _check_amount,
         _check_preparation,
+        _check_consent,
         _check_movement,
         _check_action_units,
         _check_framing,
@@ -220,8 +226,20 @@ def _check_preparation(person: ShardNumbers) -> Iterator[str]:
     if num_frames and num_kept / num_frames < MIN_KEPT_SHARE:
         share = 100 * (1 - num_kept / num_frames)
         yield f"{share:.0f} % of the frames were dropped (no face, or takes too short); see the videos"
-    if sources and not person.shard.info["consent"]:
-        yield "no consent on record; prepare with --consent and name where it is kept"
+
+
+def _check_consent(person: ShardNumbers) -> Iterator[str]:
+    record, today = person.shard.consent, datetime.date.today()
+    if record is None:
+        if not person.is_for_evaluation_only:
+            yield (
+                f"{NO_RECORD}, so training refuses this person; `fedreenact consent` writes one to fill in, and "
+                "`prepare` takes it in"
+            )
+    elif reason := record.refusal(Role.TRAINING, today):
+        yield f"{reason}, so training refuses this person"
+    elif record.expires - today <= SOON:
+        yield f"consent {record.id} ends after {record.expires}; ask the person again, or take the person out then"
 
 
 def _check_movement(person: ShardNumbers) -> Iterator[str]:

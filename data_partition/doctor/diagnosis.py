@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from data_partition.consent.check import refusals
+from data_partition.consent.kinds import Role
 from data_partition.doctor.checks import Finding, check_dataset, check_faces, check_person
 from data_partition.doctor.duplicates import SharedPictures, shared_pictures
 from data_partition.doctor.faces import sample_faces
@@ -54,7 +56,10 @@ class Diagnosis:
         """What the dataset is fit for, in a few words."""
         if self.has_errors:
             return "not fit for training"
-        return "for evaluation only" if self.is_for_evaluation_only else "fit for training"
+        if self.is_for_evaluation_only:
+            return "for evaluation only"
+        consents = {person.shard.identity: person.shard.consent for person in self.people}
+        return "fit for training" + (", once consent is on record" if refusals(consents, Role.TRAINING) else "")
 
 
 def diagnose(dataset: Path, progress: Progress = no_progress) -> Diagnosis:

@@ -101,7 +101,7 @@ def _facts(numbers: ShardNumbers) -> dict[str, str]:
         "frames like the one before": f"{numbers.num_still:,}",
         "frames that cannot be read": f"{numbers.num_unread:,}",
         "annotated by": f"{shard.info['annotator']} {shard.info['annotator_version']}",
-        "consent": str(shard.info["consent"] or "not on record"),
+        "consent": f"{shard.consent.id}, until {shard.consent.expires}" if shard.consent else "not on record",
     }
 
 

@@ -20,11 +20,14 @@ from typing import Any
 
 import numpy as np
 
+from data_partition.consent.check import refusals
+from data_partition.consent.kinds import Role
+from data_partition.consent.record import ConsentRecord, consent_file, read_consent
 from data_partition.faces.annotate import FaceAnnotator
 from data_partition.faces.people import others_than_main
 from data_partition.preparation.clip import ClipJob, ClipSummary
 from data_partition.preparation.clip_pool import run_clips
-from data_partition.shards.contact_sheet import write_contact_sheet
+from data_partition.shards.contact_sheet import CONTACT_SHEET_NAME, write_contact_sheet
 from data_partition.shards.shard import INFO_NAME, MAX_SIZE_PX, PREPARED_FROM, open_shard, shard_folders
 from data_partition.shards.writer import ShardWriter, record_consent
 from data_partition.sources.layouts import annotator_of, detect_layout, find_sources
@@ -37,7 +40,6 @@ from model.errors import ConfigError, DataError
 from model.files import read_json
 from model.progress import Progress, no_progress
 
-CONTACT_SHEET_NAME = "contact-sheet.jpg"
 PARTS_SUFFIX = ".parts"
 MIN_SIZE_PX = 16
 """Smallest side of a crop: nothing can be learnt from less."""
@@ -117,6 +119,8 @@ class PrepareReport:
     """People whose shards were removed, because the source folder that they came from holds nothing of them now."""
     strangers: tuple[str, ...] = ()
     """People in the dataset who came from another source folder."""
+    not_to_train: tuple[str, ...] = ()
+    """Who may not be trained on and why, a line a reason."""
 
     def to_lines(self, max_rejected: int = 20) -> list[str]:
         """The report in words, one line each; of what was left out `max_rejected`, notes and broken clips first."""
@@ -126,6 +130,7 @@ class PrepareReport:
             lines += [one.to_line() for one in dataset.identities]
         lines += [f"{name}: not in the source folder any more, removed from the dataset" for name in self.removed]
         lines += [f"{name}: in the dataset from another source folder, kept" for name in self.strangers]
+        lines += [f"not to be trained on: {line}" for line in self.not_to_train]
         lines += [f"{'note' if one.is_note else 'left out'}: {one}" for _, one in shown[:max_rejected]]
         if len(self.rejected) > max_rejected:
             lines.append(f"left out: {len(self.rejected) - max_rejected} more, see {self.rejected_csv}")
@@ -157,12 +162,12 @@ def prepare(
     size_px: int = 256,
     num_workers: int | None = None,
     progress: Progress = no_progress,
-    consent: str = "",
     faces: Mapping[str, int] = MappingProxyType({}),
 ) -> PrepareReport:
     """Prepare every person in `src`.
 
-    What cannot be used is left out and listed in <out>/rejected.csv.
+    What cannot be used is left out and listed in <out>/rejected.csv. Everybody's record of consent is put into the
+    shard, a finished one too; whoever has one that cannot be read is left out, and a finished shard loses its own.
 
     Args:
         src: source folder of one of the layouts.
@@ -172,7 +177,6 @@ def prepare(
         size_px: side of the crops.
         num_workers: processes; None is one per core, at most one per clip.
         progress: told how far it is.
-        consent: where the people's consent is recorded, stored in every shard, finished ones too; "" if unknown.
         faces: person to the number of their face in frames with several, from 1 on the left; without one the largest.
 
     Returns:
@@ -186,6 +190,7 @@ def prepare(
     _check_request(src, out, size_px)
     layout, reason = (layout, "as asked for") if layout else detect_layout(src)
     sources = find_sources(src, layout, faces)
+    consents, unread = _take_consents(src, out, sources)
     sha256 = _fingerprints(sources, progress)
     clips = [clip for people in sources.people.values() for some in people.values() for clip in some]
     if any(annotator_of(clip).needs_model for clip in clips):
@@ -193,8 +198,8 @@ def prepare(
     plans = [_Plan(src, out / subset, people, sha256, size_px) for subset, people in sorted(sources.people.items())]
     unfinished = [job for plan in plans for job in plan.unfinished()]
     fresh = run_clips(unfinished, num_workers, progress)
-    reports = [plan.finish(fresh, consent) for plan in plans]
-    removed = tuple(name for plan in plans for name in plan.remove_gone())
+    reports = [plan.finish(fresh, consents) for plan in plans]
+    removed = tuple(name for plan in plans for name in plan.remove_gone(unread))
     rejected = sources.rejected + [
         (one.identity, problem) for report in reports for one in report for problem in _problems_of(one)
     ]
@@ -214,8 +219,38 @@ def prepare(
         rejected=rejected,
         rejected_csv=out / REJECTED_NAME,
         removed=removed,
-        strangers=tuple(name for plan in plans for name in plan.others()),
+        strangers=tuple(name for plan in plans for name in plan.others() if name not in unread),
+        not_to_train=tuple(refusals(_used(reports, consents), Role.TRAINING)),
     )
+
+
+def _take_consents(src: Path, out: Path, sources: Sources) -> tuple[dict[str, ConsentRecord | None], set[str]]:
+    """Everybody's record, None for whoever has none; and who has one that cannot be used: they are rejected."""
+    consents: dict[str, ConsentRecord | None] = {}
+    unread = set()
+    for subset, people in sources.people.items():
+        for identity in list(people):
+            try:
+                is_there = (out / subset / identity / INFO_NAME).is_file()
+                consents[identity] = _consent_of(src / identity, identity, is_there=is_there)
+            except DataError as error:
+                del people[identity]
+                unread.add(identity)
+                sources.rejected.append((identity, Rejected.by_error(consent_file(src / identity), error)))
+    return consents, unread
+
+
+def _consent_of(entry: Path, identity: str, *, is_there: bool) -> ConsentRecord | None:
+    """The record that lies with a person's videos, whose shard `is_there` or would be made anew."""
+    path = consent_file(entry)
+    if not path.exists():
+        return None
+    record = read_consent(path)
+    if record.person != identity:
+        raise DataError(f"{path}: is of {record.person!r}, wanted {identity!r}, whose videos it lies with")
+    if record.revoked is not None and not is_there:
+        raise DataError(f"{path}: consent {record.id} was revoked on {record.revoked}; remove the person's videos")
+    return record
 
 
 def _check_request(src: Path, out: Path, size_px: int) -> None:
@@ -264,17 +299,26 @@ class _Plan:
                 else:
                     self._parts[job] = part[0]
 
-    def finish(self, fresh: Mapping[ClipJob, ClipSummary], consent: str) -> list[IdentityReport]:
+    def finish(
+        self, fresh: Mapping[ClipJob, ClipSummary], consents: Mapping[str, ConsentRecord | None]
+    ) -> list[IdentityReport]:
         """Turn parts into shards."""
         parts = self._parts | dict(fresh)
-        return [self._finish_one(identity, parts, consent) for identity in self._jobs]
+        return [self._finish_one(identity, parts, consents[identity]) for identity in self._jobs]
 
-    def remove_gone(self) -> list[str]:
+    def remove_gone(self, unread: set[str]) -> list[str]:
         """Remove shards of this source folder's people of whom it holds nothing usable now; their names.
 
         Somebody who withdraws consent is taken out of the source folder, and so leaves the dataset.
+
+        Args:
+            unread: people with a record that cannot be used; their shards stay, without one.
         """
-        gone = [name for name, source in self._there().items() if source == self._src and name not in self._usable]
+        there = self._there()
+        for name in unread & there.keys():
+            record_consent(self.out / name, None)
+        kept = {*self._usable, *unread}
+        gone = [name for name, source in there.items() if source == self._src and name not in kept]
         for name in gone:
             shutil.rmtree(self.out / name)
             shutil.rmtree(self.out / f"{name}{PARTS_SUFFIX}", ignore_errors=True)
@@ -288,7 +332,9 @@ class _Plan:
         """Name of each shard's folder in the dataset to the source folder that it was made of; "" if unknown."""
         return {folder.name: str(_info(folder).get(PREPARED_FROM, "")) for folder in shard_folders(self.out)}
 
-    def _finish_one(self, identity: str, parts: Mapping[ClipJob, ClipSummary], consent: str) -> IdentityReport:
+    def _finish_one(
+        self, identity: str, parts: Mapping[ClipJob, ClipSummary], consent: ConsentRecord | None
+    ) -> IdentityReport:
         jobs, done = self._jobs[identity], self._done[identity]
         clips = [parts[job] for job in jobs] if done is None else done
         others = _others(clips) if done is None else set()
@@ -300,7 +346,7 @@ class _Plan:
             was_done=done is not None,
             annotated_before_by=self._annotated_before_by.get(identity, ""),
         )
-        if done is not None and consent:
+        if done is not None:
             record_consent(self.out / identity, consent)
         if done is None and report.num_kept:
             self._merge(jobs, report, others, consent)
@@ -309,7 +355,9 @@ class _Plan:
         shutil.rmtree(self.out / f"{identity}{PARTS_SUFFIX}", ignore_errors=True)
         return report
 
-    def _merge(self, jobs: Sequence[ClipJob], report: IdentityReport, others: set[str], consent: str) -> None:
+    def _merge(
+        self, jobs: Sequence[ClipJob], report: IdentityReport, others: set[str], consent: ConsentRecord | None
+    ) -> None:
         kind = annotator_of(jobs[0].source)
         with ShardWriter(
             self.out,
@@ -324,6 +372,13 @@ class _Plan:
             for job, clip in zip(jobs, report.clips, strict=True):
                 if clip.num_kept:
                     writer.adopt(open_shard(job.part), others)
+
+
+def _used(
+    reports: Iterable[Iterable[IdentityReport]], consents: Mapping[str, ConsentRecord | None]
+) -> dict[str, ConsentRecord | None]:
+    """Records of those who are in a dataset now."""
+    return {one.identity: consents[one.identity] for report in reports for one in report if one.num_kept}
 
 
 def _others(clips: Sequence[ClipSummary]) -> set[str]:

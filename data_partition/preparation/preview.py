@@ -73,7 +73,7 @@ def find_several_faces(src: Path, layout: Layout | None, faces: dict[str, int]) 
     for people in sources.people.values():
         for identity, clips in people.items():
             for clip in clips:
-                image_HWC, found = _first_faces(clip, finder)
+                image_HWC, found = first_faces(clip, finder)
                 if len(found) > 1:
                     yield SeveralFaces(identity=identity, clip=clip, image_HWC=image_HWC, faces=found)
 
@@ -85,8 +85,11 @@ def write_preview(path: Path, clips: Sequence[SeveralFaces]) -> None:
     write_image(path, tabled(rows))
 
 
-def _first_faces(clip: ClipSource, finder: FaceFinder) -> tuple[NDArray[np.uint8], tuple[FoundFace, ...]]:
-    """The first frame looked at that shows a face, and its faces; none for a clip that cannot be read."""
+def first_faces(clip: ClipSource, finder: FaceFinder) -> tuple[NDArray[np.uint8], tuple[FoundFace, ...]]:
+    """The first frame looked at that shows a face, upright, and its faces from left to right.
+
+    No faces, and a picture of one pixel, for a clip that shows none or cannot be read.
+    """
     if not clip.annotations and not LAYOUTS[clip.layout].is_cropped:
         try:
             frames = read_frames(clip.path, lambda _: None, clip.stretch, turns_of(clip))

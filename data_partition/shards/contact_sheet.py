@@ -13,6 +13,7 @@ from data_partition.shards.images import tabled, write_image
 from data_partition.shards.lettering import text_line
 from data_partition.shards.shard import Shard
 
+CONTACT_SHEET_NAME = "contact-sheet.jpg"
 EVERY_NTH = 50
 THUMBNAIL_PX = 96
 MAX_COLUMNS = 16

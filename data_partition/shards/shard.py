@@ -1,8 +1,8 @@
 """A shard: one identity's folder of annotated face crops, and all that a site holds.
 
     <dataset>/<identity>/frames/000000.jpg ...   square face crops
-    <dataset>/<identity>/metadata.parquet        one row a frame, columns in `COLUMN_WIDTHS`
-    <dataset>/<identity>/shard.json              schema version, identity, annotator, size, sources, consent
+    <dataset>/<identity>/metadata.parquet        one row a frame, columns in `COLUMN_WIDTHS`; the record of consent
+    <dataset>/<identity>/shard.json              schema version, identity, annotator, size, sources
 
 Two columns are optional. `is_test` (bool) fixes which frames are for testing; without it that is the last tenth of each
 clip. `irises` is there where the annotator finds them.
@@ -12,8 +12,9 @@ Legend: F frames, K = 68 landmarks, C coordinates, A = 18 action units, E = 2 ey
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from data_partition.consent.record import ConsentRecord
 from data_partition.shards.images import WrongSizeError, read_image
 from data_partition.shards.names import UNFINISHED_SUFFIXES, check_distinct, check_identity
 from model.batch import NUM_ACTION_UNITS, NUM_LANDMARKS
@@ -53,11 +55,14 @@ OPTIONAL_WIDTHS: dict[str, int] = {IRISES_COLUMN: 4, SPLIT_COLUMN: 0}
 PREPARED_FROM = "prepared_from"
 """Key of shard.json, optional: the source folder, by which a person who is taken out of it leaves the dataset too."""
 
+CONSENT_KEY, CONSENT_SHA256_KEY = b"fedreenact.consent", b"fedreenact.consent-sha256"
+"""Keys of metadata.parquet's own metadata, both or neither: the record of consent as JSON, and its digest."""
+
 MAX_SIZE_PX = 4096
 """Largest side of a frame: 50 MB decoded."""
 
-_INFO_KEYS = ("identity", "annotator", "annotator_version", "size_px", "sources", "split_seed", "consent")
-_TEXT_KEYS = ("identity", "annotator", "annotator_version", "consent")
+_INFO_KEYS = ("identity", "annotator", "annotator_version", "size_px", "sources", "split_seed")
+_TEXT_KEYS = ("identity", "annotator", "annotator_version")
 _TEXT_COLUMNS = ("file_name", "clip")
 _NUMBER_COLUMNS = ("landmarks", "pose_deg", "au_presence", "au_intensity", "timestamp_s", "confidence", IRISES_COLUMN)
 _REMEDY = "prepare this identity again"
@@ -97,6 +102,8 @@ class Shard:
     """True if the shard itself says which frames are for testing; else it is the last tenth of each clip in time."""
     irises_FEC: NDArray[np.float32] | None = None
     """[F, 2, 2] (x, y) pixels of the iris centres, the eye at landmark 36 first; None where they are not known."""
+    consent: ConsentRecord | None = None
+    """What the person agreed to; None where nobody has said."""
 
     @property
     def num_frames(self) -> int:
@@ -164,7 +171,7 @@ def open_shard(path: Path) -> Shard:
             wrong length, NaN in landmarks or pose, or an empty shard.
     """
     info = _read_info(path / INFO_NAME)
-    columns = _read_columns(path / METADATA_NAME)
+    columns, consent = _read_columns(path / METADATA_NAME)
     file_name = [str(name) for name in columns["file_name"]]
     _check_files(path, file_name)
     clip = columns["clip"].astype(np.str_)
@@ -187,7 +194,28 @@ def open_shard(path: Path) -> Shard:
         else last_tenth(clip, columns["frame_index"].astype(np.int64)),
         has_fixed_split=SPLIT_COLUMN in columns,
         irises_FEC=columns[IRISES_COLUMN].reshape(-1, 2, 2) if IRISES_COLUMN in columns else None,
+        consent=consent,
     )
+
+
+def consent_of_shard(path: Path) -> ConsentRecord | None:
+    """The record of consent alone, without reading the annotations.
+
+    Raises:
+        DataError: if it cannot be read.
+    """
+    try:
+        return _consent_in(path / METADATA_NAME, pq.read_schema(path / METADATA_NAME).metadata or {})
+    except (OSError, pa.ArrowException) as error:
+        raise DataError(f"{path / METADATA_NAME}: not readable ({str(error).splitlines()[0]}); {_REMEDY}") from error
+
+
+def consent_metadata(record: ConsentRecord | None) -> dict[bytes, bytes]:
+    """What metadata.parquet's own metadata say of a record of consent."""
+    if record is None:
+        return {}
+    text = json.dumps(record.to_json(), sort_keys=True, ensure_ascii=False)
+    return {CONSENT_KEY: text.encode(), CONSENT_SHA256_KEY: record.sha256.encode()}
 
 
 def last_tenth(clip: NDArray[np.str_], frame_index: NDArray[np.int64]) -> NDArray[np.bool_]:
@@ -237,8 +265,8 @@ def _read_info(path: Path) -> dict[str, Any]:
     return dict(info)
 
 
-def _read_columns(path: Path) -> dict[str, NDArray[Any]]:
-    """The columns of COLUMN_WIDTHS, and those of OPTIONAL_WIDTHS that are there."""
+def _read_columns(path: Path) -> tuple[dict[str, NDArray[Any]], ConsentRecord | None]:
+    """The columns of COLUMN_WIDTHS and those of OPTIONAL_WIDTHS that are there; the record of consent."""
     try:
         with pq.ParquetFile(path) as file:
             present, num_rows = file.schema_arrow.names, file.metadata.num_rows
@@ -251,6 +279,7 @@ def _read_columns(path: Path) -> dict[str, NDArray[Any]]:
             columns = {  # one at a time: a large shard is not held twice
                 name: _to_array(path, name, file.read([name]).column(0), width) for name, width in wanted.items()
             }
+            consent = _consent_in(path, file.schema_arrow.metadata or {})
     except FileNotFoundError as error:
         raise DataError(f"{path}: missing; {_REMEDY}") from error
     except (OSError, pa.ArrowException) as error:
@@ -270,7 +299,19 @@ def _read_columns(path: Path) -> dict[str, NDArray[Any]]:
     bad = np.flatnonzero(~np.isin(columns["au_presence"], (0, 1)).all(axis=1))
     if bad.size:
         raise DataError(f"{path}: au_presence is neither 0 nor 1 in row {bad[0]} and in {bad.size} rows; {_REMEDY}")
-    return columns
+    return columns, consent
+
+
+def _consent_in(path: Path, metadata: Mapping[bytes, bytes]) -> ConsentRecord | None:
+    if CONSENT_KEY not in metadata:
+        return None
+    try:
+        record = ConsentRecord.from_json(json.loads(metadata[CONSENT_KEY]))
+    except (ValueError, TypeError, AttributeError) as error:
+        raise DataError(f"{path}: the record of consent cannot be read ({error}); {_REMEDY}") from error
+    if metadata.get(CONSENT_SHA256_KEY) != record.sha256.encode():
+        raise DataError(f"{path}: the record of consent is not the one that was taken in; {_REMEDY}")
+    return record
 
 
 def _to_array(path: Path, name: str, column: pa.ChunkedArray, width: int) -> NDArray[Any]:

@@ -14,10 +14,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import ArrayLike, NDArray
 
+from data_partition.consent.record import ConsentRecord
 from data_partition.shards.images import encode_image
 from data_partition.shards.names import check_identity
 from data_partition.shards.shard import (
     COLUMN_WIDTHS,
+    CONSENT_KEY,
+    CONSENT_SHA256_KEY,
     FRAMES_NAME,
     INFO_NAME,
     IRISES_COLUMN,
@@ -27,10 +30,11 @@ from data_partition.shards.shard import (
     SCHEMA_VERSION,
     SPLIT_COLUMN,
     Shard,
+    consent_metadata,
 )
 from model.batch import NUM_LANDMARKS
 from model.errors import DataError
-from model.files import name_folder, read_json, write_json
+from model.files import name_folder, whole_file, write_json
 
 _JOINED = 512
 _SCALARS = {
@@ -59,7 +63,7 @@ class ShardWriter:
         *,
         annotator_version: str = "",
         sources: Sequence[Mapping[str, object]] = (),
-        consent: str = "",
+        consent: ConsentRecord | None = None,
         prepared_from: str = "",
     ) -> None:
         """Start an empty shard; left-overs of a killed run are removed.
@@ -71,7 +75,7 @@ class ShardWriter:
             annotator: who made the annotations, with `annotator_version`.
             annotator_version: version of the annotator.
             sources: one mapping a clip: at least name and sha256.
-            consent: where the person's consent is recorded; "" if unknown.
+            consent: what the person agreed to; None if nobody has said.
             prepared_from: source folder of the person; "" leaves it out.
 
         Raises:
@@ -92,9 +96,9 @@ class ShardWriter:
             "size_px": size_px,
             "sources": [dict(source) for source in sources],
             "split_seed": None,  # the split is by time, so nothing is drawn
-            "consent": consent,
             **({PREPARED_FROM: prepared_from} if prepared_from else {}),
         }
+        self._consent = consent
         self._columns: dict[str, list[NDArray[Any]]] = {name: [] for name in COLUMN_WIDTHS | OPTIONAL_WIDTHS}
         self._newest: dict[str, list[NDArray[Any]]] = {name: [] for name in self._columns}
         self._num_frames = 0
@@ -232,7 +236,8 @@ class ShardWriter:
             else pa.array(columns[name], _SCALARS[name])
             for name, width in widths.items()
         }
-        pq.write_table(pa.table(arrays), self._partial / METADATA_NAME)
+        table = pa.table(arrays).replace_schema_metadata(consent_metadata(self._consent) or None)
+        pq.write_table(table, self._partial / METADATA_NAME)
         write_json(self._partial / INFO_NAME, self._info, indent=2)
         if self._final.exists():
             shutil.rmtree(self._final)
@@ -248,11 +253,22 @@ class ShardWriter:
         self._num_frames += num_frames
 
 
-def record_consent(shard_dir: Path, consent: str) -> None:
-    """Note in a finished shard where the person's consent is recorded."""
-    path = shard_dir / INFO_NAME
-    info = read_json(path)
-    write_json(path, info | {"consent": consent}, indent=2)
+def record_consent(shard_dir: Path, consent: ConsentRecord | None) -> None:
+    """Put a record in the place of the one that a finished shard has; None takes it out. No frame is touched.
+
+    Raises:
+        OSError: if it cannot be written; the shard is as it was then.
+    """
+    path = shard_dir / METADATA_NAME
+    with pq.ParquetFile(path) as file:
+        before = file.schema_arrow.metadata or {}
+        others = {key: value for key, value in before.items() if key not in (CONSENT_KEY, CONSENT_SHA256_KEY)}
+        wanted = others | consent_metadata(consent)
+        if wanted == before:
+            return
+        table = file.read()
+    with whole_file(path) as target:
+        pq.write_table(table.replace_schema_metadata(wanted or None), target)
 
 
 def _link_or_copy(source: Path, target: Path) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from data_partition.consent.record import is_consent_file
 from data_partition.shards.names import check_distinct, check_identity
 from data_partition.sources.names import Layout
 from data_partition.sources.rejected import Rejected
@@ -77,13 +78,13 @@ class Sources:
 
 
 def visible(folder: Path) -> list[Path]:
-    """Sorted entries of a folder, hidden ones left out.
+    """Sorted entries of a folder, hidden ones and records of consent left out.
 
     Raises:
         DataError: if it cannot be listed.
     """
     try:
-        return sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
+        return sorted(entry for entry in folder.iterdir() if not (entry.name.startswith(".") or is_consent_file(entry)))
     except OSError as error:
         raise DataError(f"{folder}: cannot be read ({error.strerror}); wanted a folder") from error
 

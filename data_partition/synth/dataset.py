@@ -1,4 +1,4 @@
-"""Drawn talking heads: a dataset with exact labels that needs no camera and no consent."""
+"""Drawn talking heads: a dataset with exact labels that needs no camera and nobody's consent."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from data_partition.consent.record import synthetic_record
 from data_partition.shards.shard import MAX_SIZE_PX
 from data_partition.shards.writer import ShardWriter
 from data_partition.synth.look import draw_look
@@ -23,7 +24,6 @@ ANNOTATOR_VERSION = "1"
 CLIP_FRAMES = 200
 """Longest clip; more frames make more clips."""
 
-_CONSENT = "not needed: nobody is shown"
 _MIN_CLIP_FRAMES = 20  # a tenth for the test split must be a pair
 _MAX_FRAMES, _MAX_IDENTITIES = 1_000_000, 10_000
 _MIN_SIZE_PX = 32
@@ -86,7 +86,7 @@ def _write_identity(out: Path, num_frames: int, size_px: int, seed: int, index: 
         ANNOTATOR,
         annotator_version=ANNOTATOR_VERSION,
         sources=sources,
-        consent=_CONSENT,
+        consent=synthetic_record(identity),
     ) as writer:
         for clip, clip_frames in enumerate(_clip_lengths(num_frames)):
             rng = np.random.default_rng([seed, 2, index, clip])

@@ -24,6 +24,9 @@ Picks = NDArray[np.int64]
 _LAYERS = ("relu3_3", "relu4_3")
 _NUM_SUBSETS = 100
 _MAX_SUBSET = 200
+_LEAST_SPREAD = 0.1
+"""Of a feature, in units of the root mean square of all spreads: one that is nearly constant over the real pictures
+would count for thousands of others as soon as a generated picture moves it."""
 
 
 class KidFeatures:
@@ -54,8 +57,8 @@ class KidFeatures:
 def kid(real_ND: FloatArray, generated_MD: FloatArray, *, seed: int) -> tuple[float, float]:
     """Mean and standard deviation over 100 random subsets of the unbiased squared kernel distance.
 
-    k(x, y) = (x . y / D + 1)^3, every feature divided by its standard deviation over the real pictures; features that
-    do not vary there are left out. A subset has m = min(N, M, 200) pictures of each kind.
+    k(x, y) = (x . y / D + 1)^3, every feature divided by its standard deviation over the real pictures, or by a tenth
+    of the root mean square of all features' if that is more. A subset has m = min(N, M, 200) pictures of each kind.
 
     Args:
         real_ND: [N, D] features of different real pictures.
@@ -90,9 +93,9 @@ def _over_subsets(
     from torchmetrics.image.kid import poly_mmd  # two seconds, see evaluation/metrics/pixels.py
 
     spread_D = real_ND.std(axis=0, dtype=np.float64)
-    varies_D = spread_D > 0
-    if len(picks[0][0]) < 2 or not varies_D.any():
+    if len(picks[0][0]) < 2 or not spread_D.any():
         return float("nan"), float("nan")
-    real, other = (torch.from_numpy(features[:, varies_D] / spread_D[varies_D]) for features in (real_ND, other_MD))
+    spread_D = spread_D.clip(min=_LEAST_SPREAD * np.sqrt(np.square(spread_D).mean()))
+    real, other = (torch.from_numpy(features / spread_D) for features in (real_ND, other_MD))
     values = [float(poly_mmd(real[chosen], other[also])) for chosen, also in picks]
     return float(np.mean(values)), float(np.std(values))

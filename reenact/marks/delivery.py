@@ -6,14 +6,15 @@ import datetime
 import hashlib
 import io
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
 import cv2
 import numpy as np
 
+from data_partition.consent.kinds import Role
 from data_partition.shards.images import encode_image
-from data_partition.shards.shard import INFO_NAME
 from data_partition.sources.video import source_sha256
 from model.errors import DataError
 from model.files import json_sha256, whole_file
@@ -26,8 +27,8 @@ from reenact.marks.watermark import RECORD_BITS, Watermark, read_watermark
 
 MIN_SIDE_PX = 240
 """Smaller pictures are delivered a whole number of times as large: neither label nor watermark holds in less."""
-CONSENT_NAME = "consent.toml"
-"""A person's record of consent, in the folder or shard of the person."""
+LIVE = "live"
+"""In place of a file's SHA-256 in the books."""
 _STRENGTHS = (1.0, 1.4, 2.0)
 """Of the watermark in a picture, until its record can be read; a film has many pictures to read it from."""
 
@@ -91,6 +92,16 @@ def deliver_film(path: Path, film: Path, origin: Origin) -> None:
         _deliver(path, source, origin)
 
 
+def live_marks(origin: Origin) -> Marks:
+    """For pictures that are shown as they are drawn and make no file; the book of deliveries has one line of them.
+
+    Raises:
+        OSError: if it cannot be written.
+    """
+    _write_down(marking_key(), origin, LIVE)
+    return Marks(origin)
+
+
 def record_of(made_of: object) -> int:
     """Number of a result's record: of all that it was made of, as `json.dumps` takes it."""
     return int(json_sha256(made_of)[: RECORD_BITS // 4], 16)
@@ -99,22 +110,6 @@ def record_of(made_of: object) -> int:
 def record_of_picture(model_sha256: str, frame_HWC: Frame) -> int:
     """The same, of a picture whose making nobody wrote down."""
     return record_of([model_sha256, hashlib.sha256(frame_HWC.tobytes()).hexdigest()])
-
-
-def consents_of(inputs: tuple[Path, ...]) -> tuple[str, ...]:
-    """SHA-256 of the records of consent that lie with inputs, in order, each once.
-
-    Raises:
-        OSError: if one cannot be read.
-    """
-    found = [(_folder_of_person(path) / CONSENT_NAME) for path in inputs]
-    hashes = [hashlib.sha256(path.read_bytes()).hexdigest() for path in found if path.is_file()]
-    return tuple(dict.fromkeys(hashes))
-
-
-def _folder_of_person(path: Path) -> Path:
-    folder = path if path.is_dir() else path.parent
-    return folder.parent if (folder.parent / INFO_NAME).is_file() else folder
 
 
 def _large_enough(frame_HWC: Frame) -> Frame:
@@ -148,12 +143,21 @@ def _missing(found: Findings, origin: Origin) -> list[str]:
 
 
 def _write_down(key: MarkingKey, origin: Origin, file_sha256: str) -> None:
-    """One line, in one write, so that commands at the same time do not mix theirs."""
-    line = {
-        "record": f"{origin.record:06x}",
-        "delivered": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "file_sha256": file_sha256,
-        "model_sha256": origin.model_sha256,
-    }
-    with key.records.open("a", encoding="utf-8") as records:
-        records.write(json.dumps(line) + "\n")
+    now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    record = f"{origin.record:06x}"
+    line = {"record": record, "delivered": now, "file_sha256": file_sha256, "model_sha256": origin.model_sha256}
+    _append(key.records, [line])
+    common = {"used": now, "record": record, "file_sha256": file_sha256}
+    uses = [
+        {"consent": use.record.id, "consent_sha256": use.record.sha256, "person": use.record.person, "as": use.role}
+        for use in origin.consents
+    ]
+    if origin.without_consent is not None:
+        uses.append({"without_consent": origin.without_consent, "as": Role.SOURCE})
+    _append(key.uses, [common | use for use in uses])
+
+
+def _append(book: Path, lines: Sequence[Mapping[str, str]]) -> None:
+    """In one write, so that commands at the same time do not mix theirs."""
+    with book.open("a", encoding="utf-8") as file:
+        file.write("".join(json.dumps(line) + "\n" for line in lines))

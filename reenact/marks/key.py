@@ -1,7 +1,8 @@
 """The key that manifests are signed with, its chain of certificates, and the anchor that says whose it is.
 
-A folder holds `key.pem` (private), `chain.pem` (leaf and root), `anchor.pem` (the root, to hand out) and
-`records.jsonl` (what was delivered). The root's own key is thrown away: it signed this one leaf and can sign no other.
+A folder holds `key.pem` (private), `chain.pem` (leaf and root), `anchor.pem` (the root, to hand out), `records.jsonl`
+(what was delivered) and `consent-uses.jsonl` (by whose consent). The root's own key is thrown away: it signed this one
+leaf and can sign no other.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from model.files import name_folder, write_bytes
 FOLDER_VARIABLE = "FEDREENACT_MARKING_KEY"
 """Environment variable that names the folder."""
 ANCHOR_NAME = "anchor.pem"
-_KEY_NAME, _CHAIN_NAME, _RECORDS_NAME = "key.pem", "chain.pem", "records.jsonl"
+_KEY_NAME, _CHAIN_NAME, _RECORDS_NAME, _USES_NAME = "key.pem", "chain.pem", "records.jsonl", "consent-uses.jsonl"
 _VALID = datetime.timedelta(days=3652)
 """Ten years: without a time stamp, which needs the network, a manifest is worth no more once its certificate ends."""
 _MAX_NAME = 64
@@ -47,6 +48,11 @@ class MarkingKey:
     def records(self) -> Path:
         """One JSON line a delivered file."""
         return self.folder / _RECORDS_NAME
+
+    @property
+    def uses(self) -> Path:
+        """One JSON line for each person in a delivered file."""
+        return self.folder / _USES_NAME
 
     def chain(self) -> bytes:
         """Leaf and root, PEM.

@@ -14,6 +14,8 @@ from typing import Any, BinaryIO
 
 import c2pa
 
+from data_partition.consent.kinds import WithoutConsent
+from data_partition.consent.record import ConsentUse
 from model.errors import DataError
 from reenact.marks.key import MarkingKey
 from reenact.marks.kinds import Label, LabelException
@@ -41,8 +43,10 @@ class Origin:
     record: int
     """Number in the watermark."""
     model_sha256: str
-    consent_sha256s: tuple[str, ...] = ()
-    """Of the records of consent of the people in it."""
+    consents: tuple[ConsentUse, ...] = ()
+    """Records of consent of the people in it."""
+    without_consent: WithoutConsent | None = None
+    """What is said of people in it who have none."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -135,7 +139,8 @@ def _made_of(origin: Origin) -> dict[str, Any]:
         "label": origin.label,
         "label_exception": origin.exception or "",
         "model_sha256": origin.model_sha256,
-        "consent_sha256": list(origin.consent_sha256s),
+        "consent_sha256": list(dict.fromkeys(use.record.sha256 for use in origin.consents)),
+        "without_consent": origin.without_consent or "",
     }
 
 

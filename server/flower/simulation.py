@@ -9,8 +9,8 @@ from pathlib import Path
 
 import torch
 
+from data_partition.consent.check import open_for_training
 from data_partition.shards.content import contents
-from data_partition.shards.shard import open_dataset
 from federation.settings import Settings
 from model.errors import ConfigError, FederationError
 from server.flower.superlink import LocalSuperLink
@@ -41,13 +41,14 @@ def run_simulation(settings: Settings, *, on_round: RowListener | None = None) -
 
     Raises:
         ConfigError: if the settings do not fit this machine, or settings, people or version the run folder.
-        DataError: if the dataset cannot be used.
+        DataError: if the dataset cannot be used, or a person may not be trained on.
         FederationError: if the run folder is in use, or the run fails; it says why and where the logs are.
         TerminatedError: on SIGTERM, when all processes have ended; the round in progress is lost.
     """
     if not Path(settings.data.data_dir).is_absolute():
         raise ConfigError(f"setting data-dir: got {settings.data.data_dir!r}, wanted an absolute path")
-    folder, _ = find_checkpoint(settings, contents(open_dataset(Path(settings.data.data_dir))))
+    shards = open_for_training(Path(settings.data.data_dir), settings.data.without_consent)
+    folder, _ = find_checkpoint(settings, contents(shards))
     with explaining_full_disks(folder), noticing(signal.SIGTERM) as termination:
         run_config = _clean(folder, settings)
         try:

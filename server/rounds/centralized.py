@@ -7,9 +7,9 @@ from pathlib import Path
 
 import torch
 
+from data_partition.consent.check import open_for_training
 from data_partition.partition import ClientData, make_partitions
 from data_partition.shards.content import contents
-from data_partition.shards.shard import open_dataset
 from data_partition.statistics import local_statistics
 from federation.local_training import RoundTask, train_locally
 from federation.reported import OPERATIONS
@@ -45,7 +45,7 @@ def train_centralized(settings: Settings, on_round: RowListener | None = None) -
 
     Raises:
         ConfigError: if the settings do not fit the dataset, or settings, people or version the run folder.
-        DataError: if the dataset cannot be used.
+        DataError: if the dataset cannot be used, or a person may not be trained on.
         FederationError: if the run folder is in use.
         NonFiniteLossError: if a loss term stops being finite; the last checkpoint is kept.
         TerminatedError: on SIGTERM, after the step in progress; the round in progress is lost.
@@ -119,7 +119,7 @@ def _pool(settings: Settings) -> tuple[ClientData, People]:
             "secure-aggregation and dp-noise-multiplier are about what leaves a site, and centralized training has all "
             "frames in one place; turn them off"
         )
-    shards = open_dataset(Path(settings.data.data_dir))
+    shards = open_for_training(Path(settings.data.data_dir), settings.data.without_consent)
     if len(shards) > settings.model.num_identities:
         raise ConfigError(
             f"{settings.data.data_dir} has {len(shards)} identities, num-identities is "

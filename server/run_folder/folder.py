@@ -14,6 +14,7 @@ from typing import Any
 
 from safetensors import SafetensorError
 
+from data_partition.consent.withdrawal import refuse_withdrawn
 from federation.settings import MEANINGS, Settings, to_toml
 from model.checkpoint import Checkpoint, load_checkpoint, round_folders, round_number_of
 from model.designs.registry import build_networks
@@ -187,13 +188,15 @@ def find_checkpoint(settings: Settings, people: People | None = None) -> tuple[P
     Raises:
         ConfigError: if output-dir is not absolute, holds a run and resume is off, or was trained otherwise: with other
             settings, on other data, or by another version.
-        CheckpointError: if it has checkpoints and none is intact, or its record is not.
+        CheckpointError: if it has checkpoints and none is intact, or its record is not, or if somebody withdrew whom it
+            learnt.
     """
     path = _absolute_path(settings)
     if round_folders(path) and not settings.run.resume:
         raise ConfigError(
             f"{path} already holds a run; choose another output-dir, or set resume to go on with this one"
         )
+    refuse_withdrawn(path)
     if not round_folders(path):
         return path, None
     RunRecord.read(path).require_same(path, people)  # before the settings, of which the people set some

@@ -63,7 +63,8 @@ class Case:
         """`reenact` with the run."""
         out = self.path(f"result{suffix}")
         places = ("--source", source, "--driving", driving, "--out", out)
-        self.command("reenact", self.run_folder, *places, "--device", "cpu", *options, code=code, says=says)
+        common = (*places, "--device", "cpu", "--without-consent", "synthetic")
+        self.command("reenact", self.run_folder, *common, *options, code=code, says=says)
         return out
 
     def kept(self, out: str = "out") -> dict[str, int]:
@@ -268,7 +269,7 @@ CASES: dict[str, Callable[[Case], None]] = {
 def _trained(cases: Path, root: Path) -> Path:
     """Two short rounds on the people with odd names."""
     src = cases / "names-lost-in-federation" / "videos"
-    short = ("--set", "max-rounds=2", "--set", "local-steps=2")
+    short = ("--set", "max-rounds=2", "--set", "local-steps=2", "--without-consent", "synthetic")
     Case(root, root, root).command("prepare", src, root / "people", "--size", 64)
     Case(root, root, root).command("train", root / "people", "--out", root / "run", *short)
     return root / "run"

@@ -8,10 +8,12 @@ import pytest
 import cli
 from cli.options import chosen_settings, deployed_settings, sized_for
 from client.consent.approval import Approval
+from data_partition.consent.kinds import Role
 from data_partition.shards.images import read_image
 from deploy.files import APPROVED, TOP
 from federation.settings import Settings
 from model.checkpoint import save_checkpoint
+from tests.consents import TODAY, consent_of, write_consent
 from tests.reenact.conftest import checkpoint  # noqa: F401
 from tests.shards import write_random_shard
 
@@ -113,6 +115,27 @@ def test_verify_says_what_a_result_has_and_that_another_picture_has_nothing(caps
     with pytest.raises(SystemExit) as exit_info:
         cli.main(("verify", str(tmp_path / "data" / "ana" / "frames" / "000000.jpg")))
     assert exit_info.value.code == 1 and "No mark of this program" in capsys.readouterr().out
+
+
+def test_a_record_to_fill_in_is_written_once_and_said_afterwards(capsys, tmp_path):
+    (tmp_path / "ana").mkdir()
+    text = succeeds(capsys, "consent", str(tmp_path / "ana"))
+    assert "To fill in" in text and (tmp_path / "ana" / "consent.toml").is_file()
+    assert "does not say id, roles, purpose" in fails(capsys, "consent", str(tmp_path / "ana"))
+    write_consent(tmp_path / "ana" / "consent.toml", consent_of("ana", roles=(Role.SOURCE,), expires=TODAY))
+    text = succeeds(capsys, "consent", str(tmp_path / "ana"), str(tmp_path / "ana" / "consent.toml"))
+    assert f"ana, source: yes, until {TODAY}" in text and "ana, training: consent 2026-014 is for source" in text
+
+
+def test_who_withdraws_leaves_the_dataset_and_marks_the_runs(capsys, tmp_path, checkpoint):  # noqa: F811
+    save_checkpoint(tmp_path / "runs" / "run", checkpoint)
+    write_random_shard(tmp_path / "data", "ana", num_frames=2)
+    command = ("withdraw", "ana", str(tmp_path / "data"), str(tmp_path / "runs"))
+    text = succeeds(capsys, *command).replace("\n", "")
+    assert f"ana is removed from {tmp_path / 'data'}" in text and str(tmp_path / "runs" / "run") in text
+    assert not (tmp_path / "data" / "ana").exists() and (tmp_path / "runs" / "run" / "withdrawn.json").is_file()
+    assert "learnt ana" in succeeds(capsys, *command)
+    assert "zoe: neither in the dataset" in fails(capsys, "withdraw", "zoe", *command[2:])
 
 
 def test_key_names_the_anchor_to_hand_out(capsys, tmp_path, monkeypatch):

@@ -51,6 +51,8 @@ def _arguments(command: str, place: Path, port: int, option: str, value: str) ->
         "prepare": {"src": nowhere, "out": new},
         "synth": {"out": new, "--size": "5"},
         "doctor": {"dataset": nowhere},
+        "consent": {"people": nowhere},
+        "withdraw": {"person": "nobody", "dataset": nowhere},
         "train": {"dataset": nowhere, "--out": new},
         "submit": {"out": new, "--preset": f"{nowhere}.toml"},  # or it waits for a SuperLink
         "register": {"keys": nowhere},
@@ -62,6 +64,7 @@ def _arguments(command: str, place: Path, port: int, option: str, value: str) ->
             "--out": f"{new}.png",
             "--device": "cpu",
         },
+        "serve": {"checkpoint": f"{place}/run", "--port": str(port)},
         "verify": {"file": picture},
         "key": {},
         "evaluate": {"checkpoint": nowhere, "dataset": f"{place}/data", "--out": new},

@@ -7,15 +7,18 @@ import pytest
 from flwr.app import Context, RecordDict
 
 from client.app import FedReenactClient
-from client.node_config import SUPERNODE_VARIABLE
+from client.node_config import SUPERNODE_VARIABLE, NodeConfig
 from client.supernode.refused_tasks import RefusedTasks
+from data_partition.shards.writer import record_consent
 from federation.settings import Settings
 from model.designs.registry import build_networks
-from model.errors import FederationError
+from model.errors import ConfigError, FederationError
 from model.landmarks.geometry import PartSizes
 from model.setting import Scalar
+from tests.consents import NO_CONSENT, consent_of
 from tests.federated_setup import GLR, deployed_config, minimal_settings, write_dataset
 from tests.packed import fit
+from tests.shards import write_random_shard
 
 PART_SIZES = PartSizes((8, 8, 8, 8), (8, 8, 8, 12))
 
@@ -111,3 +114,37 @@ def test_a_reply_tells_how_many_tasks_the_site_refused(settings: Settings, tmp_p
         RefusedTasks(state).count_one()
     told.append(fit(site, arrays(settings), train_config())[2]["refused_tasks"])
     assert told == [0.0, 2.0]
+
+
+@pytest.mark.parametrize("phase", ["statistics", "train"])
+def test_a_site_answers_nothing_about_a_person_who_withdrew_and_does_not_say_why(
+    settings: Settings, tmp_path: Path, phase: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    shard = write_random_shard(tmp_path, "person-0", num_frames=10)
+    site = client(settings, **snake(deployed_config(tmp_path, tmp_path, 0, settings)))
+    site.fit([], {"phase": "statistics"})
+    record_consent(shard.path, consent_of("person-0", **NO_CONSENT["revoked"]))
+    with pytest.raises(FederationError) as caught:
+        site.fit([], train_config() | {"phase": phase})
+    assert str(caught.value) == "DataError: the site's own log says more"
+    assert "person-0: consent 2026-014 was revoked" in caplog.text
+
+
+def test_a_site_trains_on_a_person_without_a_record_only_by_its_own_operators_word(
+    settings: Settings, tmp_path: Path
+) -> None:
+    record_consent(write_random_shard(tmp_path, "person-0", num_frames=10).path, None)
+    asked = settings.replaced({"without-consent": "public"})  # by the server
+    config = deployed_config(tmp_path, tmp_path, 0, settings)
+    with pytest.raises(FederationError, match="DataError: the site's own log says more"):
+        client(asked, **snake(config)).fit([], {"phase": "statistics"})
+    assert client(settings, **snake(config), without_consent="public").fit([], {"phase": "statistics"})[1] == 9
+
+
+def test_a_word_that_is_none_of_the_two_is_refused() -> None:
+    with pytest.raises(ConfigError, match="got without-consent 'yes', wanted synthetic or public, or no such key"):
+        NodeConfig.from_flat({"partition-id": 0, "num-partitions": 2, "without-consent": "yes"})
+
+
+def snake(config: dict[str, Scalar]) -> dict[str, Scalar]:
+    return {name.replace("-", "_"): value for name, value in config.items()}

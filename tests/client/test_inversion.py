@@ -11,6 +11,7 @@ from flwr.app import Context, RecordDict
 from client.app import FedReenactClient
 from client.node_config import NodeConfig
 from client.site import open_site
+from data_partition.consent.record import synthetic_record
 from data_partition.shards.writer import ShardWriter
 from federation.settings import Settings
 from model.errors import FederationError
@@ -29,7 +30,7 @@ LIMITS: dict[str, Scalar] = {"min_frames": 30, "min_samples_per_round": 100}
 def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Forty frames of grey noise in blocks of 2 px, which no frame shares with another: a guess is mid grey."""
     root, rng = tmp_path_factory.mktemp("noise"), np.random.default_rng(0)
-    with ShardWriter(root, "person-0", 32, "test") as writer:
+    with ShardWriter(root, "person-0", 32, "test", consent=synthetic_record("person-0")) as writer:
         for index in range(40):
             grey = rng.integers(0, 256, (16, 16, 1), dtype=np.uint8).repeat(2, axis=0).repeat(2, axis=1)
             writer.add(

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from data_partition.shards.shard import open_dataset
+from data_partition.shards.writer import record_consent
 from evaluation.pairs import Protocol
 from experiments.cells import Budget, cell_of, fingerprint
 from experiments.command import experiment_request
@@ -16,6 +17,7 @@ from federation.settings import Settings
 from model.errors import ConfigError
 from model.setting import Scalar
 from server.training import Mode, train
+from tests.consents import consent_of
 from tests.federated_setup import minimal_settings, write_dataset
 from tests.shards import write_random_shard
 
@@ -135,6 +137,8 @@ def test_cell_changes_with_what_it_depends_on_and_with_nothing_else(request_, tm
     assert len({key(), key(seed=1), key(**{"batch-size": 3}), key(replace(row, mode=Mode.FEDERATED))}) == 4
     shards = open_dataset(tmp_path / "dataset")
     before = fingerprint(shards)
+    record_consent(shards[0].path, consent_of(shards[0].identity))
+    assert fingerprint(open_dataset(tmp_path / "dataset")) == before
     write_random_shard(tmp_path / "dataset", "zoe", num_frames=10)
     assert fingerprint(open_dataset(tmp_path / "dataset")) != before
 

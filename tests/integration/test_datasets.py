@@ -134,7 +134,7 @@ def _train_and_evaluate(
 ) -> dict[str, list[dict[str, object]]]:
     """One federated round of a minimal network, and two pairs a person."""
     num_clients = len(open_dataset(train))
-    settings = minimal_settings(train, tmp_path / "run", num_clients, max_rounds=1)
+    settings = minimal_settings(train, tmp_path / "run", num_clients, max_rounds=1, without_consent="synthetic")
     run_federation(simulated_grid(settings), settings)
     resolve("sface")
     request = EvaluationRequest(

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 import reenact.film
+from data_partition.consent.kinds import WithoutConsent
 from data_partition.shards.images import read_image, write_image
 from data_partition.shards.shard import open_shard
 from data_partition.sources.video import read_frames
@@ -56,6 +57,7 @@ def request(site, films, **changes):
         "sources": (site / "data" / "ana" / "frames" / "000000.jpg",),
         "driving": films / "b.mp4",
         "out": site / "out.mp4",
+        "without_consent": WithoutConsent.SYNTHETIC,
     }
     return ReenactRequest(**common | changes)
 
@@ -152,6 +154,7 @@ def batch(site, **changes):
         "sources": (site / "data" / "ana" / "frames",),
         "driving": site / "data" / "eva" / "frames",
         "out": site / "all",
+        "without_consent": WithoutConsent.SYNTHETIC,
     }
     told = []
     one = ReenactRequest(checkpoint=site / "run", **folders | changes)

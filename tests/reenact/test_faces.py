@@ -62,13 +62,12 @@ def test_the_reference_is_the_frame_most_like_the_source_in_pose_and_expression(
     clip = annotate_clip(video, SIZE_PX, no_progress)
     faces = {index: face for index, (_, face) in enumerate(clip.faces()) if face is not None}
     for index in (3, 17):
-        chosen, reference = clip.reference_for(faces[index])
-        assert chosen == index
-        np.testing.assert_array_equal(reference.landmarks_KC, faces[index].landmarks_KC)
+        assert clip.most_like(faces[index]) == index
+        np.testing.assert_array_equal(clip.reference_at(index).landmarks_KC, faces[index].landmarks_KC)
     rows = clip.tracked.faces.rows.copy()
     frame_index_N = rows["frame_index"].copy()
     rows[:] = rows[frame_index_N == 3]
     rows["frame_index"], rows["au_intensity_A"] = frame_index_N, frame_index_N[:, None] / 10
     alike = replace(clip, tracked=replace(clip.tracked, faces=FaceTable(rows)))
     frowning = replace(faces[3], au_intensity_A=np.full(18, 0.9, np.float32))
-    assert alike.reference_for(frowning)[0] == 9
+    assert alike.most_like(frowning) == 9

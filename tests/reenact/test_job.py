@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 import torch
 
+from data_partition.consent.kinds import WithoutConsent
 from data_partition.shards.images import read_image, write_image
 from data_partition.shards.shard import open_shard
 from data_partition.sources.video import read_frames
@@ -17,7 +18,8 @@ from tests.shards import write_random_shard
 
 def run(source, **request):
     sources = source if isinstance(source, tuple) else (source,)
-    return run_request(ReenactRequest(sources=sources, **request), device=torch.device("cpu"), progress=no_progress)
+    asked = ReenactRequest(sources=sources, **{"without_consent": WithoutConsent.SYNTHETIC} | request)
+    return run_request(asked, device=torch.device("cpu"), progress=no_progress)
 
 
 @pytest.fixture

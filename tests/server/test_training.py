@@ -4,9 +4,12 @@ from pathlib import Path
 
 import pytest
 
+from data_partition.shards.writer import record_consent
 from model.checkpoint import load_checkpoint
+from model.errors import DataError
 from server.run_folder.history import read_history, spent
 from server.training import Mode, train
+from tests.consents import NO_CONSENT, consent_of
 from tests.federated_setup import GLR, minimal_settings, write_dataset
 
 
@@ -29,3 +32,21 @@ def test_history_counts_steps_and_samples(dataset: Path, tmp_path: Path) -> None
     settings = minimal_settings(dataset, tmp_path / "run", 2, local_steps=3, batch_size=2)
     (run,) = train(Mode.CENTRALIZED, settings)
     assert spent(read_history(run), settings) == (6, 12)
+
+
+@pytest.mark.parametrize("mode", Mode)
+def test_no_mode_begins_with_somebody_who_may_not_be_trained_on(dataset: Path, tmp_path: Path, mode: Mode) -> None:
+    record_consent(dataset / "person-1", consent_of("person-1", **NO_CONSENT["revoked"]))
+    with pytest.raises(DataError, match="not trained: person-1: consent 2026-014 was revoked"):
+        train(mode, minimal_settings(dataset, tmp_path / "run", 2))
+    assert not (tmp_path / "run").exists()
+
+
+def test_people_without_a_record_are_trained_on_when_the_settings_say_what_they_are(
+    dataset: Path, tmp_path: Path
+) -> None:
+    record_consent(dataset / "person-1", None)
+    with pytest.raises(DataError, match="not trained: person-1: no record of consent"):
+        train(Mode.CENTRALIZED, minimal_settings(dataset, tmp_path / "run", 2))
+    (run,) = train(Mode.CENTRALIZED, minimal_settings(dataset, tmp_path / "run", 2, without_consent="public"))
+    assert load_checkpoint(run).settings["without-consent"] == "public"

@@ -54,6 +54,7 @@ def test_the_list_is_short_and_says_nothing_about_what_an_update_says() -> None:
     assert {key for key, meaning in MEANINGS.items() if meaning.leeway is Leeway.ANY} == {
         "tau", "variance-window", "round-timeout-s", "quorum-timeout-s", "server-ema-decay", "eval-every",
         "eval-data-dir", "sites-file", "output-dir", "resume", "data-dir", "client-num-cpus", "client-num-gpus",
+            "without-consent",
     }  # fmt: skip
 
 

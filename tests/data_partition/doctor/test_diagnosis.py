@@ -10,13 +10,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from data_partition.consent.kinds import Role
 from data_partition.doctor.checks import Finding, check_dataset, check_person
 from data_partition.doctor.diagnosis import Diagnosis, diagnose
 from data_partition.doctor.numbers import measure
 from data_partition.shards.images import write_image
 from data_partition.shards.shard import Shard, open_shard
-from data_partition.shards.writer import ShardWriter
+from data_partition.shards.writer import ShardWriter, record_consent
 from model.errors import DataError
+from tests.consents import DAY, NO_CONSENT, TODAY, consent_of
 from tests.shards import write_random_shard
 
 
@@ -137,7 +139,7 @@ def test_what_preparation_lost_is_repeated(tmp_path: Path) -> None:
     path.write_text(json.dumps(json.loads(path.read_text()) | {"sources": [source]}))
     warnings = _texts(diagnose(tmp_path).findings, "warning")
     assert "60 % of the frames were dropped" in warnings
-    assert "x: cut short" in warnings and "no consent on record" in warnings
+    assert "x: cut short" in warnings
 
 
 def test_a_shard_without_pairs_is_an_error(tmp_path: Path) -> None:
@@ -218,3 +220,29 @@ def test_faces_that_every_user_can_read_are_said_in_one_line(tmp_path: Path) -> 
         found = [one for one in diagnose(dataset).findings if "every user" in one.text]
         assert [one.text for one in found] == [words] * wanted, (mode, above)
         assert all(one.severity == "warning" for one in found)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        (NO_CONSENT["revoked"], "consent 2026-014 was revoked on"),
+        (NO_CONSENT["expired"], "consent 2026-014 expired on"),
+        ({"roles": (Role.SOURCE,)}, "is for source, not for training, so training refuses this person"),
+        ({"expires": TODAY + 30 * DAY}, "consent 2026-014 ends after"),
+    ],
+)
+def test_a_consent_that_does_not_hold_or_ends_soon_is_a_warning(
+    tmp_path: Path, changes: dict[str, object], said: str
+) -> None:
+    write_random_shard(tmp_path, "anna", num_frames=220, consent=consent_of("anna", **changes))
+    diagnosis = diagnose(tmp_path)
+    assert said in _texts(diagnosis.findings, "warning")
+    assert diagnosis.verdict.startswith("fit for training")
+    assert diagnosis.verdict.endswith("once consent is on record") is ("ends after" not in said)
+
+
+def test_a_person_without_a_record_is_told_and_one_with_a_year_left_is_not(tmp_path: Path) -> None:
+    write_random_shard(tmp_path, "anna", num_frames=220, consent=consent_of("anna"))
+    record_consent(write_random_shard(tmp_path, "ben", num_frames=220, seed=1).path, None)
+    warnings = [(one.where.name, one.text) for one in diagnose(tmp_path).findings if one.severity == "warning"]
+    assert [name for name, _ in warnings] == ["ben"] and "no record of consent, so training refuses" in warnings[0][1]

@@ -16,12 +16,15 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from data_partition.consent.kinds import Role
+from data_partition.consent.withdrawal import remove_person
 from data_partition.preparation.clip_pool import PREPARING
 from data_partition.preparation.prepare import COMPARING, PrepareReport, prepare
 from data_partition.shards.images import read_image, write_image
 from data_partition.shards.shard import Shard, open_dataset
 from model.errors import DataError
 from model.landmarks.irises import gaze_EC
+from tests.consents import TODAY, consent_of, write_consent
 from tests.data_partition.conftest import write_video
 
 
@@ -61,7 +64,6 @@ def prepared(tmp_path_factory: pytest.TempPathFactory, face_landmarker: Path, dr
         size_px=96,
         num_workers=2,
         progress=lambda *step: progress.append(step),
-        consent="folder 12",
     )
     return Prepared(src, out, report, progress)
 
@@ -69,7 +71,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory, face_landmarker: Path, dr
 def test_each_person_becomes_one_shard(prepared: Prepared) -> None:
     anna, ben = open_dataset(prepared.out)
     assert (anna.identity, ben.identity) == ("anna", "ben")
-    assert anna.size_px == 96 and anna.info["consent"] == "folder 12"
+    assert anna.size_px == 96 and anna.consent is None
     assert set(anna.clip) == {"anna.mp4"} and set(ben.clip) == {"first", "second"}
     assert anna.num_frames >= 9 and ben.num_frames >= 14
     assert all(shard.read_frame(row).shape == (96, 96, 3) for shard in (anna, ben) for row in range(9))
@@ -135,11 +137,72 @@ def test_a_second_run_keeps_finished_shards(prepared: Prepared) -> None:
     assert "done before" in report.to_lines()[1]
 
 
-def test_consent_can_be_noted_later(prepared: Prepared, tmp_path: Path) -> None:
-    shutil.copytree(prepared.out, tmp_path / "out")
-    report = prepare(prepared.src, tmp_path / "out", size_px=96, consent="folder 13")
-    assert all(one.was_done for one in report.datasets[0].identities)
-    assert {shard.info["consent"] for shard in open_dataset(tmp_path / "out")} == {"folder 13"}
+def test_a_record_is_taken_in_changed_and_taken_out_without_a_frame_being_prepared_again(
+    prepared: Prepared, tmp_path: Path
+) -> None:
+    src, out = tmp_path / "src", tmp_path / "out"
+    shutil.copytree(prepared.src, src)
+    shutil.copytree(prepared.out, out)
+    assert prepared.report.not_to_train == ("anna, ben: no record of consent",)
+    first, second = consent_of("anna"), consent_of("anna", version=2, revoked=TODAY)
+    ben = consent_of("ben", roles=(Role.SOURCE,))
+    write_consent(src / "ben" / "consent.toml", ben)
+    file = src / "anna.consent.toml"
+    for record in (first, second, None):
+        write_consent(file, record) if record else file.unlink()
+        report = prepare(src, out, size_px=96)
+        assert [one.was_done for one in report.datasets[0].identities] == [True, True]
+        assert [shard.consent for shard in open_dataset(out)] == [record, ben]
+        assert not any("consent" in one.path for _, one in report.rejected)
+        assert "ben: consent 2026-014 is for source, not for training" in report.not_to_train
+    assert "not to be trained on: anna: no record of consent" in report.to_lines()
+
+
+def test_a_record_is_in_a_shard_that_is_made_anew(prepared: Prepared, tmp_path: Path) -> None:
+    shutil.copytree(prepared.src / "ben" / "first", tmp_path / "src" / "ben")
+    write_consent(tmp_path / "src" / "ben" / "consent.toml", consent_of("ben"))
+    prepare(tmp_path / "src", tmp_path / "out", size_px=96, num_workers=1)
+    assert [shard.consent for shard in open_dataset(tmp_path / "out")] == [consent_of("ben")]
+
+
+def test_nobody_who_withdrew_comes_into_a_dataset_and_who_is_there_stays_until_taken_out(
+    prepared: Prepared, tmp_path: Path
+) -> None:
+    src, out = tmp_path / "src", tmp_path / "out"
+    shutil.copytree(prepared.src, src)
+    shutil.copytree(prepared.out, out)
+    write_consent(src / "anna.consent.toml", consent_of("anna", revoked=TODAY))
+    assert prepare(src, out, size_px=96).not_to_train[0].startswith("anna: consent 2026-014 was revoked")
+    assert remove_person(out, "anna") == str(prepared.src.resolve())
+    report = prepare(src, out, size_px=96)
+    assert [str(one) for who, one in report.rejected if who == "anna"] == [
+        f"{src / 'anna.consent.toml'}: consent 2026-014 was revoked on {TODAY}; remove the person's videos"
+    ]
+    assert [shard.identity for shard in open_dataset(out)] == ["ben"]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [("roles = 3", "does not say"), ("person", "Expected '='"), (None, "is of 'ana', wanted 'anna', whose videos")],
+)
+def test_a_record_that_cannot_be_used_leaves_its_person_out_and_nobody_else(
+    prepared: Prepared, tmp_path: Path, text: str | None, said: str
+) -> None:
+    src, out = tmp_path / "src", tmp_path / "out"
+    shutil.copytree(prepared.src, src)
+    shutil.copytree(prepared.out, out)
+    write_consent(src / "anna.consent.toml", consent_of("anna"))
+    prepare(src, out, size_px=96)
+    before = (out / "anna" / "frames" / "000000.jpg").stat()
+    file = write_consent(src / "anna.consent.toml", consent_of("ana"))
+    if text is not None:
+        file.write_text(text)
+    report = prepare(src, out, size_px=96)
+    assert [one.identity for one in report.datasets[0].identities] == ["ben"]
+    (line,) = [str(one) for who, one in report.rejected if who == "anna"]
+    assert said in line and str(file) in line and report.removed == report.strangers == ()
+    anna, _ = open_dataset(out)
+    assert anna.consent is None and (out / "anna" / "frames" / "000000.jpg").stat() == before
 
 
 def test_only_a_changed_source_is_prepared_again_and_finished_clips_are_reused(

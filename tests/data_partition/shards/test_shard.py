@@ -15,6 +15,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from data_partition.consent.record import synthetic_record
 from data_partition.shards.images import write_image
 from data_partition.shards.shard import COLUMN_WIDTHS, Shard, last_tenth, open_dataset, open_shard
 from data_partition.shards.writer import ShardWriter
@@ -37,9 +38,8 @@ def test_annotations_come_back_as_they_were_written(tmp_path: Path) -> None:
     rng = np.random.default_rng(3)
     landmarks = rng.uniform(0, 16, (2, 68, 2)).astype(np.float32)
     intensity = np.where(np.arange(18) == 6, np.nan, 2.5)
-    with ShardWriter(
-        tmp_path, "eva", 16, "hand", annotator_version="2", sources=[{"name": "x"}], consent="file 7"
-    ) as w:
+    consent = synthetic_record("eva")
+    with ShardWriter(tmp_path, "eva", 16, "hand", annotator_version="2", sources=[{"name": "x"}], consent=consent) as w:
         for row in range(2):
             w.add(
                 np.full((16, 16, 3), 50 * row, np.uint8),
@@ -59,7 +59,7 @@ def test_annotations_come_back_as_they_were_written(tmp_path: Path) -> None:
     np.testing.assert_array_equal(shard.au_intensity_FA, [intensity] * 2)
     assert shard.frame_index.tolist() == [10, 11] and shard.timestamp_s.tolist() == [0.5, 1.5]
     assert shard.confidence_F.tolist() == [0.75, 0.75]
-    assert (shard.identity, shard.size_px, shard.info["consent"]) == ("eva", 16, "file 7")
+    assert (shard.identity, shard.size_px, shard.consent) == ("eva", 16, consent)
     assert abs(int(shard.read_frame(1).mean()) - 50) <= 1
 
 
@@ -378,7 +378,6 @@ INFO_KEYS = (
     "size_px",
     "sources",
     "split_seed",
-    "consent",
 )
 
 
@@ -390,7 +389,7 @@ def test_any_shard_json_opens_or_gives_one_clear_error(shard: Shard, changes: di
     try:
         path.write_text(json.dumps(json.loads(before) | changes))
         opened = open_shard(shard.path)
-        assert isinstance(opened.identity, str) and isinstance(opened.info["consent"], str)
+        assert isinstance(opened.identity, str) and isinstance(opened.info["annotator"], str)
         assert all(isinstance(source, dict) for source in opened.info["sources"])
     except DataError as error:
         assert str(path) in str(error)

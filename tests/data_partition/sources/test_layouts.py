@@ -49,6 +49,14 @@ def test_videos_and_frames_in_any_mix_are_found(tmp_path: Path) -> None:
     assert detect_layout(tmp_path) == (Layout.FRAMES, "folders of pictures")
 
 
+def test_records_of_consent_are_no_sources(tmp_path: Path) -> None:
+    for name in ("anna.mp4", "anna.consent.toml", "ben/two.mov", "ben/consent.toml", "ben/consent.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    sources = find_sources(tmp_path, Layout.VIDEOS)
+    assert clips_of(sources).keys() == {"anna", "ben"} and left_out(sources).keys() == {"consent.txt"}
+
+
 def test_what_is_no_source_is_listed(tmp_path: Path) -> None:
     (tmp_path / "anna.mp4").touch()
     (tmp_path / "readme.txt").touch()

@@ -22,6 +22,7 @@ def test_people_for_training_and_testing_are_told_apart(tmp_path: Path) -> None:
     (tmp_path / "test" / "id10270#def#00001.txt#000.mp4").touch()  # as crop_vox.py names it
     (tmp_path / "test" / "id10271#empty.mp4").mkdir()
     (tmp_path / "other").mkdir()
+    (tmp_path / "id10001.consent.toml").touch()
     layout, reason = detect_layout(tmp_path)
     assert layout == Layout.VOXCELEB and "has a person before its first #" in reason
     sources = find_sources(tmp_path, layout)

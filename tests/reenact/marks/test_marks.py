@@ -7,14 +7,16 @@ import cv2
 import numpy as np
 import pytest
 
-from data_partition.shards.images import read_image, write_image
+from data_partition.consent.kinds import Role, WithoutConsent
+from data_partition.consent.record import ConsentUse, synthetic_record
+from data_partition.shards.images import read_image
 from data_partition.shards.shard import open_shard
 from data_partition.sources.video import source_sha256
 from data_partition.synth.dataset import synthesize
 from model.errors import ConfigError, DataError
 from reenact.marks import delivery, manifest
 from reenact.marks import key as marks_key
-from reenact.marks.delivery import Marks, consents_of, deliver_film, deliver_picture, record_of
+from reenact.marks.delivery import Marks, deliver_film, deliver_picture, record_of
 from reenact.marks.key import FOLDER_VARIABLE, marking_key
 from reenact.marks.kinds import Label, LabelException
 from reenact.marks.label import find_label, stamp
@@ -24,6 +26,7 @@ from reenact.marks.watermark import ALGORITHM, Watermark, read_watermark
 from reenact.video_writer import VideoWriter
 
 RECORD = 0xC0FFEE
+ANA = synthetic_record("ana")
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +100,11 @@ def test_a_label_is_told_from_the_other_and_from_none(pictures):
 
 @pytest.mark.parametrize("name", ["out.jpg", "out.png"])
 def test_a_delivered_picture_has_all_marks_and_a_line_in_the_book(tmp_path, pictures, name):
-    deliver_picture(tmp_path / name, pictures[0], origin(consent_sha256s=("cd" * 32,)))
+    deliver_picture(
+        tmp_path / name,
+        pictures[0],
+        origin(consents=(ConsentUse(role=Role.SOURCE, record=ANA),), without_consent=WithoutConsent.PUBLIC),
+    )
     anchor = marking_key().anchor.read_bytes()
     found = verify_file(tmp_path / name, anchors=anchor)
     assert (found.label, found.watermark.record, found.record) == (Label.GENERATED, RECORD, RECORD)
@@ -107,7 +114,8 @@ def test_a_delivered_picture_has_all_marks_and_a_line_in_the_book(tmp_path, pict
         "label": "AI GENERATED",
         "label_exception": "",
         "model_sha256": "ab" * 32,
-        "consent_sha256": ["cd" * 32],
+        "consent_sha256": [ANA.sha256],
+        "without_consent": "public",
     }
     assert verify_file(tmp_path / name).manifest.state == "Valid"
     book = deliveries(RECORD, marking_key())
@@ -205,19 +213,6 @@ def test_a_damaged_book_of_deliveries_is_named(line, tmp_path, monkeypatch):
 def test_a_record_goes_by_what_a_result_was_made_of():
     assert record_of({"a": 1, "b": 2}) == record_of({"b": 2, "a": 1}) != record_of({"a": 1, "b": 3})
     assert 0 <= record_of("anything") < 2**24
-
-
-def test_records_of_consent_are_those_of_shards_and_folders(tmp_path, pictures):
-    for person in ("ana", "ben"):
-        (tmp_path / person / "frames").mkdir(parents=True)
-        (tmp_path / person / "consent.toml").write_text(f"who = '{person}'\n")
-    (tmp_path / "ana" / "shard.json").write_text("{}")
-    picture = tmp_path / "ben" / "face.png"
-    write_image(picture, pictures[0])
-    one, other = consents_of((tmp_path / "ana" / "frames" / "0.jpg", picture))
-    assert one != other and consents_of((tmp_path / "ana",)) == (one,)
-    assert consents_of((tmp_path / "ben", picture)) == (other,)
-    assert consents_of((tmp_path / "elsewhere.png",)) == ()
 
 
 def test_a_foreign_manifest_gives_no_record(tmp_path, pictures):

@@ -7,8 +7,9 @@ import pytest
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
+from data_partition.consent.withdrawal import mark_withdrawn
 from federation.settings import Settings
-from model.errors import ConfigError, FederationError
+from model.errors import CheckpointError, ConfigError, FederationError
 from server.rounds.centralized import train_centralized
 from server.rounds.federation import run_federation
 from server.run_folder.folder import RunFolder, explaining_full_disks, find_checkpoint, write_settings
@@ -131,3 +132,12 @@ def test_a_run_that_cannot_say_that_it_is_complete_fails(tmp_path: Path, is_fede
             train_centralized(configured, fill)
     result = RunResult.read(tmp_path / "run")
     assert result is not None and result.state == "failed" and "is full" in result.reason
+
+
+def test_a_run_that_learnt_somebody_who_withdrew_does_not_go_on(tmp_path: Path) -> None:
+    dataset = write_dataset(tmp_path / "dataset", 2)
+    (run,) = train(Mode.CENTRALIZED, minimal_settings(dataset, tmp_path / "run", 2))
+    mark_withdrawn(run, "person-1")
+    for mode in (Mode.FEDERATED, Mode.CENTRALIZED):
+        with pytest.raises(CheckpointError, match="learnt person-1 .* who withdrew; train anew without them"):
+            train(mode, minimal_settings(dataset, run, 2, resume=True, max_rounds=3))

@@ -1,0 +1,74 @@
+"""Commands about people's consent."""
+
+from __future__ import annotations
+
+from datetime import date
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+
+from cli.terminal import console, error_console, say_where
+from model.errors import DataError
+
+
+def consent(
+    people: Annotated[
+        list[Path], typer.Argument(metavar="PERSON...", help="Folders of people, or pictures and videos of one each.")
+    ],
+) -> None:
+    """Write a record of consent to fill in for each person; of those who have one, say what it allows today."""
+    from data_partition.consent.kinds import Role
+    from data_partition.consent.record import consent_file, is_consent_file, read_consent
+    from data_partition.consent.template import write_template
+
+    for person in (one for one in people if not is_consent_file(one)):  # of VIDEOS/*
+        path = consent_file(person)
+        if not path.is_file():
+            say_where({"To fill in": write_template(person)})
+            continue
+        record = read_consent(path)
+        for role in Role:
+            allowed = record.refusal(role, date.today()) or f"yes, until {record.expires}"
+            console.print(f"{escape(record.person)}, {role}: {escape(allowed)}", soft_wrap=True)
+
+
+def withdraw(
+    person: Annotated[str, typer.Argument(help="Name of the shard, by which runs know the person too.")],
+    dataset: Annotated[Path, typer.Argument(help="Dataset that the person leaves.")],
+    runs: Annotated[
+        list[Path] | None, typer.Argument(metavar="[RUNS]...", help="Folders of runs to mark, at any depth.")
+    ] = None,
+) -> None:
+    """Take a person who withdrew out of a dataset, and mark every run that learnt the person.
+
+    Nothing is drawn with a marked run and none goes on training; evaluate warns.
+    """
+    from data_partition.consent.withdrawal import mark_withdrawn, remove_person, runs_that_learnt
+
+    found = [runs_that_learnt(folder, person) for folder in runs or ()]
+    source = remove_person(dataset, person)
+    learnt = [run for one in found for run in one.learnt]
+    if source is None and not learnt:
+        raise DataError(f"{person}: neither in the dataset {dataset} nor in a run that was named")
+    if source is not None:
+        console.print(f"{escape(person)} is removed from {escape(str(dataset))}", soft_wrap=True)
+    for run in learnt:
+        mark_withdrawn(run, person)
+        console.print(f"[yellow]learnt {escape(person)}:[/] {escape(str(run))}, marked", soft_wrap=True)
+    for problem in (line for one in found for line in one.unreadable):
+        error_console.print(f"[yellow]not looked at:[/] {escape(problem)}", soft_wrap=True)
+    _say_what_is_left(source, has_runs=bool(learnt))
+
+
+def _say_what_is_left(source: str | None, *, has_runs: bool) -> None:
+    """What the command cannot do."""
+    if source:
+        console.print(
+            f"Left to do: the videos in {escape(source)}; `prepare` brings back who is there. Set `revoked` in the "
+            "record of consent, or remove the person's folder",
+            soft_wrap=True,
+        )
+    if has_runs:
+        console.print("Left to do: train anew, then remove the marked runs and all copies of them", soft_wrap=True)
