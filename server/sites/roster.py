@@ -146,6 +146,15 @@ class Roster:
         alive = set(grid.get_node_ids())
         return [site.partition_id for node, site in self.sites if node in alive]
 
+    @property
+    def is_simulated(self) -> bool:
+        """Whether the known sites are clients of a simulation, which share one dataset."""
+        return not self._is_deployed()
+
+    def site_frames(self) -> dict[int, int]:
+        """Partition to training frames of every known site that may say them."""
+        return {s.partition_id: int(s.identity_weights_I.sum()) for _, s in self.sites if s.statistics is not None}
+
     def labels(self) -> list[str]:
         """[I] name of each identity, `identity-<index>` where no site gave one that no other identity has."""
         names = [unnamed(index) for index in range(self._num_identities)]
