@@ -27,6 +27,7 @@ from model.errors import ConfigError
 from model.setting import Scalar
 from reenact.reenactor import Reenactor
 from server.run_folder.history import RoundRow, read_history, spent
+from server.run_folder.record import RunRecord
 
 CARD_NAME = "card.md"
 """In the run folder, unless told otherwise."""
@@ -75,9 +76,11 @@ class ModelCard:
     people: CardPeople
     results: Sequence[CardResults]
     audit: TextTable | None
+    trained_by: str
+    """Version of this program that trained it; "" if the run does not say."""
     written: date
     version: str
-    """Of this program."""
+    """Of this program, now."""
 
     @property
     def is_simulation(self) -> bool:
@@ -104,13 +107,13 @@ def read_card(request: CardRequest) -> ModelCard:
     """Collect the card of a run.
 
     Raises:
-        CheckpointError: if there is no intact checkpoint, or somebody withdrew whom it learnt.
+        CheckpointError: if there is no intact checkpoint or no run.json, or somebody withdrew whom it learnt.
         ConfigError: if the run has no history, or a measurement is of another model.
         DataError: if somebody's consent does not hold, or something cannot be read.
     """
     refuse_withdrawn(request.run)
     checkpoint, run = load_checkpoint(request.run), run_folder_of(request.run)
-    settings = Settings.from_flat(checkpoint.settings)
+    settings, record = Settings.from_flat(checkpoint.settings), RunRecord.read(run)
     history = _history(run, checkpoint)
     num_steps, num_samples = spent(history, settings)
     weights_sha256 = Reenactor(checkpoint, torch.device("cpu")).weights_sha256()
@@ -131,6 +134,7 @@ def read_card(request: CardRequest) -> ModelCard:
         people=read_people(
             checkpoint.identities,
             shards_of(checkpoint.identities, request.dataset, settings.data.data_dir),
+            record.people,
             settings.data.without_consent,
         ),
         results=tuple(
@@ -138,6 +142,7 @@ def read_card(request: CardRequest) -> ModelCard:
             for folder in request.evaluations
         ),
         audit=_audit(request.audit, run, weights_sha256),
+        trained_by=record.version,
         written=date.today(),
         version=version("fedreenact"),
     )

@@ -12,10 +12,12 @@ from pathlib import Path
 from data_partition.consent.check import refusals
 from data_partition.consent.kinds import Role, WithoutConsent
 from data_partition.consent.record import ConsentRecord
+from data_partition.shards.content import ShardContent
 from data_partition.shards.shard import Shard, open_dataset
 from evaluation.figures.tables import TextTable
 from model.checkpoint import unnamed
 from model.errors import DataError
+from server.run_folder.record import People
 
 _HEADER = ("who", "may be used as", "for", "seen by", "ruled out", "until")
 _NOBODY_HERE = "its record is not on the machine that wrote this card"
@@ -36,7 +38,7 @@ class CardPeople:
     are_drawn: bool
     """Whether nobody is shown: a record says so of everybody, or the operator of those without."""
     num_clips: int | None
-    """None unless the shards of everybody are here, as below."""
+    """None unless the shards of everybody are here, with the frames that the run had, as below."""
     num_held_out: int | None
     """Frames that nobody trained on."""
 
@@ -46,12 +48,15 @@ class CardPeople:
         return len(self.consents.rows)
 
 
-def read_people(identities: Sequence[str], shards: Mapping[str, Shard], without_consent: str) -> CardPeople:
+def read_people(
+    identities: Sequence[str], shards: Mapping[str, Shard], learnt: People, without_consent: str
+) -> CardPeople:
     """What the records of a dataset say today of the people of a model.
 
     Args:
         identities: [I] their names in the checkpoint.
         shards: of those who are on this machine, by name.
+        learnt: what the run had of each; nobody where it did not see or did not write that down.
         without_consent: what the run's operator said of people without a record; "" if nothing.
 
     Raises:
@@ -59,13 +64,14 @@ def read_people(identities: Sequence[str], shards: Mapping[str, Shard], without_
     """
     _refuse_without_consent(shards, without_consent)
     here, is_everybody = shards.values(), len(shards) == len(identities)
+    is_whole = is_everybody and not any(_changes(learnt, name, shard) for name, shard in shards.items())
     rows = tuple(_row(index, shards.get(name), identities, without_consent) for index, name in enumerate(identities))
     return CardPeople(
         consents=TextTable(title="People and their consent", header=_HEADER, rows=rows),
         first_end=min((end for shard in here if (end := _end(shard.consent)) is not None), default=None),
         are_drawn=is_everybody and all(_is_drawn(shard.consent, without_consent) for shard in here),
-        num_clips=sum(len(set(shard.clip.tolist())) for shard in here) if is_everybody else None,
-        num_held_out=sum(int(shard.is_test_F.sum()) for shard in here) if is_everybody else None,
+        num_clips=sum(len(set(shard.clip.tolist())) for shard in here) if is_whole else None,
+        num_held_out=sum(int(shard.is_test_F.sum()) for shard in here) if is_whole else None,
     )
 
 
@@ -100,6 +106,10 @@ def _refuse_without_consent(known: Mapping[str, Shard], without_consent: str) ->
             f"people whom the run learnt: {'; '.join(lines)}. Their model is not handed on: mend the records and "
             "`prepare` again, or `withdraw` them and train anew (docs/release.md)"
         )
+
+
+def _changes(learnt: People, name: str, shard: Shard) -> str:
+    return learnt[name].changes(ShardContent.of(shard)) if name in learnt else ""
 
 
 def _row(index: int, shard: Shard | None, identities: Sequence[str], without_consent: str) -> tuple[str, ...]:

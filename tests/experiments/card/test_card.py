@@ -18,6 +18,7 @@ from experiments.card.card import CardRequest, nearest_preset, read_card, render
 from federation.settings import Settings, read_preset
 from model.checkpoint import load_checkpoint, save_checkpoint
 from model.errors import CheckpointError, ConfigError, DataError
+from server.run_folder.record import own_version
 from tests.consents import DAY, TODAY, consent_of
 from tests.experiments.card.conftest import PEOPLE, PLACES
 from tests.shards import write_random_shard
@@ -98,6 +99,7 @@ def test_data_and_training_are_told(trained: Path) -> None:
         "| optimiser steps, all sites together | 4 |",
         "| pairs of frames seen | 8 |",
         "| differential privacy | none |",
+        f"| trained by | fedreenact {own_version()} |",
     ):
         assert row in card
     assert "all frames in one place" in card and "`local-steps = 2`" in card
@@ -160,6 +162,14 @@ def test_a_record_that_is_not_here_is_said_not_to_be(trained: Path, tmp_path: Pa
     assert "| clips |" not in card and "not at hand" in card
     with pytest.raises(DataError, match="has nobody of the run"):
         _card(trained, dataset=tmp_path / "somebody else")
+
+
+def test_clips_are_counted_of_the_frames_that_were_trained_on_alone(trained: Path, tmp_path: Path) -> None:
+    for index, person in enumerate(PEOPLE):
+        write_random_shard(tmp_path / "same", person, num_frames=30, seed=index)
+        write_random_shard(tmp_path / "others", person, num_frames=30, seed=9)
+    assert "| clips | 2 |" in _card(trained, dataset=tmp_path / "same")
+    assert "| clips |" not in _card(trained, dataset=tmp_path / "others")
 
 
 def test_drawn_people_are_said_to_be_nobody(trained: Path, tmp_path: Path) -> None:
