@@ -36,8 +36,8 @@ class Release:
         return next((name for name, known in self.people.items() if known == person), None)
 
     def copies_below(self, folder: Path) -> list[Path]:
-        """Folders that have its weights and its names: where it was written, and any in a folder or deeper."""
-        places = dict.fromkeys((self.folder, *round_folders_below(folder)))
+        """Absolute folders that have its weights and its names: where it was written, and any in a folder or deeper."""
+        places = dict.fromkeys((self.folder, *(place.resolve() for place in round_folders_below(folder))))
         return [place for place in places if _is_copy(place, self)]
 
 

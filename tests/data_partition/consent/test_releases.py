@@ -33,7 +33,9 @@ def test_releases_are_noted_one_after_the_other(tmp_path: Path) -> None:
     assert second.name_of("jürgen") == "identity-0" and second.name_of("identity-0") is None
 
 
-def test_a_person_is_found_in_a_release_and_marked_there_by_the_name_that_it_has(tmp_path: Path) -> None:
+def test_a_person_is_found_in_a_release_and_marked_there_by_the_name_that_it_has(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     release = _released(tmp_path)
     shutil.copytree(release.folder, tmp_path / "deep" / "copy")
     found = runs_that_learnt(tmp_path / "run", "ben")
@@ -44,7 +46,8 @@ def test_a_person_is_found_in_a_release_and_marked_there_by_the_name_that_it_has
         refuse_withdrawn(release.folder)
     assert "ben" not in (release.folder / "withdrawn.json").read_text()
     refuse_withdrawn(tmp_path / "deep" / "copy")
-    copies = mark_release(release, "ben", [tmp_path])  # the run's own round has the same weights, and other names
+    monkeypatch.chdir(tmp_path)
+    copies = mark_release(release, "ben", [Path()])  # the run's own round has the same weights, and other names
     assert copies == [release.folder, tmp_path / "deep" / "copy"]
     assert len(withdrawn_people(release.folder)) == 1
 

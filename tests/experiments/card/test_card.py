@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -18,9 +19,11 @@ from experiments.card.card import CardRequest, nearest_preset, read_card, render
 from federation.settings import Settings, read_preset
 from model.checkpoint import load_checkpoint, save_checkpoint
 from model.errors import CheckpointError, ConfigError, DataError
-from server.run_folder.record import own_version
+from server.run_folder.history import append_row
+from server.run_folder.record import RunRecord, own_version
 from tests.consents import DAY, TODAY, consent_of
 from tests.experiments.card.conftest import PEOPLE, PLACES
+from tests.rows import round_row
 from tests.shards import write_random_shard
 from tests.small_face import small_checkpoint
 
@@ -179,6 +182,24 @@ def test_drawn_people_are_said_to_be_nobody(trained: Path, tmp_path: Path) -> No
     front, body = _split(card)
     assert "the people are drawn" in body and "| no end |" in body and "first consent" not in card
     assert "withdraw" not in front["extra_gated_prompt"]
+
+
+def test_of_a_deployed_federation_the_card_tells_what_its_server_knows(tmp_path: Path) -> None:
+    run = save_checkpoint(tmp_path / "run", small_checkpoint()).parent
+    RunRecord(run_id="0").write(run)
+    clients = {site: {"num_steps": 5.0, "num_examples": 10 + site} for site in (0, 1)}
+    for number in (1, 2):  # the second has no checkpoint yet
+        append_row(run, round_row(number, clients=clients, metrics={"dp_epsilon": 77.04 * number, "dp_delta": 1e-5}))
+    card = _card(run)
+    assert "2 sites trained on their own frames" in card and "No frame left its site" in card
+    for row in (
+        "| frames trained on | 21 |",
+        "| optimiser steps, all sites together | 10 |",
+        "| differential privacy | epsilon 77, delta 1e-05 a person |",
+        "| identity-1 | its record is not on the machine that wrote this card |",
+    ):
+        assert row in card
+    assert not re.search(r"\bana\b|\bben\b", card) and "trained by |" not in card
 
 
 def test_the_nearest_preset_is_named_with_the_differences() -> None:
