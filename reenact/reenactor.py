@@ -5,7 +5,6 @@ Legend: N driving frames, S image side in pixels, K = 68 landmarks, C coordinate
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -152,14 +151,8 @@ class Reenactor:
         return self.networks.config.image_size_px
 
     def weights_sha256(self) -> str:
-        """SHA-256 of all that is drawn with: discriminators, which a release has none of, do not count."""
-        digest = hashlib.sha256()
-        for name, tensor in self.networks.state_dict().items():
-            if self._design.phase_of(name) == "discriminator":
-                continue
-            digest.update(name.encode())
-            digest.update(tensor.cpu().numpy().tobytes())
-        return digest.hexdigest()
+        """SHA-256 of all that is drawn with."""
+        return self.networks.weights_sha256()
 
     def choose(
         self, requested: Guidance, source: FaceFrame, driving_identity: str, strengths: Strengths = FULL

@@ -20,7 +20,6 @@ from federation.settings import Settings
 from model.checkpoint import Checkpoint, load_checkpoint
 from model.errors import ConfigError, DataError
 from model.progress import Progress
-from reenact.reenactor import Reenactor
 
 _MOST_FRAMES = 100
 """Frames of each person that are asked about on each side of the split."""
@@ -87,7 +86,7 @@ def run_audit(request: AuditRequest, progress: Progress) -> tuple[Audit, dict[st
     )
     audit = Audit(
         name=request.run.name,
-        weights_sha256=Reenactor(run, torch.device("cpu")).weights_sha256(),
+        weights_sha256=run.networks().weights_sha256(),
         head=_head(request, run, shards),
         sections=sections,
         charts=_charts(sections, recovered),

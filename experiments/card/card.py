@@ -12,8 +12,6 @@ from datetime import date
 from importlib.metadata import version
 from pathlib import Path
 
-import torch
-
 from data_partition.consent.withdrawal import refuse_withdrawn
 from deploy.files import PRESETS
 from evaluation.figures.tables import TextTable
@@ -24,8 +22,8 @@ from federation.settings import MEANINGS, PLACES, Settings, read_preset
 from model.checkpoint import Checkpoint, load_checkpoint, run_folder_of
 from model.designs.registry import design_of
 from model.errors import ConfigError
+from model.networks.bundle import is_of_discriminator
 from model.setting import Scalar
-from reenact.reenactor import Reenactor
 from server.run_folder.history import RoundRow, read_history, spent
 from server.run_folder.record import RunRecord
 
@@ -116,7 +114,7 @@ def read_card(request: CardRequest) -> ModelCard:
     settings, record = Settings.from_flat(checkpoint.settings), RunRecord.read(run)
     history = _history(run, checkpoint)
     num_steps, num_samples = spent(history, settings)
-    weights_sha256 = Reenactor(checkpoint, torch.device("cpu")).weights_sha256()
+    weights_sha256 = checkpoint.networks().weights_sha256()
     preset, changed = nearest_preset(settings)
     return ModelCard(
         name=f"fedreenact-{settings.model.network}-{settings.model.image_size_px}px",
@@ -173,8 +171,7 @@ def _history(run: Path, checkpoint: Checkpoint) -> list[RoundRow]:
 
 
 def _num_values(checkpoint: Checkpoint) -> int:
-    design = design_of(Settings.from_flat(checkpoint.settings).model.network)
-    return sum(value.size for name, value in checkpoint.tensors.items() if design.phase_of(name) != "discriminator")
+    return sum(value.size for name, value in checkpoint.tensors.items() if not is_of_discriminator(name))
 
 
 def _epsilon(row: RoundRow) -> tuple[float, float] | None:

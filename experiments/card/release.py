@@ -20,11 +20,11 @@ import numpy as np
 from data_partition.consent.releases import Release, note_release
 from deploy.files import TOP
 from experiments.card.card import CardRequest, ModelCard, read_card, render_card
-from federation.settings import PLACES, Settings, to_toml
+from federation.settings import PLACES, to_toml
 from model.checkpoint import Checkpoint, load_checkpoint, run_folder_of, unnamed, write_checkpoint
-from model.designs.registry import design_of
 from model.errors import ConfigError
 from model.files import name_folder, write_text
+from model.networks.bundle import is_of_discriminator
 
 CARD_NAME, LICENCE_NAME, ONNX_NAME = "README.md", "LICENSE", "model.onnx"
 SETTINGS_NAME, SUMS_NAME = "settings.toml", "SHA256SUMS"
@@ -71,16 +71,12 @@ def released(checkpoint: Checkpoint) -> Checkpoint:
     Of averaged and last weights those that draw; no discriminators, which tell best who was trained on (Hayes et al.
     2019, LOGAN); no places, no losses; names that say nothing.
     """
-    design = design_of(Settings.from_flat(checkpoint.settings).model.network)
     tensors = checkpoint.ema_tensors or checkpoint.tensors
     return replace(
         checkpoint,
         settings={key: value for key, value in checkpoint.settings.items() if key not in PLACES},
         identities=[unnamed(index) for index in range(len(checkpoint.identities))],
-        tensors={
-            name: np.zeros_like(value) if design.phase_of(name) == "discriminator" else value
-            for name, value in tensors.items()
-        },
+        tensors={name: np.zeros_like(value) if is_of_discriminator(name) else value for name, value in tensors.items()},
         ema_tensors={},
         loss_window=[],
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Mapping
 
 import numpy as np
@@ -40,6 +41,15 @@ class Networks(nn.Module):
             base: coefficients by `closed_form.fit`, in runs with lgan-base = closed.
         """
 
+    def weights_sha256(self) -> str:
+        """SHA-256 of all weights that draw, hexadecimal: discriminators, which a release has none of, do not count."""
+        digest = hashlib.sha256()
+        for name, tensor in self.state_dict().items():
+            if not is_of_discriminator(name):
+                digest.update(name.encode())
+                digest.update(tensor.cpu().numpy().tobytes())
+        return digest.hexdigest()
+
     def travelling_tensors(self) -> dict[str, npt.NDArray[np.float32]]:
         """Name to a float32 copy on the CPU, in a fixed order; all that leaves a site besides scalars."""
         return {name: tensor.detach().cpu().numpy().copy() for name, tensor in self._tensors()}
@@ -58,6 +68,11 @@ class Networks(nn.Module):
 
     def _tensors(self) -> Iterator[tuple[str, torch.Tensor]]:
         return iter(self.state_dict(keep_vars=True).items())
+
+
+def is_of_discriminator(tensor: str) -> bool:
+    """Whether a tensor of `Networks` judges pictures or landmarks, by its name, and is not drawn with."""
+    return tensor.split(".", 1)[0].endswith("discriminator")
 
 
 def validate_tensors(tensors: NamedArrays, expected: NamedArrays, *, where: str) -> None:
