@@ -31,6 +31,7 @@ from federation.settings import Settings
 from model.checkpoint import load_checkpoint
 from model.setting import Scalar
 from model.training.trainer import pick_device
+from reenact.clips.video_writer import VideoWriter
 from reenact.faces import face_of_shard
 from reenact.guidance_choice import Guidance
 from reenact.marks.delivery import Marks, deliver_film, record_of_picture
@@ -38,7 +39,6 @@ from reenact.marks.kinds import Label
 from reenact.marks.manifest import Origin
 from reenact.person import Person, references_of_shard
 from reenact.reenactor import Reenactor, Transfer
-from reenact.video_writer import VideoWriter
 from server.flower.simulation import run_simulation
 
 NUM_IDENTITIES = 5

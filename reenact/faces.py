@@ -24,10 +24,10 @@ from model.errors import DataError
 from model.frames import Frame
 from model.landmarks.likeness import likeness_features, nearest
 from model.progress import Progress
-from reenact.kept_track import keep_track, kept_track
+from reenact.clips.kept_track import keep_track, kept_track
+from reenact.clips.steady import Gap, gaps, steadied
 from reenact.movement import FloatArray, Movement, Reference
 from reenact.reenactor import FaceFrame, Place, movement_of
-from reenact.steady import Gap, gaps, steadied
 
 _AU_WEIGHT = 0.008
 """Half of one action unit's range counts as ten degrees of one angle of the head."""

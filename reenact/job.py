@@ -19,9 +19,12 @@ from model.checkpoint import load_checkpoint
 from model.errors import ConfigError, DataError
 from model.frames import Frame
 from model.progress import Progress
+from reenact.clips.film import Film, write_film
+from reenact.clips.pieces import Pieces
+from reenact.clips.sound import sound_of
+from reenact.clips.steady import Gap
 from reenact.consent import Permission, check_face, likeness_of, permission_for, person_shown
 from reenact.faces import AnnotatedClip, annotate_clip, face_of_picture
-from reenact.film import Film, write_film
 from reenact.guidance_choice import Guidance, MotionKind
 from reenact.live import LiveDrawing, LiveRequest
 from reenact.marks.delivery import Marks, deliver_picture, live_marks, record_of
@@ -31,11 +34,8 @@ from reenact.marks.watermark import ALGORITHM
 from reenact.movement import FULL, Reference, Strengths
 from reenact.paste import Paste
 from reenact.person import Person, person_of
-from reenact.pieces import Pieces
 from reenact.preview import check_preview, preview_of, write_preview
 from reenact.reenactor import FaceFrame, Reenactor, Transfer
-from reenact.sound import sound_of
-from reenact.steady import Gap
 
 _PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png")
 

@@ -15,8 +15,8 @@ from data_partition.shards.images import encode_image
 from data_partition.shards.shard import open_shard
 from data_partition.synth.dataset import synthesize
 from model.progress import no_progress
+from reenact.clips.video_writer import VideoWriter
 from reenact.faces import annotate_clip
-from reenact.video_writer import VideoWriter
 
 SIZE_PX = 64
 NUM_FRAMES = 24

@@ -14,6 +14,7 @@ from data_partition.shards.shard import open_shard
 from data_partition.sources.video import source_sha256
 from data_partition.synth.dataset import synthesize
 from model.errors import ConfigError, DataError
+from reenact.clips.video_writer import VideoWriter
 from reenact.marks import delivery, manifest
 from reenact.marks import key as marks_key
 from reenact.marks.delivery import Marks, deliver_film, deliver_picture, record_of
@@ -23,7 +24,6 @@ from reenact.marks.label import find_label, stamp
 from reenact.marks.manifest import MADE_OF, Origin
 from reenact.marks.verification import deliveries, verify_file
 from reenact.marks.watermark import ALGORITHM, Watermark, read_watermark
-from reenact.video_writer import VideoWriter
 
 RECORD = 0xC0FFEE
 ANA = synthetic_record("ana")

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-import reenact.film
+import reenact.clips.film
 from data_partition.consent.kinds import WithoutConsent
 from data_partition.shards.images import read_image, write_image
 from data_partition.shards.shard import open_shard
@@ -79,7 +79,7 @@ def test_a_film_has_the_driving_clips_times_and_sound_and_says_what_it_did(site,
 
 
 def test_a_run_that_was_stopped_leaves_nothing_half_written_and_goes_on_to_the_same_film(site, films, monkeypatch):
-    monkeypatch.setattr(reenact.film, "PIECE_FRAMES", 8)
+    monkeypatch.setattr(reenact.clips.film, "PIECE_FRAMES", 8)
     run(request(site, films, out=site / "undisturbed.mp4"))
 
     def stop(text, done, total):

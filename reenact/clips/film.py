@@ -14,14 +14,14 @@ from typing import TypeVar
 from data_partition.sources.video import timing_of
 from model.frames import Frame
 from model.progress import Progress
+from reenact.clips.pieces import PIECE_FRAMES, Pieces, join_pieces
+from reenact.clips.sound import Sound
+from reenact.clips.video_writer import VideoWriter
 from reenact.faces import AnnotatedClip
 from reenact.marks.delivery import Marks, deliver_film
 from reenact.movement import FloatArray
 from reenact.person import SteadyChoice
-from reenact.pieces import PIECE_FRAMES, Pieces, join_pieces
 from reenact.reenactor import FaceFrame, Reenactor, Transfer
-from reenact.sound import Sound
-from reenact.video_writer import VideoWriter
 
 _FRAMES_AT_ONCE = 8
 _Item = TypeVar("_Item")

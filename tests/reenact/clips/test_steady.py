@@ -1,4 +1,4 @@
-"""Promises of reenact.steady: no jitter, no lag, no gaps within a take."""
+"""Promises of reenact.clips.steady: no jitter, no lag, no gaps within a take."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -9,8 +9,8 @@ import pytest
 from data_partition.faces.face_table import FACE, FaceTable
 from data_partition.faces.track import TrackedClip
 from data_partition.sources.records import ClipSource
-from reenact.kept_track import keep_track, kept_track
-from reenact.steady import gaps, smooth, steadied
+from reenact.clips.kept_track import keep_track, kept_track
+from reenact.clips.steady import gaps, smooth, steadied
 
 
 def tracked(shown: dict[int, tuple[int, float]], num_frames: int) -> TrackedClip:

@@ -1,4 +1,4 @@
-"""Promises of reenact.sound and reenact.pieces: sound and times of a film are those of the driving clip."""
+"""Promises of reenact.clips.sound and reenact.clips.pieces: sound and times of a film are those of the driving clip."""
 
 from fractions import Fraction
 
@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from data_partition.sources.video import read_frames, timing_of
-from reenact.pieces import Pieces, join_pieces, pieces_folder
-from reenact.sound import sound_of
-from reenact.video_writer import VideoWriter
+from reenact.clips.pieces import Pieces, join_pieces, pieces_folder
+from reenact.clips.sound import sound_of
+from reenact.clips.video_writer import VideoWriter
 from tests.films import click_at_s, click_samples, shown_at, sound_packets, write_film
 
 FILM_BASE = Fraction(1, 24_000)

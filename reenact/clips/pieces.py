@@ -15,7 +15,7 @@ import av
 
 from data_partition.sources.video import Timing
 from model.files import whole_file, write_text
-from reenact.sound import Sound, SoundCopy
+from reenact.clips.sound import Sound, SoundCopy
 
 PIECE_FRAMES = 240
 """Frames of a piece; a run that is stopped loses fewer. Eight seconds are drawn within a minute."""

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from model.errors import DataError
-from reenact.video_writer import VideoWriter
+from reenact.clips.video_writer import VideoWriter
 
 
 def grey(value: int) -> np.ndarray:
