@@ -5,7 +5,6 @@ Legend: N driving frames, S image side in pixels, K = 68 landmarks, C coordinate
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -153,11 +152,7 @@ class Reenactor:
 
     def weights_sha256(self) -> str:
         """SHA-256 of all that is drawn with."""
-        digest = hashlib.sha256()
-        for name, tensor in self.networks.state_dict().items():
-            digest.update(name.encode())
-            digest.update(tensor.cpu().numpy().tobytes())
-        return digest.hexdigest()
+        return self.networks.weights_sha256()
 
     def choose(
         self, requested: Guidance, source: FaceFrame, driving_identity: str, strengths: Strengths = FULL

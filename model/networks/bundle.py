@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import itertools
 from collections.abc import Iterator, Mapping
 
 import numpy as np
@@ -39,6 +41,19 @@ class Networks(nn.Module):
             landmark_mean_IKC: [I, 68, 2] pixels.
             base: coefficients by `closed_form.fit`, in runs with lgan-base = closed.
         """
+
+    @property
+    def device(self) -> torch.device:
+        """Where they are."""
+        return next(itertools.chain(self.parameters(), self.buffers())).device
+
+    def weights_sha256(self) -> str:
+        """SHA-256 of all weights, hexadecimal."""
+        digest = hashlib.sha256()
+        for name, tensor in self.state_dict().items():
+            digest.update(name.encode())
+            digest.update(tensor.cpu().numpy().tobytes())
+        return digest.hexdigest()
 
     def travelling_tensors(self) -> dict[str, npt.NDArray[np.float32]]:
         """Name to a float32 copy on the CPU, in a fixed order; all that leaves a site besides scalars."""
