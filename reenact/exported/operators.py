@@ -3,7 +3,6 @@
 Legend: N systems, R rows, C right-hand sides, T tokens, D channels.
 """
 
-# ruff: noqa: F821  (letters in the types of scripts are dimensions)
 from collections.abc import Callable
 from typing import Any
 
@@ -17,9 +16,9 @@ _DOUBLE = 11
 """Of ONNX's `TensorProto.DataType`."""
 
 
-@script(default_opset=op)
-def solved(a: DOUBLE["N", "R", "R"], b: DOUBLE["N", "R", "C"]) -> DOUBLE["N", "R", "C"]:
-    """Solution x of a x = b by Gauss-Jordan elimination; the pivot is the largest in its column and unused rows."""
+@script(default_opset=op)  # type: ignore[untyped-decorator]
+def solved(a: DOUBLE[...], b: DOUBLE[...]) -> DOUBLE[...]:
+    """[N, R, C] x of a x = b, [N, R, R] and [N, R, C], by Gauss-Jordan elimination; the pivot is a column's largest."""
     num_rows = op.Shape(a, start=2)
     row = op.Unsqueeze(op.Range(0, op.Squeeze(num_rows), 1), [0, 2])
     work = op.Concat(a, b, axis=2)
