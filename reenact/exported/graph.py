@@ -17,7 +17,7 @@ INPUTS = {
     "target_landmarks": "[N, 68, 2] pixels where the landmarks shall be",
     "heatmap": "[N, 1, S, S] in [0, 1], the target landmarks as curves; with use-irises [N, 2, S, S], irises as discs",
 }
-"""Name and meaning, float32; a network that does not look at one of them does not have it."""
+"""Name and meaning, float32; a network that does not look at one of them has it all the same."""
 OUTPUTS = {
     "image": "[N, 3, S, S] in [-1, 1]: the source person in the driving pose",
     "flow": "[N, 2, S, S] from the result to the nearest source, the frame spans [-1, 1]",

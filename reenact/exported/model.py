@@ -76,7 +76,6 @@ class ExportedGenerator(nn.Module):
             self._session = runtime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # the runtime's errors have no class of their own to catch them by
             raise CheckpointError(f"not a readable ONNX file: {' '.join(str(error).split())}") from error
-        self._names = [one.name for one in self._session.get_inputs()]
 
     @property
     def metadata(self) -> dict[str, str]:
@@ -85,8 +84,7 @@ class ExportedGenerator(nn.Module):
 
     def forward(self, inputs: GeneratorInputs) -> ExportedOutput:
         """Draw N results."""
-        named = graph_inputs(inputs)
-        fed = {name: np.ascontiguousarray(named[name].cpu().numpy()) for name in self._names}
+        fed = {name: np.ascontiguousarray(value.cpu().numpy()) for name, value in graph_inputs(inputs).items()}
         image, flow, warped, parts = map(torch.from_numpy, self._session.run(list(OUTPUTS), fed))
         return ExportedOutput(
             image_NCHW=image,

@@ -6,11 +6,14 @@ import numpy as np
 import pytest
 import torch
 
+from data_partition.consent.kinds import WithoutConsent
 from data_partition.consent.withdrawal import mark_withdrawn
+from data_partition.shards.images import read_image
 from federation.settings import Settings
 from model.checkpoint import Checkpoint, save_checkpoint
 from model.designs.registry import build_networks
 from model.errors import CheckpointError, ConfigError
+from model.progress import no_progress
 from reenact.exported import export as exporting
 from reenact.exported.export import export
 from reenact.exported.model import read_exported
@@ -18,9 +21,10 @@ from reenact.exported.packages import package
 from reenact.exported.people import stand_ins
 from reenact.guidance import estimated_statistics
 from reenact.guidance_choice import Guidance
-from reenact.job import Studio
-from reenact.movement import Strengths
+from reenact.job import ReenactRequest, Studio, run_request
+from reenact.movement import FULL, Strengths
 from reenact.reenactor import Reenactor
+from tests.shards import write_random_shard
 from tests.small_face import PART_SIZES, SMALL, small_checkpoint, small_face
 
 CPU = torch.device("cpu")
@@ -41,7 +45,8 @@ def checkpoint_of(config) -> Checkpoint:
     tensors = build_networks(config, PART_SIZES, seed=0).travelling_tensors()
     rng = np.random.default_rng(1)
     tensors = {name: (value + rng.normal(0, 0.02, value.shape)).astype(np.float32) for name, value in tensors.items()}
-    return replace(small_checkpoint(), settings=Settings(model=config).to_flat(), tensors=tensors)
+    settings, names = Settings(model=config).to_flat(), ["person-ana", "person-ben"]
+    return replace(small_checkpoint(), settings=settings, tensors=tensors, identities=names)
 
 
 @pytest.fixture(scope="module", params=[SMALL, FULLEST], ids=["thesis", "fullest"])
@@ -77,12 +82,9 @@ def test_pictures_are_those_of_pytorch(pair):
 def test_strangers_are_guided_as_by_the_checkpoint(pair):
     checkpoint, report = pair
     run, exported = Reenactor(checkpoint, CPU), Reenactor(read_exported(report.out), CPU)
-    has_base = run.has_strengths
-    assert exported.has_strengths == has_base
-    strengths = Strengths(mouth=0.5) if has_base else Strengths()
-    for requested in (Guidance.AUTO, Guidance.LST, Guidance.DRIVING):
-        if requested is not Guidance.AUTO:
-            strengths = Strengths()
+    assert exported.has_strengths == run.has_strengths
+    weaker = Strengths(mouth=0.5) if run.has_strengths else FULL
+    for requested, strengths in ((Guidance.AUTO, weaker), (Guidance.LST, FULL), (Guidance.DRIVING, FULL)):
         (ours, our_guidance), (theirs, their_guidance) = (
             one.draw_pair(small_face(0), small_face(1), requested, strengths) for one in (exported, run)
         )
@@ -93,9 +95,9 @@ def test_strangers_are_guided_as_by_the_checkpoint(pair):
 def test_the_file_names_and_knows_nobody(pair):
     checkpoint, report = pair
     content, model = report.out.read_bytes(), read_exported(report.out)
-    for name in checkpoint.identities:
-        assert f'"{name}"'.encode() not in content and model.identities == []
-    assert not any(name in value for value in model.generator.metadata.values() for name in checkpoint.identities)
+    assert model.identities == [] and model.generator.metadata["num-identities"] == "2"
+    assert not any(name.encode() in content for name in checkpoint.identities)
+    assert all(len(rows) == 1 for name, rows in model.tensors.items() if name.endswith("_own")), "the stranger's"
     with pytest.raises(ConfigError, match="source identity the checkpoint knows"):
         Reenactor(model, CPU).choose(Guidance.LGAN, small_face(0, checkpoint.identities[0]), "")
 
@@ -105,6 +107,27 @@ def test_marks_of_both_say_one_model(pair):
     wanted = Reenactor(checkpoint, CPU).weights_sha256()
     assert Reenactor(read_exported(report.out), CPU).weights_sha256() == wanted
     assert read_exported(report.out).generator.metadata["weights-sha256"] == wanted
+
+
+def test_reenact_takes_the_file_for_the_run(pair, tmp_path):
+    checkpoint, report = pair
+    write_random_shard(tmp_path / "data", "eva", num_frames=2)
+    frames = tmp_path / "data" / "eva" / "frames"
+    run = save_checkpoint(tmp_path / "run", checkpoint)
+    asked = ReenactRequest(
+        checkpoint=run,
+        sources=(frames / "000000.jpg",),
+        driving=frames / "000001.jpg",
+        out=tmp_path / "run.png",
+        without_consent=WithoutConsent.SYNTHETIC,
+    )
+    theirs = run_request(asked, device=CPU, progress=no_progress)
+    ours = run_request(
+        replace(asked, checkpoint=report.out, out=tmp_path / "file.png"), device=CPU, progress=no_progress
+    )
+    assert (ours.guidance, ours.num_sources) == (theirs.guidance, theirs.num_sources)
+    assert ours.record == theirs.record, "which stands for model, inputs and choices"
+    assert np.abs(read_image(ours.out).astype(int) - read_image(theirs.out)).max() <= 2
 
 
 def test_any_number_of_people_is_stood_in_for():
@@ -141,7 +164,7 @@ def test_who_withdrew_is_not_exported_or_drawn_with(pair, tmp_path):
         export(run, tmp_path / "model.onnx")
     (run / "model.onnx").write_bytes(pair[1].out.read_bytes())
     with pytest.raises(CheckpointError, match="ana.*withdrew"):
-        Studio(run / "model.onnx", CPU, lambda *_: None)
+        Studio(run / "model.onnx", CPU, no_progress)
 
 
 def test_other_networks_and_names_are_refused(tmp_path):
