@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from datetime import date
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
 
 from cli.terminal import console, error_console, say_where
 from model.errors import DataError
+
+if TYPE_CHECKING:
+    from data_partition.consent.releases import Release
 
 
 def consent(
@@ -41,28 +44,41 @@ def withdraw(
         list[Path] | None, typer.Argument(metavar="[RUNS]...", help="Folders of runs to mark, at any depth.")
     ] = None,
 ) -> None:
-    """Take a person who withdrew out of a dataset, and mark every run that learnt the person.
+    """Take a person who withdrew out of a dataset, and mark every run that learnt the person, and its releases.
 
     Nothing is drawn with a marked run and none goes on training; evaluate warns.
     """
-    from data_partition.consent.withdrawal import mark_withdrawn, remove_person, runs_that_learnt
+    from data_partition.consent.withdrawal import mark_release, mark_withdrawn, remove_person, runs_that_learnt
 
     found = [runs_that_learnt(folder, person) for folder in runs or ()]
     source = remove_person(dataset, person)
     learnt = [run for one in found for run in one.learnt]
-    if source is None and not learnt:
+    releases = [release for one in found for release in one.releases]
+    if source is None and not learnt and not releases:
         raise DataError(f"{person}: neither in the dataset {dataset} nor in a run that was named")
     if source is not None:
         console.print(f"{escape(person)} is removed from {escape(str(dataset))}", soft_wrap=True)
     for run in learnt:
         mark_withdrawn(run, person)
         console.print(f"[yellow]learnt {escape(person)}:[/] {escape(str(run))}, marked", soft_wrap=True)
+    for release in releases:
+        _say_release(release, person, mark_release(release, person, runs or ()))
     for problem in (line for one in found for line in one.unreadable):
         error_console.print(f"[yellow]not looked at:[/] {escape(problem)}", soft_wrap=True)
-    _say_what_is_left(source, has_runs=bool(learnt))
+    _say_what_is_left(source, has_runs=bool(learnt), has_releases=bool(releases))
 
 
-def _say_what_is_left(source: str | None, *, has_runs: bool) -> None:
+def _say_release(release: Release, person: str, copies: list[Path]) -> None:
+    """Where a release has the person, and which of its copies were found."""
+    where = ", ".join(f"{copy}, marked" for copy in copies) or f"{release.folder}, no longer there"
+    console.print(
+        f"[yellow]released {release.released} with {escape(person)} as {release.name_of(person)}:[/] {escape(where)}; "
+        f"SHA-256 of its weights {release.weights_sha256}",
+        soft_wrap=True,
+    )
+
+
+def _say_what_is_left(source: str | None, *, has_runs: bool, has_releases: bool) -> None:
     """What the command cannot do."""
     if source:
         console.print(
@@ -72,3 +88,5 @@ def _say_what_is_left(source: str | None, *, has_runs: bool) -> None:
         )
     if has_runs:
         console.print("Left to do: train anew, then remove the marked runs and all copies of them", soft_wrap=True)
+    if has_releases:
+        console.print("Left to do: take down the releases, and ask whoever has a copy to delete it", soft_wrap=True)

@@ -15,7 +15,7 @@ import typer
 import typer.main
 from rich.markup import escape
 
-from cli import consent, data, export, federate, marks, train, use
+from cli import consent, data, federate, marks, publish, train, use
 from cli.terminal import error_console
 from model.errors import FedreenactError
 from server.termination import EXIT_CODE, TerminatedError
@@ -37,13 +37,15 @@ for _command in (
     federate.register,
     federate.deployment,
     use.reenact,
-    export.export,
     use.serve,
     marks.verify,
     marks.key,
     use.evaluate,
     use.report,
     use.audit,
+    publish.card,
+    publish.release,
+    publish.export,
     use.gap,
     train.experiment,
     train.demo,

@@ -15,6 +15,7 @@ from flwr.clientapp import ClientApp
 
 from client.consent.approval import Approval
 from client.consent.egress import training_scalars
+from client.consent.known_data import check_known_data
 from client.consent.known_weights import KnownWeights
 from client.consent.privacy_ledger import ReleaseLedger, noised_answer
 from client.node_config import NodeConfig, check_launch
@@ -193,6 +194,7 @@ def _trained(settings: Settings, site: Site, tensors: NamedArrays, config: dict[
     if site.policy is not None:
         known = KnownWeights(site.state_dir, run_id, max_missed_rounds=site.policy.max_missed_rounds)
         known.accept(tensors, settings=settings, part_sizes=part_sizes, round_number=round_number)
+        check_known_data(site.state_dir, run_id, site.data.frames[0].shard)
     torch.set_num_threads(settings.optimizer.num_threads)
     train = functools.partial(
         _train_and_check,

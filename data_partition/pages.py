@@ -1,17 +1,20 @@
-"""Pages from templates: HTML that needs nothing beside it."""
+"""Pages from templates: HTML that needs nothing beside it, and Markdown."""
 
 from __future__ import annotations
 
 import base64
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
 
 def templates_of(package: str) -> Environment:
-    """The templates of a package: what they are given is escaped, and a name that they are not given is an error."""
+    """The templates of a package; a name that they are not given is an error.
+
+    What they are given is escaped, but for Markdown (`.md.j2`).
+    """
     return Environment(
         loader=PackageLoader(package),
-        autoescape=True,
+        autoescape=select_autoescape(disabled_extensions=("md.j2",), default=True),
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,

@@ -18,6 +18,7 @@ from model.checkpoint import load_checkpoint
 from model.frames import Frame
 from reenact.faces import face_of_shard
 from reenact.guidance_choice import Guidance
+from reenact.person import Person, references_of_shard
 from reenact.reenactor import FaceFrame, Reenactor, Transfer
 
 IMAGES = Path(__file__).parent / "images"
@@ -37,14 +38,14 @@ def reenactment(reenactor: Reenactor, shards: Sequence[Shard]) -> Frame:
     size_px = reenactor.size_px
     table = [[np.full((size_px, size_px, 3), 255, np.uint8), *(face.image_HWC for face in driving)]]
     for shard in others:
-        source = held_out_face(shard, size_px)
+        source = held_out_person(shard, size_px)
         table.append([source.image_HWC, *results(reenactor, source, driving)])
     return grid(table)
 
 
 def sheet(reenactor: Reenactor, shards: Sequence[Shard]) -> Frame:
     """How two results came about: a person driven by herself, and another one by the first person."""
-    first, second, third = (held_out_face(shard, reenactor.size_px) for shard in shards[:3])
+    first, second, third = (held_out_person(shard, reenactor.size_px) for shard in shards[:3])
     later = held_out_face(shards[2], reenactor.size_px, -1)
     image = draw_sheet([sheet_row(reenactor, third, later), sheet_row(reenactor, second, first)])
     height_px = round(image.shape[0] * SHEET_WIDTH_PX / image.shape[1])
@@ -54,6 +55,12 @@ def sheet(reenactor: Reenactor, shards: Sequence[Shard]) -> Frame:
 def held_out_face(shard: Shard, size_px: int, which: int = 0) -> FaceFrame:
     """The first of a shard's held-out frames, or another."""
     return face_of_shard(shard, int(np.flatnonzero(shard.is_test_F)[which]), size_px)
+
+
+def held_out_person(shard: Shard, size_px: int) -> Person:
+    """The first held-out frame, drawn from frames of its clip that were for training."""
+    face = held_out_face(shard, size_px)
+    return Person.of(face, references_of_shard(shard, str(shard.clip[np.flatnonzero(shard.is_test_F)[0]]), size_px))
 
 
 def results(reenactor: Reenactor, source: FaceFrame, driving: Sequence[FaceFrame]) -> list[Frame]:

@@ -176,6 +176,7 @@ def _origin(
     return {
         "checkpoint": str(request.checkpoint),
         "round": checkpoint.round,
+        "weights_sha256": reenactor.weights_sha256(),
         "dataset": str(request.dataset),
         "landmarks": request.landmarks.value,
         "motion": request.motion.value,

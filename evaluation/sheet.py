@@ -13,6 +13,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from data_partition.shards.lettering import figure_text
 from evaluation.metrics.regions import cut_out
 from model.frames import Frame
 from reenact.guidance_choice import Guidance, MotionKind
@@ -163,4 +164,5 @@ def _interpolation(frame: Frame) -> int:
 
 
 def _text(figure: Figure, x: float, y: float, text: str, *, ha: str, weight: str = "normal") -> None:
-    figure.text(x, y, text, ha=ha, va="center_baseline", fontsize=10, color=_INK, weight=weight, linespacing=1.5)
+    shown = figure_text(text)
+    figure.text(x, y, shown, ha=ha, va="center_baseline", fontsize=10, color=_INK, weight=weight, linespacing=1.5)

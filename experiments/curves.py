@@ -11,6 +11,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from data_partition.shards.lettering import figure_text
 from server.run_folder.history import RANKING, RoundRow
 
 History = Sequence[RoundRow]
@@ -51,7 +52,7 @@ def _sites(axes: Axes, history: History, name: str, names: Sequence[str]) -> Non
     colours = colormaps["tab10"].colors if len(clients) <= _MAX_NAMED else ["#93b4f5"] * len(clients)  # type: ignore[attr-defined]
     for client, colour in zip(clients, colours, strict=False):
         values = [_known(row.clients.get(client, {}).get(name)) for row in history]
-        name_of = names[client] if client < len(names) else f"client {client}"
+        name_of = figure_text(names[client]) if client < len(names) else f"client {client}"
         label = name_of if 1 < len(clients) <= _MAX_NAMED else None
         axes.plot(rounds, values, color=colour, linewidth=1.1, label=label)
     mean = [_known(row.metrics.get(name)) for row in history]

@@ -36,6 +36,7 @@ from reenact.guidance_choice import Guidance
 from reenact.marks.delivery import Marks, deliver_film, record_of_picture
 from reenact.marks.kinds import Label
 from reenact.marks.manifest import Origin
+from reenact.person import Person, references_of_shard
 from reenact.reenactor import Reenactor, Transfer
 from reenact.video_writer import VideoWriter
 from server.flower.simulation import run_simulation
@@ -143,7 +144,13 @@ def _write_clip(path: Path, reenactor: Reenactor, shards: Sequence[Shard]) -> No
     """The first identity's frames, and beside them every other identity making the same movements."""
     driver, others = shards[0], shards[1:]
     first_rows = [int(np.flatnonzero(shard.is_test_F)[0]) for shard in others]
-    sources = [face_of_shard(*pair, reenactor.size_px) for pair in zip(others, first_rows, strict=True)]
+    sources = [
+        Person.of(
+            face_of_shard(shard, row, reenactor.size_px),
+            references_of_shard(shard, str(shard.clip[row]), reenactor.size_px),
+        )
+        for shard, row in zip(others, first_rows, strict=True)
+    ]
     rows = np.flatnonzero(driver.clip == driver.clip[0])[-CLIP_FRAMES:]
     driving = [face_of_shard(driver, int(row), reenactor.size_px) for row in rows]
     statistics = reenactor.statistics(driver.identity, np.stack([face.landmarks_KC for face in driving]))

@@ -106,9 +106,40 @@ def read_report(run: Path, evaluations: Sequence[Path]) -> RunReport:
         data=_data_table(settings),
         history=history,
         curves=curves_png(history, checkpoint.identities),
-        evaluations=tuple(_read_evaluation(folder) for folder in evaluations),
+        evaluations=tuple(read_evaluation(folder) for folder in evaluations),
         audit=read_audit(run),
         versions={"python": platform.python_version(), **{name: version(name) for name in _PACKAGES}},
+    )
+
+
+def read_evaluation(folder: Path) -> Evaluation:
+    """The results in a folder as `evaluate --out` writes it.
+
+    Raises:
+        DataError: if they cannot be read.
+    """
+    path = folder / "metrics.json"
+    try:
+        figures = read_json(path)
+        rows, backends = rows_from_plain(figures["rows"]), Backends(**figures["backends"])
+        num_sources = int(figures.get("num_sources", 1))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        reason = f"{type(error).__name__}: {error}"
+        raise DataError(f"{path}: cannot be read ({reason}); wanted the folder `evaluate --out` wrote") from error
+    sheets = {
+        PROTOCOL_TITLES[protocol]: sheet.read_bytes()
+        for protocol in Protocol
+        if (sheet := folder / f"{protocol}.png").is_file()
+    }
+    details = folder / DETAIL_SHEET
+    by_motion = [thirds_table(figures["thirds"], backends)] if "thirds" in figures else []
+    return Evaluation(
+        folder=folder,
+        figures=figures,
+        tables=tuple(titled([*method_tables(rows, backends), *by_motion], num_sources)),
+        by_person=tuple(titled(identity_tables(rows, backends), num_sources)),
+        sheets=sheets,
+        details=details.read_bytes() if details.is_file() else None,
     )
 
 
@@ -147,32 +178,6 @@ def report_markdown(report: RunReport) -> str:
     audit = report.audit.to_markdown() if report.audit else ""
     return "\n".join(
         [head, *(table.to_markdown() for table in tables), audit, settings.to_markdown(), versions.to_markdown()]
-    )
-
-
-def _read_evaluation(folder: Path) -> Evaluation:
-    path = folder / "metrics.json"
-    try:
-        figures = read_json(path)
-        rows, backends = rows_from_plain(figures["rows"]), Backends(**figures["backends"])
-        num_sources = int(figures.get("num_sources", 1))
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        reason = f"{type(error).__name__}: {error}"
-        raise DataError(f"{path}: cannot be read ({reason}); wanted the folder `evaluate --out` wrote") from error
-    sheets = {
-        PROTOCOL_TITLES[protocol]: sheet.read_bytes()
-        for protocol in Protocol
-        if (sheet := folder / f"{protocol}.png").is_file()
-    }
-    details = folder / DETAIL_SHEET
-    by_motion = [thirds_table(figures["thirds"], backends)] if "thirds" in figures else []
-    return Evaluation(
-        folder=folder,
-        figures=figures,
-        tables=tuple(titled([*method_tables(rows, backends), *by_motion], num_sources)),
-        by_person=tuple(titled(identity_tables(rows, backends), num_sources)),
-        sheets=sheets,
-        details=details.read_bytes() if details.is_file() else None,
     )
 
 

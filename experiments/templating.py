@@ -1,4 +1,4 @@
-"""Pages from templates: HTML that needs nothing beside it."""
+"""Pages from templates: HTML that needs nothing beside it, and Markdown."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from data_partition.pages import data_uri, templates_of
 
 
 def render(template: str, **values: object) -> str:
-    """A template of this package, everything in it escaped."""
+    """A template of this package, everything in it escaped, but for Markdown (`.md.j2`)."""
     environment = templates_of("experiments")
     environment.filters |= {
         "png": lambda content: data_uri(content, "image/png"),

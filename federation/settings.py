@@ -277,6 +277,9 @@ _CONFIGS: dict[str, type] = {
     "simulation": SimulationConfig,
 }
 
+PLACES = ("data-dir", "output-dir", "sites-file", "eval-data-dir")
+"""Settings that name places on a machine; they say nothing about what was trained."""
+
 MEANINGS: dict[str, Meaning] = dict(pair for config in _CONFIGS.values() for pair in meanings_of(config))
 """Kebab-case key of every setting to what is known of it."""
 

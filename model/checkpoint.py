@@ -87,25 +87,31 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> Path:
     partial, replaced = (folder / f".{final.name}.{word}" for word in ("partial", "replaced"))
     _clear_away(folder)
     partial.mkdir()
-    arrays = {f"model/{name}": value for name, value in checkpoint.tensors.items()}
-    arrays |= {f"ema/{name}": value for name, value in checkpoint.ema_tensors.items()}
-    arrays |= {"landmarks/mean": checkpoint.landmark_mean_IKC, "landmarks/std": checkpoint.landmark_std_IKC}
-    save_file({name: np.ascontiguousarray(value) for name, value in arrays.items()}, partial / _WEIGHTS_FILE)
-    index = {
-        "schema_version": SCHEMA_VERSION,
-        "round": checkpoint.round,
-        "weights_sha256": _sha256(partial / _WEIGHTS_FILE),
-        "identities": checkpoint.identities,
-        "part_sizes": checkpoint.part_sizes.to_flat(),
-        "loss_window": checkpoint.loss_window,
-        "settings": checkpoint.settings,
-    }
-    (partial / _INDEX_FILE).write_text(json.dumps(index | {"index_sha256": json_sha256(index)}, indent=2))
+    write_checkpoint(partial, checkpoint)
     if final.exists():
         final.rename(replaced)
     name_folder(partial, final)
     shutil.rmtree(replaced, ignore_errors=True)
     return final
+
+
+def write_checkpoint(folder: Path, checkpoint: Checkpoint) -> str:
+    """Write both files into a folder that is not in use yet; returns the SHA-256 of the weights' file."""
+    arrays = {f"model/{name}": value for name, value in checkpoint.tensors.items()}
+    arrays |= {f"ema/{name}": value for name, value in checkpoint.ema_tensors.items()}
+    arrays |= {"landmarks/mean": checkpoint.landmark_mean_IKC, "landmarks/std": checkpoint.landmark_std_IKC}
+    save_file({name: np.ascontiguousarray(value) for name, value in arrays.items()}, folder / _WEIGHTS_FILE)
+    index = {
+        "schema_version": SCHEMA_VERSION,
+        "round": checkpoint.round,
+        "weights_sha256": _sha256(folder / _WEIGHTS_FILE),
+        "identities": checkpoint.identities,
+        "part_sizes": checkpoint.part_sizes.to_flat(),
+        "loss_window": checkpoint.loss_window,
+        "settings": checkpoint.settings,
+    }
+    (folder / _INDEX_FILE).write_text(json.dumps(index | {"index_sha256": json_sha256(index)}, indent=2))
+    return str(index["weights_sha256"])
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
@@ -130,16 +136,23 @@ def load_checkpoint(path: Path) -> Checkpoint:
     raise CheckpointError(f"no usable checkpoint in {path}: {detail}")
 
 
+def unnamed(index: int) -> str:
+    """What an identity is called whose name nobody told, or nobody is to know."""
+    return f"identity-{index}"
+
+
 def known_people(folder: Path) -> list[str]:
     """Whom the checkpoint in a round's folder learnt, by name, without reading its weights.
 
     Raises:
         CheckpointError: if it does not say.
     """
-    try:
-        return [str(name) for name in read_json(folder / _INDEX_FILE)["identities"]]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(f"{folder / _INDEX_FILE} cannot be read ({type(error).__name__}: {error})") from error
+    return [str(name) for name in _indexed(folder, "identities")]
+
+
+def recorded_weights(folder: Path) -> str:
+    """The SHA-256 of its weights' file that the checkpoint in a folder records; raises as `known_people`."""
+    return str(_indexed(folder, "weights_sha256"))
 
 
 def round_folders_below(folder: Path) -> list[Path]:
@@ -168,6 +181,13 @@ def round_number_of(folder: Path) -> int:
     match = _ROUND_FOLDER.fullmatch(folder.name)
     assert match is not None, folder
     return int(match[1] or match[2])
+
+
+def _indexed(folder: Path, key: str) -> Any:
+    try:
+        return read_json(folder / _INDEX_FILE)[key]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(f"{folder / _INDEX_FILE} cannot be read ({type(error).__name__}: {error})") from error
 
 
 def _clear_away(folder: Path) -> None:

@@ -225,6 +225,9 @@ class OptimizerConfig:
     """eta_d of Algorithm 1."""
     adam_beta1: float = setting(0.5, low=0, high=0.999)
     """First Adam moment, as in DCGAN and pix2pixHD; the second is 0.999."""
+    max_gradient_norm: float = setting(0.0, low=0, high=10_000, least_if_on=1)
+    """+ Length to which the gradient of the generators, and that of the discriminators, is shortened; 0 is off. Adam
+    answers a sudden long one with steps many times its learning rate."""
     batch_size: int = setting(8, low=1, high=1024)
     """Pairs in a mini-batch."""
     use_amp: bool = setting(False)

@@ -12,7 +12,7 @@ import numpy as np
 
 from data_partition.batches import load_frame
 from data_partition.faces import track
-from data_partition.faces.annotate import FaceAnnotation
+from data_partition.faces.face_table import Rows
 from data_partition.faces.track import FaceCrop, TrackedClip, cut_faces, track_faces
 from data_partition.shards.shard import FRAMES_NAME, INFO_NAME, Shard, open_shard
 from data_partition.sources.layouts import annotator_of
@@ -31,6 +31,9 @@ from reenact.steady import Gap, gaps, steadied
 
 _AU_WEIGHT = 0.008
 """Half of one action unit's range counts as ten degrees of one angle of the head."""
+
+_BLOCK_FRAMES = 4096
+"""Which are compared with the source at once."""
 
 logger = logging.getLogger(__name__)
 
@@ -121,8 +124,10 @@ class AnnotatedClip:
 
     def landmarks_NKC(self) -> FloatArray:
         """[N, 68, 2] pixels of the crops, of the N frames with a face."""
-        faces = self.tracked.faces.values()
-        return np.stack([face.box.to_crop(face.annotation.landmarks_KC, self.size_px) for face in faces])
+        landmarks_NKC = self.tracked.faces.rows["landmarks_KC"].copy()
+        for row, face in enumerate(self.tracked.faces.values()):
+            landmarks_NKC[row] = face.box.to_crop(face.annotation.landmarks_KC, self.size_px)
+        return landmarks_NKC
 
     def most_like(self, source: FaceFrame) -> int:
         """Index of the frame that is most like the source in pose, landmarks and action units.
@@ -130,16 +135,21 @@ class AnnotatedClip:
         Relative motion from there starts from the same face on both sides: nothing of the difference is taken for
         movement.
         """
-        movements = [_movement_of(face.annotation) for face in self.tracked.faces.values()]
-        both = zip(self.landmarks_NKC()[:, None], movements, strict=True)
-        features_ND = np.concatenate([_likeness(*one, self.size_px) for one in both])
-        return list(self.tracked.faces)[nearest(features_ND, _likeness_of(source), 1)[0]]
+        landmarks_NKC, rows = self.landmarks_NKC(), self.tracked.faces.rows
+        wanted_D, best = _likeness_of(source), []
+        for first in range(0, len(rows), _BLOCK_FRAMES):
+            block = slice(first, first + _BLOCK_FRAMES)
+            features_BD = _likeness(landmarks_NKC[block], _movement_of(rows[block]), self.size_px)
+            place = nearest(features_BD, wanted_D, 1)[0]
+            best.append((first + place, features_BD[place].copy()))
+        row = best[nearest(np.stack([features_D for _, features_D in best]), wanted_D, 1)[0]][0]
+        return int(rows["frame_index"][row])
 
     def reference_at(self, index: int) -> Reference:
         """What a frame that has a face shows."""
-        face = self.tracked.faces[index]
+        face, rows = self.tracked.faces[index], self.tracked.faces.rows
         landmarks_KC = face.box.to_crop(face.annotation.landmarks_KC, self.size_px)
-        return Reference(movement=_movement_of(face.annotation), landmarks_KC=landmarks_KC)
+        return Reference(movement=_movement_of(rows[rows["frame_index"] == index]), landmarks_KC=landmarks_KC)
 
     def image_at(self, index: int) -> Frame:
         """The face crop of a frame that has one; the clip is decoded up to it."""
@@ -238,11 +248,11 @@ def face_of_crop(crop: FaceCrop) -> FaceFrame:
     return replace(_face_frame(crop), place=Place(picture_HWC=crop.picture_HWC, box=crop.box))
 
 
-def _movement_of(annotation: FaceAnnotation) -> Movement:
+def _movement_of(rows: Rows) -> Movement:
     return Movement(
-        pose_NC=annotation.pose_C[None],
-        au_presence_NA=annotation.au_presence_A[None],
-        au_intensity_NA=np.nan_to_num(annotation.au_intensity_A)[None],
+        pose_NC=rows["pose_C"],
+        au_presence_NA=rows["au_presence_A"],
+        au_intensity_NA=np.nan_to_num(rows["au_intensity_A"]),
     )
 
 

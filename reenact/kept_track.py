@@ -1,7 +1,4 @@
-"""The faces that were found in a clip, as a file beside the pieces of a film: a run that goes on need not look again.
-
-Legend: N frames with a face, K = 68 landmarks, C coordinates, A = 18 action units, E = 2 eyes.
-"""
+"""The faces that were found in a clip, as a file beside the pieces of a film: who goes on need not look again."""
 
 from __future__ import annotations
 
@@ -9,9 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from data_partition.faces.annotate import FaceAnnotation
-from data_partition.faces.crop import CropBox
-from data_partition.faces.track import TrackedClip, TrackedFace
+from data_partition.faces.face_table import FaceTable
+from data_partition.faces.track import TrackedClip
 from data_partition.sources.records import ClipSource
 from model.files import whole_file
 
@@ -23,25 +19,8 @@ def keep_track(path: Path, clip: TrackedClip) -> None:
         path: ends in .npz.
         clip: with one face at least.
     """
-    faces = list(clip.faces.values())
-    annotations = [face.annotation for face in faces]
-    arrays = {
-        "clip": np.array([clip.num_frames, clip.quarter_turns]),
-        "frame_index_N": np.array(list(clip.faces)),
-        "take_N": np.array([face.take for face in faces]),
-        "timestamp_s_N": np.array([face.timestamp_s for face in faces]),
-        "box_N3": np.array([(face.box.left, face.box.top, face.box.side) for face in faces]),
-        "landmarks_NKC": np.stack([one.landmarks_KC for one in annotations]),
-        "pose_NC": np.stack([one.pose_C for one in annotations]),
-        "au_presence_NA": np.stack([one.au_presence_A for one in annotations]),
-        "au_intensity_NA": np.stack([one.au_intensity_A for one in annotations]),
-        "confidence_N": np.array([one.confidence for one in annotations]),
-    }
-    irises = [one.irises_EC for one in annotations if one.irises_EC is not None]
-    if irises:
-        arrays["irises_NEC"] = np.stack(irises)
     with whole_file(path) as file:
-        np.savez(file, allow_pickle=False, **arrays)
+        np.savez(file, allow_pickle=False, clip=[clip.num_frames, clip.quarter_turns], faces=clip.faces.rows)
 
 
 def kept_track(path: Path, source: ClipSource) -> TrackedClip:
@@ -52,24 +31,12 @@ def kept_track(path: Path, source: ClipSource) -> TrackedClip:
         source: the clip that it is of.
     """
     with np.load(path, allow_pickle=False) as arrays:
-        of = {name: arrays[name] for name in arrays.files}
-    faces = {
-        int(index): TrackedFace(
-            annotation=FaceAnnotation(
-                landmarks_KC=of["landmarks_NKC"][row],
-                pose_C=of["pose_NC"][row],
-                au_presence_A=of["au_presence_NA"][row],
-                au_intensity_A=of["au_intensity_NA"][row],
-                confidence=float(of["confidence_N"][row]),
-                irises_EC=of["irises_NEC"][row] if "irises_NEC" in of else None,
-            ),
-            timestamp_s=float(of["timestamp_s_N"][row]),
-            take=int(of["take_N"][row]),
-            box=CropBox(*of["box_N3"][row].tolist()),
-        )
-        for row, index in enumerate(of["frame_index_N"])
-    }
-    num_frames, quarter_turns = of["clip"].tolist()
+        (num_frames, quarter_turns), rows = arrays["clip"].tolist(), arrays["faces"]
     return TrackedClip(
-        source=source, num_frames=num_frames, faces=faces, people={}, quarter_turns=quarter_turns, is_cropped=False
+        source=source,
+        num_frames=num_frames,
+        faces=FaceTable(rows),
+        people={},
+        quarter_turns=quarter_turns,
+        is_cropped=False,
     )

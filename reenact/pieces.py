@@ -50,7 +50,7 @@ class Pieces:
     @property
     def track(self) -> Path:
         """Of the faces of the driving clip."""
-        return self.folder / "faces.npz"
+        return self.folder / "face-table.npz"
 
     @property
     def joined(self) -> Path:

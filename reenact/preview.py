@@ -10,7 +10,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from data_partition.shards.images import tabled, write_image
+from data_partition.shards.images import on_white, tabled, write_image
+from data_partition.shards.lettering import text_line
 from data_partition.sources.video import read_frames
 from model.errors import ConfigError
 from model.frames import Frame
@@ -19,7 +20,7 @@ from reenact.person import Person
 from reenact.reenactor import FaceFrame, Place
 
 SUFFIXES = (".png", ".jpg", ".jpeg")
-_HEIGHT_PX, _THUMBNAIL_PX, _LABEL_PX, _GAP_PX = 320, 96, 26, 8
+_HEIGHT_PX, _THUMBNAIL_PX, _LETTERS_PX, _GAP_PX = 320, 96, 14, 8
 _MAX_COLUMNS = 8
 _BOX, _POINT = (255, 140, 0), (0, 220, 90)
 
@@ -132,7 +133,6 @@ def _grid(frames: Sequence[Frame]) -> Frame:
 
 def _titled(title: str, picture: Frame) -> Frame:
     """The picture on white under its title."""
-    width_px = max(picture.shape[1], 8 * len(title) + _GAP_PX)
-    label = np.full((_LABEL_PX, width_px + _GAP_PX, 3), 255, np.uint8)
-    cv2.putText(label, title, (4, 18), cv2.FONT_HERSHEY_SIMPLEX, 0.45, (0, 0, 0), 1, cv2.LINE_AA)
-    return tabled([[label], [picture]])
+    label = text_line(title, size_px=_LETTERS_PX)
+    width_px = max(picture.shape[1], label.shape[1]) + _GAP_PX
+    return np.concatenate([on_white(one, one.shape[0], width_px) for one in (label, picture)])

@@ -1,19 +1,19 @@
 """A tracked clip without jitter and without gaps, for driving: frames without a face are bridged, the rest is smoothed.
 
-Legend: F frames of one take, W frames of a window, X numbers of a frame, K = 68 landmarks, C coordinates.
+Legend: F frames of one take, B some of them, W frames of a window, D numbers of a polynomial, X numbers of a frame,
+K = 68 landmarks, C coordinates.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from itertools import groupby, pairwise
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
-from data_partition.faces.crop import CropBox
-from data_partition.faces.track import TrackedClip, TrackedFace
+from data_partition.faces.face_table import FACE, FaceTable, Rows
+from data_partition.faces.track import TrackedClip
 from model.networks.landmark_base import MAX_AU_INTENSITY
 
 WINDOW_FRAMES = 7
@@ -24,7 +24,9 @@ frames, would lose up to a fifth of their movement by it."""
 _EXPRESSION = slice(36, 68)
 """Landmarks of eyes and mouth."""
 
-Faces = Mapping[int, TrackedFace]
+_BLOCK_FRAMES = 4096
+"""Of which the polynomials are fitted at once: of an hour they would take gigabytes."""
+
 Array = NDArray[np.floating]
 
 
@@ -47,22 +49,25 @@ class Gap:
 
 def gaps(clip: TrackedClip) -> list[Gap]:
     """Where a clip shows no face; a gap inside of a take can be bridged."""
+    rows = clip.faces.rows
+    take_of = dict(zip(rows["frame_index"].tolist(), rows["take"].tolist(), strict=True))
     found = []
-    ends = [-1, *clip.faces, clip.num_frames]
-    for before, after in pairwise(ends):
+    for before, after in pairwise([-1, *take_of, clip.num_frames]):
         if after - before > 1:
-            is_inside = before in clip.faces and after in clip.faces
-            is_bridged = is_inside and clip.faces[before].take == clip.faces[after].take
+            is_bridged = before in take_of and take_of[before] == take_of.get(after)
             found.append(Gap(first=before + 1, last=after - 1, is_bridged=is_bridged))
     return found
 
 
 def steadied(clip: TrackedClip) -> TrackedClip:
     """The clip with gaps within takes bridged, and landmarks, irises, pose and intensities of action units smoothed."""
-    faces: dict[int, TrackedFace] = {}
-    for _, take in groupby(clip.faces.items(), key=lambda item: item[1].take):
-        faces |= _smoothed(dict(_bridged(list(take))))
-    return replace(clip, faces=faces)
+    takes = np.split(clip.faces.rows, np.flatnonzero(np.diff(clip.faces.rows["take"])) + 1)
+    lengths = [take["frame_index"][-1] + 1 - take["frame_index"][0] for take in takes]
+    rows = np.zeros(sum(lengths), FACE)
+    for take, steady in zip(takes, np.split(rows, np.cumsum(lengths)[:-1]), strict=True):
+        _bridge(take, steady)
+        _smooth_rows(steady)
+    return replace(clip, faces=FaceTable(rows))
 
 
 def smooth(values_FX: Array, time_F: Array, degree: int) -> Array:
@@ -77,75 +82,62 @@ def smooth(values_FX: Array, time_F: Array, degree: int) -> Array:
         degree: of the polynomial, even, at most 4.
 
     Returns:
-        [F, X] float64.
+        [F, X] of the type of the values.
     """
     num_window = min(WINDOW_FRAMES, len(time_F))
     if num_window <= degree + 1:
-        return np.asarray(values_FX, np.float64)
-    first_F = np.clip(np.arange(len(time_F)) - WINDOW_FRAMES // 2, 0, len(time_F) - num_window)
-    row_FW = first_F[:, None] + np.arange(num_window)
-    offset_FW = time_F[row_FW] - time_F[:, None]
-    offset_FW = offset_FW / np.abs(offset_FW).max(axis=1, keepdims=True)
-    fit_F3W = np.linalg.pinv(offset_FW[..., None] ** np.arange(degree + 1))
-    # Place by place in the window: all of it at once would be seven copies of the clip.
-    return np.asarray(sum(fit_F3W[:, 0, place, None] * values_FX[row_FW[:, place]] for place in range(num_window)))
+        return values_FX
+    smooth_FX = np.empty_like(values_FX)
+    for first in range(0, len(time_F), _BLOCK_FRAMES):
+        block = slice(first, first + _BLOCK_FRAMES)
+        smooth_FX[block] = _fitted(values_FX, time_F, np.arange(len(time_F))[block], num_window, degree)
+    return smooth_FX
 
 
-def _bridged(take: list[tuple[int, TrackedFace]]) -> Iterator[tuple[int, TrackedFace]]:
-    """Index and face of every frame from the take's first to its last, those between two faces by straight lines."""
-    for (index, face), (next_index, next_face) in pairwise(take):
-        yield index, face
-        for missing in range(index + 1, next_index):
-            yield missing, _between(face, next_face, (missing - index) / (next_index - index))
-    yield take[-1]
+def _fitted(values_FX: Array, time_F: Array, frame_B: NDArray[np.int64], num_window: int, degree: int) -> Array:
+    """[B, X] the polynomials of some frames' windows at these frames."""
+    first_B = np.clip(frame_B - WINDOW_FRAMES // 2, 0, len(time_F) - num_window)
+    row_BW = first_B[:, None] + np.arange(num_window)
+    offset_BW = time_F[row_BW] - time_F[frame_B, None]
+    offset_BW = offset_BW / np.abs(offset_BW).max(axis=1, keepdims=True)
+    fit_BDW = np.linalg.pinv(offset_BW[..., None] ** np.arange(degree + 1))
+    places = range(num_window)  # place by place: all of it at once would be seven copies
+    return np.asarray(sum(fit_BDW[:, 0, place, None] * values_FX[row_BW[:, place]] for place in places))
 
 
-def _between(face: TrackedFace, other: TrackedFace, share: float) -> TrackedFace:
-    def mixed(first: Array, second: Array) -> NDArray[np.float32]:
-        return np.asarray((1 - share) * first + share * second, np.float32)
-
-    first, second = face.annotation, other.annotation
-    annotation = replace(
-        first,
-        landmarks_KC=mixed(first.landmarks_KC, second.landmarks_KC),
-        pose_C=mixed(first.pose_C, second.pose_C),
-        au_intensity_A=mixed(first.au_intensity_A, second.au_intensity_A),
-        irises_EC=None
-        if first.irises_EC is None or second.irises_EC is None
-        else mixed(first.irises_EC, second.irises_EC),
-    )
-    left, top, side = np.rint(mixed(_corner(face.box), _corner(other.box))).astype(int).tolist()
-    time_s = (1 - share) * face.timestamp_s + share * other.timestamp_s
-    box = CropBox(left=left, top=top, side=side)
-    return replace(face, annotation=annotation, timestamp_s=time_s, box=box)
+def _bridge(take: Rows, bridged: Rows) -> None:
+    """Write rows of every frame from the take's first to its last, those between two faces by straight lines."""
+    index_N = take["frame_index"].copy()
+    bridged[index_N - index_N[0]] = take
+    for place in np.flatnonzero(np.diff(index_N) > 1):
+        (first, second), first_index = take[place : place + 2], index_N[place]
+        for missing in range(first_index + 1, index_N[place + 1]):
+            share = float((missing - first_index) / (index_N[place + 1] - first_index))
+            bridged[missing - index_N[0]] = _between(first, second, share, missing)
 
 
-def _corner(box: CropBox) -> NDArray[np.float64]:
-    return np.array([box.left, box.top, box.side], np.float64)
+def _between(first: np.void, second: np.void, share: float, frame_index: int) -> np.void:
+    """A row in place of a missing one; what is yes or no stays as it was."""
+    row = first.copy()
+    for name in ("landmarks_KC", "pose_C", "au_intensity_A", "irises_EC", "timestamp_s"):
+        row[name] = (1 - share) * first[name] + share * second[name]
+    row["box"] = np.rint(np.asarray((1 - share) * first["box"] + share * second["box"], np.float32))
+    row["frame_index"] = frame_index
+    return row
 
 
-def _smoothed(faces: Faces) -> Iterator[tuple[int, TrackedFace]]:
-    """Index and face of a take's frames."""
-    time_F = np.array([face.timestamp_s for face in faces.values()])
-    annotations = [face.annotation for face in faces.values()]
-    points_FKC = np.stack([one.landmarks_KC for one in annotations])
-    head_FKC = _smooth_each(points_FKC, time_F, HEAD_DEGREE)
-    head_FKC[:, _EXPRESSION] = _smooth_each(points_FKC[:, _EXPRESSION], time_F, EXPRESSION_DEGREE)
-    pose_FC = _smooth_each(np.stack([one.pose_C for one in annotations]), time_F, HEAD_DEGREE)
-    intensity_FA = _smooth_each(np.stack([one.au_intensity_A for one in annotations]), time_F, EXPRESSION_DEGREE)
-    irises = [one.irises_EC for one in annotations if one.irises_EC is not None]
-    irises_FEC = _smooth_each(np.stack(irises), time_F, EXPRESSION_DEGREE) if irises else None
-    for row, (index, face) in enumerate(faces.items()):
-        annotation = replace(
-            face.annotation,
-            landmarks_KC=head_FKC[row],
-            pose_C=pose_FC[row],
-            au_intensity_A=np.clip(intensity_FA[row], 0, MAX_AU_INTENSITY),
-            irises_EC=None if irises_FEC is None else irises_FEC[row],
-        )
-        yield index, replace(face, annotation=annotation)
+def _smooth_rows(take: Rows) -> None:
+    """Smooth the rows of a take where they are."""
+    time_F = take["timestamp_s"].copy()
+    points_FKC = take["landmarks_KC"].copy()
+    take["landmarks_KC"] = _smooth_each(points_FKC, time_F, HEAD_DEGREE)
+    take["landmarks_KC"][:, _EXPRESSION] = _smooth_each(points_FKC[:, _EXPRESSION], time_F, EXPRESSION_DEGREE)
+    take["pose_C"] = _smooth_each(take["pose_C"], time_F, HEAD_DEGREE)
+    intensity_FA = _smooth_each(take["au_intensity_A"], time_F, EXPRESSION_DEGREE)
+    take["au_intensity_A"] = np.clip(intensity_FA, 0, MAX_AU_INTENSITY)
+    take["irises_EC"] = _smooth_each(take["irises_EC"], time_F, EXPRESSION_DEGREE)
 
 
 def _smooth_each(values: NDArray[np.float32], time_F: Array, degree: int) -> NDArray[np.float32]:
     """`smooth` of [F, ...] numbers."""
-    return smooth(values.reshape(len(time_F), -1), time_F, degree).reshape(values.shape).astype(np.float32)
+    return smooth(values.reshape(len(time_F), -1), time_F, degree).reshape(values.shape)

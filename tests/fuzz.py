@@ -25,6 +25,7 @@ import numpy as np
 from PIL import Image, ImageCms
 
 from client.consent.approval import Approval
+from data_partition.shards.content import contents
 from data_partition.shards.images import read_image
 from data_partition.shards.shard import Shard, open_shard
 from data_partition.sources.celebv import read_points
@@ -39,7 +40,7 @@ from federation.settings import Settings, read_preset, to_toml
 from model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from model.errors import FedreenactError
 from server.monitoring.run_view import RunView
-from server.run_folder.folder import read_run_id
+from server.run_folder.record import RunRecord, own_version
 from server.sites.sites_file import read_sites
 from tests.rows import round_row
 from tests.shards import write_random_shard
@@ -347,7 +348,10 @@ def _runs(folder: Path) -> Iterator[Reader]:
         ("result.json", json.dumps({"status": "completed", "reason": "max-rounds"})),
     ):
         yield _text(run_folder / name, text, lambda path: _check_view(path.parent))
-    yield _text(run_folder / "run.json", json.dumps({"run-id": "ab"}), lambda path: _require(read_run_id(path.parent)))
+    people = contents([write_random_shard(folder / "people", "anna", num_frames=20)])
+    RunRecord(run_id="ab", version=own_version(), people=people, site_frames={0: 9}).write(run_folder)
+    text = (run_folder / "run.json").read_text()
+    yield _text(run_folder / "run.json", text, lambda path: RunRecord.read(path.parent).require_same(path, people))
     yield _text(run_folder / "audit.json", json.dumps(audit), lambda path: _require(read_audit(path.parent)))
     values = "protocol,source_identity,source_file,driving_identity,driving_file,method,psnr\n"
     values += "self,anna,a.jpg,anna,b.jpg,model,20.5\n"

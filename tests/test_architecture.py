@@ -23,7 +23,7 @@ ALLOWED = {
     "server": {"deploy", "model", "data_partition", "federation", "evaluation", "server"},
     "evaluation": {"model", "data_partition", "federation", "reenact", "evaluation"},
     "reenact": {"model", "data_partition", "reenact"},
-    "experiments": {"model", "data_partition", "federation", "server", "evaluation", "reenact", "experiments"},
+    "experiments": set(OURS) - {"client", "cli"},
     "cli": set(OURS),
 }
 

@@ -1,17 +1,19 @@
 """When somebody withdraws: out of the dataset, and every run that learnt the person is marked.
 
-A mark is `withdrawn.json` in a run folder, a list of people with the day. Weights do not forget: what helps is to train
-anew and to remove the run.
+A mark is `withdrawn.json` in a run folder or in a release, a list of people with the day. Weights do not forget: what
+helps is to train anew and to remove the run.
 """
 
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 from typing import Any
 
+from data_partition.consent.releases import RELEASES_NAME, Release, read_releases
 from data_partition.shards.contact_sheet import CONTACT_SHEET_NAME, write_contact_sheet
 from data_partition.shards.names import UNFINISHED_SUFFIXES, check_identity
 from data_partition.shards.shard import INFO_NAME, PREPARED_FROM, open_shard, shard_folders
@@ -28,8 +30,10 @@ class LearntRuns:
 
     learnt: tuple[Path, ...]
     """Run folders whose checkpoints know the person, and folders of single checkpoints."""
+    releases: tuple[Release, ...]
+    """Releases that have the person, of runs that may be gone."""
     unreadable: tuple[str, ...]
-    """Checkpoints that do not say whom they know, and why."""
+    """Checkpoints and lists of releases that do not say whom they know, and why."""
 
 
 def remove_person(dataset: Path, person: str) -> str | None:
@@ -88,7 +92,27 @@ def runs_that_learnt(folder: Path, person: str) -> LearntRuns:
                 learnt[run_folder_of(checkpoint)] = None
         except CheckpointError as error:
             unreadable.append(str(error))
-    return LearntRuns(learnt=tuple(learnt), unreadable=tuple(unreadable))
+    releases = _releases_with(person, folder, unreadable)
+    return LearntRuns(learnt=tuple(learnt), releases=tuple(releases), unreadable=tuple(unreadable))
+
+
+def mark_release(release: Release, person: str, folders: Iterable[Path]) -> list[Path]:
+    """Note in all copies of a release that can be found that a person withdrew, by the name that they have.
+
+    Args:
+        release: has the person.
+        person: by the name that the run knew.
+        folders: in which copies are looked for, at any depth, besides the place where it was written.
+
+    Returns:
+        The copies.
+    """
+    name = release.name_of(person)
+    assert name is not None, person
+    copies = dict.fromkeys(copy for folder in folders for copy in release.copies_below(folder))
+    for copy in copies:
+        mark_withdrawn(copy, name)
+    return list(copies)
 
 
 def mark_withdrawn(run: Path, person: str) -> None:
@@ -124,6 +148,17 @@ def refuse_withdrawn(checkpoint: Path) -> None:
         raise CheckpointError(
             f"{checkpoint}: learnt {', '.join(people)}, who withdrew; train anew without them (docs/consent.md)"
         )
+
+
+def _releases_with(person: str, folder: Path, unreadable: list[str]) -> list[Release]:
+    """Releases of runs in a folder or deeper that have the person; lists that cannot be read are added to the last."""
+    found: list[Release] = []
+    for path in sorted(folder.rglob(RELEASES_NAME)):
+        try:
+            found += [release for release in read_releases(path) if release.name_of(person)]
+        except CheckpointError as error:
+            unreadable.append(str(error))
+    return found
 
 
 def _noted(run: Path) -> list[dict[str, str]]:

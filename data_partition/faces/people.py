@@ -79,16 +79,17 @@ def _changes(rows: NDArray[np.int64], identity_F: Sequence[Embedding | None]) ->
     """Last row of one person and first known row of the next, within a take."""
     seen = [(int(row), who) for row in rows if (who := identity_F[row]) is not None]
     changes: list[tuple[int, int]] = []
-    so_far: list[Embedding] = []
+    so_far: Embedding | None = None
     for place, (row, who) in enumerate(seen):
-        if so_far and not _is_like(who, so_far):
+        if so_far is not None and not _is_like(who, so_far):
             following = seen[place + 1][1] if place + 1 < len(seen) else who
             if not _is_like(following, so_far):  # one odd frame, blurred or turned away, is no other person
                 changes.append((seen[place - 1][0], row))
-                so_far = []
-        so_far.append(who)
+                so_far = None
+        so_far = who if so_far is None else so_far + who
     return changes
 
 
-def _is_like(who: Embedding, so_far: Sequence[Embedding]) -> bool:
-    return float(who @ unit(np.mean(so_far, axis=0))) >= SAME_PERSON
+def _is_like(who: Embedding, so_far: Embedding) -> bool:
+    """Whether an embedding is like the sum of those of one person."""
+    return float(who @ unit(so_far)) >= SAME_PERSON

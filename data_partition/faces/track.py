@@ -2,12 +2,12 @@
 
 Training (`data_partition/preparation/clip.py`) and reenactment (`reenact/faces.py`) take them from here alone, so that
 a network is used on crops like those it was trained on. A clip is decoded twice: `track_faces` keeps no picture,
-`cut_faces` holds one; memory does not grow with the length of the clip.
+`cut_faces` holds one; memory grows by the numbers of the faces alone, .8 KB each.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from data_partition.faces.annotate import FaceAnnotation
 from data_partition.faces.clip_annotators import ClipAnnotator, MediaPipeAnnotator
 from data_partition.faces.crop import CropBox, crop_and_resize, find_takes, single_image_box, steady_boxes
+from data_partition.faces.face_table import FaceRows, FaceTable, Rows
 from data_partition.faces.finder import open_finder, quarter_turns
 from data_partition.faces.people import open_recogniser, split_by_person
 from data_partition.faces.sface import unit
@@ -34,27 +35,14 @@ IDENTITY_EVERY_FRAMES = 5
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, slots=True)
-class TrackedFace:
-    """The face of one frame and where it is cut out."""
-
-    annotation: FaceAnnotation
-    """In pixels of the whole picture."""
-    timestamp_s: float
-    """Seconds from the clip's first frame."""
-    take: int
-    """Number of the take that the frame belongs to, from 0."""
-    box: CropBox
-
-
-@dataclass(frozen=True, kw_only=True, eq=False, slots=True)
 class TrackedClip:
     """The faces of a clip; its pictures are decoded again when they are needed."""
 
     source: ClipSource
     num_frames: int
     """Frames that could be decoded."""
-    faces: Mapping[int, TrackedFace]
-    """Frame index to face, rising; frames without a face are left out."""
+    faces: FaceTable
+    """Frames without a face are left out."""
     people: Mapping[int, NDArray[np.float32]]
     """Take to the mean embedding of its face, of unit length; empty where SFace is missing or not asked."""
     quarter_turns: int
@@ -75,28 +63,6 @@ class FaceCrop:
     """[H, W, 3] uint8 RGB, upright: what it was cut out of."""
     box: CropBox
     """Where."""
-
-
-@dataclass(frozen=True, kw_only=True, eq=False, slots=True)
-class _Detection:
-    frame_index: int
-    timestamp_s: float
-    image_HW: tuple[int, int]
-    annotation: FaceAnnotation
-    identity_D: NDArray[np.float32] | None
-    """SFace's embedding, of some frames."""
-
-    @classmethod
-    def of(
-        cls, frame: VideoFrame, annotation: FaceAnnotation, identity_D: NDArray[np.float32] | None = None
-    ) -> _Detection:
-        return cls(
-            frame_index=frame.index,
-            timestamp_s=frame.timestamp_s,
-            image_HW=_size(frame.image_HWC),
-            annotation=annotation,
-            identity_D=identity_D,
-        )
 
 
 def track_faces(
@@ -122,23 +88,29 @@ def track_faces(
     if turns:
         on_problem(_turned_note(source.path, turns))
     recogniser = None if spec.is_cropped else open_recogniser()
-    num_frames = 0
-    detections: list[_Detection] = []
+    num_frames, found = 0, FaceRows()
+    identity_F: list[NDArray[np.float32] | None] = []
     for frame in read_frames(source.path, on_problem, source.stretch, turns):
         num_frames += 1
         annotation = annotator.annotate(frame)
         if annotation is not None:
-            is_due = recogniser is not None and len(detections) % IDENTITY_EVERY_FRAMES == 0
+            is_due = recogniser is not None and len(found) % IDENTITY_EVERY_FRAMES == 0
             who = recogniser.embed(frame.image_HWC, annotation.landmarks_KC) if recogniser and is_due else None
-            detections.append(_Detection.of(frame, annotation, who))
+            identity_F.append(who)
+            found.append(frame.index, frame.timestamp_s, annotation, _size(frame.image_HWC))
         on_frame()
     for problem in annotator.problems():
         on_problem(problem)
-    are_square = all(found.image_HW[0] == found.image_HW[1] for found in detections)
-    is_cropped = spec.is_cropped and are_square
-    faces, people = (_whole_pictures(detections), {}) if is_cropped else _steady(detections)
+    rows = found.finished()
+    is_cropped = spec.is_cropped and bool((rows["image_HW"][:, 0] == rows["image_HW"][:, 1]).all())
+    rows, people = (_in_whole_pictures(rows), {}) if is_cropped else _in_steady_boxes(rows, identity_F)
     return TrackedClip(
-        source=source, num_frames=num_frames, faces=faces, people=people, quarter_turns=turns, is_cropped=is_cropped
+        source=source,
+        num_frames=num_frames,
+        faces=FaceTable(rows),
+        people=people,
+        quarter_turns=turns,
+        is_cropped=is_cropped,
     )
 
 
@@ -204,40 +176,34 @@ def turns_of(source: ClipSource) -> int:
     return quarter_turns(finder, (frame.image_HWC for frame in frames))
 
 
-def _whole_pictures(detections: list[_Detection]) -> dict[int, TrackedFace]:
-    return {
-        found.frame_index: TrackedFace(
-            annotation=found.annotation,
-            timestamp_s=found.timestamp_s,
-            take=0,
-            box=CropBox(left=0, top=0, side=found.image_HW[0]),
-        )
-        for found in detections
-    }
+def _in_whole_pictures(rows: Rows) -> Rows:
+    """The rows as one take, in boxes that are the pictures, which are square."""
+    rows["take"] = 0
+    rows["box"][:, :2] = 0
+    rows["box"][:, 2] = rows["image_HW"][:, 0]
+    return rows
 
 
-def _steady(detections: list[_Detection]) -> tuple[dict[int, TrackedFace], dict[int, NDArray[np.float32]]]:
-    """Faces with steady boxes by frame index, and who is seen by take."""
-    if not detections:
-        return {}, {}
-    landmarks_FKC = np.stack([found.annotation.landmarks_KC for found in detections])
-    timestamp_F = np.array([found.timestamp_s for found in detections])
-    index_F = np.array([found.frame_index for found in detections])
-    take_F = find_takes(landmarks_FKC, index_F, np.array([found.image_HW for found in detections]))
-    take_F = split_by_person(take_F, [found.identity_D for found in detections])
-    faces, people = {}, {}
+def _in_steady_boxes(
+    rows: Rows, identity_F: Sequence[NDArray[np.float32] | None]
+) -> tuple[Rows, dict[int, NDArray[np.float32]]]:
+    """The rows that are in a take, each with it and a steady box, and who is seen by take."""
+    if not len(rows):
+        return rows, {}
+    take_F = find_takes(rows["landmarks_KC"], rows["frame_index"], rows["image_HW"])
+    take_F = split_by_person(take_F, identity_F)
+    rows["take"] = take_F
+    people = {}
     for take in np.unique(take_F[take_F >= 0]).tolist():
-        rows = np.flatnonzero(take_F == take)
-        boxes = steady_boxes(landmarks_FKC[rows], timestamp_F[rows], detections[rows[0]].image_HW)
-        for row, box in zip(rows, boxes, strict=True):
-            found = detections[row]
-            faces[found.frame_index] = TrackedFace(
-                annotation=found.annotation, timestamp_s=found.timestamp_s, take=take, box=box
-            )
-        seen = [who for row in rows if (who := detections[row].identity_D) is not None]
+        places = np.flatnonzero(take_F == take)
+        first, end = places[0], places[-1] + 1  # a take is a stretch of rows
+        some = rows[first:end]
+        boxes = steady_boxes(some["landmarks_KC"], some["timestamp_s"], tuple(some["image_HW"][0].tolist()))
+        some["box"] = [(box.left, box.top, box.side) for box in boxes]
+        seen = [who for who in identity_F[first:end] if who is not None]
         if seen:
             people[take] = unit(np.mean(seen, axis=0))
-    return dict(sorted(faces.items())), people
+    return rows[take_F >= 0], people
 
 
 def _cut(image_HWC: NDArray[np.uint8], annotation: FaceAnnotation, box: CropBox, size_px: int) -> FaceCrop:

@@ -8,8 +8,11 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from data_partition.faces.clip_annotators import ClipAnnotator
-from data_partition.faces.track import FaceCrop, TrackedClip, TrackedFace, cut_faces, track_faces
+from data_partition.faces.face_table import FaceTable
+from data_partition.faces.track import FaceCrop, TrackedClip, cut_faces, track_faces
 from data_partition.shards.writer import ShardWriter
 from data_partition.sources.celebv import read_names
 from data_partition.sources.layouts import annotator_of
@@ -90,17 +93,17 @@ def prepare_clip(job: ClipJob, annotator: ClipAnnotator, on_frame: Callable[[], 
     summary = ClipSummary(name=job.source.name, sha256=job.sha256)
     try:
         clip = track_faces(job.source, annotator, on_problem=summary.problems.append, on_frame=on_frame)
-        faces = _usable(clip, summary)
-        if faces:
-            _write_part(job, clip, faces, summary, on_frame)
+        names = _usable(clip, summary)
+        if names:
+            _write_part(job, clip, names, summary, on_frame)
     except DataError as error:
         summary.num_kept = 0
         summary.problems.append(Rejected.by_error(job.source.path, error))
     return summary
 
 
-def _usable(clip: TrackedClip, summary: ClipSummary) -> dict[int, tuple[str, TrackedFace]]:
-    """Frame index to name of the take and face, of the frames to keep; what is left out goes to the summary."""
+def _usable(clip: TrackedClip, summary: ClipSummary) -> dict[int, str]:
+    """The takes to keep with their names; what is left out goes to the summary."""
     path = clip.source.path
     summary.num_frames = clip.num_frames
     summary.num_given = max(clip.num_frames, count_frames(path, clip.source.stretch))
@@ -112,34 +115,33 @@ def _usable(clip: TrackedClip, summary: ClipSummary) -> dict[int, tuple[str, Tra
         text = f"no face found in any of {clip.num_frames} frames" if clip.num_frames else "no frame could be read"
         summary.add_problem(path, text)
         return {}
-    num_frames = Counter(face.take for face in clip.faces.values())
+    num_frames = Counter(clip.faces.rows["take"].tolist())
     name = clip.source.name
-    names = {take: name if len(num_frames) == 1 else f"{name}-take{take + 1}" for take in num_frames}
-    kept = {
-        index: (names[face.take], face)
-        for index, face in clip.faces.items()
-        if clip.is_cropped or num_frames[face.take] >= MIN_TAKE_FRAMES
+    names = {
+        take: name if len(num_frames) == 1 else f"{name}-take{take + 1}"
+        for take, number in num_frames.items()
+        if clip.is_cropped or number >= MIN_TAKE_FRAMES
     }
-    summary.num_in_short_takes = len(clip.faces) - len(kept)
-    kept_takes = {face.take for _, face in kept.values()}
-    summary.people = {names[take]: who.tolist() for take, who in clip.people.items() if take in kept_takes}
-    summary.num_by_take = {names[take]: num_frames[take] for take in clip.people if take in kept_takes}
-    if not kept:
+    summary.num_kept = sum(num_frames[take] for take in names)
+    summary.num_in_short_takes = len(clip.faces) - summary.num_kept
+    summary.people = {names[take]: who.tolist() for take, who in clip.people.items() if take in names}
+    summary.num_by_take = {names[take]: num_frames[take] for take in clip.people if take in names}
+    if not names:
         summary.add_problem(path, f"the face never stays in place for {MIN_TAKE_FRAMES} frames; nothing to use")
-    return kept
+    return names
 
 
 def _write_part(
     job: ClipJob,
     clip: TrackedClip,
-    kept: Mapping[int, tuple[str, TrackedFace]],
+    names: Mapping[int, str],
     summary: ClipSummary,
     on_frame: Callable[[], None],
 ) -> None:
     source = job.source
-    summary.num_kept = len(kept)
     test_names = read_names(source.test_list) if source.test_list else None
-    usable = replace(clip, faces={index: face for index, (_, face) in kept.items()})
+    rows = clip.faces.rows
+    usable = replace(clip, faces=FaceTable(rows[np.isin(rows["take"], list(names))]))
     kind = annotator_of(source)
     with ShardWriter(
         job.part_dir,
@@ -152,7 +154,7 @@ def _write_part(
         for frame, crop in cut_faces(usable, job.size_px, lambda _: None):
             if crop is not None:
                 is_test = source.is_test if test_names is None else frame.name.casefold() in test_names
-                _add(writer, frame, kept[frame.index][0], crop, is_test)
+                _add(writer, frame, names[usable.faces[frame.index].take], crop, is_test)
             on_frame()
 
 

@@ -15,6 +15,7 @@ from data_partition.faces.clip_annotators import LOOK_EVERY_FRAMES
 from data_partition.faces.finder import FaceFinder, FoundFace, chosen
 from data_partition.faces.track import turns_of
 from data_partition.shards.images import on_white, tabled, write_image
+from data_partition.shards.lettering import text_line, written_on
 from data_partition.sources.layouts import LAYOUTS, detect_layout, find_sources
 from data_partition.sources.names import Layout
 from data_partition.sources.records import ClipSource
@@ -25,7 +26,7 @@ MAX_LOOKS = 10
 """Of a clip, every tenth frame, until one shows a face."""
 MAX_CLIPS = 200
 """Pictures in the preview; the lines name all clips."""
-_TILE_PX, _NUM_COLUMNS, _LABEL_PX = 480, 3, 26
+_TILE_PX, _NUM_COLUMNS, _LABEL_PX, _LETTERS_PX, _NUMBER_PX = 480, 3, 26, 15, 32
 _USED, _OTHER = (0, 160, 0), (200, 0, 0)
 
 
@@ -108,12 +109,6 @@ def _tile(clip: SeveralFaces) -> NDArray[np.uint8]:
         left, top = round(scale * face.left), round(scale * face.top)
         right, bottom = round(scale * (face.left + face.width)), round(scale * (face.top + face.height))
         cv2.rectangle(image, (left, top), (right, bottom), colour, 2)
-        _write(image, str(number), (left + 4, bottom - 6), 1.0, colour)
-    label = np.full((_LABEL_PX, _TILE_PX, 3), 255, np.uint8)
-    _write(label, f"{clip.identity}: {clip.clip.name}", (4, 18), 0.5, (0, 0, 0))
-    return np.concatenate([label, on_white(image, image.shape[0], _TILE_PX)])
-
-
-def _write(image: NDArray[np.uint8], text: str, place: tuple[int, int], size: float, colour: Sequence[int]) -> None:
-    cv2.putText(image, text, place, cv2.FONT_HERSHEY_SIMPLEX, size, (255, 255, 255), 4, cv2.LINE_AA)
-    cv2.putText(image, text, place, cv2.FONT_HERSHEY_SIMPLEX, size, colour, 1 if size < 1 else 2, cv2.LINE_AA)
+        image = written_on(image, str(number), (left + 4, bottom - 6), size_px=_NUMBER_PX, colour=colour)
+    label = text_line(clip.identity, clip.clip.name, size_px=_LETTERS_PX)
+    return np.concatenate([on_white(label, _LABEL_PX, _TILE_PX), on_white(image, image.shape[0], _TILE_PX)])

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_partition.shards.images import tabled, write_image
+from data_partition.shards.lettering import text_line
 from data_partition.shards.shard import Shard
 
 CONTACT_SHEET_NAME = "contact-sheet.jpg"
@@ -18,7 +19,7 @@ THUMBNAIL_PX = 96
 MAX_COLUMNS = 16
 MAX_THUMBNAILS = 64
 """Of one identity; longer shards are shown with larger steps."""
-_LABEL_PX = 22
+_LETTERS_PX = 15
 
 
 def write_contact_sheet(shards: Iterable[Shard], path: Path) -> Path:
@@ -45,8 +46,6 @@ def _block(shard: Shard) -> NDArray[np.uint8]:
     step = max(EVERY_NTH, -(-shard.num_frames // MAX_THUMBNAILS))
     thumbnails = [thumbnail(shard.read_frame(row)) for row in range(0, shard.num_frames, step)]
     num_columns = min(len(thumbnails), MAX_COLUMNS)
-    text = f"{shard.identity}: {shard.num_frames} frames"
-    label = np.full((_LABEL_PX, 9 * len(text), 3), 255, np.uint8)
-    cv2.putText(label, text, (4, 16), cv2.FONT_HERSHEY_SIMPLEX, 0.5, (0, 0, 0), 1, cv2.LINE_AA)
+    label = text_line(shard.identity, f"{shard.num_frames} frames", size_px=_LETTERS_PX)
     lines = [thumbnails[start : start + num_columns] for start in range(0, len(thumbnails), num_columns)]
     return tabled([[label], *lines])

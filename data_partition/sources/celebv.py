@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 
 from data_partition.sources.names import Layout
 from data_partition.sources.numbers import parse_number
-from data_partition.sources.records import ClipSource, People, Sources, visible
+from data_partition.sources.records import NOT_FOLLOWED, ClipSource, People, Sources, leads_to_others, visible
 from data_partition.sources.rejected import Rejected
-from data_partition.sources.video import count_frames
+from data_partition.sources.video import Stretch, count_frames
 from model.batch import NUM_LANDMARKS
 from model.errors import DataError
 
@@ -134,6 +134,9 @@ def find_celebv(src: Path) -> Sources:
         if images is None:
             rejected.append(("", Rejected(str(entry), "ignored, no person's folder with a folder Image in it")))
             continue
+        if leads_to_others(entry, src) or leads_to_others(images, src):
+            rejected.append(("", Rejected(str(entry), NOT_FOLLOWED)))
+            continue
         identity = known.get(entry.name.casefold(), entry.name)
         if identity.casefold() in {name.casefold() for name in people}:
             raise DataError(f"{src}: {identity} is there twice; rename or move one")
@@ -152,7 +155,7 @@ def _clips(identity: str, images: Path, points: list[Path], rejected: list[tuple
         ClipSource(
             path=images,
             layout=Layout.CELEBV,
-            stretch=(first, min(first + STRETCH_FRAMES, num_pictures)),
+            stretch=Stretch(first, min(first + STRETCH_FRAMES, num_pictures)),
             annotations=annotations,
             test_list=test_list,
         )

@@ -14,7 +14,7 @@ from data_partition.consent.record import is_consent_file
 from data_partition.shards.names import check_distinct, check_identity
 from data_partition.sources.names import Layout
 from data_partition.sources.rejected import Rejected
-from data_partition.sources.video import VIDEO_SUFFIXES, Stretch, has_pictures, is_clip, is_picture
+from data_partition.sources.video import VIDEO_SUFFIXES, Stretch, is_clip, is_picture, picture_names
 from model.errors import DataError
 
 # fmt: off
@@ -23,6 +23,8 @@ OTHER_PICTURE_SUFFIXES = frozenset({
 })
 # fmt: on
 """Of pictures that no decoder here reads."""
+
+NOT_FOLLOWED = "a link to where other people's files or this folder's own are, not followed"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -58,7 +60,7 @@ class ClipSource:
     def part_name(self) -> str:
         """Of the folder for what is made of it; unique among the clips of a person."""
         name = self.name.replace("%", "%25").replace("/", "%2F")
-        return name if self.stretch is None else f"{name}-{self.stretch[0]:06d}"
+        return name if self.stretch is None else f"{name}-{self.stretch.first:06d}"
 
 
 People = dict[str, list[ClipSource]]
@@ -125,7 +127,8 @@ def find_people(
     Args:
         src: source folder.
         clips_of: called with identity and entry.
-        rejected: what is neither video nor folder is added, and names that cannot be a shard's.
+        rejected: what is neither video nor folder is added, links that `leads_to_others`, and names that cannot be a
+            shard's.
 
     Raises:
         DataError: if a person is there twice, or two names cannot be told apart.
@@ -136,6 +139,9 @@ def find_people(
             rejected.append(("", Rejected(str(entry), _why_no_clip(entry, "neither a video nor a folder"))))
             continue
         identity = entry.name if entry.is_dir() else entry.stem
+        if leads_to_others(entry, src):
+            rejected.append((identity, Rejected(str(entry), NOT_FOLLOWED)))
+            continue
         if identity in people:
             raise DataError(f"{src}: {identity} is there twice, as two files or as file and folder; rename or move one")
         try:
@@ -169,10 +175,16 @@ def clips_below(
     clips = []
     for folder in _folders_below(entry, identity, rejected, skipped):
         place = folder.relative_to(entry).as_posix() if folder != entry else ""
-        if has_pictures(folder):
-            clips.append(ClipSource(path=folder, layout=layout, place=place))
+        names = picture_names(folder)
+        others = frozenset(name for name in names if leads_to_others(folder / name, entry.parent))
+        if len(others) < len(names):
+            stretch = Stretch(0, len(names), others) if others else None
+            clips.append(ClipSource(path=folder, layout=layout, place=place, stretch=stretch))
+        rejected += [(identity, Rejected(str(folder / name), NOT_FOLLOWED)) for name in sorted(others)]
         for other in (one for one in visible(folder) if not one.is_dir() and not is_picture(one)):
-            if is_clip(other):
+            if leads_to_others(other, entry.parent):
+                rejected.append((identity, Rejected(str(other), NOT_FOLLOWED)))
+            elif is_clip(other):
                 clips.append(ClipSource(path=other, layout=layout, place=other.relative_to(entry).as_posix()))
             else:
                 reason = _why_no_clip(other, "neither a video nor a picture")
@@ -192,9 +204,8 @@ def _folders_below(
         skipped: name of folders that are passed over.
         above: the folders between, the person's own first; none for the person's own.
     """
-    if above and folder.is_symlink() and _leads_to_others(folder.resolve(), above):
-        reason = "a link to where other people's files or this folder's own are, not followed"
-        rejected.append((identity, Rejected(str(folder), reason)))
+    if above and leads_to_others(folder, above[0].parent, above):
+        rejected.append((identity, Rejected(str(folder), NOT_FOLLOWED)))
         return
     try:
         inside = visible(folder)
@@ -207,11 +218,20 @@ def _folders_below(
             yield from _folders_below(one, identity, rejected, skipped, (*above, folder))
 
 
-def _leads_to_others(target: Path, above: tuple[Path, ...]) -> bool:
-    """Whether a folder lies in the source folder, or holds one of these, of which the first is a person of it."""
-    return target.is_relative_to(above[0].parent.resolve()) or any(
-        one.resolve().is_relative_to(target) for one in above
-    )
+def leads_to_others(path: Path, src: Path, above: tuple[Path, ...] = ()) -> bool:
+    """Whether something is a link by which a person would get what another one has, or the same once more.
+
+    Args:
+        path: file or folder.
+        src: source folder. What is hidden in it, as git-annex and DVC keep files, is nobody's.
+        above: the folders between that the path is in.
+    """
+    if not (path.is_symlink() and path.exists()):
+        return False
+    target, root = path.resolve(), src.resolve()
+    if target.is_relative_to(root):
+        return not any(part.startswith(".") for part in target.relative_to(root).parts)
+    return any(one.resolve().is_relative_to(target) for one in (src, *above))
 
 
 def _why_no_clip(path: Path, what: str) -> str:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
+from typing import NamedTuple
 
 import av
 import cv2
@@ -57,8 +58,14 @@ class VideoFrame:
     """Of the picture's file; empty for a frame of a video."""
 
 
-Stretch = tuple[int, int]
-"""First picture and the one after the last, of a folder's pictures in natural order."""
+class Stretch(NamedTuple):
+    """Which of a folder's pictures are meant, in natural order."""
+
+    first: int
+    end: int
+    """After the last."""
+    left_out: frozenset[str] = frozenset()
+    """Names of pictures between them that are not meant."""
 
 
 def is_clip(path: Path) -> bool:
@@ -81,7 +88,7 @@ def has_pictures(folder: Path) -> bool:
 def count_frames(path: Path, stretch: Stretch | None = None) -> int:
     """Number of frames the source (a stretch of it) announces; 0 if it does not say or cannot be opened."""
     if stretch is not None:
-        return stretch[1] - stretch[0]
+        return stretch.end - stretch.first - len(stretch.left_out)
     if path.is_dir():
         return len(_pictures(path))
     try:
@@ -182,7 +189,7 @@ def source_sha256(path: Path, stretch: Stretch | None = None) -> str:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     digest = hashlib.sha256()
-    for picture in _pictures(path)[slice(*stretch) if stretch else slice(None)]:
+    for _, picture in _meant(path, stretch):
         digest.update(os.fsencode(picture.name))
         digest.update(hashlib.sha256(picture.read_bytes()).digest())
     return digest.hexdigest()
@@ -190,7 +197,15 @@ def source_sha256(path: Path, stretch: Stretch | None = None) -> str:
 
 def picture_names(folder: Path, stretch: Stretch | None = None) -> list[str]:
     """File names of a folder's pictures (of a stretch of them), in natural order."""
-    return [path.name for path in _pictures(folder)[slice(*stretch) if stretch else slice(None)]]
+    return [path.name for _, path in _meant(folder, stretch)]
+
+
+def _meant(folder: Path, stretch: Stretch | None) -> list[tuple[int, Path]]:
+    """Pictures with their places among all of the folder's."""
+    numbered = list(enumerate(_pictures(folder)))
+    if stretch is None:
+        return numbered
+    return [one for one in numbered[stretch.first : stretch.end] if one[1].name not in stretch.left_out]
 
 
 def _pictures(folder: Path) -> list[Path]:
@@ -207,9 +222,7 @@ def _natural_key(name: str) -> list[tuple[int, str]]:
 def _folder_frames(
     folder: Path, on_problem: Callable[[Rejected], None], stretch: Stretch | None
 ) -> Iterator[VideoFrame]:
-    pictures = _pictures(folder)
-    first, end = stretch or (0, len(pictures))
-    for index, path in enumerate(pictures[first:end], start=first):
+    for index, path in _meant(folder, stretch):
         try:
             image = read_picture(path)
         except DataError as error:

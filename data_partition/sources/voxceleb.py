@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from data_partition.sources.names import Layout
-from data_partition.sources.records import ClipSource, People, Sources, visible
+from data_partition.sources.records import NOT_FOLLOWED, ClipSource, People, Sources, leads_to_others, visible
 from data_partition.sources.rejected import Rejected
 from data_partition.sources.video import is_clip
 from model.errors import DataError
@@ -85,11 +85,11 @@ def find_voxceleb(src: Path) -> Sources:
     if subsets:
         others = [entry for entry in visible(src) if entry.name not in (*SUBSETS, METADATA_NAME)]
         rejected += [("", Rejected(str(entry), "ignored, neither train nor test")) for entry in others]
-        people = {subset: _people(visible(src / subset), subset, rejected) for subset in subsets}
+        people = {subset: _people(src, visible(src / subset), subset, rejected) for subset in subsets}
     elif (src / METADATA_NAME).is_file():
         people = _split_by_table(src, rejected)
     else:
-        people = {"": _people(visible(src), None, rejected)}
+        people = {"": _people(src, visible(src), None, rejected)}
     both = sorted(set(people.get("train", ())) & set(people.get("test", ())))
     if both:
         raise DataError(
@@ -99,7 +99,7 @@ def find_voxceleb(src: Path) -> Sources:
     return Sources(people=people, rejected=rejected)
 
 
-def _people(entries: list[Path], subset: str | None, rejected: list[tuple[str, Rejected]]) -> People:
+def _people(src: Path, entries: list[Path], subset: str | None, rejected: list[tuple[str, Rejected]]) -> People:
     people: People = {}
     for entry in entries:
         identity = entry.name.split("#", 1)[0]
@@ -107,6 +107,8 @@ def _people(entries: list[Path], subset: str | None, rejected: list[tuple[str, R
             rejected.append(("", Rejected(str(entry), "ignored, no clip named <person>#<video>#...")))
         elif not is_clip(entry):
             rejected.append((identity, Rejected(str(entry), "ignored, neither a video nor a folder of pictures")))
+        elif leads_to_others(entry, src):
+            rejected.append((identity, Rejected(str(entry), NOT_FOLLOWED)))
         else:
             is_test = None if subset is None else subset == "test"
             people.setdefault(identity, []).append(ClipSource(path=entry, layout=Layout.VOXCELEB, is_test=is_test))
@@ -125,7 +127,7 @@ def _split_by_table(src: Path, rejected: list[tuple[str, Rejected]]) -> dict[str
             rejected.append(("", Rejected(str(entry), f"ignored, not in {METADATA_NAME}")))
         else:
             entries[subset].append(entry)
-    return {subset: _people(found, subset, rejected) for subset, found in entries.items() if found}
+    return {subset: _people(src, found, subset, rejected) for subset, found in entries.items() if found}
 
 
 def _clip_name(row: dict[str, str | None]) -> tuple[str, str]:

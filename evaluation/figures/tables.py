@@ -41,9 +41,13 @@ class TextTable:
 
     def to_markdown(self) -> str:
         """The table with its title as a heading."""
+        return f"## {self.title}\n\n{self.body_markdown()}"
+
+    def body_markdown(self) -> str:
+        """The table without its title."""
         lines = [self.header, ("---",) * len(self.header), *self.rows]
         body = "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
-        return f"## {self.title}\n\n{body}\n"
+        return f"{body}\n"
 
 
 def titled(tables: Sequence[TextTable], num_sources: int) -> list[TextTable]:

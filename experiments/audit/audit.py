@@ -85,7 +85,11 @@ def run_audit(request: AuditRequest, progress: Progress) -> tuple[Audit, dict[st
         inversion,
     )
     audit = Audit(
-        name=request.run.name, head=_head(request, run, shards), sections=sections, charts=_charts(sections, recovered)
+        name=request.run.name,
+        weights_sha256=run.networks().weights_sha256(),
+        head=_head(request, run, shards),
+        sections=sections,
+        charts=_charts(sections, recovered),
     )
     return audit, write_audit(request.out, audit)
 

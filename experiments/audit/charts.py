@@ -10,6 +10,7 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure as Canvas
 
+from data_partition.shards.lettering import figure_text
 from evaluation.attacks.separation import FloatArray
 from experiments.audit.inversion import Recovered
 from experiments.audit.section import Figure
@@ -49,7 +50,7 @@ def pictures_png(recovered: Sequence[Recovered]) -> bytes:
             f"{one.attack}\n{one.person}\n{one.found.psnr_db:.1f} dB, SSIM {one.found.ssim:.2f}\n"
             f"guess {one.guess.psnr_db:.1f} dB, own mean {one.own_mean.psnr_db:.1f} dB"
         )
-        row[0].text(0, 0.5, text, va="center", fontsize=9)
+        row[0].text(0, 0.5, figure_text(text), va="center", fontsize=9)
         for axes, picture in zip(row[1:], (one.truth_HW, one.guess_HW, one.picture_HW), strict=True):
             axes.imshow(_stretched(picture), cmap="gray", vmin=0, vmax=1)
         for axes in row:

@@ -26,11 +26,14 @@ class Audit:
     sections: tuple[Section, ...]
     charts: Mapping[str, bytes]
     """What it shows to PNG."""
+    weights_sha256: str
+    """Of all that the run draws with; "" in audits of before it was written down."""
 
     def to_plain(self) -> dict[str, Any]:
         """Ready for JSON, the charts as the names of their files."""
         return {
             "name": self.name,
+            "weights_sha256": self.weights_sha256,
             "head": list(self.head),
             "sections": [section.to_plain() for section in self.sections],
             "charts": {title: _chart_name(number) for number, title in enumerate(self.charts, 1)},
@@ -66,6 +69,7 @@ def read_audit(folder: Path) -> Audit | None:
         plain = read_json(path)
         return Audit(
             name=plain["name"],
+            weights_sha256=plain.get("weights_sha256", ""),
             head=tuple(plain["head"]),
             sections=tuple(Section.from_plain(section) for section in plain["sections"]),
             charts={

@@ -59,7 +59,7 @@ class GANTrainer:
         Args:
             networks: trained in place.
             loss: weights and schedules of the terms.
-            optimizer: learning rates.
+            optimizer: learning rates, and the longest gradient.
             perceptual: frozen feature distance, or None.
             device: where to compute.
             step: local steps taken in earlier rounds, for the schedules.
@@ -71,6 +71,7 @@ class GANTrainer:
         self.design = design_of(networks.config.network)
         perceptual = perceptual.to(device) if perceptual is not None else None
         self.objective = self.design.objective(self.networks, loss, perceptual, seed)
+        self.max_gradient_norm = optimizer.max_gradient_norm
         self.use_amp = optimizer.use_amp and device.type == "cuda"
         rates = {
             "generator": optimizer.learning_rate_generator,
@@ -134,8 +135,11 @@ class GANTrainer:
             if name in parameters and (gradient := parameters[name].grad) is not None:
                 gradient += self.proximal_mu * (parameters[name].detach() - anchor)  # of mu / 2 * |w - w_global|^2
         gradients = [parameter.grad for parameter in parameters.values() if parameter.grad is not None]
-        if not torch.isfinite(nn.utils.get_total_norm(gradients)):
+        length = nn.utils.get_total_norm(gradients)
+        if not torch.isfinite(length):
             raise NonFiniteLossError(f"step {self.step}: gradient of the {phase} is not finite; no update was made")
+        if self.max_gradient_norm:
+            nn.utils.clip_grads_with_norm_(parameters.values(), self.max_gradient_norm, length)
         self.tally.add(parameters)
         optimizer.step()
         return {name: value.detach() for name, value in terms.items()}

@@ -116,6 +116,7 @@ def _traced(checkpoint: Checkpoint, networks: Networks) -> Any:
             verbose=False,
         )
     assert program is not None
+    package("onnx_ir.passes.common").ClearMetadataAndDocStringPass()(program.model)  # lines and files of this machine
     return program.model_proto
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 
 from data_partition.consent.check import open_for_training
+from data_partition.shards.content import contents
 from federation.settings import Settings
 from model.errors import ConfigError, FederationError
 from server.flower.superlink import LocalSuperLink
@@ -39,15 +40,15 @@ def run_simulation(settings: Settings, *, on_round: RowListener | None = None) -
         The run folder, with checkpoints and history.jsonl.
 
     Raises:
-        ConfigError: if the settings do not fit this machine or the run folder.
+        ConfigError: if the settings do not fit this machine, or settings, people or version the run folder.
         DataError: if the dataset cannot be used, or a person may not be trained on.
         FederationError: if the run folder is in use, or the run fails; it says why and where the logs are.
         TerminatedError: on SIGTERM, when all processes have ended; the round in progress is lost.
     """
-    folder, _ = find_checkpoint(settings)
     if not Path(settings.data.data_dir).is_absolute():
         raise ConfigError(f"setting data-dir: got {settings.data.data_dir!r}, wanted an absolute path")
-    open_for_training(Path(settings.data.data_dir), settings.data.without_consent)
+    shards = open_for_training(Path(settings.data.data_dir), settings.data.without_consent)
+    folder, _ = find_checkpoint(settings, contents(shards))
     with explaining_full_disks(folder), noticing(signal.SIGTERM) as termination:
         run_config = _clean(folder, settings)
         try:

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from model.checkpoint import round_folders
 from model.errors import ConfigError
-from server.run_folder.folder import RUN_NAME, read_run_id
 from server.run_folder.history import HISTORY_NAME, RoundRow, read_history
 from server.run_folder.live_status import Live, Phase
+from server.run_folder.record import RECORD_NAME, RunRecord
 from server.run_folder.result import RunResult, RunState
 
 _SILENCE_S = 180.0
@@ -37,11 +37,11 @@ class RunView:
         Raises:
             ConfigError: if the folder holds no run.
         """
-        if not (folder / RUN_NAME).is_file():
+        if not (folder / RECORD_NAME).is_file():
             raise ConfigError(f"{folder} holds no run; wanted a folder that `train` or a deployed run has written to")
         return cls(
             folder=folder,
-            run_id=read_run_id(folder),
+            run_id=RunRecord.read(folder).run_id,
             history=read_history(folder),
             live=Live.read(folder),
             result=RunResult.read(folder),
@@ -93,11 +93,11 @@ class RunView:
 
 def newest_run(root: Path) -> Path | None:
     """The folder itself if it holds a run, else the folder below it whose run was last written to."""
-    if (root / RUN_NAME).is_file():
+    if (root / RECORD_NAME).is_file():
         return root
-    runs = [path.parent for path in root.glob(f"*/{RUN_NAME}")]
+    runs = [path.parent for path in root.glob(f"*/{RECORD_NAME}")]
     return max(runs, key=_last_written, default=None)
 
 
 def _last_written(run: Path) -> float:
-    return max((run / name).stat().st_mtime for name in (RUN_NAME, HISTORY_NAME) if (run / name).exists())
+    return max((run / name).stat().st_mtime for name in (RECORD_NAME, HISTORY_NAME) if (run / name).exists())

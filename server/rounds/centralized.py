@@ -9,11 +9,12 @@ import torch
 
 from data_partition.consent.check import open_for_training
 from data_partition.partition import ClientData, make_partitions
+from data_partition.shards.content import contents
 from data_partition.statistics import local_statistics
 from federation.local_training import RoundTask, train_locally
 from federation.reported import OPERATIONS
 from federation.settings import Settings
-from model.checkpoint import Checkpoint
+from model.checkpoint import Checkpoint, unnamed
 from model.designs.registry import design_of, has_base
 from model.errors import ConfigError
 from model.landmarks.geometry import PartSizes
@@ -25,6 +26,7 @@ from server.rounds.loop import RoundLoop, RoundOutcome
 from server.run_folder.folder import require_same_people
 from server.run_folder.history import RowListener
 from server.run_folder.life import Run, running
+from server.run_folder.record import People
 from server.sites.agreement import SiteStatistics, initial_state
 
 
@@ -42,18 +44,18 @@ def train_centralized(settings: Settings, on_round: RowListener | None = None) -
         The run folder.
 
     Raises:
-        ConfigError: if the settings do not fit the dataset or the run folder.
+        ConfigError: if the settings do not fit the dataset, or settings, people or version the run folder.
         DataError: if the dataset cannot be used, or a person may not be trained on.
         FederationError: if the run folder is in use.
         NonFiniteLossError: if a loss term stops being finite; the last checkpoint is kept.
         TerminatedError: on SIGTERM, after the step in progress; the round in progress is lost.
     """
     torch.set_num_threads(settings.optimizer.num_threads)
-    data, identities = _pool(settings)
-    with running(settings, signal.SIGTERM) as run:
+    data, people = _pool(settings)
+    with running(settings, signal.SIGTERM, people=people) as run:
         if run.checkpoint is not None:
-            require_same_people(run.checkpoint.identities, identities)
-        state = run.checkpoint or _new_state(settings, data, identities)
+            require_same_people(run.checkpoint.identities, list(people))
+        state = run.checkpoint or _new_state(settings, data, list(people))
         loop = RoundLoop(run, state, PooledRounds(run, data, state.part_sizes), hooks_of(run, on_round))
         stop = loop.run()
         run.complete(stop.reason, loop.state.round)
@@ -110,8 +112,8 @@ class PooledRounds:
         self._run.live.see([], {})
 
 
-def _pool(settings: Settings) -> tuple[ClientData, list[str]]:
-    """All frames as one client's, and the identities' names."""
+def _pool(settings: Settings) -> tuple[ClientData, People]:
+    """All frames as one client's, and whose they are."""
     if settings.privacy.secure_aggregation or settings.privacy.dp_noise_multiplier:
         raise ConfigError(
             "secure-aggregation and dp-noise-multiplier are about what leaves a site, and centralized training has all "
@@ -124,7 +126,7 @@ def _pool(settings: Settings) -> tuple[ClientData, list[str]]:
             f"{settings.model.num_identities}; raise num-identities"
         )
     data = make_partitions(shards, settings.data, num_clients=1, seed=settings.rounds.seed)[0]
-    return data, [shard.identity for shard in shards]
+    return data, contents(shards)
 
 
 def _new_state(settings: Settings, data: ClientData, identities: list[str]) -> Checkpoint:
@@ -135,5 +137,5 @@ def _new_state(settings: Settings, data: ClientData, identities: list[str]) -> C
     statistics = SiteStatistics.from_arrays(
         arrays, num_identities=model.num_identities, size_px=model.image_size_px, has_base=has_base(model)
     )
-    unnamed = [f"identity-{index}" for index in range(len(identities), model.num_identities)]
-    return initial_state(settings, [statistics], [*identities, *unnamed])
+    nobody = [unnamed(index) for index in range(len(identities), model.num_identities)]
+    return initial_state(settings, [statistics], [*identities, *nobody])

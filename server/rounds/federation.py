@@ -5,9 +5,12 @@ from __future__ import annotations
 import logging
 import signal
 from dataclasses import dataclass
+from pathlib import Path
 
 from flwr.serverapp import Grid
 
+from data_partition.shards.content import contents
+from data_partition.shards.shard import open_dataset
 from federation.settings import Settings
 from model.checkpoint import Checkpoint
 from model.setting import Scalar
@@ -42,7 +45,7 @@ def run_federation(grid: Grid, settings: Settings, on_round: RowListener | None 
         Why training ended.
 
     Raises:
-        ConfigError: if the settings, or the people, do not fit the run folder.
+        ConfigError: if settings, people or version do not fit the run folder.
         CheckpointError: if the run is to be resumed and no checkpoint is intact.
         FederationError: if the run folder is in use, or too few sites take part or send valid updates for as long as
             quorum-timeout-s; the last checkpoint is kept.
@@ -52,6 +55,7 @@ def run_federation(grid: Grid, settings: Settings, on_round: RowListener | None 
         hooks = hooks_of(run, on_round)
         sites = _Sites(run, PatientGrid(grid, on_wait=run.termination.check), Roster(settings))
         sites.greet()
+        sites.note_data()
         if run.checkpoint is not None:
             require_same_people(run.checkpoint.identities, sites.roster.labels())
         state = run.checkpoint or _new_state(run, sites)
@@ -75,6 +79,18 @@ class _Sites:
         """Wait until the sites have said who they are."""
         self.run.live.enter(Phase.WAITING, self.run.checkpoint.round + 1 if self.run.checkpoint else 0)
         self.roster.wait_for_sites(self.grid, on_wait=self.watch)
+
+    def note_data(self) -> None:
+        """Put into the run's record what the sites train on: all of a simulation's dataset, numbers of real sites.
+
+        Raises:
+            ConfigError: if a simulation's dataset is not the one that the run began with.
+            DataError: if it cannot be used.
+        """
+        if self.roster.is_simulated:
+            self.run.folder.note_people(contents(open_dataset(Path(self.run.settings.data.data_dir))))
+        else:
+            self.run.folder.note_sites(self.roster.site_frames())
 
     def refresh(self) -> None:
         """Greet those who are new, and forget those who left."""

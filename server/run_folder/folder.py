@@ -1,4 +1,4 @@
-"""The run folder: settings, history, result and the run's name; checkpoints lie beside them."""
+"""The run folder: settings, record, history and result; checkpoints lie beside them."""
 
 from __future__ import annotations
 
@@ -10,19 +10,21 @@ import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 from safetensors import SafetensorError
 
 from data_partition.consent.withdrawal import refuse_withdrawn
 from federation.settings import MEANINGS, Settings, to_toml
-from model.checkpoint import Checkpoint, load_checkpoint, round_folders, round_number_of
+from model.checkpoint import Checkpoint, load_checkpoint, round_folders, round_number_of, unnamed
 from model.designs.registry import build_networks
-from model.errors import CheckpointError, ConfigError, FederationError
-from model.files import read_json, write_bytes, write_json, write_text
+from model.errors import ConfigError, FederationError
+from model.files import write_bytes, write_json, write_text
 from model.networks.bundle import validate_tensors
 from model.setting import Scalar
 from server.run_folder.history import HISTORY_NAME, RoundRow, append_row, finished_lines, readable_lines
 from server.run_folder.lock import RunLock
+from server.run_folder.record import People, RunRecord, own_version
 from server.run_folder.result import RESULT_NAME, RunResult, RunState
 from server.termination import TerminatedError
 
@@ -30,7 +32,6 @@ _log = logging.getLogger(__name__)
 
 SETTINGS_NAME = "settings.toml"
 LOG_NAME = "server.log"
-RUN_NAME = "run.json"
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
@@ -41,26 +42,30 @@ class RunFolder:
     A context manager: the folder is this process's alone until the `with` block ends.
     """
 
-    def __init__(self, path: Path, run_id: str, lock: RunLock) -> None:
+    def __init__(self, path: Path, record: RunRecord, lock: RunLock) -> None:
         self.path = path
-        self.run_id = run_id
-        """Survives a resume, so that clients recognise their optimiser moments."""
+        self._record = record
         self._lock = lock
 
     @classmethod
-    def open(cls, settings: Settings) -> tuple[RunFolder, Checkpoint | None]:
+    def open(cls, settings: Settings, people: People | None = None) -> tuple[RunFolder, Checkpoint | None]:
         """The folder of a run, and the checkpoint to go on from if it is to be resumed and has one.
 
+        Args:
+            settings: of the run.
+            people: in its dataset; None where the server does not see it, or not yet.
+
         Raises:
-            ConfigError: if output-dir is not absolute, holds a run and resume is off, or was trained otherwise.
+            ConfigError: as `find_checkpoint`; the folder is as it was then.
             CheckpointError: if it has checkpoints and none is intact.
             FederationError: if another process writes to the folder.
         """
         lock = RunLock.take(_absolute_path(settings))
         try:
-            path, checkpoint = find_checkpoint(settings)
-            folder = cls(path, read_run_id(path) if checkpoint is not None else uuid.uuid4().hex, lock)
-            write_json(path / RUN_NAME, {"run-id": folder.run_id})
+            path, checkpoint = find_checkpoint(settings, people)
+            before = RunRecord(run_id=uuid.uuid4().hex) if checkpoint is None else RunRecord.read(path)
+            folder = cls(path, before, lock)
+            folder._note(version=own_version(), people=people or before.people)
             write_settings(settings)
             (path / RESULT_NAME).unlink(missing_ok=True)
             folder._keep_history(checkpoint.round if checkpoint is not None else 0)
@@ -68,6 +73,11 @@ class RunFolder:
             lock.release()
             raise
         return folder, checkpoint
+
+    @property
+    def run_id(self) -> str:
+        """Survives a resume, so that clients recognise their optimiser moments."""
+        return self._record.run_id
 
     def __enter__(self) -> RunFolder:
         """Nothing more: the folder is locked since it was opened."""
@@ -78,6 +88,24 @@ class RunFolder:
     ) -> None:
         """Let others write to the folder."""
         self._lock.release()
+
+    def note_people(self, people: People) -> None:
+        """Whom a simulation's clients train on, which its server learns when it has met them.
+
+        Raises:
+            ConfigError: if they are not those that the run began with.
+        """
+        self._record.require_same(self.path, people)
+        self._note(people=people)
+
+    def note_sites(self, site_frames: Mapping[int, int]) -> None:
+        """How many training frames real sites say they have: what differs from before is logged, and no error.
+
+        Args:
+            site_frames: partition to frames, of the sites that are here; the others stay in the record.
+        """
+        self._record.say_other_sites(self.path, site_frames)
+        self._note(site_frames={**self._record.site_frames, **site_frames})
 
     def append_history(self, row: RoundRow) -> None:
         """One more line of history.jsonl, on disk when this returns."""
@@ -94,6 +122,10 @@ class RunFolder:
             return
         name = type(error).__name__
         _write_unless_full(self.path, RunResult(state=RunState.FAILED, reason=f"{error}" or name, error=name))
+
+    def _note(self, **changes: Any) -> None:
+        self._record = dataclasses.replace(self._record, **changes)
+        self._record.write(self.path)
 
     def _keep_history(self, num_rounds: int) -> None:
         """Drop lines of rounds that the run to come will write again, and lines that cannot be read."""
@@ -146,12 +178,18 @@ def explaining_full_disks(path: Path) -> Iterator[None]:
         ) from error
 
 
-def find_checkpoint(settings: Settings) -> tuple[Path, Checkpoint | None]:
+def find_checkpoint(settings: Settings, people: People | None = None) -> tuple[Path, Checkpoint | None]:
     """The absolute output-dir, and the checkpoint in it that these settings go on from; nothing is changed.
 
+    Args:
+        settings: of the run.
+        people: in its dataset; None where the server does not see it, or not yet.
+
     Raises:
-        ConfigError: if output-dir is not absolute, holds a run and resume is off, or was trained otherwise.
-        CheckpointError: if it has checkpoints and none is intact, or somebody withdrew whom it learnt.
+        ConfigError: if output-dir is not absolute, holds a run and resume is off, or was trained otherwise: with other
+            settings, on other data, or by another version.
+        CheckpointError: if it has checkpoints and none is intact, or its record is not, or if somebody withdrew whom it
+            learnt.
     """
     path = _absolute_path(settings)
     if round_folders(path) and not settings.run.resume:
@@ -159,11 +197,14 @@ def find_checkpoint(settings: Settings) -> tuple[Path, Checkpoint | None]:
             f"{path} already holds a run; choose another output-dir, or set resume to go on with this one"
         )
     refuse_withdrawn(path)
-    return path, _load(path, settings) if round_folders(path) else None
+    if not round_folders(path):
+        return path, None
+    RunRecord.read(path).require_same(path, people)  # before the settings, of which the people set some
+    return path, _load(path, settings)
 
 
 def require_same_people(before: Sequence[str], now: Sequence[str]) -> None:
-    """That a run goes on with the people it began with, in their places.
+    """That a run goes on with the people it began with, in their places, by the names that the server knows.
 
     Args:
         before: [I] names in the checkpoint.
@@ -175,7 +216,7 @@ def require_same_people(before: Sequence[str], now: Sequence[str]) -> None:
     changed = [
         f"{index} was {old}, now {new}"
         for index, (old, new) in enumerate(zip(before, now, strict=False))
-        if old != new and f"identity-{index}" not in (old, new)
+        if old != new and unnamed(index) not in (old, new)
     ]
     if changed:
         raise ConfigError(
@@ -204,20 +245,6 @@ def _load(path: Path, settings: Settings) -> Checkpoint:
     fresh = build_networks(settings.model, checkpoint.part_sizes, seed=0).travelling_tensors()
     validate_tensors(checkpoint.tensors, fresh, where=f"{path}, round {checkpoint.round}")
     return dataclasses.replace(checkpoint, tensors={name: checkpoint.tensors[name] for name in fresh})
-
-
-def read_run_id(path: Path) -> str:
-    """The name of the run in a folder.
-
-    Raises:
-        CheckpointError: if the folder does not say.
-    """
-    try:
-        return str(read_json(path / RUN_NAME)["run-id"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(
-            f"{path / RUN_NAME} cannot be read ({error}); restore it or train in another folder"
-        ) from error
 
 
 def _require_same_training(before: Mapping[str, Scalar], now: Mapping[str, Scalar]) -> None:

@@ -11,6 +11,7 @@ from federation.settings import Settings
 from model.checkpoint import Checkpoint
 from server.run_folder.folder import RunFolder, explaining_full_disks
 from server.run_folder.live_status import LiveStatus, Phase
+from server.run_folder.record import People
 from server.termination import Termination, noticing
 
 
@@ -40,20 +41,21 @@ class Run:
 
 
 @contextlib.contextmanager
-def running(settings: Settings, *signals: signal.Signals) -> Iterator[Run]:
+def running(settings: Settings, *signals: signal.Signals, people: People | None = None) -> Iterator[Run]:
     """Begin a run or go on with one; how it ends early, by an error or a signal, is written when the block is left.
 
     Args:
         settings: of the run.
         signals: that are noticed within the block.
+        people: in the dataset; None where the server does not see it, or not yet.
 
     Raises:
-        ConfigError: if the settings do not fit the run folder.
+        ConfigError: if settings, people or version do not fit the run folder.
         CheckpointError: if the run is to be resumed and no checkpoint is intact.
         FederationError: if the run folder is in use, or in the place of an error that a full disk caused.
     """
     with noticing(*signals) as termination:
-        folder, checkpoint = RunFolder.open(settings)
+        folder, checkpoint = RunFolder.open(settings, people)
         with folder:
             try:
                 with explaining_full_disks(folder.path):

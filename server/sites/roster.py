@@ -15,6 +15,7 @@ from flwr.serverapp import Grid
 
 from data_partition.shards.names import check_identity
 from federation.settings import Settings
+from model.checkpoint import unnamed
 from model.designs.registry import has_base
 from model.errors import ConfigError, FederationError
 from server.rounds.messaging import fit_message, replies_to
@@ -145,9 +146,18 @@ class Roster:
         alive = set(grid.get_node_ids())
         return [site.partition_id for node, site in self.sites if node in alive]
 
+    @property
+    def is_simulated(self) -> bool:
+        """Whether the known sites are clients of a simulation, which share one dataset."""
+        return not self._is_deployed()
+
+    def site_frames(self) -> dict[int, int]:
+        """Partition to training frames of every known site that may say them."""
+        return {s.partition_id: int(s.identity_weights_I.sum()) for _, s in self.sites if s.statistics is not None}
+
     def labels(self) -> list[str]:
         """[I] name of each identity, `identity-<index>` where no site gave one that no other identity has."""
-        names = [f"identity-{index}" for index in range(self._num_identities)]
+        names = [unnamed(index) for index in range(self._num_identities)]
         for _, site in self.sites:
             for index, label in site.labels.items():
                 if label not in names:

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import re
 import socket
@@ -9,10 +10,11 @@ import cli
 from cli.options import chosen_settings, deployed_settings, sized_for
 from client.consent.approval import Approval
 from data_partition.consent.kinds import Role
+from data_partition.consent.releases import Release, note_release
 from data_partition.shards.images import read_image
 from deploy.files import APPROVED, TOP
 from federation.settings import Settings
-from model.checkpoint import save_checkpoint
+from model.checkpoint import recorded_weights, save_checkpoint
 from tests.consents import TODAY, consent_of, write_consent
 from tests.reenact.conftest import checkpoint  # noqa: F401
 from tests.shards import write_random_shard
@@ -125,6 +127,19 @@ def test_a_record_to_fill_in_is_written_once_and_said_afterwards(capsys, tmp_pat
     write_consent(tmp_path / "ana" / "consent.toml", consent_of("ana", roles=(Role.SOURCE,), expires=TODAY))
     text = succeeds(capsys, "consent", str(tmp_path / "ana"), str(tmp_path / "ana" / "consent.toml"))
     assert f"ana, source: yes, until {TODAY}" in text and "ana, training: consent 2026-014 is for source" in text
+
+
+def test_who_withdraws_is_told_of_releases_and_they_are_marked(capsys, tmp_path, checkpoint):  # noqa: F811
+    run = save_checkpoint(tmp_path / "run", checkpoint).parent
+    public = dataclasses.replace(checkpoint, identities=["identity-0", "identity-1"])
+    release = save_checkpoint(tmp_path / "public", public)
+    weights = recorded_weights(release)
+    people = {"identity-0": "ana", "identity-1": "ben"}
+    note_release(run, Release(folder=release, released="2026-11-29", weights_sha256=weights, people=people))
+    (tmp_path / "data").mkdir()
+    text = succeeds(capsys, "withdraw", "ben", str(tmp_path / "data"), str(run))
+    assert f"released 2026-11-29 with ben as identity-1: {release}, marked" in text and weights in text
+    assert "take down the releases" in text and (release / "withdrawn.json").is_file()
 
 
 def test_who_withdraws_leaves_the_dataset_and_marks_the_runs(capsys, tmp_path, checkpoint):  # noqa: F811

@@ -22,7 +22,7 @@ from model.designs.design import ALL_SETTINGS, PHASES, Design
 from model.designs.registry import DESIGNS, IDENTITY_ROWS, build_networks, design_of
 from model.errors import ConfigError
 from model.landmarks.geometry import PartSizes
-from model.networks.bundle import NamedArrays, Networks
+from model.networks.bundle import NamedArrays, Networks, is_of_discriminator
 from model.networks.warping import warp
 from model.setting import key_of
 from tests.model.conftest import SIZE_PX, make_batch, make_trainer, small_perceptual
@@ -123,6 +123,19 @@ def test_every_network_is_trained_by_one_phase(design: Design, networks: Network
     by_phase = [name for phase in PHASES for name in design.phases[phase]]
     assert sorted(by_phase) == sorted(name for name, _ in networks.named_children())
     assert {term.phase for term in design.terms} == {phase for phase in PHASES if design.phases[phase]}
+
+
+def test_the_sha256_of_a_model_is_of_what_draws(design: Design, networks: Networks) -> None:
+    before, judging = networks.weights_sha256(), 0
+    for name, tensor in networks.state_dict().items():
+        is_judging = design.phase_of(name) == "discriminator"
+        assert is_of_discriminator(name) == is_judging
+        if is_judging and tensor.is_floating_point():
+            tensor += 1
+            judging += 1
+    assert networks.weights_sha256() == before and bool(judging) == bool(design.phases["discriminator"])
+    next(iter(networks.generator.parameters())).data += 1
+    assert networks.weights_sha256() != before
 
 
 def test_all_that_travels_is_trained(networks: Networks) -> None:

@@ -92,7 +92,7 @@ def test_a_run_that_was_stopped_leaves_nothing_half_written_and_goes_on_to_the_s
     assert sorted(path.name for path in (site / "out.mp4.parts").iterdir()) == [
         "000000.nut",
         "000001.nut",
-        "faces.npz",
+        "face-table.npz",
         "made-of.json",
     ]
     told = []

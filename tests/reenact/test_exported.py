@@ -92,11 +92,11 @@ def test_strangers_are_guided_as_by_the_checkpoint(pair):
         np.testing.assert_allclose(ours.landmarks_KC, theirs.landmarks_KC, atol=1e-3)
 
 
-def test_the_file_names_and_knows_nobody(pair):
+def test_the_file_names_no_person_and_no_place_and_knows_nobody(pair):
     checkpoint, report = pair
     content, model = report.out.read_bytes(), read_exported(report.out)
     assert model.identities == [] and model.generator.metadata["num-identities"] == "2"
-    assert not any(name.encode() in content for name in checkpoint.identities)
+    assert not any(name.encode() in content for name in (*checkpoint.identities, str(report.out.parent), ".py"))
     assert all(len(rows) == 1 for name, rows in model.tensors.items() if name.endswith("_own")), "the stranger's"
     with pytest.raises(ConfigError, match="source identity the checkpoint knows"):
         Reenactor(model, CPU).choose(Guidance.LGAN, small_face(0, checkpoint.identities[0]), "")

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from data_partition.faces.face_table import FaceTable
 from data_partition.preparation.prepare import prepare
 from data_partition.shards.images import encode_image
 from data_partition.shards.shard import open_shard
@@ -63,10 +64,10 @@ def test_the_reference_is_the_frame_most_like_the_source_in_pose_and_expression(
     for index in (3, 17):
         assert clip.most_like(faces[index]) == index
         np.testing.assert_array_equal(clip.reference_at(index).landmarks_KC, faces[index].landmarks_KC)
-    clips = {
-        index: replace(face, annotation=replace(face.annotation, au_intensity_A=np.full(18, index / 10, np.float32)))
-        for index, face in zip(clip.tracked.faces, [clip.tracked.faces[3]] * len(clip.tracked.faces), strict=True)
-    }
-    alike = replace(clip, tracked=replace(clip.tracked, faces=clips))
+    rows = clip.tracked.faces.rows.copy()
+    frame_index_N = rows["frame_index"].copy()
+    rows[:] = rows[frame_index_N == 3]
+    rows["frame_index"], rows["au_intensity_A"] = frame_index_N, frame_index_N[:, None] / 10
+    alike = replace(clip, tracked=replace(clip.tracked, faces=FaceTable(rows)))
     frowning = replace(faces[3], au_intensity_A=np.full(18, 0.9, np.float32))
     assert alike.most_like(frowning) == 9

@@ -6,9 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data_partition.faces.annotate import FaceAnnotation
-from data_partition.faces.crop import CropBox
-from data_partition.faces.track import TrackedClip, TrackedFace
+from data_partition.faces.face_table import FACE, FaceTable
+from data_partition.faces.track import TrackedClip
 from data_partition.sources.records import ClipSource
 from reenact.kept_track import keep_track, kept_track
 from reenact.steady import gaps, smooth, steadied
@@ -16,25 +15,17 @@ from reenact.steady import gaps, smooth, steadied
 
 def tracked(shown: dict[int, tuple[int, float]], num_frames: int) -> TrackedClip:
     """Frame index to take and a number that all landmarks, irises, angles and intensities have."""
+    rows = np.zeros(len(shown), FACE)
+    for row, (index, (take, value)) in zip(rows, shown.items(), strict=True):
+        row["frame_index"], row["timestamp_s"], row["take"], row["confidence"] = index, index / 25, take, 1.0
+        row["box"] = round(10 * value), 0, 100
+        for name in ("landmarks_KC", "pose_C", "au_intensity_A", "irises_EC"):
+            row[name] = value
+    rows["au_presence_A"] = 1
     return TrackedClip(
         source=ClipSource(path=Path("a.mp4")),
         num_frames=num_frames,
-        faces={
-            index: TrackedFace(
-                annotation=FaceAnnotation(
-                    landmarks_KC=np.full((68, 2), value, np.float32),
-                    pose_C=np.full(3, value, np.float32),
-                    au_presence_A=np.ones(18, np.float32),
-                    au_intensity_A=np.full(18, value, np.float32),
-                    confidence=1.0,
-                    irises_EC=np.full((2, 2), value, np.float32),
-                ),
-                timestamp_s=index / 25,
-                take=take,
-                box=CropBox(left=round(10 * value), top=0, side=100),
-            )
-            for index, (take, value) in shown.items()
-        },
+        faces=FaceTable(rows),
         people={},
         quarter_turns=0,
         is_cropped=False,
@@ -77,10 +68,9 @@ def test_irises_go_the_way_of_their_eyes():
 
 
 def without_irises(clip: TrackedClip) -> TrackedClip:
-    faces = {
-        index: replace(face, annotation=replace(face.annotation, irises_EC=None)) for index, face in clip.faces.items()
-    }
-    return replace(clip, faces=faces)
+    rows = clip.faces.rows.copy()
+    rows["irises_EC"] = np.nan
+    return replace(clip, faces=FaceTable(rows))
 
 
 @pytest.mark.parametrize("change", [lambda clip: clip, without_irises])

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from data_partition.sources.celebv import STRETCH_FRAMES, WFLW_TO_68, file_name_of, read_names, read_points
 from data_partition.sources.layouts import detect_layout, find_sources
 from data_partition.sources.names import Layout
+from data_partition.sources.video import Stretch
 from model.errors import DataError
 from tests.data_partition.conftest import write_picture
 
@@ -87,7 +88,7 @@ def test_people_stretches_and_files_are_found(tmp_path: Path) -> None:
     (trump,) = sources.people[""]["Donald_Trump"]
     assert [path.name for path in trump.annotations] == ["All_98pt.txt"]
     assert trump.test_list is not None and read_names(trump.test_list) == {"p_trump_1.jpg_0000000001.jpg"}
-    assert [clip.stretch for clip in sources.people[""]["Kathleen"]] == [(0, 1000), (1000, 1001)]
+    assert [clip.stretch for clip in sources.people[""]["Kathleen"]] == [Stretch(0, 1000), Stretch(1000, 1001)]
     assert [clip.part_name for clip in sources.people[""]["Kathleen"]] == ["Image-000000", "Image-001000"]
     reasons = [one.reason for _, one in sources.rejected]
     assert "1 lines without a picture in image, p_trump_9.jpg_0000000009.jpg among them" in reasons

@@ -9,7 +9,8 @@ from typer.testing import CliRunner
 from cli import app
 from data_partition.sources.layouts import LAYOUTS, detect_layout, find_sources
 from data_partition.sources.names import Layout
-from data_partition.sources.records import Sources
+from data_partition.sources.records import NOT_FOLLOWED, Sources
+from data_partition.sources.video import count_frames, picture_names
 from model.errors import DataError
 from tests.data_partition.conftest import write_picture
 
@@ -143,6 +144,52 @@ def test_a_link_to_other_peoples_files_is_listed_and_not_followed(tmp_path: Path
     anna = [src / "anna" / folder / "a.mp4" for folder in ("2023", "films")]
     assert clips_of(sources) == {"anna": anna, "cat": [src / "cat" / "a.mp4"]}
     assert "not followed" in left_out(sources)["link"] and "not followed" in left_out(sources)["again"]
+
+
+def test_links_to_single_files_of_others_are_listed_and_the_rest_is_taken(tmp_path: Path) -> None:
+    src, disk = tmp_path / "src", tmp_path / "disk"
+    for name in ("ben/b.mp4", "ben/pictures/1.png", "anna/own.mp4"):
+        (src / name).parent.mkdir(parents=True, exist_ok=True)
+        (src / name).touch()
+    write_picture(src / "anna" / "1.png")
+    write_picture(disk / "3.png")
+    (disk / "c.mp4").touch()
+    (src / "anna" / "2.png").symlink_to(src / "ben" / "pictures" / "1.png")
+    (src / "anna" / "3.png").symlink_to(disk / "3.png")
+    (src / "anna" / "b.mp4").symlink_to("../ben/b.mp4")
+    (src / "anna" / "again.mp4").symlink_to("own.mp4")
+    (src / "anna" / "c.mp4").symlink_to(disk / "c.mp4")
+    (src / "cat.mp4").symlink_to("ben/b.mp4")
+    (src / "dora").symlink_to("ben")
+    (src / "emil").symlink_to(tmp_path)
+    sources = find_sources(src, Layout.VIDEOS)
+    assert clips_of(sources) == {
+        "anna": [src / "anna", src / "anna" / "c.mp4", src / "anna" / "own.mp4"],
+        "ben": [src / "ben" / "b.mp4", src / "ben" / "pictures"],
+    }
+    pictures = sources.people[""]["anna"][0]
+    assert picture_names(pictures.path, pictures.stretch) == ["1.png", "3.png"]
+    assert count_frames(pictures.path, pictures.stretch) == 2
+    told = left_out(sources)
+    assert told.keys() == {"2.png", "b.mp4", "again.mp4", "cat.mp4", "dora", "emil"}
+    assert all(reason == NOT_FOLLOWED for reason in told.values())
+
+
+def test_a_folder_of_nothing_but_links_to_others_pictures_is_no_clip(tmp_path: Path) -> None:
+    for name in ("anna", "ben"):
+        write_picture(tmp_path / name / "1.png")
+    (tmp_path / "anna" / "more").mkdir()
+    (tmp_path / "anna" / "more" / "1.png").symlink_to("../../ben/1.png")
+    assert clips_of(find_sources(tmp_path, Layout.VIDEOS)) == {"anna": [tmp_path / "anna"], "ben": [tmp_path / "ben"]}
+
+
+def test_files_that_a_hidden_folder_keeps_are_taken(tmp_path: Path) -> None:
+    """As git-annex and DVC keep them."""
+    (tmp_path / ".annex").mkdir()
+    (tmp_path / ".annex" / "SHA256E-1.mp4").touch()
+    (tmp_path / "anna.mp4").symlink_to(".annex/SHA256E-1.mp4")
+    sources = find_sources(tmp_path, Layout.VIDEOS)
+    assert clips_of(sources) == {"anna": [tmp_path / "anna.mp4"]} and not sources.rejected
 
 
 def test_a_name_that_a_shard_cannot_have_is_listed(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from data_partition.shards.images import write_image
 from data_partition.sources.rejected import Rejected
-from data_partition.sources.video import count_frames, is_clip, read_frames, source_sha256
+from data_partition.sources.video import Stretch, count_frames, is_clip, read_frames, source_sha256
 from model.errors import DataError
 from tests.data_partition.conftest import write_video
 
@@ -36,7 +36,7 @@ def test_a_folder_is_read_in_natural_order(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("not a frame")
     frames = list(read_frames(tmp_path, _ignore))
     assert [int(frame.image_HWC[0, 0, 0]) for frame in frames] == [1, 2, 10]
-    assert count_frames(tmp_path) == 3 and count_frames(tmp_path, (1, 3)) == 2
+    assert count_frames(tmp_path) == 3 and count_frames(tmp_path, Stretch(1, 3)) == 2
     assert [frame.timestamp_s for frame in frames] == [0, 0.04, 0.08]
 
 

@@ -15,7 +15,7 @@ from experiments.report import read_report
 from experiments.report_page import write_report
 from model.errors import DataError
 from server.training import Mode, train
-from tests.federated_setup import minimal_settings
+from tests.federated_setup import GLR, minimal_settings
 from tests.shards import write_random_shard
 
 
@@ -28,7 +28,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     for index in range(3):
         write_random_shard(root / "everybody", f"person-{index}", num_frames=60, seed=index)
     for name, dataset, num_people in (("run", "known", 2), ("reference", "other", 1)):
-        train(Mode.CENTRALIZED, minimal_settings(root / dataset, root / name, num_people))
+        train(Mode.CENTRALIZED, minimal_settings(root / dataset, root / name, num_people, **GLR))
     return {path.name: path for path in root.iterdir()}
 
 

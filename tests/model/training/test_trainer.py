@@ -37,6 +37,26 @@ def test_step_trains_all_four_networks_and_reports_every_term(networks: Networks
     assert {mean.weight for mean in means.values()} == {2}
 
 
+def test_long_gradients_are_shortened_and_short_ones_are_not(networks: Networks, loss: LossConfig) -> None:
+    def lengths(max_gradient_norm: float) -> dict[str, float]:
+        twin = build_networks(networks.config, networks.part_sizes, seed=1)
+        optimizer = OptimizerConfig(max_gradient_norm=max_gradient_norm)
+        trainer = GANTrainer(twin, loss=loss, optimizer=optimizer, perceptual=None, device=torch.device("cpu"), step=0)
+        trainer.train_step(make_batch(0))
+        owners = {phase: trainer.design.phases[phase] for phase in ("generator", "discriminator")}
+        return {
+            phase: float(
+                sum(p.grad.square().sum() for n, p in twin.named_parameters() if n.split(".")[0] in names) ** 0.5
+            )
+            for phase, names in owners.items()
+        }
+
+    plain, shortened = lengths(0), lengths(1.0)
+    assert plain["generator"] > 2 > 1 > plain["discriminator"], plain
+    assert shortened == {"generator": pytest.approx(1, rel=1e-4), "discriminator": plain["discriminator"]}
+    assert lengths(10_000) == plain
+
+
 def test_before_the_adversarial_start_the_discriminators_stay_as_they_are(networks: Networks, loss: LossConfig) -> None:
     before = networks.travelling_tensors()
     trainer = make_trainer(networks, replace(loss, adversarial_from_step=1))
