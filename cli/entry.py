@@ -45,6 +45,7 @@ for _command in (
     use.audit,
     publish.card,
     publish.release,
+    publish.export,
     use.gap,
     train.experiment,
     train.demo,

@@ -63,6 +63,20 @@ def release(
     say_where({"Release": made.folder, "Who is who, to be kept for withdrawals": run_folder_of(run) / RELEASES_NAME})
 
 
+def export(
+    run: Run,
+    out: Annotated[Path, typer.Argument(callback=file_to_write, metavar="MODEL.onnx", help="File to write.")],
+) -> None:
+    """Write the model as one ONNX file, which draws as PyTorch does; `reenact` and `serve` take it in place of RUN."""
+    from reenact.exported.export import export as export_file
+
+    report = export_file(run, out)
+    console.print(
+        f"{report.num_bytes / 1e6:.1f} MB; pictures differ from PyTorch's by {report.difference:.1e} of their range"
+    )
+    say_where({"Model": report.out})
+
+
 def _request(run: Path, evaluations: list[Path] | None, audit: Path | None, dataset: Path | None) -> CardRequest:
     from experiments.card.card import CardRequest
 

@@ -27,10 +27,11 @@ if TYPE_CHECKING:
 
 INTERRUPTED = 130
 """Exit code of a command that Ctrl-C ended, as shells have it."""
+_DRAWS = "A round's folder, a run folder (newest round), or a file of `export`."
 
 
 def reenact(
-    checkpoint: Annotated[Path, typer.Argument(help="A round's folder, or a run folder (newest round).")],
+    checkpoint: Annotated[Path, typer.Argument(help=_DRAWS)],
     source: Annotated[
         list[Path],
         typer.Option(help="Person to draw: picture, video, folder of pictures, or shard; repeat for more."),
@@ -140,7 +141,7 @@ def _reenact_all(request: ReenactRequest, device: torch.device) -> None:
 
 
 def serve(
-    checkpoint: Annotated[Path, typer.Argument(help="A round's folder, or a run folder (newest round).")],
+    checkpoint: Annotated[Path, typer.Argument(help=_DRAWS)],
     host: Annotated[
         str, typer.Option(help="Address to listen at; at another than this machine's own, browsers need a token.")
     ] = "127.0.0.1",

@@ -3,7 +3,7 @@
 python.txt     what the program needs at run time, without PyTorch
 torch-pypi.txt PyTorch as PyPI has it (with CUDA on Linux) and what that build needs besides
 torch-cpu.txt  PyTorch without CUDA, of PyTorch's own index; for Linux
-dev.txt        what tests, type checks and audits need besides
+dev.txt        what tests, type checks and audits need besides, and the extra `onnx`
 weights.txt    packages out of which model files are taken; they are not installed
 tools.txt      what writes the bill of materials and asks for known holes; for an environment of its own
 
@@ -71,7 +71,7 @@ def write(name: str, blocks: Iterable[str]) -> None:
 def main() -> None:
     """Write all lock files; without PyTorch's index, torch-cpu.txt stays as it is and the exit code is 1."""
     project = ["pyproject.toml", "--universal", "--constraints", "-"]
-    everything = compile_lock(*project, "--extra", "dev", requirements=TORCH)
+    everything = compile_lock(*project, "--all-extras", requirements=TORCH)
     needed = compile_lock(*project, requirements=TORCH)
     torch = {name for name in needed if TORCH_FAMILY.fullmatch(name)}
     write("python.txt", (everything[name] for name in needed if name not in torch))

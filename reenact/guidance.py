@@ -36,7 +36,7 @@ class LandmarkStatistics:
 
 def _condition(networks: Networks, row: int, movement: Movement) -> tuple[Tensor, Tensor, Tensor]:
     """[N] identity, [N, 3] pose and [N, 18] action units as the landmark GAN takes them, on its device."""
-    device = next(networks.parameters()).device
+    device = networks.device
     presence_NA, intensity_NA = torch.from_numpy(movement.au_presence_NA), torch.from_numpy(movement.au_intensity_NA)
     au_NA = action_units(networks.config, presence_NA, intensity_NA)
     identity_N = torch.full((len(movement.pose_NC),), row, dtype=torch.int64)

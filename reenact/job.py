@@ -15,7 +15,7 @@ from data_partition.consent.kinds import WithoutConsent
 from data_partition.consent.withdrawal import refuse_withdrawn
 from data_partition.shards.shard import FRAMES_NAME, INFO_NAME, METADATA_NAME, shard_folders
 from data_partition.sources.video import is_clip, source_sha256
-from model.checkpoint import load_checkpoint
+from model.checkpoint import Checkpoint, load_checkpoint
 from model.errors import ConfigError, DataError
 from model.frames import Frame
 from model.progress import Progress
@@ -24,6 +24,7 @@ from reenact.clips.pieces import Pieces
 from reenact.clips.sound import sound_of
 from reenact.clips.steady import Gap
 from reenact.consent import Permission, check_face, likeness_of, permission_for, person_shown
+from reenact.exported.model import SUFFIX, read_exported
 from reenact.faces import AnnotatedClip, annotate_clip, face_of_picture
 from reenact.guidance_choice import Guidance, MotionKind
 from reenact.live import LiveDrawing, LiveRequest
@@ -45,7 +46,7 @@ class ReenactRequest:
     """What to reenact."""
 
     checkpoint: Path
-    """A round folder, or a run folder for its newest intact round."""
+    """A round folder, a run folder for its newest intact round, or a file that `export` wrote."""
     sources: tuple[Path, ...]
     """Pictures, clips, folders of pictures or shards of the person to draw, one at least."""
     driving: Path
@@ -136,15 +137,14 @@ class Studio:
         """Load the checkpoint.
 
         Args:
-            checkpoint: a round folder, or a run folder for its newest intact round.
-            device: where the networks run.
+            checkpoint: a round folder, a run folder for its newest intact round, or a file that `export` wrote.
+            device: where the networks run; a file's generator runs on the CPU.
             progress: called for every frame of a clip.
 
         Raises:
             CheckpointError: if it cannot be used, or somebody withdrew whom it learnt.
         """
-        refuse_withdrawn(checkpoint)
-        self._reenactor = Reenactor(load_checkpoint(checkpoint), device)
+        self._reenactor = Reenactor(_trained(checkpoint), device)
         self._progress = progress
         self._weights_sha256 = self._reenactor.weights_sha256()
         self._sha256 = lru_cache(maxsize=None)(content_sha256)
@@ -342,6 +342,13 @@ class Studio:
             record=origin.record,
             permission=self._permission(request),
         )
+
+
+def _trained(checkpoint: Path) -> Checkpoint:
+    """What draws, unless somebody withdrew."""
+    is_exported = checkpoint.suffix == SUFFIX and checkpoint.is_file()
+    refuse_withdrawn(checkpoint.parent if is_exported else checkpoint)
+    return read_exported(checkpoint) if is_exported else load_checkpoint(checkpoint)
 
 
 def _faces_of(source: FaceFrame) -> tuple[FaceFrame, ...]:

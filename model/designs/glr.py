@@ -61,7 +61,7 @@ class GLROutput:
     @property
     def flow_NCHW(self) -> Tensor:
         """[N, 2, S, S] of the nearest sources."""
-        return self.flow_MCHW[: len(self.image_NCHW)]
+        return self.flow_MCHW[: self.image_NCHW.shape[0]]
 
     def stages(self) -> dict[str, Tensor]:
         """Pictures on the way to the image, [N, 3, S, S] in [-1, 1]."""
@@ -94,17 +94,17 @@ class GLR(nn.Module):
         if self.driver == "landmarks":
             driver_NCHW = heatmap_NCHW[:, [0, -1, 0]] * 2 - 1
         tokens = self.extractor(torch.cat([sources_MCHW, driver_NCHW]))
-        source_tokens, driving_tokens = tokens.split([len(sources_MCHW), len(source_NCHW)])
+        source_tokens, driving_tokens = tokens.split([sources_MCHW.shape[0], source_NCHW.shape[0]])
         motion = self._motion(inputs, source_tokens[:, :2], driving_tokens[:, :2])
         warped_source = warp(sources_MCHW, motion.flow_NCHW)
         if motion.confidence_NCHW is not None:
-            warped_source = fused(warped_source, motion.confidence_NCHW, len(source_NCHW))
+            warped_source = fused(warped_source, motion.confidence_NCHW, source_NCHW.shape[0])
         parts_source = (source_NCHW, inputs.source_landmarks_NKC)
         if self.use_appearance_skip:  # redraw the parts where the flow has already carried them
             parts_source = (warped_source, target_landmarks_NKC)
         canvas, is_covered, crops = self.parts(*parts_source, heatmap_NCHW, target_landmarks_NKC)
         # A slice of all would be a step of its own in the gradient, which then is summed in another order.
-        flow_NCHW = motion.flow_NCHW if inputs.further is None else motion.flow_NCHW[: len(source_NCHW)]
+        flow_NCHW = motion.flow_NCHW if inputs.further is None else motion.flow_NCHW[: source_NCHW.shape[0]]
         return GLROutput(
             image_NCHW=self.image_generator(source_NCHW, warped_source, flow_NCHW, canvas, is_covered, heatmap_NCHW),
             heatmap_NCHW=heatmap_NCHW,
@@ -120,8 +120,8 @@ class GLR(nn.Module):
         """Flow and confidence of all M sources; the same weights for each."""
         sources_MCHW, landmarks_MKC = inputs.all_sources()
         if not self.use_flow:
-            return SourceMotion(sources_MCHW.new_zeros(len(sources_MCHW), 2, *sources_MCHW.shape[-2:]), None)
-        num_each = len(sources_MCHW) // len(inputs.source_NCHW)
+            return SourceMotion(sources_MCHW.new_zeros(sources_MCHW.shape[0], 2, *sources_MCHW.shape[-2:]), None)
+        num_each = sources_MCHW.shape[0] // inputs.source_NCHW.shape[0]
         motion: SourceMotion = self.flow_head(
             source_tokens_M2D,
             _repeated(driving_tokens_N2D, num_each),
@@ -135,6 +135,8 @@ class GLR(nn.Module):
 
 def _repeated(values: Tensor, num: int) -> Tensor:
     """[N, ...] to [`num` N, ...], in the order of the sources; the tensor itself where there is one."""
+    if torch.compiler.is_exporting():  # for any `num`; its gradient is summed in another order
+        return values.repeat(num, *[1] * (values.ndim - 1))
     return values if num == 1 else torch.cat([values] * num)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 from collections.abc import Iterator, Mapping
 
 import numpy as np
@@ -40,6 +41,11 @@ class Networks(nn.Module):
             landmark_mean_IKC: [I, 68, 2] pixels.
             base: coefficients by `closed_form.fit`, in runs with lgan-base = closed.
         """
+
+    @property
+    def device(self) -> torch.device:
+        """Where they are."""
+        return next(itertools.chain(self.parameters(), self.buffers())).device
 
     def weights_sha256(self) -> str:
         """SHA-256 of all weights that draw, hexadecimal: discriminators, which a release has none of, do not count."""

@@ -45,7 +45,7 @@ class ViTExtractor(nn.Module):
         """[N, 3, S, S] in [-1, 1] to tokens [N, 3, D]."""
         luma = (image_NCHW * image_NCHW.new_tensor(_LUMA_WEIGHTS).view(1, 3, 1, 1)).sum(dim=1, keepdim=True)
         patches_NPF = nn.functional.unfold(luma, self.patch_size_px, stride=self.patch_size_px).transpose(1, 2)
-        tokens = self.tokens.expand(len(luma), -1, -1)
+        tokens = self.tokens.expand(luma.shape[0], -1, -1)
         x_NTD = torch.cat([self.embed(patches_NPF), tokens], dim=1) + self.position
         return self.norm(self.layers(x_NTD)[:, -NUM_TOKENS:])  # type: ignore[no-any-return]
 

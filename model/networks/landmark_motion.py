@@ -144,12 +144,12 @@ def candidate_flows(
         source_NKC = to_normalised(source_landmarks_NKC.float(), size_px)
         grid_PC = identity_grid(side, side, like=target_NKC)[0].flatten(1).T
         flows = [
-            torch.zeros_like(grid_PC).expand(len(target_NKC), -1, -1),
+            torch.zeros_like(grid_PC).expand(target_NKC.shape[0], -1, -1),
             face_motion.flow(source_NKC, target_NKC, grid_PC),
             similarity_flow(source_NKC, target_NKC, grid_PC),
             spline_flow(source_NKC, target_NKC, grid_PC),
         ]
-        return torch.stack(flows, dim=1).transpose(2, 3).reshape(len(target_NKC), _NUM_CANDIDATES, 2, side, side)
+        return torch.stack(flows, dim=1).transpose(2, 3).reshape(target_NKC.shape[0], _NUM_CANDIDATES, 2, side, side)
 
 
 def kernel_flow(source_NKC: Tensor, target_NKC: Tensor, grid_PC: Tensor) -> Tensor:
@@ -166,7 +166,7 @@ def kernel_flow(source_NKC: Tensor, target_NKC: Tensor, grid_PC: Tensor) -> Tens
     Returns:
         [N, P, 2].
     """
-    squared_NPK = _squared_distances(grid_PC.expand(len(target_NKC), -1, -1), target_NKC)
+    squared_NPK = _squared_distances(grid_PC.expand(target_NKC.shape[0], -1, -1), target_NKC)
     narrow, wide = (torch.exp(squared_NPK / (-2 * width**2)) for width in (_NARROW, _WIDE))
     weight_NPK = narrow + _WIDE_SHARE * wide
     return weight_NPK @ (source_NKC - target_NKC) / (weight_NPK.sum(dim=-1, keepdim=True) + _KERNEL_FADE)

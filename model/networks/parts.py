@@ -169,5 +169,5 @@ def _crop_index(landmarks_NKC: Tensor, part: str, sizes: PartSizes, size_px: int
     y0 = (centre_NC[:, 1] - (height - 1) / 2).round().long().clamp(0, size_px - height)
     ys = y0[:, None] + torch.arange(height, device=y0.device)
     xs = x0[:, None] + torch.arange(width, device=x0.device)
-    index = torch.arange(len(x0), device=x0.device)
+    index = torch.arange(x0.shape[0], device=x0.device)
     return index[:, None, None], ys[:, :, None], xs[:, None, :]

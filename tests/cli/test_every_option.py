@@ -64,6 +64,7 @@ def _arguments(command: str, place: Path, port: int, option: str, value: str) ->
             "--out": f"{new}.png",
             "--device": "cpu",
         },
+        "export": {"run": nowhere, "out": f"{new}.onnx"},
         "serve": {"checkpoint": f"{place}/run", "--port": str(port)},
         "verify": {"file": picture},
         "key": {},

@@ -39,7 +39,7 @@ def test_every_requirement_of_the_project_is_locked_within_its_range() -> None:
     for locked, requirements in (
         (needed, project["dependencies"]),
         (versions("python.txt") | versions("torch-cpu.txt"), project["dependencies"]),
-        (versions("dev.txt"), project["optional-dependencies"]["dev"]),
+        *((versions("dev.txt"), requirements) for requirements in project["optional-dependencies"].values()),
     ):
         for requirement in map(Requirement, requirements):
             assert locked[requirement.name], requirement
