@@ -349,7 +349,7 @@ def test_identity_rows_of_an_absent_owner_keep_their_values(dataset: Path, tmp_p
     def lose_client_one(reply: Message, index: int) -> Message | None:
         return None if index == 1 and reply.metadata.group_id == "2" else reply
 
-    settings = minimal_settings(dataset, tmp_path, 3, num_identities=5, min_fit_clients=2, round_timeout_s=1.0)
+    settings = minimal_settings(dataset, tmp_path, 3, num_identities=5, min_fit_clients=2, round_timeout_s=1.0, **GLR)
     train(settings, tamper=lose_client_one)
     before, after = (load_checkpoint(tmp_path / f"round-{r:06d}").tensors[name] for r in (1, 2))
     moved = [not np.array_equal(before[row], after[row]) for row in range(5)]
@@ -370,7 +370,8 @@ def test_too_few_valid_updates_end_the_run_with_names_and_keep_the_checkpoint(da
 
 
 def test_a_client_that_diverges_is_named_with_its_term(tmp_path: Path) -> None:
-    settings = minimal_settings(write_diverging_dataset(tmp_path / "dataset"), tmp_path / "run", 1, num_identities=5)
+    dataset = write_diverging_dataset(tmp_path / "dataset")
+    settings = minimal_settings(dataset, tmp_path / "run", 1, num_identities=5, **GLR)
     with pytest.raises(FederationError, match=r"client 0: NonFiniteLossError: step \d+: "):
         train(settings)
 

@@ -28,7 +28,7 @@ from server.rounds.federation import run_federation
 from server.rounds.secure_statistics import drawn_face
 from server.run_folder.history import read_history
 from server.updates.weighted_mean import StreamingMean
-from tests.federated_setup import deployed_config, minimal_settings, simulated_grid, write_dataset
+from tests.federated_setup import GLR, deployed_config, minimal_settings, simulated_grid, write_dataset
 from tests.inprocess_grid import InProcessGrid
 from tests.node_keys import key_config, write_node_keys
 
@@ -171,7 +171,7 @@ def test_too_few_masked_updates_end_the_round_with_the_reasons(dataset: Path, tm
 
 def deployed(dataset: Path, root: Path, **changes: object) -> tuple[Settings, list[Message]]:
     """One round of five deployed sites; settings and every reply of site 0."""
-    settings = minimal_settings(dataset, root / "run", 5, data_dir="", max_rounds=1, **changes)  # type: ignore[arg-type]
+    settings = minimal_settings(dataset, root / "run", 5, data_dir="", max_rounds=1, **GLR, **changes)  # type: ignore[arg-type]
     keys = write_node_keys(root / "keys", 5)
     configs = [deployed_config(dataset, root, index, settings) | key_config(keys, index) for index in range(5)]
     replies: list[Message] = []

@@ -18,7 +18,7 @@ from model.setting import Scalar
 from server.rounds.centralized import train_centralized
 from server.rounds.federation import run_federation
 from server.sites.agreement import SiteStatistics, agree
-from tests.federated_setup import minimal_settings, simulated_grid, write_dataset
+from tests.federated_setup import GLR, minimal_settings, simulated_grid, write_dataset
 
 pytestmark = pytest.mark.integration
 NUM_SITES = 3
@@ -45,7 +45,7 @@ def agreed(dataset: Path) -> dict[str, np.ndarray]:
 
 
 def federated(dataset: Path, out: Path, tamper: object = None, **changes: Scalar) -> Checkpoint:
-    settings = minimal_settings(dataset, out, NUM_SITES, lgan_base="closed", **changes)
+    settings = minimal_settings(dataset, out, NUM_SITES, lgan_base="closed", **GLR, **changes)
     run_federation(simulated_grid(settings, **({"tamper": tamper} if tamper else {})), settings)
     return load_checkpoint(out)
 
@@ -60,7 +60,7 @@ def test_federated_and_pooled_have_the_same_base_to_the_last_bit(dataset: Path, 
     wanted = agreed(dataset)
     assert any(values.any() for values in wanted.values())
     assert_base(federated(dataset, tmp_path / "federated"), wanted)
-    settings = minimal_settings(dataset, tmp_path / "pooled", NUM_SITES, lgan_base="closed")
+    settings = minimal_settings(dataset, tmp_path / "pooled", NUM_SITES, lgan_base="closed", **GLR)
     assert_base(load_checkpoint(train_centralized(settings)), wanted)
 
 
@@ -76,7 +76,7 @@ def test_a_site_that_sends_another_base_moves_nothing(dataset: Path, tmp_path: P
         return reply
 
     tampered: list[int] = []
-    settings = minimal_settings(dataset, tmp_path, NUM_SITES, lgan_base="closed")
+    settings = minimal_settings(dataset, tmp_path, NUM_SITES, lgan_base="closed", **GLR)
     shapes = travelling_shapes(settings.model)
     ends = np.cumsum([math.prod(shape) for shape in shapes.values()])
     first = list(shapes).index(BASE[0])
