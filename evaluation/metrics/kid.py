@@ -57,8 +57,10 @@ class KidFeatures:
 def kid(real_ND: FloatArray, generated_MD: FloatArray, *, seed: int) -> tuple[float, float]:
     """Mean and standard deviation over 100 random subsets of the unbiased squared kernel distance.
 
-    k(x, y) = (x . y / D + 1)^3, every feature divided by its standard deviation over the real pictures, or by a tenth
-    of the root mean square of all features' if that is more. A subset has m = min(N, M, 200) pictures of each kind.
+    k(x, y) = (x . y / D + 1)^3, every feature measured from its mean over the real pictures in units of its standard
+    deviation there, or of a tenth of the root mean square of all deviations if that is more: the cube of what all
+    pictures have in common would hide, and scatter, what tells them apart. A subset has m = min(N, M, 200) pictures of
+    each kind.
 
     Args:
         real_ND: [N, D] features of different real pictures.
@@ -96,6 +98,7 @@ def _over_subsets(
     if len(picks[0][0]) < 2 or not spread_D.any():
         return float("nan"), float("nan")
     spread_D = spread_D.clip(min=_LEAST_SPREAD * np.sqrt(np.square(spread_D).mean()))
-    real, other = (torch.from_numpy(features / spread_D) for features in (real_ND, other_MD))
+    mean_D = real_ND.mean(axis=0, dtype=np.float64)
+    real, other = (torch.from_numpy((features - mean_D) / spread_D) for features in (real_ND, other_MD))
     values = [float(poly_mmd(real[chosen], other[also])) for chosen, also in picks]
     return float(np.mean(values)), float(np.std(values))

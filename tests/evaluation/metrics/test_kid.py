@@ -7,9 +7,9 @@ from model.errors import WeightsError
 
 
 def test_distance_of_two_pairs_of_pictures_is_the_unbiased_estimate_by_hand():
-    real = np.array([[1.0, 0.0], [-1.0, 2.0]], np.float32)  # standard deviation 1 of both features
+    real = np.array([[1.0, 0.0], [-1.0, 2.0]], np.float32)  # means 0 and 1, standard deviation 1 of both features
     other = np.array([[3.0, 1.0], [1.0, -1.0]], np.float32)
-    kernel = lambda x, y: (np.dot(x, y) / 2 + 1) ** 3  # noqa: E731
+    kernel = lambda x, y: (np.dot(x - [0, 1], y - [0, 1]) / 2 + 1) ** 3  # noqa: E731
     within = kernel(real[0], real[1]) + kernel(other[0], other[1])
     between = np.mean([kernel(x, y) for x in real for y in other])
     mean, sd = kid(real, other, seed=0)
@@ -37,9 +37,10 @@ def test_features_are_taken_in_units_of_their_spread_over_real_pictures():
 def test_a_feature_that_hardly_varies_counts_by_a_tenth_of_the_usual_spread():
     """Spreads are 2, 2, 2 and 0, their root mean square is the square root of 3: the last feature's unit is .1732."""
     real = np.array([[2, 2, -2, 1], [-2, -2, 2, 1]], np.float32)
-    other = np.array([[2, 0, 0, 1], [0, -2, 0, 1]], np.float32)
+    other = np.array([[2, 0, 0, 2], [0, -2, 0, 1]], np.float32)
     units = np.array([2, 2, 2, 0.1 * np.sqrt(3)])
-    kernel = lambda x, y: (np.dot(x / units, y / units) / 4 + 1) ** 3  # noqa: E731
+    centred = lambda x: (x - [0, 0, 0, 1]) / units  # noqa: E731
+    kernel = lambda x, y: (np.dot(centred(x), centred(y)) / 4 + 1) ** 3  # noqa: E731
     within = kernel(real[0], real[1]) + kernel(other[0], other[1])
     between = np.mean([kernel(x, y) for x in real for y in other])
     assert kid(real, other, seed=0)[0] == pytest.approx(within - 2 * between, rel=1e-5)
