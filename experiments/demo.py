@@ -125,7 +125,7 @@ def _timed(seconds: dict[str, float], name: str) -> Iterator[None]:
 
 
 def _evaluate(settings: Settings, results: Path, device: torch.device, listener: Listener) -> EvaluationReport:
-    """As it was trained: with as many sources."""
+    """From one source: these are held out as driving frames are, and often nearer to them than any training frame."""
     request = EvaluationRequest(
         checkpoint=Path(settings.run.output_dir),
         dataset=Path(settings.data.data_dir),
@@ -135,7 +135,6 @@ def _evaluate(settings: Settings, results: Path, device: torch.device, listener:
         seed=SEED,
         pairs=None,
         landmarks=Guidance.AUTO,
-        num_sources=settings.model.num_sources,
     )
     return run_evaluation(request, device=device, progress=listener.progress)
 
