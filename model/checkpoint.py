@@ -9,7 +9,6 @@ A round is written as .round-000007.partial and renamed. One that is written aga
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import re
@@ -26,7 +25,7 @@ from safetensors.numpy import load_file, save_file
 from model.config import ModelConfig, config_from_flat
 from model.designs.registry import build_networks
 from model.errors import CheckpointError, FedreenactError
-from model.files import json_sha256, name_folder, read_json
+from model.files import file_sha256, json_sha256, name_folder, read_json
 from model.landmarks.geometry import PartSizes
 from model.networks.bundle import Networks
 from model.setting import Scalar
@@ -104,7 +103,7 @@ def write_checkpoint(folder: Path, checkpoint: Checkpoint) -> str:
     index = {
         "schema_version": SCHEMA_VERSION,
         "round": checkpoint.round,
-        "weights_sha256": _sha256(folder / _WEIGHTS_FILE),
+        "weights_sha256": file_sha256(folder / _WEIGHTS_FILE),
         "identities": checkpoint.identities,
         "part_sizes": checkpoint.part_sizes.to_flat(),
         "loss_window": checkpoint.loss_window,
@@ -209,7 +208,7 @@ def _load_round(folder: Path) -> Checkpoint:
         recorded = index.pop("index_sha256", None)  # absent in checkpoints of before there was one
         if index.keys() != _INDEX_KEYS or recorded not in (None, json_sha256(index)):
             raise CheckpointError(f"{folder / _INDEX_FILE} is damaged: its SHA-256 is not the recorded one")
-        if _sha256(folder / _WEIGHTS_FILE) != index["weights_sha256"]:
+        if file_sha256(folder / _WEIGHTS_FILE) != index["weights_sha256"]:
             raise CheckpointError(f"{folder / _WEIGHTS_FILE} is damaged: its SHA-256 is not the recorded one")
         return _assemble(index, load_file(folder / _WEIGHTS_FILE))
     except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
@@ -233,8 +232,3 @@ def _assemble(index: dict[str, Any], arrays: dict[str, FloatArray]) -> Checkpoin
         ema_tensors=group("ema/"),
         loss_window=index["loss_window"],
     )
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -9,7 +9,6 @@ needed: preparation finds its files without.
 from __future__ import annotations
 
 import functools
-import hashlib
 import importlib.util
 import os
 import sys
@@ -18,6 +17,7 @@ from pathlib import Path
 from urllib.error import URLError
 
 from model.errors import WeightsError
+from model.files import file_sha256
 
 INSTALLED_FOLDER = Path(sys.prefix) / "share" / "fedreenact" / "weights"
 """Where `make install` and the images put files that they take out of packages: deploy/take_weights.py."""
@@ -170,5 +170,4 @@ def _remedy(name: str, source: WeightsSource) -> str:
 
 @functools.lru_cache(maxsize=16)
 def _sha256(path: Path, modified_ns: int) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return file_sha256(path)

@@ -25,6 +25,7 @@ from data_partition.sources.colour import Transfer, tone_mapped
 from data_partition.sources.pictures import MAX_PIXELS, PICTURE_SUFFIXES, read_picture
 from data_partition.sources.rejected import Rejected
 from model.errors import DataError
+from model.files import file_sha256
 
 logger = logging.getLogger(__name__)
 
@@ -186,8 +187,7 @@ def read_frames(
 def source_sha256(path: Path, stretch: Stretch | None = None) -> str:
     """SHA-256 of a file, or of the names and contents of a folder's pictures (of a stretch of them)."""
     if path.is_file():
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return file_sha256(path)
     digest = hashlib.sha256()
     for _, picture in _meant(path, stretch):
         digest.update(os.fsencode(picture.name))

@@ -9,7 +9,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 from dataclasses import replace
 from datetime import date
@@ -23,7 +22,7 @@ from experiments.card.card import CardRequest, ModelCard, read_card, render_card
 from federation.settings import PLACES, to_toml
 from model.checkpoint import Checkpoint, load_checkpoint, run_folder_of, unnamed, write_checkpoint
 from model.errors import ConfigError
-from model.files import name_folder, write_text
+from model.files import file_sha256, name_folder, write_text
 from model.networks.bundle import is_of_discriminator
 
 CARD_NAME, LICENCE_NAME, ONNX_NAME = "README.md", "LICENSE", "model.onnx"
@@ -92,7 +91,7 @@ def _write(folder: Path, card: ModelCard, checkpoint: Checkpoint, graph: bytes |
     if graph is not None:
         (folder / ONNX_NAME).write_bytes(graph)
     files = sorted(folder.iterdir())
-    sums = (f"{hashlib.sha256(file.read_bytes()).hexdigest()}  {file.name}\n" for file in files)
+    sums = (f"{file_sha256(file)}  {file.name}\n" for file in files)
     write_text(folder / SUMS_NAME, "".join(sums))
     return sha256
 
