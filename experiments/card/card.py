@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
-from importlib.metadata import version
 from pathlib import Path
 
 from data_partition.consent.withdrawal import refuse_withdrawn
@@ -25,7 +24,7 @@ from model.errors import ConfigError
 from model.networks.bundle import is_of_discriminator
 from model.setting import Scalar
 from server.run_folder.history import RoundRow, read_history, spent
-from server.run_folder.record import RunRecord
+from server.run_folder.record import RunRecord, own_version
 
 CARD_NAME = "card.md"
 """In the run folder, unless told otherwise."""
@@ -142,7 +141,7 @@ def read_card(request: CardRequest) -> ModelCard:
         audit=_audit(request.audit, run, weights_sha256),
         trained_by=record.version,
         written=date.today(),
-        version=version("fedreenact"),
+        version=own_version(),
     )
 
 
