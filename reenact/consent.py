@@ -110,7 +110,7 @@ def check_face(faces: Sequence[FaceFrame], likeness_D: Embedding, shard_dir: Pat
         DataError: if one of them is another person's, or too small to tell.
         WeightsError: if SFace's file is missing.
     """
-    alike = _alike(faces, likeness_D)
+    alike = _alike(_embeddings(faces), likeness_D)
     if alike < SAME_PERSON:
         raise DataError(
             f"--consent {shard_dir}: the source shows another face than this person's ({_in_words(alike)}); give the "
@@ -130,19 +130,24 @@ def person_shown(faces: Sequence[FaceFrame], likenesses: Mapping[Path, Embedding
         DataError: if it is nobody of them, or too small to tell.
         WeightsError: if SFace's file is missing.
     """
-    alike = {shard: _alike(faces, likeness_D) for shard, likeness_D in likenesses.items()}
+    shown = _embeddings(faces)
+    alike = {shard: _alike(shown, likeness_D) for shard, likeness_D in likenesses.items()}
     best = max(alike, key=alike.__getitem__)
     if alike[best] < SAME_PERSON:
         raise DataError(f"--consent {dataset}: the source shows nobody of this dataset ({_in_words(alike[best])})")
     return best
 
 
-def _alike(faces: Sequence[FaceFrame], likeness_D: Embedding) -> float:
-    """Least cosine of a face to a person, by which `prepare` tells people apart."""
+def _embeddings(faces: Sequence[FaceFrame]) -> list[Embedding]:
     network, size_px = SFace(), len(faces[0].image_HWC)
     if size_px < MIN_SAMPLE_PX:
         raise DataError(f"--consent: a model of {size_px} pixels cannot compare faces; give a record of the file")
-    return min(float(network.embed(face.image_HWC, face.landmarks_KC) @ likeness_D) for face in faces)
+    return [network.embed(face.image_HWC, face.landmarks_KC) for face in faces]
+
+
+def _alike(shown: Sequence[Embedding], likeness_D: Embedding) -> float:
+    """Least cosine of a face to a person, by which `prepare` tells people apart."""
+    return min(float(face_D @ likeness_D) for face_D in shown)
 
 
 def _in_words(alike: float) -> str:
