@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
@@ -10,7 +9,7 @@ from pathlib import Path
 
 from client.consent.policy import SitePolicy
 from data_partition.consent.kinds import WithoutConsent
-from model.errors import ConfigError
+from model.errors import ConfigError, did_you_mean
 from model.setting import Scalar
 
 _PATHS = ("data-dir", "state-dir", "approved-settings", "node-key", "site-keys")
@@ -71,8 +70,7 @@ class NodeConfig:
         known = {*_TEXTS, *_NUMBERS, *limits}
         for key in flat:
             if key not in known:
-                near = difflib.get_close_matches(key, known, n=1)
-                hint = f"; did you mean {near[0]}?" if near else f"; known are {', '.join(sorted(known))}"
+                hint = did_you_mean(key, known, f"; known are {', '.join(sorted(known))}")
                 raise ConfigError(f"node config: unknown key {key!r}{hint}")
         for key in _TEXTS:
             if key in flat and not isinstance(flat[key], str):

@@ -6,7 +6,6 @@ A preset is a TOML file of their kebab-case keys.
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
@@ -15,7 +14,7 @@ from pathlib import Path
 from data_partition.config import DataConfig
 from federation.secure_sum.num_sites import MAX_SITES, MIN_SITES
 from model.config import LossConfig, ModelConfig, OptimizerConfig, config_from_flat
-from model.errors import ConfigError
+from model.errors import ConfigError, did_you_mean
 from model.files import read_toml
 from model.setting import WEEK_S, Leeway, Meaning, Scalar, check, check_meanings, meanings_of, setting
 
@@ -246,9 +245,7 @@ class Settings:
         """
         for key in flat:
             if key not in MEANINGS:
-                near = difflib.get_close_matches(key, MEANINGS, n=1)
-                hint = f"; did you mean {near[0]}?" if near else "; see docs/settings.md"
-                raise ConfigError(f"unknown setting {key}{hint}")
+                raise ConfigError(f"unknown setting {key}{did_you_mean(key, MEANINGS, '; see docs/settings.md')}")
         return cls(**{name: config_from_flat(config, flat) for name, config in _CONFIGS.items()})
 
     def to_flat(self) -> dict[str, Scalar]:

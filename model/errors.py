@@ -14,6 +14,21 @@
 Every message says what, where, got, wanted, and what to do. The command line prints it without a traceback.
 """
 
+import difflib
+from collections.abc import Iterable, Sequence
+
+
+def did_you_mean(name: str, known: Iterable[str], otherwise: str = "") -> str:
+    """End of a message about an unknown name: "; did you mean tau?"; `otherwise` if no known one is near."""
+    near = difflib.get_close_matches(name, list(known), n=1)
+    return f"; did you mean {near[0]}?" if near else otherwise
+
+
+def listed(names: Sequence[str], most: int) -> str:
+    """At most so many names in words, and how many more there are: "anna, ben and 3 more"."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
+
 
 class FedreenactError(Exception):
     """Base of every error that the command line prints without a traceback."""

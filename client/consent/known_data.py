@@ -49,7 +49,7 @@ def _compare(path: Path, shard: Shard, before: tuple[str, ShardContent], now: Sh
         )
     if changes := content.changes(now):
         _log.warning("%s: other frames than before in this run: %s", shard.path, changes)
-    elif content != now:
+    elif content.is_annotated_anew(now):
         _log.warning("%s: the same frames as before in this run with other annotations", shard.path)
 
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from datetime import date
 from pathlib import Path
 
 from data_partition.consent.kinds import Role, WithoutConsent
 from data_partition.consent.record import ConsentRecord
 from data_partition.shards.shard import Shard, open_dataset
-from model.errors import DataError
+from model.errors import DataError, listed
 
 NO_RECORD = "no record of consent"
 _MAX_SHOWN = 20
@@ -51,10 +51,4 @@ def refusals(people: Mapping[str, ConsentRecord | None], role: Role) -> list[str
         reason = NO_RECORD if record is None else record.refusal(role, date.today())
         if reason:
             by_reason.setdefault(reason, []).append(name)
-    return [f"{_listed(names)}: {reason}" for reason, names in by_reason.items()]
-
-
-def _listed(names: Iterable[str]) -> str:
-    shown = list(names)
-    more = f" and {len(shown) - _MAX_SHOWN} more" if len(shown) > _MAX_SHOWN else ""
-    return ", ".join(shown[:_MAX_SHOWN]) + more
+    return [f"{listed(names, _MAX_SHOWN)}: {reason}" for reason, names in by_reason.items()]

@@ -5,7 +5,6 @@ The program checks roles and dates. What the words mean, and whether they are tr
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, fields
@@ -14,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from data_partition.consent.kinds import Role
-from model.errors import DataError
+from model.errors import DataError, did_you_mean
 from model.files import json_sha256, read_toml
 
 CONSENT_NAME = "consent.toml"
@@ -92,8 +91,7 @@ class ConsentRecord:
         known = {one.name: one for one in fields(cls)}
         for key in values:
             if key not in known:
-                near = difflib.get_close_matches(key, known, n=1)
-                raise ValueError(f"unknown key {key!r}" + (f"; did you mean {near[0]}?" if near else ""))
+                raise ValueError(f"unknown key {key!r}{did_you_mean(key, known)}")
         needed = [one.name for one in known.values() if one.default is MISSING]
         missing = [name for name in needed if values.get(name, "") in ("", [])]
         if missing:

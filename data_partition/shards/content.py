@@ -50,6 +50,10 @@ class ShardContent:
             return f"{self.num_frames} frames, now as many others"
         return f"{self.num_frames} frames, now {now.num_frames}"
 
+    def is_annotated_anew(self, now: ShardContent) -> bool:
+        """Whether the frames are those of now, and their annotations are not."""
+        return self != now and not self.changes(now)
+
 
 def contents(shards: Iterable[Shard]) -> dict[str, ShardContent]:
     """Person to what the shard holds, in the order of the shards."""

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from model.config import ModelConfig
-from model.errors import TensorMismatchError
+from model.errors import TensorMismatchError, listed
 from model.landmarks.geometry import PartSizes
 from model.networks.landmark_gan import LandmarkDiscriminator, LandmarkGenerator
 
@@ -96,12 +96,12 @@ def validate_tensors(tensors: NamedArrays, expected: NamedArrays, *, where: str)
     missing = [name for name in expected if name not in tensors]
     unknown = [name for name in tensors if name not in expected]
     if missing or unknown:
-        listed = "; ".join(
-            f"{what} {names[0]}" + (f" and {len(names) - 1} more" if len(names) > 1 else "")
+        differences = "; ".join(
+            f"{what} {listed(names, 1)}"
             for what, names in (("missing tensor", missing), ("unknown tensor", unknown))
             if names
         )
-        raise TensorMismatchError(f"{where}: {listed}; was it made with another preset or version?")
+        raise TensorMismatchError(f"{where}: {differences}; was it made with another preset or version?")
     for name, wanted in expected.items():
         got = tensors[name]
         if got.shape != wanted.shape:

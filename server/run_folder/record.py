@@ -10,7 +10,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from data_partition.shards.content import ShardContent
-from model.errors import CheckpointError, ConfigError
+from model.errors import CheckpointError, ConfigError, listed
 from model.files import json_sha256, read_json, write_json
 
 _log = logging.getLogger(__name__)
@@ -124,19 +124,10 @@ def _people_changes(before: People, now: People) -> list[str]:
 
 
 def _say_other_annotations(run: Path, before: People, now: People) -> None:
-    changed = [
-        name
-        for name in before
-        if name in now
-        and not before[name].changes(now[name])
-        and before[name].annotations_sha256 != now[name].annotations_sha256
-    ]
+    changed = [name for name in before if name in now and before[name].is_annotated_anew(now[name])]
     for line in _listed("the same frames as before with other annotations", changed):
         _log.warning("%s: %s", run, line)
 
 
 def _listed(what: str, names: Sequence[str]) -> list[str]:
-    if not names:
-        return []
-    more = f" and {len(names) - _MAX_SHOWN} more" if len(names) > _MAX_SHOWN else ""
-    return [f"{what}: {', '.join(names[:_MAX_SHOWN])}{more}"]
+    return [f"{what}: {listed(names, _MAX_SHOWN)}"] if names else []
