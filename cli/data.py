@@ -48,6 +48,9 @@ def prepare(
         list[str] | None,
         typer.Option(metavar="NAME=N", help="Whose face of several: of person NAME the Nth from the left; repeatable."),
     ] = None,
+    mesh: Annotated[
+        bool, typer.Option("--mesh", help="Also keep every face's mesh, 3 KB a frame, which --model meshgcn needs.")
+    ] = False,
     preview: Annotated[
         Path | None,
         typer.Option(callback=file_to_write, help="Write a picture (.png) of all clips with several faces, and end."),
@@ -73,6 +76,7 @@ def prepare(
             num_workers=workers,
             progress=live.progress,
             faces=faces,
+            with_mesh=mesh,
         )
     for line in report.to_lines():
         console.print(escape(line), soft_wrap=True)

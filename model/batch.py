@@ -17,6 +17,8 @@ AU_ORDER: tuple[int, ...] = (1, 2, 4, 5, 6, 7, 9, 10, 12, 14, 15, 17, 20, 23, 25
 
 NUM_LANDMARKS = 68
 NUM_ACTION_UNITS = len(AU_ORDER)
+NUM_VERTICES, NUM_BLENDSHAPES = 468, 52
+"""Of MediaPipe's face mesh, without irises, and of its scores of expression."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

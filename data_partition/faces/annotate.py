@@ -22,6 +22,8 @@ from mediapipe.tasks.python.vision import (
 from numpy.typing import NDArray
 
 from data_partition.faces.action_units import estimate_action_units
+from model.batch import NUM_VERTICES
+from model.landmarks.face_mesh import FaceMesh
 from model.weights import resolve
 
 ANNOTATOR_NAME = "mediapipe-face-landmarker"
@@ -60,11 +62,14 @@ class FaceAnnotation:
     """1.0: MediaPipe reports a face or none, without a probability."""
     irises_EC: NDArray[np.float32] | None = None
     """[2, 2] (x, y) pixels of the iris centres, the eye at landmark 36 first; None where the annotator has none."""
+    mesh: FaceMesh | None = None
+    """In pixels of the picture; None where the annotator has none, or it is not kept."""
 
     def moved(self, to: Callable[[NDArray[np.float32]], NDArray[np.float32]]) -> FaceAnnotation:
         """The same face with its points where `to` takes them, in pixels of another picture."""
         irises_EC = None if self.irises_EC is None else to(self.irises_EC)
-        return replace(self, landmarks_KC=to(self.landmarks_KC), irises_EC=irises_EC)
+        mesh = None if self.mesh is None else self.mesh.moved(to)
+        return replace(self, landmarks_KC=to(self.landmarks_KC), irises_EC=irises_EC, mesh=mesh)
 
 
 class FaceAnnotator:
@@ -123,8 +128,9 @@ class FaceAnnotator:
         if not result.face_landmarks:
             return None
         height, width = image_HWC.shape[:2]
-        mesh = result.face_landmarks[0]
-        mesh_MC = np.array([(point.x * width - 0.5, point.y * height - 0.5) for point in mesh], np.float32)
+        points = [(one.x * width - 0.5, one.y * height - 0.5, one.z * width) for one in result.face_landmarks[0]]
+        points_MC = np.array(points, np.float32)
+        mesh_MC = points_MC[:, :2]
         landmarks_KC = mesh_MC[list(MESH_TO_68)]
         blendshapes = {shape.category_name: shape.score for shape in result.face_blendshapes[0]}
         presence_A, intensity_A = estimate_action_units(blendshapes, landmarks_KC)
@@ -135,6 +141,9 @@ class FaceAnnotator:
             au_intensity_A=intensity_A,
             confidence=1.0,
             irises_EC=np.stack([mesh_MC[iris].mean(axis=0) for iris in IRISES]),
+            mesh=FaceMesh(
+                vertices_VC=points_MC[:NUM_VERTICES], blendshapes_B=np.fromiter(blendshapes.values(), np.float32)
+            ),
         )
 
 

@@ -70,7 +70,11 @@ class AnnotatorKind:
     open: Callable[[ClipSource], ClipAnnotator]
     """A fresh annotator of a clip; DataError if a file cannot be used, WeightsError if the model file is missing."""
     needs_model: bool = True
-    """Whether it works with MediaPipe's model file."""
+    """Whether it works with MediaPipe's model file, and so has meshes."""
+
+    def keeping_meshes(self) -> AnnotatorKind:
+        """The same where meshes are kept: another version, so that shards without are prepared again."""
+        return replace(self, version=f"{self.version}+mesh")
 
 
 class MediaPipeAnnotator:

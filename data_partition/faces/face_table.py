@@ -1,5 +1,7 @@
 """The faces of a clip as rows of one array: .8 KB a face, where objects that hold small arrays take three times that.
 
+With meshes it is 3.8 KB: they are kept in half precision, from a point of the face on.
+
 Legend: N frames with a face, K = 68 landmarks, C coordinates, A = 18 action units, E = 2 eyes.
 """
 
@@ -13,7 +15,8 @@ from numpy.typing import NDArray
 
 from data_partition.faces.annotate import FaceAnnotation
 from data_partition.faces.crop import CropBox
-from model.batch import NUM_ACTION_UNITS, NUM_LANDMARKS
+from model.batch import NUM_ACTION_UNITS, NUM_BLENDSHAPES, NUM_LANDMARKS, NUM_VERTICES
+from model.landmarks.face_mesh import FaceMesh
 
 FACE = np.dtype(
     [
@@ -31,11 +34,20 @@ FACE = np.dtype(
     ]
 )
 """One row. `box` is left, top and side; irises that are not known are NaN."""
+FACE_WITH_MESH = np.dtype(
+    [
+        *FACE.descr,
+        ("middle_C", np.float32, 3),
+        ("mesh_VC", np.float16, (NUM_VERTICES, 3)),
+        ("blendshapes_B", np.float16, NUM_BLENDSHAPES),
+    ]
+)
+"""One row where the meshes are kept: the mean of the vertices, and each from there."""
 
 _GROWTH = 4096
 
 Rows = NDArray[np.void]
-"""[N] of FACE, frame indices rising."""
+"""[N] of FACE or FACE_WITH_MESH, frame indices rising."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, slots=True)
@@ -88,9 +100,9 @@ class FaceTable(Mapping[int, TrackedFace]):
 class FaceRows:
     """Rows that grow face by face, in memory of their own: what comes and goes between two faces leaves no holes."""
 
-    def __init__(self) -> None:
-        """No face."""
-        self._rows: Rows = np.zeros(0, FACE)
+    def __init__(self, *, with_mesh: bool = False) -> None:
+        """No face; whether meshes are kept, which every face then has."""
+        self._rows: Rows = np.zeros(0, FACE_WITH_MESH if with_mesh else FACE)
         self._num = 0
 
     def __len__(self) -> int:
@@ -116,11 +128,27 @@ class FaceRows:
         row["au_presence_A"], row["au_intensity_A"] = annotation.au_presence_A, annotation.au_intensity_A
         row["confidence"] = annotation.confidence
         row["irises_EC"] = np.nan if annotation.irises_EC is None else annotation.irises_EC
+        if self._rows.dtype == FACE_WITH_MESH:
+            _write_mesh(row, annotation.mesh)
         self._num += 1
 
     def finished(self) -> Rows:
         """All rows; nothing is added afterwards."""
         return self._rows[: self._num]
+
+
+def _write_mesh(row: np.void, mesh: FaceMesh | None) -> None:
+    assert mesh is not None, "asked of an annotator that has none"
+    row["middle_C"] = mesh.vertices_VC.mean(axis=0)
+    row["mesh_VC"] = mesh.vertices_VC - row["middle_C"]
+    row["blendshapes_B"] = mesh.blendshapes_B
+
+
+def _mesh(row: np.void) -> FaceMesh | None:
+    if row.dtype != FACE_WITH_MESH:
+        return None
+    vertices_VC = row["middle_C"] + row["mesh_VC"]
+    return FaceMesh(vertices_VC=vertices_VC, blendshapes_B=row["blendshapes_B"].astype(np.float32))
 
 
 def _annotation(row: np.void) -> FaceAnnotation:
@@ -131,4 +159,5 @@ def _annotation(row: np.void) -> FaceAnnotation:
         au_intensity_A=row["au_intensity_A"],
         confidence=float(row["confidence"]),
         irises_EC=None if np.isnan(row["irises_EC"]).all() else row["irises_EC"],
+        mesh=_mesh(row),
     )

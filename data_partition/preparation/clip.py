@@ -170,5 +170,6 @@ def _add(writer: ShardWriter, frame: VideoFrame, take: str, crop: FaceCrop, is_t
         au_intensity_A=crop.annotation.au_intensity_A,
         confidence=crop.annotation.confidence,
         irises_EC=crop.annotation.irises_EC,
+        mesh=None if crop.annotation.mesh is None else crop.annotation.mesh.in_half_sides(len(crop.image_HWC)),
         is_test=is_test,
     )

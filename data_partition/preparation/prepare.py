@@ -163,6 +163,7 @@ def prepare(
     num_workers: int | None = None,
     progress: Progress = no_progress,
     faces: Mapping[str, int] = MappingProxyType({}),
+    with_mesh: bool = False,
 ) -> PrepareReport:
     """Prepare every person in `src`.
 
@@ -178,18 +179,20 @@ def prepare(
         num_workers: processes; None is one per core, at most one per clip.
         progress: told how far it is.
         faces: person to the number of their face in frames with several, from 1 on the left; without one the largest.
+        with_mesh: whether the mesh and blendshapes of every face are kept; finished shards that have them keep them.
 
     Returns:
         Kept and dropped frames of every person, and where the contact sheets are.
 
     Raises:
-        ConfigError: if `out` is `src` or inside of it, the size is out of range, or `faces` names nobody there.
+        ConfigError: if `out` is `src` or inside of it, the size is out of range, `faces` names nobody there, or there
+            are no meshes to keep.
         DataError: if nobody is in `src`, or nobody has a usable frame.
         WeightsError: if the face landmarker file is missing and needed.
     """
     _check_request(src, out, size_px)
     layout, reason = (layout, "as asked for") if layout else detect_layout(src)
-    sources = find_sources(src, layout, faces)
+    sources = find_sources(src, layout, faces, with_mesh=with_mesh)
     consents, unread = _take_consents(src, out, sources)
     sha256 = _fingerprints(sources, progress)
     clips = [clip for people in sources.people.values() for some in people.values() for clip in some]
@@ -279,7 +282,7 @@ class _Plan:
             ]
             for identity, clips in people.items()
         }
-        self._done = {identity: _finished(out / identity, jobs) for identity, jobs in self._jobs.items()}
+        self._done = {identity: _finished(out / identity, jobs, or_more=True) for identity, jobs in self._jobs.items()}
         self._annotated_before_by = {
             identity: _annotated_by(out / identity)
             for identity, jobs in self._jobs.items()
@@ -454,13 +457,17 @@ def _info(shard_dir: Path) -> dict[str, Any]:
     return info if isinstance(info, dict) else {}
 
 
-def _finished(shard_dir: Path, jobs: Sequence[ClipJob]) -> list[ClipSummary] | None:
-    """Summaries stored in a shard (or part) that was made from exactly these clips by their annotator, else None."""
+def _finished(shard_dir: Path, jobs: Sequence[ClipJob], *, or_more: bool = False) -> list[ClipSummary] | None:
+    """Summaries stored in a shard (or part) that was made from exactly these clips by their annotator, else None.
+
+    With `or_more` it may have meshes that are not asked for; parts of one shard are to be alike.
+    """
     clips = _of_clips(shard_dir, jobs)
     if clips is None:
         return None
     kind = annotator_of(jobs[0].source)
-    return clips if _annotated_by(shard_dir) == f"{kind.name} {kind.version}" else None
+    kinds = (kind, kind.keeping_meshes()) if or_more else (kind,)
+    return clips if _annotated_by(shard_dir) in [f"{one.name} {one.version}" for one in kinds] else None
 
 
 def _of_clips(shard_dir: Path, jobs: Sequence[ClipJob]) -> list[ClipSummary] | None:

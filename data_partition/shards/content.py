@@ -69,6 +69,7 @@ def _annotations_sha256(shard: Shard) -> str:
         shard.au_intensity_FA,
         shard.confidence_F,
         shard.irises_FEC,
+        *(() if shard.mesh_FVC is None else (shard.mesh_FVC, shard.blendshapes_FB)),
     )
     digest = hashlib.sha256()
     for array in numbers:

@@ -4,10 +4,12 @@
     <dataset>/<identity>/metadata.parquet        one row a frame, columns in `COLUMN_WIDTHS`; the record of consent
     <dataset>/<identity>/shard.json              schema version, identity, annotator, size, sources
 
-Two columns are optional. `is_test` (bool) fixes which frames are for testing; without it that is the last tenth of each
-clip. `irises` is there where the annotator finds them.
+Four columns are optional. `is_test` (bool) fixes which frames are for testing; without it that is the last tenth of
+each clip. `irises` is there where the annotator finds them; `mesh` and `blendshapes`, both or neither, where they were
+asked for.
 
-Legend: F frames, K = 68 landmarks, C coordinates, A = 18 action units, E = 2 eyes.
+Legend: F frames, K = 68 landmarks, C coordinates, A = 18 action units, E = 2 eyes, V = 468 vertices of a face mesh,
+B = 52 scores of its expression.
 """
 
 from __future__ import annotations
@@ -28,9 +30,10 @@ from numpy.typing import NDArray
 from data_partition.consent.record import ConsentRecord
 from data_partition.shards.images import WrongSizeError, read_image
 from data_partition.shards.names import UNFINISHED_SUFFIXES, check_distinct, check_identity
-from model.batch import NUM_ACTION_UNITS, NUM_LANDMARKS
+from model.batch import NUM_ACTION_UNITS, NUM_BLENDSHAPES, NUM_LANDMARKS, NUM_VERTICES
 from model.errors import DataError
 from model.files import read_json
+from model.landmarks.face_mesh import FaceMesh
 
 SCHEMA_VERSION = 1
 METADATA_NAME, INFO_NAME, FRAMES_NAME = "metadata.parquet", "shard.json", "frames"
@@ -50,8 +53,16 @@ COLUMN_WIDTHS: dict[str, int] = {
 
 SPLIT_COLUMN = "is_test"
 IRISES_COLUMN = "irises"
-OPTIONAL_WIDTHS: dict[str, int] = {IRISES_COLUMN: 4, SPLIT_COLUMN: 0}
+MESH_COLUMN, BLENDSHAPES_COLUMN = "mesh", "blendshapes"
+OPTIONAL_WIDTHS: dict[str, int] = {
+    IRISES_COLUMN: 4,
+    MESH_COLUMN: 3 * NUM_VERTICES,
+    BLENDSHAPES_COLUMN: NUM_BLENDSHAPES,
+    SPLIT_COLUMN: 0,
+}
 """The same of the columns that a shard may lack; a column is there for all frames or for none."""
+HALVES = (MESH_COLUMN, BLENDSHAPES_COLUMN)
+"""Columns in half precision, on disk and in memory: 3 KB a frame."""
 PREPARED_FROM = "prepared_from"
 """Key of shard.json, optional: the source folder, by which a person who is taken out of it leaves the dataset too."""
 
@@ -64,7 +75,10 @@ MAX_SIZE_PX = 4096
 _INFO_KEYS = ("identity", "annotator", "annotator_version", "size_px", "sources", "split_seed")
 _TEXT_KEYS = ("identity", "annotator", "annotator_version")
 _TEXT_COLUMNS = ("file_name", "clip")
-_NUMBER_COLUMNS = ("landmarks", "pose_deg", "au_presence", "au_intensity", "timestamp_s", "confidence", IRISES_COLUMN)
+_NUMBER_COLUMNS = (
+    *("landmarks", "pose_deg", "au_presence", "au_intensity", "timestamp_s", "confidence"),
+    *(IRISES_COLUMN, MESH_COLUMN, BLENDSHAPES_COLUMN),
+)
 _REMEDY = "prepare this identity again"
 
 
@@ -102,6 +116,11 @@ class Shard:
     """True if the shard itself says which frames are for testing; else it is the last tenth of each clip in time."""
     irises_FEC: NDArray[np.float32] | None = None
     """[F, 2, 2] (x, y) pixels of the iris centres, the eye at landmark 36 first; None where they are not known."""
+    mesh_FVC: NDArray[np.float16] | None = None
+    """[F, 468, 3] (x, y, z) of MediaPipe's face mesh in half sides of the frame from its centre, smaller z nearer to
+    the camera; None where it was not kept."""
+    blendshapes_FB: NDArray[np.float16] | None = None
+    """[F, 52] 0 to 1, in MediaPipe's order; there with the mesh."""
     consent: ConsentRecord | None = None
     """What the person agreed to; None where nobody has said."""
 
@@ -109,6 +128,13 @@ class Shard:
     def num_frames(self) -> int:
         """Number of frames F, training and test together."""
         return len(self.file_name)
+
+    def mesh(self, row: int) -> FaceMesh | None:
+        """The mesh of one row's face, in half sides of the frame; None where none was kept."""
+        if self.mesh_FVC is None or self.blendshapes_FB is None:
+            return None
+        vertices_VC, blendshapes_B = (of_all[row].astype(np.float32) for of_all in (self.mesh_FVC, self.blendshapes_FB))
+        return FaceMesh(vertices_VC=vertices_VC, blendshapes_B=blendshapes_B)
 
     def read_frame(self, row: int) -> NDArray[np.uint8]:
         """The frame of one row.
@@ -194,6 +220,8 @@ def open_shard(path: Path) -> Shard:
         else last_tenth(clip, columns["frame_index"].astype(np.int64)),
         has_fixed_split=SPLIT_COLUMN in columns,
         irises_FEC=columns[IRISES_COLUMN].reshape(-1, 2, 2) if IRISES_COLUMN in columns else None,
+        mesh_FVC=columns[MESH_COLUMN].reshape(-1, NUM_VERTICES, 3) if MESH_COLUMN in columns else None,
+        blendshapes_FB=columns.get(BLENDSHAPES_COLUMN),
         consent=consent,
     )
 
@@ -273,6 +301,8 @@ def _read_columns(path: Path) -> tuple[dict[str, NDArray[Any]], ConsentRecord | 
             missing = [name for name in COLUMN_WIDTHS if name not in present]
             if missing:
                 raise DataError(f"{path}: missing column {', '.join(missing)}; {_REMEDY}")
+            if (MESH_COLUMN in present) != (BLENDSHAPES_COLUMN in present):
+                raise DataError(f"{path}: has one of {' and '.join(HALVES)} without the other; {_REMEDY}")
             if num_rows == 0:
                 raise DataError(f"{path}: has no rows, so the shard has no frames; {_REMEDY}")
             wanted = COLUMN_WIDTHS | {name: width for name, width in OPTIONAL_WIDTHS.items() if name in present}
@@ -329,7 +359,7 @@ def _to_array(path: Path, name: str, column: pa.ChunkedArray, width: int) -> NDA
         raise DataError(f"{path}: {name} has {lengths[wrong[0]]} numbers in row {wrong[0]}, wanted {width}; {_REMEDY}")
     flat = pc.list_flatten(column).to_numpy(zero_copy_only=False)
     with np.errstate(over="ignore"):  # to infinity, which is looked for
-        return np.asarray(flat, np.float32).reshape(-1, width)
+        return np.asarray(flat, np.float16 if name in HALVES else np.float32).reshape(-1, width)
 
 
 def _wanted_type(name: str, width: int) -> tuple[Callable[[pa.DataType], bool], str]:

@@ -18,12 +18,14 @@ from data_partition.consent.record import ConsentRecord
 from data_partition.shards.images import encode_image
 from data_partition.shards.names import check_identity
 from data_partition.shards.shard import (
+    BLENDSHAPES_COLUMN,
     COLUMN_WIDTHS,
     CONSENT_KEY,
     CONSENT_SHA256_KEY,
     FRAMES_NAME,
     INFO_NAME,
     IRISES_COLUMN,
+    MESH_COLUMN,
     METADATA_NAME,
     OPTIONAL_WIDTHS,
     PREPARED_FROM,
@@ -32,9 +34,10 @@ from data_partition.shards.shard import (
     Shard,
     consent_metadata,
 )
-from model.batch import NUM_LANDMARKS
+from model.batch import NUM_BLENDSHAPES, NUM_LANDMARKS, NUM_VERTICES
 from model.errors import DataError
 from model.files import name_folder, whole_file, write_json
+from model.landmarks.face_mesh import FaceMesh
 
 _JOINED = 512
 _SCALARS = {
@@ -45,7 +48,7 @@ _SCALARS = {
     "confidence": pa.float32(),
     SPLIT_COLUMN: pa.bool_(),
 }
-_OPTIONAL_WORDS = {IRISES_COLUMN: "irises", SPLIT_COLUMN: "a fixed split"}
+_OPTIONAL_WORDS = {IRISES_COLUMN: "irises", MESH_COLUMN: "a mesh", SPLIT_COLUMN: "a fixed split"}
 
 
 class ShardWriter:
@@ -137,6 +140,7 @@ class ShardWriter:
         au_intensity_A: ArrayLike,
         confidence: float,
         irises_EC: ArrayLike | None = None,
+        mesh: FaceMesh | None = None,
         is_test: bool | None = None,
     ) -> None:
         """Append one annotated frame.
@@ -152,6 +156,7 @@ class ShardWriter:
             au_intensity_A: [18] 0 to 5, NaN if unknown.
             confidence: 0 to 1.
             irises_EC: [2, 2] (x, y) pixels of this frame, finite, of all frames or of none; None if they are not known.
+            mesh: in half sides of this frame, finite, of all frames or of none; None if it is not known or not kept.
             is_test: which side of the train/test split the frame is on, said of all frames or of none; None leaves it
                 to time.
 
@@ -177,6 +182,10 @@ class ShardWriter:
         }
         if irises_EC is not None:
             row[IRISES_COLUMN] = _vector(where, IRISES_COLUMN, irises_EC, (2, 2))
+        if mesh is not None:
+            row[MESH_COLUMN] = _vector(where, MESH_COLUMN, mesh.vertices_VC, (NUM_VERTICES, 3)).astype(np.float16)
+            scores_B = _vector(where, BLENDSHAPES_COLUMN, mesh.blendshapes_B, (NUM_BLENDSHAPES,))
+            row[BLENDSHAPES_COLUMN] = scores_B.astype(np.float16)
         if is_test is not None:
             row[SPLIT_COLUMN] = is_test
         path = self._partial / str(row["file_name"])
@@ -208,6 +217,9 @@ class ShardWriter:
         }
         if part.irises_FEC is not None:
             columns[IRISES_COLUMN] = part.irises_FEC[rows].reshape(len(rows), -1)
+        if part.mesh_FVC is not None and part.blendshapes_FB is not None:
+            columns[MESH_COLUMN] = part.mesh_FVC[rows].reshape(len(rows), -1)
+            columns[BLENDSHAPES_COLUMN] = part.blendshapes_FB[rows]
         if part.has_fixed_split:
             columns[SPLIT_COLUMN] = part.is_test_F[rows]
         self._append(columns, len(rows))
@@ -219,7 +231,8 @@ class ShardWriter:
             The finished shard's folder.
 
         Raises:
-            DataError: if no frame was added, or some frames have irises or a side of the split and others have none.
+            DataError: if no frame was added, or some frames have irises, a mesh or a side of the split and others
+                have none.
         """
         if not self.num_frames:
             raise DataError(f"{self._info['identity']}: no frames to write; nothing was saved")

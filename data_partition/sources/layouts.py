@@ -82,16 +82,19 @@ LAYOUTS: dict[Layout, LayoutSpec] = {
 """By name, in the order in which a folder is compared with them; the last fits any."""
 
 
-def find_sources(src: Path, layout: Layout, faces: Mapping[str, int] = MappingProxyType({})) -> Sources:
+def find_sources(
+    src: Path, layout: Layout, faces: Mapping[str, int] = MappingProxyType({}), *, with_mesh: bool = False
+) -> Sources:
     """People and clips of a source folder.
 
     Args:
         src: the folder.
         layout: of it.
         faces: person to the number of their face in frames with several, from 1 on the left.
+        with_mesh: whether the mesh of every face is kept.
 
     Raises:
-        ConfigError: if `faces` names somebody else.
+        ConfigError: if `faces` names somebody else, or the annotator of a clip has no meshes.
         DataError: if it cannot be read, holds nobody, or a person twice.
     """
     sources = LAYOUTS[layout].find(src)
@@ -103,7 +106,16 @@ def find_sources(src: Path, layout: Layout, faces: Mapping[str, int] = MappingPr
     for people in sources.people.values():
         for name in people.keys() & faces.keys():
             people[name] = [replace(clip, face=faces[name]) for clip in people[name]]
+        if with_mesh:
+            people |= {name: [_with_mesh(clip) for clip in clips] for name, clips in people.items()}
     return sources
+
+
+def _with_mesh(clip: ClipSource) -> ClipSource:
+    kind = annotator_of(clip)
+    if not kind.needs_model:
+        raise ConfigError(f"--mesh: {clip.path} is annotated by {kind.name}, which has no meshes; leave the option out")
+    return replace(clip, with_mesh=True)
 
 
 def detect_layout(src: Path) -> tuple[Layout, str]:
@@ -120,4 +132,5 @@ def detect_layout(src: Path) -> tuple[Layout, str]:
 
 def annotator_of(clip: ClipSource) -> AnnotatorKind:
     """Who annotates the frames of a clip."""
-    return LAYOUTS[clip.layout].annotator(clip)
+    kind = LAYOUTS[clip.layout].annotator(clip)
+    return kind.keeping_meshes() if clip.with_mesh else kind

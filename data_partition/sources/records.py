@@ -45,6 +45,8 @@ class ClipSource:
     """True or False: which side of the train/test split all frames are on; None leaves it to `test_list` or to time."""
     face: int = 0
     """Number of the person's face in frames with several, from 1 on the left; 0 is the largest."""
+    with_mesh: bool = False
+    """Whether the mesh of every face is kept."""
     place: str = ""
     """Below the person's folder, "2024/talk.mp4"; "" for a clip that is the person's only entry."""
 

@@ -12,7 +12,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from data_partition.faces.face_table import FACE, FaceTable, Rows
+from data_partition.faces.face_table import FaceTable, Rows
 from data_partition.faces.track import TrackedClip
 from model.networks.landmark_base import MAX_AU_INTENSITY
 
@@ -60,10 +60,10 @@ def gaps(clip: TrackedClip) -> list[Gap]:
 
 
 def steadied(clip: TrackedClip) -> TrackedClip:
-    """The clip with gaps within takes bridged, and landmarks, irises, pose and intensities of action units smoothed."""
+    """The clip with gaps within takes bridged, and what is measured of the faces smoothed."""
     takes = np.split(clip.faces.rows, np.flatnonzero(np.diff(clip.faces.rows["take"])) + 1)
     lengths = [take["frame_index"][-1] + 1 - take["frame_index"][0] for take in takes]
-    rows = np.zeros(sum(lengths), FACE)
+    rows = np.zeros(sum(lengths), clip.faces.rows.dtype)
     for take, steady in zip(takes, np.split(rows, np.cumsum(lengths)[:-1]), strict=True):
         _bridge(take, steady)
         _smooth_rows(steady)
@@ -119,7 +119,7 @@ def _bridge(take: Rows, bridged: Rows) -> None:
 def _between(first: np.void, second: np.void, share: float, frame_index: int) -> np.void:
     """A row in place of a missing one; what is yes or no stays as it was."""
     row = first.copy()
-    for name in ("landmarks_KC", "pose_C", "au_intensity_A", "irises_EC", "timestamp_s"):
+    for name in ("landmarks_KC", "pose_C", "au_intensity_A", "irises_EC", "timestamp_s", *_mesh_fields(row)):
         row[name] = (1 - share) * first[name] + share * second[name]
     row["box"] = np.rint(np.asarray((1 - share) * first["box"] + share * second["box"], np.float32))
     row["frame_index"] = frame_index
@@ -135,9 +135,17 @@ def _smooth_rows(take: Rows) -> None:
     take["pose_C"] = _smooth_each(take["pose_C"], time_F, HEAD_DEGREE)
     intensity_FA = _smooth_each(take["au_intensity_A"], time_F, EXPRESSION_DEGREE)
     take["au_intensity_A"] = np.clip(intensity_FA, 0, MAX_AU_INTENSITY)
-    take["irises_EC"] = _smooth_each(take["irises_EC"], time_F, EXPRESSION_DEGREE)
+    for name in ("irises_EC", *_mesh_fields(take)):
+        take[name] = _smooth_each(take[name], time_F, EXPRESSION_DEGREE)
+    if "blendshapes_B" in _mesh_fields(take):
+        take["blendshapes_B"] = np.clip(take["blendshapes_B"], 0, 1)
 
 
-def _smooth_each(values: NDArray[np.float32], time_F: Array, degree: int) -> NDArray[np.float32]:
+def _mesh_fields(rows: Rows | np.void) -> tuple[str, ...]:
+    """Names of what tells the meshes, where they are kept."""
+    return tuple(name for name in ("middle_C", "mesh_VC", "blendshapes_B") if name in (rows.dtype.names or ()))
+
+
+def _smooth_each(values: Array, time_F: Array, degree: int) -> Array:
     """`smooth` of [F, ...] numbers."""
     return smooth(values.reshape(len(time_F), -1), time_F, degree).reshape(values.shape)
