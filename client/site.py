@@ -11,7 +11,9 @@ from client.node_config import NodeConfig
 from data_partition.config import DataConfig
 from data_partition.consent.check import open_for_training
 from data_partition.partition import ClientData, make_partitions, site_data
+from data_partition.shards.shard import require_meshes
 from federation.settings import Settings
+from model.designs.registry import design_of
 from model.errors import ConfigError
 
 
@@ -38,9 +40,12 @@ def open_site(settings: Settings, node: NodeConfig) -> Site:
 
     Raises:
         ConfigError: if the number of clients or identities does not fit the settings.
-        DataError: if the dataset cannot be used, or a person may not be trained on.
+        DataError: if the dataset cannot be used or lacks what the network needs, or a person may not be trained on.
     """
-    return _simulated_site(settings, node) if node.is_simulated else _deployed_site(settings, node)
+    site = _simulated_site(settings, node) if node.is_simulated else _deployed_site(settings, node)
+    if design_of(settings.model.network).needs_mesh:
+        require_meshes(part.shard for part in site.data.frames)
+    return site
 
 
 def _deployed_site(settings: Settings, node: NodeConfig) -> Site:

@@ -53,7 +53,7 @@ def with_other_drivers(
 
 
 def moved(batches: Iterator[ReenactmentBatch], strength: float, rng: np.random.Generator) -> Iterator[ReenactmentBatch]:
-    """The batches with half of all source frames turned, scaled and shifted, their landmarks along with them.
+    """The batches with half of all source frames turned, scaled and shifted, landmarks and meshes along with them.
 
     Each by an angle of up to 60 degrees, a factor of up to exp(0.5) and a quarter of the side in x and in y, all times
     `strength`, either way, uniformly. Driving frames stay. Beyond the picture its border is repeated.
@@ -83,6 +83,19 @@ def transformed_landmarks(landmarks_MKC: Tensor, map_M23: Tensor, size_px: int) 
     """[M, 68, 2] pixels under the maps of `transformed_images` of a frame of that side."""
     places_MKC = to_normalised(landmarks_MKC, size_px) @ map_M23[:, :, :2].transpose(1, 2)
     return to_pixels(places_MKC + map_M23[:, :, 2:].transpose(1, 2), size_px)
+
+
+def transformed_meshes(mesh_NVC: Tensor, map_M23: Tensor) -> Tensor:
+    """[N, V, 3] vertices in half sides under the first N maps of `transformed_images`, similarities; z is scaled alike.
+
+    Args:
+        mesh_NVC: [N, V, 3].
+        map_M23: [M, 2, 3], M >= N.
+    """
+    map_N23 = map_M23[: len(mesh_NVC)]
+    xy_NVC = mesh_NVC[..., :2] @ map_N23[:, :, :2].transpose(1, 2) + map_N23[:, None, :, 2]
+    scale_N11 = torch.linalg.det(map_N23[:, :, :2]).sqrt()[:, None, None]
+    return torch.cat([xy_NVC, scale_N11 * mesh_NVC[..., 2:]], dim=2)
 
 
 def _recoloured(
@@ -133,6 +146,7 @@ def _moved(
             transformed_images(images_MCHW, maps_M23),
             transformed_landmarks(landmarks_MKC, maps_M23, images_MCHW.shape[-1]),
             transformed_images(batch.source_heatmap_NCHW, maps_M23[: len(batch)]),
+            batch.meshes and replace(batch.meshes, source_NVC=transformed_meshes(batch.meshes.source_NVC, maps_M23)),
         )
 
 

@@ -16,10 +16,11 @@ import numpy.typing as npt
 import torch
 
 from data_partition.partition import ClientData, Split
-from data_partition.shards.shard import Shard
-from model.batch import FurtherSources, ReenactmentBatch
+from data_partition.shards.shard import Shard, needed_mesh
+from model.batch import FaceMeshes, FurtherSources, ReenactmentBatch
 from model.errors import DataError
 from model.frames import in_model_range
+from model.landmarks.face_mesh import FaceMesh
 from model.landmarks.geometry import draw_heatmap, rescaled
 from model.landmarks.irises import draw_irises
 from model.landmarks.likeness import likeness_features, nearest
@@ -210,6 +211,7 @@ def iter_batches(
     split: Split,
     num_sources: int = 1,
     use_irises: bool = False,
+    needs_mesh: bool = False,
     cache: FrameCache = PROCESS_CACHE,
 ) -> Iterator[ReenactmentBatch]:
     """Endless random batches for `train`; for `test` one pass in which every frame drives once, in order.
@@ -223,20 +225,27 @@ def iter_batches(
         num_sources: most sources of a pair in `train`: each batch has a random number of them from 1 on, so that the
             network learns to draw from any number. In `test` there is one.
         use_irises: whether the heatmaps have the irises as a second channel.
+        needs_mesh: whether the batches have meshes.
         cache: where decoded frames are kept.
 
     Raises:
-        DataError: at once if there is no pair; later, naming the file, if a frame cannot be read.
+        DataError: at once if there is no pair; later, naming the file, if a frame cannot be read or has no mesh.
     """
     sampler = PairSampler(data, split=split)
     if split == "train":
         drawn = _drawn_pairs(sampler, batch_size, num_sources, rng)
-        return (make_batch(pairs, size_px, cache, use_irises=use_irises) for pairs in drawn)
-    return _one_pass(sampler, size_px, batch_size, rng, cache, use_irises=use_irises)
+    else:
+        drawn = _one_pass(sampler, batch_size, rng)
+    return (make_batch(pairs, size_px, cache, use_irises=use_irises, needs_mesh=needs_mesh) for pairs in drawn)
 
 
 def make_batch(
-    pairs: Sequence[Pair], size_px: int, cache: FrameCache = PROCESS_CACHE, *, use_irises: bool = False
+    pairs: Sequence[Pair],
+    size_px: int,
+    cache: FrameCache = PROCESS_CACHE,
+    *,
+    use_irises: bool = False,
+    needs_mesh: bool = False,
 ) -> ReenactmentBatch:
     """The batch of the given pairs; source and driving frame of a pair may show different identities.
 
@@ -245,9 +254,10 @@ def make_batch(
         size_px: image side S.
         cache: where decoded frames are kept.
         use_irises: whether the heatmap has the irises as a second channel, black where the shard has none.
+        needs_mesh: whether the batch has meshes.
 
     Raises:
-        DataError: if a frame cannot be read; it names the file.
+        DataError: if a frame cannot be read, or has no mesh though it needs one; it names the file or the shard.
     """
     sources = [cache.get(*pair.source, size_px) for pair in pairs]
     drivings = [cache.get(*pair.driving, size_px) for pair in pairs]
@@ -266,6 +276,19 @@ def make_batch(
         ),
         identity_N=torch.tensor([pair.identity_index for pair in pairs], dtype=torch.int64),
         further=_further(further) if further[0] else None,
+        meshes=_meshes(pairs) if needs_mesh else None,
+    )
+
+
+def stacked_meshes(sources: Sequence[FaceMesh], drivings: Sequence[FaceMesh]) -> FaceMeshes:
+    """The meshes of N pairs, in half sides of their frames."""
+    source_NVC, driving_NVC = (np.stack([one.vertices_VC for one in meshes]) for meshes in (sources, drivings))
+    source_NB, driving_NB = (np.stack([one.blendshapes_B for one in meshes]) for meshes in (sources, drivings))
+    return FaceMeshes(
+        source_NVC=torch.from_numpy(source_NVC),
+        driving_NVC=torch.from_numpy(driving_NVC),
+        source_NB=torch.from_numpy(source_NB),
+        driving_NB=torch.from_numpy(driving_NB),
     )
 
 
@@ -274,6 +297,11 @@ def _heatmap(frame: ModelFrame, *, use_irises: bool) -> npt.NDArray[np.float32]:
     if not use_irises:
         return frame.heatmap_HW[None]
     return np.stack([frame.heatmap_HW, draw_irises(frame.landmarks_KC, frame.irises_EC, len(frame.heatmap_HW))])
+
+
+def _meshes(pairs: Sequence[Pair]) -> FaceMeshes:
+    sources = [needed_mesh(*pair.source) for pair in pairs]
+    return stacked_meshes(sources, [needed_mesh(*pair.driving) for pair in pairs])
 
 
 def _further(frames: Sequence[Sequence[ModelFrame]]) -> FurtherSources:
@@ -314,18 +342,10 @@ def _drawn_pairs(
             yield sampler.draw_from_several(batch_size, num_sources, rng)
 
 
-def _one_pass(
-    sampler: PairSampler,
-    size_px: int,
-    batch_size: int,
-    rng: np.random.Generator,
-    cache: FrameCache,
-    *,
-    use_irises: bool,
-) -> Iterator[ReenactmentBatch]:
+def _one_pass(sampler: PairSampler, batch_size: int, rng: np.random.Generator) -> Iterator[list[Pair]]:
     for start in range(0, sampler.num_frames, batch_size):
         driving = np.arange(start, min(start + batch_size, sampler.num_frames))
-        yield make_batch(sampler.pairs_driven_by(driving, rng), size_px, cache, use_irises=use_irises)
+        yield sampler.pairs_driven_by(driving, rng)
 
 
 def _frame_bytes(frame: ModelFrame) -> int:

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from data_partition.consent.withdrawal import withdrawn_people
-from data_partition.shards.shard import Shard, open_dataset
+from data_partition.shards.shard import Shard, open_dataset, require_meshes
 from evaluation.clips import clips_of, measure_clips
 from evaluation.faces.analysis import FaceAnalyser, RememberingAnalyser
 from evaluation.faces.embedders import embedder_named
@@ -99,6 +99,8 @@ def run_evaluation(request: EvaluationRequest, *, device: torch.device, progress
     _check_identities(shards, checkpoint, request.protocols)
     pairs = _pairs(request, shards)
     reenactor = Reenactor(checkpoint, device, num_sources=request.num_sources)
+    if reenactor.needs_mesh:
+        require_meshes(shards)
     with MediaPipeAnalyser(embedder_named(request.embedder)) as faces:
         analyser, perceptual = RememberingAnalyser(_analyser(faces, request)), PerceptualDistance()
         instruments = Instruments(analyser=analyser, perceptual=perceptual, features=KidFeatures())

@@ -160,10 +160,11 @@ def local_batches(
         cache: where decoded frames are kept.
 
     Raises:
-        DataError: at once if there is no pair; later, naming the file, if a frame cannot be read.
+        DataError: at once if there is no pair; later, naming the file, if a frame cannot be read or has no mesh.
     """
     model, batch_size = settings.model, settings.optimizer.batch_size
-    takes_several = "num-sources" in design_of(model.network).settings
+    design = design_of(model.network)
+    takes_several = "num-sources" in design.settings
     batches = iter_batches(
         data,
         size_px=model.image_size_px,
@@ -172,6 +173,7 @@ def local_batches(
         split="train",
         num_sources=model.num_sources if takes_several else 1,
         use_irises=model.use_irises,
+        needs_mesh=design.needs_mesh,
         cache=cache,
     )
     batches = moved(batches, settings.data.motion_jitter, rng)

@@ -36,6 +36,24 @@ class FurtherSources:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class FaceMeshes:
+    """Meshes of N pairs and the expressions on them, as MediaPipe finds both; V = 468 vertices, B = 52 blendshapes."""
+
+    source_NVC: Tensor
+    """[N, 468, 3] float32 (x, y, z) in half sides of the frame from its centre, smaller z nearer to the camera."""
+    driving_NVC: Tensor
+    """[N, 468, 3] of the driving frame."""
+    source_NB: Tensor
+    """[N, 52] float32, 0 to 1."""
+    driving_NB: Tensor
+    """[N, 52] of the driving frame."""
+
+    def to(self, device: torch.device) -> FaceMeshes:
+        """The same meshes on `device`."""
+        return FaceMeshes(**_moved(self, device))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class GeneratorInputs:
     """What N pictures are drawn from; a generator takes of it what it needs.
 
@@ -60,6 +78,8 @@ class GeneratorInputs:
     reference_NCHW: Tensor | None = None
     """[N, 3, S, S] of the driving person, for designs that are driven by the difference to it; None is driven by the
     driving frame as it is."""
+    meshes: FaceMeshes | None = None
+    """Of source and driving frame, for designs that need them; None otherwise."""
 
     def to(self, device: torch.device) -> GeneratorInputs:
         """The same inputs with every tensor on `device`."""
@@ -110,6 +130,8 @@ class ReenactmentBatch:
     """More sources of every pair; None if there is one."""
     driver_NCHW: Tensor | None = None
     """[N, 3, S, S] float32 RGB in [-1, 1], what the generator sees for the driving frame; None: the frame itself."""
+    meshes: FaceMeshes | None = None
+    """As of `GeneratorInputs`."""
 
     def to(self, device: torch.device) -> ReenactmentBatch:
         """The same batch with every tensor on `device`."""
@@ -125,10 +147,13 @@ class ReenactmentBatch:
             target_landmarks_NKC=self.driving_landmarks_NKC,
             heatmap_NCHW=self.heatmap_NCHW,
             further=self.further,
+            meshes=self.meshes,
         )
 
-    def with_sources(self, images_MCHW: Tensor, landmarks_MKC: Tensor, heatmap_NCHW: Tensor) -> ReenactmentBatch:
-        """The batch with other sources, in the order of `GeneratorInputs.all_sources`, and the heatmap of the first."""
+    def with_sources(
+        self, images_MCHW: Tensor, landmarks_MKC: Tensor, heatmap_NCHW: Tensor, meshes: FaceMeshes | None
+    ) -> ReenactmentBatch:
+        """The batch with other sources, in the order of `GeneratorInputs.all_sources`; heatmap, meshes of the first."""
         image_KNCHW, points_KNKC = (v.view(-1, len(self), *v.shape[1:]) for v in (images_MCHW, landmarks_MKC))
         further = None
         if self.further is not None:
@@ -141,6 +166,7 @@ class ReenactmentBatch:
             source_landmarks_NKC=points_KNKC[0],
             source_heatmap_NCHW=heatmap_NCHW,
             further=further,
+            meshes=meshes,
         )
 
     def __len__(self) -> int:
@@ -148,7 +174,9 @@ class ReenactmentBatch:
         return int(self.source_NCHW.shape[0])
 
 
-def _moved(of_tensors: FurtherSources | GeneratorInputs | ReenactmentBatch, device: torch.device) -> dict[str, Any]:
+def _moved(
+    of_tensors: FurtherSources | FaceMeshes | GeneratorInputs | ReenactmentBatch, device: torch.device
+) -> dict[str, Any]:
     """Field name to what is in it, on `device`."""
     from torch import Tensor
 

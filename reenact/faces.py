@@ -100,6 +100,7 @@ def face_of_shard(shard: Shard, row: int, size_px: int) -> ShardFace:
         au_intensity_A=np.nan_to_num(shard.au_intensity_FA[row]),
         identity=shard.identity,
         irises_EC=frame.irises_EC,
+        mesh=shard.mesh(row),
     )
 
 
@@ -178,7 +179,7 @@ class AnnotatedClip:
 
 
 def annotate_clip(
-    path: Path, size_px: int, progress: Progress, face: int = 0, kept: Path | None = None
+    path: Path, size_px: int, progress: Progress, face: int = 0, kept: Path | None = None, *, with_mesh: bool = False
 ) -> AnnotatedClip:
     """Find the face in every frame of a video or folder of pictures, and a steady crop for each take.
 
@@ -188,11 +189,12 @@ def annotate_clip(
         progress: called for every frame.
         face: number of the face where there are several, from 1 on the left; 0 is the largest.
         kept: file of the faces of this clip: read if it is there, written otherwise; None for neither.
+        with_mesh: whether the faces have their meshes.
 
     Raises:
         DataError: if the clip cannot be read or shows no face at all.
     """
-    source = ClipSource(path=path, face=face)
+    source = ClipSource(path=path, face=face, with_mesh=with_mesh)
     if kept is not None and kept.is_file():
         clip = kept_track(kept, source)
     else:
@@ -240,6 +242,7 @@ def _face_frame(crop: FaceCrop) -> FaceFrame:
         au_presence_A=crop.annotation.au_presence_A,
         au_intensity_A=np.nan_to_num(crop.annotation.au_intensity_A),
         irises_EC=crop.annotation.irises_EC,
+        mesh=None if crop.annotation.mesh is None else crop.annotation.mesh.in_half_sides(len(crop.image_HWC)),
     )
 
 

@@ -288,7 +288,8 @@ class Studio:
         )
 
     def _look_at_person(self, sources: tuple[Path, ...], face: int) -> FaceFrame:
-        return person_of(sources, self._reenactor.size_px, self._progress, face)
+        reenactor = self._reenactor
+        return person_of(sources, reenactor.size_px, self._progress, face, with_mesh=reenactor.needs_mesh)
 
     def _look_at_driving(
         self, request: ReenactRequest, source: FaceFrame
@@ -306,9 +307,10 @@ class Studio:
         """The driving clip, steadied; one is remembered, for more sources with the same."""
         key = request.driving, request.driving_face
         if self._clip is None or self._clip[0] != key:
-            size_px, (driving, face), pieces = self._reenactor.size_px, key, self._pieces(request)
+            reenactor, (driving, face), pieces = self._reenactor, key, self._pieces(request)
+            size_px, with_mesh = reenactor.size_px, reenactor.needs_mesh
             try:
-                clip = annotate_clip(driving, size_px, self._progress, face, pieces.track)
+                clip = annotate_clip(driving, size_px, self._progress, face, pieces.track, with_mesh=with_mesh)
             except DataError:
                 pieces.remove()
                 raise

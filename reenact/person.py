@@ -84,7 +84,9 @@ class SteadyChoice:
         return [references.frames[index] for index in self._held]
 
 
-def person_of(paths: Sequence[Path], size_px: int, progress: Progress, face: int = 0) -> FaceFrame:
+def person_of(
+    paths: Sequence[Path], size_px: int, progress: Progress, face: int = 0, *, with_mesh: bool = False
+) -> FaceFrame:
     """The person whom pictures, clips, folders of pictures or shards show; of one picture its face alone.
 
     Args:
@@ -93,12 +95,13 @@ def person_of(paths: Sequence[Path], size_px: int, progress: Progress, face: int
         size_px: side of the crops.
         progress: called for every frame of a clip.
         face: number of the face where there are several, from 1 on the left; 0 is the largest.
+        with_mesh: whether faces of clips have their meshes; those of pictures have them, those of shards if it has.
 
     Raises:
         ConfigError: if they name different people.
         DataError: if one cannot be read or shows no face.
     """
-    sources = [_faces_of(path, size_px, progress, face) for path in paths]
+    sources = [_faces_of(path, size_px, progress, face, with_mesh=with_mesh) for path in paths]
     references = references_from(lambda: chain.from_iterable(faces() for faces in sources))
     names = sorted({face.identity for face in references.frames})
     if len(names) > 1:
@@ -147,13 +150,13 @@ def references_of_shard(shard: Shard, clip: str, size_px: int) -> References:
     return references_from(lambda: (face_of_shard(shard, int(row), size_px) for row in rows))
 
 
-def _faces_of(path: Path, size_px: int, progress: Progress, face: int) -> Faces:
+def _faces_of(path: Path, size_px: int, progress: Progress, face: int, *, with_mesh: bool) -> Faces:
     if (path / INFO_NAME).is_file():
         shard = open_shard(path)
         references = references_of_shard(shard, "", size_px)
         return lambda: iter(references.frames)
     if is_clip(path):
-        clip = annotate_clip(path, size_px, progress, face)
+        clip = annotate_clip(path, size_px, progress, face, with_mesh=with_mesh)
         return clip.sources
     if path.is_dir():
         raise DataError(f"{path}: neither pictures nor {INFO_NAME} in it; wanted a picture, a clip or one shard")

@@ -12,12 +12,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from data_partition.batches import stacked_meshes
 from data_partition.faces.crop import CropBox
+from data_partition.shards.shard import NO_MESHES
 from model.batch import FurtherSources, GeneratorInputs
 from model.checkpoint import Checkpoint
 from model.designs.registry import design_of, has_base
-from model.errors import ConfigError
+from model.errors import ConfigError, DataError
 from model.frames import Frame, to_frames, to_tensor
+from model.landmarks.face_mesh import FaceMesh
 from model.landmarks.geometry import draw_heatmap
 from model.landmarks.irises import carried, draw_irises
 from model.networks.warping import resized
@@ -68,6 +71,8 @@ class FaceFrame:
     """Who it is; "" for a person without a name."""
     irises_EC: FloatArray | None = None
     """[2, 2] (x, y) pixels of the iris centres, the eye at landmark 36 first; None where they are not known."""
+    mesh: FaceMesh | None = None
+    """In half sides of the crop; None where it is not known, or was not asked for."""
     place: Place | None = None
     """Where it was cut out, of a source's frame; None where that is not kept, and for frames of shards."""
 
@@ -192,6 +197,11 @@ class Reenactor:
         """Whether relative motion needs the picture of the reference frame."""
         return self._design.takes_reference
 
+    @property
+    def needs_mesh(self) -> bool:
+        """Whether source and driving faces have to have meshes."""
+        return self._design.needs_mesh
+
     def is_relative(self, requested: MotionKind, *, has_clip: bool) -> bool:
         """Whether motion is relative; arguments and errors as of `guidance_choice.is_relative`."""
         return is_relative(requested, self._design, has_clip=has_clip)
@@ -312,6 +322,9 @@ class Reenactor:
             driving: N >= 1 frames; all go through the networks at once.
             targets_NKC: [N, 68, 2] what `target_landmarks` returned.
             reference: of relative motion.
+
+        Raises:
+            DataError: if the design needs meshes and a face has none.
         """
         heatmaps = [self._heatmap(face, target_KC) for face, target_KC in zip(driving, targets_NKC, strict=True)]
         first = [frames[0] for frames in sources]
@@ -326,6 +339,7 @@ class Reenactor:
             heatmap_NCHW=torch.from_numpy(np.stack(heatmaps)),
             further=_further([frames[1:] for frames in sources]) if len(sources[0]) > 1 else None,
             reference_NCHW=None if rest_HWC is None else to_tensor([rest_HWC] * len(driving)),
+            meshes=stacked_meshes(_meshes(first), _meshes(driving)) if self.needs_mesh else None,
         )
         output = self.networks.generator(inputs.to(self.device))
         stages = {name: to_frames(picture_NCHW) for name, picture_NCHW in output.stages().items()}
@@ -358,6 +372,13 @@ def _further(frames: Sequence[Sequence[FaceFrame]]) -> FurtherSources:
         image_NRCHW=torch.stack([to_tensor([face.image_HWC for face in of_one]) for of_one in frames]),
         landmarks_NRKC=torch.from_numpy(np.array([[face.landmarks_KC for face in of_one] for of_one in frames])),
     )
+
+
+def _meshes(faces: Sequence[FaceFrame]) -> list[FaceMesh]:
+    found = [face.mesh for face in faces if face.mesh is not None]
+    if len(found) < len(faces):
+        raise DataError(NO_MESHES)
+    return found
 
 
 def movement_of(faces: Sequence[FaceFrame]) -> Movement:

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -63,6 +63,10 @@ OPTIONAL_WIDTHS: dict[str, int] = {
 """The same of the columns that a shard may lack; a column is there for all frames or for none."""
 HALVES = (MESH_COLUMN, BLENDSHAPES_COLUMN)
 """Columns in half precision, on disk and in memory: 3 KB a frame."""
+NO_MESHES = (
+    "there are no face meshes, which this network is driven by; `fedreenact prepare VIDEOS DATASET --mesh` adds them "
+    "to people whom MediaPipe annotates"
+)
 PREPARED_FROM = "prepared_from"
 """Key of shard.json, optional: the source folder, by which a person who is taken out of it leaves the dataset too."""
 
@@ -224,6 +228,29 @@ def open_shard(path: Path) -> Shard:
         blendshapes_FB=columns.get(BLENDSHAPES_COLUMN),
         consent=consent,
     )
+
+
+def needed_mesh(shard: Shard, row: int) -> FaceMesh:
+    """The mesh of one row's face, in half sides of the frame.
+
+    Raises:
+        DataError: saying how they come to be there, if the shard has none.
+    """
+    require_meshes([shard])
+    mesh = shard.mesh(row)
+    assert mesh is not None
+    return mesh
+
+
+def require_meshes(shards: Iterable[Shard]) -> None:
+    """Check that all have meshes.
+
+    Raises:
+        DataError: naming the first that has none, and the command that adds them.
+    """
+    for shard in shards:
+        if shard.mesh_FVC is None:
+            raise DataError(f"{shard.path}: {NO_MESHES}")
 
 
 def consent_of_shard(path: Path) -> ConsentRecord | None:

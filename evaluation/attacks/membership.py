@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from data_partition.batches import FrameRef, Pair, make_batch
 from data_partition.shards.shard import Shard
 from evaluation.attacks.separation import FloatArray
+from model.designs.registry import design_of
 from model.networks.bundle import Networks
 
 _BATCH_SIZE = 8
@@ -91,7 +92,8 @@ def losses(networks: Networks, probe: Probe, size_px: int) -> tuple[FloatArray, 
             Pair(0, FrameRef(probe.shard, int(source)), FrameRef(probe.shard, int(driving)))
             for source, driving in zip(probe.source_N[rows], probe.driving_N[rows], strict=True)
         ]
-        batch = make_batch(pairs, size_px, use_irises=networks.config.use_irises)
+        needs_mesh = design_of(networks.config.network).needs_mesh
+        batch = make_batch(pairs, size_px, use_irises=networks.config.use_irises, needs_mesh=needs_mesh)
         image_NCHW = networks.generator(batch.generator_inputs()).image_NCHW
         drawn.append((image_NCHW - batch.driving_NCHW).abs().mean(dim=(1, 2, 3)))
         copied.append((batch.source_NCHW - batch.driving_NCHW).abs().mean(dim=(1, 2, 3)))

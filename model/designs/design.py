@@ -108,6 +108,8 @@ class Design:
     drives. With lgan, there are the children `landmark_generator` and `landmark_discriminator`."""
     takes_reference: bool = False
     """Whether the driving frame can drive by its difference to a reference frame of the same person."""
+    needs_mesh: bool = False
+    """Whether it is driven by the face meshes of source and driving frame."""
     identity_rows: tuple[str, ...] = ()
     """Travelling tensors [num_identities, D] whose rows are trained by the owners of the identity only."""
     starts_from_statistics: tuple[str, ...] = ()

@@ -11,8 +11,7 @@ Shapes: N pairs, S image side in pixels.
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
-from torch.nn import functional
+from torch import nn
 
 from model.batch import GeneratorInputs, ReenactmentBatch
 from model.config import LossConfig, ModelConfig
@@ -21,14 +20,12 @@ from model.landmarks.geometry import PartSizes
 from model.networks.bundle import Networks
 from model.networks.comparators.dense_motion import DenseMotion
 from model.networks.comparators.keypoints import JacobianKeypoints, KeypointDrawing, Keypoints, inverse
-from model.networks.comparators.residual import ResidualBlock
-from model.networks.unet import block
+from model.networks.comparators.occlusion import OccludedImage
 from model.networks.warping import resized, warp
 from model.training import losses
 from model.training.equivariance import RandomWarp, jacobian_equivariance, point_equivariance
 from model.training.perceptual import PerceptualLoss, over_scales
 
-_NUM_RESIDUAL_BLOCKS = 6
 _WEIGHT = 10.0  # of each term, as in vox-256
 
 
@@ -65,36 +62,6 @@ def moved(source: Keypoints, driving: Keypoints, reference: Keypoints) -> Keypoi
         source.points_NKC + driving.points_NKC - reference.points_NKC,
         driving.matrix_NKCC @ inverse(reference.matrix_NKCC) @ source.matrix_NKCC,
     )
-
-
-class OccludedImage(nn.Module):
-    """Encodes the source, warps and masks its features, and draws the image from them."""
-
-    def __init__(self, config: ModelConfig) -> None:
-        super().__init__()
-        channels = config.generator_channels
-        self.encode = nn.Sequential(
-            block(3, channels, kernel_px=7, padding=3),
-            *(nn.Sequential(block(width, 2 * width), nn.AvgPool2d(2)) for width in (channels, 2 * channels)),
-        )
-        self.redraw = nn.Sequential(*(ResidualBlock(4 * channels) for _ in range(_NUM_RESIDUAL_BLOCKS)))
-        self.to_half, self.to_full = block(4 * channels, 2 * channels), block(2 * channels, channels)
-        self.to_rgb = nn.Conv2d(channels, 3, 7, padding=3)
-
-    def forward(self, source_NCHW: Tensor, flow_NCHW: Tensor, occlusion_NCHW: Tensor) -> Tensor:
-        """The image, [N, 3, S, S] in [-1, 1].
-
-        Args:
-            source_NCHW: [N, 3, S, S] in [-1, 1].
-            flow_NCHW: [N, 2, s, s] offsets.
-            occlusion_NCHW: [N, 1, s, s] in [0, 1].
-        """
-        side_px = source_NCHW.shape[-1]
-        warped_NCHW = warp(self.encode(source_NCHW), flow_NCHW)
-        x_NCHW = self.redraw(warped_NCHW * resized(occlusion_NCHW, *warped_NCHW.shape[-2:]))
-        x_NCHW = self.to_half(functional.interpolate(x_NCHW, side_px // 2, mode="nearest"))
-        x_NCHW = self.to_full(functional.interpolate(x_NCHW, side_px, mode="nearest"))
-        return torch.tanh(self.to_rgb(x_NCHW))
 
 
 class FOMMNetworks(Networks):

@@ -15,6 +15,7 @@ from evaluation.metrics.pixels import l1, psnr_db, ssim
 from federation.settings import Settings
 from model.batch import ReenactmentBatch
 from model.checkpoint import Checkpoint
+from model.designs.registry import design_of
 from model.frames import to_frames
 from model.training.trainer import pick_device
 from server.run_folder.history import RoundRow
@@ -41,8 +42,14 @@ class CentralEvaluation:
             sampler = PairSampler(site_data(shard, 0), split="test")
             driving = np.linspace(0, sampler.num_frames - 1, min(_PAIRS_PER_IDENTITY, sampler.num_frames))
             pairs = sampler.pairs_driven_by(driving.round().astype(np.int64), np.random.default_rng(0))
-            batch = make_batch(pairs, settings.model.image_size_px, use_irises=settings.model.use_irises)
-            self._batches.append(batch)
+            self._batches.append(
+                make_batch(
+                    pairs,
+                    settings.model.image_size_px,
+                    use_irises=settings.model.use_irises,
+                    needs_mesh=design_of(settings.model.network).needs_mesh,
+                )
+            )
 
     def after_round(self, row: RoundRow, state: Checkpoint) -> RoundRow:
         """The row with the measurement, every eval-every rounds."""

@@ -10,6 +10,7 @@ import torch
 from data_partition.consent.check import open_for_training
 from data_partition.partition import ClientData, make_partitions
 from data_partition.shards.content import contents
+from data_partition.shards.shard import require_meshes
 from data_partition.statistics import local_statistics
 from federation.local_training import RoundTask, train_locally
 from federation.reported import OPERATIONS
@@ -45,7 +46,7 @@ def train_centralized(settings: Settings, on_round: RowListener | None = None) -
 
     Raises:
         ConfigError: if the settings do not fit the dataset, or settings, people or version the run folder.
-        DataError: if the dataset cannot be used, or a person may not be trained on.
+        DataError: if the dataset cannot be used or lacks what the network needs, or a person may not be trained on.
         FederationError: if the run folder is in use.
         NonFiniteLossError: if a loss term stops being finite; the last checkpoint is kept.
         TerminatedError: on SIGTERM, after the step in progress; the round in progress is lost.
@@ -125,6 +126,8 @@ def _pool(settings: Settings) -> tuple[ClientData, People]:
             f"{settings.data.data_dir} has {len(shards)} identities, num-identities is "
             f"{settings.model.num_identities}; raise num-identities"
         )
+    if design_of(settings.model.network).needs_mesh:
+        require_meshes(shards)
     data = make_partitions(shards, settings.data, num_clients=1, seed=settings.rounds.seed)[0]
     return data, contents(shards)
 

@@ -6,9 +6,10 @@ import pytest
 import torch
 from torch import nn
 
-from model.batch import ReenactmentBatch
+from model.batch import FaceMeshes, ReenactmentBatch
 from model.config import LossConfig, ModelConfig, OptimizerConfig
 from model.designs.registry import build_networks
+from model.landmarks.canonical_face import vertices_cm
 from model.landmarks.geometry import PartSizes
 from model.networks.bundle import Networks
 from model.training.perceptual import PerceptualLoss
@@ -69,6 +70,22 @@ def make_batch(seed: int, num_pairs: int = 2, size_px: int = SIZE_PX) -> Reenact
         au_intensity_NA=uniform(num_pairs, 18) * 5,
         identity_N=torch.zeros(num_pairs, dtype=torch.int64),
         source_heatmap_NCHW=uniform(num_pairs, 1, size_px, size_px),
+        meshes=FaceMeshes(
+            source_NVC=held_meshes(num_pairs, generator),
+            driving_NVC=held_meshes(num_pairs, generator),
+            source_NB=uniform(num_pairs, 52),
+            driving_NB=uniform(num_pairs, 52),
+        ),
+    )
+
+
+def held_meshes(num: int, generator: torch.Generator) -> torch.Tensor:
+    """[num, 468, 3] in half sides of a frame: the canonical face, upright and facing the camera, a little changed."""
+    canonical_VC = torch.from_numpy(vertices_cm()) * torch.tensor([0.08, -0.08, -0.08])
+    return (
+        canonical_VC
+        + 0.05 * torch.randn(num, 1, 3, generator=generator)
+        + 0.01 * torch.randn(num, *canonical_VC.shape, generator=generator)
     )
 
 
