@@ -58,8 +58,8 @@ class ModelConfig:
     """Shape of the network (thesis chapter 3)."""
 
     network: str = setting("glr", choices=NETWORKS)
-    """glr, or one that the thesis compares with: x2face, fomm, monkeynet, neuralhead or meshgcn, for which of this
-    class image-size-px, num-identities and channels of generator and discriminator alone count (docs/comparators.md)."""
+    """glr, or one that the thesis compares with: x2face, fomm, monkeynet, neuralhead or meshgcn, which of this
+    class know image-size-px, num-identities and channels of generator and discriminator alone (docs/comparators.md)."""
     image_size_px: int = setting(224, low=32, high=1024)
     """Side S of every image in the model."""
     backbone: str = setting("vit", choices=("vit", "resnet34"))
