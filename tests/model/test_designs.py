@@ -167,6 +167,16 @@ def test_it_draws_alike_in_training_and_in_use(networks: Networks) -> None:
     assert torch.equal(drawn(networks.train(), batch), drawn(networks.eval(), batch))
 
 
+def test_meshes_are_looked_at_by_designs_that_need_them_alone(design: Design, networks: Networks) -> None:
+    batch = make_batch(0)
+    without = replace(batch, meshes=None)
+    if design.needs_mesh:
+        with pytest.raises(AssertionError):
+            drawn(networks, without)
+    else:
+        assert torch.equal(drawn(networks, without), drawn(networks, batch))
+
+
 def test_steps_report_every_term_that_is_on_and_none_that_is_not_named(
     design: Design, config: ModelConfig, part_sizes: PartSizes, loss: LossConfig
 ) -> None:

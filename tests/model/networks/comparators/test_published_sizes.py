@@ -46,6 +46,9 @@ def test_at_the_published_width_every_part_has_the_published_size(network: str, 
         ("monkeynet", 128, 32, 16.7),
         ("neuralhead", 64, 24, 2.2),
         ("neuralhead", 128, 32, 12.0),
+        ("meshgcn", 64, 24, 4.5),
+        ("meshgcn", 128, 32, 7.3),
+        ("meshgcn", 256, 64, 26.2),  # of this project alone: no size is published
     ],
 )
 def test_presets_have_smaller_ones(network: str, size_px: int, width: int, count: float) -> None:
