@@ -7,7 +7,7 @@ import pytest
 from client.node_config import NodeConfig
 from client.site import open_site
 from federation.settings import Settings
-from model.errors import ConfigError
+from model.errors import ConfigError, DataError
 from tests.federated_setup import minimal_settings, write_dataset
 
 
@@ -74,3 +74,13 @@ def test_more_identities_than_the_network_has_rows_are_refused(settings: Setting
         open_site(
             settings.replaced({"num-identities": 2}), NodeConfig.from_flat({"partition-id": 0, "num-partitions": 3})
         )
+
+
+def test_data_without_meshes_are_refused_for_a_network_that_is_driven_by_them(
+    settings: Settings, dataset: Path, tmp_path: Path
+) -> None:
+    driven = settings.replaced({"network": "meshgcn"})
+    deployed = {"partition-id": 2, "data-dir": str(dataset / "person-0"), "state-dir": str(tmp_path / "state")}
+    for node_config in ({"partition-id": 1, "num-partitions": 3}, deployed):
+        with pytest.raises(DataError, match="there are no face meshes, which this network is driven by"):
+            open_site(driven, NodeConfig.from_flat(node_config))

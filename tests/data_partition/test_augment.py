@@ -7,7 +7,7 @@ import torch
 
 from data_partition.augment import moved, recoloured, transformed_images, transformed_landmarks, with_other_drivers
 from model.batch import FurtherSources
-from model.networks.warping import sample_at
+from model.networks.warping import sample_at, to_normalised
 from tests.model.conftest import make_batch
 
 
@@ -117,3 +117,21 @@ def test_motion_of_strength_zero_changes_nothing_and_draws_nothing() -> None:
     batch, rng = make_batch(0), np.random.default_rng(1)
     assert next(with_other_drivers(moved(iter([batch]), 0.0, rng), 0.0, rng)) is batch
     assert rng.random() == np.random.default_rng(1).random()
+
+
+def test_meshes_of_sources_move_with_their_pictures_and_depth_is_scaled_alike() -> None:
+    batch = make_batch(0, num_pairs=16)
+    assert batch.meshes is not None
+    at_landmarks_NVC = torch.zeros_like(batch.meshes.source_NVC)
+    at_landmarks_NVC[:, :68, :2] = to_normalised(batch.source_landmarks_NKC, 32)
+    at_landmarks_NVC[:, 0, 2] = 1
+    batch = replace(batch, meshes=replace(batch.meshes, source_NVC=at_landmarks_NVC))
+    changed = next(moved(iter([batch]), 0.5, np.random.default_rng(0)))
+    assert changed.meshes is not None and changed.meshes.driving_NVC is batch.meshes.driving_NVC
+    places_NKC = to_normalised(changed.source_landmarks_NKC, 32)
+    torch.testing.assert_close(changed.meshes.source_NVC[:, :68, :2], places_NKC, atol=1e-5, rtol=0)
+    spread_N, before_N = (
+        (points_NKC[:, 0] - points_NKC[:, 1]).norm(dim=1)
+        for points_NKC in (changed.source_landmarks_NKC, batch.source_landmarks_NKC)
+    )
+    torch.testing.assert_close(changed.meshes.source_NVC[:, 0, 2], spread_N / before_N)

@@ -15,9 +15,10 @@ from data_partition.shards.writer import ShardWriter
 from model.batch import ReenactmentBatch
 from model.errors import DataError
 from model.landmarks.geometry import draw_heatmap
+from tests.shards import write_random_shard
 
 SIDE = 128
-OPTIONAL = ("further", "driver_NCHW")
+OPTIONAL = ("further", "driver_NCHW", "meshes")
 TENSORS = tuple(name for name in ReenactmentBatch.__dataclass_fields__ if name not in OPTIONAL)
 
 
@@ -328,3 +329,20 @@ def test_a_truncated_frame_is_named(tmp_path: Path, shard: Shard) -> None:
                 split="train",
             )
         )
+
+
+def test_meshes_are_in_a_batch_that_needs_them_alone(tmp_path: Path) -> None:
+    bare = write_random_shard(tmp_path, "anna", num_frames=3)
+    rng = np.random.default_rng(0)
+    mesh_FVC, blendshapes_FB = (rng.random(shape).astype(np.float16) for shape in ((3, 468, 3), (3, 52)))
+    shard = replace(bare, mesh_FVC=mesh_FVC, blendshapes_FB=blendshapes_FB)
+    pairs = [Pair(0, FrameRef(shard, 0), FrameRef(shard, 2)), Pair(0, FrameRef(shard, 1), FrameRef(shard, 0))]
+    assert make_batch(pairs, 16).meshes is None
+    meshes = make_batch(pairs, 16, needs_mesh=True).meshes
+    assert meshes is not None and meshes.source_NVC.dtype == torch.float32
+    np.testing.assert_array_equal(meshes.source_NVC.numpy(), mesh_FVC[[0, 1]])
+    np.testing.assert_array_equal(meshes.driving_NVC.numpy(), mesh_FVC[[2, 0]])
+    np.testing.assert_array_equal(meshes.source_NB.numpy(), blendshapes_FB[[0, 1]])
+    np.testing.assert_array_equal(meshes.driving_NB.numpy(), blendshapes_FB[[2, 0]])
+    with pytest.raises(DataError, match="anna: there are no face meshes"):
+        make_batch([Pair(0, FrameRef(shard, 0), FrameRef(bare, 1))], 16, needs_mesh=True)

@@ -6,12 +6,14 @@ import torch
 
 from federation.settings import Settings
 from model.designs.registry import DESIGNS, build_networks
-from model.errors import ConfigError
+from model.errors import ConfigError, DataError
+from model.landmarks.face_mesh import FaceMesh
 from model.landmarks.geometry import draw_heatmap
 from model.landmarks.irises import draw_irises
 from reenact.faces import face_of_shard
 from reenact.guidance_choice import Guidance, MotionKind
 from reenact.reenactor import FaceFrame, Reenactor, Transfer
+from tests.model.conftest import held_meshes
 from tests.shards import write_random_shard
 from tests.small_face import PART_SIZES, SMALL, small_face
 
@@ -144,3 +146,21 @@ def looking_face() -> FaceFrame:
         landmarks_KC[first : first + 6] = [(left + x, 6 + y) for x, y in eye]
     irises_EC = np.array([[7.5, 6], [14.5, 6]], np.float32)
     return replace(small_face(1), landmarks_KC=landmarks_KC, irises_EC=irises_EC)
+
+
+def test_a_design_that_is_driven_by_meshes_needs_them_of_both_faces(checkpoint):
+    model = replace(SMALL, network="meshgcn")
+    tensors = build_networks(model, PART_SIZES, seed=0).travelling_tensors()
+    drawing_by_mesh = replace(checkpoint, settings=Settings(model=model).to_flat(), tensors=tensors)
+    reenactor = Reenactor(drawing_by_mesh, torch.device("cpu"))
+    meshes = [
+        FaceMesh(vertices_VC=vertices_VC.numpy(), blendshapes_B=np.zeros(52, np.float32))
+        for vertices_VC in held_meshes(2, torch.Generator().manual_seed(0))
+    ]
+    source, driving = (replace(small_face(seed), mesh=mesh) for seed, mesh in enumerate(meshes))
+    drawing, guidance = reenactor.draw_pair(source, driving, Guidance.AUTO)
+    assert drawing.result.shape == (32, 32, 3) and guidance is Guidance.DRIVING
+    assert list(drawing.stages) == ["Warped source"]
+    for faces in ((replace(source, mesh=None), driving), (source, replace(driving, mesh=None))):
+        with pytest.raises(DataError, match="there are no face meshes"):
+            reenactor.draw_pair(*faces, Guidance.AUTO)

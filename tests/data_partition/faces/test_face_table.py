@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from data_partition.faces.annotate import FaceAnnotation
 from data_partition.faces.crop import CropBox
-from data_partition.faces.face_table import FACE, FaceRows, FaceTable
+from data_partition.faces.face_table import FACE, FACE_WITH_MESH, FaceRows, FaceTable
+from model.landmarks.face_mesh import FaceMesh
 
 
 def annotation(seed: int, *, has_irises: bool = True) -> FaceAnnotation:
@@ -57,3 +60,18 @@ def test_an_hour_at_60_frames_a_second_is_less_than_200_megabytes() -> None:
 
 def test_no_face_is_an_empty_table() -> None:
     assert not FaceTable(FaceRows().finished()) and list(FaceTable(FaceRows().finished()).items()) == []
+
+
+def test_meshes_are_kept_where_they_are_asked_for_within_a_two_thousandth_of_the_face() -> None:
+    rng = np.random.default_rng(0)
+    vertices_VC = (np.array([3000, 1500, 0]) + rng.uniform(-200, 200, (468, 3))).astype(np.float32)
+    mesh = FaceMesh(vertices_VC=vertices_VC, blendshapes_B=rng.random(52, np.float32))
+    for with_mesh in (False, True):
+        found = FaceRows(with_mesh=with_mesh)
+        found.append(0, 0.0, replace(annotation(0), mesh=mesh), (2160, 3840))
+        got = FaceTable(found.finished())[0].annotation.mesh
+        assert (got is not None) == with_mesh
+    assert got is not None
+    np.testing.assert_allclose(got.vertices_VC, vertices_VC, atol=0.1)
+    np.testing.assert_allclose(got.blendshapes_B, mesh.blendshapes_B, atol=2**-12)
+    assert FACE_WITH_MESH.itemsize < 4000

@@ -18,6 +18,7 @@ import pytest
 
 from data_partition.consent.kinds import Role
 from data_partition.consent.withdrawal import remove_person
+from data_partition.faces.annotate import MESH_TO_68
 from data_partition.preparation.clip_pool import PREPARING
 from data_partition.preparation.prepare import COMPARING, PrepareReport, prepare
 from data_partition.shards.images import read_image, write_image
@@ -241,6 +242,27 @@ def test_shards_of_an_annotator_without_irises_are_prepared_again_and_it_is_said
     assert anna.to_line().endswith(f", prepared again: was annotated by mediapipe-face-landmarker {version}")
     again, new = ((folder / "metadata.parquet").read_bytes() for folder in (out / "anna", tmp_path / "new"))
     assert again == new
+
+
+def test_meshes_are_kept_if_they_are_asked_for_once_and_lie_on_the_landmarks(
+    prepared: Prepared, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    shutil.copytree(prepared.out, out)
+    before = open_dataset(prepared.out)
+    report = prepare(prepared.src, out, size_px=96, num_workers=1, with_mesh=True)
+    assert not any(one.was_done for one in report.datasets[0].identities)
+    for shard, bare in zip(open_dataset(out), before, strict=True):
+        assert shard.mesh_FVC is not None and bare.mesh_FVC is None
+        points_FKC = (shard.mesh_FVC[:, list(MESH_TO_68), :2].astype(np.float32) + 1) * 48 - 0.5
+        np.testing.assert_allclose(points_FKC, shard.landmarks_FKC, atol=0.05)
+        np.testing.assert_array_equal(shard.landmarks_FKC, bare.landmarks_FKC)
+        np.testing.assert_array_equal(shard.read_frame(0), bare.read_frame(0))
+        nose_F, cheeks_F2 = shard.mesh_FVC[:, 4, 2], shard.mesh_FVC[:, [234, 454], 2]
+        assert (nose_F + 0.2 < cheeks_F2.min(axis=1)).all()
+    again = prepare(prepared.src, out, size_px=96, num_workers=1)
+    assert all(one.was_done for one in again.datasets[0].identities)
+    assert all(shard.mesh_FVC is not None for shard in open_dataset(out))
 
 
 def _read_tree(folder: Path) -> dict[str, bytes]:

@@ -73,3 +73,10 @@ def test_a_change_is_told_in_numbers() -> None:
     one = ShardContent(num_frames=354, frames_sha256="a", annotations_sha256="x")
     assert one.changes(replace(one, annotations_sha256="y")) == ""
     assert one.changes(replace(one, num_frames=812, frames_sha256="b")) == "354 frames, now 812"
+
+
+def test_meshes_are_annotations_and_a_shard_without_has_the_digest_that_it_had(tmp_path: Path) -> None:
+    shard = from_clips(write_random_shard(tmp_path, "anna"), "a")
+    meshes = np.zeros((shard.num_frames, 468, 3), np.float16), np.zeros((shard.num_frames, 52), np.float16)
+    before, now = ShardContent.of(shard), ShardContent.of(replace(shard, mesh_FVC=meshes[0], blendshapes_FB=meshes[1]))
+    assert now.frames_sha256 == before.frames_sha256 and now.annotations_sha256 != before.annotations_sha256

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import zlib
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,9 +18,10 @@ from hypothesis import strategies as st
 
 from data_partition.consent.record import synthetic_record
 from data_partition.shards.images import write_image
-from data_partition.shards.shard import COLUMN_WIDTHS, Shard, last_tenth, open_dataset, open_shard
+from data_partition.shards.shard import COLUMN_WIDTHS, Shard, last_tenth, open_dataset, open_shard, require_meshes
 from data_partition.shards.writer import ShardWriter
 from model.errors import DataError
+from model.landmarks.face_mesh import FaceMesh
 from tests.shards import write_random_shard
 
 
@@ -363,6 +365,45 @@ def test_irises_of_some_frames_alone_or_not_finite_are_refused(tmp_path: Path) -
     _rewrite(open_shard(path), "irises", [[0.0, 1.0, float("nan"), 2.0]])
     with pytest.raises(DataError, match="irises is NaN or infinite in row 0"):
         open_shard(path)
+
+
+def _mesh(seed: int) -> FaceMesh:
+    rng = np.random.default_rng(seed)
+    vertices_VC = rng.uniform(-1, 1, (468, 3)).astype(np.float32)
+    return FaceMesh(vertices_VC=vertices_VC, blendshapes_B=rng.random(52, np.float32))
+
+
+def test_meshes_come_back_in_half_precision_and_are_adopted(tmp_path: Path) -> None:
+    told = [_mesh(0), _mesh(1)]
+    part = open_shard(_write_with(tmp_path, "part", "mesh", told))
+    with ShardWriter(tmp_path, "whole", 8, "test") as writer:
+        writer.adopt(part)
+        writer.adopt(part)
+    whole = open_shard(tmp_path / "whole")
+    for row, wanted in enumerate(told * 2):
+        got = whole.mesh(row)
+        assert got is not None
+        np.testing.assert_allclose(got.vertices_VC, wanted.vertices_VC, atol=2**-12)
+        np.testing.assert_allclose(got.blendshapes_B, wanted.blendshapes_B, atol=2**-12)
+    assert whole.mesh_FVC is not None and whole.mesh_FVC.dtype == np.float16
+
+
+def test_a_shard_without_meshes_says_how_they_are_added(shard: Shard) -> None:
+    assert shard.mesh(0) is None
+    with pytest.raises(DataError, match="anna: there are no face meshes.*`fedreenact prepare VIDEOS DATASET --mesh`"):
+        require_meshes([shard])
+
+
+def test_meshes_of_some_frames_alone_not_finite_or_without_expressions_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="half: 1 of 2 frames have a mesh"):
+        _write_with(tmp_path, "half", "mesh", [_mesh(0), None])
+    odd = replace(_mesh(0), vertices_VC=np.full((468, 3), np.nan, np.float32))
+    with pytest.raises(DataError, match="frame 0: mesh has a NaN or infinite value"):
+        _write_with(tmp_path, "odd", "mesh", [odd])
+    path = _write_with(tmp_path, "anna", "mesh", [_mesh(0)]) / "metadata.parquet"
+    pq.write_table(pq.read_table(path).drop_columns(["blendshapes"]), path)
+    with pytest.raises(DataError, match="has one of mesh and blendshapes without the other"):
+        open_shard(path.parent)
 
 
 json_values = st.recursive(

@@ -11,7 +11,7 @@ from data_partition.sources.layouts import LAYOUTS, detect_layout, find_sources
 from data_partition.sources.names import Layout
 from data_partition.sources.records import NOT_FOLLOWED, Sources
 from data_partition.sources.video import count_frames, picture_names
-from model.errors import DataError
+from model.errors import ConfigError, DataError
 from tests.data_partition.conftest import write_picture
 
 
@@ -238,4 +238,6 @@ def test_openface_files_are_found_beside_in_processed_and_inside(tmp_path: Path)
         "dan": [],
     }
     assert left_out(sources).keys() == {"dan.mp4", "other.csv"}
+    with pytest.raises(ConfigError, match=r"--mesh: .*anna.mp4 is annotated by openface, which has no meshes"):
+        find_sources(tmp_path, Layout.OPENFACE, with_mesh=True)
     assert "run FeatureExtraction on it, or prepare it with --layout videos" in left_out(sources)["dan.mp4"]

@@ -6,9 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data_partition.faces.face_table import FACE, FaceTable
+from data_partition.faces.face_table import FACE, FaceRows, FaceTable
 from data_partition.faces.track import TrackedClip
 from data_partition.sources.records import ClipSource
+from model.landmarks.face_mesh import FaceMesh
 from reenact.clips.kept_track import keep_track, kept_track
 from reenact.clips.steady import gaps, smooth, steadied
 
@@ -117,3 +118,21 @@ def test_a_head_is_smoothed_more_than_lips_and_lids():
     landmarks = np.stack([face.annotation.landmarks_KC for face in faces])[3:-3, :, 0]
     outline, lids, lips = landmarks[:, 8].std(), landmarks[:, 37].std(), landmarks[:, 62].std()
     assert outline < 0.85 * lids and lids == pytest.approx(lips) and lids < 0.95 * noise.std()
+
+
+def test_meshes_are_bridged_and_smoothed_with_the_face_and_expressions_stay_in_their_range():
+    rng = np.random.default_rng(5)
+    face = tracked({0: (0, 1.0)}, num_frames=1).faces[0].annotation
+    rows = FaceRows(with_mesh=True)
+    for index in (index for index in range(12) if index != 5):
+        mesh = FaceMesh(
+            vertices_VC=(rng.normal(size=(468, 3)) + 10 * index).astype(np.float32),
+            blendshapes_B=rng.integers(0, 2, 52).astype(np.float32),
+        )
+        rows.append(index, index / 25, replace(face, mesh=mesh), (100, 100))
+    faces = steadied(replace(tracked({}, num_frames=12), faces=FaceTable(rows.finished()))).faces
+    assert list(faces) == list(range(12))
+    steady = np.stack([face.annotation.mesh.vertices_VC for face in faces.values()])
+    np.testing.assert_allclose(steady.mean(axis=(1, 2)), 10 * np.arange(12), atol=0.5)
+    scores = np.stack([face.annotation.mesh.blendshapes_B for face in faces.values()])
+    assert scores.min() == 0 and scores.max() == 1 and ((scores > 0.1) & (scores < 0.9)).any()
