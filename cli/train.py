@@ -100,6 +100,8 @@ def experiment(
         backbone=backbone,
     )
     console.print(rich_table(plan_table(plan(request))))
+    if request.note:
+        console.print(escape(request.note), soft_wrap=True)
     if dry_run:
         return
     with LiveProgress(console) as live:

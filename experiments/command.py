@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
+from data_partition.shards.shard import open_dataset
 from evaluation.job import EvaluationRequest, run_evaluation
 from experiments.cells import Budget
 from experiments.experiment import EvaluationTask, ExperimentReport, ExperimentRequest, run_experiment
 from experiments.listener import Listener
-from experiments.thesis_tables import TABLES, with_backbone
+from experiments.thesis_tables import TABLES, ModelRow, ThesisTable, with_backbone
 from federation.settings import Settings
+from model.designs.registry import design_of
 from model.errors import ConfigError
 from model.training.trainer import pick_device
 from server.training import Mode, train
@@ -53,16 +57,28 @@ def experiment_request(
             f"--seeds {num_seeds} --num-pairs {num_pairs} --budget {num_steps}: wanted at least 1, 1 and 0"
         )
     table, rounds = TABLES[name], settings.rounds
+    table = with_backbone(table, backbone) if backbone else table
+    left_out = _without_meshes(table, settings, [unseen] if unseen else [])
     return ExperimentRequest(
         name=name,
-        table=with_backbone(table, backbone) if backbone else table,
+        table=replace(table, rows=tuple(row for row in table.rows if row not in left_out)),
         settings=settings,
         out=out,
         seeds=tuple(range(rounds.seed, rounds.seed + num_seeds)),
         budget=Budget(num_steps=num_steps or rounds.max_rounds * rounds.local_steps * rounds.num_clients),
         num_pairs=num_pairs,
         unseen=unseen,
+        left_out=tuple(row.label for row in left_out),
     )
+
+
+def _without_meshes(table: ThesisTable, settings: Settings, others: Sequence[Path]) -> list[ModelRow]:
+    """The rows that are driven by meshes, if the dataset or one of the others lacks them."""
+    network = settings.model.network
+    driven = [row for row in table.rows if design_of(str(row.changes.get("network", network))).needs_mesh]
+    datasets = [Path(settings.data.data_dir), *others] if driven else []
+    has_meshes = all(shard.mesh_FVC is not None for dataset in datasets for shard in open_dataset(dataset))
+    return [] if has_meshes else driven
 
 
 def run_on_this_machine(request: ExperimentRequest, listener: Listener) -> ExperimentReport:

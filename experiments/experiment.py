@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from data_partition.shards.shard import NO_MESHES
 from evaluation.faces.analysis import Backends
 from evaluation.figures.gap import gap_table, gaps, read_pair_values
 from evaluation.figures.tables import TextTable
@@ -48,6 +49,15 @@ class ExperimentRequest:
     """Of each source person."""
     unseen: Path | None
     """Dataset of people the models have not seen, for cross-unseen."""
+    left_out: tuple[str, ...] = ()
+    """Labels of rows that the table has besides, and that these datasets cannot drive: they have no face meshes."""
+
+    @property
+    def note(self) -> str:
+        """What is left out, in words; "" if nothing is."""
+        if not self.left_out:
+            return ""
+        return f"Left out: {', '.join(self.left_out)}. In a dataset {NO_MESHES}."
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -241,6 +251,7 @@ def _markdown(request: ExperimentRequest, tables: Sequence[TextTable]) -> str:
     ours, published, *rest = (table.to_markdown() for table in tables)
     shown = f"Settings: {request.settings.model.image_size_px} px, batch {request.settings.optimizer.batch_size}, "
     shown += f"{request.budget.num_steps} optimiser steps a model at most, {request.num_pairs} pairs a source person.\n"
+    shown += f"{request.note}\n" if request.note else ""
     return "\n".join([f"# {request.name}\n", shown, ours, published, PUBLISHED_NOTE + "\n", *rest])
 
 

@@ -60,6 +60,7 @@ _X2FACE = _row("X2Face", {"network": "x2face"}, Guidance.AUTO)
 _MONKEY_NET = _row("Monkey-Net", {"network": "monkeynet"})
 _FIRST_ORDER = _row("FirstOrder", {"network": "fomm"})
 _NEURAL_HEAD = _row("NeuralHead-FF", {"network": "neuralhead"})
+_MESH_GCN = _row("Mesh Guided GCN", {"network": "meshgcn"})
 _RELATIVE = tuple(
     replace(row, label=f"{row.label}, relative", motion=MotionKind.RELATIVE) for row in (_MONKEY_NET, _FIRST_ORDER)
 )
@@ -70,6 +71,7 @@ TABLES: dict[str, ThesisTable] = {
         protocol=Protocol.SELF_ANY,
         metrics=(CSIM, SSIM, PSNR, PRMSE, AUCON),
         rows=(
+            _MESH_GCN,
             _MONKEY_NET,
             _FIRST_ORDER,
             _NEURAL_HEAD,
@@ -93,6 +95,7 @@ TABLES: dict[str, ThesisTable] = {
         protocol=Protocol.CROSS_UNSEEN,
         metrics=_CROSS_METRICS,
         rows=(
+            _MESH_GCN,
             _MONKEY_NET,
             _FIRST_ORDER,
             *_RELATIVE,

@@ -42,10 +42,10 @@ GLR: dict[str, Scalar] = {"network": "glr", "landmarks": "lgan"}
 """Changes to `minimal_settings` for what concerns the thesis' network: five times as many tensors."""
 
 
-def write_dataset(root: Path, num_identities: int) -> Path:
+def write_dataset(root: Path, num_identities: int, *, has_mesh: bool = False) -> Path:
     """Noise shards of different lengths, so that clients weigh differently."""
     for index in range(num_identities):
-        write_random_shard(root, f"person-{index}", num_frames=10 + 2 * index, seed=index)
+        write_random_shard(root, f"person-{index}", num_frames=10 + 2 * index, seed=index, has_mesh=has_mesh)
     return root
 
 

@@ -7,6 +7,8 @@ import numpy as np
 from data_partition.consent.record import ConsentRecord, synthetic_record
 from data_partition.shards.shard import Shard, open_shard
 from data_partition.shards.writer import ShardWriter
+from model.landmarks.canonical_face import vertices_cm
+from model.landmarks.face_mesh import FaceMesh
 
 
 def write_random_shard(
@@ -19,12 +21,13 @@ def write_random_shard(
     max_pose_deg: float = 20,
     grey: int | None = None,
     consent: ConsentRecord | None = None,
+    has_mesh: bool = False,
 ) -> Shard:
     """A shard of one clip with noise, or one grey level, for frames and landmarks well inside of them.
 
     Nobody is shown, as its record says unless another one is given.
     """
-    rng = np.random.default_rng(seed)
+    rng, mesh_rng = np.random.default_rng(seed), np.random.default_rng(seed)
     with ShardWriter(root, identity, size_px, "test", consent=consent or synthetic_record(identity)) as writer:
         for index in range(num_frames):
             writer.add(
@@ -39,5 +42,12 @@ def write_random_shard(
                 au_presence_A=rng.integers(0, 2, 18),
                 au_intensity_A=rng.uniform(0, 5, 18),
                 confidence=1.0,
+                mesh=_random_mesh(mesh_rng) if has_mesh else None,
             )
     return open_shard(root / identity)
+
+
+def _random_mesh(rng: np.random.Generator) -> FaceMesh:
+    """The canonical face in the middle of the frame, a little changed, with any expression."""
+    vertices_VC = vertices_cm() * [0.08, -0.08, -0.08] + rng.normal(0, 0.01, (468, 3))
+    return FaceMesh(vertices_VC=vertices_VC.astype(np.float32), blendshapes_B=rng.random(52, np.float32))

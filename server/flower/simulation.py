@@ -11,7 +11,9 @@ import torch
 
 from data_partition.consent.check import open_for_training
 from data_partition.shards.content import contents
+from data_partition.shards.shard import require_meshes
 from federation.settings import Settings
+from model.designs.registry import design_of
 from model.errors import ConfigError, FederationError
 from server.flower.superlink import LocalSuperLink
 from server.run_folder.folder import LOG_NAME, explaining_full_disks, find_checkpoint, write_settings, write_stopped
@@ -41,13 +43,15 @@ def run_simulation(settings: Settings, *, on_round: RowListener | None = None) -
 
     Raises:
         ConfigError: if the settings do not fit this machine, or settings, people or version the run folder.
-        DataError: if the dataset cannot be used, or a person may not be trained on.
+        DataError: if the dataset cannot be used or lacks what the network needs, or a person may not be trained on.
         FederationError: if the run folder is in use, or the run fails; it says why and where the logs are.
         TerminatedError: on SIGTERM, when all processes have ended; the round in progress is lost.
     """
     if not Path(settings.data.data_dir).is_absolute():
         raise ConfigError(f"setting data-dir: got {settings.data.data_dir!r}, wanted an absolute path")
     shards = open_for_training(Path(settings.data.data_dir), settings.data.without_consent)
+    if design_of(settings.model.network).needs_mesh:
+        require_meshes(shards)
     folder, _ = find_checkpoint(settings, contents(shards))
     with explaining_full_disks(folder), noticing(signal.SIGTERM) as termination:
         run_config = _clean(folder, settings)

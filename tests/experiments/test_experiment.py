@@ -152,7 +152,7 @@ def test_a_training_is_shared_by_rows_that_differ_in_what_its_network_does_not_k
         ]
         return [cell.folder.name for cell in cells]
 
-    for network in ("x2face", "fomm", "monkeynet", "neuralhead"):
+    for network in ("x2face", "fomm", "monkeynet", "neuralhead", "meshgcn"):
         assert len(set(keys(ModelRow(label=network, changes={"network": network})))) == 1
     assert len(set(keys(ModelRow(label="GLR", changes={"network": "glr"})))) == 2
 
@@ -160,6 +160,20 @@ def test_a_training_is_shared_by_rows_that_differ_in_what_its_network_does_not_k
 def test_table_of_unseen_people_asks_for_them(request_) -> None:
     with pytest.raises(ConfigError, match="--unseen"):
         plan(replace(request_, table=TABLES["table-4-3"], name="table-4-3"))
+
+
+@pytest.mark.parametrize("has_mesh", [False, True])
+def test_rows_that_are_driven_by_meshes_are_left_out_where_there_are_none_and_it_is_said(
+    tmp_path: Path, has_mesh: bool
+) -> None:
+    dataset = write_dataset(tmp_path / "dataset", 2, has_mesh=has_mesh)
+    settings = minimal_settings(dataset, Path("/unused"), 2, local_steps=1, network="glr")
+    request = experiment_request(
+        "table-4-2", settings, out=tmp_path, num_seeds=1, num_steps=4, num_pairs=1, unseen=None, backbone="vit"
+    )
+    assert ("Mesh Guided GCN" in [row.label for row in request.table.rows]) == has_mesh
+    assert {row.label for row in request.table.rows} > {"Monkey-Net", "FirstOrder", "X2Face", "ViT"}
+    assert request.note.startswith("Left out: Mesh Guided GCN. In a dataset there are no face meshes") != has_mesh
 
 
 def test_every_table_has_rows_of_known_settings_and_published_values_for_each_metric() -> None:

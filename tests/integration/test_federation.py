@@ -36,7 +36,7 @@ pytestmark = pytest.mark.integration
 
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_dataset(tmp_path_factory.mktemp("dataset"), 5)
+    return write_dataset(tmp_path_factory.mktemp("dataset"), 5, has_mesh=True)
 
 
 def train(settings: Settings, **options: object) -> Checkpoint:

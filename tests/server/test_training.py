@@ -50,3 +50,17 @@ def test_people_without_a_record_are_trained_on_when_the_settings_say_what_they_
         train(Mode.CENTRALIZED, minimal_settings(dataset, tmp_path / "run", 2))
     (run,) = train(Mode.CENTRALIZED, minimal_settings(dataset, tmp_path / "run", 2, without_consent="public"))
     assert load_checkpoint(run).settings["without-consent"] == "public"
+
+
+@pytest.mark.parametrize("mode", Mode)
+def test_no_mode_begins_a_training_by_meshes_without_any(dataset: Path, tmp_path: Path, mode: Mode) -> None:
+    with pytest.raises(DataError, match="person-0: there are no face meshes, which this network is driven by"):
+        train(mode, minimal_settings(dataset, tmp_path / "run", 2, network="meshgcn"))
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_network_that_is_driven_by_meshes_is_trained_on_data_that_have_them(tmp_path: Path) -> None:
+    dataset = write_dataset(tmp_path / "dataset", 2, has_mesh=True)
+    settings = minimal_settings(dataset, tmp_path / "run", 2, network="meshgcn", motion_jitter=0.5)
+    (run,) = train(Mode.CENTRALIZED, settings)
+    assert load_checkpoint(run).tensors["generator.basis.linear.weight"].any()
