@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from data_partition.shards.shard import NO_MESHES
+from data_partition.shards.shard import ADD_MESHES
 from evaluation.faces.analysis import Backends
 from evaluation.figures.gap import gap_table, gaps, read_pair_values
 from evaluation.figures.tables import TextTable
@@ -57,7 +57,7 @@ class ExperimentRequest:
         """What is left out, in words; "" if nothing is."""
         if not self.left_out:
             return ""
-        return f"Left out: {', '.join(self.left_out)}. In a dataset {NO_MESHES}."
+        return f"Left out for want of face meshes: {', '.join(self.left_out)}; {ADD_MESHES}."
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

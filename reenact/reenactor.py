@@ -375,10 +375,10 @@ def _further(frames: Sequence[Sequence[FaceFrame]]) -> FurtherSources:
 
 
 def _meshes(faces: Sequence[FaceFrame]) -> list[FaceMesh]:
-    found = [face.mesh for face in faces if face.mesh is not None]
-    if len(found) < len(faces):
-        raise DataError(NO_MESHES)
-    return found
+    for face in faces:
+        if face.mesh is None:
+            raise DataError(f"{face.identity or 'a face'}: {NO_MESHES}")
+    return [face.mesh for face in faces if face.mesh is not None]
 
 
 def movement_of(faces: Sequence[FaceFrame]) -> Movement:

@@ -63,10 +63,8 @@ OPTIONAL_WIDTHS: dict[str, int] = {
 """The same of the columns that a shard may lack; a column is there for all frames or for none."""
 HALVES = (MESH_COLUMN, BLENDSHAPES_COLUMN)
 """Columns in half precision, on disk and in memory: 3 KB a frame."""
-NO_MESHES = (
-    "there are no face meshes, which this network is driven by; `fedreenact prepare VIDEOS DATASET --mesh` adds them "
-    "to people whom MediaPipe annotates"
-)
+ADD_MESHES = "`fedreenact prepare VIDEOS DATASET --mesh` adds them to people whom MediaPipe annotates"
+NO_MESHES = f"there are no face meshes, which this network is driven by; {ADD_MESHES}"
 PREPARED_FROM = "prepared_from"
 """Key of shard.json, optional: the source folder, by which a person who is taken out of it leaves the dataset too."""
 

@@ -173,7 +173,7 @@ def test_rows_that_are_driven_by_meshes_are_left_out_where_there_are_none_and_it
     )
     assert ("Mesh Guided GCN" in [row.label for row in request.table.rows]) == has_mesh
     assert {row.label for row in request.table.rows} > {"Monkey-Net", "FirstOrder", "X2Face", "ViT"}
-    assert request.note.startswith("Left out: Mesh Guided GCN. In a dataset there are no face meshes") != has_mesh
+    assert request.note.startswith("Left out for want of face meshes: Mesh Guided GCN; `fedreenact prepare") != has_mesh
 
 
 def test_every_table_has_rows_of_known_settings_and_published_values_for_each_metric() -> None:
