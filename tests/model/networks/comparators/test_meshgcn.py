@@ -132,6 +132,14 @@ def test_the_driving_frame_and_landmarks_decide_nothing(meshgcn: MeshGCNNetworks
     assert torch.equal(meshgcn.generator(changed).image_NCHW, meshgcn.generator(inputs).image_NCHW)
 
 
+def test_what_tells_pairs_apart_comes_through_to_the_flow_from_the_start(meshgcn: MeshGCNNetworks) -> None:
+    generator = torch.Generator().manual_seed(0)
+    source_NVC = held_meshes(16, generator)
+    moved_NVC = source_NVC + 0.08 * torch.randn(16, 1, 3, generator=generator)
+    flow_NCHW = meshgcn.generator.motion(source_NVC, moved_NVC).detach()
+    assert flow_NCHW.std(dim=0).square().mean() > 0.2 * flow_NCHW.square().mean()
+
+
 def test_a_vertex_sees_the_mean_of_those_that_share_an_edge_with_it() -> None:
     means_VV = neighbour_means()
     torch.testing.assert_close(means_VV.sum(dim=1), torch.ones(468))
