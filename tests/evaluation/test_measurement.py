@@ -92,6 +92,7 @@ def test_pixels_are_not_compared_where_the_driving_frame_shows_somebody_else(sha
     assert not any(row[0].startswith(("PSNR", "Landmark")) for row in table.rows)
 
 
+@pytest.mark.integration
 def test_order_of_the_pairs_changes_no_value(shards, analyser):
     pairs = some_pairs(shards)
     forward, backward = (summarise(measured(order, analyser), seed=0) for order in (pairs, pairs[::-1]))

@@ -38,6 +38,7 @@ def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.mark.integration
 def test_one_video_gives_the_same_crops_and_landmarks_to_training_and_to_reenactment(
     video: Path, tmp_path: Path
 ) -> None:

@@ -68,6 +68,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory, face_landmarker: Path, dr
     return Prepared(src, out, report, progress)
 
 
+@pytest.mark.integration
 def test_each_person_becomes_one_shard(prepared: Prepared) -> None:
     anna, ben = open_dataset(prepared.out)
     assert (anna.identity, ben.identity) == ("anna", "ben")
@@ -158,6 +159,7 @@ def test_a_record_is_taken_in_changed_and_taken_out_without_a_frame_being_prepar
     assert "not to be trained on: anna: no record of consent" in report.to_lines()
 
 
+@pytest.mark.integration
 def test_a_record_is_in_a_shard_that_is_made_anew(prepared: Prepared, tmp_path: Path) -> None:
     shutil.copytree(prepared.src / "ben" / "first", tmp_path / "src" / "ben")
     write_consent(tmp_path / "src" / "ben" / "consent.toml", consent_of("ben"))
@@ -224,6 +226,7 @@ def test_only_a_changed_source_is_prepared_again_and_finished_clips_are_reused(
     assert not (out / "ben.parts").exists()
 
 
+@pytest.mark.integration
 def test_shards_of_an_annotator_without_irises_are_prepared_again_and_it_is_said(
     prepared: Prepared, tmp_path: Path
 ) -> None:
@@ -274,6 +277,7 @@ def test_runs_killed_at_any_moment_leave_no_process_and_in_the_end_the_same_byte
     assert _read_tree(out) == _read_tree(undisturbed)
 
 
+@pytest.mark.integration
 def test_people_without_a_usable_frame_are_left_out_and_named(
     tmp_path: Path, face_landmarker: Path, drawn_people: list[Shard]
 ) -> None:
