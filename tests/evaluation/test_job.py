@@ -114,6 +114,7 @@ def test_pairs_that_are_handed_in_again_give_the_same_values(everything, tmp_pat
         assert list(csv.DictReader(second)) == cross
 
 
+@pytest.mark.integration
 def test_pairs_of_other_protocols_only_are_an_error(everything, tmp_path):
     request_, _ = everything
     pairs = tmp_path / "pairs.csv"

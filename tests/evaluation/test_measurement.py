@@ -162,6 +162,7 @@ def test_detail_is_compared_with_the_source_where_there_is_no_truth(shards, anal
         assert row.figures[key].value == pytest.approx(1)
 
 
+@pytest.mark.integration
 def test_copies_of_the_driving_frame_follow_every_lip_and_gaze(shards, analyser):
     found = measured(some_pairs(shards), analyser)
     row = next(row for row in summarise(found, seed=0) if row.method == COPY_DRIVING)

@@ -45,6 +45,7 @@ def test_another_seed_gives_other_people(tmp_path: Path) -> None:
     assert not set(digests(tmp_path / "0").values()) & set(digests(tmp_path / "1").values())
 
 
+@pytest.mark.integration
 def test_long_recordings_are_split_into_clips_of_at_most_200_frames(shard: Shard) -> None:
     clips, counts = np.unique(shard.clip, return_counts=True)
     assert clips.tolist() == ["take-1", "take-2"] and counts.tolist() == [101, 101]
