@@ -259,6 +259,7 @@ def test_shards_of_an_annotator_without_irises_are_prepared_again_and_it_is_said
     assert again == new
 
 
+@pytest.mark.integration
 def test_meshes_are_kept_if_they_are_asked_for_once_and_lie_on_the_landmarks(
     prepared: Prepared, tmp_path: Path
 ) -> None:
