@@ -55,7 +55,7 @@ class MeshDrawing:
     flow_NCHW: Tensor
     """[N, 2, S, S] from the result to the source, in normalised units, as far as it is followed."""
     warped_source_NCHW: Tensor
-    """[N, 3, S, S]: the source sampled along the flow."""
+    """[N, 3, S, S]: the source sampled along the whole flow, by which it is told how far to follow it."""
     meshes: TargetMeshes
 
     def stages(self) -> dict[str, Tensor]:
@@ -78,12 +78,13 @@ class MeshGCN(nn.Module):
         assert inputs.meshes is not None, "whoever makes inputs asks the design what it needs"
         meshes, source_NCHW = self.basis(inputs.meshes), inputs.source_NCHW
         flow_NCHW = resized(self.motion(inputs.meshes.source_NVC, meshes.target_NVC), *source_NCHW.shape[-2:])
-        masks_NCHW = torch.sigmoid(self.occlusion(warp(source_NCHW, flow_NCHW)))
+        warped_NCHW = warp(source_NCHW, flow_NCHW)
+        masks_NCHW = torch.sigmoid(self.occlusion(warped_NCHW))
         followed_NCHW = masks_NCHW[:, :1] * flow_NCHW
         return MeshDrawing(
             image_NCHW=self.image(source_NCHW, followed_NCHW, masks_NCHW[:, 1:]),
             flow_NCHW=followed_NCHW,
-            warped_source_NCHW=warp(source_NCHW, followed_NCHW),
+            warped_source_NCHW=warped_NCHW,
             meshes=meshes,
         )
 
@@ -129,7 +130,10 @@ class MeshGCNNetworks(Networks):
 
 
 class MeshGCNObjective:
-    """L1, perceptual distance and GAN on the image; the basis of expression by L1 on the driver's mesh."""
+    """L1, perceptual distance and GAN on the image, L1 on the warped source and on the mesh in the driver's expression.
+
+    Of the image alone the flow learns nothing as long as the drawing is coarse; the term on the warped source is ours.
+    """
 
     def __init__(
         self, networks: MeshGCNNetworks, loss: LossConfig, perceptual: PerceptualLoss | None, seed: int
@@ -155,6 +159,7 @@ class MeshGCNObjective:
         fake_logits, _ = self._networks.discriminator(drawn.image_NCHW)
         terms = {
             "l1_image": losses.l1_loss(drawn.image_NCHW, batch.driving_NCHW),
+            "l1_warped": losses.l1_loss(drawn.warped_source_NCHW, batch.driving_NCHW),
             "adversarial": losses.generator_adversarial_loss(fake_logits),
             "expression": losses.l1_loss(drawn.meshes.expressed_NVC, drawn.meshes.driving_NVC),
         }
@@ -172,6 +177,7 @@ DESIGN = Design(
         Term(name="discriminator_image", weight=lambda loss: 1.0, phase="discriminator"),
         Term(name="perceptual", weight=lambda loss: 10.0 if loss.has_perceptual else 0.0),
         Term(name="l1_image", weight=lambda loss: 20.0),
+        Term(name="l1_warped", weight=lambda loss: 20.0),
         Term(name="adversarial", weight=lambda loss: 1.0),
         Term(name="expression", weight=lambda loss: 1.0),
     ),
