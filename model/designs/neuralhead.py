@@ -21,11 +21,10 @@ from model.designs.design import Design, Term, Terms
 from model.landmarks.geometry import PartSizes
 from model.networks.bundle import Networks
 from model.networks.comparators.projection_discriminator import ProjectionDiscriminator
-from model.networks.comparators.residual import AdaptedBlock, ResidualDown, adapted
+from model.networks.comparators.residual import AdaptedBlock, ResidualDown, adapted, widths_down_to
 from model.training import losses
 from model.training.perceptual import PerceptualLoss
 
-_MAX_GROWTH = 8
 _EMBEDDED_PX, _DRAWN_PX = 4, 8
 _MOST_DOWNS = 4  # of the generator, as at 256 pixels
 _NUM_MIDDLE_BLOCKS = 4
@@ -98,15 +97,6 @@ class StyledDrawing(nn.Module):
         return torch.tanh(self.to_rgb(torch.relu(adapted(x_NCHW, last_NS))))
 
 
-def widths_down_to(smallest_px: int, size_px: int, width: int) -> list[int]:
-    """Channels after each halving of a side, as long as that leaves `smallest_px`."""
-    widths: list[int] = []
-    while size_px // 2 >= smallest_px:
-        widths.append(width * min(2 ** len(widths), _MAX_GROWTH))
-        size_px //= 2
-    return widths
-
-
 def _instance_norm(channels: int) -> nn.Module:
     return nn.InstanceNorm2d(channels, affine=True)
 
@@ -121,7 +111,7 @@ class NeuralHeadNetworks(Networks):
         super().__init__(config, part_sizes)
         self.generator = NeuralHead(config)
         widths = widths_down_to(_EMBEDDED_PX, config.image_size_px, config.discriminator_channels)
-        self.discriminator = ProjectionDiscriminator(widths, config.num_identities)
+        self.discriminator = ProjectionDiscriminator(widths, config.num_identities, pools=True)
 
 
 class NeuralHeadObjective:
