@@ -152,7 +152,7 @@ def test_a_training_is_shared_by_rows_that_differ_in_what_its_network_does_not_k
         ]
         return [cell.folder.name for cell in cells]
 
-    for network in ("x2face", "fomm", "monkeynet", "neuralhead"):
+    for network in ("x2face", "fomm", "monkeynet", "neuralhead", "marionette"):
         assert len(set(keys(ModelRow(label=network, changes={"network": network})))) == 1
     assert len(set(keys(ModelRow(label="GLR", changes={"network": "glr"})))) == 2
 
