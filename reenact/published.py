@@ -23,6 +23,7 @@ from model.errors import CheckpointError, TensorMismatchError, listed
 from model.landmarks.geometry import PartSizes
 from model.networks.bundle import Networks, validate_tensors
 from model.networks.comparators.published_fomm import PublishedFOMM
+from model.setting import Scalar
 
 SUFFIXES = (".tar", ".pth")
 """Of the files' names."""
@@ -115,7 +116,7 @@ def _width(path: Path, tensors: Mapping[str, Tensor]) -> int:
 
 def _model(generator: PublishedFOMM) -> PublishedModel:
     width = generator.generator.final.in_channels
-    settings = {"network": "fomm", "image-size-px": _SIZE_PX, "patch-size-px": 16, "flow-seed-px": 8}
+    settings: dict[str, Scalar] = {"network": "fomm", "image-size-px": _SIZE_PX, "patch-size-px": 16, "flow-seed-px": 8}
     nowhere_IKC = np.zeros((1, 68, 2), np.float32)
     return PublishedModel(
         generator=generator,

@@ -87,9 +87,9 @@ class _KeypointDetector(nn.Module):
         logits_NKHW = self.kp(features_NCHW)
         heat_NKHW = (logits_NKHW / _TEMPERATURE).flatten(2).softmax(dim=2).view_as(logits_NKHW)
         points_NKC = torch.einsum("nkhw,hwc->nkc", heat_NKHW, _corner_grid(heat_NKHW.shape[-1], like=heat_NKHW))
-        maps_NKJHW = self.jacobian(features_NCHW).unflatten(1, (NUM_KEYPOINTS, 4))
+        maps_NKJHW = self.jacobian(features_NCHW).view(-1, NUM_KEYPOINTS, 4, *heat_NKHW.shape[2:])
         jacobians_NKJ = torch.einsum("nkhw,nkjhw->nkj", heat_NKHW, maps_NKJHW)
-        return Keypoints(points_NKC, jacobians_NKJ.unflatten(2, (2, 2)))
+        return Keypoints(points_NKC, jacobians_NKJ.view(-1, NUM_KEYPOINTS, 2, 2))
 
 
 class _Generator(nn.Module):
@@ -148,10 +148,10 @@ class _Hourglass(nn.Module):
     def forward(self, x_NCHW: Tensor) -> Tensor:
         """[N, in_channels, h, w] to [N, width + in_channels, h, w]."""
         skips = []
-        for down in self.encoder["down_blocks"]:  # type: ignore[union-attr]
+        for down in self.encoder["down_blocks"].children():
             skips.append(x_NCHW)
             x_NCHW = functional.avg_pool2d(down(x_NCHW), 2)
-        for up in self.decoder["up_blocks"]:  # type: ignore[union-attr]
+        for up in self.decoder["up_blocks"].children():
             x_NCHW = torch.cat([up(functional.interpolate(x_NCHW, scale_factor=2)), skips.pop()], dim=1)
         return x_NCHW
 
@@ -213,5 +213,5 @@ def _seen_by_each(small_NCHW: Tensor, heat_NKHW: Tensor, places_NMHWC: Tensor) -
     """[N, 4 M, s, s]: of each motion the difference of its heatmaps, and the source sampled at its places."""
     heat_NMHW = torch.cat([torch.zeros_like(heat_NKHW[:, :1]), heat_NKHW], dim=1)
     carried_BCHW = _sampled(small_NCHW.repeat_interleave(NUM_MOTIONS, dim=0), places_NMHWC.flatten(0, 1))
-    carried_NMCHW = carried_BCHW.unflatten(0, (-1, NUM_MOTIONS))
+    carried_NMCHW = carried_BCHW.view(-1, NUM_MOTIONS, *carried_BCHW.shape[1:])
     return torch.cat([heat_NMHW.unsqueeze(2), carried_NMCHW], dim=2).flatten(1, 2)

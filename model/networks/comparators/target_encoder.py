@@ -83,4 +83,4 @@ class ZeroFlow(nn.Module):
 
 def _pooled(flow_MCHW: Tensor, map_MCHW: Tensor) -> Tensor:
     """At the side of a map, each offset the mean of those that it stands for."""
-    return functional.adaptive_avg_pool2d(flow_MCHW, map_MCHW.shape[-2:])
+    return functional.adaptive_avg_pool2d(flow_MCHW, map_MCHW.shape[-1])
