@@ -138,6 +138,8 @@ def _check_identities(shards: Sequence[Shard], checkpoint: Checkpoint, protocols
     if wrong:
         is_what = "among" if wants_unseen else "not among"
         do_what = "on people it has not seen" if wants_unseen else "on the dataset the model was trained on"
+        if not checkpoint.identities:
+            do_what = "with --protocol self-unseen or cross-unseen"
         raise DataError(
             f"{wrong[0].path}: identity {wrong[0].identity} is {is_what} the trained ones "
             f"({', '.join(checkpoint.identities) or 'it names none'}); evaluate {do_what}"
