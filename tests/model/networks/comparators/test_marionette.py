@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from model.batch import FurtherSources, GeneratorInputs
-from model.config import ModelConfig
+from model.config import LossConfig, ModelConfig
 from model.designs.marionette import MarioNETteNetworks
 from model.designs.registry import build_networks
 from model.landmarks.geometry import PartSizes
@@ -15,7 +15,8 @@ from model.networks.comparators.blender import ImageAttention, positions
 from model.networks.comparators.residual import ResidualUp
 from model.networks.comparators.target_encoder import TargetEncoder
 from model.networks.warping import warp
-from tests.model.conftest import make_batch
+from tests.model.conftest import make_batch, make_trainer
+from tests.model.test_designs import shifted_batch
 
 
 @pytest.fixture
@@ -168,3 +169,14 @@ def test_it_draws_pictures_of_sides_that_are_no_power_of_two(
     networks = build_networks(sized, PartSizes((8, 8, 8, 8), (8, 8, 8, 12)), seed=0)
     output = networks.generator(make_batch(0, size_px=size_px).generator_inputs())
     assert output.image_NCHW.shape == (2, 3, size_px, size_px)
+
+
+def test_training_finds_the_flow_to_where_the_source_has_it(config: ModelConfig, part_sizes: PartSizes) -> None:
+    """The driving pictures are the sources shifted by a tenth of the side, so a flow of .2 in x carries them."""
+    wider = replace(config, network="marionette", generator_channels=8, discriminator_channels=8)
+    networks, batch = build_networks(wider, part_sizes, seed=0), shifted_batch()
+    trainer = make_trainer(networks, LossConfig(perceptual_backbone="none"))
+    for _ in range(60):
+        trainer.train_step(batch)
+    x, y = networks.generator(batch.generator_inputs()).flow_NCHW.mean(dim=(0, 2, 3)).tolist()
+    assert 0.1 < x < 0.3 and abs(y) < 0.1
