@@ -171,6 +171,7 @@ def test_it_draws_pictures_of_sides_that_are_no_power_of_two(
     assert output.image_NCHW.shape == (2, 3, size_px, size_px)
 
 
+@pytest.mark.integration
 def test_training_finds_the_flow_to_where_the_source_has_it(config: ModelConfig, part_sizes: PartSizes) -> None:
     """The driving pictures are the sources shifted by a tenth of the side, so a flow of .2 in x carries them."""
     wider = replace(config, network="marionette", generator_channels=8, discriminator_channels=8)
