@@ -11,7 +11,7 @@ from evaluation.job import EvaluationRequest, run_evaluation
 from experiments.cells import Budget
 from experiments.experiment import EvaluationTask, ExperimentReport, ExperimentRequest, run_experiment
 from experiments.listener import Listener
-from experiments.thesis_tables import TABLES, ModelRow, ThesisTable, with_backbone
+from experiments.thesis_tables import TABLES, ModelRow, ThesisTable, in_mode, with_backbone
 from federation.settings import Settings
 from model.designs.registry import design_of
 from model.errors import ConfigError
@@ -32,6 +32,7 @@ def experiment_request(
     num_pairs: int,
     unseen: Path | None,
     backbone: str,
+    mode: str,
 ) -> ExperimentRequest:
     """What the command line asked for.
 
@@ -44,23 +45,27 @@ def experiment_request(
         num_pairs: of each source person, >= 1.
         unseen: dataset for cross-unseen.
         backbone: for every row; "" as in the thesis.
+        mode: of every training; "" as in the thesis.
 
     Raises:
-        ConfigError: for an unknown table or backbone, or numbers out of range.
+        ConfigError: for an unknown table, backbone or mode, or numbers out of range.
     """
     if name not in TABLES:
         raise ConfigError(f"experiment: got {name!r}, wanted one of {', '.join(TABLES)}")
     if backbone not in ("", "vit", "resnet34"):
         raise ConfigError(f"--backbone: got {backbone!r}, wanted vit or resnet34")
+    if mode not in ("", Mode.FEDERATED, Mode.CENTRALIZED):
+        raise ConfigError(f"--mode: got {mode!r}, wanted federated or centralized")
     if num_seeds < 1 or num_pairs < 1 or num_steps < 0:
         raise ConfigError(
             f"--seeds {num_seeds} --num-pairs {num_pairs} --budget {num_steps}: wanted at least 1, 1 and 0"
         )
     table, rounds = TABLES[name], settings.rounds
     table = with_backbone(table, backbone) if backbone else table
+    table = in_mode(table, Mode(mode)) if mode else table
     left_out = _without_meshes(table, settings, [unseen] if unseen else [])
     return ExperimentRequest(
-        name=name,
+        name=f"{name}-{mode}" if mode else name,
         table=replace(table, rows=tuple(row for row in table.rows if row not in left_out)),
         settings=settings,
         out=out,
