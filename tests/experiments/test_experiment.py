@@ -186,7 +186,7 @@ def test_every_table_has_rows_of_known_settings_and_published_values_for_each_me
 
 
 def test_a_table_in_one_mode_trains_every_row_so_and_has_files_of_its_own(tmp_path: Path) -> None:
-    settings = minimal_settings(write_dataset(tmp_path / "dataset", 2), Path("/unused"), 2)
+    settings = minimal_settings(write_dataset(tmp_path / "dataset", 2, has_mesh=True), Path("/unused"), 2)
     made = {"out": tmp_path, "num_seeds": 1, "num_steps": 0, "num_pairs": 1, "unseen": None, "backbone": ""}
     request = experiment_request("table-4-2", settings, mode="federated", **made)  # type: ignore[arg-type]
     assert request.name == "table-4-2-federated"
