@@ -68,7 +68,7 @@ class KnownWeights:
         self._files.save(_NAME, kept | {_ROUND: torch.tensor(round_number)})
 
     def last(self, shapes: Shapes) -> tuple[int, NamedArrays] | None:
-        """The round that was trained last and its weights, in the order of the shapes; None if there are none of these."""
+        """The round that was trained last and its weights, in the order of the shapes; None if it has none."""
         if not self._files.path(_NAME).is_file():
             return None
         try:

@@ -126,8 +126,10 @@ def grid(settings: Settings, dataset: Path, root: Path) -> InProcessGrid:
         {"aggregation": "krum", "adversarial-from-step": 4},
         {"secure-aggregation": True},
         {"dp-clip-norm": 1.0, "dp-noise-multiplier": 1.0},
+        {"update-codec": "int8"},
+        {"update-codec": "int8", "dp-clip-norm": 1.0, "dp-noise-multiplier": 1.0},
     ],
-    ids=["krum", "secure", "noise"],
+    ids=["krum", "secure", "noise", "rounded", "rounded-noise"],
 )
 @pytest.mark.integration
 def test_an_honest_run_is_never_refused(
