@@ -26,10 +26,11 @@ from server.rounds.loop import RoundOutcome, Tensors
 from server.run_folder.history import RoundRow
 from server.sites.conduct import Conduct
 from server.sites.roster import KnownSite
-from server.updates.reply import RejectedUpdateError, Rejection, read_update, size_in_bytes
+from server.updates.reply import RejectedUpdateError, Rejection, size_in_bytes
 from server.updates.robust import krum, median, trimmed_mean
 from server.updates.screening import MIN_COMPARED, compare, weights
 from server.updates.store import UpdateStore, fingerprint_of
+from server.updates.update import read_update
 from server.updates.weighted_mean import StreamingMean
 
 _log = logging.getLogger(__name__)
@@ -254,18 +255,12 @@ class _Tally:
     def _weights(self) -> dict[int, int]:
         """Partition id of an accepted site to its weight in the means."""
         num_frames = {client: int(values["num_examples"]) for client, values in self.clients.items()}
-        weight_of = weights(num_frames, self._defence.max_weight_ratio)
+        limit = self._defence.max_weight_ratio
+        weight_of = weights(num_frames, limit)
         for client, weight in weight_of.items():
             if weight < num_frames[client]:
                 text = "client %d says it has %d training frames; they count as %d, max-weight-ratio is %g"
-                _log.info(
-                    text,
-                    client,
-                    num_frames[client],
-                    weight,
-                    self._defence.max_weight_ratio,
-                    extra={"site": client},
-                )
+                _log.info(text, client, num_frames[client], weight, limit, extra={"site": client})
         return weight_of
 
     def _aggregated(self, weight_of: Mapping[int, int]) -> Tensors:

@@ -9,7 +9,8 @@ from flwr.common.constant import ErrorCode
 
 from federation.reported import reported_scalars
 from federation.settings import Settings
-from server.updates.reply import RejectedUpdateError, failure_reason, read_update
+from server.updates.reply import RejectedUpdateError, failure_reason
+from server.updates.update import read_update
 from tests.packed import packed
 from tests.server.replies import reply_with
 
