@@ -1,0 +1,209 @@
+"""What `make bench` measures, each figure a function that can be called again: of drawn people, on one thread."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import psutil
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from data_partition.partition import site_data
+from data_partition.preparation.prepare import prepare
+from data_partition.shards.shard import Shard, open_dataset
+from data_partition.synth.dataset import synthesize
+from deploy.files import PRESETS
+from evaluation.job import EvaluationRequest, run_evaluation
+from evaluation.pairs import Protocol
+from federation.local_training import local_batches
+from federation.settings import Settings, read_preset
+from federation.speed import measure_speed
+from model.config import NETWORKS
+from model.designs.registry import build_networks
+from model.landmarks.geometry import PartSizes
+from model.setting import Scalar
+from reenact.guidance_choice import Guidance
+from server.rounds.federation import run_federation
+from server.run_folder.history import read_history
+from tests.data_partition.conftest import write_video
+from tests.federated_setup import simulated_grid
+
+ROOT = Path(__file__).resolve().parent.parent
+PRESET_NAMES = ("tiny", "small", "paper")
+CODECS = ("float32", "bfloat16", "int8")
+NUM_PEOPLE, NUM_FRAMES = 2, 80
+NUM_ROUNDS, LOCAL_STEPS = 3, 4
+NUM_PAIRS = 4
+"""Of each person; the first is not counted, at which everything is loaded."""
+
+Figures = dict[str, float]
+"""Name, unit in it, to value."""
+
+
+class Bench:
+    """A folder with drawn people, and what is measured with them."""
+
+    def __init__(self, folder: Path) -> None:
+        """Draw them.
+
+        Args:
+            folder: empty.
+        """
+        self._folder = folder
+        self._people = folder / "people"
+        synthesize(self._people, num_identities=NUM_PEOPLE, num_frames=NUM_FRAMES, size_px=256, num_workers=1)
+        self._num_measured = 0
+
+    def once(self) -> Figures:
+        """What is the same each time: parameters, multiply-adds, bytes."""
+        counts: Figures = {}
+        for preset, network in _networks():
+            counts |= {f"{preset} {network}: {name}": value for name, value in self._counts(preset, network).items()}
+        for codec in CODECS:
+            counts |= self._bytes_of_a_round(codec)
+        return counts
+
+    def timed(self) -> Iterator[tuple[str, Callable[[], float]]]:
+        """Name, unit in it, and what measures it once."""
+        for preset, network in _networks():
+            yield f"{preset} {network}: training step, s", functools.partial(self._step_s, preset, network)
+            yield f"{preset} {network}: drawing a frame, s", functools.partial(self._frame_s, preset, network)
+        yield "a site's process: imports, CPU-s", functools.partial(_cpu_s, "import client.app")
+        yield "Python alone, CPU-s", functools.partial(_cpu_s, "pass")
+        yield "evaluation of a pair under four methods, s", self._pair_s
+        yield "preparation, frames/s", self._prepared_per_s
+
+    def _shards(self) -> list[Shard]:
+        return open_dataset(self._people)
+
+    def _settings(self, preset: str, network: str, **changes: Scalar) -> Settings:
+        """Of a preset, on the CPU with one thread; VGG-19 is no package's, so VGG-16 stands for it."""
+        flat = read_preset(PRESETS / f"{preset}.toml") | {
+            "network": network,
+            "device": "cpu",
+            "num-threads": 1,
+            "without-consent": "synthetic",
+            "perceptual-backbone": "vgg16",
+            "num-clients": NUM_PEOPLE,
+            "num-identities": NUM_PEOPLE,
+            "min-fit-clients": NUM_PEOPLE,
+            "data-dir": str(self._people),
+        }
+        return Settings.from_flat(flat | {name.replace("_", "-"): value for name, value in changes.items()})
+
+    def _counts(self, preset: str, network: str) -> Figures:
+        settings = self._settings(preset, network)
+        drawing = _Drawing(settings, self._shards()[0])
+        with FlopCounterMode(display=False) as counter:
+            drawing()
+        values = sum(tensor.numel() for tensor in drawing.networks.state_dict().values())
+        return {"millions of values": values / 1e6, "drawing a frame, G multiply-adds": counter.get_total_flops() / 2e9}
+
+    def _step_s(self, preset: str, network: str) -> float:
+        settings = self._settings(preset, network)
+        speed = measure_speed(self._shards(), settings, min_seconds=0.0)
+        return settings.optimizer.batch_size / speed.trainer
+
+    def _frame_s(self, preset: str, network: str) -> float:
+        drawing = _Drawing(self._settings(preset, network), self._shards()[0])
+        drawing()
+        return _seconds(drawing)
+
+    def _bytes_of_a_round(self, codec: str) -> Figures:
+        """Of a site, in the last of a few short rounds; the first begins with whole weights under every codec."""
+        run = self._folder / codec
+        settings = self._settings(
+            "tiny",
+            "glr",
+            output_dir=str(run),
+            update_codec=codec,
+            perceptual_backbone="none",
+            adversarial_from_step=0,
+            local_steps=LOCAL_STEPS,
+            max_rounds=NUM_ROUNDS,
+            tau=0.0,
+        )
+        run_federation(simulated_grid(settings), settings)
+        last = read_history(run)[-1]
+        mean = {
+            key: sum(m[key] for m in last.measured.values()) / NUM_PEOPLE / 1e6 for key in ("bytes_up", "bytes_down")
+        }
+        name = f"tiny glr, {codec}: a site's bytes in round {NUM_ROUNDS}"
+        return {f"{name}, up, MB": mean["bytes_up"], f"{name}, down, MB": mean["bytes_down"]}
+
+    def _pair_s(self) -> float:
+        """Of the run that the bytes were counted in."""
+        ends: list[float] = []
+
+        def watch(text: str, _done: int, _total: int) -> None:
+            if text == "Evaluating pairs":
+                ends.append(time.perf_counter())
+
+        request = EvaluationRequest(
+            checkpoint=self._folder / "int8",
+            dataset=self._people,
+            out=self._new_folder("evaluation"),
+            protocols=(Protocol.SELF,),
+            num_pairs=NUM_PAIRS,
+            seed=0,
+            pairs=None,
+            landmarks=Guidance.AUTO,
+            num_sources=4,
+        )
+        run_evaluation(request, device=torch.device("cpu"), progress=watch)
+        return (ends[-1] - ends[0]) / (len(ends) - 1)
+
+    def _prepared_per_s(self) -> float:
+        """Of one process, its start and the finding of faces with it, at 256 px."""
+        shard = self._shards()[0]
+        videos = self._new_folder("videos")
+        videos.mkdir()
+        frames = [shard.read_frame(row) for row in range(shard.num_frames)]
+        write_video(videos / "anna.mp4", frames)
+        seconds = _seconds(lambda: prepare(videos, self._new_folder("prepared"), size_px=64, num_workers=1))
+        return len(frames) / seconds
+
+    def _new_folder(self, name: str) -> Path:
+        self._num_measured += 1
+        return self._folder / f"{name}-{self._num_measured}"
+
+
+class _Drawing:
+    """Untrained networks that draw one frame when called, from as many sources as the settings say."""
+
+    def __init__(self, settings: Settings, shard: Shard) -> None:
+        one = settings.replaced({"batch-size": 1})
+        side_px = one.model.image_size_px // 4
+        self.networks = build_networks(one.model, PartSizes((side_px,) * 4, (side_px,) * 4), seed=0).eval()
+        batch = next(local_batches(site_data(shard, 0), one, np.random.default_rng(0)))
+        self._inputs = batch.generator_inputs()
+
+    def __call__(self) -> None:
+        with torch.inference_mode():
+            self.networks.generator(self._inputs)
+
+
+def _networks() -> Iterator[tuple[str, str]]:
+    """Preset and design."""
+    return itertools.product(PRESET_NAMES, NETWORKS)
+
+
+def _seconds(call: Callable[[], object]) -> float:
+    started = time.perf_counter()
+    call()
+    return time.perf_counter() - started
+
+
+def _cpu_s(code: str) -> float:
+    """Of a new Python that runs it, user's and system's time."""
+    before = psutil.Process().cpu_times()
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
+    after = psutil.Process().cpu_times()
+    return after.children_user + after.children_system - before.children_user - before.children_system
