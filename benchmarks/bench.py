@@ -1,6 +1,6 @@
 """What the program costs here, in one table: `make bench`, at most ten minutes on two free cores.
 
-What is timed takes turns, everything once and then everything again, so that a machine that slows down slows all of it.
+What is timed takes turns: everything once, then everything again, so that a machine that slows down slows all of it.
 The table is printed and kept as benchmarks/results/<date>-<machine>.json; docs/performance.md says what it means. The
 other files here measure one thing each and have commands of their own.
 """

@@ -1,9 +1,13 @@
-"""What `make bench` measures, each figure a function that can be called again: of drawn people, on one thread."""
+"""What `make bench` measures, each figure a function that can be called again: of drawn people, on one thread.
+
+Times are CPU-seconds, of which a machine that does other things as well takes nearly as many as a free one.
+"""
 
 from __future__ import annotations
 
 import functools
 import itertools
+import math
 import subprocess
 import sys
 import time
@@ -22,13 +26,14 @@ from data_partition.synth.dataset import synthesize
 from deploy.files import PRESETS
 from evaluation.job import EvaluationRequest, run_evaluation
 from evaluation.pairs import Protocol
-from federation.local_training import local_batches
+from federation.local_training import local_batches, local_trainer
 from federation.settings import Settings, read_preset
-from federation.speed import measure_speed
 from model.config import NETWORKS
-from model.designs.registry import build_networks
+from model.designs.registry import build_networks, design_of
 from model.landmarks.geometry import PartSizes
+from model.networks.bundle import Networks
 from model.setting import Scalar
+from model.training.trainer import run_steps
 from reenact.guidance_choice import Guidance
 from server.rounds.federation import run_federation
 from server.run_folder.history import read_history
@@ -39,7 +44,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PRESET_NAMES = ("tiny", "small", "paper")
 CODECS = ("float32", "bfloat16", "int8")
 NUM_PEOPLE, NUM_FRAMES = 2, 80
-NUM_ROUNDS, LOCAL_STEPS = 3, 4
+NUM_ROUNDS, LOCAL_STEPS = 3, 3
 NUM_PAIRS = 4
 """Of each person; the first is not counted, at which everything is loaded."""
 
@@ -73,12 +78,12 @@ class Bench:
     def timed(self) -> Iterator[tuple[str, Callable[[], float]]]:
         """Name, unit in it, and what measures it once."""
         for preset, network in _networks():
-            yield f"{preset} {network}: training step, s", functools.partial(self._step_s, preset, network)
-            yield f"{preset} {network}: drawing a frame, s", functools.partial(self._frame_s, preset, network)
-        yield "a site's process: imports, CPU-s", functools.partial(_cpu_s, "import client.app")
-        yield "Python alone, CPU-s", functools.partial(_cpu_s, "pass")
-        yield "evaluation of a pair under four methods, s", self._pair_s
-        yield "preparation, frames/s", self._prepared_per_s
+            yield f"{preset} {network}: training step, CPU-s", functools.partial(self._step_s, preset, network)
+            yield f"{preset} {network}: drawing a frame, CPU-s", functools.partial(self._frame_s, preset, network)
+        yield "a site's process: imports, CPU-s", functools.partial(_run_s, "import client.app")
+        yield "Python alone, CPU-s", functools.partial(_run_s, "pass")
+        yield "evaluation of a pair under four methods, CPU-s", self._pair_s
+        yield "preparation, frames a CPU-s", self._prepared_per_s
 
     def _shards(self) -> list[Shard]:
         return open_dataset(self._people)
@@ -107,14 +112,23 @@ class Bench:
         return {"millions of values": values / 1e6, "drawing a frame, G multiply-adds": counter.get_total_flops() / 2e9}
 
     def _step_s(self, preset: str, network: str) -> float:
-        settings = self._settings(preset, network)
-        speed = measure_speed(self._shards(), settings, min_seconds=0.0)
-        return settings.optimizer.batch_size / speed.trainer
+        """Mean over as many steps as have all terms in their true proportion."""
+        settings, design = self._settings(preset, network), design_of(network)
+        trainer = local_trainer(
+            _built(settings),
+            settings,
+            perceptual=design.load_perceptual(settings.loss),
+            device=torch.device("cpu"),
+            step=max(term.since(settings.loss) for term in design.terms),
+        )
+        batch = next(local_batches(site_data(self._shards()[0], 0), settings, np.random.default_rng(0)))
+        cycle = math.lcm(*(term.every(settings.loss) for term in design.terms))
+        return _cpu_s(lambda: run_steps(trainer, itertools.repeat(batch), cycle)) / cycle
 
     def _frame_s(self, preset: str, network: str) -> float:
         drawing = _Drawing(self._settings(preset, network), self._shards()[0])
         drawing()
-        return _seconds(drawing)
+        return _cpu_s(drawing)
 
     def _bytes_of_a_round(self, codec: str) -> Figures:
         """Of a site, in the last of a few short rounds; the first begins with whole weights under every codec."""
@@ -144,7 +158,7 @@ class Bench:
 
         def watch(text: str, _done: int, _total: int) -> None:
             if text == "Evaluating pairs":
-                ends.append(time.perf_counter())
+                ends.append(time.process_time())
 
         request = EvaluationRequest(
             checkpoint=self._folder / "int8",
@@ -167,8 +181,7 @@ class Bench:
         videos.mkdir()
         frames = [shard.read_frame(row) for row in range(shard.num_frames)]
         write_video(videos / "anna.mp4", frames)
-        seconds = _seconds(lambda: prepare(videos, self._new_folder("prepared"), size_px=64, num_workers=1))
-        return len(frames) / seconds
+        return len(frames) / _cpu_s(lambda: prepare(videos, self._new_folder("prepared"), size_px=64, num_workers=1))
 
     def _new_folder(self, name: str) -> Path:
         self._num_measured += 1
@@ -180,8 +193,7 @@ class _Drawing:
 
     def __init__(self, settings: Settings, shard: Shard) -> None:
         one = settings.replaced({"batch-size": 1})
-        side_px = one.model.image_size_px // 4
-        self.networks = build_networks(one.model, PartSizes((side_px,) * 4, (side_px,) * 4), seed=0).eval()
+        self.networks = _built(one).eval()
         batch = next(local_batches(site_data(shard, 0), one, np.random.default_rng(0)))
         self._inputs = batch.generator_inputs()
 
@@ -195,15 +207,18 @@ def _networks() -> Iterator[tuple[str, str]]:
     return itertools.product(PRESET_NAMES, NETWORKS)
 
 
-def _seconds(call: Callable[[], object]) -> float:
-    started = time.perf_counter()
+def _built(settings: Settings) -> Networks:
+    side_px = settings.model.image_size_px // 4
+    return build_networks(settings.model, PartSizes((side_px,) * 4, (side_px,) * 4), seed=0)
+
+
+def _run_s(code: str) -> float:
+    """Of a new Python that runs it."""
+    return _cpu_s(lambda: subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT))
+
+
+def _cpu_s(call: Callable[[], object]) -> float:
+    """User's and system's time of a call, and of the processes that it waits for."""
+    before = sum(psutil.Process().cpu_times()[:4])
     call()
-    return time.perf_counter() - started
-
-
-def _cpu_s(code: str) -> float:
-    """Of a new Python that runs it, user's and system's time."""
-    before = psutil.Process().cpu_times()
-    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
-    after = psutil.Process().cpu_times()
-    return after.children_user + after.children_system - before.children_user - before.children_system
+    return float(sum(psutil.Process().cpu_times()[:4]) - before)

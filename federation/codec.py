@@ -126,7 +126,7 @@ class Int8(Codec):
         scale_B = np.maximum.reduceat(np.abs(step_L), self._starts_B) / np.float32(_LARGEST)
         divisor_L = np.repeat(np.where(scale_B > 0, scale_B, np.float32(1)), self._lengths_B)
         rounded_L = np.clip(np.rint(step_L / divisor_L), -_LARGEST, _LARGEST).astype(np.int8)
-        return scale_B.tobytes() + rounded_L.tobytes()
+        return b"".join((scale_B.tobytes(), rounded_L.tobytes()))
 
     def _from_bytes(self, data: bytes) -> Vector:
         scale_B = np.frombuffer(data, np.float32, self.num_scales)
