@@ -42,7 +42,7 @@ demo: install ## Five drawn people, federated training, sheets and an HTML page,
 test: install ## Unit tests
 	$(BIN)/python -m pytest -n auto --dist loadfile -m "not integration and not docker and not gpu and not chaos" tests
 
-integration: install ## Integration tests: Flower's simulation engine and real videos (minutes)
+integration: install ## Integration tests: Flower's simulation engine, other processes, whole jobs (minutes)
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m "integration and not docker and not gpu" tests
 
 chaos: install ## The server killed at random moments over failing clients (two minutes); CHAOS_SEED, CHAOS_KILLS

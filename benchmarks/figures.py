@@ -19,6 +19,7 @@ import psutil
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from benchmarks import secure_aggregation
 from data_partition.partition import site_data
 from data_partition.preparation.prepare import prepare
 from data_partition.shards.shard import Shard, open_dataset
@@ -80,6 +81,8 @@ class Bench:
         for preset, network in _networks():
             yield f"{preset} {network}: training step, CPU-s", functools.partial(self._step_s, preset, network)
             yield f"{preset} {network}: drawing a frame, CPU-s", functools.partial(self._frame_s, preset, network)
+        for kind, is_secure in (("plain", False), ("secure", True)):
+            yield f"tiny glr: five updates at the server, {kind}, s", functools.partial(_server_s, is_secure)
         yield "a site's process: imports, CPU-s", functools.partial(_run_s, "import client.app")
         yield "Python alone, CPU-s", functools.partial(_run_s, "pass")
         yield "evaluation of a pair under four methods, CPU-s", self._pair_s
@@ -210,6 +213,11 @@ def _networks() -> Iterator[tuple[str, str]]:
 def _built(settings: Settings) -> Networks:
     side_px = settings.model.image_size_px // 4
     return build_networks(settings.model, PartSizes((side_px,) * 4, (side_px,) * 4), seed=0)
+
+
+def _server_s(is_secure: bool) -> float:
+    """Of a round, as long as nothing else runs: the clock's time."""
+    return secure_aggregation.measure(secure_aggregation.settings_of("tiny", 5), is_secure)["server_s"]
 
 
 def _run_s(code: str) -> float:

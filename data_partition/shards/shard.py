@@ -66,6 +66,7 @@ _TEXT_KEYS = ("identity", "annotator", "annotator_version")
 _TEXT_COLUMNS = ("file_name", "clip")
 _NUMBER_COLUMNS = ("landmarks", "pose_deg", "au_presence", "au_intensity", "timestamp_s", "confidence", IRISES_COLUMN)
 _REMEDY = "prepare this identity again"
+_READ_ROWS = 4096
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -276,9 +277,7 @@ def _read_columns(path: Path) -> tuple[dict[str, NDArray[Any]], ConsentRecord | 
             if num_rows == 0:
                 raise DataError(f"{path}: has no rows, so the shard has no frames; {_REMEDY}")
             wanted = COLUMN_WIDTHS | {name: width for name, width in OPTIONAL_WIDTHS.items() if name in present}
-            columns = {  # one at a time: a large shard is not held twice
-                name: _to_array(path, name, file.read([name]).column(0), width) for name, width in wanted.items()
-            }
+            columns = {name: _read_column(file, path, name, width) for name, width in wanted.items()}
             consent = _consent_in(path, file.schema_arrow.metadata or {})
     except FileNotFoundError as error:
         raise DataError(f"{path}: missing; {_REMEDY}") from error
@@ -296,7 +295,8 @@ def _read_columns(path: Path) -> tuple[dict[str, NDArray[Any]], ConsentRecord | 
     bad = np.flatnonzero((columns["confidence"] < 0) | (columns["confidence"] > 1))
     if bad.size:
         raise DataError(f"{path}: confidence is not within 0 and 1 in row {bad[0]} and in {bad.size} rows; {_REMEDY}")
-    bad = np.flatnonzero(~np.isin(columns["au_presence"], (0, 1)).all(axis=1))
+    au_presence_FA = columns["au_presence"]
+    bad = np.flatnonzero(~((au_presence_FA == 0) | (au_presence_FA == 1)).all(axis=1))
     if bad.size:
         raise DataError(f"{path}: au_presence is neither 0 nor 1 in row {bad[0]} and in {bad.size} rows; {_REMEDY}")
     return columns, consent
@@ -314,19 +314,34 @@ def _consent_in(path: Path, metadata: Mapping[bytes, bytes]) -> ConsentRecord | 
     return record
 
 
-def _to_array(path: Path, name: str, column: pa.ChunkedArray, width: int) -> NDArray[Any]:
+def _read_column(file: pq.ParquetFile, path: Path, name: str, width: int) -> NDArray[Any]:
+    """A piece at a time: a large shard is held once, and not in Arrow's form."""
+    whole: NDArray[Any] | None = None
+    first_row = 0
+    for batch in file.iter_batches(_READ_ROWS, columns=[name]):
+        piece = _to_array(path, name, batch.column(0), width, first_row)
+        if whole is None:
+            whole = np.empty((file.metadata.num_rows, *piece.shape[1:]), piece.dtype)
+        whole[first_row : first_row + len(piece)] = piece
+        first_row += len(piece)
+    assert whole is not None  # a file without rows has been refused
+    return whole
+
+
+def _to_array(path: Path, name: str, column: pa.Array, width: int, first_row: int) -> NDArray[Any]:
     is_wanted, wanted = _wanted_type(name, width)
     if not is_wanted(column.type):
         raise DataError(f"{path}: {name} is of type {column.type}, wanted {wanted}; {_REMEDY}")
     if column.null_count:
-        row = column.is_null().to_pylist().index(True)
+        row = first_row + column.is_null().to_pylist().index(True)
         raise DataError(f"{path}: {name} is empty in row {row}; {_REMEDY}")
     if width == 0:
-        return np.asarray(column.to_numpy())
+        return np.asarray(column.to_numpy(zero_copy_only=False))
     lengths = pc.list_value_length(column).to_numpy()
     wrong = np.flatnonzero(lengths != width)
     if wrong.size:
-        raise DataError(f"{path}: {name} has {lengths[wrong[0]]} numbers in row {wrong[0]}, wanted {width}; {_REMEDY}")
+        found, row = lengths[wrong[0]], first_row + wrong[0]
+        raise DataError(f"{path}: {name} has {found} numbers in row {row}, wanted {width}; {_REMEDY}")
     flat = pc.list_flatten(column).to_numpy(zero_copy_only=False)
     with np.errstate(over="ignore"):  # to infinity, which is looked for
         return np.asarray(flat, np.float32).reshape(-1, width)

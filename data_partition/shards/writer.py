@@ -1,9 +1,10 @@
-"""Writing a shard: frames first, metadata last, one rename at the end."""
+"""Writing a shard: frames and rows as they come, one rename at the end."""
 
 from __future__ import annotations
 
 import os
 import shutil
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -36,7 +37,8 @@ from model.batch import NUM_LANDMARKS
 from model.errors import DataError
 from model.files import name_folder, whole_file, write_json
 
-_JOINED = 512
+_GROUP_ROWS = 1024
+"""Rows in memory, whatever the length of the recording; then they become a row group of the file."""
 _SCALARS = {
     "file_name": pa.string(),
     "clip": pa.string(),
@@ -99,9 +101,10 @@ class ShardWriter:
             **({PREPARED_FROM: prepared_from} if prepared_from else {}),
         }
         self._consent = consent
-        self._columns: dict[str, list[NDArray[Any]]] = {name: [] for name in COLUMN_WIDTHS | OPTIONAL_WIDTHS}
-        self._newest: dict[str, list[NDArray[Any]]] = {name: [] for name in self._columns}
-        self._num_frames = 0
+        self._rows: dict[str, list[NDArray[Any]]] = {name: [] for name in COLUMN_WIDTHS | OPTIONAL_WIDTHS}
+        self._num_told: Counter[str] = Counter()
+        self._num_written = 0
+        self._file: pq.ParquetWriter | None = None
         shutil.rmtree(self._partial, ignore_errors=True)
         (self._partial / FRAMES_NAME).mkdir(parents=True)
 
@@ -117,12 +120,14 @@ class ShardWriter:
             if error is None:
                 self.finish()
         finally:
+            if self._file is not None:
+                self._file.close()
             shutil.rmtree(self._partial, ignore_errors=True)
 
     @property
     def num_frames(self) -> int:
         """Frames added so far."""
-        return self._num_frames
+        return self._num_told["file_name"]
 
     def add(
         self,
@@ -192,6 +197,10 @@ class ShardWriter:
         """
         assert part.size_px == self._size_px
         rows = np.flatnonzero(~np.isin(part.clip, list(left_out)))
+        for start in range(0, len(rows), _GROUP_ROWS):
+            self._adopt(part, rows[start : start + _GROUP_ROWS])
+
+    def _adopt(self, part: Shard, rows: NDArray[np.int64]) -> None:
         file_names = [f"{FRAMES_NAME}/{self.num_frames + number:06d}.jpg" for number in range(len(rows))]
         for row, target in zip(rows, file_names, strict=True):
             _link_or_copy(part.path / part.file_name[row], self._partial / target)
@@ -223,21 +232,9 @@ class ShardWriter:
         """
         if not self.num_frames:
             raise DataError(f"{self._info['identity']}: no frames to write; nothing was saved")
-        chunks = {name: self._columns[name] + self._newest[name] for name in self._columns}
-        columns = {name: np.concatenate(some) for name, some in chunks.items() if some}
-        for name, what in _OPTIONAL_WORDS.items():
-            num_told = len(columns.get(name, ()))
-            if num_told not in (0, self.num_frames):
-                raise DataError(f"{self._info['identity']}: {num_told} of {self.num_frames} frames have {what}")
-        widths = {name: width for name, width in (COLUMN_WIDTHS | OPTIONAL_WIDTHS).items() if name in columns}
-        arrays = {
-            name: pa.FixedSizeListArray.from_arrays(pa.array(columns[name].reshape(-1)), width)
-            if width
-            else pa.array(columns[name], _SCALARS[name])
-            for name, width in widths.items()
-        }
-        table = pa.table(arrays).replace_schema_metadata(consent_metadata(self._consent) or None)
-        pq.write_table(table, self._partial / METADATA_NAME)
+        self._write_rows()
+        assert self._file is not None
+        self._file.close()
         write_json(self._partial / INFO_NAME, self._info, indent=2)
         if self._final.exists():
             shutil.rmtree(self._final)
@@ -246,11 +243,38 @@ class ShardWriter:
 
     def _append(self, columns: Mapping[str, NDArray[Any]], num_frames: int) -> None:
         for name, values in columns.items():
-            self._newest[name].append(values)
-            if len(self._newest[name]) == _JOINED:  # small arrays would take twice the memory
-                self._columns[name].append(np.concatenate(self._newest[name]))
-                self._newest[name].clear()
-        self._num_frames += num_frames
+            self._rows[name].append(values)
+            self._num_told[name] += num_frames
+        if self.num_frames - self._num_written >= _GROUP_ROWS:
+            self._write_rows()
+
+    def _write_rows(self) -> None:
+        for name, what in _OPTIONAL_WORDS.items():
+            if self._num_told[name] not in (0, self.num_frames):
+                told = f"{self._num_told[name]} of {self.num_frames} frames have {what}"
+                raise DataError(f"{self._info['identity']}: {told}")
+        if self._num_written == self.num_frames:
+            return
+        table = _table({name: np.concatenate(rows) for name, rows in self._rows.items() if rows})
+        if self._file is None:
+            schema = table.schema.with_metadata(consent_metadata(self._consent) or None)
+            self._file = pq.ParquetWriter(self._partial / METADATA_NAME, schema)
+        self._file.write_table(table.replace_schema_metadata(self._file.schema.metadata))
+        self._num_written = self.num_frames
+        for rows in self._rows.values():
+            rows.clear()
+
+
+def _table(columns: Mapping[str, NDArray[Any]]) -> pa.Table:
+    """Columns as the schema has them: lists of one length each, or scalars."""
+    arrays = {
+        name: pa.FixedSizeListArray.from_arrays(pa.array(columns[name].reshape(-1)), width)
+        if width
+        else pa.array(columns[name], _SCALARS[name])
+        for name, width in (COLUMN_WIDTHS | OPTIONAL_WIDTHS).items()
+        if name in columns
+    }
+    return pa.table(arrays)
 
 
 def record_consent(shard_dir: Path, consent: ConsentRecord | None) -> None:

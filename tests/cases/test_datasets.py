@@ -64,6 +64,7 @@ def test_one_person_under_two_names_is_named(tmp_path: Path) -> None:
     assert list(same_people(people)) == [(anna, carl)]
 
 
+@pytest.mark.integration
 def test_a_person_who_is_copied_to_another_name_is_told(
     tmp_path: Path,
     drawn_people: list[Shard],  # noqa: F811

@@ -42,6 +42,7 @@ def test_the_main_person_is_the_one_of_most_frames() -> None:
     assert others_than_main(people, {"a": 70, "b": 30, "c": 30}) == {"b", "c"}
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("turns", range(4))
 def test_faces_are_turned_upright(drawn_people: list[Shard], turns: int) -> None:  # noqa: F811
     pictures = [np.rot90(drawn_people[0].read_frame(row), -turns) for row in (0, 8, 16)]
@@ -96,6 +97,7 @@ def _prepare(src: Path, out: Path) -> PrepareReport:
     return prepare(src, out, size_px=64, num_workers=1)
 
 
+@pytest.mark.integration
 def test_a_person_who_is_taken_out_of_the_source_leaves_the_dataset(
     tmp_path: Path,
     drawn_people: list[Shard],  # noqa: F811

@@ -76,6 +76,7 @@ def test_the_crafted_networks_tell_black_from_white_without_noise(
         ask(plain, deployed_config(dataset, tmp_path, WHITE, plain), crafted(settings))
 
 
+@pytest.mark.integration
 def test_an_overflow_cannot_be_told_from_an_update(
     settings: Settings, dataset: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -160,6 +161,7 @@ def test_what_the_server_can_compute_itself_is_told_and_not_counted(
     assert ask(settings, node, sent)[2]["dp_releases"] == 1.0
 
 
+@pytest.mark.integration
 def test_an_overflow_in_a_secure_round_is_masked_as_any_update(
     settings: Settings, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:

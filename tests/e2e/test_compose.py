@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -82,11 +83,10 @@ def refused(federation: Compose, reason: str) -> float:
 
 def test_strangers_are_refused_and_counted(federation: Compose, certs: Path) -> None:
     wait_until("the exporter", lambda: bool(federation.query("fedreenact_refused_connections_total")), timeout_s=120)
-    stranger(federation, certs, "--insecure")
-    stranger(federation, certs, "--root-certificates", "/certs/other/ca.crt")
-    stranger(federation, certs, "--root-certificates", "/certs/ours/ca.crt")
-    key = ["--auth-supernode-private-key", "/certs/other/site-1.key"]
-    stranger(federation, certs, "--root-certificates", "/certs/ours/ca.crt", *key)
+    ours, other = ["--root-certificates", "/certs/ours/ca.crt"], ["--root-certificates", "/certs/other/ca.crt"]
+    wrong_key = [*ours, "--auth-supernode-private-key", "/certs/other/site-1.key"]
+    with ThreadPoolExecutor() as pool:  # each takes as long as its patience
+        list(pool.map(lambda options: stranger(federation, certs, *options), (["--insecure"], other, ours, wrong_key)))
     for reason in ("plaintext", "tls", "no-key", "unknown-key"):
         wait_until(f"refusals ({reason})", lambda reason=reason: refused(federation, reason) > 0, timeout_s=60)
     log = federation("logs", "superlink")

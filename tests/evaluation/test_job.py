@@ -57,6 +57,7 @@ def run(request):
     return run_evaluation(request, device=torch.device("cpu"), progress=no_progress)
 
 
+@pytest.mark.integration
 def test_everything_is_written_and_faces_that_are_not_found_are_counted(everything):
     request_, report = everything
     assert {path.name for path in request_.out.iterdir()} == {path.name for path in report.files.values()}
@@ -83,6 +84,7 @@ def test_everything_is_written_and_faces_that_are_not_found_are_counted(everythi
     assert read_image(request_.out / "self.png").shape[0] > 4 * 160  # four pairs, so four rows
 
 
+@pytest.mark.integration
 def test_several_sources_are_named_and_measured_beside_the_nearest_of_them(request_, tmp_path, checkpoint):
     config = replace(SMALL, num_sources=2, use_landmark_flow=True)
     tensors = build_networks(config, PART_SIZES, seed=0).travelling_tensors()
@@ -100,6 +102,7 @@ def test_several_sources_are_named_and_measured_beside_the_nearest_of_them(reque
         run(replace(asked, checkpoint=request_.checkpoint))
 
 
+@pytest.mark.integration
 def test_pairs_that_are_handed_in_again_give_the_same_values(everything, tmp_path):
     request_, _ = everything
     again = replace(
@@ -111,6 +114,7 @@ def test_pairs_that_are_handed_in_again_give_the_same_values(everything, tmp_pat
         assert list(csv.DictReader(second)) == cross
 
 
+@pytest.mark.integration
 def test_pairs_of_other_protocols_only_are_an_error(everything, tmp_path):
     request_, _ = everything
     pairs = tmp_path / "pairs.csv"
@@ -138,6 +142,7 @@ def test_command_line_wants_a_checkpoint_or_a_self_check(capsys):
     assert "wanted CHECKPOINT DATASET --out FOLDER, or --self-check DATASET" in capsys.readouterr().err
 
 
+@pytest.mark.integration
 def test_command_line_prints_the_tables_and_says_where(capsys, request_):
     arguments = ["evaluate", str(request_.checkpoint), str(request_.dataset), "--out", str(request_.out)]
     with pytest.raises(SystemExit) as exit_info:
@@ -147,6 +152,7 @@ def test_command_line_prints_the_tables_and_says_where(capsys, request_):
     assert "copy-source" in text and str(request_.out / "metrics.json") in text and "Cross" not in text
 
 
+@pytest.mark.integration
 def test_unseen_people_are_evaluated_by_the_protocol_for_them_alone(request_, tmp_path):
     with pytest.raises(DataError, match=r"ana is among the trained ones \(ana, ben\); evaluate on people it has not"):
         run(replace(request_, protocols=(Protocol.CROSS_UNSEEN,)))

@@ -92,6 +92,7 @@ def test_pixels_are_not_compared_where_the_driving_frame_shows_somebody_else(sha
     assert not any(row[0].startswith(("PSNR", "Landmark")) for row in table.rows)
 
 
+@pytest.mark.integration
 def test_order_of_the_pairs_changes_no_value(shards, analyser):
     pairs = some_pairs(shards)
     forward, backward = (summarise(measured(order, analyser), seed=0) for order in (pairs, pairs[::-1]))
@@ -161,6 +162,7 @@ def test_detail_is_compared_with_the_source_where_there_is_no_truth(shards, anal
         assert row.figures[key].value == pytest.approx(1)
 
 
+@pytest.mark.integration
 def test_copies_of_the_driving_frame_follow_every_lip_and_gaze(shards, analyser):
     found = measured(some_pairs(shards), analyser)
     row = next(row for row in summarise(found, seed=0) if row.method == COPY_DRIVING)

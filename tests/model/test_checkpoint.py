@@ -132,6 +132,7 @@ def test_the_round_before_takes_the_place_of_a_damaged_one(
     assert load_checkpoint(tmp_path).round == 8
 
 
+@pytest.mark.integration
 def test_no_flipped_bit_of_the_index_goes_unnoticed(tmp_path: Path, checkpoint: Checkpoint) -> None:
     folder = save_checkpoint(tmp_path, checkpoint)
     index = folder / "checkpoint.json"

@@ -183,6 +183,7 @@ def test_every_parameter_gets_a_gradient_and_moves(
     assert differing(before, networks.travelling_tensors()) == set(before)
 
 
+@pytest.mark.integration
 def test_steps_on_one_batch_bring_the_drawing_nearer_to_the_driving_picture(
     config: ModelConfig, part_sizes: PartSizes, loss: LossConfig
 ) -> None:
@@ -249,6 +250,7 @@ def test_halves_part_any_two_names() -> None:
     )
 
 
+@pytest.mark.integration
 def test_a_setting_that_is_not_listed_changes_nothing(
     design: Design, config: ModelConfig, part_sizes: PartSizes, loss: LossConfig
 ) -> None:

@@ -88,6 +88,7 @@ def test_each_pair_is_drawn_from_its_own_sources(several, part_sizes, loss):
     assert (before[1] - after[1]).abs().max() > 0.01
 
 
+@pytest.mark.integration
 def test_training_learns_which_source_to_trust(several, part_sizes, loss):
     """The first source is noise, the second is the driving frame itself, with the same landmarks."""
     networks = build_networks(several, part_sizes, seed=1)

@@ -38,6 +38,7 @@ def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.mark.integration
 def test_one_video_gives_the_same_crops_and_landmarks_to_training_and_to_reenactment(
     video: Path, tmp_path: Path
 ) -> None:
@@ -58,6 +59,7 @@ def test_one_video_gives_the_same_crops_and_landmarks_to_training_and_to_reenact
     assert sum(face is None for _, face in clip.steadied().faces()) == 0
 
 
+@pytest.mark.integration
 def test_the_reference_is_the_frame_most_like_the_source_in_pose_and_expression(video: Path) -> None:
     clip = annotate_clip(video, SIZE_PX, no_progress)
     faces = {index: face for index, (_, face) in enumerate(clip.faces()) if face is not None}

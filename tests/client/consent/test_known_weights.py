@@ -86,6 +86,7 @@ def test_weights_made_for_reading_are_refused_before_a_frame_is_touched(
     assert not list((tmp_path / "state-0").glob("run-*"))
 
 
+@pytest.mark.integration
 @pytest.mark.usefixtures("any_weights_pass")
 def test_an_update_of_one_step_is_not_sent(dataset: Path, tmp_path: Path, settings: Settings) -> None:
     """Were the weights to pass, for example after many rounds each of which moved them a little."""
@@ -98,6 +99,7 @@ def test_an_update_of_one_step_is_not_sent(dataset: Path, tmp_path: Path, settin
     assert fit(node, longer, list(initial(longer).travelling_tensors().values()), 1)
 
 
+@pytest.mark.integration
 def test_a_site_goes_on_from_what_it_knows(
     dataset: Path, tmp_path: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:

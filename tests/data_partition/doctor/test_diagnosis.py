@@ -170,6 +170,7 @@ def test_copied_pictures_are_warnings_that_name_the_files(tmp_path: Path) -> Non
     assert not diagnosis.has_errors and diagnosis.verdict == "fit for training"
 
 
+@pytest.mark.integration
 def test_drawn_people_get_no_false_duplicates(drawn_people: list[Shard]) -> None:
     warnings = _texts(diagnose(drawn_people[0].path.parent).findings, "warning")
     assert "in common" not in warnings and "training frames too" not in warnings

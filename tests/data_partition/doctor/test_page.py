@@ -42,6 +42,7 @@ def test_a_dataset_of_broken_shards_still_gets_a_page(tmp_path: Path) -> None:
     assert "not fit for training" in text and "1 error(s)" in text and "metadata.parquet: missing" in text
 
 
+@pytest.mark.integration
 def test_many_people_are_folded_and_get_fewer_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("data_partition.doctor.diagnosis.MAX_THUMBNAILS_IN_ALL", 20)
     for seed in range(9):

@@ -43,6 +43,7 @@ def test_no_face_is_found_in_noise(face_landmarker: Path) -> None:
         assert annotator.detect(noise) is None
 
 
+@pytest.mark.integration
 def test_drawn_faces_are_found_where_they_are(face_landmarker: Path, drawn_people: list[Shard]) -> None:
     shard = drawn_people[0]
     with FaceAnnotator(is_video=True) as annotator:

@@ -57,6 +57,7 @@ def opened(source: ClipSource) -> ClipAnnotator:
     return annotator_of(source).open(source)
 
 
+@pytest.mark.integration
 def test_a_prepared_openface_clip_has_its_landmarks_pose_and_true_action_units(tmp_path: Path) -> None:
     src = tmp_path / "src"
     write_clip(src / "anna" / "talk", 8)
@@ -122,6 +123,7 @@ def test_pictures_with_a_file_each(tmp_path: Path) -> None:
     assert problems[1].reason == "1 pictures without a CSV file, 002.png among them"
 
 
+@pytest.mark.integration
 def test_a_clip_whose_file_lacks_columns_is_left_out(tmp_path: Path) -> None:
     src = tmp_path / "src"
     for person in ("anna", "ben"):
@@ -150,6 +152,7 @@ def test_a_whole_openface_file_beside_pictures(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.integration
 def test_98_points_give_the_landmarks_and_mediapipe_the_rest(
     tmp_path: Path, face_landmarker: Path, drawn_people: list[Shard]
 ) -> None:

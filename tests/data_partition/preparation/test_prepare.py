@@ -68,6 +68,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory, face_landmarker: Path, dr
     return Prepared(src, out, report, progress)
 
 
+@pytest.mark.integration
 def test_each_person_becomes_one_shard(prepared: Prepared) -> None:
     anna, ben = open_dataset(prepared.out)
     assert (anna.identity, ben.identity) == ("anna", "ben")
@@ -77,6 +78,7 @@ def test_each_person_becomes_one_shard(prepared: Prepared) -> None:
     assert all(shard.read_frame(row).shape == (96, 96, 3) for shard in (anna, ben) for row in range(9))
 
 
+@pytest.mark.integration
 def test_kept_frames_and_problems_are_reported(prepared: Prepared) -> None:
     (dataset,) = prepared.report.datasets
     anna, ben = dataset.identities
@@ -86,6 +88,7 @@ def test_kept_frames_and_problems_are_reported(prepared: Prepared) -> None:
     assert "layout: videos (videos of people)" in text and "anna: kept" in text and "left out: " in text
 
 
+@pytest.mark.integration
 def test_what_was_left_out_is_in_a_file_with_path_and_reason(prepared: Prepared) -> None:
     with (prepared.out / "rejected.csv").open(newline="") as file:
         rows = {(row["identity"], Path(row["path"]).name): row["reason"] for row in csv.DictReader(file)}
@@ -94,11 +97,13 @@ def test_what_was_left_out_is_in_a_file_with_path_and_reason(prepared: Prepared)
     assert rows["", "notes.txt"] == "ignored, neither a video nor a folder"
 
 
+@pytest.mark.integration
 def test_landmarks_lie_inside_of_the_crops(prepared: Prepared) -> None:
     for shard in open_dataset(prepared.out):
         assert np.mean((shard.landmarks_FKC > -1) & (shard.landmarks_FKC < 96)) > 0.99
 
 
+@pytest.mark.integration
 def test_irises_lie_between_the_corners_of_their_eyes_in_the_crops(prepared: Prepared) -> None:
     for shard in open_dataset(prepared.out):
         assert shard.irises_FEC is not None
@@ -107,6 +112,7 @@ def test_irises_lie_between_the_corners_of_their_eyes_in_the_crops(prepared: Pre
         assert np.abs(gaze_FEC[..., 0]).max() < 0.5 and np.abs(gaze_FEC[..., 1]).max() < 0.3
 
 
+@pytest.mark.integration
 def test_progress_rises_to_the_end(prepared: Prepared) -> None:
     assert [step for step in prepared.progress if step[0] == COMPARING] == [(COMPARING, n, 3) for n in (1, 2, 3)]
     frames = [step for step in prepared.progress if step[0] == PREPARING]
@@ -115,11 +121,13 @@ def test_progress_rises_to_the_end(prepared: Prepared) -> None:
     assert all(step[1] <= step[2] for step in frames)
 
 
+@pytest.mark.integration
 def test_the_contact_sheet_shows_every_person(prepared: Prepared) -> None:
     sheet = read_image(prepared.report.datasets[0].contact_sheet)
     assert sheet.shape[0] == 2 * (96 + 22)
 
 
+@pytest.mark.integration
 def test_nothing_unfinished_is_left_behind(prepared: Prepared) -> None:
     assert sorted(path.name for path in prepared.out.iterdir()) == [
         "anna",
@@ -129,6 +137,7 @@ def test_nothing_unfinished_is_left_behind(prepared: Prepared) -> None:
     ]
 
 
+@pytest.mark.integration
 def test_a_second_run_keeps_finished_shards(prepared: Prepared) -> None:
     before = (prepared.out / "anna" / "metadata.parquet").stat().st_mtime_ns
     report = prepare(prepared.src, prepared.out, size_px=96)
@@ -137,6 +146,7 @@ def test_a_second_run_keeps_finished_shards(prepared: Prepared) -> None:
     assert "done before" in report.to_lines()[1]
 
 
+@pytest.mark.integration
 def test_a_record_is_taken_in_changed_and_taken_out_without_a_frame_being_prepared_again(
     prepared: Prepared, tmp_path: Path
 ) -> None:
@@ -158,6 +168,7 @@ def test_a_record_is_taken_in_changed_and_taken_out_without_a_frame_being_prepar
     assert "not to be trained on: anna: no record of consent" in report.to_lines()
 
 
+@pytest.mark.integration
 def test_a_record_is_in_a_shard_that_is_made_anew(prepared: Prepared, tmp_path: Path) -> None:
     shutil.copytree(prepared.src / "ben" / "first", tmp_path / "src" / "ben")
     write_consent(tmp_path / "src" / "ben" / "consent.toml", consent_of("ben"))
@@ -165,6 +176,7 @@ def test_a_record_is_in_a_shard_that_is_made_anew(prepared: Prepared, tmp_path: 
     assert [shard.consent for shard in open_dataset(tmp_path / "out")] == [consent_of("ben")]
 
 
+@pytest.mark.integration
 def test_nobody_who_withdrew_comes_into_a_dataset_and_who_is_there_stays_until_taken_out(
     prepared: Prepared, tmp_path: Path
 ) -> None:
@@ -181,6 +193,7 @@ def test_nobody_who_withdrew_comes_into_a_dataset_and_who_is_there_stays_until_t
     assert [shard.identity for shard in open_dataset(out)] == ["ben"]
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize(
     ("text", "said"),
     [("roles = 3", "does not say"), ("person", "Expected '='"), (None, "is of 'ana', wanted 'anna', whose videos")],
@@ -205,6 +218,7 @@ def test_a_record_that_cannot_be_used_leaves_its_person_out_and_nobody_else(
     assert anna.consent is None and (out / "anna" / "frames" / "000000.jpg").stat() == before
 
 
+@pytest.mark.integration
 def test_only_a_changed_source_is_prepared_again_and_finished_clips_are_reused(
     prepared: Prepared, tmp_path: Path
 ) -> None:
@@ -224,6 +238,7 @@ def test_only_a_changed_source_is_prepared_again_and_finished_clips_are_reused(
     assert not (out / "ben.parts").exists()
 
 
+@pytest.mark.integration
 def test_shards_of_an_annotator_without_irises_are_prepared_again_and_it_is_said(
     prepared: Prepared, tmp_path: Path
 ) -> None:
@@ -274,6 +289,7 @@ def test_runs_killed_at_any_moment_leave_no_process_and_in_the_end_the_same_byte
     assert _read_tree(out) == _read_tree(undisturbed)
 
 
+@pytest.mark.integration
 def test_people_without_a_usable_frame_are_left_out_and_named(
     tmp_path: Path, face_landmarker: Path, drawn_people: list[Shard]
 ) -> None:

@@ -420,3 +420,33 @@ def test_any_metadata_opens_or_gives_one_clear_error(shard: Shard, name: str, va
         assert str(path) in str(error) or "frame file missing" in str(error)
     finally:
         path.write_bytes(before)
+
+
+def test_a_long_recording_is_written_in_groups_of_rows_and_joined_from_them(tmp_path: Path) -> None:
+    """1,024 rows a group: nothing of a shard that is written is in memory for the length of the recording."""
+    part = write_random_shard(tmp_path / "parts", "long", num_frames=1100, size_px=8)
+    with ShardWriter(tmp_path / "out", "anna", 8, "test") as writer:
+        writer.adopt(part)
+    whole = open_shard(tmp_path / "out" / "anna")
+    for path in (part.path, whole.path):
+        metadata = pq.ParquetFile(path / "metadata.parquet").metadata
+        assert [metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)] == [1024, 76]
+    np.testing.assert_array_equal(whole.landmarks_FKC, part.landmarks_FKC)
+    np.testing.assert_array_equal(whole.frame_index, np.arange(1100))
+    np.testing.assert_array_equal(whole.read_frame(1090), part.read_frame(1090))
+
+
+def test_a_row_is_counted_from_the_start_of_the_file(shard: Shard) -> None:
+    """It is read in pieces of 4,096 rows."""
+    path = shard.path / "metadata.parquet"
+    table = pa.concat_tables([pq.read_table(path)] * 700)
+    clips = pa.array(["a"] * 4150 + [None] + ["a"] * 49)
+    pq.write_table(table.set_column(table.column_names.index("clip"), "clip", clips), path)
+    with pytest.raises(DataError, match="clip is empty in row 4150"):
+        open_shard(shard.path)
+
+
+def test_a_frame_that_has_what_the_written_ones_lack_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="half: 1 of 1025 frames have irises"):
+        _write_irises(tmp_path, "half", [None] * 1024 + [np.zeros((2, 2))])
+    assert not list(tmp_path.iterdir())

@@ -23,12 +23,14 @@ def shard(tmp_path_factory: pytest.TempPathFactory) -> Shard:
     return open_dataset(out)[0]
 
 
+@pytest.mark.integration
 def test_shard_opens_with_as_many_frames_as_asked(shard: Shard) -> None:
     assert shard.identity == "person-01" and shard.num_frames == 202 and shard.size_px == 32
     assert shard.read_frame(201).shape == (32, 32, 3)
     np.testing.assert_allclose(np.diff(shard.timestamp_s[:101]), 1 / 25)
 
 
+@pytest.mark.integration
 def test_equal_arguments_give_equal_files_whatever_the_number_of_workers(tmp_path: Path) -> None:
     asked = {"num_identities": 2, "num_frames": 20, "size_px": 32, "seed": 5}
     synthesize(tmp_path / "one", num_workers=1, **asked)
@@ -43,6 +45,7 @@ def test_another_seed_gives_other_people(tmp_path: Path) -> None:
     assert not set(digests(tmp_path / "0").values()) & set(digests(tmp_path / "1").values())
 
 
+@pytest.mark.integration
 def test_long_recordings_are_split_into_clips_of_at_most_200_frames(shard: Shard) -> None:
     clips, counts = np.unique(shard.clip, return_counts=True)
     assert clips.tolist() == ["take-1", "take-2"] and counts.tolist() == [101, 101]

@@ -149,6 +149,7 @@ def test_motion_is_smooth_and_covers_the_range() -> None:
     assert 4 <= ((blink[1:] > 0.5) & (blink[:-1] <= 0.5)).sum() <= 11  # every two to four seconds
 
 
+@pytest.mark.integration
 def test_the_real_annotator_finds_the_faces_and_agrees_with_the_labels() -> None:
     rng = np.random.default_rng(1)
     errors, angles, num_frames = [], [], 0

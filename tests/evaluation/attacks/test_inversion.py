@@ -95,6 +95,7 @@ def test_gradient_of_one_frame_is_that_frame(shards, tmp_path):
     assert targets.likeness(targets.mean_HW, found.target).psnr_db < 20
 
 
+@pytest.mark.integration
 def test_trap_reads_one_frame_of_a_round_and_of_the_sum_of_rounds(shards, tmp_path):
     settings = _settings(tmp_path)
     sites = [site_data(shard, index) for index, shard in enumerate(shards)]
@@ -130,6 +131,7 @@ def test_trap_within_reach_or_beyond_gives_an_update_that_no_deployed_site_sends
     assert "from few of the steps" in update.one_sided
 
 
+@pytest.mark.integration
 def test_honest_round_and_noised_round_give_no_frame_away(shards, tmp_path):
     site, targets = site_data(shards[0], 0), Targets.of(shards[:1], 32)
     honest, noised = _settings(tmp_path), _settings(tmp_path, dp_clip_norm=1.0, dp_noise_multiplier=0.01)

@@ -87,6 +87,7 @@ def test_metrics_of_a_sample_of_people_move_the_right_way(real_analyser, real_di
     assert wrong(self_check(few, [], instruments, real_distance.name)) == []
 
 
+@pytest.mark.integration
 def test_people_are_told_apart_and_mirrored_poses_agree_within_a_degree(real_analyser, celebrities):
     frames = [frame for own in celebrities.values() for frame in own]
     faces = [real_analyser.analyse(frame) for frame in frames]
@@ -99,6 +100,7 @@ def test_people_are_told_apart_and_mirrored_poses_agree_within_a_degree(real_ana
     assert np.sqrt(np.mean(np.square(errors))) < 1
 
 
+@pytest.mark.integration
 def test_a_backend_that_does_not_see_movement_is_found_out(analyser):
     class Blind(type(analyser)):
         def analyse(self, frame_HWC):

@@ -35,6 +35,7 @@ def _drawn(checkpoint: Checkpoint, identity: str, guidance: Guidance) -> np.ndar
     return drawing.result
 
 
+@pytest.mark.integration
 def test_a_release_has_all_that_drawing_needs_and_draws_the_same(trained: Path, tmp_path: Path) -> None:
     out = tmp_path / "release"
     release_run(CardRequest(run=trained), out)

@@ -41,6 +41,7 @@ def test_a_step_has_the_photometric_term_alone(x2face: Networks) -> None:
     assert any(not np.array_equal(before[name], array) for name, array in x2face.travelling_tensors().items())
 
 
+@pytest.mark.integration
 def test_steps_teach_it_a_shift(x2face: Networks) -> None:
     batch = make_batch(0, num_pairs=4)
     smooth = torch.nn.functional.interpolate(torch.rand(4, 3, 5, 5), (32, 32), mode="bicubic") * 2 - 1
@@ -61,6 +62,7 @@ def test_landmarks_change_nothing(x2face: Networks) -> None:
     assert not torch.equal(_forward(x2face, batch), _forward(x2face, driven))
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize(
     ("size_px", "channels", "millions"), [(64, 24, (2.0, 4.0)), (128, 32, (5, 12)), (224, 64, (20, 45))]
 )

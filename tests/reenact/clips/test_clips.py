@@ -70,6 +70,7 @@ def pictures_of(path):
     return np.stack([frame.image_HWC for frame in read_frames(path, print)]).astype(int)
 
 
+@pytest.mark.integration
 def test_a_film_has_the_driving_clips_times_and_sound_and_says_what_it_did(site, films):
     report = run(request(site, films))
     assert shown_at(report.out) == shown_at(films / "b.mp4")
@@ -78,6 +79,7 @@ def test_a_film_has_the_driving_clips_times_and_sound_and_says_what_it_did(site,
     assert report.reference is not None and 0 <= report.reference < NUM_FRAMES
 
 
+@pytest.mark.integration
 def test_a_run_that_was_stopped_leaves_nothing_half_written_and_goes_on_to_the_same_film(site, films, monkeypatch):
     monkeypatch.setattr(reenact.clips.film, "PIECE_FRAMES", 8)
     run(request(site, films, out=site / "undisturbed.mp4"))
@@ -112,6 +114,7 @@ def test_pieces_of_other_choices_are_not_gone_on_from(site, films):
         assert studio.made_of(request(site, films, **{name: value})) != first
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("driving", ["b.mp4", "scene.png"])
 def test_a_pasted_result_is_the_whole_picture_with_another_face(site, films, driving):
     out = site / ("out.mp4" if driving == "b.mp4" else "out.png")

@@ -19,6 +19,7 @@ def files_of(served: Served) -> list[Path]:
     return [path for path in served.root.rglob("*") if path.is_file()]
 
 
+@pytest.mark.integration
 def test_an_upload_shows_its_faces_from_the_left(browser: Browser, people: Path) -> None:
     one, two, clip = (browser.give(people / name) for name in ("anna.png", "two.png", "ben.mp4"))
     assert [(seen["kind"], len(seen["faces"])) for seen in (one, two, clip)] == [

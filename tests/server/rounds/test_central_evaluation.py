@@ -70,6 +70,7 @@ def test_the_average_over_rounds_is_measured_where_there_is_one(settings: Settin
     assert central.measure(replace(now, ema_tensors=before.tensors)) == central.measure(before)
 
 
+@pytest.mark.integration
 def test_a_run_measures_every_nth_round_only(settings: Settings, tmp_path: Path) -> None:
     write_dataset(tmp_path / "sites", 2)
     run_federation(simulated_grid(settings), settings)
