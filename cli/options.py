@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -15,6 +14,7 @@ import typer
 from deploy.files import PRESETS
 from federation.settings import Settings, read_preset
 from model.errors import ConfigError
+from model.files import json_of
 from model.setting import Scalar
 
 if TYPE_CHECKING:
@@ -100,8 +100,8 @@ def _parse_change(change: str) -> tuple[str, Scalar]:
     if isinstance(default, str):
         return key.strip(), text
     try:
-        return key.strip(), json.loads(text.lower())
-    except (ValueError, RecursionError) as error:
+        return key.strip(), json_of(text.lower())
+    except ValueError as error:
         kind = {bool: "true or false", int: "a whole number", float: "a number"}[type(default)]
         raise ConfigError(f"--set {key}: got {text!r}, wanted {kind}") from error
 

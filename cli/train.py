@@ -80,6 +80,9 @@ def experiment(
     ] = 200,
     unseen: Annotated[Path | None, typer.Option(help="Dataset of people not trained on, for table-4-3.")] = None,
     backbone: Annotated[str, typer.Option(help="vit or resnet34 for every row; as in the thesis if not given.")] = "",
+    mode: Annotated[
+        str, typer.Option(help="federated or centralized for every row; as in the thesis if not given.")
+    ] = "",
     preset: Preset = "tiny",
     changes: Changes = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be trained, and end.")] = False,
@@ -98,6 +101,7 @@ def experiment(
         num_pairs=num_pairs,
         unseen=unseen,
         backbone=backbone,
+        mode=mode,
     )
     console.print(rich_table(plan_table(plan(request))))
     if dry_run:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 INTERRUPTED = 130
 """Exit code of a command that Ctrl-C ended, as shells have it."""
-_DRAWS = "A round's folder, a run folder (newest round), or a file of `export`."
+_DRAWS = "A round's folder, a run folder (newest round), a file of `export`, or first-order-model's published one."
 
 
 def reenact(
@@ -177,7 +177,7 @@ def serve(
 
 
 def evaluate(
-    checkpoint: Annotated[Path | None, typer.Argument(help="A round's folder, or a run folder (newest round).")] = None,
+    checkpoint: Annotated[Path | None, typer.Argument(help=_DRAWS)] = None,
     dataset: Annotated[Path | None, typer.Argument(help="Dataset with people the checkpoint knows.")] = None,
     out: Annotated[
         Path | None, typer.Option(callback=folder_to_write, help="Folder for tables, values of every pair and sheets.")

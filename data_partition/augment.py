@@ -127,12 +127,13 @@ def _moved(
     batches: Iterator[ReenactmentBatch], strength: float, rng: np.random.Generator
 ) -> Iterator[ReenactmentBatch]:
     for batch in batches:
-        images_MCHW, landmarks_MKC = batch.generator_inputs().all_sources()
+        inputs = batch.generator_inputs()
+        images_MCHW, landmarks_MKC = inputs.all_sources()
         maps_M23 = _random_similarities(len(images_MCHW), strength, rng)
         yield batch.with_sources(
             transformed_images(images_MCHW, maps_M23),
             transformed_landmarks(landmarks_MKC, maps_M23, images_MCHW.shape[-1]),
-            transformed_images(batch.source_heatmap_NCHW, maps_M23[: len(batch)]),
+            transformed_images(inputs.all_source_heatmaps(), maps_M23),
         )
 
 

@@ -281,6 +281,7 @@ def _further(frames: Sequence[Sequence[ModelFrame]]) -> FurtherSources:
     return FurtherSources(
         image_NRCHW=in_model_range(np.array([[frame.image_CHW for frame in pair] for pair in frames])),
         landmarks_NRKC=torch.from_numpy(np.array([[frame.landmarks_KC for frame in pair] for pair in frames])),
+        heatmap_NRCHW=torch.from_numpy(np.array([[frame.heatmap_HW[None] for frame in pair] for pair in frames])),
     )
 
 

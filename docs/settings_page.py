@@ -11,7 +11,7 @@ from federation.settings import MEANINGS, Settings, read_preset
 ROOT = Path(__file__).parents[1]
 FILES = ("model/config.py", "data_partition/config.py", "federation/settings.py")
 PAGE = ROOT / "docs" / "settings.md"
-SHOWN = ("small", "tiny")
+SHOWN = ("studio", "small", "tiny")
 """Presets with a column of their own; `paper` is the defaults."""
 
 _INTRODUCTION = """# Settings
@@ -37,7 +37,7 @@ def settings_page() -> str:
     presets = {name: read_preset(PRESETS / f"{name}.toml") for name in SHOWN}
     lines = [_INTRODUCTION]
     for title, fields in _documented_classes():
-        lines += [f"\n## {title}\n", f"| key | paper | {' | '.join(SHOWN)} | bounds | meaning |", "|---" * 6 + "|"]
+        lines += [f"\n## {title}\n", f"| key | paper | {' | '.join(SHOWN)} | bounds | meaning |", "|---" * (len(SHOWN) + 4) + "|"]
         for name, meaning in fields:
             key = name.replace("_", "-")
             values = [_shown(presets[preset].get(key, "")) for preset in SHOWN]

@@ -24,10 +24,11 @@ from evaluation.metrics.perceptual_distance import PerceptualDistance
 from evaluation.pairs import EvaluationPair, Protocol, draw_pairs, read_pairs
 from evaluation.people import faces_of_pair
 from evaluation.results import Findings, write_figures, write_sheets
-from model.checkpoint import Checkpoint, load_checkpoint
+from model.checkpoint import Checkpoint
 from model.errors import ConfigError, DataError
 from model.progress import Progress
 from reenact.guidance_choice import Guidance, MotionKind
+from reenact.models import read_model
 from reenact.reenactor import Reenactor
 
 _log = logging.getLogger(__name__)
@@ -38,7 +39,7 @@ class EvaluationRequest:
     """What to evaluate."""
 
     checkpoint: Path
-    """A round folder, or a run folder for its newest intact round."""
+    """A round folder, a run folder for its newest intact round, or a file as of `read_model`."""
     dataset: Path
     """Dataset folder; its people must be known to the checkpoint, for the unseen protocols unknown."""
     out: Path
@@ -94,7 +95,7 @@ def run_evaluation(request: EvaluationRequest, *, device: torch.device, progress
         raise ConfigError(f"--num-pairs {request.num_pairs} --seed {request.seed}: wanted at least 1 and 0")
     if withdrawn := withdrawn_people(request.checkpoint):
         _log.warning("%s: learnt %s, who withdrew: train anew without them", request.checkpoint, ", ".join(withdrawn))
-    checkpoint = load_checkpoint(request.checkpoint)
+    checkpoint = read_model(request.checkpoint)
     shards = open_dataset(request.dataset)
     _check_identities(shards, checkpoint, request.protocols)
     pairs = _pairs(request, shards)
@@ -137,9 +138,11 @@ def _check_identities(shards: Sequence[Shard], checkpoint: Checkpoint, protocols
     if wrong:
         is_what = "among" if wants_unseen else "not among"
         do_what = "on people it has not seen" if wants_unseen else "on the dataset the model was trained on"
+        if not checkpoint.identities:
+            do_what = "with --protocol self-unseen or cross-unseen"
         raise DataError(
             f"{wrong[0].path}: identity {wrong[0].identity} is {is_what} the trained ones "
-            f"({', '.join(checkpoint.identities)}); evaluate {do_what}"
+            f"({', '.join(checkpoint.identities) or 'it names none'}); evaluate {do_what}"
         )
 
 

@@ -8,7 +8,7 @@ from evaluation.job import EvaluationRequest, run_evaluation
 from experiments.cells import Budget
 from experiments.experiment import EvaluationTask, ExperimentReport, ExperimentRequest, run_experiment
 from experiments.listener import Listener
-from experiments.thesis_tables import TABLES, with_backbone
+from experiments.thesis_tables import TABLES, in_mode, with_backbone
 from federation.settings import Settings
 from model.errors import ConfigError
 from model.training.trainer import pick_device
@@ -28,6 +28,7 @@ def experiment_request(
     num_pairs: int,
     unseen: Path | None,
     backbone: str,
+    mode: str,
 ) -> ExperimentRequest:
     """What the command line asked for.
 
@@ -40,22 +41,26 @@ def experiment_request(
         num_pairs: of each source person, >= 1.
         unseen: dataset for cross-unseen.
         backbone: for every row; "" as in the thesis.
+        mode: of every training; "" as in the thesis.
 
     Raises:
-        ConfigError: for an unknown table or backbone, or numbers out of range.
+        ConfigError: for an unknown table, backbone or mode, or numbers out of range.
     """
     if name not in TABLES:
         raise ConfigError(f"experiment: got {name!r}, wanted one of {', '.join(TABLES)}")
     if backbone not in ("", "vit", "resnet34"):
         raise ConfigError(f"--backbone: got {backbone!r}, wanted vit or resnet34")
+    if mode not in ("", Mode.FEDERATED, Mode.CENTRALIZED):
+        raise ConfigError(f"--mode: got {mode!r}, wanted federated or centralized")
     if num_seeds < 1 or num_pairs < 1 or num_steps < 0:
         raise ConfigError(
             f"--seeds {num_seeds} --num-pairs {num_pairs} --budget {num_steps}: wanted at least 1, 1 and 0"
         )
     table, rounds = TABLES[name], settings.rounds
+    table = with_backbone(table, backbone) if backbone else table
     return ExperimentRequest(
-        name=name,
-        table=with_backbone(table, backbone) if backbone else table,
+        name=f"{name}-{mode}" if mode else name,
+        table=in_mode(table, Mode(mode)) if mode else table,
         settings=settings,
         out=out,
         seeds=tuple(range(rounds.seed, rounds.seed + num_seeds)),

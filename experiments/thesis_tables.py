@@ -60,6 +60,7 @@ _X2FACE = _row("X2Face", {"network": "x2face"}, Guidance.AUTO)
 _MONKEY_NET = _row("Monkey-Net", {"network": "monkeynet"})
 _FIRST_ORDER = _row("FirstOrder", {"network": "fomm"})
 _NEURAL_HEAD = _row("NeuralHead-FF", {"network": "neuralhead"})
+_MARIONETTE = _row("MarioNETte", {"network": "marionette"})
 _RELATIVE = tuple(
     replace(row, label=f"{row.label}, relative", motion=MotionKind.RELATIVE) for row in (_MONKEY_NET, _FIRST_ORDER)
 )
@@ -70,6 +71,7 @@ TABLES: dict[str, ThesisTable] = {
         protocol=Protocol.SELF_ANY,
         metrics=(CSIM, SSIM, PSNR, PRMSE, AUCON),
         rows=(
+            _MARIONETTE,
             _MONKEY_NET,
             _FIRST_ORDER,
             _NEURAL_HEAD,
@@ -93,6 +95,8 @@ TABLES: dict[str, ThesisTable] = {
         protocol=Protocol.CROSS_UNSEEN,
         metrics=_CROSS_METRICS,
         rows=(
+            _MARIONETTE,
+            replace(_MARIONETTE, label="MarioNETte+LSt", guidance=Guidance.LST),
             _MONKEY_NET,
             _FIRST_ORDER,
             *_RELATIVE,
@@ -204,6 +208,17 @@ def with_backbone(table: ThesisTable, backbone: str) -> ThesisTable:
         if was is not None:
             label = row.label.replace(names[str(was)], names[backbone])
             row = replace(row, label=label, changes=row.changes | {"backbone": backbone})
+        if row not in rows:
+            rows.append(row)
+    return replace(table, rows=tuple(rows))
+
+
+def in_mode(table: ThesisTable, mode: Mode) -> ThesisTable:
+    """The table with every row trained in one mode, rows that become equal once."""
+    rows: list[ModelRow] = []
+    for row in table.rows:
+        label = row.label.removesuffix(" (C)").removesuffix(" (F)")
+        row = replace(row, label=label, mode=mode)
         if row not in rows:
             rows.append(row)
     return replace(table, rows=tuple(rows))

@@ -27,6 +27,8 @@ class FurtherSources:
     """[N, R, 3, S, S] float32 RGB in [-1, 1], R >= 1."""
     landmarks_NRKC: Tensor
     """[N, R, 68, 2] float32 (x, y) pixels."""
+    heatmap_NRCHW: Tensor
+    """[N, R, 1, S, S] float32 in [0, 1], the landmarks drawn as curves."""
 
     def to(self, device: torch.device) -> FurtherSources:
         """The same frames on `device`."""
@@ -65,15 +67,18 @@ class GeneratorInputs:
 
     def all_sources(self) -> tuple[Tensor, Tensor]:
         """Images [M, 3, S, S] and landmarks [M, 68, 2] of the M = (1 + R) N sources: the N nearest, the N next, ..."""
-        import torch
-
         if self.further is None:
             return self.source_NCHW, self.source_landmarks_NKC
-        image_NRCHW, landmarks_NRKC = self.further.image_NRCHW, self.further.landmarks_NRKC
         return (
-            torch.cat([self.source_NCHW, image_NRCHW.transpose(0, 1).flatten(0, 1)]),
-            torch.cat([self.source_landmarks_NKC, landmarks_NRKC.transpose(0, 1).flatten(0, 1)]),
+            _with_further(self.source_NCHW, self.further.image_NRCHW),
+            _with_further(self.source_landmarks_NKC, self.further.landmarks_NRKC),
         )
+
+    def all_source_heatmaps(self) -> Tensor:
+        """[M, 1, S, S] of the same sources in the same order."""
+        if self.further is None:
+            return self.source_heatmap_NCHW
+        return _with_further(self.source_heatmap_NCHW, self.further.heatmap_NRCHW)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -125,25 +130,36 @@ class ReenactmentBatch:
             further=self.further,
         )
 
-    def with_sources(self, images_MCHW: Tensor, landmarks_MKC: Tensor, heatmap_NCHW: Tensor) -> ReenactmentBatch:
-        """The batch with other sources, in the order of `GeneratorInputs.all_sources`, and the heatmap of the first."""
-        image_KNCHW, points_KNKC = (v.view(-1, len(self), *v.shape[1:]) for v in (images_MCHW, landmarks_MKC))
+    def with_sources(self, images_MCHW: Tensor, landmarks_MKC: Tensor, heatmaps_MCHW: Tensor) -> ReenactmentBatch:
+        """The batch with other sources and their heatmaps, in the order of `GeneratorInputs.all_sources`."""
+        image_KNCHW, points_KNKC, heatmap_KNCHW = (
+            values.view(-1, len(self), *values.shape[1:]) for values in (images_MCHW, landmarks_MKC, heatmaps_MCHW)
+        )
         further = None
         if self.further is not None:
             further = FurtherSources(
-                image_NRCHW=image_KNCHW[1:].transpose(0, 1), landmarks_NRKC=points_KNKC[1:].transpose(0, 1)
+                image_NRCHW=image_KNCHW[1:].transpose(0, 1),
+                landmarks_NRKC=points_KNKC[1:].transpose(0, 1),
+                heatmap_NRCHW=heatmap_KNCHW[1:].transpose(0, 1),
             )
         return replace(
             self,
             source_NCHW=image_KNCHW[0],
             source_landmarks_NKC=points_KNKC[0],
-            source_heatmap_NCHW=heatmap_NCHW,
+            source_heatmap_NCHW=heatmap_KNCHW[0],
             further=further,
         )
 
     def __len__(self) -> int:
         """Number of pairs N."""
         return int(self.source_NCHW.shape[0])
+
+
+def _with_further(first_N: Tensor, further_NR: Tensor) -> Tensor:
+    """[(1 + R) N, ...]: of every pair the first, then of every pair the next, ..."""
+    import torch
+
+    return torch.cat([first_N, further_NR.transpose(0, 1).flatten(0, 1)])
 
 
 def _moved(of_tensors: FurtherSources | GeneratorInputs | ReenactmentBatch, device: torch.device) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from model.setting import Scalar, check, check_meanings, key_of, setting
 
 Config = TypeVar("Config")
 
-NETWORKS = ("glr", "x2face", "fomm", "monkeynet", "neuralhead")
+NETWORKS = ("glr", "x2face", "fomm", "monkeynet", "neuralhead", "marionette")
 """Names of the designs in `model.designs.registry`, which takes longer to import."""
 
 _FEWEST_PATCHES, _MOST_PATCHES = 4, 64
@@ -58,8 +58,9 @@ class ModelConfig:
     """Shape of the network (thesis chapter 3)."""
 
     network: str = setting("glr", choices=NETWORKS)
-    """glr, or one that the thesis compares with: x2face, fomm, monkeynet or neuralhead, for which of this class
-    image-size-px, num-identities and channels of generator and discriminator alone count (docs/comparators.md)."""
+    """glr, or one that the thesis compares with: x2face, fomm, monkeynet, neuralhead or marionette, for which of this
+    class image-size-px, num-identities and channels of generator and discriminator alone count, and num-sources for
+    marionette (docs/comparators.md)."""
     image_size_px: int = setting(224, low=32, high=1024)
     """Side S of every image in the model."""
     backbone: str = setting("vit", choices=("vit", "resnet34"))

@@ -106,7 +106,7 @@ def read_json(path: Path) -> Any:
         OSError: if it cannot be read.
         ValueError: if it is not JSON, or nested too deeply to be any file of this program.
     """
-    return _parsed(json.loads, path)
+    return json_of(path.read_text(encoding="utf-8"))
 
 
 def read_toml(path: Path) -> dict[str, Any]:
@@ -115,14 +115,43 @@ def read_toml(path: Path) -> dict[str, Any]:
     Raises:
         OSError, ValueError: as `read_json`.
     """
-    return dict(_parsed(tomllib.loads, path))
+    return dict(_parsed(tomllib.loads, path.read_text(encoding="utf-8")))
 
 
-def _parsed(parse: Callable[[str], Any], path: Path) -> Any:
+def json_of(text: str | bytes) -> Any:
+    """What a JSON text says.
+
+    Raises:
+        ValueError: as `read_json`.
+    """
+    return _parsed(json.loads, text)
+
+
+def _parsed(parse: Callable[[Any], Any], text: str | bytes) -> Any:
     try:
-        return parse(path.read_text(encoding="utf-8"))
+        return parse(text)
     except RecursionError as error:
         raise ValueError("nested too deeply") from error
+
+
+def read_csv(path: Path) -> list[dict[str, str]]:
+    """Rows of a CSV file in UTF-8 by the names in its first line.
+
+    Raises:
+        OSError: if it cannot be read.
+        ValueError: if it is no CSV, or a row has more or fewer fields than the first, naming the line.
+    """
+    with path.open(encoding="utf-8", newline="") as file:
+        reader = csv.DictReader(file)
+        rows = []
+        try:
+            for row in reader:
+                if None in row or None in row.values():
+                    raise ValueError(f"line {reader.line_num} has other fields than the first line")
+                rows.append(row)
+        except csv.Error as error:
+            raise ValueError(f"line {reader.line_num}: {error}") from error
+        return rows
 
 
 def csv_text(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
@@ -12,7 +11,7 @@ import torch
 from data_partition.sources.records import visible
 from data_partition.sources.video import is_clip, is_picture
 from model.errors import ConfigError, DataError, FedreenactError
-from model.files import csv_text, json_sha256, write_text
+from model.files import csv_text, json_sha256, read_csv, write_text
 from model.progress import Progress
 from reenact.job import ReenactReport, ReenactRequest, Studio
 
@@ -108,11 +107,13 @@ def read_table(path: Path) -> list[BatchRow]:
     """
     if not path.is_file():
         return []
-    with path.open(newline="", encoding="utf-8") as file:
-        lines = list(csv.DictReader(file))
     names = {one.name for one in fields(BatchRow)}
-    if any(line.keys() != names for line in lines):
-        raise DataError(f"{path}: not a table of results; wanted the columns {', '.join(sorted(names))}, or no file")
+    try:
+        lines = read_csv(path)
+        if any(line.keys() != names for line in lines):
+            raise ValueError(f"wanted the columns {', '.join(sorted(names))}")
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: not a table of results ({error}); mend it or move it away") from error
     return [BatchRow(**line) for line in lines]
 
 

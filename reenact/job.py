@@ -15,7 +15,7 @@ from data_partition.consent.kinds import WithoutConsent
 from data_partition.consent.withdrawal import refuse_withdrawn
 from data_partition.shards.shard import FRAMES_NAME, INFO_NAME, METADATA_NAME, shard_folders
 from data_partition.sources.video import is_clip, source_sha256
-from model.checkpoint import Checkpoint, load_checkpoint
+from model.checkpoint import Checkpoint
 from model.errors import ConfigError, DataError
 from model.frames import Frame
 from model.progress import Progress
@@ -24,7 +24,6 @@ from reenact.clips.pieces import Pieces
 from reenact.clips.sound import sound_of
 from reenact.clips.steady import Gap
 from reenact.consent import Permission, check_face, likeness_of, permission_for, person_shown
-from reenact.exported.model import SUFFIX, read_exported
 from reenact.faces import AnnotatedClip, annotate_clip, face_of_picture
 from reenact.guidance_choice import Guidance, MotionKind
 from reenact.live import LiveDrawing, LiveRequest
@@ -32,6 +31,7 @@ from reenact.marks.delivery import Marks, deliver_picture, live_marks, record_of
 from reenact.marks.kinds import Label, LabelException
 from reenact.marks.manifest import Origin
 from reenact.marks.watermark import ALGORITHM
+from reenact.models import read_model
 from reenact.movement import FULL, Reference, Strengths
 from reenact.paste import Paste
 from reenact.person import Person, person_of
@@ -346,9 +346,8 @@ class Studio:
 
 def _trained(checkpoint: Path) -> Checkpoint:
     """What draws, unless somebody withdrew."""
-    is_exported = checkpoint.suffix == SUFFIX and checkpoint.is_file()
-    refuse_withdrawn(checkpoint.parent if is_exported else checkpoint)
-    return read_exported(checkpoint) if is_exported else load_checkpoint(checkpoint)
+    refuse_withdrawn(checkpoint.parent if checkpoint.is_file() else checkpoint)
+    return read_model(checkpoint)
 
 
 def _faces_of(source: FaceFrame) -> tuple[FaceFrame, ...]:

@@ -315,16 +315,15 @@ class Reenactor:
         """
         heatmaps = [self._heatmap(face, target_KC) for face, target_KC in zip(driving, targets_NKC, strict=True)]
         first = [frames[0] for frames in sources]
-        own = [draw_heatmap(face.landmarks_KC, self.size_px)[None] for face in first]
         rest_HWC = None if reference is None else reference.image_HWC
         inputs = GeneratorInputs(
             source_NCHW=to_tensor([face.image_HWC for face in first]),
             driving_NCHW=to_tensor([face.image_HWC for face in driving]),
             source_landmarks_NKC=torch.from_numpy(np.stack([face.landmarks_KC for face in first])),
-            source_heatmap_NCHW=torch.from_numpy(np.stack(own)),
+            source_heatmap_NCHW=torch.from_numpy(np.stack([self._own_heatmap(face) for face in first])),
             target_landmarks_NKC=torch.from_numpy(targets_NKC),
             heatmap_NCHW=torch.from_numpy(np.stack(heatmaps)),
-            further=_further([frames[1:] for frames in sources]) if len(sources[0]) > 1 else None,
+            further=self._further([frames[1:] for frames in sources]) if len(sources[0]) > 1 else None,
             reference_NCHW=None if rest_HWC is None else to_tensor([rest_HWC] * len(driving)),
         )
         output = self.networks.generator(inputs.to(self.device))
@@ -340,6 +339,20 @@ class Reenactor:
             for index, result in enumerate(to_frames(output.image_NCHW))
         ]
 
+    def _further(self, frames: Sequence[Sequence[FaceFrame]]) -> FurtherSources:
+        """[N][R] frames as tensors."""
+        return FurtherSources(
+            image_NRCHW=torch.stack([to_tensor([face.image_HWC for face in of_one]) for of_one in frames]),
+            landmarks_NRKC=torch.from_numpy(np.array([[face.landmarks_KC for face in of_one] for of_one in frames])),
+            heatmap_NRCHW=torch.from_numpy(
+                np.array([[self._own_heatmap(face) for face in of_one] for of_one in frames])
+            ),
+        )
+
+    def _own_heatmap(self, face: FaceFrame) -> FloatArray:
+        """[1, S, S] of a face's own landmarks."""
+        return draw_heatmap(face.landmarks_KC, self.size_px)[None]
+
     def _heatmap(self, driving: FaceFrame, target_KC: FloatArray) -> FloatArray:
         """[1, S, S] of the target landmarks, [2, S, S] with the driving irises carried to their eyes."""
         heatmap_HW = draw_heatmap(target_KC, self.size_px)
@@ -350,14 +363,6 @@ class Reenactor:
     def _index(self, identity: str) -> int | None:
         identities = self._checkpoint.identities
         return identities.index(identity) if identity in identities else None
-
-
-def _further(frames: Sequence[Sequence[FaceFrame]]) -> FurtherSources:
-    """[N][R] frames as tensors."""
-    return FurtherSources(
-        image_NRCHW=torch.stack([to_tensor([face.image_HWC for face in of_one]) for of_one in frames]),
-        landmarks_NRKC=torch.from_numpy(np.array([[face.landmarks_KC for face in of_one] for of_one in frames])),
-    )
 
 
 def movement_of(faces: Sequence[FaceFrame]) -> Movement:

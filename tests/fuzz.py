@@ -39,6 +39,7 @@ from experiments.audit.files import read_audit
 from federation.settings import Settings, read_preset, to_toml
 from model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from model.errors import FedreenactError
+from reenact.batch import BatchRow, read_table, write_table
 from server.monitoring.run_view import RunView
 from server.run_folder.record import RunRecord, own_version
 from server.sites.sites_file import read_sites
@@ -356,6 +357,8 @@ def _runs(folder: Path) -> Iterator[Reader]:
     values = "protocol,source_identity,source_file,driving_identity,driving_file,method,psnr\n"
     values += "self,anna,a.jpg,anna,b.jpg,model,20.5\n"
     yield _text(run_folder / "per-pair.csv", values, lambda path: _require(read_pair_values(path.parent)))
+    write_table(folder / "results.csv", [BatchRow(source="anna.jpg", driving="a.mp4", result="b.mp4", frames="10")])
+    yield _text(folder / "results.csv", (folder / "results.csv").read_text(), lambda path: _require(read_table(path)))
 
 
 def _check_view(run_folder: Path) -> None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 
 from federation.settings import Settings
 from model.errors import ConfigError
+from model.files import json_of
 from model.setting import Scalar
 
 MIN_FRAMES_OF_BASE = 60
@@ -81,8 +81,8 @@ class SitePolicy:
             if key not in known:
                 raise ConfigError(f"limit {text!r}: wanted KEY=VALUE with a KEY of {', '.join(known)}")
             try:
-                chosen[key] = json.loads(value)
-            except (ValueError, RecursionError) as error:
+                chosen[key] = json_of(value)
+            except ValueError as error:
                 raise ConfigError(f"limit {key}: got {value!r}, wanted a number") from error
         return cls.from_node_config(chosen)
 

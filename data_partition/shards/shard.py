@@ -30,7 +30,7 @@ from data_partition.shards.images import WrongSizeError, read_image
 from data_partition.shards.names import UNFINISHED_SUFFIXES, check_distinct, check_identity
 from model.batch import NUM_ACTION_UNITS, NUM_LANDMARKS
 from model.errors import DataError
-from model.files import read_json
+from model.files import json_of, read_json
 
 SCHEMA_VERSION = 1
 METADATA_NAME, INFO_NAME, FRAMES_NAME = "metadata.parquet", "shard.json", "frames"
@@ -207,7 +207,7 @@ def consent_of_shard(path: Path) -> ConsentRecord | None:
     """
     try:
         return _consent_in(path / METADATA_NAME, pq.read_schema(path / METADATA_NAME).metadata or {})
-    except (OSError, pa.ArrowException) as error:
+    except (OSError, UnicodeDecodeError, pa.ArrowException) as error:
         raise DataError(f"{path / METADATA_NAME}: not readable ({str(error).splitlines()[0]}); {_REMEDY}") from error
 
 
@@ -281,7 +281,7 @@ def _read_columns(path: Path) -> tuple[dict[str, NDArray[Any]], ConsentRecord | 
             consent = _consent_in(path, file.schema_arrow.metadata or {})
     except FileNotFoundError as error:
         raise DataError(f"{path}: missing; {_REMEDY}") from error
-    except (OSError, pa.ArrowException) as error:
+    except (OSError, UnicodeDecodeError, pa.ArrowException) as error:
         raise DataError(f"{path}: not readable as Parquet ({str(error).splitlines()[0]}); {_REMEDY}") from error
     pa.default_memory_pool().release_unused()
     for name in (name for name in _NUMBER_COLUMNS if name in columns):
@@ -306,7 +306,7 @@ def _consent_in(path: Path, metadata: Mapping[bytes, bytes]) -> ConsentRecord | 
     if CONSENT_KEY not in metadata:
         return None
     try:
-        record = ConsentRecord.from_json(json.loads(metadata[CONSENT_KEY]))
+        record = ConsentRecord.from_json(json_of(metadata[CONSENT_KEY]))
     except (ValueError, TypeError, AttributeError) as error:
         raise DataError(f"{path}: the record of consent cannot be read ({error}); {_REMEDY}") from error
     if metadata.get(CONSENT_SHA256_KEY) != record.sha256.encode():
@@ -315,17 +315,15 @@ def _consent_in(path: Path, metadata: Mapping[bytes, bytes]) -> ConsentRecord | 
 
 
 def _read_column(file: pq.ParquetFile, path: Path, name: str, width: int) -> NDArray[Any]:
-    """A piece at a time: a large shard is held once, and not in Arrow's form."""
-    whole: NDArray[Any] | None = None
-    first_row = 0
+    """A piece at a time: a large shard is not held in Arrow's form as well."""
+    pieces: list[NDArray[Any]] = []
+    num_rows = 0
     for batch in file.iter_batches(_READ_ROWS, columns=[name]):
-        piece = _to_array(path, name, batch.column(0), width, first_row)
-        if whole is None:
-            whole = np.empty((file.metadata.num_rows, *piece.shape[1:]), piece.dtype)
-        whole[first_row : first_row + len(piece)] = piece
-        first_row += len(piece)
-    assert whole is not None  # a file without rows has been refused
-    return whole
+        pieces.append(_to_array(path, name, batch.column(0), width, num_rows))
+        num_rows += batch.num_rows
+    if num_rows != file.metadata.num_rows:
+        raise DataError(f"{path}: {name} has {num_rows} of {file.metadata.num_rows} rows; {_REMEDY}")
+    return np.concatenate(pieces)
 
 
 def _to_array(path: Path, name: str, column: pa.Array, width: int, first_row: int) -> NDArray[Any]:

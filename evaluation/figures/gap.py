@@ -5,7 +5,6 @@ Legend: N pairs that both evaluations have and whose value both define, R resamp
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from evaluation.figures.tables import TextTable
 from evaluation.measurement import MODEL
 from evaluation.metrics.catalogue import METRICS, Metric
 from model.errors import DataError
+from model.files import read_csv
 
 _PAIR_COLUMNS = ("protocol", "source_identity", "source_file", "driving_identity", "driving_file")
 _COLUMNS = {title: (metric, index) for metric in METRICS for index, title in enumerate(metric.column_titles)}
@@ -76,10 +76,9 @@ def read_pair_values(folder: Path) -> PairValues:
     """
     path = folder / "per-pair.csv"
     try:
-        with path.open(encoding="utf-8", newline="") as file:
-            rows = [row for row in csv.DictReader(file) if row["method"] == MODEL]
-            return {tuple(row[column] for column in _PAIR_COLUMNS): _values(row) for row in rows}
-    except (OSError, KeyError, ValueError, UnicodeDecodeError) as error:
+        rows = [row for row in read_csv(path) if row["method"] == MODEL]
+        return {tuple(row[column] for column in _PAIR_COLUMNS): _values(row) for row in rows}
+    except (OSError, KeyError, ValueError) as error:
         reason = f"{type(error).__name__}: {error}"
         raise DataError(f"{path}: cannot be read ({reason}); wanted the folder `evaluate --out` wrote") from error
 

@@ -46,6 +46,7 @@ from federation.secure_sum.primitives import (
     unseal,
 )
 from federation.secure_sum.signatures import SIGNATURE_BYTES, Bytes, Signatures, keys_statement, survivors_statement
+from model.files import json_of
 
 Vector = npt.NDArray[np.uint64]
 
@@ -322,7 +323,7 @@ class SiteSum:
     @classmethod
     def from_json(cls, text: str) -> SiteSum:
         """What `to_json` wrote."""
-        values = json.loads(text)
+        values = json_of(text)
         own = cls(
             site=values["site"],
             session=values["session"],

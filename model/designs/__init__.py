@@ -1,1 +1,4 @@
-"""Network designs: what is trained and drawn with. One file each, all named in `registry.py`."""
+"""Network designs: what is trained and drawn with. One file each, all named in `registry.py`.
+
+What two of them are trained for is in `projection_objective.py`.
+"""

@@ -20,7 +20,7 @@ from model.designs.design import Design, Term, Terms
 from model.landmarks.geometry import PartSizes
 from model.networks.bundle import Networks
 from model.networks.comparators.dense_motion import DenseMotion
-from model.networks.comparators.keypoints import JacobianKeypoints, KeypointDrawing, Keypoints, inverse
+from model.networks.comparators.keypoints import JacobianKeypoints, KeypointDrawing, moved
 from model.networks.comparators.residual import ResidualBlock
 from model.networks.unet import block
 from model.networks.warping import resized, warp
@@ -54,17 +54,6 @@ class FOMM(nn.Module):
             warped_source_NCHW=warp(inputs.source_NCHW, flow_NCHW),
             driving=driving,
         )
-
-
-def moved(source: Keypoints, driving: Keypoints, reference: Keypoints) -> Keypoints:
-    """The source's points, moved as the driving ones differ from those of the driver's reference frame.
-
-    p_s + p_d - p_r, and J_d J_r^-1 J_s.
-    """
-    return Keypoints(
-        source.points_NKC + driving.points_NKC - reference.points_NKC,
-        driving.matrix_NKCC @ inverse(reference.matrix_NKCC) @ source.matrix_NKCC,
-    )
 
 
 class OccludedImage(nn.Module):

@@ -15,17 +15,21 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from model.batch import GeneratorInputs, ReenactmentBatch
-from model.config import LossConfig, ModelConfig
-from model.designs.design import Design, Term, Terms
+from model.batch import GeneratorInputs
+from model.config import ModelConfig
+from model.designs.design import Design
+from model.designs.projection_objective import (
+    IDENTITY_ROWS,
+    OBSERVED,
+    SETTINGS,
+    TERMS,
+    JudgedNetworks,
+    ProjectionObjective,
+)
 from model.landmarks.geometry import PartSizes
-from model.networks.bundle import Networks
 from model.networks.comparators.projection_discriminator import ProjectionDiscriminator
-from model.networks.comparators.residual import AdaptedBlock, ResidualDown, adapted
-from model.training import losses
-from model.training.perceptual import PerceptualLoss
+from model.networks.comparators.residual import AdaptedBlock, ResidualDown, adapted, widths_down_to
 
-_MAX_GROWTH = 8
 _EMBEDDED_PX, _DRAWN_PX = 4, 8
 _MOST_DOWNS = 4  # of the generator, as at 256 pixels
 _NUM_MIDDLE_BLOCKS = 4
@@ -98,99 +102,30 @@ class StyledDrawing(nn.Module):
         return torch.tanh(self.to_rgb(torch.relu(adapted(x_NCHW, last_NS))))
 
 
-def widths_down_to(smallest_px: int, size_px: int, width: int) -> list[int]:
-    """Channels after each halving of a side, as long as that leaves `smallest_px`."""
-    widths: list[int] = []
-    while size_px // 2 >= smallest_px:
-        widths.append(width * min(2 ** len(widths), _MAX_GROWTH))
-        size_px //= 2
-    return widths
-
-
 def _instance_norm(channels: int) -> nn.Module:
     return nn.InstanceNorm2d(channels, affine=True)
 
 
-class NeuralHeadNetworks(Networks):
+class NeuralHeadNetworks(JudgedNetworks):
     """Generator with its embedder, and discriminator."""
 
     generator: NeuralHead
-    discriminator: ProjectionDiscriminator
 
     def __init__(self, config: ModelConfig, part_sizes: PartSizes) -> None:
         super().__init__(config, part_sizes)
         self.generator = NeuralHead(config)
         widths = widths_down_to(_EMBEDDED_PX, config.image_size_px, config.discriminator_channels)
-        self.discriminator = ProjectionDiscriminator(widths, config.num_identities)
-
-
-class NeuralHeadObjective:
-    """Hinge GAN, feature matching, perceptual distance."""
-
-    def __init__(
-        self, networks: NeuralHeadNetworks, loss: LossConfig, perceptual: PerceptualLoss | None, seed: int
-    ) -> None:
-        self._networks, self._perceptual = networks, perceptual
-
-    def draw(self, batch: ReenactmentBatch) -> Tensor:
-        """The images, [N, 3, S, S]."""
-        image_NCHW: Tensor = self._networks.generator(batch.generator_inputs()).image_NCHW
-        return image_NCHW
-
-    def discriminator_terms(self, batch: ReenactmentBatch, drawn: Tensor, step: int) -> Terms:
-        """The discriminator's loss and ranking share."""
-        real_logits, _ = self._judged(batch, batch.driving_NCHW)
-        fake_logits, _ = self._judged(batch, drawn.detach())
-        return {
-            "discriminator_image": losses.hinge_discriminator_loss(real_logits, fake_logits),
-            "ranking_image": losses.ranking_share(real_logits, fake_logits),
-        }
-
-    def generator_terms(self, batch: ReenactmentBatch, drawn: Tensor, step: int) -> Terms:
-        """All terms; without a perceptual network L1 on the image in its place."""
-        fake_logits, fake_features = self._judged(batch, drawn)
-        with torch.no_grad():
-            _, real_features = self._judged(batch, batch.driving_NCHW)
-        terms = {
-            "adversarial": losses.hinge_generator_loss(fake_logits),
-            "feature_matching": losses.feature_matching_loss(real_features, fake_features) / len(real_features),
-        }
-        if self._perceptual is None:
-            return {"l1_image": losses.l1_loss(drawn, batch.driving_NCHW)} | terms
-        return {"perceptual": self._perceptual(drawn, batch.driving_NCHW)} | terms
-
-    def _judged(self, batch: ReenactmentBatch, image_NCHW: Tensor) -> tuple[Tensor, list[Tensor]]:
-        judged: tuple[Tensor, list[Tensor]] = self._networks.discriminator(
-            image_NCHW, batch.heatmap_NCHW[:, :1], batch.identity_N
-        )
-        return judged
+        self.discriminator = ProjectionDiscriminator(widths, config.num_identities, pools=True)
 
 
 DESIGN = Design(
     name="neuralhead",
     networks=NeuralHeadNetworks,
-    objective=NeuralHeadObjective,
+    objective=ProjectionObjective,
     phases={"discriminator": ("discriminator",), "generator": ("generator",)},
-    terms=(
-        Term(name="discriminator_image", weight=lambda loss: 1.0, phase="discriminator"),
-        Term(name="perceptual", weight=lambda loss: 10.0 if loss.has_perceptual else 0.0),
-        Term(name="l1_image", weight=lambda loss: 0.0 if loss.has_perceptual else loss.weight_l1_image),
-        Term(name="feature_matching", weight=lambda loss: 10.0),
-        Term(name="adversarial", weight=lambda loss: 1.0),
-    ),
-    observed=("ranking_image",),
-    settings=frozenset(
-        {
-            "network",
-            "image-size-px",
-            "generator-channels",
-            "discriminator-channels",
-            "num-identities",
-            "perceptual-backbone",
-            "perceptual-levels",
-            "weight-l1-image",
-        }
-    ),
+    terms=TERMS,
+    observed=OBSERVED,
+    settings=SETTINGS,
     guidances=("driving", "lst"),
-    identity_rows=("discriminator.identity.weight",),
+    identity_rows=IDENTITY_ROWS,
 )

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from model.config import ModelConfig
-from model.designs import fomm, glr, monkeynet, neuralhead, x2face
+from model.designs import fomm, glr, marionette, monkeynet, neuralhead, x2face
 from model.designs.design import Design
 from model.errors import ConfigError
 from model.landmarks.geometry import PartSizes
@@ -25,6 +25,7 @@ DESIGNS: dict[str, Design] = {
         fomm.DESIGN,
         monkeynet.DESIGN,
         neuralhead.DESIGN,
+        marionette.DESIGN,
     )
 }
 """The choices of the setting `network`, in their order."""

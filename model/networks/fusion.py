@@ -19,10 +19,10 @@ def fused(warped_MCHW: Tensor, confidence_M1HW: Tensor, num_results: int) -> Ten
     Returns:
         [N, C, S, S]; of one source exactly that.
     """
-    weight_KN1HW = _by_source(confidence_M1HW, num_results).softmax(dim=0)
-    return (weight_KN1HW * _by_source(warped_MCHW, num_results)).sum(dim=0)
+    weight_KN1HW = by_source(confidence_M1HW, num_results).softmax(dim=0)
+    return (weight_KN1HW * by_source(warped_MCHW, num_results)).sum(dim=0)
 
 
-def _by_source(values_MCHW: Tensor, num_results: int) -> Tensor:
-    """[K, N, C, S, S]."""
+def by_source(values_MCHW: Tensor, num_results: int) -> Tensor:
+    """[M, C, S, S] as [K, N, C, S, S]."""
     return values_MCHW.view(-1, num_results, *values_MCHW.shape[1:])

@@ -181,6 +181,7 @@ def _example(checkpoint: Checkpoint, config: ModelConfig, num_results: int, num_
         FurtherSources(
             image_NRCHW=torch.stack([pictures(3) for _ in range(1, num_sources)], dim=1),
             landmarks_NRKC=torch.stack([landmarks() for _ in range(1, num_sources)], dim=1),
+            heatmap_NRCHW=torch.stack([pictures(1) for _ in range(1, num_sources)], dim=1),
         )
         if num_sources > 1
         else None

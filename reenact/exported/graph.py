@@ -51,7 +51,11 @@ class Graph(nn.Module):
         """`INPUTS` to `OUTPUTS`, in their order."""
         further = None
         if self._has_further:
-            further = FurtherSources(image_NRCHW=sources_NKCHW[:, 1:], landmarks_NRKC=source_landmarks_NKPC[:, 1:])
+            further = FurtherSources(
+                image_NRCHW=sources_NKCHW[:, 1:],
+                landmarks_NRKC=source_landmarks_NKPC[:, 1:],
+                heatmap_NRCHW=heatmap_NCHW[:, None],  # of other designs
+            )
         output = self._generator(
             GeneratorInputs(
                 source_NCHW=sources_NKCHW[:, 0],

@@ -8,7 +8,6 @@ safetensors in base 64: `mean` and `std` as of `people.stand_ins`, and with a ba
 from __future__ import annotations
 
 import base64
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +25,7 @@ from model.checkpoint import Checkpoint
 from model.config import ModelConfig, config_from_flat
 from model.designs.registry import has_base
 from model.errors import CheckpointError
+from model.files import json_of
 from model.landmarks.geometry import PartSizes
 from model.networks.bundle import Networks
 from model.networks.landmark_base import LandmarkBase
@@ -160,9 +160,9 @@ def _rest(metadata: Mapping[str, str]) -> dict[str, Any]:
     arrays = load(base64.b64decode(metadata["landmarks"]))
     return {
         "round": int(metadata["round"]),
-        "settings": json.loads(metadata["settings"]),
+        "settings": json_of(metadata["settings"]),
         "identities": [],
-        "part_sizes": PartSizes.from_flat(json.loads(metadata["part-sizes"])),
+        "part_sizes": PartSizes.from_flat(json_of(metadata["part-sizes"])),
         "landmark_mean_IKC": arrays.pop("mean"),
         "landmark_std_IKC": arrays.pop("std"),
         "tensors": arrays,

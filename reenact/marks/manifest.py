@@ -17,6 +17,7 @@ import c2pa
 from data_partition.consent.kinds import WithoutConsent
 from data_partition.consent.record import ConsentUse
 from model.errors import DataError
+from model.files import json_of
 from reenact.marks.key import MarkingKey
 from reenact.marks.kinds import Label, LabelException
 from reenact.marks.watermark import ALGORITHM, RECORD_BITS
@@ -98,7 +99,7 @@ def read_manifest(path: Path, anchors: bytes = b"") -> Manifest | None:
     """
     try:
         with path.open("rb") as file, _context(anchors) as context, c2pa.Reader(file, context=context) as found:
-            state, store = str(found.get_validation_state()), json.loads(found.json())
+            state, store = str(found.get_validation_state()), json_of(found.json())
     except c2pa.C2paError:
         return None
     active = store["manifests"][store["active_manifest"]]

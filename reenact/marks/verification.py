@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections import Counter
 from collections.abc import Iterator
@@ -15,6 +14,7 @@ import av
 from data_partition.sources.pictures import read_picture
 from data_partition.sources.video import VIDEO_SUFFIXES, main_track, open_video
 from model.errors import DataError
+from model.files import json_of
 from model.frames import Frame
 from reenact.marks.key import MarkingKey
 from reenact.marks.kinds import Label
@@ -81,9 +81,9 @@ def deliveries(record: int, key: MarkingKey) -> list[dict[str, str]]:
     if not key.records.is_file():
         return []
     try:
-        lines = [json.loads(line) for line in key.records.read_text(encoding="utf-8").splitlines()]
+        lines = [json_of(line) for line in key.records.read_text(encoding="utf-8").splitlines()]
         return [line for line in lines if line["record"] == f"{record:06x}"]
-    except (ValueError, TypeError, KeyError, RecursionError) as error:
+    except (ValueError, TypeError, KeyError) as error:
         raise DataError(f"{key.records}: damaged ({type(error).__name__}); mend it or move it away") from error
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import secrets
 import shutil
 from collections.abc import AsyncIterator, Callable
@@ -25,6 +24,7 @@ from data_partition.pages import templates_of
 from data_partition.sources.pictures import PICTURE_SUFFIXES
 from data_partition.sources.video import VIDEO_SUFFIXES
 from model.errors import ConfigError, FedreenactError
+from model.files import json_of
 from reenact.job import Look, ReenactRequest, Studio
 from reenact.marks.in_words import NO_MARK, marks_in_words
 from reenact.movement import MAX_STRENGTH
@@ -304,8 +304,8 @@ async def _body(request: Request) -> dict[str, Any]:
         if len(data) > _MAX_JSON_BYTES:
             raise HTTPException(413, "too long an order")
     try:
-        body = json.loads(data)
-    except (ValueError, RecursionError) as error:
+        body = json_of(data)
+    except ValueError as error:
         raise HTTPException(400, "not JSON") from error
     if not isinstance(body, dict):
         raise HTTPException(400, "not a JSON object")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import io
-import json
 import queue
 import time
 from collections.abc import Callable
@@ -18,6 +17,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from data_partition.shards.images import encode_image
 from model.errors import DataError, FedreenactError
+from model.files import json_of
 from model.frames import Frame
 from reenact.job import Studio
 from reenact.live import LiveDrawing, LiveRequest
@@ -143,8 +143,8 @@ class _Conversation:
 
 def _json(text: str) -> dict[str, Any]:
     try:
-        body = json.loads(text)
-    except (ValueError, RecursionError) as error:
+        body = json_of(text)
+    except ValueError as error:
         raise DataError("the page sent what is no order; load it again") from error
     return body if isinstance(body, dict) else {}
 

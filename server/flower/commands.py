@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import subprocess
@@ -21,6 +20,7 @@ from flwr.supercore.interceptors import RuntimeVersionHttpInterceptor
 
 from deploy.files import write_app
 from model.errors import FederationError
+from model.files import json_of
 
 T = TypeVar("T")
 
@@ -84,7 +84,7 @@ class FlowerCommands:
             command += ["--federation-config", options]
         answer = self._flwr(*command, "--format", "json")
         try:
-            return str(json.loads(answer)["run-id"])
+            return str(json_of(answer)["run-id"])
         except (ValueError, KeyError, TypeError) as error:
             reason = " ".join(answer.split())
             raise FederationError(f"Flower did not start the run with {run_config}: {reason}") from error
@@ -133,7 +133,7 @@ class FlowerCommands:
         if "already" in answer:
             return "known"
         try:
-            return f"registered as node {json.loads(answer)['node-id']}"
+            return f"registered as node {json_of(answer)['node-id']}"
         except (ValueError, KeyError, TypeError) as error:
             raise FederationError(f"{public_key} is not registered: {' '.join(answer.split())}") from error
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from federation.settings import Settings
+from model.files import json_of
 
 HISTORY_NAME = "history.jsonl"
 RANKING = "ranking_"
@@ -127,7 +128,7 @@ def readable_lines(run: Path) -> Iterator[tuple[bytes, RoundRow]]:
     """The lines of a run folder's history that can be read, and what each says."""
     for line in finished_lines(run):
         with contextlib.suppress(ValueError):
-            values = json.loads(line)
+            values = json_of(line)
             if isinstance(values, dict):
                 yield line, RoundRow.from_json(values)
 

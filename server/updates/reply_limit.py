@@ -7,7 +7,6 @@ names its chunks by number: one chunk of 5 MB that is named a million times is a
 from __future__ import annotations
 
 import contextlib
-import json
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextvars import ContextVar
@@ -20,6 +19,8 @@ from flwr.supercore.inflatable.inflatable_object import (
     get_object_children_ids_from_object_content,
 )
 from flwr.superlink.grid import http_grid
+
+from model.files import json_of
 
 
 class _Allowance:
@@ -57,7 +58,7 @@ def _limited_inflate(object_content: bytes, children: Mapping[str, InflatableObj
     if allowance is not None:
         ids = get_object_children_ids_from_object_content(object_content)
         sizes = [len(child.data) if (child := (children or {}).get(name)) else 0 for name in ids]
-        indices = json.loads(get_object_body(object_content, Array))["arraychunk_ids"]
+        indices = json_of(get_object_body(object_content, Array))["arraychunk_ids"]
         allowance.take("arrays", sum(sizes[index] for index in indices))
     return _inflate(object_content, children)
 

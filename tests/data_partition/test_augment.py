@@ -51,7 +51,10 @@ def test_strength_zero_changes_nothing_and_draws_nothing() -> None:
 def test_all_sources_of_a_pair_get_its_colours() -> None:
     batch = make_batch(0)
     image_NRCHW = batch.driving_NCHW[:, None].repeat(1, 3, 1, 1, 1)
-    batch = replace(batch, further=FurtherSources(image_NRCHW=image_NRCHW, landmarks_NRKC=torch.zeros(2, 3, 68, 2)))
+    further = FurtherSources(
+        image_NRCHW=image_NRCHW, landmarks_NRKC=torch.zeros(2, 3, 68, 2), heatmap_NRCHW=torch.zeros(2, 3, 1, 32, 32)
+    )
+    batch = replace(batch, further=further)
     changed = next(recoloured(iter([batch]), 0.2, np.random.default_rng(0)))
     for index in range(3):
         torch.testing.assert_close(changed.further.image_NRCHW[:, index], changed.driving_NCHW)
@@ -106,11 +109,13 @@ def test_about_half_of_the_sources_move_with_their_landmarks_and_driving_frames_
 def test_every_source_of_a_pair_moves_by_itself() -> None:
     batch = make_batch(0)
     images, landmarks = batch.driving_NCHW[:, None].repeat(1, 7, 1, 1, 1), torch.full((2, 7, 68, 2), 16.0)
-    batch = replace(batch, further=FurtherSources(image_NRCHW=images, landmarks_NRKC=landmarks))
+    further = FurtherSources(image_NRCHW=images, landmarks_NRKC=landmarks, heatmap_NRCHW=images[:, :, :1])
+    batch = replace(batch, further=further)
     changed = next(moved(iter([batch]), 1.0, np.random.default_rng(0)))
     assert changed.further.image_NRCHW.shape == images.shape
     places = changed.further.landmarks_NRKC[:, :, 0].flatten(0, 1).round(decimals=3)
     assert len(places.unique(dim=0)) > 4
+    torch.testing.assert_close(changed.further.heatmap_NRCHW, changed.further.image_NRCHW[:, :, :1])
 
 
 def test_motion_of_strength_zero_changes_nothing_and_draws_nothing() -> None:

@@ -146,6 +146,8 @@ def test_a_batch_has_from_one_to_the_most_sources_and_all_its_pairs_as_many(data
         counts.append(1 if batch.further is None else 1 + batch.further.image_NRCHW.shape[1])
         if batch.further is not None:
             assert batch.further.landmarks_NRKC.shape == (3, counts[-1] - 1, 68, 2)
+            drawn_HW = draw_heatmap(batch.further.landmarks_NRKC[2, -1].numpy(), 64)
+            np.testing.assert_array_equal(batch.further.heatmap_NRCHW[2, -1, 0], drawn_HW)
     assert set(counts) == {1, 2, 3, 4}
 
 

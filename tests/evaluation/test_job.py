@@ -16,6 +16,7 @@ from model.errors import ConfigError, DataError, WeightsError
 from model.progress import no_progress
 from model.weights import resolve
 from reenact.guidance_choice import Guidance
+from tests.reenact.test_published import write
 from tests.shards import write_random_shard
 from tests.small_face import PART_SIZES, SMALL, small_checkpoint
 
@@ -100,6 +101,12 @@ def test_several_sources_are_named_and_measured_beside_the_nearest_of_them(reque
     assert "(2 pairs), from 3 of 32 sources" in (asked.out / "table.md").read_text()
     with pytest.raises(ConfigError, match="--num-sources: got 3, wanted 1"):
         run(replace(asked, checkpoint=request_.checkpoint))
+
+
+def test_a_published_file_which_names_nobody_is_for_people_it_has_not_seen(request_, tmp_path):
+    asked = replace(request_, checkpoint=write(tmp_path / "vox-cpk.pth.tar"))
+    with pytest.raises(DataError, match=r"\(it names none\); evaluate with --protocol self-unseen or cross-unseen$"):
+        run(asked)
 
 
 @pytest.mark.integration

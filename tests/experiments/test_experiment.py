@@ -12,7 +12,7 @@ from evaluation.pairs import Protocol
 from experiments.cells import Budget, cell_of, fingerprint
 from experiments.command import experiment_request
 from experiments.experiment import EvaluationTask, ExperimentRequest, plan, run_experiment
-from experiments.thesis_tables import TABLES, ModelRow, with_backbone
+from experiments.thesis_tables import TABLES, ModelRow, in_mode, with_backbone
 from federation.settings import Settings
 from model.errors import ConfigError
 from model.setting import Scalar
@@ -37,6 +37,7 @@ def request_(tmp_path: Path) -> ExperimentRequest:
         num_pairs=1,
         unseen=None,
         backbone="vit",
+        mode="",
     )
 
 
@@ -152,7 +153,7 @@ def test_a_training_is_shared_by_rows_that_differ_in_what_its_network_does_not_k
         ]
         return [cell.folder.name for cell in cells]
 
-    for network in ("x2face", "fomm", "monkeynet", "neuralhead"):
+    for network in ("x2face", "fomm", "monkeynet", "neuralhead", "marionette"):
         assert len(set(keys(ModelRow(label=network, changes={"network": network})))) == 1
     assert len(set(keys(ModelRow(label="GLR", changes={"network": "glr"})))) == 2
 
@@ -168,6 +169,19 @@ def test_every_table_has_rows_of_known_settings_and_published_values_for_each_me
         assert all(row.changes.keys() <= known.keys() for row in table.rows)
         assert all(len(values) == len(table.metrics) + 1 for values in table.published)
     assert TABLES["table-4-2"].protocol is Protocol.SELF_ANY
+
+
+def test_a_table_in_one_mode_trains_every_row_so_and_has_files_of_its_own(tmp_path: Path) -> None:
+    settings = minimal_settings(write_dataset(tmp_path / "dataset", 2), Path("/unused"), 2)
+    made = {"out": tmp_path, "num_seeds": 1, "num_steps": 0, "num_pairs": 1, "unseen": None, "backbone": ""}
+    request = experiment_request("table-4-2", settings, mode="federated", **made)  # type: ignore[arg-type]
+    assert request.name == "table-4-2-federated"
+    assert {item.cell.mode for item in plan(request)} == {Mode.FEDERATED}
+    assert [row.label for row in request.table.rows] == [row.label for row in TABLES["table-4-2"].rows]
+    labels = [row.label for row in in_mode(TABLES["table-4-7"], Mode.CENTRALIZED).rows]
+    assert labels == ["ResNet+Style", "ResNet+Style+LGAN", "X2Face"]
+    with pytest.raises(ConfigError, match="--mode: got 'local', wanted federated or centralized"):
+        experiment_request("table-4-2", settings, mode="local", **made)  # type: ignore[arg-type]
 
 
 def test_one_backbone_for_all_rows_renames_them() -> None:

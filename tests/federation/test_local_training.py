@@ -11,7 +11,7 @@ from federation.local_training import local_batches
 from tests.federated_setup import minimal_settings, write_dataset
 
 
-@pytest.mark.parametrize(("network", "most"), [("glr", 3), ("x2face", 1)])
+@pytest.mark.parametrize(("network", "most"), [("glr", 3), ("marionette", 3), ("x2face", 1)])
 def test_a_design_that_takes_one_source_is_trained_with_one(tmp_path: Path, network: str, most: int) -> None:
     """Otherwise it would see the nearest of several, which is an easier task than its own."""
     settings = minimal_settings(

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from model.files import name_folder, whole_file, write_bytes, write_json, write_text
+from model.files import json_of, name_folder, read_csv, whole_file, write_bytes, write_json, write_text
 
 KILLED_AT = """
 import os, signal, sys
@@ -131,3 +131,28 @@ def test_a_folder_whose_content_cannot_be_put_on_disk_gets_no_name(
     with pytest.raises(OSError, match="Input/output error"):
         name_folder(tmp_path / "a.partial", tmp_path / "a")
     assert not (tmp_path / "a").exists()
+
+
+@pytest.mark.parametrize("text", ["{", "[" * 200_000, b"\xff"])
+def test_what_is_no_json_is_one_kind_of_error(text: str | bytes) -> None:
+    with pytest.raises(ValueError):
+        json_of(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("a,b\n1,2\n3,4,5\n", "line 3 has other fields"),
+        ("a,b\n1\n", "line 2 has other"),
+        ("a\n\0\n" + "x" * 200_000, "line"),
+    ],
+)
+def test_a_row_with_other_fields_than_the_first_line_is_damage(tmp_path: Path, text: str, reason: str) -> None:
+    (tmp_path / "a.csv").write_text(text)
+    with pytest.raises(ValueError, match=reason):
+        read_csv(tmp_path / "a.csv")
+
+
+def test_rows_of_a_table_are_named_by_its_first_line(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text('name,n\n"x, y",1\nZo\u00eb,2\n', encoding="utf-8")
+    assert read_csv(tmp_path / "a.csv") == [{"name": "x, y", "n": "1"}, {"name": "Zo\u00eb", "n": "2"}]

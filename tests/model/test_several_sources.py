@@ -29,6 +29,7 @@ def with_sources(batch: ReenactmentBatch, num_sources: int) -> ReenactmentBatch:
         further=FurtherSources(
             image_NRCHW=torch.rand(*shape, 3, SIZE_PX, SIZE_PX, generator=rng) * 2 - 1,
             landmarks_NRKC=torch.rand(*shape, 68, 2, generator=rng) * SIZE_PX,
+            heatmap_NRCHW=torch.rand(*shape, 1, SIZE_PX, SIZE_PX, generator=rng),
         ),
     )
 
@@ -74,7 +75,9 @@ def test_only_the_confidence_is_new_in_a_network_of_several_sources(several, par
 def test_a_result_does_not_depend_on_the_order_of_the_further_sources(several, part_sizes, loss):
     networks, batch = trained(several, part_sizes, loss), with_sources(make_batch(9), 4)
     turned = FurtherSources(
-        image_NRCHW=batch.further.image_NRCHW.flip(1), landmarks_NRKC=batch.further.landmarks_NRKC.flip(1)
+        image_NRCHW=batch.further.image_NRCHW.flip(1),
+        landmarks_NRKC=batch.further.landmarks_NRKC.flip(1),
+        heatmap_NRCHW=batch.further.heatmap_NRCHW.flip(1),
     )
     torch.testing.assert_close(drawn(networks, batch), drawn(networks, replace(batch, further=turned)))
 
@@ -98,7 +101,9 @@ def test_training_learns_which_source_to_trust(several, part_sizes, loss):
         batch,
         source_landmarks_NKC=batch.driving_landmarks_NKC,
         further=FurtherSources(
-            image_NRCHW=batch.driving_NCHW[:, None], landmarks_NRKC=batch.driving_landmarks_NKC[:, None]
+            image_NRCHW=batch.driving_NCHW[:, None],
+            landmarks_NRKC=batch.driving_landmarks_NKC[:, None],
+            heatmap_NRCHW=batch.heatmap_NCHW[:, None],
         ),
     )
 
@@ -125,3 +130,7 @@ def test_all_sources_are_the_nearest_of_every_pair_then_the_next():
     np.testing.assert_array_equal(images[:2], batch.source_NCHW)
     np.testing.assert_array_equal(images[2:4], batch.further.image_NRCHW[:, 0])
     np.testing.assert_array_equal(landmarks[5], batch.further.landmarks_NRKC[1, 1])
+    heatmaps = batch.generator_inputs().all_source_heatmaps()
+    assert heatmaps.shape == (6, 1, SIZE_PX, SIZE_PX)
+    np.testing.assert_array_equal(heatmaps[:2], batch.source_heatmap_NCHW)
+    np.testing.assert_array_equal(heatmaps[3], batch.further.heatmap_NRCHW[1, 0])

@@ -127,6 +127,17 @@ class CovarianceKeypoints(nn.Module):
         return Keypoints(points_NKC, covariance_NKCC + _SMALLEST_VARIANCE * torch.eye(2, device=points_NKC.device))
 
 
+def moved(source: Keypoints, driving: Keypoints, reference: Keypoints) -> Keypoints:
+    """The source's points, moved as the driving ones differ from those of the driver's reference frame.
+
+    p_s + p_d - p_r, and J_d J_r^-1 J_s.
+    """
+    return Keypoints(
+        source.points_NKC + driving.points_NKC - reference.points_NKC,
+        driving.matrix_NKCC @ inverse(reference.matrix_NKCC) @ source.matrix_NKCC,
+    )
+
+
 def motion_side_px(image_size_px: int) -> int:
     """Side of the maps in which points and motions are found: half the image's, or a quarter, ... up to 64 pixels."""
     side_px = image_size_px // 2

@@ -32,17 +32,19 @@ class SpectralConv2d(nn.Conv2d):
 
 
 class ProjectionDiscriminator(nn.Module):
-    """One logit for a picture, the landmarks drawn beside it and an identity: v . (w_i + w_0).
+    """Logits for a picture, the landmarks drawn beside it and an identity: v . (w_i + w_0).
 
     Without the published + b, of which the hinge loss has no gradient as long as all logits are within the margin.
     """
 
-    def __init__(self, widths: list[int], num_identities: int) -> None:
+    def __init__(self, widths: list[int], num_identities: int, *, pools: bool) -> None:
         """Build it.
 
         Args:
             widths: channels after each halving of the side.
             num_identities: rows of w.
+            pools: whether there is one logit a picture, of the sum over all places after one more block, or one for
+                each place.
         """
         super().__init__()
         ins = [4, *widths]
@@ -50,21 +52,14 @@ class ProjectionDiscriminator(nn.Module):
             ResidualDown(ins[level], width, is_first=level == 0, conv=SpectralConv2d)
             for level, width in enumerate(widths)
         )
-        self.last = nn.Sequential(
-            nn.ReLU(),
-            SpectralConv2d(widths[-1], widths[-1], 3, padding=1),
-            nn.ReLU(),
-            SpectralConv2d(widths[-1], widths[-1], 3, padding=1),
-        )
-        for conv in (self.last[1], self.last[3]):
-            keep_variance(conv)  # type: ignore[arg-type]
+        self.last = _last_block(widths[-1]) if pools else None
         self.identity = nn.Embedding(num_identities, widths[-1])
         self.to_logit = nn.Linear(widths[-1], 1, bias=False)
         nn.init.zeros_(self.identity.weight)  # people are told apart as they are met
         nn.init.normal_(self.to_logit.weight, std=_LOGIT_STD)
 
     def forward(self, image_NCHW: Tensor, heatmap_NCHW: Tensor, identity_N: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """Logits [N] and the feature maps of every layer before, shallowest first.
+        """Logits [N, P] of P places, or 1, and the feature maps of every layer before, shallowest first.
 
         Args:
             image_NCHW: [N, 3, S, S] in [-1, 1].
@@ -76,6 +71,17 @@ class ProjectionDiscriminator(nn.Module):
         for layer in self.layers:
             x_NCHW = layer(x_NCHW)
             features.append(x_NCHW)
-        features.append(x_NCHW + self.last(x_NCHW))
-        v_ND = torch.relu(features[-1]).sum(dim=(2, 3))
-        return (v_ND * self.identity(identity_N)).sum(dim=1) + self.to_logit(v_ND).squeeze(1), features
+        if self.last is not None:
+            features.append(x_NCHW + self.last(x_NCHW))
+        v_NDP = torch.relu(features[-1]).flatten(2)
+        v_NPD = (v_NDP if self.last is None else v_NDP.sum(dim=2, keepdim=True)).mT
+        identity_N1D = self.identity(identity_N)[:, None]
+        return (v_NPD * identity_N1D).sum(dim=2) + self.to_logit(v_NPD).squeeze(2), features
+
+
+def _last_block(channels: int) -> nn.Sequential:
+    """What is added to the last maps."""
+    convs = [SpectralConv2d(channels, channels, 3, padding=1) for _ in range(2)]
+    for conv in convs:
+        keep_variance(conv)
+    return nn.Sequential(nn.ReLU(), convs[0], nn.ReLU(), convs[1])

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+_MAX_GROWTH = 8
+
 
 class ResidualBlock(nn.Module):
     """Without normalisation (docs/decisions/004); the last convolution is zero at first, so it hands its input on."""
@@ -65,6 +67,23 @@ class ResidualDown(nn.Module):
         return functional.avg_pool2d(self.branch(x_NCHW) + self.skip(x_NCHW), 2)
 
 
+class ResidualUp(nn.Module):
+    """Doubles the side: two 3 x 3 convolutions beside one of 1 x 1, all of enlarged maps."""
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(in_channels, out_channels, 3, padding=1)
+        self.second = nn.Conv2d(out_channels, out_channels, 3, padding=1)
+        self.skip = nn.Conv2d(in_channels, out_channels, 1)
+        for conv in (self.first, self.second, self.skip):
+            keep_variance(conv)
+
+    def forward(self, x_NCHW: Tensor) -> Tensor:
+        """[N, in_channels, h, w] to [N, out_channels, 2 h, 2 w]."""
+        hidden_NCHW = torch.relu(self.first(_doubled(torch.relu(x_NCHW))))
+        return self.second(hidden_NCHW) + self.skip(_doubled(x_NCHW))  # type: ignore[no-any-return]
+
+
 class AdaptedBlock(nn.Module):
     """Keeps the side or doubles it; both its 3 x 3 convolutions see maps that `adapted` has styled."""
 
@@ -88,7 +107,7 @@ class AdaptedBlock(nn.Module):
         return self.second(torch.relu(adapted(hidden_NCHW, second_NS))) + self.skip(self._grown(x_NCHW))  # type: ignore[no-any-return]
 
     def _grown(self, x_NCHW: Tensor) -> Tensor:
-        return functional.interpolate(x_NCHW, scale_factor=2, mode="nearest") if self.doubles else x_NCHW
+        return _doubled(x_NCHW) if self.doubles else x_NCHW
 
 
 def adapted(x_NCHW: Tensor, style_NS: Tensor) -> Tensor:
@@ -102,7 +121,20 @@ def adapted(x_NCHW: Tensor, style_NS: Tensor) -> Tensor:
     return (1 + scale_NC[..., None, None]) * functional.instance_norm(x_NCHW) + shift_NC[..., None, None]
 
 
+def widths_down_to(smallest_px: int, size_px: int, width: int) -> list[int]:
+    """Channels after each halving of a side, as long as that leaves `smallest_px`."""
+    widths: list[int] = []
+    while size_px // 2 >= smallest_px:
+        widths.append(width * min(2 ** len(widths), _MAX_GROWTH))
+        size_px //= 2
+    return widths
+
+
 def keep_variance(conv: nn.Conv2d) -> None:
     """Start a convolution so that maps keep about their variance, without bias."""
     nn.init.kaiming_normal_(conv.weight, nonlinearity="linear")
     nn.init.zeros_(conv.bias)  # type: ignore[arg-type]
+
+
+def _doubled(x_NCHW: Tensor) -> Tensor:
+    return functional.interpolate(x_NCHW, scale_factor=2, mode="nearest")

@@ -6,11 +6,10 @@ import pytest
 import torch
 
 from model.config import LossConfig, ModelConfig
-from model.designs.fomm import moved
 from model.designs.registry import build_networks
 from model.landmarks.geometry import PartSizes
 from model.networks.bundle import Networks
-from model.networks.comparators.keypoints import Keypoints
+from model.networks.comparators.keypoints import Keypoints, moved
 from tests.model.conftest import make_batch, make_trainer, small_perceptual
 
 

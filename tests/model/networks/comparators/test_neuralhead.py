@@ -6,11 +6,11 @@ import pytest
 import torch
 
 from model.config import ModelConfig
-from model.designs.neuralhead import NeuralHeadNetworks, widths_down_to
+from model.designs.neuralhead import NeuralHeadNetworks
 from model.designs.registry import build_networks
 from model.landmarks.geometry import PartSizes
 from model.networks.comparators.projection_discriminator import SpectralConv2d
-from model.networks.comparators.residual import adapted
+from model.networks.comparators.residual import adapted, widths_down_to
 from tests.model.conftest import make_batch
 
 

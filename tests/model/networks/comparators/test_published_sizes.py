@@ -1,4 +1,7 @@
-"""Parameters of the comparators, in millions, as their authors' code has them at 256 pixels, and at our presets."""
+"""Parameters of the comparators, in millions, as their authors' code has them at 256 pixels, and at our presets.
+
+MarioNETte has no authors' code: its numbers are those of the paper's layers with the channels that others gave them.
+"""
 
 from __future__ import annotations
 
@@ -31,6 +34,10 @@ def millions(network: str, part: str, size_px: int, width: int) -> float:
         ("neuralhead", "generator.embed.", 14.8),
         ("neuralhead", "generator.draw.", 37.9),
         ("neuralhead", "discriminator.", 19.5),
+        ("marionette", "generator.encode_driver.", 4.9),
+        ("marionette", "generator.blend.", 8.3),
+        ("marionette", "generator.decode.", 11.8),
+        ("marionette", "discriminator.", 9.8),
     ],
 )
 def test_at_the_published_width_every_part_has_the_published_size(network: str, part: str, count: float) -> None:
@@ -46,6 +53,8 @@ def test_at_the_published_width_every_part_has_the_published_size(network: str, 
         ("monkeynet", 128, 32, 16.7),
         ("neuralhead", 64, 24, 2.2),
         ("neuralhead", 128, 32, 12.0),
+        ("marionette", 64, 24, 4.3),
+        ("marionette", 128, 32, 12.4),
     ],
 )
 def test_presets_have_smaller_ones(network: str, size_px: int, width: int, count: float) -> None:
