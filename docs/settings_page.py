@@ -37,7 +37,11 @@ def settings_page() -> str:
     presets = {name: read_preset(PRESETS / f"{name}.toml") for name in SHOWN}
     lines = [_INTRODUCTION]
     for title, fields in _documented_classes():
-        lines += [f"\n## {title}\n", f"| key | paper | {' | '.join(SHOWN)} | bounds | meaning |", "|---" * (len(SHOWN) + 4) + "|"]
+        lines += [
+            f"\n## {title}\n",
+            f"| key | paper | {' | '.join(SHOWN)} | bounds | meaning |",
+            "|---" * (len(SHOWN) + 4) + "|",
+        ]
         for name, meaning in fields:
             key = name.replace("_", "-")
             values = [_shown(presets[preset].get(key, "")) for preset in SHOWN]
