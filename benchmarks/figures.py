@@ -39,7 +39,7 @@ from reenact.guidance_choice import Guidance
 from server.rounds.federation import run_federation
 from server.run_folder.history import read_history
 from tests.data_partition.conftest import write_video
-from tests.federated_setup import simulated_grid
+from tests.support.federated_setup import simulated_grid
 
 ROOT = Path(__file__).resolve().parent.parent
 PRESET_NAMES = ("tiny", "small", "paper")

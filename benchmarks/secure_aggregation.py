@@ -39,7 +39,7 @@ from server.rounds.fedgan import FedGAN
 from server.rounds.secure_round import SecureRounds, SecureSums
 from server.sites.agreement import SiteStatistics
 from server.sites.roster import KnownSite, Roster
-from tests.node_keys import write_node_keys
+from tests.support.node_keys import write_node_keys
 
 ROOT = Path(__file__).resolve().parent.parent
 NUM_FRAMES = 1000

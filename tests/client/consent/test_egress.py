@@ -17,8 +17,8 @@ from data_partition.statistics import local_statistics, pooled_statistics
 from federation.secure_sum.statistics import pack_statistics
 from federation.settings import Settings
 from server.rounds.federation import run_federation
-from tests.federated_setup import GLR, deployed_config, minimal_settings, simulated_grid, write_dataset
-from tests.inprocess_grid import InProcessGrid
+from tests.support.federated_setup import GLR, deployed_config, minimal_settings, simulated_grid, write_dataset
+from tests.support.inprocess_grid import InProcessGrid
 
 
 @pytest.fixture(scope="module")

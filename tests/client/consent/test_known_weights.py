@@ -25,10 +25,10 @@ from model.networks.bundle import NamedArrays, Networks
 from model.setting import Scalar
 from server.rounds.federation import run_federation
 from server.run_folder.history import read_history
-from tests import packed
-from tests.federated_setup import GLR, deployed_config, minimal_settings, write_dataset
-from tests.inprocess_grid import InProcessGrid
-from tests.node_keys import key_config, write_node_keys
+from tests.support import packed
+from tests.support.federated_setup import GLR, deployed_config, minimal_settings, write_dataset
+from tests.support.inprocess_grid import InProcessGrid
+from tests.support.node_keys import key_config, write_node_keys
 
 PART_SIZES = PartSizes((8, 8, 8, 8), (8, 8, 8, 12))
 Arrays = list[np.ndarray]

@@ -20,7 +20,7 @@ from data_partition.shards.images import write_image
 from data_partition.shards.shard import COLUMN_WIDTHS, Shard, last_tenth, open_dataset, open_shard
 from data_partition.shards.writer import ShardWriter
 from model.errors import DataError
-from tests.shards import write_random_shard
+from tests.support.shards import write_random_shard
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from model.checkpoint import Checkpoint, load_checkpoint
 from model.errors import ConfigError
 from server.rounds.federation import run_federation
 from server.run_folder.history import RoundRow, read_history
-from tests.federated_setup import minimal_settings, simulated_grid, write_dataset
+from tests.support.federated_setup import minimal_settings, simulated_grid, write_dataset
 
 
 @pytest.fixture(scope="module")

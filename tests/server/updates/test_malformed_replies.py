@@ -29,10 +29,10 @@ from server.rounds.loop import RoundOutcome
 from server.sites.agreement import agree
 from server.sites.roster import Roster
 from server.updates.reply import ArrayForm, RejectedUpdateError, failure_reason, read_fit_reply, size_in_bytes
-from tests.packed import packed
 from tests.server import malformed
 from tests.server.malformed import MUTATIONS, CannedGrid, force, header_of, mutated, npz, with_data
 from tests.server.replies import reply_with
+from tests.support.packed import packed
 
 NUM_HONEST, NUM_HOSTILE = 3, 20
 NUM_SITES = NUM_HONEST + NUM_HOSTILE
