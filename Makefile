@@ -17,7 +17,7 @@ TOOLS := .venv-tools
 
 DEMO_DIR ?= demo
 
-.PHONY: help install demo test integration chaos e2e lint format lock sbom audit-dependencies docs clean
+.PHONY: help install demo test integration chaos e2e bench lint format lock sbom audit-dependencies docs clean
 
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -47,6 +47,9 @@ integration: install ## Integration tests: Flower's simulation engine, other pro
 
 chaos: install ## The server killed at random moments over failing clients (two minutes); CHAOS_SEED, CHAOS_KILLS
 	$(BIN)/python -m pytest -m chaos tests
+
+bench: install ## Steps, frames, bytes, imports, evaluation and preparation in one table, kept in benchmarks/results
+	$(BIN)/python -m benchmarks.bench
 
 lint: install ## ruff, format check and mypy
 	$(BIN)/ruff check .

@@ -25,7 +25,7 @@ from model.errors import FedreenactError
 from model.files import write_json
 from model.setting import Scalar
 from server.run_folder.history import read_history
-from tests.attacks import ATTACKS, HostileGrid, write_swapped
+from tests.support.attacks import ATTACKS, HostileGrid, write_swapped
 
 NUM_SITES = 5
 ATTACKER = 3

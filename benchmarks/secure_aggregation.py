@@ -39,7 +39,7 @@ from server.rounds.fedgan import FedGAN
 from server.rounds.secure_round import SecureRounds, SecureSums
 from server.sites.agreement import SiteStatistics
 from server.sites.roster import KnownSite, Roster
-from tests.node_keys import write_node_keys
+from tests.support.node_keys import write_node_keys
 
 ROOT = Path(__file__).resolve().parent.parent
 NUM_FRAMES = 1000
@@ -153,8 +153,15 @@ class SyntheticGrid(Grid):
         )
 
 
+def settings_of(preset: str, num_sites: int) -> Settings:
+    """Of a secure run."""
+    sizes = {"num-clients": num_sites, "num-identities": num_sites, "min-fit-clients": num_sites}
+    return Settings.from_flat({**read_preset(PRESETS / f"{preset}.toml"), **sizes, "secure-aggregation": True})
+
+
 def measure(settings: Settings, is_secure: bool) -> dict[str, float]:
     """One round: seconds of all sites together, of the server, and bytes of tensors in both directions."""
+    TaskIdentity.task_id, TaskIdentity.run_id, TaskIdentity.node_id = 1, 1, 1
     start = build_networks(settings.model, PART_SIZES, seed=0).travelling_tensors()
     roster = FixedRoster(settings)
     with tempfile.TemporaryDirectory(dir=ROOT) as folder:
@@ -170,7 +177,8 @@ def measure(settings: Settings, is_secure: bool) -> dict[str, float]:
         if is_secure:
             SecureRounds(SecureSums(link, settings), settings, scalars=scalars).train(1, start)
         else:
-            FedGAN(start, link, settings, Path(folder) / "updates", scalars=scalars).train(1, start)
+            plain = settings.replaced({"secure-aggregation": False})
+            FedGAN(start, link, plain, Path(folder) / "updates", scalars=scalars).train(1, start)
         seconds = time.perf_counter() - begin
     return {
         "site_s": grid.site_seconds / settings.rounds.num_clients,
@@ -202,10 +210,7 @@ def main() -> None:
     parser.add_argument("--preset", default="tiny")
     parser.add_argument("--repeats", type=int, default=5)
     options = parser.parse_args()
-    TaskIdentity.task_id, TaskIdentity.run_id, TaskIdentity.node_id = 1, 1, 1
-    flat = read_preset(PRESETS / f"{options.preset}.toml")
-    sizes = {"num-clients": options.sites, "num-identities": options.sites, "min-fit-clients": options.sites}
-    settings = Settings.from_flat({**flat, **sizes, "secure-aggregation": True})
+    settings = settings_of(options.preset, options.sites)
     rows: dict[bool, list[dict[str, float]]] = {False: [], True: []}
     for number in range(options.repeats + 1):
         for is_secure in (False, True):

@@ -13,6 +13,7 @@ from flwr.app import Context
 from flwr.client import Client, NumPyClient
 from flwr.clientapp import ClientApp
 
+from client.coded_weights import CodedWeights
 from client.consent.approval import Approval
 from client.consent.egress import training_scalars
 from client.consent.known_data import check_known_data
@@ -24,6 +25,7 @@ from client.secure_sum.update import SecureUpdate, is_secure
 from client.site import Site, open_site
 from client.supernode.refused_tasks import RefusedTasks
 from data_partition.statistics import local_statistics, pooled_statistics
+from federation.codec import codec_of
 from federation.local_training import LocalResult, RoundTask, check_start, new_salt, train_locally
 from federation.packing import pack, unpack
 from federation.secure_sum.masking import Phase
@@ -41,6 +43,7 @@ from model.errors import (
 )
 from model.landmarks.geometry import PartSizes
 from model.networks.bundle import NamedArrays
+from model.run_files import RoundFiles, RunFiles
 from model.setting import Scalar
 from model.training.moments import MomentStore
 from model.training.perceptual import PerceptualLoss
@@ -122,13 +125,40 @@ def _statistics(settings: Settings, site: Site) -> FitResult:
 
 
 def _train(settings: Settings, site: Site, parameters: Arrays, config: dict[str, Scalar]) -> FitResult:
-    shapes = travelling_shapes(settings.model)
     if len(parameters) != 1:
         raise TensorMismatchError(f"got {len(parameters)} arrays, expected 1; does the server run the same version?")
-    result = _reported(settings, site, unpack(parameters[0], shapes), config)
+    coded = _coded(settings, site, config)
+    start = (
+        coded.received(parameters[0], str(config["weights-sha256"]))
+        if coded
+        else unpack(parameters[0], travelling_shapes(settings.model))
+    )
+    result = _reported(settings, site, start, config)
     allowed = training_scalars(settings)
     metrics: dict[str, Scalar] = {k: float(v) for k, v in result.metrics.items() if k in allowed}
-    return [pack(result.tensors)], result.num_examples, metrics
+    sent = coded.sent(start, result.tensors) if coded else pack(result.tensors)
+    return [sent], result.num_examples, metrics
+
+
+def _coded(settings: Settings, site: Site, config: dict[str, Scalar]) -> CodedWeights | None:
+    """What turns weights into what travels; None where they travel as they are."""
+    shapes = travelling_shapes(settings.model)
+    codec = codec_of(settings.rounds.update_codec, shapes)
+    if codec is None:
+        return None
+    errors = RoundFiles(
+        files=RunFiles(folder=site.state_dir, run_id=str(config["run-id"])),
+        name="rounding",
+        what="rounding errors",
+        num_kept=settings.run.keep_checkpoints,
+    )
+    known = _known(site, config)
+    return CodedWeights(codec, shapes, int(config["server-round"]), known=known, errors=errors)
+
+
+def _known(site: Site, config: dict[str, Scalar]) -> KnownWeights:
+    max_missed_rounds = site.policy.max_missed_rounds if site.policy is not None else 0
+    return KnownWeights(site.state_dir, str(config["run-id"]), max_missed_rounds=max_missed_rounds)
 
 
 def _secure_phase(
@@ -192,9 +222,10 @@ def _trained(settings: Settings, site: Site, tensors: NamedArrays, config: dict[
     if site.policy is not None or task.fails_late:
         check_start(settings, part_sizes, tensors)
     if site.policy is not None:
-        known = KnownWeights(site.state_dir, run_id, max_missed_rounds=site.policy.max_missed_rounds)
-        known.accept(tensors, settings=settings, part_sizes=part_sizes, round_number=round_number)
+        _known(site, config).accept(tensors, settings=settings, part_sizes=part_sizes, round_number=round_number)
         check_known_data(site.state_dir, run_id, site.data.frames[0].shard)
+    elif settings.rounds.update_codec != "float32":
+        _known(site, config).keep(tensors, round_number)
     torch.set_num_threads(settings.optimizer.num_threads)
     train = functools.partial(
         _train_and_check,

@@ -39,6 +39,9 @@ class RoundsConfig:
     """+ FedProx (Li et al. 2020): weight of the squared distance of local to global weights; 0 is off."""
     server_ema_decay: float = setting(0.0, low=0, high=0.9999, leeway=Leeway.ANY)
     """+ Exponential averaging over rounds of the global weights, for evaluation and export only; 0 is off."""
+    update_codec: str = setting("float32", choices=("float32", "bfloat16", "int8"), may_change=True)
+    """+ How weights travel: whole as float32, or, both ways, as steps with values rounded to bfloat16 or int8. A site
+    adds what rounding took to its next step."""
     seed: int = setting(0, low=0, high=2**63 - 1)
     """Seed of initial weights, pair sampling and every other random choice."""
 
@@ -222,6 +225,8 @@ class Settings:
         unseen = "with secure-aggregation: the server sees no single update, nor a single site's loss"
         check(defence.aggregation == "mean", "aggregation", defence.aggregation, f"mean {unseen}")
         check(defence.min_cosine == -1, "min_cosine", defence.min_cosine, f"-1 {unseen}")
+        masks = "with secure-aggregation: a masked value is a whole number of 64 bits, however it was rounded before"
+        check(rounds.update_codec == "float32", "update_codec", rounds.update_codec, f"float32 {masks}")
         check(defence.max_loss_deviation == 0, "max_loss_deviation", defence.max_loss_deviation, f"0 {unseen}")
         check(
             rounds.min_fit_clients >= MIN_SITES,

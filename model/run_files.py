@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -73,6 +74,51 @@ class RunFiles:
         for old in sorted(others, key=lambda other: other.stat().st_mtime, reverse=True)[_MAX_RUNS - 1 :]:
             shutil.rmtree(old, ignore_errors=True)
         return path
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RoundFiles:
+    """Files `<name>-round-000007.safetensors` of one run, one for each of its last rounds.
+
+    What is there at the end of round r is what round r + 1 starts from. More than one round is kept because a server
+    may resume from an older checkpoint than the last round this client trained.
+    """
+
+    files: RunFiles
+    """Of the run."""
+    name: str
+    """What they hold, in a file's name."""
+    what: str
+    """The same in words."""
+    num_kept: int
+    """Rounds kept besides the one just trained, which the server may not have recorded, >= 1: with the run's
+    keep-checkpoints any of its last checkpoints can be resumed exactly."""
+
+    def load(self, round_number: int) -> dict[str, Tensor]:
+        """The tensors at the end of a round.
+
+        Raises:
+            LookupError: saying in words why there are none: no file, a damaged file, or another run's.
+        """
+        if not self.files.path(self._name(round_number)).is_file():
+            raise LookupError(f"no {self.what} of round {round_number} of this run in {self.files.folder}")
+        return self.files.load(self._name(round_number))
+
+    def save(self, round_number: int, tensors: Mapping[str, Tensor]) -> Path:
+        """Write the tensors at the end of a round (complete or not at all) and drop old ones, and runs of long ago.
+
+        Returns:
+            The file written.
+        """
+        path = self.files.save(self._name(round_number), tensors)
+        for old_path in self.files.run_folder.iterdir():
+            match = re.fullmatch(rf"{self.name}-round-(\d{{6,}})\.safetensors", old_path.name)
+            if match and not round_number - self.num_kept <= int(match[1]) <= round_number:
+                old_path.unlink(missing_ok=True)
+        return path
+
+    def _name(self, round_number: int) -> str:
+        return f"{self.name}-round-{round_number:06d}"
 
 
 def _sha256(tensors: Mapping[str, Tensor]) -> str:

@@ -43,9 +43,9 @@ from reenact.batch import BatchRow, read_table, write_table
 from server.monitoring.run_view import RunView
 from server.run_folder.record import RunRecord, own_version
 from server.sites.sites_file import read_sites
-from tests.rows import round_row
-from tests.shards import write_random_shard
-from tests.small_face import small_checkpoint
+from tests.support.rows import round_row
+from tests.support.shards import write_random_shard
+from tests.support.small_face import small_checkpoint
 
 NUM_EDITS = (1, 1, 1, 2, 4, 12)
 """Of a mutation, one of these."""

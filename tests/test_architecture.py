@@ -10,7 +10,7 @@ import tomllib
 from pathlib import Path
 
 from deploy.files import all_packages
-from tests.paths import ROOT, parsed
+from tests.support.paths import ROOT, parsed
 
 OURS = all_packages()
 

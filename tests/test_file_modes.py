@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 import cli
-from tests.federated_setup import MINIMAL
+from tests.support.federated_setup import MINIMAL
 
 TOUCH = "touch = lambda: open(sys.argv[1], 'w').close()"
 SITE = f"""

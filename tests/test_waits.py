@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator
 
-from tests.paths import ROOT, parsed
+from tests.support.paths import ROOT, parsed
 
 PACKAGES = ("model", "data_partition", "client", "server", "evaluation", "reenact", "experiments")
 

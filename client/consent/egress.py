@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from federation.codec import codec_of
+from federation.packing import Shapes
 from federation.reported import reported_scalars
 from federation.secure_sum.primitives import KEY_BYTES, SEALED_BYTES, SHARE_BYTES
 from federation.secure_sum.signatures import SIGNATURE_BYTES
@@ -61,9 +63,9 @@ def inventory(settings: Settings) -> list[Item]:
     """All that leaves a deployed site in a run with these settings.
 
     The statistics are sums over the site's training frames (data_partition/statistics.py); the tensors are the trained
-    networks, whose values leave as one vector in this order. Under secure aggregation both are the arrays of its five
-    phases, of which [S, ...] have a row for each site that takes part. A site may send the name its operator chose
-    besides (`identity-label`).
+    networks, whose values leave as one vector in this order (with an `update-codec` their steps, rounded and then
+    deflated). Under secure aggregation both are the arrays of its five phases, of which [S, ...] have a row for each
+    site that takes part. A site may send the name its operator chose besides (`identity-label`).
     """
     num_identities = settings.model.num_identities
     landmarks = (num_identities, NUM_LANDMARKS, 2)
@@ -83,7 +85,7 @@ def inventory(settings: Settings) -> list[Item]:
         length = SumLayout.of_run(tensors, settings.model).length
         every_round = _secure_items(settings, "update", length, "every round")
     else:
-        every_round = [Item(name, array.shape, str(array.dtype), "every round") for name, array in tensors.items()]
+        every_round = _update_items(settings, {name: array.shape for name, array in tensors.items()})
     scalars = [Item(name, (), "float64", "every round") for name in sorted(training_scalars(settings))]
     return [*once, *every_round, Item("num_examples", (), "int64", "every round"), *scalars]
 
@@ -95,6 +97,16 @@ def _base_items(num_identities: int) -> list[Item]:
         for form in FORMS
         for name, shape in Moments.shapes(form, num_identities).items()
     ]
+
+
+def _update_items(settings: Settings, shapes: Shapes) -> list[Item]:
+    """The tensors; with a codec of steps, before they are deflated."""
+    codec = codec_of(settings.rounds.update_codec, shapes)
+    dtype = codec.rounded if codec else "float32"
+    items = [Item(name, shape, dtype, "every round") for name, shape in shapes.items()]
+    if codec and codec.num_scales:
+        items.append(Item("update.scales", (codec.num_scales,), "float32", "every round"))
+    return items
 
 
 def _secure_items(settings: Settings, what: str, length: int, when: str) -> list[Item]:

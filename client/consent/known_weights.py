@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from federation.packing import Shapes
 from federation.reach import check_initial, check_reach, initial_networks
 from federation.settings import Settings
 from model.errors import UnknownWeightsError
@@ -51,7 +52,7 @@ class KnownWeights:
             UnknownWeightsError: naming round, tensor, what was got, the limit, and what to do.
         """
         initial = initial_networks(settings, part_sizes).travelling_tensors()
-        known = self._read(initial)
+        known = self.last({name: array.shape for name, array in initial.items()})
         self._check_missed(known[0] if known else 0, round_number)
         if known is not None:
             known_round, start = known
@@ -59,8 +60,28 @@ class KnownWeights:
             words = f"the weights of round {known_round}, which this site knows"
             check_reach(tensors, start, settings, round_number, num_rounds=num_rounds, known=words)
         check_initial(tensors, initial, settings, round_number)
+        self.keep(tensors, round_number)
+
+    def keep(self, tensors: NamedArrays, round_number: int) -> None:
+        """Take the weights with which a round starts for known; they are on disk when this returns."""
         kept = {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in tensors.items()}
         self._files.save(_NAME, kept | {_ROUND: torch.tensor(round_number)})
+
+    def last(self, shapes: Shapes) -> tuple[int, NamedArrays] | None:
+        """The round that was trained last and its weights, in the order of the shapes; None if it has none."""
+        if not self._files.path(_NAME).is_file():
+            return None
+        try:
+            tensors = self._files.load(_NAME)
+        except LookupError as error:
+            _log.warning("the weights of the last round are not known any more: %s", error)
+            return None
+        known_round = int(tensors.pop(_ROUND))
+        arrays = {name: tensor.numpy() for name, tensor in tensors.items()}
+        if {name: array.shape for name, array in arrays.items()} != dict(shapes):
+            _log.warning("the weights of round %d are of another network: not known any more", known_round)
+            return None
+        return known_round, {name: arrays[name] for name in shapes}
 
     def _check_missed(self, known_round: int, round_number: int) -> None:
         """Between a known round, or the initial weights (0), and this one."""
@@ -75,19 +96,3 @@ class KnownWeights:
                 "should be (a site that joins late, or was away for long), its operator raises max-missed-rounds in "
                 "the node config for the time being"
             )
-
-    def _read(self, initial: NamedArrays) -> tuple[int, NamedArrays] | None:
-        """The round and its weights; None if there are none, or none that can be used."""
-        if not self._files.path(_NAME).is_file():
-            return None
-        try:
-            tensors = self._files.load(_NAME)
-        except LookupError as error:
-            _log.warning("the weights of the last round are not known any more: %s", error)
-            return None
-        known_round = int(tensors.pop(_ROUND))
-        arrays = {name: tensor.numpy() for name, tensor in tensors.items()}
-        if {name: array.shape for name, array in arrays.items()} != {n: a.shape for n, a in initial.items()}:
-            _log.warning("the weights of round %d are of another network: not known any more", known_round)
-            return None
-        return known_round, arrays

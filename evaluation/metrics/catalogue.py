@@ -100,13 +100,13 @@ TEMPORAL = Metric(
     scope=Scope.CLIP,
     num_decimals=3,
 )
-KID = Metric(key="kid", title="KID (VGG-16 HED)", better=Better.LOWER, scope=Scope.SET, num_decimals=1)
+KID = Metric(key="kid", title="KID (VGG-16 HED)", better=Better.LOWER, scope=Scope.SET, num_decimals=3)
 KID_REAL = Metric(
     key="kid_real",
     title="KID (VGG-16 HED), real against real",
     better=Better.LOWER,
     scope=Scope.SET,
-    num_decimals=1,
+    num_decimals=3,
 )
 PRMSE = Metric(
     key="prmse_deg",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,29 +10,22 @@ from pathlib import Path
 from torch import Tensor
 
 from model.errors import TensorMismatchError
-from model.run_files import RunFiles
+from model.run_files import RoundFiles, RunFiles
 from model.training.trainer import GANTrainer
 
 _log = logging.getLogger(__name__)
 
-_FILE = re.compile(r"moments-round-(\d{6,})\.safetensors")
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MomentStore:
-    """Files `run-0123456789abcdef/moments-round-000007.safetensors`, one for each of the last rounds of one run.
-
-    The moments at the end of round r are those that round r + 1 starts from. More than one round is kept because a
-    server may resume from an older checkpoint than the last round this client trained.
-    """
+    """Files `run-0123456789abcdef/moments-round-000007.safetensors`, as `RoundFiles` keeps them."""
 
     folder: Path
     """Of the client."""
     run_id: str
     """Name of the run, as of `RunFiles`."""
     num_kept: int
-    """Rounds kept besides the one just trained, which the server may not have recorded, >= 1: with the run's
-    keep-checkpoints any of its last checkpoints can be resumed exactly."""
+    """Rounds kept besides the one just trained, as of `RoundFiles`."""
 
     def restore(self, trainer: GANTrainer, round_number: int) -> bool:
         """Give the trainer the moments with which a round starts.
@@ -54,32 +46,15 @@ class MomentStore:
         """The moments at the end of a round.
 
         Raises:
-            LookupError: saying in words why there are none: no file, a damaged file, or another run's.
+            LookupError: as `RoundFiles.load`.
         """
-        if not self._files.path(_name(round_number)).is_file():
-            raise LookupError(f"no optimiser moments of round {round_number} of this run in {self.folder}")
-        return self._files.load(_name(round_number))
+        return self._rounds.load(round_number)
 
     def save(self, round_number: int, tensors: Mapping[str, Tensor]) -> Path:
-        """Write the moments at the end of a round (complete or not at all) and drop old ones, and runs of long ago.
-
-        Returns:
-            The file written.
-        """
-        path = self._files.save(_name(round_number), tensors)
-        for old_round, old_path in self._rounds().items():
-            if not round_number - self.num_kept <= old_round <= round_number:
-                old_path.unlink(missing_ok=True)
-        return path
+        """Write the moments at the end of a round and drop old ones; gives the file written."""
+        return self._rounds.save(round_number, tensors)
 
     @property
-    def _files(self) -> RunFiles:
-        return RunFiles(folder=self.folder, run_id=self.run_id)
-
-    def _rounds(self) -> dict[int, Path]:
-        matches = ((_FILE.fullmatch(path.name), path) for path in self._files.run_folder.iterdir())
-        return {int(match.group(1)): path for match, path in matches if match}
-
-
-def _name(round_number: int) -> str:
-    return f"moments-round-{round_number:06d}"
+    def _rounds(self) -> RoundFiles:
+        files = RunFiles(folder=self.folder, run_id=self.run_id)
+        return RoundFiles(files=files, name="moments", what="optimiser moments", num_kept=self.num_kept)

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Strategy
 
+from federation.codec import codec_of
 from federation.packing import pack
 from federation.reported import reported_scalars
 from federation.settings import Settings
@@ -19,15 +20,17 @@ from model.designs.registry import IDENTITY_ROWS
 from model.metrics import WeightedMean, merge
 from model.networks.bundle import NamedArrays
 from model.setting import Scalar
+from server.rounds.downlink import Downlink
 from server.rounds.exchange import Exchange, Link, TooFewUpdatesError, reasons_and_kinds
-from server.rounds.loop import RoundOutcome
+from server.rounds.loop import RoundOutcome, Tensors
 from server.run_folder.history import RoundRow
 from server.sites.conduct import Conduct
 from server.sites.roster import KnownSite
-from server.updates.reply import RejectedUpdateError, Rejection, read_update, size_in_bytes
+from server.updates.reply import RejectedUpdateError, Rejection, size_in_bytes
 from server.updates.robust import krum, median, trimmed_mean
 from server.updates.screening import MIN_COMPARED, compare, weights
 from server.updates.store import UpdateStore, fingerprint_of
+from server.updates.update import read_update
 from server.updates.weighted_mean import StreamingMean
 
 _log = logging.getLogger(__name__)
@@ -70,7 +73,8 @@ class FedGAN(Strategy):  # type: ignore[misc]
         self._conduct = Conduct(history, settings.defence)
         self._exchange = Exchange(link, 0)
         self._sites: dict[int, KnownSite] = {}
-        self._num_bytes_down = 0
+        self._downlink = Downlink(settings, tensors)
+        self._num_bytes_down: dict[int, int] = {}
 
     def train(self, round_number: int, tensors: NamedArrays) -> RoundOutcome:
         """One round: ask all sites to train, check what each sends, aggregate.
@@ -92,16 +96,18 @@ class FedGAN(Strategy):  # type: ignore[misc]
     ) -> list[Message]:
         """One message for each known site that is not in quarantine, ascending by partition id."""
         scalars: dict[str, Scalar] = {**config, "phase": "train", "server-round": server_round}
+        scalars |= self._downlink.scalars(self._tensors)
         quarantined = self._conduct.quarantined(server_round)
         known = self._link.roster.sites
         asked = [(node, site) for node, site in known if site.partition_id not in quarantined]
-        self._num_bytes_down = size_in_bytes(arrays)
         self._sites = {site.partition_id: site for _, site in asked}
         reasons = {client: (reason, Rejection.QUARANTINED) for client, reason in quarantined.items()}
         self._exchange = Exchange(self._link, server_round, reasons)
         self._exchange.num_answers = len(known) - len(asked)  # no reply of theirs is wanted
         nodes = {site.partition_id: node for node, site in asked}
-        return self._exchange.messages(nodes, dict.fromkeys(nodes, arrays), scalars)
+        records = self._downlink.records(server_round, arrays, nodes)
+        self._num_bytes_down = {site: size_in_bytes(record) for site, record in records.items()}
+        return self._exchange.messages(nodes, records, scalars)
 
     def aggregate_train(self, server_round: int, replies: Iterable[Message]) -> tuple[ArrayRecord, MetricRecord]:
         """The new networks from the valid updates, which are taken one at a time in the order of `replies`.
@@ -140,7 +146,8 @@ class FedGAN(Strategy):  # type: ignore[misc]
         tally.screen()
         self._exchange.log_rejected()
         self._require_quorum(round_number, len(tally.clients))
-        outcome = tally.outcome(self._num_bytes_down)
+        settle = functools.partial(self._downlink.settled, round_number, self._tensors, sites=list(tally.clients))
+        outcome = tally.outcome(self._num_bytes_down, settle)
         self._conduct.note(round_number, outcome.clients, outcome.rejected_kinds, outcome.fingerprints)
         return outcome
 
@@ -169,6 +176,7 @@ class _Tally:
         self._updates = updates
         self._defence, self._privacy = settings.defence, settings.privacy
         self._reported = reported_scalars(settings)
+        self._codec = codec_of(settings.rounds.update_codec, {name: array.shape for name, array in current.items()})
         self._conduct = conduct
         self._num_bytes_up: dict[int, int] = {}
         self._sites: dict[int, KnownSite] = {}
@@ -179,7 +187,9 @@ class _Tally:
         """Keep the site's update, or its reason among the rejected."""
         client = site.partition_id
         try:
-            update = read_update(reply, self._current, self._reported, has_losses=self._privacy.tells_losses)
+            update = read_update(
+                reply, self._current, self._reported, codec=self._codec, has_losses=self._privacy.tells_losses
+            )
         except RejectedUpdateError as error:
             self._reject(client, str(error), error.kind)
             return
@@ -212,21 +222,22 @@ class _Tally:
             for finding in compare(clients, products_nn, self.clients, config):
                 self._reject(finding.client, finding.reason, finding.kind)
 
-    def outcome(self, num_bytes_down: int) -> RoundOutcome:
+    def outcome(self, num_bytes_down: Mapping[int, int], settle: Callable[[Tensors], Tensors]) -> RoundOutcome:
         """The new networks, and how each update lies to the step to them.
 
         Args:
-            num_bytes_down: of the arrays that each site was sent.
+            num_bytes_down: partition id to the size of the arrays that the site was sent.
+            settle: makes of the aggregated tensors those that every party will have.
         """
         weight_of = self._weights()
-        tensors = self._aggregated(weight_of)
+        tensors = settle(self._aggregated(weight_of))
         measured = {
             client: {
                 "update_norm": step.norm,
                 "cosine_to_mean": step.cosine_to_mean,
                 "weight": weight_of[client],
                 "bytes_up": self._num_bytes_up[client],
-                "bytes_down": num_bytes_down,
+                "bytes_down": num_bytes_down[client],
             }
             for client, step in self._updates.measure(tensors, list(self.clients)).items()
         }
@@ -244,21 +255,15 @@ class _Tally:
     def _weights(self) -> dict[int, int]:
         """Partition id of an accepted site to its weight in the means."""
         num_frames = {client: int(values["num_examples"]) for client, values in self.clients.items()}
-        weight_of = weights(num_frames, self._defence.max_weight_ratio)
+        limit = self._defence.max_weight_ratio
+        weight_of = weights(num_frames, limit)
         for client, weight in weight_of.items():
             if weight < num_frames[client]:
                 text = "client %d says it has %d training frames; they count as %d, max-weight-ratio is %g"
-                _log.info(
-                    text,
-                    client,
-                    num_frames[client],
-                    weight,
-                    self._defence.max_weight_ratio,
-                    extra={"site": client},
-                )
+                _log.info(text, client, num_frames[client], weight, limit, extra={"site": client})
         return weight_of
 
-    def _aggregated(self, weight_of: Mapping[int, int]) -> dict[str, npt.NDArray[np.float32]]:
+    def _aggregated(self, weight_of: Mapping[int, int]) -> Tensors:
         """The new tensors by the run's rule; identity rows are the mean over their owners under every rule."""
         rule, clients = self._defence.aggregation, list(self.clients)
         is_mean = rule == "mean"
@@ -273,7 +278,7 @@ class _Tally:
             result |= self._robust(rule, clients)
         return {name: result[name] for name in self._current}
 
-    def _robust(self, rule: str, clients: list[int]) -> dict[str, npt.NDArray[np.float32]]:
+    def _robust(self, rule: str, clients: list[int]) -> Tensors:
         if rule == "krum":
             chosen = clients[krum(self._updates.products(clients, self._shared))]
             return {name: self._updates.tensor(chosen, name) for name in self._shared}

@@ -13,17 +13,15 @@ import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 from flwr.app import Array, ArrayRecord, Error, Message
 from flwr.common.constant import ErrorCode
 
-from federation.packing import unpack
 from federation.reported import largest
-from model.errors import FederationError, NonFiniteLossError, TensorMismatchError
-from model.networks.bundle import NamedArrays, validate_tensors
+from model.errors import FederationError, NonFiniteLossError
 
 UNREADABLE_REPLY = -1
 """Code that the server gives in a reply's place if Flower cannot read it; none of Flower's own."""
@@ -33,9 +31,6 @@ SITES_OWN_ERRORS = (ErrorCode.LOAD_CLIENT_APP_EXCEPTION, ErrorCode.CLIENT_APP_RA
 
 MAX_FRAMES = 2**31
 """Of one site: years of video."""
-LARGEST_WEIGHT = 1e6
-"""Of a network: a larger value is finite, and its square in a sum, or a picture made with it, need not be."""
-
 _MAX_REASON_CHARACTERS = 400
 _MAX_NAME_CHARACTERS = 64
 _MAX_UNKNOWN_SCALARS = 64
@@ -90,27 +85,17 @@ class ArrayForm:
     """For messages."""
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
+    may_be_shorter: bool = False
+    """Whether a vector may have fewer values than the shape says."""
 
     @property
     def num_bytes(self) -> int:
-        """Of the values."""
+        """Of the values, at most."""
         return math.prod(self.shape) * self.dtype.itemsize
 
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ClientUpdate:
-    """A valid reply."""
-
-    tensors: dict[str, npt.NDArray[np.float32]]
-    """Names, shapes and dtypes of the global tensors; all values finite and at most `LARGEST_WEIGHT`."""
-    num_examples: int
-    """Training frames, 1 to `MAX_FRAMES`: the weight in the average."""
-    metrics: dict[str, float]
-    """Finite scalars of known names, `loss_generator` among them unless the run keeps losses at the sites."""
-    num_dropped: int
-    """Scalars of other names, or no numbers, that the site sent besides."""
-    num_bytes: int
-    """Size of the tensors as they were sent."""
+    def allows(self, shape: tuple[int, ...]) -> bool:
+        """Whether an array may have a shape."""
+        return shape == self.shape or (self.may_be_shorter and len(shape) == 1 and 0 <= shape[0] < self.shape[0])
 
 
 @contextlib.contextmanager
@@ -126,49 +111,6 @@ def reading_a_reply() -> Iterator[None]:
         raise
     except Exception as error:
         raise RejectedUpdateError(f"sent a reply that cannot be read ({type(error).__name__}: {error})") from error
-
-
-@reading_a_reply()
-def read_update(
-    reply: Message, expected: NamedArrays, names: Collection[str], *, has_losses: bool = True
-) -> ClientUpdate:
-    """The update in a NumPyClient's fit reply.
-
-    Args:
-        reply: content with the records `fitres.*`, or an error.
-        expected: the global tensors, in the order in which their values stand in the vector that travels.
-        names: of the numbers that sites of this run report.
-        has_losses: whether sites tell their losses in this run.
-
-    Raises:
-        RejectedUpdateError: if the client failed, or for zero examples, another number of arrays than one, an
-            unreadable array, a wrong length or dtype, a value that is not finite or too large, or a missing generator
-            loss.
-    """
-    shapes = {name: array.shape for name, array in expected.items()}
-    form = ArrayForm("the update", (sum(array.size for array in expected.values()),), np.dtype(np.float32))
-    (vector_L,), num_examples, metrics = read_fit_reply(reply, [form], names)
-    if num_examples == 0:
-        raise RejectedUpdateError("reports 0 training frames, wanted at least 1")
-    tensors = unpack(vector_L, shapes)
-    try:
-        validate_tensors(tensors, expected, where="update")
-    except TensorMismatchError as error:
-        raise RejectedUpdateError(str(error), Rejection.NOT_FINITE) from error
-    for name, array in tensors.items():
-        largest_value = max(array.max(initial=0), -array.min(initial=0))
-        if largest_value > LARGEST_WEIGHT:
-            reason = f"update: {name} has values up to {largest_value:g}, wanted at most {LARGEST_WEIGHT:g}"
-            raise RejectedUpdateError(reason, Rejection.NOT_FINITE)
-    if has_losses and "loss_generator" not in metrics:
-        raise RejectedUpdateError("sent no loss_generator")
-    return ClientUpdate(
-        tensors=tensors,
-        num_examples=num_examples,
-        metrics=metrics,
-        num_dropped=len(reply.content.config_records["fitres.metrics"]) - len(metrics),
-        num_bytes=size_in_bytes(reply.content.array_records["fitres.parameters"]),
-    )
 
 
 @reading_a_reply()
@@ -205,12 +147,20 @@ def _arrays(arrays: Sequence[Array], expected: Sequence[ArrayForm]) -> list[npt.
             f"sent {len(arrays)} arrays, expected {len(expected)}; does the client run another version?",
             Rejection.MISMATCH,
         )
-    offsets = [_require_form(array, form) for array, form in zip(arrays, expected, strict=True)]
-    return [_values(*of_one) for of_one in zip(arrays, expected, offsets, strict=True)]
+    places = [_require_form(array, form) for array, form in zip(arrays, expected, strict=True)]
+    return [_values(array, form.dtype, place) for array, form, place in zip(arrays, expected, places, strict=True)]
 
 
-def _require_form(array: Array, form: ArrayForm) -> tuple[int, bool]:
-    """Where the values of an array begin among its bytes, and whether they lie column by column; nothing is decoded."""
+class _Place(NamedTuple):
+    """Where the values of an array are among its bytes."""
+
+    offset: int
+    shape: tuple[int, ...]
+    is_by_column: bool
+
+
+def _require_form(array: Array, form: ArrayForm) -> _Place:
+    """Where the values are, if the array has the form; nothing is decoded."""
     if array.stype != _STYPE:
         raise RejectedUpdateError(f"{form.name} is sent as {array.stype!r}, expected {_STYPE}", Rejection.MISMATCH)
     if array.dtype or array.shape:  # Flower's NumPyClient says neither outside of the bytes
@@ -221,12 +171,12 @@ def _require_form(array: Array, form: ArrayForm) -> tuple[int, bool]:
         )
     shape, is_by_column, dtype, offset = _header(array)
     _require_same(form, shape, str(dtype))
-    if len(array.data) != offset + form.num_bytes:
+    num_bytes = math.prod(shape) * dtype.itemsize
+    if len(array.data) != offset + num_bytes:
         raise RejectedUpdateError(
-            f"{form.name} has {len(array.data) - offset} bytes of values, expected {form.num_bytes}",
-            Rejection.MISMATCH,
+            f"{form.name} has {len(array.data) - offset} bytes of values, expected {num_bytes}", Rejection.MISMATCH
         )
-    return offset, is_by_column
+    return _Place(offset, shape, is_by_column)
 
 
 def _header(array: Array) -> tuple[tuple[int, ...], bool, np.dtype[Any], int]:
@@ -253,17 +203,17 @@ def _own_forms(arrays: Sequence[Array]) -> list[ArrayForm]:
 
 
 def _require_same(form: ArrayForm, shape: tuple[int, ...], dtype: str) -> None:
-    if shape != form.shape:
-        raise RejectedUpdateError(f"{form.name} has shape {shape}, expected {form.shape}", Rejection.MISMATCH)
+    if not form.allows(shape):
+        most = "at most " if form.may_be_shorter else ""
+        raise RejectedUpdateError(f"{form.name} has shape {shape}, expected {most}{form.shape}", Rejection.MISMATCH)
     if dtype != str(form.dtype):
         raise RejectedUpdateError(f"{form.name} has dtype {dtype}, expected {form.dtype}", Rejection.MISMATCH)
 
 
-def _values(array: Array, form: ArrayForm, place: tuple[int, bool]) -> npt.NDArray[Any]:
+def _values(array: Array, dtype: np.dtype[Any], place: _Place) -> npt.NDArray[Any]:
     """The bytes, seen as what they were found to be."""
-    offset, is_by_column = place
-    values = np.frombuffer(array.data, form.dtype, count=math.prod(form.shape), offset=offset)
-    return values.reshape(form.shape, order="F" if is_by_column else "C")
+    values = np.frombuffer(array.data, dtype, count=math.prod(place.shape), offset=place.offset)
+    return values.reshape(place.shape, order="F" if place.is_by_column else "C")
 
 
 def _number_of_frames(value: object) -> int:

@@ -12,7 +12,7 @@ from data_partition.shards.writer import ShardWriter
 from model.errors import WeightsError
 from model.weights import resolve
 from tests.data_partition.conftest import drawn_people  # noqa: F401
-from tests.shards import write_random_shard
+from tests.support.shards import write_random_shard
 
 
 def _warnings(dataset: Path) -> str:

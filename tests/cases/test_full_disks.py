@@ -9,8 +9,8 @@ import pytest
 
 import cli
 from model.checkpoint import save_checkpoint
-from tests.shards import write_random_shard
-from tests.small_face import small_checkpoint
+from tests.support.shards import write_random_shard
+from tests.support.small_face import small_checkpoint
 
 MAX_FILE_BYTES = 600
 

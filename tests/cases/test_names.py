@@ -21,8 +21,8 @@ from model.checkpoint import load_checkpoint
 from reenact.reenactor import Reenactor
 from server.monitoring.exporter import RunCollector
 from server.rounds.federation import run_federation
-from tests.federated_setup import minimal_settings, simulated_grid
-from tests.shards import write_random_shard
+from tests.support.federated_setup import minimal_settings, simulated_grid
+from tests.support.shards import write_random_shard
 
 NAMES = sorted(
     ["O'Brien", 'a "b" c', "Doe, Jane", "<b>&amp;|", "Zoe\u0308", "\u674e \u96f7", "\u0645\u06cc\u200c\u0646", "all"]

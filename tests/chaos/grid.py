@@ -15,7 +15,7 @@ import numpy as np
 from flwr.app import Array, ArrayRecord, Message
 
 from federation.settings import Settings
-from tests.inprocess_grid import InProcessGrid
+from tests.support.inprocess_grid import InProcessGrid
 
 
 @dataclass(frozen=True, kw_only=True)

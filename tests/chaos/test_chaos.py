@@ -25,7 +25,7 @@ from server.run_folder.history import read_history
 from server.run_folder.result import RunResult
 from server.sites import quorum
 from tests.chaos.grid import ChaosGrid, Weather, kill_at
-from tests.federated_setup import minimal_settings, write_dataset
+from tests.support.federated_setup import minimal_settings, write_dataset
 
 pytestmark = pytest.mark.chaos
 

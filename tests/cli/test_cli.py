@@ -15,9 +15,9 @@ from data_partition.shards.images import read_image
 from deploy.files import APPROVED, TOP
 from federation.settings import Settings
 from model.checkpoint import recorded_weights, save_checkpoint
-from tests.consents import TODAY, consent_of, write_consent
 from tests.reenact.conftest import checkpoint  # noqa: F401
-from tests.shards import write_random_shard
+from tests.support.consents import TODAY, consent_of, write_consent
+from tests.support.shards import write_random_shard
 
 
 def fails(capsys, *arguments: str) -> str:

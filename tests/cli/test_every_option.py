@@ -14,8 +14,8 @@ from cli.options import file_to_write, folder_to_write
 from federation.settings import Settings
 from model.checkpoint import save_checkpoint
 from model.errors import ConfigError
-from tests.shards import write_random_shard
-from tests.small_face import small_checkpoint
+from tests.support.shards import write_random_shard
+from tests.support.small_face import small_checkpoint
 
 COMMANDS = group().commands
 WORDS = ("nonsense", "", "x" * 300, os.fsdecode(b"\xff"), "[bold]x", "a\nb", "=", "a=", "=1", "\u202ea")

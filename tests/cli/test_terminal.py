@@ -3,7 +3,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from cli.terminal import round_line
-from tests.rows import round_row
+from tests.support.rows import round_row
 
 ROW = round_row(
     7,

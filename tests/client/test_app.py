@@ -15,10 +15,10 @@ from model.designs.registry import build_networks
 from model.errors import ConfigError, FederationError
 from model.landmarks.geometry import PartSizes
 from model.setting import Scalar
-from tests.consents import NO_CONSENT, consent_of
-from tests.federated_setup import GLR, deployed_config, minimal_settings, write_dataset
-from tests.packed import fit
-from tests.shards import write_random_shard
+from tests.support.consents import NO_CONSENT, consent_of
+from tests.support.federated_setup import GLR, deployed_config, minimal_settings, write_dataset
+from tests.support.packed import fit
+from tests.support.shards import write_random_shard
 
 PART_SIZES = PartSizes((8, 8, 8, 8), (8, 8, 8, 12))
 

@@ -1,4 +1,4 @@
-"""What the server of tests/inversion.py gets from a site, with and without the site's say in the settings."""
+"""What the server of tests/support/inversion.py gets from a site, with and without the site's say in the settings."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from federation.settings import Settings
 from model.errors import FederationError
 from model.landmarks.geometry import PartSizes
 from model.setting import Scalar
-from tests.federated_setup import GLR, deployed_config, minimal_settings
-from tests.inversion import READING, frames_of_round, psnr, read_frame, reading_weights
-from tests.packed import fit
+from tests.support.federated_setup import GLR, deployed_config, minimal_settings
+from tests.support.inversion import READING, frames_of_round, psnr, read_frame, reading_weights
+from tests.support.packed import fit
 
 PART_SIZES = PartSizes((8, 8, 8, 8), (8, 8, 8, 12))
 LIMITS: dict[str, Scalar] = {"min_frames": 30, "min_samples_per_round": 100}

@@ -23,9 +23,9 @@ from model.landmarks.geometry import PartSizes
 from model.setting import Scalar
 from model.training.trainer import GANTrainer
 from tests.client.secure_sum import test_update as test_secure_update
-from tests.federated_setup import GLR, deployed_config, minimal_settings
-from tests.packed import fit
-from tests.shards import write_random_shard
+from tests.support.federated_setup import GLR, deployed_config, minimal_settings
+from tests.support.packed import fit
+from tests.support.shards import write_random_shard
 
 pytestmark = pytest.mark.usefixtures("any_weights_pass")
 

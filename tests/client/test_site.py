@@ -8,7 +8,7 @@ from client.node_config import NodeConfig
 from client.site import open_site
 from federation.settings import Settings
 from model.errors import ConfigError, DataError
-from tests.federated_setup import minimal_settings, write_dataset
+from tests.support.federated_setup import minimal_settings, write_dataset
 
 
 @pytest.fixture(scope="module")

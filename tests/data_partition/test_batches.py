@@ -15,7 +15,7 @@ from data_partition.shards.writer import ShardWriter
 from model.batch import ReenactmentBatch
 from model.errors import DataError
 from model.landmarks.geometry import draw_heatmap
-from tests.shards import write_random_shard
+from tests.support.shards import write_random_shard
 
 SIDE = 128
 OPTIONAL = ("further", "driver_NCHW", "meshes")

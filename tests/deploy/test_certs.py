@@ -11,7 +11,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from tests.paths import ROOT
+from tests.support.paths import ROOT
 
 CERTS = ROOT / "deploy" / "certs.sh"
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.paths import ROOT
+from tests.support.paths import ROOT
 
 SITES = [f"site-{number}" for number in range(1, 6)]
 

@@ -8,7 +8,7 @@ import tomllib
 import pytest
 from packaging.requirements import Requirement
 
-from tests.paths import ROOT
+from tests.support.paths import ROOT
 
 LOCKS = ROOT / "deploy" / "locks"
 NAMES = ("python.txt", "torch-pypi.txt", "torch-cpu.txt", "dev.txt", "weights.txt", "tools.txt")

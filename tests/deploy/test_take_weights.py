@@ -10,7 +10,7 @@ from deploy.take_weights import take
 from model import weights
 from model.errors import WeightsError
 from model.weights import SOURCES, WeightsSource, resolve
-from tests.paths import ROOT
+from tests.support.paths import ROOT
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from deploy.files import all_packages, app_packages
-from tests.paths import ROOT
+from tests.support.paths import ROOT
 
 pytestmark = pytest.mark.integration
 

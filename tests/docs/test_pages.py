@@ -9,7 +9,7 @@ import pytest
 import typer
 
 from cli import app
-from tests.paths import ROOT
+from tests.support.paths import ROOT
 
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
 COMMANDS = typer.main.get_command(app).commands  # type: ignore[attr-defined]

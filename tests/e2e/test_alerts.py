@@ -5,7 +5,7 @@ import subprocess
 
 import pytest
 
-from tests.paths import ROOT
+from tests.support.paths import ROOT
 
 RULES = ROOT / "deploy" / "prometheus"
 

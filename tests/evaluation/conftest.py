@@ -5,7 +5,7 @@ from evaluation.faces.analysis import Backends, FaceAnalysis
 from evaluation.measurement import Instruments
 from evaluation.metrics.pixels import l1
 from model.batch import AU_ORDER
-from tests.small_face import checkpoint  # noqa: F401
+from tests.support.small_face import checkpoint  # noqa: F401
 
 
 class ColourAnalyser:

@@ -11,7 +11,7 @@ from evaluation.metrics.pixels import l1
 from evaluation.pairs import Protocol, draw_pairs
 from model.progress import no_progress
 from tests.evaluation.conftest import half_of_l1, instruments_with
-from tests.shards import write_random_shard
+from tests.support.shards import write_random_shard
 
 SIZE = 32
 

@@ -17,8 +17,8 @@ from model.progress import no_progress
 from model.weights import resolve
 from reenact.guidance_choice import Guidance
 from tests.reenact.test_published import write
-from tests.shards import write_random_shard
-from tests.small_face import PART_SIZES, SMALL, small_checkpoint
+from tests.support.shards import write_random_shard
+from tests.support.small_face import PART_SIZES, SMALL, small_checkpoint
 
 
 def request_in(folder) -> EvaluationRequest:

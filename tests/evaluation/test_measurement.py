@@ -22,7 +22,7 @@ from evaluation.metrics.sharpness import fine_power, laplacian_energy
 from evaluation.pairs import Protocol, draw_pairs
 from model.progress import no_progress
 from tests.evaluation.conftest import instruments_with, mean_colour
-from tests.shards import write_random_shard
+from tests.support.shards import write_random_shard
 
 SIZE = 32
 

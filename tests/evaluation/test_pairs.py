@@ -7,7 +7,7 @@ from data_partition.shards.shard import open_shard
 from data_partition.shards.writer import ShardWriter
 from evaluation.pairs import Protocol, draw_pairs, protocols_named, read_pairs, write_pairs
 from model.errors import ConfigError, DataError
-from tests.shards import write_random_shard
+from tests.support.shards import write_random_shard
 
 NAMES = ("ana", "ben", "cleo")
 

@@ -5,7 +5,7 @@ from data_partition.batches import FrameRef
 from evaluation.measurement import COPY_NEAREST, baselines, frame_at
 from evaluation.pairs import EvaluationPair, Protocol
 from evaluation.people import faces_of_pair
-from tests.shards import write_random_shard
+from tests.support.shards import write_random_shard
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from evaluation.sheet import DetailRow, draw_sheet, sheet_row, write_sheet
 from reenact.marks.kinds import Label
 from reenact.marks.verification import verify_file
 from reenact.reenactor import Reenactor
-from tests.small_face import small_face
+from tests.support.small_face import small_face
 
 
 @pytest.fixture

@@ -17,9 +17,9 @@ from federation.settings import Settings
 from model.errors import ConfigError
 from model.setting import Scalar
 from server.training import Mode, train
-from tests.consents import consent_of
-from tests.federated_setup import minimal_settings, write_dataset
-from tests.shards import write_random_shard
+from tests.support.consents import consent_of
+from tests.support.federated_setup import minimal_settings, write_dataset
+from tests.support.shards import write_random_shard
 
 LANDMARK_ROWS = ("ViT", "ViT+LSt", "ViT+LGAN")
 

@@ -19,8 +19,8 @@ from experiments.report import read_report
 from experiments.report_page import Demonstration, write_report
 from model.errors import DataError, FedreenactError
 from server.training import Mode, train
-from tests.federated_setup import minimal_settings, write_dataset
-from tests.rows import round_row
+from tests.support.federated_setup import minimal_settings, write_dataset
+from tests.support.rows import round_row
 
 BACKENDS = Backends(embedding="SFace", landmarks="MediaPipe", pose="MediaPipe", action_units="proxy")
 

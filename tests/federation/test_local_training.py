@@ -8,7 +8,7 @@ import pytest
 from data_partition.partition import make_partitions
 from data_partition.shards.shard import open_shard
 from federation.local_training import local_batches
-from tests.federated_setup import minimal_settings, write_dataset
+from tests.support.federated_setup import minimal_settings, write_dataset
 
 
 @pytest.mark.parametrize(("network", "most"), [("glr", 3), ("marionette", 3), ("x2face", 1)])

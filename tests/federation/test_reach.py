@@ -69,3 +69,10 @@ def test_a_value_that_is_none_is_out_of_reach() -> None:
     old, new = np.zeros(3, np.float32), np.array([0, np.nan, 0], np.float32)
     with pytest.raises(UnknownWeightsError, match=r"round 2: generator.w is nan .* away from before, and 1 rounds"):
         check_reach({NAME: new}, {NAME: old}, settings(), 2, num_rounds=1, known="before")
+
+
+def test_rounded_steps_reach_a_little_further_and_whole_ones_as_far_as_ever() -> None:
+    """Of what Adam and noise do; half of 1/127 at the site, as much of the round before, and as much at the server."""
+    whole, rounded = (reach(NAME, 100, settings(update_codec=codec), 1) for codec in ("float32", "int8"))
+    for far, further in zip(whole, rounded, strict=True):
+        assert 1.5 / 127 < further / far - 1 < 0.021

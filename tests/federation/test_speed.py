@@ -11,8 +11,8 @@ from data_partition.shards.shard import Shard
 from federation.settings import Settings
 from federation.speed import Speed, measure_speed
 from model.errors import DataError
-from tests.federated_setup import MINIMAL
-from tests.shards import write_random_shard
+from tests.support.federated_setup import MINIMAL
+from tests.support.shards import write_random_shard
 
 SETTINGS = Settings.from_flat(MINIMAL | {"num-identities": 2, "perceptual-every": 2})
 

@@ -13,8 +13,8 @@ from model.designs.registry import IDENTITY_ROWS
 from model.setting import Scalar
 from server.rounds.federation import run_federation
 from server.run_folder.history import read_history
-from tests.attacks import HostileGrid, write_swapped
-from tests.federated_setup import minimal_settings, write_dataset
+from tests.support.attacks import HostileGrid, write_swapped
+from tests.support.federated_setup import minimal_settings, write_dataset
 
 pytestmark = pytest.mark.integration
 

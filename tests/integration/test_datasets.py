@@ -22,8 +22,8 @@ from reenact.guidance_choice import Guidance
 from server.rounds.federation import run_federation
 from tests.data_partition.conftest import write_video
 from tests.data_partition.faces.test_clip_annotators import openface_rows
-from tests.federated_setup import minimal_settings, simulated_grid
-from tests.samples import celebv
+from tests.support.federated_setup import minimal_settings, simulated_grid
+from tests.support.samples import celebv
 
 pytestmark = pytest.mark.integration
 

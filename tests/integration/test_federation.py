@@ -27,9 +27,9 @@ from server.rounds.federation import run_federation
 from server.run_folder.history import RoundRow, read_history, spent
 from server.run_folder.lock import RunLock
 from server.run_folder.result import RunResult
-from tests.federated_setup import GLR, minimal_settings, simulated_grid, write_dataset, write_diverging_dataset
-from tests.inprocess_grid import InProcessGrid
-from tests.shards import write_random_shard
+from tests.support.federated_setup import GLR, minimal_settings, simulated_grid, write_dataset, write_diverging_dataset
+from tests.support.inprocess_grid import InProcessGrid
+from tests.support.shards import write_random_shard
 
 pytestmark = pytest.mark.integration
 

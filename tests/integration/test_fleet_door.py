@@ -26,7 +26,7 @@ from flwr.supernode.node_auth_http_interceptor import NodeAuthHttpInterceptor
 
 from server.flower.door_connections import HANDSHAKE_S, HEADER_S
 from server.monitoring.refusals import Reason, RefusalCounter
-from tests.paths import ROOT
+from tests.support.paths import ROOT
 
 pytestmark = pytest.mark.integration
 

@@ -24,7 +24,7 @@ from flwr.supercore.control.control_http_client import ControlHttpClient
 from client.consent.approval import Approval
 from client.node_config import SUPERNODE_VARIABLE
 from server.flower.commands import FlowerCommands
-from tests.federated_setup import minimal_settings, write_dataset
+from tests.support.federated_setup import minimal_settings, write_dataset
 
 pytestmark = pytest.mark.integration
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from flwr.supercore.constant import TaskType
 
-from tests.paths import ROOT
+from tests.support.paths import ROOT
 
 pytestmark = pytest.mark.integration
 

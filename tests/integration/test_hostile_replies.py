@@ -13,10 +13,10 @@ from model.setting import Scalar
 from server.rounds.federation import run_federation
 from server.run_folder.history import read_history
 from server.run_folder.result import RunResult
-from tests.federated_setup import minimal_settings, simulated_grid, write_dataset
-from tests.inprocess_grid import Tamper
 from tests.server import malformed
 from tests.server.malformed import header_of, npz, with_data
+from tests.support.federated_setup import minimal_settings, simulated_grid, write_dataset
+from tests.support.inprocess_grid import Tamper
 
 pytestmark = pytest.mark.integration
 

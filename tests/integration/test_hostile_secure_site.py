@@ -22,8 +22,8 @@ from server.rounds.secure_round import SecureSums
 from server.rounds.secure_statistics import drawn_face
 from server.rounds.stopping import MAX_DISCARDED
 from server.run_folder.history import RoundRow, read_history
-from tests.federated_setup import minimal_settings, simulated_grid, write_dataset
-from tests.inprocess_grid import InProcessGrid
+from tests.support.federated_setup import minimal_settings, simulated_grid, write_dataset
+from tests.support.inprocess_grid import InProcessGrid
 
 pytestmark = pytest.mark.integration
 

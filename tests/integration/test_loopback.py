@@ -16,7 +16,7 @@ import pytest
 from server.flower import processes
 from server.flower.simulation import run_simulation
 from server.run_folder.history import RoundRow
-from tests.federated_setup import minimal_settings, write_dataset
+from tests.support.federated_setup import minimal_settings, write_dataset
 
 pytestmark = pytest.mark.integration
 

@@ -28,9 +28,9 @@ from server.rounds.federation import run_federation
 from server.rounds.secure_statistics import drawn_face
 from server.run_folder.history import read_history
 from server.updates.weighted_mean import StreamingMean
-from tests.federated_setup import GLR, deployed_config, minimal_settings, simulated_grid, write_dataset
-from tests.inprocess_grid import InProcessGrid
-from tests.node_keys import key_config, write_node_keys
+from tests.support.federated_setup import GLR, deployed_config, minimal_settings, simulated_grid, write_dataset
+from tests.support.inprocess_grid import InProcessGrid
+from tests.support.node_keys import key_config, write_node_keys
 
 pytestmark = pytest.mark.integration
 

@@ -16,7 +16,7 @@ from model.errors import FederationError
 from server.flower import processes
 from server.flower.simulation import run_simulation
 from server.run_folder.history import RoundRow
-from tests.federated_setup import minimal_settings, simulated_grid, write_dataset
+from tests.support.federated_setup import minimal_settings, simulated_grid, write_dataset
 
 pytestmark = pytest.mark.integration
 

@@ -26,7 +26,7 @@ from model.networks.bundle import NamedArrays, Networks, is_of_discriminator
 from model.networks.warping import warp
 from model.setting import key_of
 from tests.model.conftest import SIZE_PX, make_batch, make_trainer, small_perceptual
-from tests.paths import ROOT, parsed
+from tests.support.paths import ROOT, parsed
 from tests.test_architecture import modules
 
 OTHER_VALUES = {

@@ -1,1 +1,1 @@
-from tests.small_face import checkpoint  # noqa: F401
+from tests.support.small_face import checkpoint  # noqa: F401

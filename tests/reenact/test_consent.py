@@ -24,8 +24,8 @@ from reenact.faces import face_of_shard
 from reenact.job import ReenactRequest, Studio, run_request
 from reenact.marks.key import marking_key
 from reenact.marks.manifest import read_manifest
-from tests.consents import NO_CONSENT, consent_of, write_consent
-from tests.shards import write_random_shard
+from tests.support.consents import NO_CONSENT, consent_of, write_consent
+from tests.support.shards import write_random_shard
 
 
 @pytest.fixture

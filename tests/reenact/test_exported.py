@@ -24,8 +24,8 @@ from reenact.guidance_choice import Guidance
 from reenact.job import ReenactRequest, Studio, run_request
 from reenact.movement import FULL, Strengths
 from reenact.reenactor import Reenactor
-from tests.shards import write_random_shard
-from tests.small_face import PART_SIZES, SMALL, small_checkpoint, small_face
+from tests.support.shards import write_random_shard
+from tests.support.small_face import PART_SIZES, SMALL, small_checkpoint, small_face
 
 pytestmark = pytest.mark.integration
 

@@ -18,7 +18,7 @@ from reenact.guidance import (
 from reenact.guidance_choice import Guidance, MotionKind, choose_guidance, is_relative
 from reenact.movement import Reference, Strengths
 from reenact.reenactor import Reenactor, Transfer, movement_of
-from tests.small_face import small_face
+from tests.support.small_face import small_face
 
 GLR = DESIGNS["glr"]
 

@@ -13,7 +13,7 @@ from model.errors import ConfigError, DataError
 from model.progress import no_progress
 from reenact.guidance_choice import Guidance
 from reenact.job import ReenactRequest, run_request
-from tests.shards import write_random_shard
+from tests.support.shards import write_random_shard
 
 
 def run(source, **request):

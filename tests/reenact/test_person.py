@@ -11,8 +11,8 @@ from model.errors import ConfigError
 from model.progress import no_progress
 from reenact.person import Person, SteadyChoice, person_of, references_from, references_of_shard
 from reenact.reenactor import MAX_REFERENCES, Reenactor
-from tests.shards import write_random_shard
-from tests.small_face import PART_SIZES, SMALL, small_face
+from tests.support.shards import write_random_shard
+from tests.support.small_face import PART_SIZES, SMALL, small_face
 
 
 def turned(yaw_deg, **changes):

@@ -14,8 +14,8 @@ from reenact.faces import face_of_shard
 from reenact.guidance_choice import Guidance, MotionKind
 from reenact.reenactor import FaceFrame, Reenactor, Transfer
 from tests.model.conftest import held_meshes
-from tests.shards import write_random_shard
-from tests.small_face import PART_SIZES, SMALL, small_face
+from tests.support.shards import write_random_shard
+from tests.support.small_face import PART_SIZES, SMALL, small_face
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, Error, Message, MetricRecord
 
-from tests.inprocess_grid import InProcessGrid
+from tests.support.inprocess_grid import InProcessGrid
 
 Mutation = Callable[[Message, Random], Message]
 

@@ -20,8 +20,8 @@ from server.run_folder.history import RoundRow, read_history
 from server.run_folder.result import RunResult, RunState
 from server.termination import TerminatedError, noticing
 from server.training import Mode
-from tests.federated_setup import minimal_settings, simulated_grid, write_dataset
 from tests.server.flower.test_deployment import ThreadedFlower, supervise
+from tests.support.federated_setup import minimal_settings, simulated_grid, write_dataset
 
 
 def terminate(*_: object) -> None:

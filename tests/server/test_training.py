@@ -9,8 +9,8 @@ from model.checkpoint import load_checkpoint
 from model.errors import DataError
 from server.run_folder.history import read_history, spent
 from server.training import Mode, train
-from tests.consents import NO_CONSENT, consent_of
-from tests.federated_setup import GLR, minimal_settings, write_dataset
+from tests.support.consents import NO_CONSENT, consent_of
+from tests.support.federated_setup import GLR, minimal_settings, write_dataset
 
 
 @pytest.fixture

@@ -16,8 +16,8 @@ from model.designs.registry import build_networks
 from model.errors import ConfigError, FederationError
 from model.landmarks.geometry import PartSizes
 from model.setting import Leeway, Scalar
-from tests.federated_setup import deployed_config, minimal_settings, write_dataset
-from tests.packed import fit
+from tests.support.federated_setup import deployed_config, minimal_settings, write_dataset
+from tests.support.packed import fit
 
 PART_SIZES = PartSizes((8, 8, 8, 8), (8, 8, 8, 12))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +17,8 @@ from data_partition.statistics import local_statistics, pooled_statistics
 from federation.secure_sum.statistics import pack_statistics
 from federation.settings import Settings
 from server.rounds.federation import run_federation
-from tests.federated_setup import GLR, deployed_config, minimal_settings, write_dataset
-from tests.inprocess_grid import InProcessGrid
+from tests.support.federated_setup import GLR, deployed_config, minimal_settings, simulated_grid, write_dataset
+from tests.support.inprocess_grid import InProcessGrid
 
 
 @pytest.fixture(scope="module")
@@ -55,6 +56,23 @@ def test_the_inventory_is_exactly_what_leaves(captured: tuple[Settings, list[Mes
         assert vector_L.dtype == np.float32 and {item.dtype for item in scalar_tensors} == {"float32"}
         assert vector_L.nbytes == sum(item.num_bytes for item in scalar_tensors)
     assert {item.name for item in tensors} <= {item.name for item in scalar_tensors}
+
+
+@pytest.mark.parametrize("codec", ["bfloat16", "int8"])
+def test_the_inventory_of_rounded_steps_is_what_leaves_before_it_is_deflated(tmp_path: Path, codec: str) -> None:
+    dataset = write_dataset(tmp_path, 2)
+    settings = minimal_settings(dataset, tmp_path / "run", 2, max_rounds=1, update_codec=codec)
+    codes: list[np.ndarray] = []
+
+    def capture(reply: Message, index: int) -> Message:
+        if reply.metadata.group_id == "1":
+            codes.extend(arrays(reply))
+        return reply
+
+    run_federation(simulated_grid(settings, tamper=capture), settings)
+    numbers = {*training_scalars(settings), "num_examples"}
+    items = [item for item in inventory(settings) if item.when == "every round" and item.name not in numbers]
+    assert [len(zlib.decompress(code.tobytes())) for code in codes] == [sum(item.num_bytes for item in items)] * 2
 
 
 def test_only_numbers_of_the_list_leave(captured: tuple[Settings, list[Message], Path]) -> None:

@@ -13,9 +13,9 @@ from client.consent.known_data import check_known_data
 from model.errors import DataError
 from server.rounds.federation import run_federation
 from server.run_folder.history import read_history
-from tests.federated_setup import deployed_config, minimal_settings, write_dataset
-from tests.inprocess_grid import InProcessGrid
-from tests.shards import write_random_shard
+from tests.support.federated_setup import deployed_config, minimal_settings, write_dataset
+from tests.support.inprocess_grid import InProcessGrid
+from tests.support.shards import write_random_shard
 
 
 def test_the_same_data_are_no_news(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -25,10 +25,10 @@ from model.networks.bundle import NamedArrays, Networks
 from model.setting import Scalar
 from server.rounds.federation import run_federation
 from server.run_folder.history import read_history
-from tests import packed
-from tests.federated_setup import GLR, deployed_config, minimal_settings, write_dataset
-from tests.inprocess_grid import InProcessGrid
-from tests.node_keys import key_config, write_node_keys
+from tests.support import packed
+from tests.support.federated_setup import GLR, deployed_config, minimal_settings, write_dataset
+from tests.support.inprocess_grid import InProcessGrid
+from tests.support.node_keys import key_config, write_node_keys
 
 PART_SIZES = PartSizes((8, 8, 8, 8), (8, 8, 8, 12))
 Arrays = list[np.ndarray]
@@ -128,8 +128,10 @@ def grid(settings: Settings, dataset: Path, root: Path) -> InProcessGrid:
         {"aggregation": "krum", "adversarial-from-step": 4},
         {"secure-aggregation": True},
         {"dp-clip-norm": 1.0, "dp-noise-multiplier": 1.0},
+        {"update-codec": "int8"},
+        {"update-codec": "int8", "dp-clip-norm": 1.0, "dp-noise-multiplier": 1.0},
     ],
-    ids=["krum", "secure", "noise"],
+    ids=["krum", "secure", "noise", "rounded", "rounded-noise"],
 )
 @pytest.mark.integration
 def test_an_honest_run_is_never_refused(

@@ -12,7 +12,7 @@ from federation.settings import Settings, read_preset
 from model.errors import ConfigError, FederationError
 from model.landmarks.closed_form import FORMS
 from model.setting import Scalar
-from tests.federated_setup import deployed_config, minimal_settings, write_dataset
+from tests.support.federated_setup import deployed_config, minimal_settings, write_dataset
 
 PRESETS = sorted(files.PRESETS.glob("*.toml"))
 GOOD: dict[str, Scalar] = {"local-steps": 100, "batch-size": 4, "learning-rate-generator": 1e-3}

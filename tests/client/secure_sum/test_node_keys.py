@@ -15,7 +15,7 @@ from federation.secure_sum.masking import RefusedKeysError, SiteSum
 from federation.secure_sum.primitives import SecureSumError
 from federation.secure_sum.unmasking import ServerSum
 from model.errors import ConfigError
-from tests.node_keys import write_node_keys
+from tests.support.node_keys import write_node_keys
 
 SITES = [0, 1, 2, 3, 4]
 NONE = np.zeros(0, np.int64)

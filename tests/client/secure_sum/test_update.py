@@ -27,8 +27,8 @@ from model.designs.registry import build_networks
 from model.errors import ConfigError, FederationError
 from model.landmarks.geometry import PartSizes
 from model.setting import Scalar
-from tests.federated_setup import deployed_config, minimal_settings, write_dataset
-from tests.node_keys import key_config, write_node_keys
+from tests.support.federated_setup import deployed_config, minimal_settings, write_dataset
+from tests.support.node_keys import key_config, write_node_keys
 
 PART_SIZES = PartSizes((8, 8, 8, 8), (8, 8, 8, 12))
 SITES = (0, 1, 2)

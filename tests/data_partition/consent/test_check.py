@@ -8,8 +8,8 @@ from data_partition.consent.check import open_for_training, refusals
 from data_partition.consent.kinds import Role, WithoutConsent
 from data_partition.shards.writer import record_consent
 from model.errors import DataError
-from tests.consents import NO_CONSENT, consent_of
-from tests.shards import write_random_shard
+from tests.support.consents import NO_CONSENT, consent_of
+from tests.support.shards import write_random_shard
 
 
 def test_everybody_without_a_record_that_holds_is_named_with_the_reason(tmp_path: Path) -> None:

@@ -13,9 +13,9 @@ from data_partition.consent.record import ConsentRecord, consent_file, is_consen
 from data_partition.consent.template import write_template
 from data_partition.sources.video import source_sha256
 from model.errors import ConfigError, DataError
-from tests.consents import DAY, NO_CONSENT, TODAY, consent_of, write_consent
 from tests.data_partition.conftest import write_picture
-from tests.shards import write_random_shard
+from tests.support.consents import DAY, NO_CONSENT, TODAY, consent_of, write_consent
+from tests.support.shards import write_random_shard
 
 FULL = {
     "version": 2,

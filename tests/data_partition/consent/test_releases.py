@@ -10,7 +10,7 @@ from data_partition.consent.releases import RELEASES_NAME, Release, note_release
 from data_partition.consent.withdrawal import mark_release, refuse_withdrawn, runs_that_learnt, withdrawn_people
 from model.checkpoint import recorded_weights, save_checkpoint
 from model.errors import CheckpointError
-from tests.small_face import small_checkpoint
+from tests.support.small_face import small_checkpoint
 
 
 def _released(root: Path) -> Release:

@@ -17,8 +17,8 @@ from data_partition.shards.images import read_image
 from data_partition.shards.shard import open_dataset
 from model.checkpoint import save_checkpoint
 from model.errors import CheckpointError, DataError
-from tests.shards import write_random_shard
-from tests.small_face import small_checkpoint
+from tests.support.shards import write_random_shard
+from tests.support.small_face import small_checkpoint
 
 
 def _dataset(root: Path) -> Path:

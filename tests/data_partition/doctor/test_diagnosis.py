@@ -18,8 +18,8 @@ from data_partition.shards.images import write_image
 from data_partition.shards.shard import Shard, open_shard
 from data_partition.shards.writer import ShardWriter, record_consent
 from model.errors import DataError
-from tests.consents import DAY, NO_CONSENT, TODAY, consent_of
-from tests.shards import write_random_shard
+from tests.support.consents import DAY, NO_CONSENT, TODAY, consent_of
+from tests.support.shards import write_random_shard
 
 
 def _texts(findings: Sequence[Finding], severity: str) -> str:

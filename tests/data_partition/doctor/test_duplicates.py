@@ -10,7 +10,7 @@ from data_partition.doctor.duplicates import seen_test_frames, shared_pictures
 from data_partition.doctor.numbers import ShardNumbers, measure
 from data_partition.shards.images import read_image, write_image
 from data_partition.shards.shard import Shard
-from tests.shards import write_random_shard
+from tests.support.shards import write_random_shard
 
 
 def _numbers(shard: Shard) -> ShardNumbers:

@@ -7,7 +7,7 @@ import numpy as np
 
 from data_partition.doctor.numbers import difference_hash, measure, sharpness
 from data_partition.shards.shard import Shard
-from tests.shards import write_random_shard
+from tests.support.shards import write_random_shard
 
 
 def _grey(shard: Shard, row: int) -> np.ndarray:

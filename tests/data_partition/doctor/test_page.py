@@ -7,7 +7,7 @@ import pytest
 import cli
 from data_partition.doctor.diagnosis import diagnose
 from data_partition.doctor.page import write_page
-from tests.shards import write_random_shard
+from tests.support.shards import write_random_shard
 
 
 def _exit_code(*arguments: object) -> int:

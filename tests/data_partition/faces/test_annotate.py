@@ -9,7 +9,7 @@ import pytest
 from data_partition.faces.annotate import MESH_TO_68, FaceAnnotator, pose_from_matrix
 from data_partition.shards.shard import Shard
 from data_partition.sources.video import read_frames
-from tests.samples import talking_heads
+from tests.support.samples import talking_heads
 
 
 def _rotation(axis: int, degrees: float) -> np.ndarray:

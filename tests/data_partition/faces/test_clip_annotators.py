@@ -18,7 +18,7 @@ from data_partition.sources.rejected import Rejected
 from data_partition.sources.video import VideoFrame
 from model.batch import AU_ORDER
 from model.errors import DataError
-from tests.samples import openface_2
+from tests.support.samples import openface_2
 
 PICTURE_PX = 100
 LANDMARKS_KC = np.stack([np.linspace(30, 70, 68), np.linspace(20, 60, 68)], axis=1)

@@ -25,8 +25,8 @@ from data_partition.shards.images import read_image, write_image
 from data_partition.shards.shard import Shard, open_dataset
 from model.errors import DataError
 from model.landmarks.irises import gaze_EC
-from tests.consents import TODAY, consent_of, write_consent
 from tests.data_partition.conftest import write_video
+from tests.support.consents import TODAY, consent_of, write_consent
 
 
 @dataclass

@@ -6,7 +6,7 @@ import numpy as np
 
 from data_partition.shards.contact_sheet import write_contact_sheet
 from data_partition.shards.images import read_image
-from tests.shards import write_random_shard
+from tests.support.shards import write_random_shard
 
 
 def test_every_50th_crop_is_shown_below_the_name(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 from data_partition.shards.content import ShardContent
 from data_partition.shards.shard import INFO_NAME, Shard, open_shard
 from data_partition.synth.dataset import synthesize
-from tests.shards import write_random_shard
+from tests.support.shards import write_random_shard
 
 
 def from_clips(shard: Shard, *sha256: str) -> Shard:

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from data_partition.shards.contact_sheet import write_contact_sheet
 from data_partition.shards.images import read_image
 from data_partition.shards.lettering import drawable, figure_text, text_line, written_on
-from tests.shards import write_random_shard
+from tests.support.shards import write_random_shard
 
 NAMES = [
     "Zo\u00eb", "Zoe", "\u0414\u043c\u0438\u0442\u0440\u0438\u0439", "\u039c\u03b1\u03c1\u03af\u03b1",

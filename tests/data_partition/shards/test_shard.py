@@ -22,7 +22,7 @@ from data_partition.shards.shard import COLUMN_WIDTHS, Shard, last_tenth, open_d
 from data_partition.shards.writer import ShardWriter
 from model.errors import DataError
 from model.landmarks.face_mesh import FaceMesh
-from tests.shards import write_random_shard
+from tests.support.shards import write_random_shard
 
 
 @pytest.fixture

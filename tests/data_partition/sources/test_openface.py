@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from data_partition.sources.openface import read_openface
 from model.batch import AU_ORDER
 from model.errors import DataError
-from tests.samples import openface_1, openface_2
+from tests.support.samples import openface_1, openface_2
 
 
 def write(path: Path, header: str, *rows: str, ending: str = "\n") -> Path:

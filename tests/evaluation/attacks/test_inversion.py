@@ -32,8 +32,8 @@ from model.errors import UnknownWeightsError
 from model.landmarks.geometry import PartSizes
 from model.networks.bundle import Networks
 from model.setting import Scalar
-from tests.federated_setup import GLR, minimal_settings
-from tests.shards import write_random_shard
+from tests.support.federated_setup import GLR, minimal_settings
+from tests.support.shards import write_random_shard
 
 SIZES = PartSizes.from_mean(np.full((4, 2), 8.0), 32)
 

@@ -7,8 +7,8 @@ from data_partition.shards.shard import Shard
 from evaluation.attacks.membership import draw_probe, losses, seconds
 from model.designs.registry import build_networks
 from model.landmarks.geometry import PartSizes
-from tests.federated_setup import minimal_settings
-from tests.shards import write_random_shard
+from tests.support.federated_setup import minimal_settings
+from tests.support.shards import write_random_shard
 
 
 @pytest.fixture(scope="module")

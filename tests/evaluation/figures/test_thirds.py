@@ -8,7 +8,7 @@ from data_partition.batches import FrameRef
 from evaluation.figures.thirds import motion_percent, thirds, thirds_table
 from evaluation.measurement import Measurement
 from evaluation.pairs import EvaluationPair, Protocol
-from tests.shards import write_random_shard
+from tests.support.shards import write_random_shard
 
 
 @pytest.fixture(scope="module")

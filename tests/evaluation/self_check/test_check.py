@@ -19,7 +19,7 @@ from evaluation.self_check.check import self_check
 from model.errors import WeightsError
 from model.weights import resolve
 from tests.evaluation.conftest import instruments_with
-from tests.samples import celebv
+from tests.support.samples import celebv
 
 
 @pytest.fixture(scope="module")

@@ -15,8 +15,8 @@ from experiments.report import read_report
 from experiments.report_page import write_report
 from model.errors import DataError
 from server.training import Mode, train
-from tests.federated_setup import GLR, minimal_settings
-from tests.shards import write_random_shard
+from tests.support.federated_setup import GLR, minimal_settings
+from tests.support.shards import write_random_shard
 
 
 @pytest.fixture(scope="module")

@@ -14,9 +14,9 @@ from evaluation.figures.summary import EVERYBODY, Faces, SummaryRow
 from evaluation.figures.tables import rows_to_plain
 from evaluation.pairs import Protocol
 from server.training import Mode, train
-from tests.consents import DAY, TODAY, consent_of
-from tests.federated_setup import GLR, minimal_settings
-from tests.shards import write_random_shard
+from tests.support.consents import DAY, TODAY, consent_of
+from tests.support.federated_setup import GLR, minimal_settings
+from tests.support.shards import write_random_shard
 
 PEOPLE = ("Quendolin", "Xaverine")
 PLACES = ("videosofourclinic", "runofourclinic")

@@ -21,11 +21,11 @@ from model.checkpoint import load_checkpoint, save_checkpoint
 from model.errors import CheckpointError, ConfigError, DataError
 from server.run_folder.history import append_row
 from server.run_folder.record import RunRecord, own_version
-from tests.consents import DAY, TODAY, consent_of
 from tests.experiments.card.conftest import PEOPLE, PLACES
-from tests.rows import round_row
-from tests.shards import write_random_shard
-from tests.small_face import small_checkpoint
+from tests.support.consents import DAY, TODAY, consent_of
+from tests.support.rows import round_row
+from tests.support.shards import write_random_shard
+from tests.support.small_face import small_checkpoint
 
 
 def _card(run: Path, **more: object) -> str:

@@ -24,7 +24,7 @@ from reenact.guidance_choice import Guidance
 from reenact.reenactor import Reenactor
 from tests.experiments.card.conftest import PEOPLE
 from tests.experiments.card.conftest import PLACES as FOLDERS
-from tests.small_face import small_face
+from tests.support.small_face import small_face
 
 FILES = ["LICENSE", "README.md", "SHA256SUMS", "checkpoint.json", "settings.toml", "weights.safetensors"]
 

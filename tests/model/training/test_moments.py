@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from model.run_files import RunFiles
 from model.training.moments import MomentStore
 
 TENSORS = {"generator.w/exp_avg": torch.tensor([1.0, 2.0]), "generator.w/step": torch.tensor(3.0)}
@@ -76,7 +77,7 @@ def test_runs_of_long_ago_are_dropped(tmp_path: Path) -> None:
         os.utime(path.parent, (day, day))
     (tmp_path / "privacy-ledger.json").touch()
     store(tmp_path, "run 3").save(2, TENSORS)
-    kept = [day for day in range(7) if list(store(tmp_path, f"run {day}")._files.run_folder.glob("*"))]
+    kept = [day for day in range(7) if list(RunFiles(folder=tmp_path, run_id=f"run {day}").run_folder.glob("*"))]
     assert kept == [3, 4, 5, 6]
     assert (tmp_path / "privacy-ledger.json").exists()
 

@@ -18,8 +18,8 @@ from model.errors import ConfigError
 from model.progress import no_progress
 from reenact.batch import TABLE_NAME, run_batch
 from reenact.job import ReenactRequest, Studio, run_request
-from tests.films import click_samples, shown_at, sound_packets, write_film
-from tests.shards import write_random_shard
+from tests.support.films import click_samples, shown_at, sound_packets, write_film
+from tests.support.shards import write_random_shard
 
 NUM_FRAMES = 22
 TICKS = [1001 * number for number in range(NUM_FRAMES)]

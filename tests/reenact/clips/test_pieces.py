@@ -10,7 +10,7 @@ from data_partition.sources.video import read_frames, timing_of
 from reenact.clips.pieces import Pieces, join_pieces, pieces_folder
 from reenact.clips.sound import sound_of
 from reenact.clips.video_writer import VideoWriter
-from tests.films import click_at_s, click_samples, shown_at, sound_packets, write_film
+from tests.support.films import click_at_s, click_samples, shown_at, sound_packets, write_film
 
 FILM_BASE = Fraction(1, 24_000)
 FILM_TICKS = [1001 * number for number in range(30)]

@@ -21,8 +21,8 @@ from model.checkpoint import save_checkpoint
 from reenact.job import Studio
 from reenact.page.app import Page
 from reenact.page.desk import Desk
-from tests.films import click_samples, write_film
-from tests.small_face import small_checkpoint
+from tests.support.films import click_samples, write_film
+from tests.support.small_face import small_checkpoint
 
 ADDRESS = "http://localhost:8765"
 CONSENT = {"agreed": True, "basis": "synthetic", "name": "A. Tester", "purpose": "a test"}

@@ -31,7 +31,7 @@ from data_partition.shards.images import write_image
 from data_partition.shards.shard import Shard, open_shard
 from data_partition.synth.dataset import synthesize
 from reenact.marks.key import FOLDER_VARIABLE, MarkingKey, key_folder
-from tests.films import click_samples, write_film
+from tests.support.films import click_samples, write_film
 
 DESKTOP = {"width": 1280, "height": 900}
 PHONE = {"width": 390, "height": 844}

@@ -14,8 +14,8 @@ from model.errors import ConfigError, DataError
 from reenact.marks.key import marking_key
 from reenact.page.desk import MAX_WAITING, Desk, Job, State
 from reenact.page.sessions import Session
-from tests.films import sound_packets
 from tests.reenact.page.conftest import CONSENT, Browser, Served
+from tests.support.films import sound_packets
 
 
 def test_the_way_from_two_files_to_a_marked_film(

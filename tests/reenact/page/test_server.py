@@ -27,7 +27,7 @@ from model.checkpoint import save_checkpoint
 from model.errors import ConfigError
 from reenact.page.server import PageServer
 from tests.reenact.page.conftest import CONSENT
-from tests.small_face import small_checkpoint
+from tests.support.small_face import small_checkpoint
 
 
 @pytest.fixture

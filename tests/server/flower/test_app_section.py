@@ -11,7 +11,7 @@ import pytest
 
 from deploy.files import write_app
 from federation.settings import Settings
-from tests.paths import ROOT
+from tests.support.paths import ROOT
 
 
 def flower_section() -> dict[str, object]:

@@ -18,7 +18,7 @@ from server.flower.commands import FlowerCommands
 from server.flower.deployment import Patience, Supervisor
 from server.rounds.federation import run_federation
 from server.run_folder.history import RoundRow, read_history
-from tests.federated_setup import minimal_settings, simulated_grid, write_dataset
+from tests.support.federated_setup import minimal_settings, simulated_grid, write_dataset
 
 QUICK = Patience(poll_s=0.05, ask_s=0.05, start_s=0.5, silence_s=30.0, retry_s=0.05, max_attempts=2)
 App = Callable[[Settings, int], None]

@@ -12,7 +12,7 @@ import pytest
 from server.flower import door_connections
 from server.flower.door_connections import log_refused_handshakes
 from server.monitoring.refusals import RefusalLog
-from tests.paths import ROOT
+from tests.support.paths import ROOT
 
 
 @pytest.fixture(scope="module")

@@ -24,7 +24,7 @@ from server.run_folder.history import HISTORY_NAME, RoundRow, append_row, read_h
 from server.run_folder.live_status import LiveStatus, Phase
 from server.run_folder.result import RunState
 from server.termination import TerminatedError
-from tests.federated_setup import GLR, minimal_settings, simulated_grid, write_dataset
+from tests.support.federated_setup import GLR, minimal_settings, simulated_grid, write_dataset
 
 NUM_SITES = 3
 

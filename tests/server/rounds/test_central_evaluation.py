@@ -17,8 +17,8 @@ from model.landmarks.geometry import PartSizes
 from server.rounds.central_evaluation import CentralEvaluation
 from server.rounds.federation import run_federation
 from server.run_folder.history import read_history
-from tests.federated_setup import GLR, minimal_settings, simulated_grid, write_dataset
-from tests.shards import write_random_shard
+from tests.support.federated_setup import GLR, minimal_settings, simulated_grid, write_dataset
+from tests.support.shards import write_random_shard
 
 PART_SIZES = PartSizes((8, 8, 8, 8), (8, 8, 8, 12))
 

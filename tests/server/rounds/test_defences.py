@@ -19,10 +19,10 @@ from server.rounds.fedgan import FedGAN
 from server.rounds.loop import RoundOutcome
 from server.run_folder.history import RoundRow
 from server.sites.roster import Roster
-from tests.inprocess_grid import InProcessGrid
-from tests.packed import packed, unpacked
-from tests.rows import round_row
 from tests.server.replies import Answer, answering_app
+from tests.support.inprocess_grid import InProcessGrid
+from tests.support.packed import packed, unpacked
+from tests.support.rows import round_row
 
 ROWS = sorted(IDENTITY_ROWS)[0]
 START = {"generator.w": np.zeros(2, np.float32), ROWS: np.zeros((5, 1), np.float32)}

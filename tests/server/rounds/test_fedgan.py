@@ -14,8 +14,8 @@ from server.rounds.exchange import Link
 from server.rounds.fedgan import FedGAN, to_record
 from server.rounds.loop import RoundOutcome
 from server.sites.roster import Roster
-from tests.inprocess_grid import InProcessGrid
 from tests.server.replies import Answer, answering_app
+from tests.support.inprocess_grid import InProcessGrid
 
 NUM_CLIENTS = 3
 START = {"generator.w": np.zeros(2, np.float32), "discriminator.w": np.zeros((), np.float32)}

@@ -18,7 +18,7 @@ from model.setting import Scalar
 from server.rounds.centralized import train_centralized
 from server.rounds.federation import run_federation
 from server.sites.agreement import SiteStatistics, agree
-from tests.federated_setup import GLR, minimal_settings, simulated_grid, write_dataset
+from tests.support.federated_setup import GLR, minimal_settings, simulated_grid, write_dataset
 
 pytestmark = pytest.mark.integration
 NUM_SITES = 3

@@ -20,10 +20,10 @@ from server.run_folder.history import RoundRow, append_row, read_history
 from server.run_folder.life import running
 from server.run_folder.live_status import Live, Phase
 from server.run_folder.result import RunResult, RunState
-from tests.federated_setup import minimal_settings, write_dataset
-from tests.rows import round_row
 from tests.server.rounds.test_privacy_ledger import STATE
-from tests.shards import write_random_shard
+from tests.support.federated_setup import minimal_settings, write_dataset
+from tests.support.rows import round_row
+from tests.support.shards import write_random_shard
 
 
 @pytest.fixture

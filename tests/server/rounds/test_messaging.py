@@ -12,8 +12,8 @@ from model.errors import FederationError
 from server.rounds import messaging
 from server.rounds.messaging import PatientGrid, fit_message, replies_to
 from server.updates.reply import RejectedUpdateError, Rejection, read_fit_reply
-from tests.inprocess_grid import FIRST_NODE_ID, InProcessGrid
 from tests.server.replies import answering_app
+from tests.support.inprocess_grid import FIRST_NODE_ID, InProcessGrid
 
 
 class StumblingGrid(InProcessGrid):

@@ -12,7 +12,7 @@ from federation.settings import Settings
 from model.checkpoint import Checkpoint
 from model.landmarks.geometry import PartSizes
 from server.rounds.privacy_ledger import PrivacyLedger
-from tests.rows import round_row
+from tests.support.rows import round_row
 
 NOISY = Settings.from_flat({"tau": 0.0, "dp-clip-norm": 1.0, "dp-noise-multiplier": 4.0}).privacy
 STATE = Checkpoint(

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from server.run_folder.best_round import BestRound, best_round
 from server.run_folder.history import RoundRow
-from tests.rows import round_row
+from tests.support.rows import round_row
 
 
 def row(number: int, loss: float, ssim: float | None = None) -> RoundRow:

@@ -16,8 +16,8 @@ from server.run_folder.folder import RunFolder, explaining_full_disks, find_chec
 from server.run_folder.history import RoundRow, read_history
 from server.run_folder.result import RunResult, RunState
 from server.training import Mode, train
-from tests.federated_setup import minimal_settings, simulated_grid, write_dataset
-from tests.rows import round_row
+from tests.support.federated_setup import minimal_settings, simulated_grid, write_dataset
+from tests.support.rows import round_row
 
 
 def settings(path: Path | str, **changes: object) -> Settings:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from server.run_folder.history import HISTORY_NAME, RoundRow, append_row, read_history
-from tests.rows import round_row
+from tests.support.rows import round_row
 
 LINE = (
     '{"round": 3, "loss_generator": 2.5, "loss_discriminator": 0.75, "variance_loss_generator": null, "tau": 3.0, '

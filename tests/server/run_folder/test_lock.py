@@ -13,7 +13,7 @@ from model.errors import FederationError, NonFiniteLossError
 from server.run_folder.lock import RunLock
 from server.run_folder.result import RunResult
 from server.training import Mode, train
-from tests.federated_setup import GLR, minimal_settings, write_dataset, write_diverging_dataset
+from tests.support.federated_setup import GLR, minimal_settings, write_dataset, write_diverging_dataset
 
 HOLDER = """
 import sys, time

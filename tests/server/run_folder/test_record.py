@@ -19,9 +19,9 @@ from server.rounds.federation import run_federation
 from server.run_folder import record
 from server.run_folder.history import read_history
 from server.run_folder.record import RECORD_NAME, RunRecord, own_version
-from tests.federated_setup import deployed_config, minimal_settings, simulated_grid, write_dataset
-from tests.inprocess_grid import InProcessGrid
-from tests.shards import write_random_shard
+from tests.support.federated_setup import deployed_config, minimal_settings, simulated_grid, write_dataset
+from tests.support.inprocess_grid import InProcessGrid
+from tests.support.shards import write_random_shard
 
 PEOPLE = {
     name: ShardContent(num_frames=10, frames_sha256=f"frames of {name}", annotations_sha256=f"numbers of {name}")

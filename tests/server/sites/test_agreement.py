@@ -11,7 +11,7 @@ from data_partition.statistics import local_statistics, pooled_statistics
 from model.landmarks.geometry import PartSizes, mean_part_sizes_px
 from server.sites.agreement import SiteStatistics, agree, statistics_forms
 from server.updates.reply import RejectedUpdateError
-from tests.shards import write_random_shard
+from tests.support.shards import write_random_shard
 
 SIZE_PX = 64
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 from federation.settings import Settings
 from server.run_folder.history import RoundRow
 from server.sites.conduct import Conduct
-from tests.rows import round_row
+from tests.support.rows import round_row
 
 CONFIG = Settings.from_flat({"quarantine-after": 2, "quarantine-rounds": 3}).defence
 

@@ -16,9 +16,9 @@ from server.rounds.federation import run_federation
 from server.run_folder.history import read_history
 from server.run_folder.result import RunResult
 from server.sites import quorum
-from tests.federated_setup import minimal_settings, simulated_grid, write_dataset
-from tests.inprocess_grid import FIRST_NODE_ID, InProcessGrid
-from tests.packed import packed
+from tests.support.federated_setup import minimal_settings, simulated_grid, write_dataset
+from tests.support.inprocess_grid import FIRST_NODE_ID, InProcessGrid
+from tests.support.packed import packed
 
 
 @pytest.fixture(autouse=True)

@@ -13,8 +13,8 @@ from flwr.app import Context
 from federation.settings import Settings
 from model.errors import ConfigError, FederationError
 from server.sites.roster import Roster
-from tests.inprocess_grid import FIRST_NODE_ID, InProcessGrid
 from tests.server.replies import Answer, answering_app
+from tests.support.inprocess_grid import FIRST_NODE_ID, InProcessGrid
 
 
 def settings(sites_file: Path | None = None, **changes: object) -> Settings:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import tracemalloc
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as example_settings
 from hypothesis import strategies as st
 
+from federation.codec import Codec, codec_of
 from federation.reported import reported_scalars
 from federation.secure_sum.primitives import KEY_BYTES, SEALED_BYTES, SHARE_BYTES
 from federation.settings import Settings
@@ -27,10 +29,10 @@ from server.rounds.loop import RoundOutcome
 from server.sites.agreement import agree
 from server.sites.roster import Roster
 from server.updates.reply import ArrayForm, RejectedUpdateError, failure_reason, read_fit_reply, size_in_bytes
-from tests.packed import packed
 from tests.server import malformed
 from tests.server.malformed import MUTATIONS, CannedGrid, force, header_of, mutated, npz, with_data
 from tests.server.replies import reply_with
+from tests.support.packed import packed
 
 NUM_HONEST, NUM_HOSTILE = 3, 20
 NUM_SITES = NUM_HONEST + NUM_HOSTILE
@@ -72,14 +74,20 @@ def statistics_reply(index: int) -> Message:
     return reply_with([parts, sums, squares, counts], int(num_frames), scalars)
 
 
-def update_reply(index: int) -> Message:
+def update_reply(index: int, codec: Codec | None = None) -> Message:
     rng = np.random.default_rng(100 + index)
-    arrays = [rng.standard_normal(array.shape).astype(np.float32) for array in START.values()]
-    return reply_with([packed(arrays)], 10 + index, {"loss_generator": 1.0 + index, "seconds": 5.0, "num_steps": 2.0})
+    vector_L = packed([rng.standard_normal(array.shape).astype(np.float32) for array in START.values()])
+    sent = vector_L if codec is None else codec.encode(vector_L)
+    return reply_with([sent], 10 + index, {"loss_generator": 1.0 + index, "seconds": 5.0, "num_steps": 2.0})
 
 
 STATISTICS = [statistics_reply(index) for index in range(NUM_SITES)]
-UPDATES = [update_reply(index) for index in range(NUM_SITES)]
+SHAPES = {name: array.shape for name, array in START.items()}
+UPDATES_BY_CODEC = {
+    name: [update_reply(index, codec_of(name, SHAPES)) for index in range(NUM_SITES)]
+    for name in ("float32", "bfloat16", "int8")
+}
+UPDATES = UPDATES_BY_CODEC["float32"]
 
 
 def met(replies: Sequence[Message]) -> Roster:
@@ -93,9 +101,10 @@ def roster() -> Roster:
     return met(copy.deepcopy(STATISTICS))
 
 
-def outcome_of(roster: Roster, replies: Sequence[Message], folder: Path) -> RoundOutcome:
+def outcome_of(roster: Roster, replies: Sequence[Message], folder: Path, codec: str = "float32") -> RoundOutcome:
     link = Link(grid=CannedGrid(replies), roster=roster, timeout_s=0.2, on_wait=lambda: None)
-    return FedGAN(START, link, SETTINGS, folder / "updates", scalars={"run-id": "r"}).train(1, START)
+    settings = SETTINGS.replaced({"update-codec": codec})
+    return FedGAN(START, link, settings, folder / "updates", scalars={"run-id": "r"}).train(1, START)
 
 
 def bits(outcome: RoundOutcome) -> dict[str, bytes]:
@@ -113,20 +122,21 @@ HONEST_ONLY = [*UPDATES[:NUM_HONEST], *(nothing_from(reply) for reply in UPDATES
 
 
 @pytest.mark.integration
+@pytest.mark.parametrize("codec", ["float32", "bfloat16", "int8"])
 @hundred_times_twenty
 @given(changes)
 def test_mutated_updates_leave_the_round_to_the_others(
-    tmp_path_factory: pytest.TempPathFactory, roster: Roster, changes: list[tuple[malformed.Mutation, int]]
+    tmp_path_factory: pytest.TempPathFactory, roster: Roster, codec: str, changes: list[tuple[malformed.Mutation, int]]
 ) -> None:
-    folder = tmp_path_factory.getbasetemp()
-    hostile = [mutated(reply, *change) for reply, change in zip(UPDATES[NUM_HONEST:], changes, strict=True)]
-    replies = [*copy.deepcopy(UPDATES[:NUM_HONEST]), *hostile]
-    outcome = outcome_of(roster, replies, folder)
+    folder, updates = tmp_path_factory.getbasetemp(), UPDATES_BY_CODEC[codec]
+    hostile = [mutated(reply, *change) for reply, change in zip(updates[NUM_HONEST:], changes, strict=True)]
+    replies = [*copy.deepcopy(updates[:NUM_HONEST]), *hostile]
+    outcome = outcome_of(roster, replies, folder, codec)
     accepted = set(outcome.clients)
     assert accepted >= set(range(NUM_HONEST))
     assert accepted | set(outcome.rejected) == set(range(NUM_SITES))
     of_accepted = [r if i in accepted else nothing_from(r) for i, r in enumerate(replies)]
-    assert bits(outcome) == bits(outcome_of(roster, of_accepted, folder))
+    assert bits(outcome) == bits(outcome_of(roster, of_accepted, folder, codec))
     assert all(np.isfinite(array).all() for array in outcome.tensors.values())
     for values in (outcome.metrics, outcome.clients, outcome.measured, outcome.rejected):
         assert json.dumps(values, allow_nan=False).isascii()
@@ -268,6 +278,47 @@ def test_a_malformed_update_is_left_out_by_name(
     assert outcome.rejected_kinds[NUM_SITES - 1] == kind
     assert words in outcome.rejected[NUM_SITES - 1]
     assert bits(outcome) == bits(outcome_of(roster, copy.deepcopy(HONEST_ONLY), tmp_path))
+
+
+CODE = codec_of("int8", SHAPES).encode(np.zeros(LENGTH, np.float32))  # type: ignore[union-attr]
+SCALE_BYTES = 4 * 3
+"""Of int8, before the rounded values: a scale for each of the three tensors."""
+
+
+def rounded(scale: float, value: int) -> np.ndarray:
+    """A code of int8 with the same scale and value everywhere."""
+    scales, values = np.full(3, scale, np.float32), np.full(LENGTH, value, np.int8)
+    return np.frombuffer(zlib.compress(scales.tobytes() + values.tobytes()), np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("sent", "kind", "words"),
+    [
+        (np.zeros(10_000, np.float32), "mismatch", "the update has 40128 bytes, expected"),
+        (np.zeros(LENGTH, np.float32), "mismatch", "the update has dtype float32, expected uint8"),
+        (CODE.reshape(1, -1), "mismatch", f"the update has shape (1, {len(CODE)}), expected at most"),
+        (np.zeros(1000, np.uint8), "mismatch", "the update has shape (1000,), expected at most"),
+        (np.zeros(0, np.uint8), "mismatch", "the update: the code of a step is not one of"),
+        (CODE[:-1], "mismatch", "the update: the code of a step is not one of"),
+        (CODE[::-1].copy(), "mismatch", "the update: the code of a step cannot be inflated"),
+        (np.frombuffer(zlib.compress(bytes(10**6)), np.uint8)[:90], "mismatch", "the code of a step is not one of"),
+        (rounded(np.nan, 1), "not-finite", "generator.w has 6 of 6 values that are not finite"),
+        (rounded(np.inf, 0), "not-finite", "generator.w has 6 of 6 values that are not finite"),
+        (rounded(3e38, -128), "not-finite", "generator.w has 6 of 6 values that are not finite"),
+        (rounded(1e5, -128), "not-finite", "generator.w has values up to 1.28e+07, wanted at most 1e+06"),
+    ],
+    ids=range(12),
+)
+def test_a_malformed_code_is_left_out_by_name(
+    sent: np.ndarray, kind: str, words: str, roster: Roster, tmp_path: Path
+) -> None:
+    honest = UPDATES_BY_CODEC["int8"][:NUM_HONEST]
+    hostile = reply_with([sent], 10, {"loss_generator": 1.0})
+    others = [nothing_from(reply) for reply in UPDATES[NUM_HONEST:]]
+    outcome = outcome_of(roster, [*copy.deepcopy(honest), *others[:-1], hostile], tmp_path, "int8")
+    assert outcome.rejected_kinds[NUM_SITES - 1] == kind
+    assert words in outcome.rejected[NUM_SITES - 1]
+    assert bits(outcome) == bits(outcome_of(roster, [*copy.deepcopy(honest), *others], tmp_path, "int8"))
 
 
 def test_numbers_too_large_for_a_history_are_cut_and_unknown_names_dropped(

@@ -9,9 +9,10 @@ from flwr.common.constant import ErrorCode
 
 from federation.reported import reported_scalars
 from federation.settings import Settings
-from server.updates.reply import RejectedUpdateError, failure_reason, read_update
-from tests.packed import packed
+from server.updates.reply import RejectedUpdateError, failure_reason
+from server.updates.update import read_update
 from tests.server.replies import reply_with
+from tests.support.packed import packed
 
 EXPECTED = {"generator.a": np.zeros((2, 3), np.float32), "discriminator.b": np.zeros(4, np.float32)}
 NAMES = reported_scalars(Settings())

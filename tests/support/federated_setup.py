@@ -6,8 +6,8 @@ from pathlib import Path
 
 from federation.settings import Settings
 from model.setting import Scalar
-from tests.inprocess_grid import InProcessGrid
-from tests.shards import write_random_shard
+from tests.support.inprocess_grid import InProcessGrid
+from tests.support.shards import write_random_shard
 
 MINIMAL: dict[str, Scalar] = {
     "network": "x2face",

@@ -5,9 +5,9 @@ import functools
 import os
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 SHARED = Path(os.environ.get("FEDREENACT_SHARED", ROOT.parent / "shared"))
-"""Where it is not, `tests/samples.py` draws samples of the same form."""
+"""Where it is not, `tests/support/samples.py` draws samples of the same form."""
 
 
 @functools.cache

@@ -13,8 +13,8 @@ from data_partition.shards.writer import ShardWriter
 from federation.packing import unpack
 from federation.settings import Settings
 from model.designs.registry import travelling_shapes
-from tests.inprocess_grid import InProcessGrid
-from tests.packed import packed
+from tests.support.inprocess_grid import InProcessGrid
+from tests.support.packed import packed
 
 Arrays = list[np.ndarray]
 Attack = Callable[[Arrays, Arrays, np.random.Generator], Arrays]

@@ -15,7 +15,7 @@ from data_partition.shards.shard import Shard, open_dataset
 from data_partition.synth.dataset import synthesize
 from model.batch import AU_ORDER
 from tests.data_partition.conftest import write_video
-from tests.paths import SHARED
+from tests.support.paths import SHARED
 
 CELEBRITIES = ("Emmanuel_Macron", "Jack_Ma", "Kathleen", "Theresa_May")
 OPENFACE_PX = (640, 480)

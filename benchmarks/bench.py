@@ -1,0 +1,76 @@
+"""What the program costs here, in one table: `make bench`, at most ten minutes on two free cores.
+
+What is timed takes turns: everything once, then everything again, so that a machine that slows down slows all of it.
+The table is printed and kept as benchmarks/results/<date>-<machine>.json; docs/performance.md says what it means. The
+other files here measure one thing each and have commands of their own.
+"""
+
+from __future__ import annotations
+
+import datetime
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from importlib.metadata import version
+from pathlib import Path
+
+import psutil
+import torch
+
+from benchmarks.figures import ROOT, Bench
+from model.files import write_json
+
+RESULTS = ROOT / "benchmarks" / "results"
+PASSES = 2
+PACKAGES = ("fedreenact", "torch", "numpy", "flwr", "mediapipe", "opencv-python-headless")
+
+
+def main() -> None:
+    """Measure, print and keep."""
+    torch.set_num_threads(1)
+    started, timed = time.monotonic(), dict[str, list[float]]()
+    with tempfile.TemporaryDirectory() as folder:
+        bench = Bench(Path(folder))
+        once = bench.once()
+        for number in range(PASSES):
+            for name, measure in bench.timed():
+                timed.setdefault(name, []).append(measure())
+                _say(f"pass {number + 1}: {name} {timed[name][-1]:.4g}")
+    for name, value in once.items():
+        print(f"| {name} | {value:.4g} | |")
+    for name, values in timed.items():
+        print(f"| {name} | {statistics.median(values):.4g} | {min(values):.4g} to {max(values):.4g} |")
+    now = datetime.datetime.now(datetime.UTC)
+    path = RESULTS / f"{now:%Y-%m-%d}-{platform.machine()}-{os.cpu_count()}.json"
+    about = {"date": now.isoformat(timespec="seconds"), "minutes": (time.monotonic() - started) / 60}
+    write_json(path, about | {"machine": _machine(), "versions": _versions(), "once": once, "timed": timed})
+    print(f"kept in {path.relative_to(ROOT)}")
+
+
+def _machine() -> dict[str, object]:
+    """What the figures were measured on; the load, of the last quarter of an hour, says how far to trust the times."""
+    return {
+        "processor": platform.processor() or platform.machine(),
+        "cores": os.cpu_count(),
+        "memory_bytes": psutil.virtual_memory().total,
+        "system": platform.platform(),
+        "load": os.getloadavg()[2],
+    }
+
+
+def _versions() -> dict[str, str]:
+    commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False).stdout
+    found = {name: version(name) for name in PACKAGES}
+    return {"python": platform.python_version(), "commit": commit.strip(), **found}
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(f"{text}\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""What tests share: small data, small networks, a federation in one process, people who attack it."""
