@@ -70,7 +70,7 @@ def test_preset_file_is_read_from_its_path(capsys, tmp_path):
         (("settings", "--set", "tau=high"), "wanted a number"),
         (("settings", "--set", "max-rounds=1.5"), "wanted int"),
         (("settings", "--set", "resume=maybe"), "wanted true or false"),
-        (("settings", "--preset", "huge"), "paper, small, tiny"),
+        (("settings", "--preset", "huge"), "paper, small, studio, tiny"),
         (("settings", "--preset", "no-such-file.toml"), "does not exist"),
         (("doctor", "no-such-folder"), "no-such-folder"),
         (("prepare", "no-such-folder", "out"), "no-such-folder"),
