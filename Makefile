@@ -17,6 +17,9 @@ TOOLS := .venv-tools
 
 DEMO_DIR ?= demo
 
+# Many processes start here; each would compile all that it imports anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: help install demo test integration chaos e2e bench lint format lock sbom audit-dependencies docs clean
 
 help: ## Show this help

@@ -15,10 +15,14 @@ settings.register_profile("repeatable", deadline=None, derandomize=True)  # a bu
 settings.load_profile("repeatable")
 
 
+gc.disable()
+
+
 def pytest_collection_finish() -> None:
     """The million objects of what was imported stay: collections need not look through them again and again."""
     gc.collect()
     gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -49,6 +49,7 @@ def test_faces_are_turned_upright(drawn_people: list[Shard], turns: int) -> None
     assert quarter_turns(FaceFinder(), pictures) == turns
 
 
+@pytest.mark.integration
 def test_of_two_faces_the_choice_is_said_and_can_be_made(drawn_people: list[Shard]) -> None:  # noqa: F811
     anna, ben = (shard.read_frame(0) for shard in drawn_people)
     both = np.concatenate([anna, ben], axis=1)

@@ -184,4 +184,4 @@ def test_kid_compares_with_every_real_frame_once(shards, analyser):
     assert (figure.value, figure.sd) == expected
     table = method_tables(summarise(found, seed=0), analyser.backends)[0]
     (text,) = [row[1] for row in table.rows if row[0] == "KID (VGG-16 HED) ↓"]
-    assert text == f"{expected[0]:.1f} ± {expected[1]:.1f}"
+    assert text == f"{expected[0]:.3f} ± {expected[1]:.3f}"

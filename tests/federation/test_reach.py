@@ -30,6 +30,7 @@ def walked(gradients_TD: torch.Tensor, num_last: int) -> np.ndarray:
     return (values.detach() - start).numpy()
 
 
+@pytest.mark.integration
 def test_no_walk_of_adam_is_longer() -> None:
     """Steady gradients, and steady ones after ten thousand steps of none: the latter come close to the limit."""
     silent = torch.cat([torch.full((10_000, 1), 1e-9), torch.ones(20, 1)]).double()

@@ -205,6 +205,7 @@ def inputs(source: Tensor, driving: Tensor, reference: Tensor | None = None) -> 
     )
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("is_relative", [False, True])
 @torch.no_grad()
 def test_it_draws_what_the_published_network_draws(file: Path, is_relative: bool) -> None:
@@ -217,6 +218,7 @@ def test_it_draws_what_the_published_network_draws(file: Path, is_relative: bool
     assert wanted.std() > 0.05 and not torch.allclose(output.image_NCHW[0], output.image_NCHW[1], atol=0.05)
 
 
+@pytest.mark.integration
 @torch.no_grad()
 def test_its_flow_is_in_the_units_of_the_other_designs(file: Path) -> None:
     """The source warped by it as theirs are is the source where the network samples it."""

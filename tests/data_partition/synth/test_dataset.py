@@ -52,6 +52,7 @@ def test_long_recordings_are_split_into_clips_of_at_most_200_frames(shard: Shard
     assert [shard.is_test_F[shard.clip == clip].sum() for clip in clips] == [10, 10]
 
 
+@pytest.mark.integration
 def test_labels_lie_in_their_ranges_and_agree(shard: Shard) -> None:
     assert (np.abs(shard.pose_FC) <= (12, 25, 10)).all()
     assert shard.au_intensity_FA.min() == 0 and shard.au_intensity_FA.max() <= 5

@@ -47,6 +47,7 @@ def answer(talk: Any) -> bytes | dict[str, Any]:
             return {"text": message["text"]}
 
 
+@pytest.mark.integration
 def test_each_picture_of_a_face_is_answered_by_one_with_label_and_watermark(browser: Browser, people: Path) -> None:
     frames = [frame.image_HWC for frame in read_frames(people / "ben.mp4", lambda _: None)]
     results = []

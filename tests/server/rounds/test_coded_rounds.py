@@ -61,6 +61,7 @@ def test_sites_begin_every_round_with_the_bits_of_the_checkpoint_before(
         assert {name: array.tobytes() for name, array in known.items()} == {n: a.tobytes() for n, a in wanted.items()}
 
 
+@pytest.mark.integration
 def test_bytes_of_a_round_both_ways_are_a_quarter_or_less(dataset: Path, tmp_path: Path) -> None:
     whole, int8 = coded(dataset, tmp_path / "whole", "float32"), coded(dataset, tmp_path / "int8")
     train(whole)
@@ -71,6 +72,7 @@ def test_bytes_of_a_round_both_ways_are_a_quarter_or_less(dataset: Path, tmp_pat
     assert all(4 * (up + down) < sum(ways[0][0]) for row in ways[4:] for up, down in row)
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("codec", ["bfloat16", "int8"])
 def test_the_model_is_that_of_whole_weights_but_for_rounding(dataset: Path, tmp_path: Path, codec: str) -> None:
     whole = train(coded(dataset, tmp_path / "whole", "float32", max_rounds=2))
@@ -87,6 +89,7 @@ def test_the_model_is_that_of_whole_weights_but_for_rounding(dataset: Path, tmp_
     )
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("codec", ["bfloat16", "int8"])
 def test_a_resumed_run_gives_the_bits_of_an_uninterrupted_one(dataset: Path, tmp_path: Path, codec: str) -> None:
     uninterrupted = train(coded(dataset, tmp_path / "whole", codec))
@@ -106,6 +109,7 @@ def test_a_resumed_run_gives_the_bits_of_an_uninterrupted_one(dataset: Path, tmp
     assert bits(train(settings.replaced({"resume": True}))) == bits(uninterrupted)
 
 
+@pytest.mark.integration
 def test_a_site_that_missed_a_round_is_sent_whole_weights_again(dataset: Path, tmp_path: Path) -> None:
     settings = coded(dataset, tmp_path, max_rounds=4, round_timeout_s=1.0)
     train(settings, tamper=fails(2, site=1))
@@ -115,6 +119,7 @@ def test_a_site_that_missed_a_round_is_sent_whole_weights_again(dataset: Path, t
     assert down[3][1] == down[3][0] < down[0][1] / 4
 
 
+@pytest.mark.integration
 def test_a_site_that_lost_its_state_is_left_out_once(dataset: Path, tmp_path: Path) -> None:
     settings = coded(dataset, tmp_path, max_rounds=4)
 
@@ -129,6 +134,7 @@ def test_a_site_that_lost_its_state_is_left_out_once(dataset: Path, tmp_path: Pa
     assert "UnknownWeightsError: round 2: got the step from the weights of round 1" in rows(settings)[1].rejected[1]
 
 
+@pytest.mark.integration
 def test_a_round_that_is_asked_for_again_begins_with_whole_weights(dataset: Path, tmp_path: Path) -> None:
     """Its sites have forgotten the weights of the round before, and give the bits that they would have given."""
     undisturbed = train(coded(dataset, tmp_path / "undisturbed", min_fit_clients=3))
