@@ -76,6 +76,7 @@ def test_a_person_who_is_copied_to_another_name_is_told(
     assert "anna and carl" in _warnings(tmp_path)
 
 
+@pytest.mark.integration
 def test_landmarks_that_lie_beside_the_face_are_told(
     tmp_path: Path,
     drawn_people: list[Shard],  # noqa: F811

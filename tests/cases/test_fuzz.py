@@ -18,6 +18,7 @@ def test_whole_files_are_read(whole: dict[str, Reader]) -> None:
         reader.read()
 
 
+@pytest.mark.integration
 def test_damaged_files_give_what_holds_or_one_clear_error(whole: dict[str, Reader]) -> None:
     failures = {name: run(reader, NUM_MUTATIONS).failures for name, reader in whole.items()}
     assert {name: dict(failed) for name, failed in failures.items() if failed} == {}

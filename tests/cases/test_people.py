@@ -64,6 +64,7 @@ def test_of_two_faces_the_choice_is_said_and_can_be_made(drawn_people: list[Shar
     assert "number 2 from the left" in said[1].reason
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize(
     ("num_people", "number", "words"), [(1, 2, "1 face, number 2 from the left"), (2, 3, "2 faces, number 3")]
 )

@@ -88,6 +88,7 @@ def test_pairs_are_two_different_training_frames_of_one_clip(data: ClientData) -
     assert seen == {*range(18), *range(20, 38)}  # rows 18, 19, 38, 39 are test frames; row 40 has no partner
 
 
+@pytest.mark.integration
 def test_all_ordered_pairs_of_a_clip_are_equally_likely(data: ClientData) -> None:
     pairs = PairSampler(data, split="train").draw(60_000, np.random.default_rng(0))
     counts = np.zeros((40, 40))

@@ -32,6 +32,7 @@ def test_same_person_is_guided_by_the_driving_landmarks(reenactor):
     assert "driving" in sheet_row(reenactor, small_face(0, "ana"), small_face(1, "ana")).label
 
 
+@pytest.mark.integration
 def test_every_frame_is_on_the_sheet(reenactor):
     rows = [sheet_row(reenactor, small_face(seed, "ana"), small_face(seed + 9, "ben")) for seed in range(2)]
     sheet = draw_sheet(rows)
@@ -42,6 +43,7 @@ def test_every_frame_is_on_the_sheet(reenactor):
             assert match.min() < 1e-2 * cell.size
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("num_rows", [1, 6])
 def test_a_sheet_is_marked_above_its_titles(reenactor, tmp_path, num_rows):
     path, rows = tmp_path / "new" / "sheet.png", [sheet_row(reenactor, small_face(0, "ana"), small_face(9, "ben"))]

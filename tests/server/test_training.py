@@ -18,6 +18,7 @@ def dataset(tmp_path: Path) -> Path:
     return write_dataset(tmp_path / "dataset", 2)
 
 
+@pytest.mark.integration
 def test_local_mode_trains_every_person_alone_in_a_folder_of_their_own(dataset: Path, tmp_path: Path) -> None:
     runs = train(Mode.LOCAL, minimal_settings(dataset, tmp_path / "runs", 2, **GLR))
     assert [run.name for run in runs] == ["person-0", "person-1"]

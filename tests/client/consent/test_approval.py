@@ -158,6 +158,7 @@ def test_a_deployed_site_answers_the_approved_run_in_other_folders(
     assert num_examples == 9 and all(np.isfinite(array).all() for array in arrays)
 
 
+@pytest.mark.integration
 def test_steps_that_were_not_made_are_not_sent(dataset: Path, tmp_path: Path, settings: Settings) -> None:
     """The time limit ends the round long before its ten thousand steps."""
     short = settings.replaced({"local-steps": 10_000, "local-time-limit-s": 1.0})
@@ -166,6 +167,7 @@ def test_steps_that_were_not_made_are_not_sent(dataset: Path, tmp_path: Path, se
         answer(node_config, short)
 
 
+@pytest.mark.integration
 def test_under_noise_steps_that_were_not_made_are_a_step_of_zero(
     dataset: Path, tmp_path: Path, settings: Settings
 ) -> None:

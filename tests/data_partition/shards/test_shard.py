@@ -422,6 +422,7 @@ INFO_KEYS = (
 )
 
 
+@pytest.mark.integration
 @given(st.dictionaries(st.sampled_from(INFO_KEYS), json_values, max_size=3))
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_shard_json_opens_or_gives_one_clear_error(shard: Shard, changes: dict[str, object]) -> None:
@@ -447,6 +448,7 @@ columns = st.one_of(
 )
 
 
+@pytest.mark.integration
 @given(st.sampled_from(list(COLUMN_WIDTHS)), columns)
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_metadata_opens_or_gives_one_clear_error(shard: Shard, name: str, values: list[object]) -> None:

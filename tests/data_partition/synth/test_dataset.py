@@ -39,6 +39,7 @@ def test_equal_arguments_give_equal_files_whatever_the_number_of_workers(tmp_pat
     assert digests(tmp_path / "one") == digests(tmp_path / "two")
 
 
+@pytest.mark.integration
 def test_another_seed_gives_other_people(tmp_path: Path) -> None:
     for seed in (0, 1):
         synthesize(tmp_path / str(seed), num_identities=1, num_frames=20, size_px=32, seed=seed, num_workers=1)

@@ -131,6 +131,7 @@ def test_a_shards_frame_cannot_be_pasted_back(site, films):
         run(request(site, films, is_pasted=True))
 
 
+@pytest.mark.integration
 def test_a_preview_is_there_before_the_drawing_starts(site, films):
     preview = site / "preview.png"
 

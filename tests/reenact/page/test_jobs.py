@@ -18,6 +18,7 @@ from tests.reenact.page.conftest import CONSENT, Browser, Served
 from tests.support.films import sound_packets
 
 
+@pytest.mark.integration
 def test_the_way_from_two_files_to_a_marked_film(
     served: Served, browser: Browser, people: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

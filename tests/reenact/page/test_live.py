@@ -118,6 +118,7 @@ def test_what_is_no_picture_of_a_camera_ends_the_talk_in_one_line(
         assert says in told(talk)["problem"]
 
 
+@pytest.mark.integration
 def test_it_waits_for_what_is_before_it_and_a_job_waits_for_it(served: Served, browser: Browser, people: Path) -> None:
     held = Held(served.desk)
     served.desk.take(Job(Session(served.root / "other"), held))
@@ -149,6 +150,7 @@ def test_the_person_keeps_still_while_the_camera_shows_one_and_the_same_face(bro
     assert all(np.abs(one - first).mean() < 2 for one in others)
 
 
+@pytest.mark.integration
 def test_after_its_turn_it_gives_way_to_those_who_wait(
     served: Served, browser: Browser, people: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

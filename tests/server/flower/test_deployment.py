@@ -173,6 +173,7 @@ def test_settings_that_do_not_fit_the_run_folder_are_refused_at_once(settings: S
     assert flower.num_submitted == 0
 
 
+@pytest.mark.integration
 def test_a_run_that_never_starts_is_stopped_and_named(settings: Settings, tmp_path: Path) -> None:
     flower = ThreadedFlower(tmp_path / "flower", train, never_starts=True)
     with pytest.raises(FederationError, match=r"run 1 is pending after 0.5 s; is the server app's service up\?"):
@@ -180,6 +181,7 @@ def test_a_run_that_never_starts_is_stopped_and_named(settings: Settings, tmp_pa
     assert flower.stopped == ["1", "2"]
 
 
+@pytest.mark.integration
 def test_a_server_app_that_hangs_is_stopped(settings: Settings, tmp_path: Path) -> None:
     never = threading.Event()
     flower = ThreadedFlower(tmp_path / "flower", lambda settings, attempt: never.wait(20) and None)

@@ -26,6 +26,7 @@ def start(child: str) -> subprocess.Popen[str]:
     return parent
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("child", ["import time; time.sleep(60)", STUBBORN], ids=["polite", "stubborn"])
 def test_a_process_in_a_session_of_its_own_is_found_and_ended_after_its_parent(child: str) -> None:
     with start(child) as parent:

@@ -47,6 +47,7 @@ def fails(round_number: int, site: int) -> Callable[[Message, int], Message | No
     )
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("codec", ["bfloat16", "int8"])
 @pytest.mark.parametrize("aggregation", ["mean", "median"])
 def test_sites_begin_every_round_with_the_bits_of_the_checkpoint_before(
@@ -153,6 +154,7 @@ def test_a_round_that_is_asked_for_again_begins_with_whole_weights(dataset: Path
     assert down[1] == down[0] and max(down[2]) < min(down[0]) / 4
 
 
+@pytest.mark.integration
 def test_noised_updates_are_rounded_after_the_noise(dataset: Path, tmp_path: Path) -> None:
     settings = coded(dataset, tmp_path, dp_clip_norm=1.0, dp_noise_multiplier=1.0, max_rounds=2)
     train(settings)
@@ -162,6 +164,7 @@ def test_noised_updates_are_rounded_after_the_noise(dataset: Path, tmp_path: Pat
     assert np.mean(norms) == pytest.approx(np.sqrt(size), rel=0.02)  # noise of deviation 1 on every value
 
 
+@pytest.mark.integration
 def test_a_secure_sum_has_no_codec(dataset: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="update-codec: got 'int8', wanted float32 with secure-aggregation"):
         coded(dataset, tmp_path, secure_aggregation=True, min_fit_clients=3)

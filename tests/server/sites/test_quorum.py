@@ -91,6 +91,7 @@ def test_a_round_is_repeated_when_a_site_comes_back_and_gives_the_same_bits(
     assert result is not None and result.state == "completed"
 
 
+@pytest.mark.integration
 def test_sites_that_stay_away_end_the_run_with_the_round_the_sites_and_why(settings: Settings, tmp_path: Path) -> None:
     settings = settings.replaced({"quorum-timeout-s": 0.5})
     grid = grid_of(settings, ComingAndGoing)
@@ -106,6 +107,7 @@ def test_sites_that_stay_away_end_the_run_with_the_round_the_sites_and_why(setti
     assert result.reason.endswith("not connected: 1")
 
 
+@pytest.mark.integration
 def test_a_lost_reply_is_asked_for_again_until_the_limit(settings: Settings, tmp_path: Path) -> None:
     attempts = []
 
