@@ -30,7 +30,7 @@ from model.designs.projection_objective import (
 from model.landmarks.geometry import PartSizes
 from model.networks.comparators.blender import Blender
 from model.networks.comparators.projection_discriminator import ProjectionDiscriminator
-from model.networks.comparators.residual import ResidualDown, ResidualUp, keep_variance, widths_down_to
+from model.networks.comparators.residual import ResidualUp, keep_variance, residual_downs, widths_down_to
 from model.networks.comparators.target_encoder import TargetEncoder, ZeroFlow
 from model.networks.fusion import by_source
 from model.networks.warping import resized, warp
@@ -67,12 +67,7 @@ class MarioNETte(nn.Module):
         super().__init__()
         widths = _widths(config)
         drawn = [widths[-1] >> level for level in reversed(range(len(widths) - 2))]
-        self.encode_driver = nn.Sequential(
-            *(
-                ResidualDown(a, b, is_first=level == 0)
-                for level, (a, b) in enumerate(zip([1, *drawn], drawn, strict=False))
-            )
-        )
+        self.encode_driver = nn.Sequential(*residual_downs(1, drawn))
         self.encode_target = TargetEncoder(widths)
         self.blend = Blender(widths[-1], query_dim=_QUERY_GROWTH * config.generator_channels)
         self.decode = Decoder(widths)

@@ -28,7 +28,7 @@ from model.designs.projection_objective import (
 )
 from model.landmarks.geometry import PartSizes
 from model.networks.comparators.projection_discriminator import ProjectionDiscriminator
-from model.networks.comparators.residual import AdaptedBlock, ResidualDown, adapted, widths_down_to
+from model.networks.comparators.residual import AdaptedBlock, adapted, residual_downs, widths_down_to
 
 _EMBEDDED_PX, _DRAWN_PX = 4, 8
 _MOST_DOWNS = 4  # of the generator, as at 256 pixels
@@ -57,10 +57,7 @@ class NeuralHead(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         widths = widths_down_to(_EMBEDDED_PX, config.image_size_px, config.generator_channels)
-        ins = [4, *widths]
-        self.embed = nn.Sequential(
-            *(ResidualDown(ins[level], width, is_first=level == 0) for level, width in enumerate(widths))
-        )
+        self.embed = nn.Sequential(*residual_downs(4, widths))
         self.draw = StyledDrawing(config, embedding_dim=widths[-1])
 
     def forward(self, inputs: GeneratorInputs) -> NeuralHeadOutput:
@@ -77,13 +74,7 @@ class StyledDrawing(nn.Module):
     def __init__(self, config: ModelConfig, *, embedding_dim: int) -> None:
         super().__init__()
         widths = widths_down_to(_DRAWN_PX, config.image_size_px, config.generator_channels)[:_MOST_DOWNS]
-        ins = [1, *widths]
-        self.encode = nn.Sequential(
-            *(
-                ResidualDown(ins[level], width, is_first=level == 0, norm=_instance_norm)
-                for level, width in enumerate(widths)
-            )
-        )
+        self.encode = nn.Sequential(*residual_downs(1, widths, norm=_instance_norm))
         outs = widths[::-1]
         self.blocks = nn.ModuleList(
             AdaptedBlock(widths[-1], widths[-1], doubles=False) for _ in range(_NUM_MIDDLE_BLOCKS)

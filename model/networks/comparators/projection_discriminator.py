@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from model.networks.comparators.residual import ResidualDown, keep_variance
+from model.networks.comparators.residual import keep_variance, residual_downs
 
 _NUM_ITERATIONS = 3
 _LOGIT_STD = 0.02  # a sum over pixels: at first it says little
@@ -47,11 +47,7 @@ class ProjectionDiscriminator(nn.Module):
                 each place.
         """
         super().__init__()
-        ins = [4, *widths]
-        self.layers = nn.ModuleList(
-            ResidualDown(ins[level], width, is_first=level == 0, conv=SpectralConv2d)
-            for level, width in enumerate(widths)
-        )
+        self.layers = nn.ModuleList(residual_downs(4, widths, conv=SpectralConv2d))
         self.last = _last_block(widths[-1]) if pools else None
         self.identity = nn.Embedding(num_identities, widths[-1])
         self.to_logit = nn.Linear(widths[-1], 1, bias=False)

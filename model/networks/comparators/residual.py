@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -65,6 +66,27 @@ class ResidualDown(nn.Module):
     def forward(self, x_NCHW: Tensor) -> Tensor:
         """[N, in_channels, h, w] to [N, out_channels, h // 2, w // 2]."""
         return functional.avg_pool2d(self.branch(x_NCHW) + self.skip(x_NCHW), 2)
+
+
+def residual_downs(
+    in_channels: int,
+    widths: Sequence[int],
+    *,
+    conv: Callable[..., nn.Conv2d] = nn.Conv2d,
+    norm: Callable[[int], nn.Module] = lambda channels: nn.Identity(),
+) -> list[ResidualDown]:
+    """A picture halved once for each of the widths.
+
+    Args:
+        in_channels: of the picture.
+        widths: channels after each halving.
+        conv: makes a convolution.
+        norm: makes a normalisation of so many channels.
+    """
+    return [
+        ResidualDown(before, after, is_first=level == 0, conv=conv, norm=norm)
+        for level, (before, after) in enumerate(pairwise([in_channels, *widths]))
+    ]
 
 
 class ResidualUp(nn.Module):
