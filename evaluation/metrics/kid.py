@@ -14,14 +14,12 @@ import torch
 from numpy.typing import NDArray
 
 from evaluation.faces.analysis import frame_key
-from model import weights
-from model.frames import Frame, to_tensor
-from model.training.perceptual import vgg16_up_to
+from evaluation.metrics.vgg_levels import KID_LEVELS, VggLevels
+from model.frames import Frame
 
 FloatArray = NDArray[np.float32]
 Picks = NDArray[np.int64]
 
-_LAYERS = ("relu3_3", "relu4_3")
 _NUM_SUBSETS = 100
 _MAX_SUBSET = 200
 _LEAST_SPREAD = 0.1
@@ -30,15 +28,11 @@ would count for thousands of others as soon as a generated picture moves it."""
 
 
 class KidFeatures:
-    """Means over the picture of the channels of relu3_3 and relu4_3; each picture is looked at once."""
+    """Means over the picture of the channels of relu3_3 and relu4_3; those of every picture are kept."""
 
-    def __init__(self) -> None:
-        """Load the network.
-
-        Raises:
-            WeightsError: if its file is not there.
-        """
-        self._network = vgg16_up_to(weights.resolve("hed-vgg16"), _LAYERS)
+    def __init__(self, vgg16: VggLevels) -> None:
+        """Look with VGG-16; a picture takes 3 KB."""
+        self._vgg16 = vgg16
         self._known: dict[str, FloatArray] = {}
 
     def __call__(self, frame_HWC: Frame) -> FloatArray:
@@ -50,8 +44,8 @@ class KidFeatures:
 
     @torch.inference_mode()
     def _features(self, frame_HWC: Frame) -> FloatArray:
-        levels = self._network.features(to_tensor([frame_HWC]))
-        return torch.cat([level.mean(dim=(2, 3)) for level in levels], dim=1)[0].numpy()
+        levels = self._vgg16(frame_HWC)
+        return torch.cat([levels[name].mean(dim=(2, 3)) for name in KID_LEVELS], dim=1)[0].numpy()
 
 
 def kid(real_ND: FloatArray, generated_MD: FloatArray, *, seed: int) -> tuple[float, float]:
