@@ -2,17 +2,15 @@
 
 Every function takes two uint8 [H, W, 3] RGB frames, that is, frames as they are written to disk, so a value
 can be checked against the files. Because pairs never meet inside a metric, no value depends on a batch size.
-
-TorchMetrics is imported where it computes: it takes two seconds, which a server that measures nothing need not spend.
 """
 
 from __future__ import annotations
 
+import math
+
 import cv2
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from model.frames import Frame
 
@@ -31,10 +29,9 @@ def psnr_db(truth_HWC: Frame, generated_HWC: Frame) -> float:
     Raises:
         ValueError: if the frames differ in shape or are not uint8.
     """
-    from torchmetrics.functional.image import peak_signal_noise_ratio
-
-    truth, generated = _as_tensors(truth_HWC, generated_HWC)
-    return float(peak_signal_noise_ratio(generated, truth, data_range=1.0))
+    truth, generated = _in_double(truth_HWC, generated_HWC)
+    mean_square = float(np.square(truth - generated).mean())
+    return 10 * math.log10(_MAX_VALUE**2 / mean_square) if mean_square else math.inf
 
 
 def largest_psnr_db(frame_HWC: Frame) -> float:
@@ -54,8 +51,8 @@ def l1(truth_HWC: Frame, generated_HWC: Frame) -> float:
     Raises:
         ValueError: if the frames differ in shape or are not uint8.
     """
-    truth, generated = _as_tensors(truth_HWC, generated_HWC)
-    return float((truth - generated).abs().mean())
+    truth, generated = _in_double(truth_HWC, generated_HWC)
+    return float(np.abs(truth - generated).mean() / _MAX_VALUE)
 
 
 def ssim(truth_HWC: Frame, generated_HWC: Frame) -> float:
@@ -69,11 +66,10 @@ def ssim(truth_HWC: Frame, generated_HWC: Frame) -> float:
     Raises:
         ValueError: if the frames differ in shape, are not uint8, or are smaller than the window.
     """
-    _check_alike(truth_HWC, generated_HWC)
-    if min(truth_HWC.shape[:2]) < _WINDOW_PX:
+    truth, generated = _in_double(truth_HWC, generated_HWC)
+    if min(truth.shape[:2]) < _WINDOW_PX:
         wanted = f"{_WINDOW_PX} x {_WINDOW_PX} pixels"
-        raise ValueError(f"SSIM needs frames of at least {wanted}, got {truth_HWC.shape[:2]}")
-    truth, generated = (frame_HWC.astype(np.float64) for frame_HWC in (truth_HWC, generated_HWC))
+        raise ValueError(f"SSIM needs frames of at least {wanted}, got {truth.shape[:2]}")
     truth_mean, generated_mean = _window_means(truth), _window_means(generated)
     truth_variance = _window_means(truth**2) - truth_mean**2
     generated_variance = _window_means(generated**2) - generated_mean**2
@@ -89,17 +85,10 @@ def _window_means(values_HWC: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.asarray(cv2.sepFilter2D(values_HWC, -1, gauss, gauss))[border:-border, border:-border]
 
 
-def _check_alike(truth: Frame, generated: Frame) -> None:
+def _in_double(truth: Frame, generated: Frame) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Both frames as [H, W, 3] float64 in 0..255."""
     if truth.shape != generated.shape:
         raise ValueError(f"frames differ in shape: truth {truth.shape}, generated {generated.shape}")
     if truth.dtype != np.uint8 or generated.dtype != np.uint8:
         raise ValueError(f"frames must be uint8 in 0..255, got {truth.dtype} and {generated.dtype}")
-
-
-def _as_tensors(truth: Frame, generated: Frame) -> tuple[Tensor, Tensor]:
-    """Both frames as [1, 3, H, W] float64 in 0..1."""
-    _check_alike(truth, generated)
-    one, other = (
-        torch.from_numpy(frame.transpose(2, 0, 1)[None].astype(np.float64) / _MAX_VALUE) for frame in (truth, generated)
-    )
-    return one, other
+    return truth.astype(np.float64), generated.astype(np.float64)
