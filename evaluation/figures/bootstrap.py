@@ -77,7 +77,7 @@ def _resampled_means(moments_QN: NDArray[np.float64], seed: int) -> NDArray[np.f
     """[Q, R] means of every resample, as products with how often each takes every value."""
     num_values = moments_QN.shape[1]
     counted = _few_counts(num_values, seed) if num_values <= _MAX_DRAWN // NUM_RESAMPLES else _counts(num_values, seed)
-    return np.concatenate([moments_QN @ counts_RN.T for counts_RN in counted], axis=1) / num_values
+    return np.asarray(np.concatenate([moments_QN @ counts_RN.T for counts_RN in counted], axis=1) / num_values)
 
 
 def _counts(num_values: int, seed: int) -> Iterator[NDArray[np.float64]]:
