@@ -232,7 +232,8 @@ class OptimizerConfig:
     batch_size: int = setting(8, low=1, high=1024)
     """Pairs in a mini-batch."""
     use_amp: bool = setting(False)
-    """Mixed precision on CUDA; ignored on CPU, where bfloat16 is slower."""
+    """Mixed precision: bfloat16 on devices that have instructions for it (NVIDIA since Ampere, CPUs with AVX-512 BF16
+    or AMX), float32 on all others."""
     device: str = setting("auto", may_change=True)
     """auto, cpu, cuda or cuda:N."""
     num_threads: int = setting(1, low=1, high=256, may_change=True, shapes_result=False)

@@ -47,8 +47,8 @@ def resized(maps_NCHW: Tensor, height: int, width: int) -> Tensor:
 
 def shrunk(image_NCHW: Tensor, side_px: int) -> Tensor:
     """[N, C, side_px, side_px], each pixel of all those that it stands for; bilinear with antialiasing."""
-    size = (side_px, side_px)
-    return functional.interpolate(image_NCHW, size, mode="bilinear", align_corners=False, antialias=True)
+    size = (side_px, side_px)  # CPUs cannot in bfloat16
+    return functional.interpolate(image_NCHW.float(), size, mode="bilinear", align_corners=False, antialias=True)
 
 
 def to_normalised(points_NKC: Tensor, size_px: int) -> Tensor:
