@@ -77,14 +77,11 @@ class GANTrainer:
                 module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.objective = self.design.objective(self.networks, loss, perceptual, seed)
         self.max_gradient_norm = optimizer.max_gradient_norm
-        rates = {
-            "generator": optimizer.learning_rate_generator,
-            "discriminator": optimizer.learning_rate_discriminator,
-        }
+        self._optimizer_config = optimizer
         self._parameters = {phase: self._parameters_of(phase) for phase in PHASES}
         self.optimizers = {
             phase: torch.optim.Adam(
-                parameters.values(), rates[phase], betas=(optimizer.adam_beta1, ADAM_BETA2), fused=True
+                parameters.values(), self._rate(phase), betas=(optimizer.adam_beta1, ADAM_BETA2), fused=True
             )
             for phase, parameters in self._parameters.items()
             if parameters
@@ -130,6 +127,7 @@ class GANTrainer:
                 raise NonFiniteLossError(f"step {self.step}: {name} is {value.item()}; no {phase} update was made")
         weights = {term.name: term.weight_at(self.loss, self.step) for term in self.design.terms}
         optimizer, parameters = self.optimizers[phase], self._parameters[phase]
+        optimizer.param_groups[0]["lr"] = self._rate(phase)
         optimizer.zero_grad(set_to_none=True)
         torch.stack([weights[name] * value for name, value in terms.items() if weights.get(name)]).sum().backward()  # type: ignore[no-untyped-call]
         for name, anchor in self.anchors.items():
@@ -144,6 +142,12 @@ class GANTrainer:
         self.tally.add(parameters)
         optimizer.step()
         return {name: value.detach() for name, value in terms.items()}
+
+    def _rate(self, phase: str) -> float:
+        """Adam's step size in this step."""
+        config = self._optimizer_config
+        rates = {"generator": config.learning_rate_generator, "discriminator": config.learning_rate_discriminator}
+        return rates[phase] * config.learning_rate_factor_at(self.step)
 
     def _parameters_of(self, phase: str) -> dict[str, nn.Parameter]:
         return {
