@@ -103,9 +103,11 @@ def run_evaluation(request: EvaluationRequest, *, device: torch.device, progress
     if reenactor.needs_mesh:
         require_meshes(shards)
     with MediaPipeAnalyser(embedder_named(request.embedder)) as faces:
-        analyser, perceptual = RememberingAnalyser(_analyser(faces, request)), PerceptualDistance()
+        looks, draw = _analyser(faces, request, reenactor), _model(reenactor, request)
+        analyser, perceptual = RememberingAnalyser(looks), PerceptualDistance()
         instruments = Instruments(analyser=analyser, perceptual=perceptual, features=KidFeatures())
-        methods = {MODEL: _model(reenactor, request), **baselines(reenactor.size_px, request.num_sources)}
+        model = _noted(draw, looks) if isinstance(looks, FrameSaver) else draw
+        methods = {MODEL: model, **baselines(reenactor.size_px, request.num_sources)}
         measurements = measure(pairs, methods, instruments, size_px=reenactor.size_px, progress=progress)
         clips = measure_clips(
             clips_of(pairs),
@@ -121,12 +123,12 @@ def run_evaluation(request: EvaluationRequest, *, device: torch.device, progress
     return EvaluationReport(tables=tables, files=files | sheets)
 
 
-def _analyser(faces: FaceAnalyser, request: EvaluationRequest) -> FaceAnalyser:
+def _analyser(faces: FaceAnalyser, request: EvaluationRequest, reenactor: Reenactor) -> FaceAnalyser:
     """The analyser with what OpenFace is to see or has seen."""
     if request.frames_out is not None and request.openface is not None:
         raise ConfigError("evaluate: --frames-out and --openface exclude each other; OpenFace runs in between")
     if request.frames_out is not None:
-        return FrameSaver(faces, request.frames_out)
+        return FrameSaver(faces, request.frames_out, reenactor.weights_sha256())
     return OpenFaceAnalyser(faces, request.openface) if request.openface is not None else faces
 
 
@@ -172,6 +174,17 @@ def _model(reenactor: Reenactor, request: EvaluationRequest) -> Method:
         return Drawn(drawing.result, fold_percent(drawing.flow_CHW, drawing.landmarks_KC))
 
     return draw
+
+
+def _noted(draw: Method, saver: FrameSaver) -> Method:
+    """The same method, whose results are kept as what a model drew."""
+
+    def drawn(pair: EvaluationPair) -> Drawn:
+        result = draw(pair)
+        saver.note_drawn(result.frame)
+        return result
+
+    return drawn
 
 
 def _origin(
