@@ -99,9 +99,7 @@ def test_a_label_is_told_from_the_other_and_from_none(pictures):
 
 
 def test_the_label_of_a_sheet_is_found_and_grows_with_the_root_of_its_side(pictures):
-    sheet = np.tile(pictures[0], (4, 4, 1))[
-        :960, :960
-    ]  # 4 x 240: twice its label; a result has four times it
+    sheet = np.tile(pictures[0], (4, 4, 1))[:960, :960]  # 4 x 240: twice its label; a result has four times it
     for label in Label:
         stamped = stamp(sheet, label, Kind.SHEET)
         assert find_label(jpeg(stamped, 50)) is label
