@@ -1,7 +1,7 @@
 """A tracked clip without jitter and without gaps, for driving: frames without a face are bridged, the rest is smoothed.
 
-Legend: F frames of one take, B some of them, W frames of a window, D numbers of a polynomial, X numbers of a frame,
-K = 68 landmarks, C coordinates.
+Legend: F frames of one take, B some of them, W frames of a window, V windows, D numbers of a polynomial, G groups of X
+numbers of a frame, K = 68 landmarks, C coordinates.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ WINDOW_FRAMES = 7
 """Of which a frame is the middle, or as near to it as the ends of a take allow."""
 POINT_NOISE, POSE_NOISE, INTENSITY_NOISE = 0.0015, 0.075, 0.045
 """Root mean square of what a parabola leaves of a face at rest: of landmarks by the outer eye distance, of the head's
-angles in degrees, of action units. Measured on five people's clips (docs/LOG.md); more than that is movement."""
+angles in degrees, of each action unit. Measured on five people's clips (docs/LOG.md); more than that is movement."""
 _REGIONS = (slice(17), slice(17, 27), slice(27, 36), slice(36, 48), slice(48, 68))
 """Landmarks that rest or move together: outline, brows, nose, eyes, mouth."""
 
@@ -74,38 +74,39 @@ def steadied(clip: TrackedClip) -> TrackedClip:
     return replace(clip, faces=FaceTable(rows))
 
 
-def smooth(values_FX: Array, time_F: Array, noise: float) -> Array:
+def smooth(values_FGX: Array, time_F: Array, noise: float) -> Array:
     """Parabolas where there is noise alone, the values as they are where there is movement, at any frame times.
 
     At every frame the parabola that fits 7 frames best (Savitzky and Golay 1964), and of what it leaves the share that
     is no noise (Lee 1980, "Digital image enhancement and noise filtering by use of local statistics"): with fit f, mean
-    square m of what is left of all X in the 7 frames, and noise n, the result is f + max(0, 1 - n^2 / m) (x - f). The
+    square m of what is left of a group in the 7 frames, and noise n, the result is f + max(0, 1 - n^2 / m) (x - f). The
     window is symmetric, so nothing lags; at the ends it is the first or last 7 frames, of fewer than 7 all.
 
     A parabola alone cuts blinks, lips and quick turns: trackers have taken most of the noise already, and what it takes
     of people who talk is movement.
 
     Args:
-        values_FX: of the frames of a take, X numbers that rest or move together.
+        values_FGX: of the frames of a take, G groups of X numbers that rest or move together.
         time_F: rising, in any unit.
         noise: n, root mean square of what a parabola leaves of such numbers at rest.
 
     Returns:
-        [F, X] of the type of the values.
+        [F, G, X] of the type of the values.
     """
     num_window = min(WINDOW_FRAMES, len(time_F))
     if num_window <= _DEGREE + 1:
-        return values_FX
-    smooth_FX, energy_F = np.empty_like(values_FX), np.empty(len(time_F))
+        return values_FGX
+    smooth_FGX, energy_FG = np.empty_like(values_FGX), np.empty(values_FGX.shape[:2])
     for frame_B in _blocks(len(time_F)):
-        smooth_FX[frame_B] = _fitted(values_FX, time_F, frame_B, num_window)
-        left_BX = np.nan_to_num(values_FX[frame_B] - smooth_FX[frame_B])
-        energy_F[frame_B] = np.square(left_BX, dtype=np.float64).mean(axis=1)
-    local_F = sliding_window_view(energy_F, num_window).mean(axis=1)[_first_of_window(np.arange(len(time_F)), time_F)]
-    movement_F = 1 - np.minimum(noise**2 / np.maximum(local_F, np.finfo(float).tiny), 1)
+        smooth_FGX[frame_B] = _fitted(values_FGX, time_F, frame_B, num_window)
+        left_BGX = np.nan_to_num(values_FGX[frame_B] - smooth_FGX[frame_B])
+        energy_FG[frame_B] = np.square(left_BGX, dtype=np.float64).mean(axis=2)
+    mean_VG = sliding_window_view(energy_FG, num_window, axis=0).mean(axis=2)
+    local_FG = mean_VG[_first_of_window(np.arange(len(time_F)), time_F)]
+    movement_FG = 1 - np.minimum(noise**2 / np.maximum(local_FG, np.finfo(float).tiny), 1)
     for frame_B in _blocks(len(time_F)):
-        smooth_FX[frame_B] += movement_F[frame_B, None] * (values_FX[frame_B] - smooth_FX[frame_B])
-    return smooth_FX
+        smooth_FGX[frame_B] += movement_FG[frame_B, :, None] * (values_FGX[frame_B] - smooth_FGX[frame_B])
+    return smooth_FGX
 
 
 def _blocks(num_frames: int) -> Iterator[NDArray[np.int64]]:
@@ -119,14 +120,14 @@ def _first_of_window(frame_B: NDArray[np.int64], time_F: Array) -> NDArray[np.in
     return np.clip(frame_B - WINDOW_FRAMES // 2, 0, max(len(time_F) - WINDOW_FRAMES, 0))
 
 
-def _fitted(values_FX: Array, time_F: Array, frame_B: NDArray[np.int64], num_window: int) -> Array:
-    """[B, X] the parabolas of some frames' windows at these frames."""
+def _fitted(values_FGX: Array, time_F: Array, frame_B: NDArray[np.int64], num_window: int) -> Array:
+    """[B, G, X] the parabolas of some frames' windows at these frames."""
     row_BW = _first_of_window(frame_B, time_F)[:, None] + np.arange(num_window)
     offset_BW = time_F[row_BW] - time_F[frame_B, None]
     offset_BW = offset_BW / np.abs(offset_BW).max(axis=1, keepdims=True)
     fit_BDW = np.linalg.pinv(offset_BW[..., None] ** np.arange(_DEGREE + 1))
     places = range(num_window)  # place by place: all of it at once would be seven copies
-    return np.asarray(sum(fit_BDW[:, 0, place, None] * values_FX[row_BW[:, place]] for place in places))
+    return np.asarray(sum(fit_BDW[:, 0, place, None, None] * values_FGX[row_BW[:, place]] for place in places))
 
 
 def _bridge(take: Rows, bridged: Rows) -> None:
@@ -157,14 +158,14 @@ def _smooth_rows(take: Rows) -> None:
     first_FC, second_FC = (points_FKC[:, corner] for corner in OUTER_EYE_CORNERS)
     point_noise = POINT_NOISE * float(np.linalg.norm(second_FC - first_FC, axis=1).mean())
     for region in _REGIONS:
-        take["landmarks_KC"][:, region] = _smooth_each(points_FKC[:, region], time_F, point_noise)
+        take["landmarks_KC"][:, region] = _smooth_together(points_FKC[:, region], time_F, point_noise)
     for name in ("irises_EC", *_mesh_fields(take)[:2]):
-        take[name] = _smooth_each(take[name], time_F, point_noise)
-    take["pose_C"] = smooth(take["pose_C"], time_F, POSE_NOISE)
-    intensity_FA = smooth(take["au_intensity_A"], time_F, INTENSITY_NOISE)
+        take[name] = _smooth_together(take[name], time_F, point_noise)
+    take["pose_C"] = _smooth_together(take["pose_C"], time_F, POSE_NOISE)
+    intensity_FA = smooth(take["au_intensity_A"][:, :, None], time_F, INTENSITY_NOISE)[:, :, 0]
     take["au_intensity_A"] = np.clip(intensity_FA, 0, MAX_AU_INTENSITY)
     if "blendshapes_B" in _mesh_fields(take):
-        blendshapes_FB = smooth(take["blendshapes_B"], time_F, INTENSITY_NOISE / MAX_AU_INTENSITY)
+        blendshapes_FB = smooth(take["blendshapes_B"][:, :, None], time_F, INTENSITY_NOISE / MAX_AU_INTENSITY)[:, :, 0]
         take["blendshapes_B"] = np.clip(blendshapes_FB, 0, 1)
 
 
@@ -173,6 +174,6 @@ def _mesh_fields(rows: Rows | np.void) -> tuple[str, ...]:
     return tuple(name for name in ("middle_C", "mesh_VC", "blendshapes_B") if name in (rows.dtype.names or ()))
 
 
-def _smooth_each(points: Array, time_F: Array, noise: float) -> Array:
-    """`smooth` of [F, ...] numbers."""
-    return smooth(points.reshape(len(time_F), -1), time_F, noise).reshape(points.shape)
+def _smooth_together(values: Array, time_F: Array, noise: float) -> Array:
+    """`smooth` of [F, ...] numbers as one group."""
+    return smooth(values.reshape(len(time_F), 1, -1), time_F, noise).reshape(values.shape)

@@ -35,9 +35,9 @@ def tracked(shown: dict[int, tuple[int, float]], num_frames: int) -> TrackedClip
 
 
 def test_of_noise_alone_it_is_savitzky_and_golays_filter_of_seven():
-    values = np.random.default_rng(0).normal(size=(20, 3))
-    wanted = np.array([-2, 3, 6, 7, 6, 3, -2]) / 21 @ values[5:12]  # 1964, table I
-    np.testing.assert_allclose(smooth(values, np.arange(20) / 30, noise=100)[8], wanted, atol=1e-12)
+    values = np.random.default_rng(0).normal(size=(20, 1, 3))
+    wanted = np.array([-2, 3, 6, 7, 6, 3, -2]) / 21 @ values[5:12, 0]  # 1964, table I
+    np.testing.assert_allclose(smooth(values, np.arange(20) / 30, noise=100)[8, 0], wanted, atol=1e-12)
     np.testing.assert_allclose(smooth(values, np.arange(20) / 30, noise=0), values, atol=1e-12)
 
 
@@ -46,26 +46,29 @@ def test_of_what_a_parabola_leaves_the_share_above_the_noise_stays(noise, share)
     """The cubic of seven points is orthogonal to every parabola; its mean square is 6/7."""
     cubic = np.array([-1.0, 1, 1, 0, -1, -1, 1])
     parabola = 2 + np.arange(7.0) ** 2
-    result = smooth((parabola + cubic)[:, None], np.arange(7) / 30, np.sqrt(noise))[:, 0]
+    result = smooth((parabola + cubic)[:, None, None], np.arange(7) / 30, np.sqrt(noise))[:, 0, 0]
     np.testing.assert_allclose(result, parabola + share * cubic, atol=1e-9)
 
 
-def test_numbers_of_one_region_are_judged_together():
-    cubic = np.array([-1.0, 1, 1, 0, -1, -1, 1])
-    result = smooth(np.stack([cubic, np.zeros(7)], axis=1), np.arange(7) / 30, np.sqrt(3 / 14))  # mean square 3/7
-    np.testing.assert_allclose(result, np.stack([cubic / 2, np.zeros(7)], axis=1), atol=1e-9)
+def test_numbers_of_one_group_are_judged_together_and_groups_apart():
+    cubic, still = np.array([-1.0, 1, 1, 0, -1, -1, 1]), np.zeros(7)
+    values_FX, time, noise = np.stack([cubic, still], axis=1), np.arange(7) / 30, np.sqrt(3 / 14)
+    together = smooth(values_FX[:, None], time, noise)[:, 0]  # mean square 3/7
+    np.testing.assert_allclose(together, np.stack([cubic / 2, still], axis=1), atol=1e-9)
+    apart = smooth(values_FX[:, :, None], time, noise)[:, :, 0]  # 6/7 and 0
+    np.testing.assert_allclose(apart, np.stack([cubic * 3 / 4, still], axis=1), atol=1e-9)
 
 
 def test_a_parabola_passes_unchanged_at_uneven_times_up_to_both_ends():
     time = np.cumsum(np.random.default_rng(1).uniform(0.01, 0.2, 15))
-    values = np.stack([3 + 2 * time - 5 * time**2, time], axis=1)
+    values = np.stack([3 + 2 * time - 5 * time**2, time], axis=1)[:, None]
     np.testing.assert_allclose(smooth(values, time, noise=100), values, atol=1e-9)
 
 
 def test_noise_at_rest_becomes_less_and_a_blink_keeps_its_height_and_its_frame():
-    noise, time = 0.02 * np.random.default_rng(2).normal(size=(300, 1)), np.arange(300) / 30
-    blink = np.exp(-(((np.arange(300) - 150) / 1.2) ** 2))[:, None]
-    result = smooth(noise + blink, time, noise=0.02)
+    noise, time = 0.02 * np.random.default_rng(2).normal(size=300), np.arange(300) / 30
+    blink = np.exp(-(((np.arange(300) - 150) / 1.2) ** 2))
+    result = smooth((noise + blink)[:, None, None], time, noise=0.02)[:, 0, 0]
     rest = np.abs(np.arange(300) - 150) > 12
     assert result[rest].std() < 0.7 * noise[rest].std()
     assert result.argmax() == (noise + blink).argmax() and result.max() > 0.99 * (noise + blink).max()
@@ -73,12 +76,12 @@ def test_noise_at_rest_becomes_less_and_a_blink_keeps_its_height_and_its_frame()
 
 def test_a_step_stays_where_it_is():
     time = np.arange(300) / 25
-    step = smooth((time >= 6)[:, None].astype(float), time, noise=0.2)[:, 0]
+    step = smooth((time >= 6)[:, None, None].astype(float), time, noise=0.2)[:, 0, 0]
     np.testing.assert_allclose(step + step[::-1], 1, atol=1e-9)
 
 
 def test_long_takes_are_smoothed_in_blocks_as_in_one(monkeypatch):
-    values, time = np.random.default_rng(6).normal(size=(50, 2)), np.arange(50) / 30
+    values, time = np.random.default_rng(6).normal(size=(50, 2, 3)), np.arange(50) / 30
     whole = smooth(values, time, noise=0.5)
     monkeypatch.setattr("reenact.clips.steady._BLOCK_FRAMES", 16)
     np.testing.assert_array_equal(smooth(values, time, noise=0.5), whole)
@@ -86,7 +89,7 @@ def test_long_takes_are_smoothed_in_blocks_as_in_one(monkeypatch):
 
 @pytest.mark.parametrize("num", [1, 2, 3])
 def test_very_short_takes_stay_as_they_are(num):
-    values = np.random.default_rng(3).normal(size=(num, 2))
+    values = np.random.default_rng(3).normal(size=(num, 1, 2))
     np.testing.assert_array_equal(smooth(values, np.arange(num) / 25, noise=100), values)
 
 
