@@ -21,7 +21,7 @@ from model.networks.landmark_base import MAX_AU_INTENSITY
 
 WINDOW_FRAMES = 7
 """Of which a frame is the middle, or as near to it as the ends of a take allow."""
-POINT_NOISE, POSE_NOISE, INTENSITY_NOISE = 0.0015, 0.075, 0.045
+POINT_NOISE, POSE_NOISE, INTENSITY_NOISE = 0.0015, 0.075, 0.02
 """Root mean square of what a parabola leaves of a face at rest: of landmarks by the outer eye distance, of the head's
 angles in degrees, of each action unit. Measured on five people's clips (docs/LOG.md); more than that is movement."""
 _REGIONS = (slice(17), slice(17, 27), slice(27, 36), slice(36, 48), slice(48, 68))
