@@ -22,7 +22,7 @@ from model.networks.bundle import NamedArrays, Networks
 from model.networks.discriminator import PatchDiscriminator
 from model.networks.feature_extractor import build_extractor
 from model.networks.flow import FlowHead, LandmarkHead
-from model.networks.fusion import fused
+from model.networks.fusion import fused, repeated
 from model.networks.image_generator import ImageGenerator
 from model.networks.landmark_gan import (
     LandmarkDiscriminator,
@@ -78,7 +78,7 @@ class GLR(nn.Module):
     def __init__(self, config: ModelConfig, part_sizes: PartSizes) -> None:
         super().__init__()
         self.use_flow, self.use_appearance_skip = config.use_flow, config.use_appearance_skip
-        self.driver = config.driver
+        self.driver, self.source_sampling = config.driver, config.source_sampling
         self.extractor = build_extractor(config)
         self.landmark_head = LandmarkHead(config)
         self.flow_head = FlowHead(config)
@@ -96,22 +96,22 @@ class GLR(nn.Module):
         tokens = self.extractor(torch.cat([sources_MCHW, driver_NCHW]))
         source_tokens, driving_tokens = tokens.split([sources_MCHW.shape[0], source_NCHW.shape[0]])
         motion = self._motion(inputs, source_tokens[:, :2], driving_tokens[:, :2])
-        warped_source = warp(sources_MCHW, motion.flow_NCHW)
-        if motion.confidence_NCHW is not None:
-            warped_source = fused(warped_source, motion.confidence_NCHW, source_NCHW.shape[0])
+        warped_source = warp(sources_MCHW, motion.flow_MCHW, self.source_sampling).clamp(-1, 1)
+        if motion.confidence_MCHW is not None:
+            warped_source = fused(warped_source, motion.confidence_MCHW, source_NCHW.shape[0])
         parts_source = (source_NCHW, inputs.source_landmarks_NKC)
         if self.use_appearance_skip:  # redraw the parts where the flow has already carried them
             parts_source = (warped_source, target_landmarks_NKC)
         canvas, is_covered, crops = self.parts(*parts_source, heatmap_NCHW, target_landmarks_NKC)
         # A slice of all would be a step of its own in the gradient, which then is summed in another order.
-        flow_NCHW = motion.flow_NCHW if inputs.further is None else motion.flow_NCHW[: source_NCHW.shape[0]]
+        flow_NCHW = motion.flow_MCHW if inputs.further is None else motion.flow_MCHW[: source_NCHW.shape[0]]
         return GLROutput(
             image_NCHW=self.image_generator(source_NCHW, warped_source, flow_NCHW, canvas, is_covered, heatmap_NCHW),
             heatmap_NCHW=heatmap_NCHW,
             warped_source_NCHW=warped_source,
             parts_canvas_NCHW=canvas,
             part_crops=crops,
-            flow_MCHW=motion.flow_NCHW,
+            flow_MCHW=motion.flow_MCHW,
             source_landmarks_MKC=self.landmark_head(source_tokens[:, 2]),
             driving_landmarks_NKC=self.landmark_head(driving_tokens[:, 2]),
         )
@@ -124,20 +124,13 @@ class GLR(nn.Module):
         num_each = sources_MCHW.shape[0] // inputs.source_NCHW.shape[0]
         motion: SourceMotion = self.flow_head(
             source_tokens_M2D,
-            _repeated(driving_tokens_N2D, num_each),
-            source_NCHW=sources_MCHW,
-            heatmap_NCHW=_repeated(inputs.heatmap_NCHW, num_each),
-            source_landmarks_NKC=landmarks_MKC,
-            target_landmarks_NKC=_repeated(inputs.target_landmarks_NKC, num_each),
+            repeated(driving_tokens_N2D, num_each),
+            source_MCHW=sources_MCHW,
+            heatmap_NCHW=inputs.heatmap_NCHW,
+            source_landmarks_MKC=landmarks_MKC,
+            target_landmarks_NKC=inputs.target_landmarks_NKC,
         )
         return motion
-
-
-def _repeated(values: Tensor, num: int) -> Tensor:
-    """[N, ...] to [`num` N, ...], in the order of the sources; the tensor itself where there is one."""
-    if torch.compiler.is_exporting():  # for any `num`; its gradient is summed in another order
-        return values.repeat(num, *[1] * (values.ndim - 1))
-    return values if num == 1 else torch.cat([values] * num)
 
 
 class GLRNetworks(Networks):
@@ -244,7 +237,7 @@ class GLRObjective:
         if self._networks.config.use_flow:
             num_each = len(sources_MKC) // len(batch)
             terms["flow_landmarks"] = losses.flow_landmark_loss(
-                output.flow_MCHW, sources_MKC, _repeated(batch.driving_landmarks_NKC, num_each)
+                output.flow_MCHW, sources_MKC, repeated(batch.driving_landmarks_NKC, num_each)
             )
             terms["flow_smoothness"] = losses.flow_smoothness_loss(output.flow_MCHW)
         return terms

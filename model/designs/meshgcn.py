@@ -28,6 +28,7 @@ from model.networks.comparators.occlusion import OccludedImage
 from model.networks.discriminator import PatchDiscriminator
 from model.networks.unet import UNet
 from model.networks.warping import resized, warp
+from model.precision import in_full_precision
 from model.training import losses
 from model.training.perceptual import PerceptualLoss
 
@@ -104,7 +105,7 @@ class ExpressionBasis(nn.Module):
         nn.init.zeros_(self.linear.weight)
         self.register_buffer("canonical_VC", torch.from_numpy(vertices_cm()), persistent=False)
 
-    @torch.autocast("cuda", enabled=False)  # type: ignore[untyped-decorator]
+    @in_full_precision
     def forward(self, meshes: FaceMeshes) -> TargetMeshes:
         """Meshes of N pairs of one or of two people to where the source's vertices shall be."""
         source, driving = (FacePose.of(one, self.canonical_VC) for one in (meshes.source_NVC, meshes.driving_NVC))

@@ -41,4 +41,4 @@ class PatchDiscriminator(nn.Module):
         for layer in self.layers:
             x = layer(x)
             features.append(x)
-        return features[-1], features[:-1]
+        return features[-1].float(), features[:-1]

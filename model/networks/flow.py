@@ -59,33 +59,31 @@ class FlowHead(nn.Module):
 
     def forward(
         self,
-        source_tokens_N2D: Tensor,
-        driving_tokens_N2D: Tensor,
+        source_tokens_M2D: Tensor,
+        driving_tokens_M2D: Tensor,
         *,
-        source_NCHW: Tensor,
+        source_MCHW: Tensor,
         heatmap_NCHW: Tensor,
-        source_landmarks_NKC: Tensor,
+        source_landmarks_MKC: Tensor,
         target_landmarks_NKC: Tensor,
     ) -> SourceMotion:
         """Flow from the tokens of both images, added to the mixed landmark motions if the setting is on.
 
-        The N sources may be several for each driving frame, which is then repeated.
-
         Args:
-            source_tokens_N2D: [N, 2, D].
-            driving_tokens_N2D: [N, 2, D].
-            source_NCHW: [N, 3, S, S] in [-1, 1]; this and the following are used by the mixer alone.
+            source_tokens_M2D: [M, 2, D], of as many sources for each of the N driving frames, in the order of `fusion`.
+            driving_tokens_M2D: [M, 2, D], of the driving frame for each of its sources.
+            source_MCHW: [M, 3, S, S] in [-1, 1]; this and the following are used by the mixer alone.
             heatmap_NCHW: [N, 1 or 2, S, S] in [0, 1].
-            source_landmarks_NKC: [N, 68, 2] pixels.
+            source_landmarks_MKC: [M, 68, 2] pixels.
             target_landmarks_NKC: [N, 68, 2] pixels.
         """
-        compressed = [self.compress(tokens).flatten(1) for tokens in (source_tokens_N2D, driving_tokens_N2D)]
+        compressed = [self.compress(tokens).flatten(1) for tokens in (source_tokens_M2D, driving_tokens_M2D)]
         seed_channels = self.upsample[0].in_channels
         seed = self.mlp(torch.cat(compressed, dim=1)).view(-1, seed_channels, self.seed_px, self.seed_px)
-        features_NCHW = self.upsample(seed)
-        flow_NCHW: Tensor = self.to_flow(features_NCHW)
+        features_MCHW = self.upsample(seed)
+        flow_MCHW: Tensor = self.to_flow(features_MCHW)
         if self.mixer is None:
-            return SourceMotion(flow_NCHW, None)
-        landmarks = (source_landmarks_NKC, target_landmarks_NKC)
-        mixed: SourceMotion = self.mixer(features_NCHW, source_NCHW, heatmap_NCHW, *landmarks)
-        return mixed._replace(flow_NCHW=flow_NCHW + mixed.flow_NCHW)
+            return SourceMotion(flow_MCHW, None)
+        landmarks = (source_landmarks_MKC, target_landmarks_NKC)
+        mixed: SourceMotion = self.mixer(features_MCHW, source_MCHW, heatmap_NCHW, *landmarks)
+        return mixed._replace(flow_MCHW=flow_MCHW + mixed.flow_MCHW)

@@ -5,6 +5,7 @@ Legend: N results, K sources of each, M = K N with the N nearest sources first, 
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 
@@ -26,3 +27,10 @@ def fused(warped_MCHW: Tensor, confidence_M1HW: Tensor, num_results: int) -> Ten
 def by_source(values_MCHW: Tensor, num_results: int) -> Tensor:
     """[M, C, S, S] as [K, N, C, S, S]."""
     return values_MCHW.view(-1, num_results, *values_MCHW.shape[1:])
+
+
+def repeated(values_N: Tensor, num_each: int) -> Tensor:
+    """[N, ...] as [num_each N, ...], in the order of the sources; the tensor itself where there is one of each."""
+    if torch.compiler.is_exporting():  # for any number; its gradient is summed in another order
+        return values_N.repeat(num_each, *[1] * (values_N.ndim - 1))
+    return values_N if num_each == 1 else torch.cat([values_N] * num_each)

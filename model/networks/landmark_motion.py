@@ -3,8 +3,8 @@
 Not in the thesis (docs/decisions/003). The candidates have no parameters, so they are the same at all sites and before
 training. The mixer sees where each candidate takes the source's pixels, never who the person is.
 
-Legend: N pairs, K landmarks, C = 2 coordinates, P pixels of the mixing grid, M candidates. All flows are in
-`warping`'s units.
+Legend: N targets, M sources, as many of each target, in the order of `fusion`; K landmarks, C = 2 coordinates, P pixels
+of the mixing grid, J candidates. All flows are in `warping`'s units. What depends on the target alone is computed once.
 """
 
 from __future__ import annotations
@@ -16,8 +16,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from model.networks.fusion import repeated
 from model.networks.unet import UNet
-from model.networks.warping import identity_grid, resized, to_normalised, warp
+from model.networks.warping import identity_grid, resized, shrunk, to_normalised, warp
+from model.precision import in_full_precision
 
 _NARROW, _WIDE = 0.04, 0.15  # standard deviations, frame units of [-1, 1]; chosen on training frames of five people
 _WIDE_SHARE = 0.02
@@ -26,6 +28,7 @@ _FACE_RADIUS = 1.8  # standard deviations of the landmarks; chosen among 1.5 to 
 _FADE_WIDTH, _FADE_PER_MOTION = 0.5, 1.0  # chosen among 0.1 to 3 and 0 to 2
 _SPLINE_STIFFNESS = 0.01  # chosen among 0.0001 to 1 on the frames of the same people
 _TINY = 1e-6
+_LEAST_EXPONENT = -80.0  # exp of less is next to nothing, and below -87 ten times slower on CPUs
 _NUM_CANDIDATES = 4
 _FACE_CANDIDATE, _SIMILARITY_CANDIDATE = 1, 2
 _MAX_RESIDUAL = 0.1  # frame units
@@ -36,12 +39,12 @@ _MAP_SCALE = 4.0  # brings flows of the usual size to the range of the other inp
 
 
 class SourceMotion(NamedTuple):
-    """Where N results take their pixels from one source each, and how far the source is to be trusted."""
+    """Where results take their pixels from each of M sources, and how far the source is to be trusted."""
 
-    flow_NCHW: Tensor
-    """[N, 2, S, S]."""
-    confidence_NCHW: Tensor | None
-    """[N, 1, S, S] logits, compared between the sources of one result; None in a network of one source."""
+    flow_MCHW: Tensor
+    """[M, 2, S, S]."""
+    confidence_MCHW: Tensor | None
+    """[M, 1, S, S] logits, compared between the sources of one result; None in a network of one source."""
 
 
 class MotionMixer(nn.Module):
@@ -68,127 +71,126 @@ class MotionMixer(nn.Module):
 
     def forward(
         self,
-        features_NCHW: Tensor,
-        source_NCHW: Tensor,
+        features_MCHW: Tensor,
+        source_MCHW: Tensor,
         heatmap_NCHW: Tensor,
-        source_landmarks_NKC: Tensor,
+        source_landmarks_MKC: Tensor,
         target_landmarks_NKC: Tensor,
     ) -> SourceMotion:
         """The mixed flow, and the confidence if there is one.
 
         Args:
-            features_NCHW: [N, F, S, S] of the flow head.
-            source_NCHW: [N, 3, S, S] in [-1, 1].
+            features_MCHW: [M, F, S, S] of the flow head.
+            source_MCHW: [M, 3, S, S] in [-1, 1].
             heatmap_NCHW: [N, 1 or 2, S, S] in [0, 1], of the target landmarks.
-            source_landmarks_NKC: [N, 68, 2] pixels.
+            source_landmarks_MKC: [M, 68, 2] pixels.
             target_landmarks_NKC: [N, 68, 2] pixels.
         """
-        size_px = source_NCHW.shape[-1]
-        side = size_px // 2
-        landmarks = (source_landmarks_NKC, target_landmarks_NKC)
-        candidates_NMCHW = candidate_flows(*landmarks, size_px, side=side, face_motion=self.face_motion)
-        source_NCHW = _shrunk(source_NCHW, side)
-        inputs = [_shrunk(features_NCHW, side), _shrunk(heatmap_NCHW, side)]
-        for flow_NCHW in candidates_NMCHW.unbind(dim=1):
-            inputs += [warp(source_NCHW, flow_NCHW), _MAP_SCALE * flow_NCHW]
-        mix_NCHW = self.unet(torch.cat(inputs, dim=1))
-        weight_NMHW = mix_NCHW[:, :_NUM_CANDIDATES].softmax(dim=1)
-        flow_NCHW = (weight_NMHW.unsqueeze(2) * candidates_NMCHW).sum(dim=1)
-        flow_NCHW = flow_NCHW + _MAX_RESIDUAL * torch.tanh(mix_NCHW[:, _NUM_CANDIDATES : _NUM_CANDIDATES + 2])
-        confidence_NCHW = None
+        size_px = source_MCHW.shape[-1]
+        side, num_each = size_px // 2, source_MCHW.shape[0] // heatmap_NCHW.shape[0]
+        landmarks = (source_landmarks_MKC, target_landmarks_NKC)
+        candidates_MJCHW = candidate_flows(*landmarks, size_px, side=side, face_motion=self.face_motion)
+        source_MCHW = shrunk(source_MCHW, side)
+        inputs = [shrunk(features_MCHW, side), repeated(shrunk(heatmap_NCHW, side), num_each)]
+        for flow_MCHW in candidates_MJCHW.unbind(dim=1):
+            inputs += [warp(source_MCHW, flow_MCHW), _MAP_SCALE * flow_MCHW]
+        mix_MCHW = self.unet(torch.cat(inputs, dim=1))
+        weight_MJHW = mix_MCHW[:, :_NUM_CANDIDATES].softmax(dim=1)
+        flow_MCHW = (weight_MJHW.unsqueeze(2) * candidates_MJCHW).sum(dim=1)
+        flow_MCHW = flow_MCHW + _MAX_RESIDUAL * torch.tanh(mix_MCHW[:, _NUM_CANDIDATES : _NUM_CANDIDATES + 2])
+        confidence_MCHW = None
         if self.has_confidence:
-            confidence_NCHW = starting_confidence(candidates_NMCHW) + _SHARPNESS * mix_NCHW[:, _NUM_CANDIDATES + 2 :]
+            confidence_MCHW = starting_confidence(candidates_MJCHW) + _SHARPNESS * mix_MCHW[:, _NUM_CANDIDATES + 2 :]
             if self.face_motion.distance_weight:
-                way_N = _mean_way(*(to_normalised(points_NKC, size_px) for points_NKC in landmarks))
-                confidence_NCHW = confidence_NCHW - self.face_motion.distance_weight * way_N[:, None, None, None]
-            confidence_NCHW = resized(confidence_NCHW, size_px, size_px)
-        return SourceMotion(resized(flow_NCHW, size_px, size_px), confidence_NCHW)
+                way_M = _mean_way(*(to_normalised(points_NKC, size_px) for points_NKC in landmarks))
+                confidence_MCHW = confidence_MCHW - self.face_motion.distance_weight * way_M[:, None, None, None]
+            confidence_MCHW = resized(confidence_MCHW, size_px, size_px)
+        return SourceMotion(resized(flow_MCHW, size_px, size_px), confidence_MCHW)
 
 
-def starting_confidence(candidates_NMCHW: Tensor) -> Tensor:
+def starting_confidence(candidates_MJCHW: Tensor) -> Tensor:
     """How far an untrained network trusts a source at each pixel: the less, the more its face has to be bent there.
 
     Args:
-        candidates_NMCHW: [N, 4, 2, h, w] of `candidate_flows`.
+        candidates_MJCHW: [M, 4, 2, h, w] of `candidate_flows`.
 
     Returns:
-        [N, 1, h, w] logits <= 0; 0 where one similarity of the whole frame does all that the landmarks ask for.
+        [M, 1, h, w] logits <= 0; 0 where one similarity of the whole frame does all that the landmarks ask for.
     """
-    bent_NCHW = candidates_NMCHW[:, _FACE_CANDIDATE] - candidates_NMCHW[:, _SIMILARITY_CANDIDATE]
-    bending_N1HW: Tensor = torch.linalg.vector_norm(bent_NCHW, dim=1, keepdim=True)
-    return -_BENDING_WEIGHT * bending_N1HW
-
-
-def _shrunk(image_NCHW: Tensor, side: int) -> Tensor:
-    return functional.interpolate(image_NCHW, (side, side), mode="bilinear", align_corners=False, antialias=True)
+    bent_MCHW = candidates_MJCHW[:, _FACE_CANDIDATE] - candidates_MJCHW[:, _SIMILARITY_CANDIDATE]
+    bending_M1HW: Tensor = torch.linalg.vector_norm(bent_MCHW, dim=1, keepdim=True)
+    return -_BENDING_WEIGHT * bending_M1HW
 
 
 @torch.no_grad()
+@in_full_precision
 def candidate_flows(
-    source_landmarks_NKC: Tensor, target_landmarks_NKC: Tensor, size_px: int, *, side: int, face_motion: FaceMotion
+    source_landmarks_MKC: Tensor, target_landmarks_NKC: Tensor, size_px: int, *, side: int, face_motion: FaceMotion
 ) -> Tensor:
     """No motion (background), the motion of face and surroundings, `similarity_flow` (hair), `spline_flow` (face).
 
     Args:
-        source_landmarks_NKC: [N, 68, 2] pixels.
+        source_landmarks_MKC: [M, 68, 2] pixels.
         target_landmarks_NKC: [N, 68, 2] pixels.
         size_px: side S of the frame of the landmarks.
         side: of the flows.
         face_motion: one of `FACE_MOTIONS`.
 
     Returns:
-        [N, 4, 2, side, side] float32, without mixed precision.
+        [M, 4, 2, side, side] float32, without mixed precision.
     """
-    with torch.autocast(source_landmarks_NKC.device.type, enabled=False):
-        target_NKC = to_normalised(target_landmarks_NKC.float(), size_px)
-        source_NKC = to_normalised(source_landmarks_NKC.float(), size_px)
-        grid_PC = identity_grid(side, side, like=target_NKC)[0].flatten(1).T
-        flows = [
-            torch.zeros_like(grid_PC).expand(target_NKC.shape[0], -1, -1),
-            face_motion.flow(source_NKC, target_NKC, grid_PC),
-            similarity_flow(source_NKC, target_NKC, grid_PC),
-            spline_flow(source_NKC, target_NKC, grid_PC),
-        ]
-        return torch.stack(flows, dim=1).transpose(2, 3).reshape(target_NKC.shape[0], _NUM_CANDIDATES, 2, side, side)
+    target_NKC = to_normalised(target_landmarks_NKC.float(), size_px)
+    source_MKC = to_normalised(source_landmarks_MKC.float(), size_px)
+    grid_PC = identity_grid(side, side, like=target_NKC)[0].flatten(1).T
+    flows = [
+        torch.zeros_like(grid_PC).expand(source_MKC.shape[0], -1, -1),
+        face_motion.flow(source_MKC, target_NKC, grid_PC),
+        similarity_flow(source_MKC, target_NKC, grid_PC),
+        spline_flow(source_MKC, target_NKC, grid_PC),
+    ]
+    return torch.stack(flows, dim=1).transpose(2, 3).reshape(source_MKC.shape[0], _NUM_CANDIDATES, 2, side, side)
 
 
-def kernel_flow(source_NKC: Tensor, target_NKC: Tensor, grid_PC: Tensor) -> Tensor:
+def kernel_flow(source_MKC: Tensor, target_NKC: Tensor, grid_PC: Tensor) -> Tensor:
     """Each landmark's motion spread by Gaussian weights, fading to zero far from the face.
 
     flow(x) = sum_k w_k(x) m_k / (sum_k w_k(x) + eps) with the motion m_k of landmark k and w_k the sum of a narrow and
     a weak wide Gaussian of the distance to its target: kernel regression (Nadaraya 1964, Watson 1964).
 
     Args:
-        source_NKC: [N, K, 2] in frame units.
+        source_MKC: [M, K, 2] in frame units.
         target_NKC: [N, K, 2] in frame units.
         grid_PC: [P, 2] where to evaluate.
 
     Returns:
-        [N, P, 2].
+        [M, P, 2].
     """
     squared_NPK = _squared_distances(grid_PC.expand(target_NKC.shape[0], -1, -1), target_NKC)
-    narrow, wide = (torch.exp(squared_NPK / (-2 * width**2)) for width in (_NARROW, _WIDE))
+    narrow, wide = (torch.exp((squared_NPK / (-2 * width**2)).clamp_min(_LEAST_EXPONENT)) for width in (_NARROW, _WIDE))
     weight_NPK = narrow + _WIDE_SHARE * wide
-    return weight_NPK @ (source_NKC - target_NKC) / (weight_NPK.sum(dim=-1, keepdim=True) + _KERNEL_FADE)
+    total_NP1 = weight_NPK.sum(dim=-1, keepdim=True) + _KERNEL_FADE
+    weight_MPK, target_MKC, total_MP1 = _for_each(source_MKC, weight_NPK, target_NKC, total_NP1)
+    return weight_MPK @ (source_MKC - target_MKC) / total_MP1
 
 
-def similarity_flow(source_NKC: Tensor, target_NKC: Tensor, grid_PC: Tensor) -> Tensor:
+def similarity_flow(source_MKC: Tensor, target_NKC: Tensor, grid_PC: Tensor) -> Tensor:
     """Rotation, scale and shift of the whole frame that fit the landmarks best in the least-squares sense.
 
     Arguments and result as of `kernel_flow`. Landmarks that are all one point give a pure shift.
     """
-    target_mean, source_mean = target_NKC.mean(dim=1, keepdim=True), source_NKC.mean(dim=1, keepdim=True)
-    a_NKC, b_NKC = target_NKC - target_mean, source_NKC - source_mean
-    energy_N = a_NKC.square().sum(dim=(1, 2)).clamp_min(_TINY)
-    cosine_N = (a_NKC * b_NKC).sum(dim=(1, 2)) / energy_N
-    sine_N = (a_NKC[..., 0] * b_NKC[..., 1] - a_NKC[..., 1] * b_NKC[..., 0]).sum(dim=1) / energy_N
-    is_point_N = energy_N <= _TINY
-    cosine_N = torch.where(is_point_N, torch.ones_like(cosine_N), cosine_N)
-    rotation_NCC = torch.stack([torch.stack([cosine_N, sine_N], -1), torch.stack([-sine_N, cosine_N], -1)], dim=1)
-    return (grid_PC - target_mean) @ rotation_NCC + source_mean - grid_PC
+    (target_MKC,) = _for_each(source_MKC, target_NKC)
+    target_mean, source_mean = target_MKC.mean(dim=1, keepdim=True), source_MKC.mean(dim=1, keepdim=True)
+    a_MKC, b_MKC = target_MKC - target_mean, source_MKC - source_mean
+    energy_M = a_MKC.square().sum(dim=(1, 2)).clamp_min(_TINY)
+    cosine_M = (a_MKC * b_MKC).sum(dim=(1, 2)) / energy_M
+    sine_M = (a_MKC[..., 0] * b_MKC[..., 1] - a_MKC[..., 1] * b_MKC[..., 0]).sum(dim=1) / energy_M
+    is_point_M = energy_M <= _TINY
+    cosine_M = torch.where(is_point_M, torch.ones_like(cosine_M), cosine_M)
+    rotation_MCC = torch.stack([torch.stack([cosine_M, sine_M], -1), torch.stack([-sine_M, cosine_M], -1)], dim=1)
+    return (grid_PC - target_mean) @ rotation_MCC + source_mean - grid_PC
 
 
-def fading_flow(source_NKC: Tensor, target_NKC: Tensor, grid_PC: Tensor) -> Tensor:
+def fading_flow(source_MKC: Tensor, target_NKC: Tensor, grid_PC: Tensor) -> Tensor:
     """`spline_flow` on the face, which fades to zero with the distance from it: the further the face moves, the wider.
 
     flow(x) = spline(x) exp(-(max(0, q(x) - _FACE_RADIUS) / w)^2) with the distance q of x from the middle of the target
@@ -198,21 +200,30 @@ def fading_flow(source_NKC: Tensor, target_NKC: Tensor, grid_PC: Tensor) -> Tens
 
     Arguments and result as of `kernel_flow`.
     """
-    width_N11 = _FADE_WIDTH + _FADE_PER_MOTION * _relative_motion(source_NKC, target_NKC)
+    width_M11 = _FADE_WIDTH + _FADE_PER_MOTION * _relative_motion(source_MKC, target_NKC)
     beyond_NP1 = (_distance_from_face(target_NKC, grid_PC) - _FACE_RADIUS).clamp_min(0.0)
-    return torch.exp(-((beyond_NP1 / width_N11) ** 2)) * spline_flow(source_NKC, target_NKC, grid_PC)
+    (beyond_MP1,) = _for_each(source_MKC, beyond_NP1)
+    exponent_MP1 = (-((beyond_MP1 / width_M11) ** 2)).clamp_min(_LEAST_EXPONENT)
+    return torch.exp(exponent_MP1) * spline_flow(source_MKC, target_NKC, grid_PC)
 
 
-def _relative_motion(source_NKC: Tensor, target_NKC: Tensor) -> Tensor:
-    """[N, 1, 1] the mean way of the landmarks in standard deviations of the target landmarks."""
+def _for_each(source_MKC: Tensor, *of_targets: Tensor) -> list[Tensor]:
+    """[N, ...] of the targets as [M, ...], for each of their sources."""
+    return [repeated(values, source_MKC.shape[0] // values.shape[0]) for values in of_targets]
+
+
+def _relative_motion(source_MKC: Tensor, target_NKC: Tensor) -> Tensor:
+    """[M, 1, 1] the mean way of the landmarks in standard deviations of the target landmarks."""
     deviation_N = (target_NKC - target_NKC.mean(dim=1, keepdim=True)).square().mean(dim=(1, 2)).sqrt()
-    return (_mean_way(source_NKC, target_NKC) / deviation_N.clamp_min(_TINY))[:, None, None]
+    (deviation_M,) = _for_each(source_MKC, deviation_N.clamp_min(_TINY))
+    return (_mean_way(source_MKC, target_NKC) / deviation_M)[:, None, None]
 
 
-def _mean_way(source_NKC: Tensor, target_NKC: Tensor) -> Tensor:
-    """[N] mean distance of source and target landmarks, in their unit."""
-    way_NK: Tensor = torch.linalg.vector_norm(source_NKC - target_NKC, dim=-1)
-    return way_NK.mean(dim=1)
+def _mean_way(source_MKC: Tensor, target_NKC: Tensor) -> Tensor:
+    """[M] mean distance of source and target landmarks, in their unit."""
+    (target_MKC,) = _for_each(source_MKC, target_NKC)
+    way_MK: Tensor = torch.linalg.vector_norm(source_MKC - target_MKC, dim=-1)
+    return way_MK.mean(dim=1)
 
 
 def _distance_from_face(target_NKC: Tensor, grid_PC: Tensor) -> Tensor:
@@ -225,27 +236,27 @@ def _distance_from_face(target_NKC: Tensor, grid_PC: Tensor) -> Tensor:
     return (weighted_NPC * away_NPC).sum(dim=-1, keepdim=True).clamp_min(0.0).sqrt()
 
 
-def spline_flow(source_NKC: Tensor, target_NKC: Tensor, grid_PC: Tensor) -> Tensor:
+def spline_flow(source_MKC: Tensor, target_NKC: Tensor, grid_PC: Tensor) -> Tensor:
     """Thin-plate spline through the landmarks' motions, slightly smoothed: no folds where the head turns far.
 
     Bookstein 1989, with the stiffness of Wahba 1990 on the diagonal; affine far from the landmarks. Arguments and
     result as of `kernel_flow`.
     """
-    num_pairs, num_landmarks, _ = target_NKC.shape
+    num_targets, num_landmarks, _ = target_NKC.shape
     bend_NKK = _thin_plate(_squared_distances(target_NKC, target_NKC))
     bend_NKK = bend_NKK + _SPLINE_STIFFNESS * torch.eye(num_landmarks, device=target_NKC.device)
     affine_NK3 = functional.pad(target_NKC, (0, 1), value=1.0)
     # The small negative corner keeps the system solvable where all landmarks lie on one line.
-    corner_N33 = (-_TINY * torch.eye(3, device=target_NKC.device)).expand(num_pairs, 3, 3)
+    corner_N33 = (-_TINY * torch.eye(3, device=target_NKC.device)).expand(num_targets, 3, 3)
     system = torch.cat(
         [torch.cat([bend_NKK, affine_NK3], 2), torch.cat([affine_NK3.transpose(1, 2), corner_N33], 2)], 1
     )
-    motion = functional.pad(source_NKC - target_NKC, (0, 0, 0, 3))
-    weights = torch.linalg.solve(system, motion)
-    basis_NPK = _thin_plate(_squared_distances(grid_PC.expand(num_pairs, -1, -1), target_NKC))
+    basis_NPK = _thin_plate(_squared_distances(grid_PC.expand(num_targets, -1, -1), target_NKC))
+    system, basis_MPK, target_MKC = _for_each(source_MKC, system, basis_NPK, target_NKC)
+    weights = torch.linalg.solve(system, functional.pad(source_MKC - target_MKC, (0, 0, 0, 3)))
     affine_P3 = functional.pad(grid_PC, (0, 1), value=1.0)
-    flow_NPC: Tensor = basis_NPK @ weights[:, :num_landmarks] + affine_P3 @ weights[:, num_landmarks:]
-    return flow_NPC
+    flow_MPC: Tensor = basis_MPK @ weights[:, :num_landmarks] + affine_P3 @ weights[:, num_landmarks:]
+    return flow_MPC
 
 
 def _thin_plate(squared: Tensor) -> Tensor:
@@ -255,7 +266,8 @@ def _thin_plate(squared: Tensor) -> Tensor:
 
 def _squared_distances(a_NPC: Tensor, b_NKC: Tensor) -> Tensor:
     """[N, P, K]."""
-    return (a_NPC[:, :, None] - b_NKC[:, None]).square().sum(dim=-1)
+    xs, ys = (a_NPC[:, :, None, axis] - b_NKC[:, None, :, axis] for axis in (0, 1))
+    return xs.square() + ys.square()
 
 
 class FaceMotion(NamedTuple):

@@ -23,7 +23,7 @@ def l1_loss(generated: Tensor, target: Tensor) -> Tensor:
         ValueError: if the shapes differ (broadcasting would hide it).
     """
     _require_same_shape("l1_loss", generated, target)
-    return (generated - target).abs().mean()
+    return (generated - target).abs().mean(dtype=torch.float32)
 
 
 def discriminator_loss(real_logits: Tensor, fake_logits: Tensor) -> Tensor:

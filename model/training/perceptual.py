@@ -67,7 +67,9 @@ class PerceptualLoss(nn.Module):
         distances = []
         for fake, real in zip(fakes, reals, strict=True):
             distance = l1_loss(fake, real)
-            distances.append(distance / real.abs().mean().clamp_min(1e-6) if self.relative else distance)
+            distances.append(
+                distance / real.abs().mean(dtype=torch.float32).clamp_min(1e-6) if self.relative else distance
+            )
         return torch.stack(distances).sum()
 
     def features(self, image_NCHW: Tensor) -> list[Tensor]:

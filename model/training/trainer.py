@@ -15,6 +15,7 @@ from model.designs.registry import design_of
 from model.errors import ConfigError, NonFiniteLossError, TensorMismatchError
 from model.metrics import WeightedMean, merge
 from model.networks.bundle import NamedArrays, Networks
+from model.precision import is_quick_in_bfloat16, mixed_precision
 from model.training.one_sided import GradientTally
 from model.training.perceptual import PerceptualLoss
 
@@ -66,13 +67,16 @@ class GANTrainer:
             seed: of the run.
             proximal: global weights and mu of FedProx, or None.
         """
+        self.is_mixed = optimizer.use_amp and is_quick_in_bfloat16(device)
         self.networks = networks.to(device)
         self.loss, self.device, self.step = loss, device, step
         self.design = design_of(networks.config.network)
         perceptual = perceptual.to(device) if perceptual is not None else None
+        if self.is_mixed:
+            for module in filter(None, (self.networks, perceptual)):
+                module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.objective = self.design.objective(self.networks, loss, perceptual, seed)
         self.max_gradient_norm = optimizer.max_gradient_norm
-        self.use_amp = optimizer.use_amp and device.type == "cuda"
         rates = {
             "generator": optimizer.learning_rate_generator,
             "discriminator": optimizer.learning_rate_discriminator,
@@ -106,21 +110,18 @@ class GANTrainer:
             NonFiniteLossError: naming the term; the optimiser of that phase has not stepped.
         """
         batch = batch.to(self.device)
-        with self._autocast():
+        with mixed_precision(self.device, is_on=self.is_mixed):
             drawn = self.objective.draw(batch)
         means = self._update("discriminator", lambda: self.objective.discriminator_terms(batch, drawn, self.step))
         means |= self._update("generator", lambda: self.objective.generator_terms(batch, drawn, self.step))
         self.step += 1
         return {name: WeightedMean.of(value.item(), len(batch)) for name, value in means.items()}
 
-    def _autocast(self) -> torch.autocast:
-        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.use_amp)
-
     def _update(self, phase: str, compute_terms: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
         """Terms -> weighted sum -> backward -> finite guard -> step, with all other networks frozen."""
         for name, network in self.networks.named_children():
             network.requires_grad_(name in self.design.phases[phase])
-        with self._autocast():
+        with mixed_precision(self.device, is_on=self.is_mixed):
             terms = compute_terms()
         if not terms:
             return {}
@@ -157,7 +158,7 @@ class GANTrainer:
         for phase, optimizer in self.optimizers.items():
             for name, parameter in self._parameters[phase].items():
                 for moment, value in optimizer.state.get(parameter, {}).items():
-                    tensors[f"{name}/{moment}"] = value.detach().cpu().clone()
+                    tensors[f"{name}/{moment}"] = value.detach().cpu().clone(memory_format=torch.contiguous_format)
         return tensors
 
     def load_optimizer_tensors(self, tensors: Mapping[str, Tensor]) -> None:
@@ -181,7 +182,9 @@ class GANTrainer:
                 raise TensorMismatchError(
                     f"optimiser moments: {key} has shape {tuple(value.shape)}, expected {tuple(parameter.shape)}"
                 )
-            states[phase].setdefault(parameter, {})[moment] = value.to(self.device).clone()
+            like = value if moment == "step" else parameter.detach()
+            moments = states[phase].setdefault(parameter, {})
+            moments[moment] = torch.empty_like(like, device=self.device).copy_(value)  # laid out as the parameter is
         for phase, state in states.items():
             self.optimizers[phase].state.update(state)
 

@@ -49,6 +49,12 @@ def networks(config: ModelConfig, part_sizes: PartSizes) -> Networks:
 
 
 @pytest.fixture
+def with_bfloat16(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Mixed precision on any CPU; those without instructions for it are slow, and compute the same."""
+    monkeypatch.setattr("model.training.trainer.is_quick_in_bfloat16", lambda device: True)
+
+
+@pytest.fixture
 def loss() -> LossConfig:
     return LossConfig(perceptual_backbone="none", weight_flow_landmarks=1.0, weight_flow_smoothness=0.1)
 
@@ -96,9 +102,14 @@ def small_perceptual() -> PerceptualLoss:
 
 
 def make_trainer(
-    networks: Networks, loss: LossConfig, step: int = 0, perceptual: PerceptualLoss | None = None
+    networks: Networks,
+    loss: LossConfig,
+    step: int = 0,
+    perceptual: PerceptualLoss | None = None,
+    *,
+    use_amp: bool = False,
 ) -> GANTrainer:
-    optimizer = OptimizerConfig(learning_rate_generator=1e-3, learning_rate_discriminator=1e-3)
+    optimizer = OptimizerConfig(learning_rate_generator=1e-3, learning_rate_discriminator=1e-3, use_amp=use_amp)
     return GANTrainer(
         networks, loss=loss, optimizer=optimizer, perceptual=perceptual, device=torch.device("cpu"), step=step
     )

@@ -35,6 +35,7 @@ OTHER_VALUES = {
     "lgan_base": "closed",
     "driver": "landmarks",
     "face_motion": "spline",
+    "source_sampling": "bicubic",
     "image_size_px": 64,
     "patch_size_px": 4,
     "flow_seed_px": 4,
@@ -191,6 +192,24 @@ def test_every_parameter_gets_a_gradient_and_moves(
     before = build_networks(config, part_sizes, seed=0).travelling_tensors()
     networks, _ = trained(config, part_sizes, loss)
     assert differing(before, networks.travelling_tensors()) == set(before)
+
+
+@pytest.mark.usefixtures("with_bfloat16")
+def test_a_step_in_mixed_precision_is_a_step_in_full_precision_but_for_rounding(
+    config: ModelConfig, part_sizes: PartSizes, loss: LossConfig
+) -> None:
+    of_step, after = [], []
+    for use_amp in (False, True):
+        networks = build_networks(config, part_sizes, seed=0)
+        trainer = make_trainer(networks, loss, perceptual=small_perceptual(), use_amp=use_amp)
+        of_step.append({name: mean.value for name, mean in trainer.train_step(make_batch(0)).items()})
+        after.append(networks.travelling_tensors())
+    full, mixed = of_step
+    ranked = [name for name in full if name.startswith("ranking")]  # logits that are nearly equal change places
+    assert {name: mixed[name] for name in full if name not in ranked} == pytest.approx(
+        {name: full[name] for name in full if name not in ranked}, rel=0.02, abs=0.002
+    )
+    assert differing(*after) and {str(array.dtype) for array in after[1].values()} == {"float32"}
 
 
 @pytest.mark.integration

@@ -21,6 +21,7 @@ from model.networks.comparators.keypoints import (
     motions,
     seen_by_each,
 )
+from model.precision import in_full_precision
 
 _VARIANCE = 0.01
 _MAX_GROWTH = 16
@@ -44,7 +45,7 @@ class DenseMotion(nn.Module):
         self.to_mix = nn.Conv2d(self.hourglass.out_channels, NUM_MOTIONS, 7, padding=3)
         self.to_occlusion = nn.Conv2d(self.hourglass.out_channels, 1, 7, padding=3)
 
-    @torch.autocast("cuda", enabled=False)  # type: ignore[untyped-decorator]
+    @in_full_precision
     def forward(self, source_NCHW: Tensor, source: Keypoints, driving: Keypoints) -> tuple[Tensor, Tensor]:
         """Flow [N, 2, s, s] and occlusion [N, 1, s, s] in [0, 1], 0 where nothing of the source can be taken.
 
@@ -85,7 +86,7 @@ class ShiftedMotion(nn.Module):
         with torch.no_grad():  # at first the background, which copies the source, counts most
             self.out.bias.copy_(torch.tensor([_BACKGROUND_BIAS] + [0.0] * (NUM_MOTIONS + 1)))  # type: ignore[union-attr]
 
-    @torch.autocast("cuda", enabled=False)  # type: ignore[untyped-decorator]
+    @in_full_precision
     def forward(self, source_NCHW: Tensor, source: Keypoints, driving: Keypoints) -> tuple[Tensor, Tensor]:
         """Flow [N, 2, s, s], and the differences of the heatmaps of driving and source points, [N, K, s, s].
 

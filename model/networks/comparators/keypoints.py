@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from model.config import ModelConfig
 from model.networks.comparators.hourglass import Hourglass, num_halvings_of
 from model.networks.warping import identity_grid, shrunk, warp
+from model.precision import in_full_precision
 
 NUM_KEYPOINTS = 10
 NUM_MOTIONS = NUM_KEYPOINTS + 1
@@ -101,7 +102,7 @@ class JacobianKeypoints(nn.Module):
         with torch.no_grad():
             self.to_jacobians.bias.copy_(torch.eye(2).flatten().repeat(NUM_KEYPOINTS))  # type: ignore[union-attr]
 
-    @torch.autocast("cuda", enabled=False)  # type: ignore[untyped-decorator]
+    @in_full_precision
     def forward(self, image_NCHW: Tensor) -> Keypoints:
         """[N, 3, S, S] in [-1, 1] to the points of N frames."""
         features_NCHW, heatmaps_NKHW = self.heatmaps(image_NCHW)
@@ -117,7 +118,7 @@ class CovarianceKeypoints(nn.Module):
         super().__init__()
         self.heatmaps = Heatmaps(config)
 
-    @torch.autocast("cuda", enabled=False)  # type: ignore[untyped-decorator]
+    @in_full_precision
     def forward(self, image_NCHW: Tensor) -> Keypoints:
         """[N, 3, S, S] in [-1, 1] to the points of N frames."""
         _, heatmaps_NKHW = self.heatmaps(image_NCHW)

@@ -33,9 +33,9 @@ def test_flow_head_starts_close_to_copying_the_source(config: ModelConfig) -> No
     flow, _ = FlowHead(config)(
         tokens,
         tokens,
-        source_NCHW=torch.zeros(2, 3, 32, 32),
+        source_MCHW=torch.zeros(2, 3, 32, 32),
         heatmap_NCHW=torch.zeros(2, 1, 32, 32),
-        source_landmarks_NKC=landmarks,
+        source_landmarks_MKC=landmarks,
         target_landmarks_NKC=landmarks,
     )
     assert flow.shape == (2, 2, 32, 32)

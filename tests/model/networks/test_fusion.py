@@ -29,9 +29,7 @@ def test_a_source_is_trusted_less_where_its_face_has_to_be_bent() -> None:
     target = torch.rand(1, 68, 2, generator=torch.Generator().manual_seed(0)) * 16 + 24
     shifted, bent = target + 2, target.clone()
     bent[:, 48:68, 1] += 4  # the mouth is elsewhere in the source
-    flows = candidate_flows(
-        torch.cat([shifted, bent]), target.expand(2, -1, -1), 64, side=64, face_motion=FACE_MOTIONS["kernel"]
-    )
+    flows = candidate_flows(torch.cat([shifted, bent]), target, 64, side=64, face_motion=FACE_MOTIONS["kernel"])
     confidence = starting_confidence(flows)
     x, y = target[0, 50].round().long().tolist()
     assert confidence.max() <= 0
@@ -48,11 +46,11 @@ def test_with_the_spline_a_far_source_is_trusted_less_though_nothing_has_to_be_b
         motion = mixer(
             torch.zeros(2, 3, 64, 64),
             torch.zeros(2, 3, 64, 64),
-            torch.zeros(2, 1, 64, 64),
+            torch.zeros(1, 1, 64, 64),
             torch.cat([near, far]),
-            target.expand(2, -1, -1),
+            target,
         )
-        first, second = motion.confidence_NCHW[:, 0, 32, 32].tolist()
+        first, second = motion.confidence_MCHW[:, 0, 32, 32].tolist()
         gaps[name] = first - second
     assert abs(gaps["kernel"]) < 1
     torch.testing.assert_close(gaps["spline"], 32 * 0.2, atol=0.1, rtol=0)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -134,9 +135,9 @@ def test_flow_head_with_landmark_flow_starts_as_mostly_the_kernel_candidate(conf
     flow, confidence = head(
         tokens,
         tokens,
-        source_NCHW=torch.rand(1, 3, 32, 32),
+        source_MCHW=torch.rand(1, 3, 32, 32),
         heatmap_NCHW=torch.rand(1, 1, 32, 32),
-        source_landmarks_NKC=source,
+        source_landmarks_MKC=source,
         target_landmarks_NKC=target,
     )
     assert confidence is None
@@ -152,3 +153,12 @@ def test_unet_starts_at_zero_and_takes_sides_that_do_not_halve_evenly() -> None:
     result = UNet(5, 2, width=4)(torch.rand(1, 5, 29, 13))
     assert result.shape == (1, 2, 29, 13)
     assert result.abs().max() == 0
+
+
+@pytest.mark.parametrize("flow", [kernel_flow, similarity_flow, spline_flow, fading_flow])
+def test_several_sources_of_each_target_have_the_flows_that_they_have_one_by_one(
+    flow: Callable[..., torch.Tensor],
+) -> None:
+    source, target = (0.3 * torch.randn(num, 68, 2, generator=torch.Generator().manual_seed(num)) for num in (6, 2))
+    alone = [flow(source[m : m + 1], target[m % 2 : m % 2 + 1], GRID_PC) for m in range(6)]
+    torch.testing.assert_close(flow(source, target, GRID_PC), torch.cat(alone), atol=1e-4, rtol=0)

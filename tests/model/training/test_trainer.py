@@ -141,6 +141,8 @@ def test_non_finite_gradient_stops_before_the_update(networks: Networks, loss: L
     assert not changed_networks(before, networks.travelling_tensors()) & GENERATORS
 
 
+@pytest.mark.parametrize("use_amp", [False, True])
+@pytest.mark.usefixtures("with_bfloat16")
 @pytest.mark.parametrize(
     "changes",
     [
@@ -149,18 +151,18 @@ def test_non_finite_gradient_stops_before_the_update(networks: Networks, loss: L
     ],
 )
 def test_save_and_resume_equals_uninterrupted_bit_for_bit(
-    config: ModelConfig, part_sizes: PartSizes, loss: LossConfig, changes: dict[str, str | int]
+    config: ModelConfig, part_sizes: PartSizes, loss: LossConfig, changes: dict[str, str | int], use_amp: bool
 ) -> None:
     loss = replace(loss, **changes)  # type: ignore[arg-type]
     batches = [make_batch(seed) for seed in range(4)]
-    whole = make_trainer(build_networks(config, part_sizes, seed=0), loss)
+    whole = make_trainer(build_networks(config, part_sizes, seed=0), loss, use_amp=use_amp)
     run_steps(whole, iter(batches), 4)
 
-    first = make_trainer(build_networks(config, part_sizes, seed=0), loss)
+    first = make_trainer(build_networks(config, part_sizes, seed=0), loss, use_amp=use_amp)
     run_steps(first, iter(batches[:2]), 2)
     resumed_networks = build_networks(config, part_sizes, seed=9)
     resumed_networks.load_tensors(first.networks.travelling_tensors())
-    second = make_trainer(resumed_networks, loss, step=first.step)
+    second = make_trainer(resumed_networks, loss, step=first.step, use_amp=use_amp)
     second.load_optimizer_tensors(first.optimizer_tensors())
     run_steps(second, iter(batches[2:]), 2)
 
