@@ -21,6 +21,7 @@ from evaluation.measurement import MODEL, Drawn, Instruments, Method, baselines,
 from evaluation.metrics.folds import fold_percent
 from evaluation.metrics.kid import KidFeatures
 from evaluation.metrics.perceptual_distance import PerceptualDistance
+from evaluation.metrics.vgg_levels import vgg16_levels
 from evaluation.pairs import EvaluationPair, Protocol, draw_pairs, read_pairs
 from evaluation.people import faces_of_pair
 from evaluation.results import Findings, write_figures, write_sheets
@@ -104,8 +105,9 @@ def run_evaluation(request: EvaluationRequest, *, device: torch.device, progress
         require_meshes(shards)
     with MediaPipeAnalyser(embedder_named(request.embedder)) as faces:
         looks, draw = _analyser(faces, request, reenactor), _model(reenactor, request)
-        analyser, perceptual = RememberingAnalyser(looks), PerceptualDistance()
-        instruments = Instruments(analyser=analyser, perceptual=perceptual, features=KidFeatures())
+        analyser, vgg16 = RememberingAnalyser(looks), vgg16_levels()
+        perceptual = PerceptualDistance(vgg16)
+        instruments = Instruments(analyser=analyser, perceptual=perceptual, features=KidFeatures(vgg16))
         model = _noted(draw, looks) if isinstance(looks, FrameSaver) else draw
         methods = {MODEL: model, **baselines(reenactor.size_px, request.num_sources)}
         measurements = measure(pairs, methods, instruments, size_px=reenactor.size_px, progress=progress)
