@@ -19,7 +19,8 @@ from model.errors import ConfigError, DataError
 from model.frames import Frame
 from model.landmarks.likeness import likeness_features, nearest, spread
 from model.progress import Progress
-from reenact.faces import annotate_clip, face_of_picture, face_of_shard
+from reenact.detail import cut_detail, enlarged
+from reenact.faces import ShardFace, annotate_clip, face_of_picture, face_of_shard
 from reenact.guidance import FloatArray
 from reenact.reenactor import MAX_REFERENCES, FaceFrame
 
@@ -111,19 +112,25 @@ def person_of(
 
 
 def references_from(faces: Faces) -> References:
-    """At most `MAX_REFERENCES` of the faces, as different as possible in expression and pose, and sharp.
+    """At most `MAX_REFERENCES` of the faces, as different as possible in expression and pose, and sharp, with detail.
 
     The faces are gone through twice and are not kept, so memory does not grow with their number.
     """
     features_FD, chosen = _most_different(faces())
     kept = {
-        index: face
-        if index == chosen[0] or face.place is None
-        else replace(face, place=None)  # whole pictures are large
+        index: _with_detail(face, keeps_place=index == chosen[0])
         for index, face in enumerate(faces())
         if index in chosen
     }
     return References(frames=tuple(kept[index] for index in chosen), features_RD=features_FD[chosen])
+
+
+def _with_detail(face: FaceFrame, *, keeps_place: bool) -> FaceFrame:
+    """A face that is larger where it was cut out than the network sees it; whole pictures are large, and few kept."""
+    if face.place is None:
+        return face
+    detail_HWC = cut_detail(face.place.picture_HWC, face.place.box, len(face.image_HWC))
+    return replace(face, detail_HWC=detail_HWC, place=face.place if keeps_place else None)
 
 
 def _most_different(faces: Iterator[FaceFrame]) -> tuple[FloatArray, list[int]]:
@@ -161,7 +168,12 @@ def _faces_of(path: Path, size_px: int, progress: Progress, face: int, *, with_m
     if (path / INFO_NAME).is_file():
         shard = open_shard(path)
         references = references_of_shard(shard, "", size_px)
-        return lambda: iter(references.frames)
+        frames = [
+            replace(face, detail_HWC=enlarged(shard.read_frame(face.row), size_px))
+            for face in references.frames
+            if isinstance(face, ShardFace)
+        ]
+        return lambda: iter(frames)
     if is_clip(path):
         clip = annotate_clip(path, size_px, progress, face, with_mesh=with_mesh)
         return clip.sources

@@ -24,6 +24,7 @@ from model.landmarks.face_mesh import FaceMesh
 from model.landmarks.geometry import draw_heatmap
 from model.landmarks.irises import carried, draw_irises
 from model.networks.warping import resized
+from reenact.detail import detailed
 from reenact.guidance import (
     LandmarkStatistics,
     base_landmarks,
@@ -73,6 +74,8 @@ class FaceFrame:
     """[2, 2] (x, y) pixels of the iris centres, the eye at landmark 36 first; None where they are not known."""
     mesh: FaceMesh | None = None
     """In half sides of the crop; None where it is not known, or was not asked for."""
+    detail_HWC: Frame | None = None
+    """[D, D, 3] uint8 RGB, the same crop as large as `detail_px` says; None where that is not kept."""
     place: Place | None = None
     """Where it was cut out, of a source's frame; None where that is not kept, and for frames of shards."""
 
@@ -97,11 +100,12 @@ class FaceFrame:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Drawing:
-    """The result for one driving frame and the stages it came from, each uint8 [S, S, 3] RGB."""
+    """The result for one driving frame and the stages it came from, uint8 RGB."""
 
     result: Frame
+    """[S, S, 3], or [D, D, 3] of sources with detail."""
     stages: dict[str, Frame]
-    """Name to picture, in the order of drawing."""
+    """Name to picture [S, S, 3], in the order of drawing."""
     landmarks_KC: FloatArray
     """[68, 2] pixels, where the result's landmarks shall be."""
     flow_CHW: FloatArray | None
@@ -152,7 +156,7 @@ class Reenactor:
 
     @property
     def size_px(self) -> int:
-        """Side S of every frame that goes in and comes out."""
+        """Side S of what the network sees and draws."""
         return self.networks.config.image_size_px
 
     def weights_sha256(self) -> str:
@@ -343,6 +347,10 @@ class Reenactor:
         output = self.networks.generator(inputs.to(self.device))
         stages = {name: to_frames(picture_NCHW) for name, picture_NCHW in output.stages().items()}
         flow_NCHW = None if output.flow_NCHW is None else resized(output.flow_NCHW, self.size_px, self.size_px)
+        details = [self._detail(frames[k]) for k in range(len(sources[0])) for frames in sources]
+        image_NCHW = output.image_NCHW
+        if all(detail_HWC is not None for detail_HWC in details):
+            image_NCHW = detailed(output, to_tensor(details).to(self.device))
         return [
             Drawing(
                 result=result,
@@ -350,8 +358,17 @@ class Reenactor:
                 landmarks_KC=targets_NKC[index],
                 flow_CHW=None if flow_NCHW is None else flow_NCHW[index].cpu().numpy(),
             )
-            for index, result in enumerate(to_frames(output.image_NCHW))
+            for index, result in enumerate(to_frames(image_NCHW))
         ]
+
+    def at_rest(self, source: FaceFrame) -> Frame:
+        """A source as it is, as large as its results."""
+        detail_HWC = self._detail(source)
+        return source.image_HWC if detail_HWC is None else detail_HWC
+
+    def _detail(self, source: FaceFrame) -> Frame | None:
+        """None where results are of the network's size."""
+        return source.detail_HWC if self._design.moves_sources(self.networks.config) else None
 
     def _further(self, frames: Sequence[Sequence[FaceFrame]]) -> FurtherSources:
         """[N][R] frames as tensors."""

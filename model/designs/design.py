@@ -16,6 +16,7 @@ from model.batch import ReenactmentBatch
 from model.config import LossConfig, ModelConfig
 from model.landmarks.geometry import PartSizes
 from model.networks.bundle import Networks
+from model.networks.landmark_motion import SourceMotion
 from model.setting import meanings_of
 from model.training.perceptual import PerceptualLoss, load_perceptual
 
@@ -42,6 +43,14 @@ class GeneratorOutput(Protocol):
 
     def stages(self) -> dict[str, Tensor]:
         """Name to picture on the way to the image, [N, 3, S, S] in [-1, 1], in the order of drawing."""
+
+
+class MovingOutput(GeneratorOutput, Protocol):
+    """Of a design that moves its sources and then corrects the result: what moves can be moved at any size."""
+
+    @property
+    def motion(self) -> SourceMotion:
+        """Of all M sources."""
 
 
 class Objective(Protocol):
@@ -117,6 +126,8 @@ class Design:
     what `Networks.start_from` changes. Some are there with some settings alone."""
     untrained: tuple[str, ...] = ()
     """Of these, those that stay as they were agreed, whatever a site sends."""
+    moves_sources: Callable[[ModelConfig], bool] = lambda _config: False
+    """Whether its generator moves sources by known ways and corrects the result: then it gives a `MovingOutput`."""
     watched: tuple[str, ...] = ()
     """Travelling tensors of the first layer that sees whole frames, if a site can tell by its gradients that few of a
     round's steps made an update: `model.training.one_sided`."""

@@ -51,8 +51,8 @@ class GLROutput:
     """[N, 3, S, S]: I_p, the reenacted parts in place, 0 elsewhere."""
     part_crops: dict[str, Tensor]
     """Part name to [N, 3, h, w] in [-1, 1]."""
-    flow_MCHW: Tensor
-    """[M, 2, S, S] offsets in normalised units."""
+    motion: SourceMotion
+    """Of all M sources."""
     source_landmarks_MKC: Tensor
     """[M, 68, 2] pixels, regressed from the sources."""
     driving_landmarks_NKC: Tensor
@@ -61,7 +61,7 @@ class GLROutput:
     @property
     def flow_NCHW(self) -> Tensor:
         """[N, 2, S, S] of the nearest sources."""
-        return self.flow_MCHW[: self.image_NCHW.shape[0]]
+        return self.motion.flow_MCHW[: self.image_NCHW.shape[0]]
 
     def stages(self) -> dict[str, Tensor]:
         """Pictures on the way to the image, [N, 3, S, S] in [-1, 1]."""
@@ -111,7 +111,7 @@ class GLR(nn.Module):
             warped_source_NCHW=warped_source,
             parts_canvas_NCHW=canvas,
             part_crops=crops,
-            flow_MCHW=motion.flow_MCHW,
+            motion=motion,
             source_landmarks_MKC=self.landmark_head(source_tokens[:, 2]),
             driving_landmarks_NKC=self.landmark_head(driving_tokens[:, 2]),
         )
@@ -237,9 +237,9 @@ class GLRObjective:
         if self._networks.config.use_flow:
             num_each = len(sources_MKC) // len(batch)
             terms["flow_landmarks"] = losses.flow_landmark_loss(
-                output.flow_MCHW, sources_MKC, repeated(batch.driving_landmarks_NKC, num_each)
+                output.motion.flow_MCHW, sources_MKC, repeated(batch.driving_landmarks_NKC, num_each)
             )
-            terms["flow_smoothness"] = losses.flow_smoothness_loss(output.flow_MCHW)
+            terms["flow_smoothness"] = losses.flow_smoothness_loss(output.motion.flow_MCHW)
         return terms
 
     def _feature_terms(self, perceptual: PerceptualLoss, image_NCHW: Tensor, batch: ReenactmentBatch) -> Terms:
@@ -355,6 +355,7 @@ DESIGN = Design(
         "landmark_generator.shape.weight",
         "landmark_discriminator.condition.identity.weight",
     ),
+    moves_sources=lambda config: config.use_landmark_flow,
     starts_from_statistics=("landmark_generator.shape.weight", *_BASE),
     untrained=_BASE,
     watched=(

@@ -108,7 +108,7 @@ def drawn_frames(reenactor: Reenactor, film: Film, *, first: int = 0) -> Iterato
             have been; they are not drawn.
     """
     choice = SteadyChoice(film.source, reenactor.num_sources)
-    last, skipped = film.source.image_HWC, None
+    last, skipped = reenactor.at_rest(film.source), None
     for number, chunk in enumerate(_chunks(film.clip.faces(), _FRAMES_AT_ONCE)):
         to_draw = _to_draw(reenactor, film, choice, chunk)
         if (number + 1) * _FRAMES_AT_ONCE <= first:

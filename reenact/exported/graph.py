@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from model.batch import FurtherSources, GeneratorInputs
+from model.networks.fusion import by_source
 
 INPUTS = {
     "sources": "[N, K, 3, S, S] RGB in [-1, 1], of each result the nearest source first",
@@ -20,7 +21,8 @@ INPUTS = {
 """Name and meaning, float32; a network that does not look at one of them has it all the same."""
 OUTPUTS = {
     "image": "[N, 3, S, S] in [-1, 1]: the source person in the driving pose",
-    "flow": "[N, 2, S, S] from the result to the nearest source, the frame spans [-1, 1]",
+    "flows": "[N, K, 2, S, S] from the result to each source, the frame spans [-1, 1]",
+    "confidence": "[N, K, 1, S, S] logits of the choice among the sources; 0 of one",
     "warped_source": "[N, 3, S, S] in [-1, 1]",
     "parts": "[N, 3, S, S] in [-1, 1], 0 where no part lies",
 }
@@ -67,7 +69,15 @@ class Graph(nn.Module):
                 further=further,
             )
         )
-        return output.image_NCHW, output.flow_NCHW, output.warped_source_NCHW, output.parts_canvas_NCHW
+        flow_MCHW, confidence_MCHW = output.motion
+        if confidence_MCHW is None:
+            confidence_MCHW = torch.zeros_like(flow_MCHW[:, :1])
+        return (
+            output.image_NCHW,
+            *(by_source(of_M, driving_NCHW.shape[0]).transpose(0, 1) for of_M in (flow_MCHW, confidence_MCHW)),
+            output.warped_source_NCHW,
+            output.parts_canvas_NCHW,
+        )
 
 
 def graph_inputs(inputs: GeneratorInputs) -> dict[str, Tensor]:

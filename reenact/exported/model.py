@@ -29,11 +29,12 @@ from model.files import json_of
 from model.landmarks.geometry import PartSizes
 from model.networks.bundle import Networks
 from model.networks.landmark_base import LandmarkBase
+from model.networks.landmark_motion import SourceMotion
 from reenact.exported.graph import OUTPUTS, graph_inputs
 from reenact.exported.packages import package
 
 SUFFIX = ".onnx"
-FORMAT = "1"
+FORMAT = "2"
 """Of the metadata."""
 
 FloatArray = NDArray[np.float32]
@@ -44,10 +45,15 @@ class ExportedOutput:
     """What an exported generator gives for N pairs, as a `GeneratorOutput`."""
 
     image_NCHW: Tensor
-    flow_NCHW: Tensor
+    motion: SourceMotion
     heatmap_NCHW: Tensor
     warped_source_NCHW: Tensor
     parts_NCHW: Tensor
+
+    @property
+    def flow_NCHW(self) -> Tensor:
+        """As of `GLROutput`."""
+        return self.motion.flow_MCHW[: self.image_NCHW.shape[0]]
 
     def stages(self) -> dict[str, Tensor]:
         """As of `GLROutput`."""
@@ -85,10 +91,10 @@ class ExportedGenerator(nn.Module):
     def forward(self, inputs: GeneratorInputs) -> ExportedOutput:
         """Draw N results."""
         fed = {name: np.ascontiguousarray(value.cpu().numpy()) for name, value in graph_inputs(inputs).items()}
-        image, flow, warped, parts = map(torch.from_numpy, self._session.run(list(OUTPUTS), fed))
+        image, flows, confidence, warped, parts = map(torch.from_numpy, self._session.run(list(OUTPUTS), fed))
         return ExportedOutput(
             image_NCHW=image,
-            flow_NCHW=flow,
+            motion=SourceMotion(*(of_NK.transpose(0, 1).flatten(0, 1) for of_NK in (flows, confidence))),
             heatmap_NCHW=inputs.heatmap_NCHW,
             warped_source_NCHW=warped,
             parts_NCHW=parts,

@@ -48,12 +48,12 @@ def checkpoint() -> Checkpoint:
     return small_checkpoint()
 
 
-def small_checkpoint() -> Checkpoint:
+def small_checkpoint(config: ModelConfig = SMALL) -> Checkpoint:
     """Untrained networks that know the identities ana and ben."""
     rng = np.random.default_rng(0)
-    settings = Settings(model=SMALL).to_flat()
+    settings = Settings(model=config).to_flat()
     landmark_mean_IKC = rng.uniform(8, 24, (2, 68, 2)).astype(np.float32)
-    networks = build_networks(SMALL, PART_SIZES, seed=0)
+    networks = build_networks(config, PART_SIZES, seed=0)
     networks.landmark_generator.start_from(torch.from_numpy(landmark_mean_IKC))  # as the server does before round 1
     return Checkpoint(
         round=1,

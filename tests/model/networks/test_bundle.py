@@ -67,7 +67,7 @@ def test_every_variant_gives_an_image_of_the_source_size(
     output = networks.generator(batch.generator_inputs())
     assert output.image_NCHW.shape == (2, 3, 32, 32)
     assert output.image_NCHW.abs().max() <= 1
-    assert output.flow_MCHW.shape == (2, 2, 32, 32)
+    assert output.motion.flow_MCHW.shape == (2, 2, 32, 32)
     assert output.source_landmarks_MKC.shape == output.driving_landmarks_NKC.shape == (2, 68, 2)
     if changes.get("use_flow") is False:
         assert torch.equal(output.warped_source_NCHW, batch.source_NCHW) or torch.allclose(
