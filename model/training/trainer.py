@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
@@ -113,19 +114,19 @@ class GANTrainer:
         means = self._update("discriminator", lambda: self.objective.discriminator_terms(batch, drawn, self.step))
         means |= self._update("generator", lambda: self.objective.generator_terms(batch, drawn, self.step))
         self.step += 1
-        return {name: WeightedMean.of(value.item(), len(batch)) for name, value in means.items()}
+        return {name: WeightedMean.of(value, len(batch)) for name, value in means.items()}
 
-    def _update(self, phase: str, compute_terms: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
-        """Terms -> weighted sum -> backward -> finite guard -> step, with all other networks frozen."""
+    def _update(self, phase: str, compute_terms: Callable[[], dict[str, Tensor]]) -> dict[str, float]:
+        """Terms -> weighted sum -> backward -> finite guard -> step, with all other networks frozen.
+
+        Values of the terms; a CUDA device is waited for once, in the guard.
+        """
         for name, network in self.networks.named_children():
             network.requires_grad_(name in self.design.phases[phase])
         with mixed_precision(self.device, is_on=self.is_mixed):
             terms = compute_terms()
         if not terms:
             return {}
-        for name, value in terms.items():
-            if not torch.isfinite(value):
-                raise NonFiniteLossError(f"step {self.step}: {name} is {value.item()}; no {phase} update was made")
         weights = {term.name: term.weight_at(self.loss, self.step) for term in self.design.terms}
         optimizer, parameters = self.optimizers[phase], self._parameters[phase]
         optimizer.zero_grad(set_to_none=True)
@@ -135,13 +136,26 @@ class GANTrainer:
                 gradient += self.proximal_mu * (parameters[name].detach() - anchor)  # of mu / 2 * |w - w_global|^2
         gradients = [parameter.grad for parameter in parameters.values() if parameter.grad is not None]
         length = nn.utils.get_total_norm(gradients)
-        if not torch.isfinite(length):
-            raise NonFiniteLossError(f"step {self.step}: gradient of the {phase} is not finite; no update was made")
+        values = self._finite_values(phase, terms, length)
         if self.max_gradient_norm:
             nn.utils.clip_grads_with_norm_(parameters.values(), self.max_gradient_norm, length)
         self.tally.add(parameters)
         optimizer.step()
-        return {name: value.detach() for name, value in terms.items()}
+        return values
+
+    def _finite_values(self, phase: str, terms: dict[str, Tensor], length: Tensor) -> dict[str, float]:
+        """Values of the terms, in one transfer with the length of the gradient.
+
+        Raises:
+            NonFiniteLossError: naming the first term that is not finite, or else the gradient.
+        """
+        *values, length_value = torch.stack([*terms.values(), length]).tolist()
+        for name, value in zip(terms, values, strict=True):
+            if not math.isfinite(value):
+                raise NonFiniteLossError(f"step {self.step}: {name} is {value}; no {phase} update was made")
+        if not math.isfinite(length_value):
+            raise NonFiniteLossError(f"step {self.step}: gradient of the {phase} is not finite; no update was made")
+        return dict(zip(terms, values, strict=True))
 
     def _parameters_of(self, phase: str) -> dict[str, nn.Parameter]:
         return {
