@@ -17,7 +17,7 @@ NUM_AHEAD = 2
 
 @contextlib.contextmanager
 def drawn_ahead(batches: Iterator[ReenactmentBatch], device: torch.device) -> Iterator[Iterator[ReenactmentBatch]]:
-    """The same batches in the same order; for CUDA ready in pinned memory, drawn by a thread that ends with the context.
+    """The same batches in the same order; for CUDA in pinned memory, drawn by a thread that ends with the context.
 
     A CPU computes them and the step, and has nothing to win: there they are handed on as they are.
 

@@ -39,7 +39,9 @@ class Asked(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         name = func.overloadpacket.__name__
-        is_by_mask = name.startswith("index") and any(i.dtype == torch.bool for i in tree_leaves(args[1]) if i is not None)
+        is_by_mask = name.startswith("index") and any(
+            i.dtype == torch.bool for i in tree_leaves(args[1]) if i is not None
+        )
         if name in WAITING or is_by_mask:
             self.waiting.append(name)
         self.num_from_lists += name == "lift_fresh" and all(isinstance(a, torch.Tensor) for a in tree_leaves(args))
