@@ -23,8 +23,8 @@ _HEADER = ("preset", "step", "frame", "bf16", "memory", "fit", "a site", "all he
 _NOTES = (
     "bf16: whether steps are computed in bfloat16. memory: of a training process; on a card with 0.6 GB assumed for "
     "CUDA itself. fit: how many of them the device's memory holds.",
-    "a site: its steps of all rounds, which the stopping rule may end sooner; waiting and sending come on top. all here: "
-    "a simulation of so many sites on this machine.",
+    "a site: its steps of all rounds, which the stopping rule may end sooner; waiting and sending come on top. all "
+    "here: a simulation of so many sites on this machine.",
 )
 
 
