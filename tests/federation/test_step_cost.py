@@ -52,5 +52,5 @@ def test_another_pretrained_file_stands_in_for_one_that_is_not_here(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("FEDREENACT_VGG19_FILE", str(tmp_path / "not-there"))
-    here = settings_here(SETTINGS.replaced({"perceptual-backbone": "vgg19"}))
+    here = settings_here(SETTINGS.replaced({"network": "glr", "perceptual-backbone": "vgg19"}))
     assert here.loss.perceptual_backbone in ("vgg16", "none")
