@@ -21,6 +21,7 @@ from evaluation.measurement import MODEL, Drawn, Instruments, Method, baselines,
 from evaluation.metrics.folds import fold_percent
 from evaluation.metrics.kid import KidFeatures
 from evaluation.metrics.perceptual_distance import PerceptualDistance
+from evaluation.metrics.vgg_levels import vgg16_levels
 from evaluation.pairs import EvaluationPair, Protocol, draw_pairs, read_pairs
 from evaluation.people import faces_of_pair
 from evaluation.results import Findings, write_figures, write_sheets
@@ -103,8 +104,9 @@ def run_evaluation(request: EvaluationRequest, *, device: torch.device, progress
     if reenactor.needs_mesh:
         require_meshes(shards)
     with MediaPipeAnalyser(embedder_named(request.embedder)) as faces:
-        analyser, perceptual = RememberingAnalyser(_analyser(faces, request)), PerceptualDistance()
-        instruments = Instruments(analyser=analyser, perceptual=perceptual, features=KidFeatures())
+        analyser, vgg16 = RememberingAnalyser(_analyser(faces, request)), vgg16_levels()
+        perceptual = PerceptualDistance(vgg16)
+        instruments = Instruments(analyser=analyser, perceptual=perceptual, features=KidFeatures(vgg16))
         methods = {MODEL: _model(reenactor, request), **baselines(reenactor.size_px, request.num_sources)}
         measurements = measure(pairs, methods, instruments, size_px=reenactor.size_px, progress=progress)
         clips = measure_clips(

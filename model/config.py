@@ -81,6 +81,9 @@ class ModelConfig:
     face_motion: str = setting("kernel", choices=("kernel", "spline"))
     """With use-landmark-flow, the motion that the mix starts as: kernel, by single landmarks, which tears where a face
     moves far; or spline, all of the face at once, fading out around it. Beyond the thesis."""
+    source_sampling: str = setting("bilinear", choices=("bilinear", "bicubic"))
+    """Between the pixels of the source picture: bilinear (the thesis'), or bicubic, which keeps it sharp where it is
+    carried by parts of a pixel. Beyond the thesis."""
     driver: str = setting("picture", choices=("picture", "landmarks"))
     """What the feature extractor sees of the driving frame: the picture (the thesis'), or the target landmarks drawn as
     curves, which have no colours that could leak. Beyond the thesis."""

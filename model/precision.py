@@ -17,7 +17,7 @@ def is_quick_in_bfloat16(device: torch.device) -> bool:
     """Whether the device has instructions for bfloat16: NVIDIA GPUs since Ampere, CPUs with AVX-512 BF16 or AMX."""
     if device.type == "cuda":
         with torch.cuda.device(device):
-            return torch.cuda.is_bf16_supported(including_emulation=False)
+            return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     capabilities = torch.cpu.get_capabilities()
     return device.type == "cpu" and bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
 

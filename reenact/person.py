@@ -115,9 +115,7 @@ def references_from(faces: Faces) -> References:
 
     The faces are gone through twice and are not kept, so memory does not grow with their number.
     """
-    features, sharpness = zip(*((_features_of(face), _sharpness(face.image_HWC)) for face in faces()), strict=True)
-    features_FD = np.stack(features)
-    chosen = spread(features_FD, np.array(sharpness), MAX_REFERENCES)
+    features_FD, chosen = _most_different(faces())
     kept = {
         index: face
         if index == chosen[0] or face.place is None
@@ -126,6 +124,13 @@ def references_from(faces: Faces) -> References:
         if index in chosen
     }
     return References(frames=tuple(kept[index] for index in chosen), features_RD=features_FD[chosen])
+
+
+def _most_different(faces: Iterator[FaceFrame]) -> tuple[FloatArray, list[int]]:
+    """[F, D] of all faces, and which at most `MAX_REFERENCES` to take, the most ordinary one first."""
+    features, sharpness = zip(*((_features_of(face), _sharpness(face.image_HWC)) for face in faces), strict=True)
+    features_FD = np.stack(features)
+    return features_FD, spread(features_FD, np.array(sharpness), MAX_REFERENCES)
 
 
 def _features_of(face: FaceFrame) -> FloatArray:
@@ -147,7 +152,9 @@ def references_of_shard(shard: Shard, clip: str, size_px: int) -> References:
         raise DataError(f"{shard.path}: all frames are test frames, so there is none to draw from; use another split")
     taken = clip if clip in names else names[counts.argmax()]
     rows = np.flatnonzero(~shard.is_test_F & (shard.clip == taken))
-    return references_from(lambda: (face_of_shard(shard, int(row), size_px) for row in rows))
+    features_FD, chosen = _most_different(face_of_shard(shard, int(row), size_px) for row in rows)
+    frames = tuple(face_of_shard(shard, int(rows[place]), size_px) for place in chosen)
+    return References(frames=frames, features_RD=features_FD[chosen])
 
 
 def _faces_of(path: Path, size_px: int, progress: Progress, face: int, *, with_mesh: bool) -> Faces:

@@ -135,12 +135,27 @@ def crop_and_resize(image_HWC: NDArray[np.uint8], box: CropBox, size_px: int) ->
     Returns:
         [size_px, size_px, 3] uint8 RGB, averaged over areas when shrinking.
     """
-    height, width = image_HWC.shape[:2]
-    rows = np.clip(np.arange(box.top, box.top + box.side), 0, height - 1)
-    columns = np.clip(np.arange(box.left, box.left + box.side), 0, width - 1)
-    square = image_HWC[rows[:, None], columns]
+    square = _cut_out(image_HWC, box)
     interpolation = cv2.INTER_AREA if box.side > size_px else cv2.INTER_CUBIC
     return np.asarray(cv2.resize(square, (size_px, size_px), interpolation=interpolation), np.uint8)
+
+
+def _cut_out(image_HWC: NDArray[np.uint8], box: CropBox) -> NDArray[np.uint8]:
+    """The square of `box`, a view where it lies inside the picture: copying is most of the work on large ones."""
+    (top, above, below), (left, before, after) = (
+        _span(start, box.side, length) for start, length in zip((box.top, box.left), image_HWC.shape, strict=False)
+    )
+    inside = image_HWC[top : top + box.side - above - below, left : left + box.side - before - after]
+    if not (above or below or before or after):
+        return inside
+    return np.asarray(cv2.copyMakeBorder(inside, above, below, before, after, cv2.BORDER_REPLICATE), np.uint8)
+
+
+def _span(start: int, side: int, length: int) -> tuple[int, int, int]:
+    """First pixel inside a picture's side, and how many lie before and after it; one pixel at least is inside."""
+    before = min(max(-start, 0), side - 1)
+    after = min(max(start + side - length, 0), side - 1)
+    return min(max(start, 0), length - 1), before, after
 
 
 def _face_boxes(landmarks_FKC: NDArray[np.float32]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -56,8 +57,8 @@ def estimate(values_NV: ArrayLike, *, pooling: Pooling, seed: int) -> Estimate:
     if not values_VN.size:
         return NO_ESTIMATE
     moments_QN = pooling.moments(values_VN)
-    means = [moments_QN[:, picks_RN].mean(axis=2) for picks_RN in resamples(moments_QN.shape[1], seed)]
-    figures = pooling.figure(np.concatenate([moments_QN.mean(axis=1, keepdims=True), *means], axis=1))
+    means_QR = _resampled_means(moments_QN, seed)
+    figures = pooling.figure(np.concatenate([moments_QN.mean(axis=1, keepdims=True), means_QR], axis=1))
     if not np.isfinite(figures[0]):
         return NO_ESTIMATE
     low, high = interval(figures[1:])
@@ -70,6 +71,25 @@ def resamples(num_values: int, seed: int) -> Iterator[NDArray[np.int64]]:
     at_once = max(1, _MAX_DRAWN // num_values)
     for start in range(0, NUM_RESAMPLES, at_once):
         yield rng.integers(num_values, size=(min(at_once, NUM_RESAMPLES - start), num_values))
+
+
+def _resampled_means(moments_QN: NDArray[np.float64], seed: int) -> NDArray[np.float64]:
+    """[Q, R] means of every resample, as products with how often each takes every value."""
+    num_values = moments_QN.shape[1]
+    counted = _few_counts(num_values, seed) if num_values <= _MAX_DRAWN // NUM_RESAMPLES else _counts(num_values, seed)
+    return np.asarray(np.concatenate([moments_QN @ counts_RN.T for counts_RN in counted], axis=1) / num_values)
+
+
+def _counts(num_values: int, seed: int) -> Iterator[NDArray[np.float64]]:
+    """[R, N] how often each resample takes each value, some resamples at once."""
+    for picks_RN in resamples(num_values, seed):
+        yield np.stack([np.bincount(picks_N, minlength=num_values) for picks_N in picks_RN]).astype(np.float64)
+
+
+@lru_cache(4)
+def _few_counts(num_values: int, seed: int) -> tuple[NDArray[np.float64], ...]:
+    """The same, kept, since most figures are of as many pairs: at most 32 MB each."""
+    return tuple(_counts(num_values, seed))
 
 
 def interval(figures_R: ArrayLike) -> tuple[float, float]:

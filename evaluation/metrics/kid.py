@@ -14,14 +14,12 @@ import torch
 from numpy.typing import NDArray
 
 from evaluation.faces.analysis import frame_key
-from model import weights
-from model.frames import Frame, to_tensor
-from model.training.perceptual import vgg16_up_to
+from evaluation.metrics.vgg_levels import KID_LEVELS, VggLevels
+from model.frames import Frame
 
 FloatArray = NDArray[np.float32]
 Picks = NDArray[np.int64]
 
-_LAYERS = ("relu3_3", "relu4_3")
 _NUM_SUBSETS = 100
 _MAX_SUBSET = 200
 _LEAST_SPREAD = 0.1
@@ -30,15 +28,11 @@ would count for thousands of others as soon as a generated picture moves it."""
 
 
 class KidFeatures:
-    """Means over the picture of the channels of relu3_3 and relu4_3; each picture is looked at once."""
+    """Means over the picture of the channels of relu3_3 and relu4_3; those of every picture are kept."""
 
-    def __init__(self) -> None:
-        """Load the network.
-
-        Raises:
-            WeightsError: if its file is not there.
-        """
-        self._network = vgg16_up_to(weights.resolve("hed-vgg16"), _LAYERS)
+    def __init__(self, vgg16: VggLevels) -> None:
+        """Look with VGG-16; a picture takes 3 KB."""
+        self._vgg16 = vgg16
         self._known: dict[str, FloatArray] = {}
 
     def __call__(self, frame_HWC: Frame) -> FloatArray:
@@ -50,8 +44,8 @@ class KidFeatures:
 
     @torch.inference_mode()
     def _features(self, frame_HWC: Frame) -> FloatArray:
-        levels = self._network.features(to_tensor([frame_HWC]))
-        return torch.cat([level.mean(dim=(2, 3)) for level in levels], dim=1)[0].numpy()
+        levels = self._vgg16(frame_HWC)
+        return torch.cat([levels[name].mean(dim=(2, 3)) for name in KID_LEVELS], dim=1)[0].numpy()
 
 
 def kid(real_ND: FloatArray, generated_MD: FloatArray, *, seed: int) -> tuple[float, float]:
@@ -92,13 +86,24 @@ def _over_subsets(
     real_ND: FloatArray, other_MD: FloatArray, picks: Sequence[tuple[Picks, Picks]]
 ) -> tuple[float, float]:
     """(mean, standard deviation) of the distance between the picked pictures of two sets."""
-    from torchmetrics.image.kid import poly_mmd  # two seconds, see evaluation/metrics/pixels.py
-
     spread_D = real_ND.std(axis=0, dtype=np.float64)
     if len(picks[0][0]) < 2 or not spread_D.any():
         return float("nan"), float("nan")
     spread_D = spread_D.clip(min=_LEAST_SPREAD * np.sqrt(np.square(spread_D).mean()))
     mean_D = real_ND.mean(axis=0, dtype=np.float64)
-    real, other = (torch.from_numpy((features - mean_D) / spread_D) for features in (real_ND, other_MD))
-    values = [float(poly_mmd(real[chosen], other[also])) for chosen, also in picks]
+    real, other = ((features - mean_D) / spread_D for features in (real_ND, other_MD))
+    values = [_unbiased(real[chosen], other[also]) for chosen, also in picks]
     return float(np.mean(values)), float(np.std(values))
+
+
+def _unbiased(real_mD: NDArray[np.float64], other_mD: NDArray[np.float64]) -> float:
+    """The squared kernel distance of as many pictures of each kind, none compared with itself."""
+    size = len(real_mD)
+    within = sum(kernel.sum() - kernel.trace() for kernel in (_kernel(real_mD, real_mD), _kernel(other_mD, other_mD)))
+    return float(within / (size * (size - 1)) - 2 * _kernel(real_mD, other_mD).mean())
+
+
+def _kernel(one_mD: NDArray[np.float64], other_mD: NDArray[np.float64]) -> NDArray[np.float64]:
+    """[m, m] of (x . y / D + 1)^3."""
+    base_mm = one_mD @ other_mD.T / one_mD.shape[1] + 1
+    return np.asarray(base_mm * base_mm * base_mm)

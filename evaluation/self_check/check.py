@@ -45,6 +45,7 @@ from evaluation.metrics.catalogue import (
 from evaluation.metrics.faces import csim
 from evaluation.metrics.kid import KidFeatures, kid
 from evaluation.metrics.perceptual_distance import PerceptualDistance
+from evaluation.metrics.vgg_levels import vgg16_levels
 from evaluation.self_check.alterations import blur, jpeg, mirror, shrink, turn_back
 from evaluation.self_check.movement import METRICS as MOVEMENT_METRICS
 from evaluation.self_check.movement import frozen, movement_checks, movement_rows
@@ -98,8 +99,9 @@ def self_check_dataset(dataset: Path, embedder: Embedder) -> SelfCheck:
     frames = {shard.identity: _frames(shard, _spread(shard, num_each), size_px) for shard in shards}
     clips = [_frames(shard, rows, size_px) for shard in shards if len(rows := _held_out_clip(shard)) >= MIN_FRAMES]
     with MediaPipeAnalyser(embedder) as faces:
-        perceptual = PerceptualDistance()
-        instruments = Instruments(analyser=RememberingAnalyser(faces), perceptual=perceptual, features=KidFeatures())
+        vgg16 = vgg16_levels()
+        perceptual, features = PerceptualDistance(vgg16), KidFeatures(vgg16)
+        instruments = Instruments(analyser=RememberingAnalyser(faces), perceptual=perceptual, features=features)
         return self_check(frames, clips, instruments, perceptual.name)
 
 

@@ -78,7 +78,7 @@ class GLR(nn.Module):
     def __init__(self, config: ModelConfig, part_sizes: PartSizes) -> None:
         super().__init__()
         self.use_flow, self.use_appearance_skip = config.use_flow, config.use_appearance_skip
-        self.driver = config.driver
+        self.driver, self.source_sampling = config.driver, config.source_sampling
         self.extractor = build_extractor(config)
         self.landmark_head = LandmarkHead(config)
         self.flow_head = FlowHead(config)
@@ -96,7 +96,7 @@ class GLR(nn.Module):
         tokens = self.extractor(torch.cat([sources_MCHW, driver_NCHW]))
         source_tokens, driving_tokens = tokens.split([sources_MCHW.shape[0], source_NCHW.shape[0]])
         motion = self._motion(inputs, source_tokens[:, :2], driving_tokens[:, :2])
-        warped_source = warp(sources_MCHW, motion.flow_MCHW)
+        warped_source = warp(sources_MCHW, motion.flow_MCHW, self.source_sampling).clamp(-1, 1)
         if motion.confidence_MCHW is not None:
             warped_source = fused(warped_source, motion.confidence_MCHW, source_NCHW.shape[0])
         parts_source = (source_NCHW, inputs.source_landmarks_NKC)

@@ -11,12 +11,13 @@ from torch import Tensor
 from torch.nn import functional
 
 
-def warp(features_NCHW: Tensor, flow_NCHW: Tensor) -> Tensor:
+def warp(features_NCHW: Tensor, flow_NCHW: Tensor, sampling: str = "bilinear") -> Tensor:
     """`features_NCHW` sampled along the flow, which is resized to their side; border padding.
 
     Args:
         features_NCHW: [N, C, h, w].
         flow_NCHW: [N, 2, S, S] offsets in normalised units.
+        sampling: bilinear, which blurs between pixels, or bicubic (Keys 1981, a = -0.75), which can leave their range.
 
     Returns:
         [N, C, h, w].
@@ -28,6 +29,7 @@ def warp(features_NCHW: Tensor, flow_NCHW: Tensor) -> Tensor:
     return functional.grid_sample(
         features_NCHW,
         grid.permute(0, 2, 3, 1).to(features_NCHW.dtype),
+        mode=sampling,
         padding_mode="border",
         align_corners=False,
     )

@@ -69,11 +69,13 @@ class GANTrainer:
             proximal: global weights and mu of FedProx, or None.
         """
         self.is_mixed = optimizer.use_amp and is_quick_in_bfloat16(device)
-        layout = torch.channels_last if self.is_mixed else torch.contiguous_format
-        self.networks = networks.to(device, memory_format=layout)
+        self.networks = networks.to(device)
         self.loss, self.device, self.step = loss, device, step
         self.design = design_of(networks.config.network)
-        perceptual = perceptual.to(device, memory_format=layout) if perceptual is not None else None
+        perceptual = perceptual.to(device) if perceptual is not None else None
+        if self.is_mixed:
+            for module in filter(None, (self.networks, perceptual)):
+                module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.objective = self.design.objective(self.networks, loss, perceptual, seed)
         self.max_gradient_norm = optimizer.max_gradient_norm
         rates = {

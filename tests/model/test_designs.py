@@ -35,6 +35,7 @@ OTHER_VALUES = {
     "lgan_base": "closed",
     "driver": "landmarks",
     "face_motion": "spline",
+    "source_sampling": "bicubic",
     "image_size_px": 64,
     "patch_size_px": 4,
     "flow_seed_px": 4,

@@ -35,6 +35,7 @@ FULLEST = replace(
     use_appearance_skip=True,
     use_landmark_flow=True,
     face_motion="spline",
+    source_sampling="bicubic",
     num_sources=4,
     use_irises=True,
     lgan_base="closed",

@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 
 from evaluation.metrics.kid import KidFeatures, kid, kid_of_halves
+from evaluation.metrics.vgg_levels import vgg16_levels
 from model.errors import WeightsError
 
 
@@ -54,7 +55,7 @@ def test_too_few_or_equal_pictures_have_no_distance():
 
 def test_a_blurred_picture_has_other_features_than_a_sharp_one():
     try:
-        features = KidFeatures()
+        features = KidFeatures(vgg16_levels())
     except WeightsError as error:
         pytest.skip(str(error))
     noise = np.random.default_rng(0).integers(0, 256, (8, 8, 3), dtype=np.uint8)

@@ -3,13 +3,14 @@ import numpy as np
 import pytest
 
 from evaluation.metrics.perceptual_distance import PerceptualDistance
+from evaluation.metrics.vgg_levels import vgg16_levels
 from model.errors import WeightsError
 
 
 @pytest.fixture(scope="module")
 def distance() -> PerceptualDistance:
     try:
-        return PerceptualDistance()
+        return PerceptualDistance(vgg16_levels())
     except WeightsError as error:
         pytest.skip(str(error))
 

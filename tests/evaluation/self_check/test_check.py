@@ -14,6 +14,7 @@ from evaluation.measurement import Instruments
 from evaluation.metrics.faces import csim, prmse_deg
 from evaluation.metrics.kid import KidFeatures
 from evaluation.metrics.perceptual_distance import PerceptualDistance
+from evaluation.metrics.vgg_levels import vgg16_levels
 from evaluation.self_check.alterations import mirror, turn_back
 from evaluation.self_check.check import self_check
 from model.errors import WeightsError
@@ -35,7 +36,7 @@ def real_analyser():
 @pytest.fixture(scope="module")
 def real_distance() -> PerceptualDistance:
     try:
-        return PerceptualDistance()
+        return PerceptualDistance(vgg16_levels())
     except WeightsError as error:
         pytest.skip(str(error))
 
@@ -72,7 +73,9 @@ def wrong(report) -> list[str]:
 
 @pytest.mark.integration
 def test_metrics_of_drawn_people_move_the_right_way(real_analyser):
-    instruments = replace(instruments_with(real_analyser), features=KidFeatures())  # distances by VGG take a minute
+    instruments = replace(
+        instruments_with(real_analyser), features=KidFeatures(vgg16_levels())
+    )  # distances by VGG take a minute
     report = self_check(drawn_people(), drawn_clips(), instruments, "half of L1")
     assert wrong(report) == [] and report.holds
     names = [row[0] for row in report.figures[0].rows]
@@ -83,7 +86,7 @@ def test_metrics_of_drawn_people_move_the_right_way(real_analyser):
 @pytest.mark.integration
 def test_metrics_of_a_sample_of_people_move_the_right_way(real_analyser, real_distance, celebrities):
     few = {who: frames[:2] for who, frames in celebrities.items()}  # VGG takes more than a second a pair
-    instruments = Instruments(analyser=real_analyser, perceptual=real_distance, features=KidFeatures())
+    instruments = Instruments(analyser=real_analyser, perceptual=real_distance, features=KidFeatures(vgg16_levels()))
     assert wrong(self_check(few, [], instruments, real_distance.name)) == []
 
 

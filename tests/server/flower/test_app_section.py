@@ -34,7 +34,7 @@ def test_what_is_packed_is_enough_for_the_apps_to_start(tmp_path: Path) -> None:
     write_app(tmp_path / "app")
     script = (
         "import sys; sys.meta_path = [f for f in sys.meta_path if 'editable' not in repr(f)]; "
-        "import client.app, server.app, model; print(model.__file__, 'torchmetrics' in sys.modules)"
+        "import client.app, server.app, model; print(model.__file__, 'torchvision' in sys.modules)"
     )
     command = [sys.executable, "-c", script]
     done = subprocess.run(command, cwd=tmp_path / "app", capture_output=True, text=True, timeout=120, check=False)
