@@ -180,7 +180,7 @@ def calls_per_s(call: Callable[[], object], min_seconds: float) -> float:
     while num_calls == 0 or time.perf_counter() - started < min_seconds:
         call()
         num_calls += 1
-    if torch.cuda.is_initialized():
+    if torch.cuda.is_available():
         torch.cuda.synchronize()
     return num_calls / (time.perf_counter() - started)
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     import torch
@@ -195,11 +195,9 @@ def _with_each(values: Batched, change: Callable[[Tensor], Tensor]) -> Batched:
     from torch import Tensor
 
     held = {field.name: getattr(values, field.name) for field in fields(values)}
-    return replace(
-        values,
-        **{
-            name: change(value) if isinstance(value, Tensor) else _with_each(value, change)
-            for name, value in held.items()
-            if value is not None
-        },
-    )
+    changed: dict[str, Any] = {
+        name: change(value) if isinstance(value, Tensor) else _with_each(value, change)
+        for name, value in held.items()
+        if value is not None
+    }
+    return replace(values, **changed)

@@ -129,6 +129,8 @@ class GANTrainer:
             terms = compute_terms()
         if not terms:
             return {}
+        if self.device.type == "cpu":  # whose grid_sample goes astray, backwards, at places that are not finite
+            self._finite_values(phase, terms)
         weights = {term.name: term.weight_at(self.loss, self.step) for term in self.design.terms}
         optimizer, parameters = self.optimizers[phase], self._parameters[phase]
         optimizer.zero_grad(set_to_none=True)
@@ -145,19 +147,20 @@ class GANTrainer:
         optimizer.step()
         return values
 
-    def _finite_values(self, phase: str, terms: dict[str, Tensor], length: Tensor) -> dict[str, float]:
-        """Values of the terms, in one transfer with the length of the gradient.
+    def _finite_values(self, phase: str, terms: dict[str, Tensor], *length: Tensor) -> dict[str, float]:
+        """Values of the terms, in one transfer with the length of the gradient if it is there.
 
         Raises:
             NonFiniteLossError: naming the first term that is not finite, or else the gradient.
         """
-        *values, length_value = torch.stack([*terms.values(), length]).tolist()
-        for name, value in zip(terms, values, strict=True):
+        numbers = torch.stack([*terms.values(), *length]).tolist()
+        values = dict(zip(terms, numbers, strict=False))
+        for name, value in values.items():
             if not math.isfinite(value):
                 raise NonFiniteLossError(f"step {self.step}: {name} is {value}; no {phase} update was made")
-        if not math.isfinite(length_value):
+        if not math.isfinite(numbers[-1]):
             raise NonFiniteLossError(f"step {self.step}: gradient of the {phase} is not finite; no update was made")
-        return dict(zip(terms, values, strict=True))
+        return values
 
     def _parameters_of(self, phase: str) -> dict[str, nn.Parameter]:
         return {
