@@ -62,8 +62,8 @@ def _cells(settings: Settings, cost: Cost | None) -> list[str]:
     num_sites = settings.rounds.num_clients
     waves = num_sites if cost.card_bytes else -(-num_sites // _side_by_side(settings, cost))  # a card computes in turn
     return [
-        f"{cost.step_s:.3g} s",
-        f"{1000 * cost.frame_s:.3g} ms",
+        f"{cost.step_s:.2f} s",
+        f"{1000 * cost.frame_s:.0f} ms",
         "yes" if cost.is_mixed else "no",
         f"{cost.bytes_each / 1e9:.1f} GB",
         str(cost.num_that_fit) if cost.num_that_fit else "[red]none[/]",
