@@ -23,7 +23,7 @@ from reenact.marks.kinds import LabelException
 if TYPE_CHECKING:
     import torch
 
-    from reenact.job import ReenactRequest
+    from reenact.request import ReenactRequest
 
 INTERRUPTED = 130
 """Exit code of a command that Ctrl-C ended, as shells have it."""
@@ -83,8 +83,8 @@ def reenact(
 ) -> None:
     """Draw the source person making the driving movement; stopped by Ctrl-C, the same command goes on."""
     from model.training.trainer import pick_device
-    from reenact.job import ReenactRequest
     from reenact.movement import Strengths
+    from reenact.request import ReenactRequest
 
     (folder_to_write if batch else file_to_write)(out)
     request = ReenactRequest(
@@ -112,7 +112,7 @@ def reenact(
 
 
 def _reenact_one(request: ReenactRequest, device: torch.device) -> None:
-    from reenact.job import run_request
+    from reenact.studio import run_request
 
     with LiveProgress(console) as live:
         report = run_request(request, device=device, progress=live.progress)

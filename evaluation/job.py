@@ -104,10 +104,12 @@ def run_evaluation(request: EvaluationRequest, *, device: torch.device, progress
     if reenactor.needs_mesh:
         require_meshes(shards)
     with MediaPipeAnalyser(embedder_named(request.embedder)) as faces:
-        analyser, vgg16 = RememberingAnalyser(_analyser(faces, request)), vgg16_levels()
+        looks, draw = _analyser(faces, request, reenactor), _model(reenactor, request)
+        analyser, vgg16 = RememberingAnalyser(looks), vgg16_levels()
         perceptual = PerceptualDistance(vgg16)
         instruments = Instruments(analyser=analyser, perceptual=perceptual, features=KidFeatures(vgg16))
-        methods = {MODEL: _model(reenactor, request), **baselines(reenactor.size_px, request.num_sources)}
+        model = _noted(draw, looks) if isinstance(looks, FrameSaver) else draw
+        methods = {MODEL: model, **baselines(reenactor.size_px, request.num_sources)}
         measurements = measure(pairs, methods, instruments, size_px=reenactor.size_px, progress=progress)
         clips = measure_clips(
             clips_of(pairs),
@@ -123,12 +125,12 @@ def run_evaluation(request: EvaluationRequest, *, device: torch.device, progress
     return EvaluationReport(tables=tables, files=files | sheets)
 
 
-def _analyser(faces: FaceAnalyser, request: EvaluationRequest) -> FaceAnalyser:
+def _analyser(faces: FaceAnalyser, request: EvaluationRequest, reenactor: Reenactor) -> FaceAnalyser:
     """The analyser with what OpenFace is to see or has seen."""
     if request.frames_out is not None and request.openface is not None:
         raise ConfigError("evaluate: --frames-out and --openface exclude each other; OpenFace runs in between")
     if request.frames_out is not None:
-        return FrameSaver(faces, request.frames_out)
+        return FrameSaver(faces, request.frames_out, reenactor.weights_sha256())
     return OpenFaceAnalyser(faces, request.openface) if request.openface is not None else faces
 
 
@@ -174,6 +176,17 @@ def _model(reenactor: Reenactor, request: EvaluationRequest) -> Method:
         return Drawn(drawing.result, fold_percent(drawing.flow_CHW, drawing.landmarks_KC))
 
     return draw
+
+
+def _noted(draw: Method, saver: FrameSaver) -> Method:
+    """The same method, whose results are kept as what a model drew."""
+
+    def drawn(pair: EvaluationPair) -> Drawn:
+        result = draw(pair)
+        saver.note_drawn(result.frame)
+        return result
+
+    return drawn
 
 
 def _origin(

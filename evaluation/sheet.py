@@ -18,7 +18,7 @@ from evaluation.metrics.regions import cut_out
 from model.frames import Frame
 from reenact.guidance_choice import Guidance, MotionKind
 from reenact.marks.delivery import MIN_SIDE_PX, deliver_picture, record_of_picture
-from reenact.marks.kinds import Label
+from reenact.marks.kinds import Kind, Label
 from reenact.marks.label import room_above_px
 from reenact.marks.manifest import Origin
 from reenact.reenactor import FaceFrame, Reenactor
@@ -124,7 +124,7 @@ def write_sheet(path: Path, rows: Sequence[Row], model_sha256: str) -> None:
     strip_HWC = np.full((room_px, *sheet_HWC.shape[1:]), 255, np.uint8)
     marked_HWC = np.vstack([strip_HWC, sheet_HWC])
     record = record_of_picture(model_sha256, marked_HWC)
-    origin = Origin(label=Label.GENERATED, record=record, model_sha256=model_sha256)
+    origin = Origin(label=Label.GENERATED, kind=Kind.SHEET, record=record, model_sha256=model_sha256)
     deliver_picture(path, marked_HWC, origin)
 
 

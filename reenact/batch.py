@@ -13,7 +13,8 @@ from data_partition.sources.video import is_clip, is_picture
 from model.errors import ConfigError, DataError, FedreenactError
 from model.files import csv_text, json_sha256, read_csv, write_text
 from model.progress import Progress
-from reenact.job import ReenactReport, ReenactRequest, Studio
+from reenact.request import ReenactReport, ReenactRequest
+from reenact.studio import Studio
 
 TABLE_NAME = "results.csv"
 

@@ -1,7 +1,8 @@
 """Pose and action units by OpenFace 2, which runs outside of this program: pictures go out, CSV files come back.
 
-`FrameSaver` writes every analysed picture once; the user runs OpenFace's FaceLandmarkImg on the folder, which leaves
-one CSV file a picture; `OpenFaceAnalyser` takes pose and action units from those files.
+`FrameSaver` writes every analysed picture once, what the model drew with a signed manifest; the user runs OpenFace's
+FaceLandmarkImg on the folder, which leaves one CSV file a picture; `OpenFaceAnalyser` takes pose and action units from
+those files.
 """
 
 from __future__ import annotations
@@ -17,16 +18,24 @@ from evaluation.faces.analysis import Backends, FaceAnalyser, FaceAnalysis, fram
 from model.batch import AU_ORDER
 from model.errors import ConfigError, DataError
 from model.frames import Frame
+from reenact.marks.delivery import deliver_picture, record_of_picture
+from reenact.marks.kinds import Kind, Label
+from reenact.marks.manifest import Origin
 
 CSV_FOLDER = "openface"
 """Beside the pictures: where the CSV files are expected."""
 
 
 class FrameSaver:
-    """Hands every picture on to another analyser, and keeps it as a PNG named after its content."""
+    """Hands every picture on to another analyser, and keeps it as a PNG named after its content, pixels as they are."""
 
-    def __init__(self, analyser: FaceAnalyser, folder: Path) -> None:
+    def __init__(self, analyser: FaceAnalyser, folder: Path, model_sha256: str) -> None:
         """Save into a folder, made if it is not there.
+
+        Args:
+            analyser: looks at the pictures now.
+            folder: for them.
+            model_sha256: of the weights that draw.
 
         Raises:
             ConfigError: if it holds pictures already.
@@ -34,15 +43,33 @@ class FrameSaver:
         if any(folder.glob("*.png")):
             raise ConfigError(f"--frames-out: {folder} holds pictures already; name an empty folder")
         folder.mkdir(parents=True, exist_ok=True)
-        self._analyser, self._folder = analyser, folder
+        self._analyser, self._folder, self._model_sha256 = analyser, folder, model_sha256
+        self._drawn: set[str] = set()
         self.backends, self.evaluated_aus = analyser.backends, analyser.evaluated_aus
 
+    def note_drawn(self, frame_HWC: Frame) -> None:
+        """Say that the model drew a picture, before it is analysed: it is kept with a manifest that says so."""
+        self._drawn.add(frame_key(frame_HWC))
+
     def analyse(self, frame_HWC: Frame) -> FaceAnalysis | None:
-        """What the other analyser says."""
-        path = self._folder / f"{frame_key(frame_HWC)}.png"
+        """What the other analyser says.
+
+        Raises:
+            DataError: if the manifest of a drawn picture cannot be read from its file.
+        """
+        key = frame_key(frame_HWC)
+        path = self._folder / f"{key}.png"
         if not path.exists():
-            write_image(path, frame_HWC)
+            self._write(path, frame_HWC, is_drawn=key in self._drawn)
         return self._analyser.analyse(frame_HWC)
+
+    def _write(self, path: Path, frame_HWC: Frame, *, is_drawn: bool) -> None:
+        if not is_drawn:
+            write_image(path, frame_HWC)
+            return
+        record = record_of_picture(self._model_sha256, frame_HWC)
+        origin = Origin(label=Label.GENERATED, kind=Kind.TO_MEASURE, record=record, model_sha256=self._model_sha256)
+        deliver_picture(path, frame_HWC, origin)
 
 
 class OpenFaceAnalyser:

@@ -145,9 +145,9 @@ def read_card(request: CardRequest) -> ModelCard:
     )
 
 
-def render_card(card: ModelCard) -> str:
-    """The card as Markdown with YAML in front."""
-    return render("card.md.j2", card=card) + "\n"
+def render_card(card: ModelCard, *, has_onnx: bool = False) -> str:
+    """The card as Markdown with YAML in front; `model.onnx` is told of where it lies beside."""
+    return render("card.md.j2", card=card, has_onnx=has_onnx) + "\n"
 
 
 def nearest_preset(settings: Settings) -> tuple[str, dict[str, Scalar]]:

@@ -86,7 +86,7 @@ def _write(folder: Path, card: ModelCard, checkpoint: Checkpoint, graph: bytes |
     public = released(checkpoint)
     sha256 = write_checkpoint(folder, public)
     write_text(folder / SETTINGS_NAME, to_toml(public.settings))
-    write_text(folder / CARD_NAME, render_card(card))
+    write_text(folder / CARD_NAME, render_card(card, has_onnx=graph is not None))
     shutil.copyfile(TOP / LICENCE_NAME, folder / LICENCE_NAME)
     if graph is not None:
         (folder / ONNX_NAME).write_bytes(graph)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from data_partition.sources.video import timing_of
+from model.errors import DataError
 from model.frames import Frame
 from model.progress import Progress
 from reenact.clips.pieces import PIECE_FRAMES, Pieces, join_pieces
@@ -42,6 +43,8 @@ class Film:
     marks: Marks
     """Put on every picture."""
     sound: Sound | None
+    require_permission: Callable[[], None]
+    """Called before the film is delivered; raises a DataError if it may not be."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -67,7 +70,7 @@ def write_film(out: Path, film: Film, reenactor: Reenactor, pieces: Pieces, prog
         progress: called for every frame.
 
     Raises:
-        DataError: if a mark cannot be read.
+        DataError: if a mark cannot be read, or the film may no longer be delivered.
     """
     num_frames, timing = film.clip.num_frames, timing_of(film.clip.tracked.source.path)
     done = min(len(pieces.finished()) * PIECE_FRAMES, num_frames)
@@ -81,8 +84,18 @@ def write_film(out: Path, film: Film, reenactor: Reenactor, pieces: Pieces, prog
                 done += 1
                 progress("Drawing", done, num_frames)
     join_pieces(pieces.joined, pieces.finished(), film.sound, timing=timing)
-    deliver_film(out, pieces.joined, film.marks.origin)
+    _deliver(out, film, pieces)
     pieces.remove()
+
+
+def _deliver(out: Path, film: Film, pieces: Pieces) -> None:
+    """Leave nothing of what may no longer be shown."""
+    try:
+        film.require_permission()
+    except DataError:
+        pieces.remove()
+        raise
+    deliver_film(out, pieces.joined, film.marks.origin)
 
 
 def drawn_frames(reenactor: Reenactor, film: Film, *, first: int = 0) -> Iterator[tuple[float, Frame]]:

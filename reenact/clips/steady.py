@@ -1,29 +1,33 @@
 """A tracked clip without jitter and without gaps, for driving: frames without a face are bridged, the rest is smoothed.
 
-Legend: F frames of one take, B some of them, W frames of a window, D numbers of a polynomial, X numbers of a frame,
-K = 68 landmarks, C coordinates.
+Legend: F frames of one take, B some of them, W frames of a window, V windows, D numbers of a polynomial, G groups of X
+numbers of a frame, K = 68 landmarks, C coordinates.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from data_partition.faces.face_table import FaceTable, Rows
 from data_partition.faces.track import TrackedClip
+from model.landmarks.geometry import OUTER_EYE_CORNERS
 from model.networks.landmark_base import MAX_AU_INTENSITY
 
 WINDOW_FRAMES = 7
 """Of which a frame is the middle, or as near to it as the ends of a take allow."""
-HEAD_DEGREE, EXPRESSION_DEGREE = 2, 4
-"""Of the polynomials: a parabola takes most noise from the slow head; lips and lids, which open and close within a few
-frames, would lose up to a fifth of their movement by it."""
-_EXPRESSION = slice(36, 68)
-"""Landmarks of eyes and mouth."""
+POINT_NOISE, POSE_NOISE, INTENSITY_NOISE = 0.0015, 0.075, 0.02
+"""Root mean square of what a parabola leaves of a face at rest: of landmarks by the outer eye distance, of the head's
+angles in degrees, of each action unit. Measured on five people's clips (docs/LOG.md); more than that is movement."""
+_REGIONS = (slice(17), slice(17, 27), slice(27, 36), slice(36, 48), slice(48, 68))
+"""Landmarks that rest or move together: outline, brows, nose, eyes, mouth."""
 
+_DEGREE = 2
 _BLOCK_FRAMES = 4096
 """Of which the polynomials are fitted at once: of an hour they would take gigabytes."""
 
@@ -70,39 +74,60 @@ def steadied(clip: TrackedClip) -> TrackedClip:
     return replace(clip, faces=FaceTable(rows))
 
 
-def smooth(values_FX: Array, time_F: Array, degree: int) -> Array:
-    """Savitzky and Golay's filter (1964), for any frame times: at every frame the polynomial that fits 7 frames best.
+def smooth(values_FGX: Array, time_F: Array, noise: float) -> Array:
+    """Parabolas where there is noise alone, the values as they are where there is movement, at any frame times.
 
-    The window is symmetric, so nothing lags; at the ends it is the first or last 7 frames, of fewer than 7 all. Frames
-    that the polynomial passes through anyway stay as they are.
+    At every frame the parabola that fits 7 frames best (Savitzky and Golay 1964), and of what it leaves the share that
+    is no noise (Lee 1980, "Digital image enhancement and noise filtering by use of local statistics"): with fit f, mean
+    square m of what is left of a group in the 7 frames, and noise n, the result is f + max(0, 1 - n^2 / m) (x - f). The
+    window is symmetric, so nothing lags; at the ends it is the first or last 7 frames, of fewer than 7 all.
+
+    A parabola alone cuts blinks, lips and quick turns: trackers have taken most of the noise already, and what it takes
+    of people who talk is movement.
 
     Args:
-        values_FX: of the frames of a take.
+        values_FGX: of the frames of a take, G groups of X numbers that rest or move together.
         time_F: rising, in any unit.
-        degree: of the polynomial, even, at most 4.
+        noise: n, root mean square of what a parabola leaves of such numbers at rest.
 
     Returns:
-        [F, X] of the type of the values.
+        [F, G, X] of the type of the values.
     """
     num_window = min(WINDOW_FRAMES, len(time_F))
-    if num_window <= degree + 1:
-        return values_FX
-    smooth_FX = np.empty_like(values_FX)
-    for first in range(0, len(time_F), _BLOCK_FRAMES):
-        block = slice(first, first + _BLOCK_FRAMES)
-        smooth_FX[block] = _fitted(values_FX, time_F, np.arange(len(time_F))[block], num_window, degree)
-    return smooth_FX
+    if num_window <= _DEGREE + 1:
+        return values_FGX
+    smooth_FGX, energy_FG = np.empty_like(values_FGX), np.empty(values_FGX.shape[:2])
+    for frame_B in _blocks(len(time_F)):
+        smooth_FGX[frame_B] = _fitted(values_FGX, time_F, frame_B, num_window)
+        left_BGX = np.nan_to_num(values_FGX[frame_B] - smooth_FGX[frame_B])
+        energy_FG[frame_B] = np.square(left_BGX, dtype=np.float64).mean(axis=2)
+    mean_VG = sliding_window_view(energy_FG, num_window, axis=0).mean(axis=2)
+    local_FG = mean_VG[_first_of_window(np.arange(len(time_F)), time_F)]
+    movement_FG = 1 - np.minimum(noise**2 / np.maximum(local_FG, np.finfo(float).tiny), 1)
+    for frame_B in _blocks(len(time_F)):
+        smooth_FGX[frame_B] += movement_FG[frame_B, :, None] * (values_FGX[frame_B] - smooth_FGX[frame_B])
+    return smooth_FGX
 
 
-def _fitted(values_FX: Array, time_F: Array, frame_B: NDArray[np.int64], num_window: int, degree: int) -> Array:
-    """[B, X] the polynomials of some frames' windows at these frames."""
-    first_B = np.clip(frame_B - WINDOW_FRAMES // 2, 0, len(time_F) - num_window)
-    row_BW = first_B[:, None] + np.arange(num_window)
+def _blocks(num_frames: int) -> Iterator[NDArray[np.int64]]:
+    """Numbers of the frames, some at a time."""
+    for first in range(0, num_frames, _BLOCK_FRAMES):
+        yield np.arange(first, min(first + _BLOCK_FRAMES, num_frames))
+
+
+def _first_of_window(frame_B: NDArray[np.int64], time_F: Array) -> NDArray[np.int64]:
+    """[B] first frame of the window of each."""
+    return np.clip(frame_B - WINDOW_FRAMES // 2, 0, max(len(time_F) - WINDOW_FRAMES, 0))
+
+
+def _fitted(values_FGX: Array, time_F: Array, frame_B: NDArray[np.int64], num_window: int) -> Array:
+    """[B, G, X] the parabolas of some frames' windows at these frames."""
+    row_BW = _first_of_window(frame_B, time_F)[:, None] + np.arange(num_window)
     offset_BW = time_F[row_BW] - time_F[frame_B, None]
     offset_BW = offset_BW / np.abs(offset_BW).max(axis=1, keepdims=True)
-    fit_BDW = np.linalg.pinv(offset_BW[..., None] ** np.arange(degree + 1))
+    fit_BDW = np.linalg.pinv(offset_BW[..., None] ** np.arange(_DEGREE + 1))
     places = range(num_window)  # place by place: all of it at once would be seven copies
-    return np.asarray(sum(fit_BDW[:, 0, place, None] * values_FX[row_BW[:, place]] for place in places))
+    return np.asarray(sum(fit_BDW[:, 0, place, None, None] * values_FGX[row_BW[:, place]] for place in places))
 
 
 def _bridge(take: Rows, bridged: Rows) -> None:
@@ -130,15 +155,18 @@ def _smooth_rows(take: Rows) -> None:
     """Smooth the rows of a take where they are."""
     time_F = take["timestamp_s"].copy()
     points_FKC = take["landmarks_KC"].copy()
-    take["landmarks_KC"] = _smooth_each(points_FKC, time_F, HEAD_DEGREE)
-    take["landmarks_KC"][:, _EXPRESSION] = _smooth_each(points_FKC[:, _EXPRESSION], time_F, EXPRESSION_DEGREE)
-    take["pose_C"] = _smooth_each(take["pose_C"], time_F, HEAD_DEGREE)
-    intensity_FA = _smooth_each(take["au_intensity_A"], time_F, EXPRESSION_DEGREE)
+    first_FC, second_FC = (points_FKC[:, corner] for corner in OUTER_EYE_CORNERS)
+    point_noise = POINT_NOISE * float(np.linalg.norm(second_FC - first_FC, axis=1).mean())
+    for region in _REGIONS:
+        take["landmarks_KC"][:, region] = _smooth_together(points_FKC[:, region], time_F, point_noise)
+    for name in ("irises_EC", *_mesh_fields(take)[:2]):
+        take[name] = _smooth_together(take[name], time_F, point_noise)
+    take["pose_C"] = _smooth_together(take["pose_C"], time_F, POSE_NOISE)
+    intensity_FA = smooth(take["au_intensity_A"][:, :, None], time_F, INTENSITY_NOISE)[:, :, 0]
     take["au_intensity_A"] = np.clip(intensity_FA, 0, MAX_AU_INTENSITY)
-    for name in ("irises_EC", *_mesh_fields(take)):
-        take[name] = _smooth_each(take[name], time_F, EXPRESSION_DEGREE)
     if "blendshapes_B" in _mesh_fields(take):
-        take["blendshapes_B"] = np.clip(take["blendshapes_B"], 0, 1)
+        blendshapes_FB = smooth(take["blendshapes_B"][:, :, None], time_F, INTENSITY_NOISE / MAX_AU_INTENSITY)[:, :, 0]
+        take["blendshapes_B"] = np.clip(blendshapes_FB, 0, 1)
 
 
 def _mesh_fields(rows: Rows | np.void) -> tuple[str, ...]:
@@ -146,6 +174,6 @@ def _mesh_fields(rows: Rows | np.void) -> tuple[str, ...]:
     return tuple(name for name in ("middle_C", "mesh_VC", "blendshapes_B") if name in (rows.dtype.names or ()))
 
 
-def _smooth_each(values: Array, time_F: Array, degree: int) -> Array:
-    """`smooth` of [F, ...] numbers."""
-    return smooth(values.reshape(len(time_F), -1), time_F, degree).reshape(values.shape)
+def _smooth_together(values: Array, time_F: Array, noise: float) -> Array:
+    """`smooth` of [F, ...] numbers as one group."""
+    return smooth(values.reshape(len(time_F), 1, -1), time_F, noise).reshape(values.shape)

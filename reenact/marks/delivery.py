@@ -1,4 +1,7 @@
-"""The one way out for drawn faces: label, watermark, manifest; read again; only then the file has its name."""
+"""The one way out for drawn faces: label, watermark, manifest; read again; only then the file has its name.
+
+What another program is to measure has the manifest alone.
+"""
 
 from __future__ import annotations
 
@@ -48,8 +51,8 @@ class Marks:
     def __call__(self, frame_HWC: Frame) -> Frame:
         """The picture with label and watermark, [H, W, 3] at least `MIN_SIDE_PX` high and wide."""
         large_HWC = _large_enough(frame_HWC)
-        if self.origin.exception is None:
-            large_HWC = stamp(large_HWC, self.origin.label)
+        if self.origin.has_label:
+            large_HWC = stamp(large_HWC, self.origin.label, self.origin.kind)
         return self._watermark.embed(large_HWC)
 
 
@@ -59,13 +62,14 @@ def deliver_picture(path: Path, frame_HWC: Frame, origin: Origin) -> None:
     Args:
         path: ends in .jpg, .jpeg or .png; appears whole, and only if all marks are read from it.
         frame_HWC: [H, W, 3] uint8 RGB.
-        origin: of the picture.
+        origin: of the picture; if it is to be measured, a .png keeps its pixels.
 
     Raises:
         DataError: if a mark cannot be read.
         OSError: if it cannot be written.
     """
-    _deliver(path, io.BytesIO(encode_image(path.suffix, marked_picture(frame_HWC, origin))), origin)
+    marked_HWC = marked_picture(frame_HWC, origin) if origin.has_watermark else frame_HWC
+    _deliver(path, io.BytesIO(encode_image(path.suffix, marked_HWC)), origin)
 
 
 def marked_picture(frame_HWC: Frame, origin: Origin) -> Frame:
@@ -133,10 +137,10 @@ def _deliver(path: Path, source: BinaryIO, origin: Origin) -> None:
 
 def _missing(found: Findings, origin: Origin) -> list[str]:
     """What of the marks cannot be read as it was written."""
-    wanted_label = origin.label if origin.exception is None else None
+    wanted_label = origin.label if origin.has_label else None
     holds = {
         "the label": found.label == wanted_label,
-        "the watermark": found.watermark.is_present,
+        "the watermark": found.watermark.is_present or not origin.has_watermark,
         "the manifest": found.manifest is not None and found.manifest.state == "Trusted",
     }
     return [name for name, is_there in holds.items() if not is_there]

@@ -1,4 +1,7 @@
-"""What a label says, and by which exception there is none; the command line reads it, so it imports nothing."""
+"""What is marked and how, what a label says, and by which exception there is none.
+
+The command line reads it, so it imports nothing.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,17 @@ class Label(StrEnum):
     """A model drew the whole picture."""
     MODIFIED = "AI MODIFIED"
     """A model drew a part of a picture that was taken."""
+
+
+class Kind(StrEnum):
+    """What a file with drawn faces is for."""
+
+    RESULT = "result"
+    """To be shown: label, watermark and manifest."""
+    SHEET = "sheet"
+    """Many small pictures in one: the label is smaller, the rest as on a result."""
+    TO_MEASURE = "to-measure"
+    """For another program to measure: the pixels are as they were drawn, and the manifest says the rest."""
 
 
 class LabelException(StrEnum):

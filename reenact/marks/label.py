@@ -1,7 +1,8 @@
-"""The visible label: two words in a black box at the top right, as large as the picture allows."""
+"""The visible label: two words in a black box at the top right, as large as the picture allows, smaller on a sheet."""
 
 from __future__ import annotations
 
+import math
 from functools import lru_cache
 
 import cv2
@@ -9,7 +10,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from model.frames import Frame
-from reenact.marks.kinds import Label
+from reenact.marks.kinds import Kind, Label
 
 _TEXT_SHARE = 0.055
 """Height of the letters' line by the picture's shorter side."""
@@ -19,21 +20,29 @@ _TOP_SHARE = 0.2
 """Of the shorter side: the label lies above."""
 _MIN_LIKENESS = 0.8
 """Correlation with the label as it is drawn; compression of what is delivered leaves above .95."""
+_SHEET_PX = 240
+"""A sheet has the label of a picture whose side is the geometric mean of its own and this one."""
 
 
-def stamp(frame_HWC: Frame, label: Label) -> Frame:
+def stamp(frame_HWC: Frame, label: Label, kind: Kind = Kind.RESULT) -> Frame:
     """The picture with the label on it, [H, W, 3] as before."""
-    stamped_HWC, box_HWC = frame_HWC.copy(), _box(label, min(frame_HWC.shape[:2]))
-    stamped_HWC[_place(frame_HWC, box_HWC, min(frame_HWC.shape[:2]))] = box_HWC
+    side_px = _label_side_px(min(frame_HWC.shape[:2]), kind)
+    stamped_HWC, box_HWC = frame_HWC.copy(), _box(label, side_px)
+    stamped_HWC[_place(frame_HWC, box_HWC, side_px)] = box_HWC
     return stamped_HWC
 
 
 def room_above_px(height_px: int, width_px: int, label: Label) -> int:
-    """Rows to put above a picture that is too good to have the label on it: the label then lies in them alone."""
+    """Rows to put above a sheet: the label then lies in them alone."""
     room_px = 0
-    while (wanted_px := _bottom_px(label, min(height_px + room_px, width_px))) > room_px:
+    while (wanted_px := _bottom_px(label, _label_side_px(min(height_px + room_px, width_px), Kind.SHEET))) > room_px:
         room_px = wanted_px
     return room_px
+
+
+def _label_side_px(side_px: int, kind: Kind) -> int:
+    """Shorter side of the picture that has a label of the size that is wanted."""
+    return round(math.sqrt(_SHEET_PX * side_px)) if kind is Kind.SHEET else side_px
 
 
 def _bottom_px(label: Label, side_px: int) -> int:
@@ -46,9 +55,11 @@ def find_label(frame_HWC: Frame) -> Label | None:
     side_px = min(frame_HWC.shape[:2])
     top_HWC = frame_HWC[: max(1, round(_TOP_SHARE * side_px))]
     larger_HWC = np.asarray(cv2.resize(top_HWC, None, fx=2, fy=2, interpolation=cv2.INTER_CUBIC), np.uint8)
-    likeness = {
-        label: max(_likeness(top_HWC, label, side_px), _likeness(larger_HWC, label, 2 * side_px)) for label in Label
-    }
+    looked_at = [(top_HWC, side_px), (larger_HWC, 2 * side_px)]
+    sizes = [
+        (seen_HWC, _label_side_px(one_px, kind)) for seen_HWC, one_px in looked_at for kind in (Kind.RESULT, Kind.SHEET)
+    ]
+    likeness = {label: max(_likeness(seen_HWC, label, size_px) for seen_HWC, size_px in sizes) for label in Label}
     best = max(likeness, key=likeness.__getitem__)
     return best if likeness[best] >= _MIN_LIKENESS else None
 

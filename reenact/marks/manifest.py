@@ -19,7 +19,7 @@ from data_partition.consent.record import ConsentUse
 from model.errors import DataError
 from model.files import json_of
 from reenact.marks.key import MarkingKey
-from reenact.marks.kinds import Label, LabelException
+from reenact.marks.kinds import Kind, Label, LabelException
 from reenact.marks.watermark import ALGORITHM, RECORD_BITS
 
 MEDIA_TYPES = {".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".png": "image/png", ".mp4": "video/mp4"}
@@ -39,6 +39,8 @@ class Origin:
 
     label: Label
     """What it is, whether or not that is written on it."""
+    kind: Kind = Kind.RESULT
+    """What it is for, and so which marks it has."""
     exception: LabelException | None = None
     """Why it is not."""
     record: int
@@ -48,6 +50,16 @@ class Origin:
     """Records of consent of the people in it."""
     without_consent: WithoutConsent | None = None
     """What is said of people in it who have none."""
+
+    @property
+    def has_watermark(self) -> bool:
+        """Whether there is an invisible one."""
+        return self.kind is not Kind.TO_MEASURE
+
+    @property
+    def has_label(self) -> bool:
+        """Whether there is a visible one."""
+        return self.has_watermark and self.exception is None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -115,16 +127,16 @@ def read_manifest(path: Path, anchors: bytes = b"") -> Manifest | None:
 
 def _definition(origin: Origin, media_type: str) -> str:
     agent = {"name": "fedreenact", "version": version("fedreenact")}
-    made = {"action": "c2pa.created", "softwareAgent": agent, "digitalSourceType": _SOURCE_TYPES[origin.label]}
-    actions = [made, {"action": "c2pa.watermarked.bound"}]
-    if origin.exception is None:
+    actions = [{"action": "c2pa.created", "softwareAgent": agent, "digitalSourceType": _SOURCE_TYPES[origin.label]}]
+    if origin.has_watermark:
+        actions.append({"action": "c2pa.watermarked.bound"})
+    if origin.has_label:
         actions.append({"action": "c2pa.edited", "description": f"visible label: {origin.label}"})
     assertions = {
         "c2pa.actions.v2": {"actions": actions},
-        "c2pa.soft-binding": {"alg": ALGORITHM, "blocks": [{"scope": {}, "value": _soft_binding(origin.record)}]},
         "cawg.training-mining": {"entries": {name: {"use": "notAllowed"} for name in _NOT_FOR_TRAINING}},
         MADE_OF: _made_of(origin),
-    }
+    } | (_soft_binding(origin.record) if origin.has_watermark else {})
     return json.dumps(
         {
             "claim_generator_info": [agent],
@@ -138,6 +150,7 @@ def _made_of(origin: Origin) -> dict[str, Any]:
     return {
         "record": f"{origin.record:06x}",
         "label": origin.label,
+        "kind": origin.kind,
         "label_exception": origin.exception or "",
         "model_sha256": origin.model_sha256,
         "consent_sha256": list(dict.fromkeys(use.record.sha256 for use in origin.consents)),
@@ -145,8 +158,10 @@ def _made_of(origin: Origin) -> dict[str, Any]:
     }
 
 
-def _soft_binding(record: int) -> str:
-    return base64.b64encode(record.to_bytes(RECORD_BITS // 8, "big")).decode()
+def _soft_binding(record: int) -> dict[str, dict[str, Any]]:
+    """The assertion that names the watermark."""
+    value = base64.b64encode(record.to_bytes(RECORD_BITS // 8, "big")).decode()
+    return {"c2pa.soft-binding": {"alg": ALGORITHM, "blocks": [{"scope": {}, "value": value}]}}
 
 
 def _context(anchors: bytes = b"") -> c2pa.Context:

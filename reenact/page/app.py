@@ -25,7 +25,6 @@ from data_partition.sources.pictures import PICTURE_SUFFIXES
 from data_partition.sources.video import VIDEO_SUFFIXES
 from model.errors import ConfigError, FedreenactError
 from model.files import json_of
-from reenact.job import Look, ReenactRequest, Studio
 from reenact.marks.in_words import NO_MARK, marks_in_words
 from reenact.movement import MAX_STRENGTH
 from reenact.page.consent import allow
@@ -35,6 +34,8 @@ from reenact.page.live import IN_FLIGHT, talk
 from reenact.page.looks import look_at_file, preview_in_json, report_in_json
 from reenact.page.orders import order_of
 from reenact.page.sessions import KEPT_MINUTES, MAX_FILE_BYTES, MAX_FILES, Session, Sessions
+from reenact.request import ReenactRequest
+from reenact.studio import Look, Studio
 
 _STATIC = Path(__file__).parent / "static"
 _MAX_JSON_BYTES = 64 << 10

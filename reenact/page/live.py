@@ -19,12 +19,12 @@ from data_partition.shards.images import encode_image
 from model.errors import DataError, FedreenactError
 from model.files import json_of
 from model.frames import Frame
-from reenact.job import Studio
 from reenact.live import LiveDrawing, LiveRequest
 from reenact.page.consent import allow
 from reenact.page.desk import Desk, Job
 from reenact.page.orders import live_order_of
 from reenact.page.sessions import Session
+from reenact.studio import Studio
 
 IN_FLIGHT = 2
 """Pictures that a browser sends before the first of them is answered: one is drawn while the next one travels."""

@@ -19,8 +19,9 @@ from data_partition.sources.records import ClipSource
 from data_partition.sources.video import is_clip
 from model.errors import DataError
 from model.frames import Frame
-from reenact.job import Look, ReenactReport
 from reenact.preview import preview_of
+from reenact.request import ReenactReport
+from reenact.studio import Look
 
 _FACE_PX, _CROP_PX, _PICTURE_PX = 240, 112, 320
 _FACE_TO_BOX = 1.6

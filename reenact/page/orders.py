@@ -10,11 +10,11 @@ from typing import Any
 from data_partition.sources.video import is_clip
 from model.errors import ConfigError
 from reenact.guidance_choice import MotionKind
-from reenact.job import ReenactRequest
 from reenact.live import LiveRequest
 from reenact.movement import Strengths
 from reenact.page.consent import Declaration
 from reenact.page.sessions import Session
+from reenact.request import ReenactRequest
 
 _MAX_SOURCES = 16
 _MAX_FACE = 99

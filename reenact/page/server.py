@@ -12,11 +12,11 @@ import uvicorn
 from cryptography import x509
 
 from model.errors import ConfigError
-from reenact.job import Studio
 from reenact.page.app import Page
 from reenact.page.desk import Desk
 from reenact.page.guard import is_loopback, own_names
 from reenact.page.live import IN_FLIGHT, MAX_FRAME_BYTES
+from reenact.studio import Studio
 
 _GRACE_S = 3
 """For answers that are on their way when the server ends."""

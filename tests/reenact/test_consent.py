@@ -21,9 +21,12 @@ from model.progress import no_progress
 from reenact.batch import run_batch
 from reenact.consent import Permission, check_face, likeness_of, permission_for, person_shown
 from reenact.faces import face_of_shard
-from reenact.job import ReenactRequest, Studio, run_request
 from reenact.marks.key import marking_key
 from reenact.marks.manifest import read_manifest
+from reenact.permits import Permits
+from reenact.reenactor import FaceFrame
+from reenact.request import ReenactRequest
+from reenact.studio import Studio, run_request
 from tests.support.consents import NO_CONSENT, consent_of, write_consent
 from tests.support.shards import write_random_shard
 
@@ -200,6 +203,42 @@ def test_nothing_is_drawn_written_or_noted_for_a_person_who_withdrew_while_the_s
     with pytest.raises(DataError, match="was revoked"):
         studio.run(asked(tmp_path, out=tmp_path / "later.png"))
     assert not (tmp_path / "later.png").exists() and len(uses()) == before
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"), [(NO_CONSENT["revoked"], "was revoked"), ({"purpose": "another"}, "changed meanwhile")]
+)
+def test_records_are_read_again_before_a_result_is_delivered(
+    ana: Shard, tmp_path: Path, checkpoint: Checkpoint, changes: dict[str, object], words: str
+) -> None:
+    save_checkpoint(tmp_path / "run", checkpoint)
+    studio, before = Studio(tmp_path / "run", torch.device("cpu"), no_progress), len(uses())
+    with pytest.raises(DataError, match=words):
+        studio.run(asked(tmp_path), lambda look: record_consent(ana.path, consent_of("ana", **changes)))
+    assert not (tmp_path / "out.png").exists() and len(uses()) == before
+
+
+def test_of_one_source_and_dataset_faces_are_compared_once_and_records_read_every_time(tmp_path: Path) -> None:
+    folders = synthesize(tmp_path / "data", num_identities=1, num_frames=20, size_px=128, num_workers=1)
+    shard, picture = open_shard(folders[0]), tmp_path / "picture.jpg"
+    shutil.copyfile(frame_of(shard), picture)
+    looked_at: list[tuple[Path, ...]] = []
+
+    def person(sources: tuple[Path, ...], face: int) -> FaceFrame:
+        looked_at.append(sources)
+        return face_of_shard(shard, 0, 128)
+
+    permits = Permits(person, source_sha256)
+    for consent in (tmp_path / "data", shard.path):
+        request = asked(tmp_path, sources=(picture,), driving=picture, consent=consent)
+        looked_at.clear()
+        first = permits.ask(request)
+        assert first.likeness == shard.path and permits.ask(request) == first
+        permits.require(request, first)
+        assert looked_at == [(picture,)]
+    record_consent(shard.path, consent_of(shard.identity, **NO_CONSENT["revoked"]))
+    with pytest.raises(DataError, match="was revoked"):
+        permits.require(request, first)
 
 
 def test_a_batch_says_who_is_not_drawn_and_goes_on(ana: Shard, tmp_path: Path, checkpoint: Checkpoint) -> None:

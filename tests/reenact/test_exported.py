@@ -21,9 +21,10 @@ from reenact.exported.packages import package
 from reenact.exported.people import stand_ins
 from reenact.guidance import estimated_statistics
 from reenact.guidance_choice import Guidance
-from reenact.job import ReenactRequest, Studio, run_request
 from reenact.movement import FULL, Strengths
 from reenact.reenactor import Reenactor
+from reenact.request import ReenactRequest
+from reenact.studio import Studio, run_request
 from tests.support.shards import write_random_shard
 from tests.support.small_face import PART_SIZES, SMALL, small_checkpoint, small_face
 

@@ -19,9 +19,9 @@ from model.networks.comparators.published_fomm import PublishedFOMM
 from model.networks.warping import warp
 from model.progress import no_progress
 from reenact.guidance_choice import Guidance, MotionKind
-from reenact.job import Studio
 from reenact.published import LICENCE, read_published
 from reenact.reenactor import FaceFrame, Reenactor
+from reenact.studio import Studio
 
 WIDTH = 2
 State = dict[str, Tensor]

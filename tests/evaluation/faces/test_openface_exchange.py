@@ -2,12 +2,15 @@ import numpy as np
 import pytest
 
 from data_partition.shards.images import read_image
-from evaluation.faces.analysis import RememberingAnalyser
+from evaluation.faces.analysis import RememberingAnalyser, frame_key
 from evaluation.faces.openface_exchange import FrameSaver, OpenFaceAnalyser
 from model.batch import AU_ORDER
 from model.errors import ConfigError, DataError
+from reenact.marks.key import marking_key
+from reenact.marks.verification import verify_file
 
 HEADER = "face,confidence,pose_Rx,pose_Ry,pose_Rz,AU01_c,AU12_c"
+MODEL = "ab" * 32
 
 
 def picture(seed: int) -> np.ndarray:
@@ -22,7 +25,7 @@ def answer(folder, frame, *rows: str) -> None:
 
 
 def test_pose_and_action_units_come_back_from_openface(analyser, tmp_path):
-    saver = FrameSaver(analyser, tmp_path)
+    saver = FrameSaver(analyser, tmp_path, MODEL)
     for seed in (0, 1, 2, 0):
         assert saver.analyse(picture(seed)) is not None
     assert len(list(tmp_path.glob("*.png"))) == 3
@@ -38,12 +41,27 @@ def test_pose_and_action_units_come_back_from_openface(analyser, tmp_path):
     assert (judge.backends.pose, judge.backends.embedding) == ("OpenFace 2", "Colour")
 
 
+def test_what_the_model_drew_says_so_in_a_manifest_and_keeps_its_pixels(analyser, tmp_path):
+    saver = FrameSaver(analyser, tmp_path, MODEL)
+    saver.note_drawn(picture(0))
+    for seed in (0, 1):
+        saver.analyse(picture(seed))
+    drawn, taken = (tmp_path / f"{frame_key(picture(seed))}.png" for seed in (0, 1))
+    np.testing.assert_array_equal(read_image(drawn), picture(0))
+    found = verify_file(drawn, anchors=marking_key().anchor.read_bytes())
+    assert found.manifest is not None and found.manifest.state == "Trusted"
+    assert (found.manifest.made_of["kind"], found.manifest.made_of["model_sha256"]) == ("to-measure", MODEL)
+    assert b"c2pa.watermarked" not in drawn.read_bytes() and b"visible label" not in drawn.read_bytes()
+    assert not verify_file(taken).is_marked
+    np.testing.assert_array_equal(read_image(taken), picture(1))
+
+
 def test_mistakes_say_what_to_do(analyser, tmp_path):
     with pytest.raises(DataError, match="FaceLandmarkImg -fdir"):
         OpenFaceAnalyser(analyser, tmp_path)
-    FrameSaver(analyser, tmp_path).analyse(picture(0))
+    FrameSaver(analyser, tmp_path, MODEL).analyse(picture(0))
     with pytest.raises(ConfigError, match="holds pictures already"):
-        FrameSaver(analyser, tmp_path)
+        FrameSaver(analyser, tmp_path, MODEL)
     answer(tmp_path, picture(0), "0,0.9,0,0,0,1,1")
     with pytest.raises(DataError, match="has not seen this picture"):
         OpenFaceAnalyser(analyser, tmp_path).analyse(picture(5))

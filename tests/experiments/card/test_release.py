@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -14,16 +17,22 @@ from safetensors import safe_open
 import cli
 from data_partition.consent.releases import RELEASES_NAME, read_releases
 from data_partition.consent.withdrawal import mark_withdrawn
+from data_partition.shards.images import read_image
+from deploy.files import TOP
 from experiments.card.card import CardRequest, read_card
 from experiments.card.release import release_run
 from federation.settings import MEANINGS, PLACES, Settings
 from model.checkpoint import Checkpoint, load_checkpoint
 from model.designs.registry import design_of
 from model.errors import CheckpointError, ConfigError
+from reenact.exported.export import export
 from reenact.guidance_choice import Guidance
+from reenact.marks.manifest import read_manifest
 from reenact.reenactor import Reenactor
 from tests.experiments.card.conftest import PEOPLE
 from tests.experiments.card.conftest import PLACES as FOLDERS
+from tests.support.consents import consent_of
+from tests.support.shards import write_random_shard
 from tests.support.small_face import small_face
 
 FILES = ["LICENSE", "README.md", "SHA256SUMS", "checkpoint.json", "settings.toml", "weights.safetensors"]
@@ -48,6 +57,35 @@ def test_a_release_has_all_that_drawing_needs_and_draws_the_same(trained: Path, 
     weights = {Reenactor(one, torch.device("cpu")).weights_sha256() for one in (run, public)}
     assert weights == {read_card(CardRequest(run=trained)).weights_sha256}
     assert weights.pop() in (out / "README.md").read_text()
+
+
+def _reenacted(model: Path, frames: Path, out: Path) -> np.ndarray:
+    """What another process, which knows nothing but its arguments, draws of a stranger."""
+    command = [sys.executable, "-m", "cli.entry", "reenact", str(model), "--out", str(out), "--landmarks", "lst"]
+    inputs = ["--source", str(frames / "000000.jpg"), "--driving", str(frames / "000001.jpg")]
+    subprocess.run([*command, *inputs], cwd=TOP, check=True, capture_output=True)
+    return read_image(out).astype(int)
+
+
+@pytest.mark.integration
+def test_a_release_with_onnx_is_checked_and_drawn_from_anywhere_as_the_run_draws(trained: Path, tmp_path: Path) -> None:
+    graph, elsewhere = tmp_path / "export.onnx", tmp_path / "downloads" / "model"
+    export(trained, graph)
+    release_run(CardRequest(run=trained), tmp_path / "release", graph)
+    elsewhere.parent.mkdir()
+    shutil.move(tmp_path / "release", elsewhere)
+    subprocess.run(["sha256sum", "--check", "--strict", "SHA256SUMS"], cwd=elsewhere, check=True, capture_output=True)
+    card = (elsewhere / "README.md").read_text()
+    assert "- onnx" in card and "MODEL/model.onnx" in card
+    stranger = write_random_shard(tmp_path, "stranger", num_frames=2, seed=9, consent=consent_of("stranger"))
+    models = {"run": trained, "release": elsewhere, "onnx": elsewhere / "model.onnx"}
+    drawn = {
+        name: _reenacted(model, stranger.path / "frames", tmp_path / f"{name}.png") for name, model in models.items()
+    }
+    np.testing.assert_array_equal(drawn["release"], drawn["run"])
+    assert np.abs(drawn["onnx"] - drawn["run"]).max() <= 3  # of a pixel's 1, enlarged
+    shown = [read_manifest(tmp_path / f"{name}.png") for name in models]
+    assert {one.made_of["model_sha256"] for one in shown if one} == {read_card(CardRequest(run=trained)).weights_sha256}
 
 
 def test_nothing_in_a_release_names_people_places_or_losses(trained: Path, evaluation: Path, tmp_path: Path) -> None:

@@ -11,13 +11,16 @@ import reenact.clips.film
 from data_partition.consent.kinds import WithoutConsent
 from data_partition.shards.images import read_image, write_image
 from data_partition.shards.shard import open_shard
+from data_partition.shards.writer import record_consent
 from data_partition.sources.video import read_frames
 from data_partition.synth.dataset import synthesize
 from model.checkpoint import save_checkpoint
-from model.errors import ConfigError
+from model.errors import ConfigError, DataError
 from model.progress import no_progress
 from reenact.batch import TABLE_NAME, run_batch
-from reenact.job import ReenactRequest, Studio, run_request
+from reenact.request import ReenactRequest
+from reenact.studio import Studio, run_request
+from tests.support.consents import NO_CONSENT, consent_of
 from tests.support.films import click_samples, shown_at, sound_packets, write_film
 from tests.support.shards import write_random_shard
 
@@ -103,6 +106,19 @@ def test_a_run_that_was_stopped_leaves_nothing_half_written_and_goes_on_to_the_s
     assert np.abs(pictures_of(site / "out.mp4") - pictures_of(site / "undisturbed.mp4")).max() <= 8  # of H.264
     assert shown_at(site / "out.mp4") == shown_at(site / "undisturbed.mp4")
     assert not (site / "out.mp4.parts").exists()
+
+
+@pytest.mark.integration
+def test_of_a_person_who_withdraws_while_a_film_is_drawn_nothing_is_left(site, films):
+    ana = write_random_shard(site / "asked", "ana", num_frames=2, consent=consent_of("ana"))
+
+    def withdraw(text, done, total):
+        if text == "Drawing" and done == 10:
+            record_consent(ana.path, consent_of("ana", **NO_CONSENT["revoked"]))
+
+    with pytest.raises(DataError, match="was revoked"):
+        run(request(site, films, sources=(ana.path,)), withdraw)
+    assert not (site / "out.mp4").exists() and not (site / "out.mp4.parts").exists()
 
 
 def test_pieces_of_other_choices_are_not_gone_on_from(site, films):

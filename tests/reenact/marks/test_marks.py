@@ -19,7 +19,7 @@ from reenact.marks import delivery, manifest
 from reenact.marks import key as marks_key
 from reenact.marks.delivery import Marks, deliver_film, deliver_picture, record_of
 from reenact.marks.key import FOLDER_VARIABLE, marking_key
-from reenact.marks.kinds import Label, LabelException
+from reenact.marks.kinds import Kind, Label, LabelException
 from reenact.marks.label import find_label, stamp
 from reenact.marks.manifest import MADE_OF, Origin
 from reenact.marks.verification import deliveries, verify_file
@@ -98,6 +98,19 @@ def test_a_label_is_told_from_the_other_and_from_none(pictures):
     assert find_label(pictures[0]) is None and find_label(np.zeros((64, 64, 3), np.uint8)) is None
 
 
+def test_the_label_of_a_sheet_is_found_and_grows_with_the_root_of_its_side(pictures):
+    sheet = np.tile(pictures[0], (4, 4, 1))[:960, :960]  # 4 x 240: twice its label; a result has four times it
+    for label in Label:
+        stamped = stamp(sheet, label, Kind.SHEET)
+        assert find_label(jpeg(stamped, 50)) is label
+        changed = np.argwhere((stamped != sheet).any(axis=2))
+        small = np.argwhere((stamp(sheet[:240, :240], label) != sheet[:240, :240]).any(axis=2))
+        np.testing.assert_allclose(np.ptp(changed, axis=0), 2 * np.ptp(small, axis=0), atol=4)
+        half = cv2.resize(stamped, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
+        assert find_label(half) is label
+    assert find_label(sheet) is None
+
+
 @pytest.mark.parametrize("name", ["out.jpg", "out.png"])
 def test_a_delivered_picture_has_all_marks_and_a_line_in_the_book(tmp_path, pictures, name):
     deliver_picture(
@@ -112,6 +125,7 @@ def test_a_delivered_picture_has_all_marks_and_a_line_in_the_book(tmp_path, pict
     assert found.manifest.made_of == {
         "record": "c0ffee",
         "label": "AI GENERATED",
+        "kind": "result",
         "label_exception": "",
         "model_sha256": "ab" * 32,
         "consent_sha256": [ANA.sha256],

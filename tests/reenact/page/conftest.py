@@ -18,9 +18,9 @@ from data_partition.shards.images import write_image
 from data_partition.shards.shard import open_shard
 from data_partition.synth.dataset import synthesize
 from model.checkpoint import save_checkpoint
-from reenact.job import Studio
 from reenact.page.app import Page
 from reenact.page.desk import Desk
+from reenact.studio import Studio
 from tests.support.films import click_samples, write_film
 from tests.support.small_face import small_checkpoint
 

@@ -12,7 +12,8 @@ from model.checkpoint import save_checkpoint
 from model.errors import ConfigError, DataError
 from model.progress import no_progress
 from reenact.guidance_choice import Guidance
-from reenact.job import ReenactRequest, run_request
+from reenact.request import ReenactRequest
+from reenact.studio import run_request
 from tests.support.shards import write_random_shard
 
 

@@ -1,8 +1,7 @@
-"""`fedreenact reenact`: a source person and a driving picture or clip in, a picture or a film with sound out."""
+"""One checkpoint at work: a source person and a driving picture or clip in, a picture or a film with sound out."""
 
 from __future__ import annotations
 
-import hashlib
 import uuid
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
@@ -11,10 +10,8 @@ from pathlib import Path
 
 import torch
 
-from data_partition.consent.kinds import WithoutConsent
 from data_partition.consent.withdrawal import refuse_withdrawn
-from data_partition.shards.shard import FRAMES_NAME, INFO_NAME, METADATA_NAME, shard_folders
-from data_partition.sources.video import is_clip, source_sha256
+from data_partition.sources.video import is_clip
 from model.checkpoint import Checkpoint
 from model.errors import ConfigError, DataError
 from model.frames import Frame
@@ -22,97 +19,30 @@ from model.progress import Progress
 from reenact.clips.film import Film, write_film
 from reenact.clips.pieces import Pieces
 from reenact.clips.sound import sound_of
-from reenact.clips.steady import Gap
-from reenact.consent import Permission, check_face, likeness_of, permission_for, person_shown
+from reenact.consent import Permission
 from reenact.faces import AnnotatedClip, annotate_clip, face_of_picture
-from reenact.guidance_choice import Guidance, MotionKind
+from reenact.guidance_choice import Guidance
 from reenact.live import LiveDrawing, LiveRequest
 from reenact.marks.delivery import Marks, deliver_picture, live_marks, record_of
 from reenact.marks.kinds import Label, LabelException
 from reenact.marks.manifest import Origin
 from reenact.marks.watermark import ALGORITHM
 from reenact.models import read_model
-from reenact.movement import FULL, Reference, Strengths
+from reenact.movement import Reference
 from reenact.paste import Paste
+from reenact.permits import Permits
 from reenact.person import Person, person_of
-from reenact.preview import check_preview, preview_of, write_preview
+from reenact.preview import preview_of, write_preview
 from reenact.reenactor import FaceFrame, Reenactor, Transfer
-
-_PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png")
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ReenactRequest:
-    """What to reenact."""
-
-    checkpoint: Path
-    """A round folder, a run folder for its newest intact round, or a file that `export` wrote."""
-    sources: tuple[Path, ...]
-    """Pictures, clips, folders of pictures or shards of the person to draw, one at least."""
-    driving: Path
-    """Picture, video or folder of pictures that gives head movement and expression."""
-    out: Path
-    """.jpg or .png for a picture, .mp4 for a clip."""
-    landmarks: Guidance = Guidance.AUTO
-    """AUTO: driving landmarks if both show one person, LGAN for a known source, base or else LSt otherwise."""
-    motion: MotionKind = MotionKind.AUTO
-    """AUTO: relative for a clip that drives landmarks, absolute otherwise."""
-    strengths: Strengths = FULL
-    """Of the regions of the face."""
-    face: int = 0
-    """Number of the source's face where pictures or clips show several, from 1 on the left; 0 is the largest."""
-    driving_face: int = 0
-    """The same of the driving picture or clip."""
-    identity: str = ""
-    """Source identity; "" takes it from the shard the source lies in or is, if any."""
-    is_pasted: bool = False
-    """Whether the result is the source's whole picture, and not the crop of head and shoulders."""
-    consent: Path | None = None
-    """Record of the sources, a shard of their person, or a dataset in which the person is looked for by the face; None
-    takes what lies with the sources."""
-    without_consent: WithoutConsent | None = None
-    """What sources are that have no record; None refuses them."""
-    label_exception: LabelException | None = None
-    """The law's exception by which the result has no visible label; None labels it."""
-    preview: Path | None = None
-    """Where to draw, before a clip is reenacted, what it is made of."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ReenactReport:
-    """What was written."""
-
-    out: Path
-    guidance: Guidance
-    num_frames: int
-    num_sources: int
-    """Frames of the source person that each result was drawn from."""
-    num_references: int
-    """Frames of the source person that these were chosen from."""
-    reference: int | None
-    """Index of the driving frame that motion is relative to; None for absolute motion."""
-    gaps: tuple[Gap, ...]
-    """Where the driving clip shows no face."""
-    sound: str
-    """What became of the driving clip's sound; "" if it has none."""
-    record: int
-    """Number in the watermark and the manifest."""
-    permission: Permission
-    """By which it was drawn."""
-
-    def __str__(self) -> str:
-        """How it was drawn."""
-        motion = "absolute" if self.reference is None else f"relative to driving frame {self.reference}"
-        return (
-            f"{self.num_frames} frame(s), landmarks by {self.guidance}, motion {motion}, "
-            f"each from {self.num_sources} of {self.num_references} frame(s) of the source"
-        )
+from reenact.request import ReenactReport, ReenactRequest, check_output, content_sha256
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, slots=True)
 class Look:
     """What a request will work with."""
 
+    permission: Permission
+    """By which it may be drawn, as the records were."""
     source: FaceFrame
     """The person to draw."""
     driving: FaceFrame | AnnotatedClip
@@ -149,7 +79,7 @@ class Studio:
         self._weights_sha256 = self._reenactor.weights_sha256()
         self._sha256 = lru_cache(maxsize=None)(content_sha256)
         self._person = lru_cache(maxsize=32)(self._look_at_person)
-        self._likeness = lru_cache(maxsize=None)(likeness_of)
+        self._permits = Permits(self._person, self._sha256)
         self._clip: tuple[tuple[Path, int], AnnotatedClip] | None = None
 
     @property
@@ -166,28 +96,19 @@ class Studio:
         """All that the result of a request depends on, for JSON: contents in place of paths.
 
         Raises:
-            ConfigError, DataError: as `permission_for`.
-            OSError: if an input cannot be read.
+            ConfigError, DataError, OSError: as `Permits.ask`.
         """
-        contents = {
-            "checkpoint": self._weights_sha256,
-            "sources": [self._sha256(path) for path in request.sources],
-            "driving": self._sha256(request.driving),
-            "consents": [(use.role, use.record.sha256) for use in self._permission(request).uses],
-            "marks": ALGORITHM,
-        }
-        choices = {key: value for key, value in asdict(request).items() if key not in ("out", "preview", "consent")}
-        return choices | contents
+        return self._made_of(request, self._permits.ask(request))
 
     def look(self, request: ReenactRequest) -> Look:
         """Find all that a request will work with, and draw nothing; errors as of `run`."""
         check_output(request)
-        source = self._consented(request)
+        permission, source = self._permits.ask(request), self._person(request.sources, request.face)
         if request.identity:
             source = replace(source, identity=self._reenactor.known_identity(request.identity))
         finish = _pasted(source) if request.is_pasted else _as_it_is
-        driving, reference = self._look_at_driving(request, source)
-        return Look(source=source, driving=driving, reference=reference, finish=finish)
+        driving, reference = self._look_at_driving(request, source, permission)
+        return Look(permission=permission, source=source, driving=driving, reference=reference, finish=finish)
 
     def run(self, request: ReenactRequest, on_look: Callable[[Look], None] = _nothing) -> ReenactReport:
         """Reenact and write the result; the output appears only when it is complete.
@@ -216,26 +137,21 @@ class Studio:
             ConfigError: for sources that show different people, and motion or strengths that they do not allow.
             DataError: if an input cannot be read or shows no face, or may not be used.
         """
+        permission, source = self._permits.ask(request), self._person(request.sources, request.face)
         made_of = [self._weights_sha256, *map(self._sha256, request.sources), uuid.uuid4().hex]
-        source, permission = self._consented(request), self._permission(request)
-        origin = Origin(
-            label=Label.GENERATED,
-            record=record_of(made_of),
-            model_sha256=self._weights_sha256,
-            consents=permission.uses,
-            without_consent=permission.without_consent,
-        )
-        return LiveDrawing(self._reenactor, source, request, live_marks(origin))
+        return LiveDrawing(self._reenactor, source, request, live_marks(self._origin(permission, made_of)))
 
     def forget(self) -> None:
         """Keep nothing of the people and clips of earlier requests."""
         self._sha256.cache_clear()
         self._person.cache_clear()
+        self._permits.forget()
         self._clip = None
 
     def _draw_picture(self, request: ReenactRequest, look: Look, driving: FaceFrame) -> ReenactReport:
         drawing, guidance = self._reenactor.draw_pair(look.source, driving, request.landmarks, request.strengths)
-        origin = self._origin(request)
+        origin = self._origin_of(request, look)
+        self._permits.require(request, look.permission)
         deliver_picture(request.out, look.finish(drawing.result), origin)
         self._progress("Drawing", 1, 1)
         return self._report(request, look, guidance, origin)
@@ -248,40 +164,51 @@ class Studio:
             reference=self._reference(clip, look.reference),
             strengths=request.strengths,
         )
-        sound = sound_of(request.driving)
-        marks = Marks(self._origin(request))
-        film = Film(source=look.source, clip=clip, transfer=transfer, finish=look.finish, marks=marks, sound=sound)
-        write_film(request.out, film, self._reenactor, self._pieces(request), self._progress)
+        sound, marks = sound_of(request.driving), Marks(self._origin_of(request, look))
+        film = Film(
+            source=look.source,
+            clip=clip,
+            transfer=transfer,
+            finish=look.finish,
+            marks=marks,
+            sound=sound,
+            require_permission=lambda: self._permits.require(request, look.permission),
+        )
+        write_film(request.out, film, self._reenactor, self._pieces(request, look.permission), self._progress)
         return self._report(request, look, guidance, marks.origin, "" if sound is None else str(sound))
 
-    def _consented(self, request: ReenactRequest | LiveRequest) -> FaceFrame:
-        """The source, if it may be drawn."""
-        permission = self._permission(request)
-        source = self._person(request.sources, request.face)
-        if permission.likeness is not None:
-            check_face(_faces_of(source), self._likeness(permission.likeness), permission.likeness)
-        return source
+    def _made_of(self, request: ReenactRequest, permission: Permission) -> dict[str, object]:
+        contents = {
+            "checkpoint": self._weights_sha256,
+            "sources": [self._sha256(path) for path in request.sources],
+            "driving": self._sha256(request.driving),
+            "consents": [(use.role, use.record.sha256) for use in permission.uses],
+            "marks": ALGORITHM,
+        }
+        choices = {key: value for key, value in asdict(request).items() if key not in ("out", "preview", "consent")}
+        return choices | contents
 
-    def _permission(self, request: ReenactRequest | LiveRequest) -> Permission:
-        """As the records are now: they may change while a program runs."""
-        consent = request.consent
-        if consent is not None and consent.is_dir() and (shards := shard_folders(consent)):
-            likenesses = {shard: self._likeness(shard) for shard in shards}
-            consent = person_shown(_faces_of(self._person(request.sources, request.face)), likenesses, consent)
-        return permission_for(
-            request.sources,
-            request.driving if isinstance(request, ReenactRequest) else None,
-            consent=consent,
-            without_consent=request.without_consent,
-            digest=self._sha256,
-        )
-
-    def _origin(self, request: ReenactRequest) -> Origin:
-        permission = self._permission(request)
-        return Origin(
+    def _origin_of(self, request: ReenactRequest, look: Look) -> Origin:
+        """Of a file."""
+        return self._origin(
+            look.permission,
+            self._made_of(request, look.permission),
             label=Label.MODIFIED if request.is_pasted else Label.GENERATED,
             exception=request.label_exception,
-            record=record_of(self.made_of(request)),
+        )
+
+    def _origin(
+        self,
+        permission: Permission,
+        made_of: object,
+        *,
+        label: Label = Label.GENERATED,
+        exception: LabelException | None = None,
+    ) -> Origin:
+        return Origin(
+            label=label,
+            exception=exception,
+            record=record_of(made_of),
             model_sha256=self._weights_sha256,
             consents=permission.uses,
             without_consent=permission.without_consent,
@@ -292,7 +219,7 @@ class Studio:
         return person_of(sources, reenactor.size_px, self._progress, face, with_mesh=reenactor.needs_mesh)
 
     def _look_at_driving(
-        self, request: ReenactRequest, source: FaceFrame
+        self, request: ReenactRequest, source: FaceFrame, permission: Permission
     ) -> tuple[FaceFrame | AnnotatedClip, int | None]:
         """What drives, and the index of a clip's reference frame."""
         reenactor, has_clip = self._reenactor, is_clip(request.driving)
@@ -300,14 +227,14 @@ class Studio:
         if not has_clip:
             return face_of_picture(request.driving, reenactor.size_px, request.driving_face), None
         reenactor.choose(request.landmarks, source, "", request.strengths)
-        clip = self._look_at_clip(request)
+        clip = self._look_at_clip(request, permission)
         return clip, clip.most_like(source) if is_relative else None
 
-    def _look_at_clip(self, request: ReenactRequest) -> AnnotatedClip:
+    def _look_at_clip(self, request: ReenactRequest, permission: Permission) -> AnnotatedClip:
         """The driving clip, steadied; one is remembered, for more sources with the same."""
         key = request.driving, request.driving_face
         if self._clip is None or self._clip[0] != key:
-            reenactor, (driving, face), pieces = self._reenactor, key, self._pieces(request)
+            reenactor, (driving, face), pieces = self._reenactor, key, self._pieces(request, permission)
             size_px, with_mesh = reenactor.size_px, reenactor.needs_mesh
             try:
                 clip = annotate_clip(driving, size_px, self._progress, face, pieces.track, with_mesh=with_mesh)
@@ -317,8 +244,8 @@ class Studio:
             self._clip = key, clip.steadied()
         return self._clip[1]
 
-    def _pieces(self, request: ReenactRequest) -> Pieces:
-        return Pieces.beside(request.out, self.made_of(request))
+    def _pieces(self, request: ReenactRequest, permission: Permission) -> Pieces:
+        return Pieces.beside(request.out, self._made_of(request, permission))
 
     def _reference(self, clip: AnnotatedClip, index: int | None) -> Reference | None:
         """What a clip's movement is relative to."""
@@ -342,7 +269,7 @@ class Studio:
             gaps=() if clip is None else clip.gaps,
             sound=sound,
             record=origin.record,
-            permission=self._permission(request),
+            permission=look.permission,
         )
 
 
@@ -352,49 +279,10 @@ def _trained(checkpoint: Path) -> Checkpoint:
     return read_model(checkpoint)
 
 
-def _faces_of(source: FaceFrame) -> tuple[FaceFrame, ...]:
-    """All that a source is drawn from."""
-    return source.references.frames if isinstance(source, Person) else (source,)
-
-
 def run_request(request: ReenactRequest, *, device: torch.device, progress: Progress) -> ReenactReport:
     """One request; arguments and errors as of `Studio` and its `run`."""
     check_output(request)
     return Studio(request.checkpoint, device, progress).run(request)
-
-
-def check_output(request: ReenactRequest) -> None:
-    """Refuse before the work starts what would fail after it.
-
-    Raises:
-        ConfigError: if the output name does not fit the driving input or is an input, or there is nothing to preview.
-    """
-    suffix, has_clip = request.out.suffix.lower(), is_clip(request.driving)
-    if has_clip and suffix != ".mp4":
-        raise ConfigError(f"--out {request.out}: the driving input is a clip, so the output must end in .mp4")
-    if not has_clip and suffix not in _PICTURE_SUFFIXES:
-        raise ConfigError(
-            f"--out {request.out}: the driving input {request.driving} is no video by its name, so it is read as a "
-            "picture and the output must end in " + " or ".join(_PICTURE_SUFFIXES)
-        )
-    if request.out.resolve() in [path.resolve() for path in (*request.sources, request.driving)]:
-        raise ConfigError(f"--out {request.out} would overwrite an input; choose another name")
-    if request.preview is not None:
-        if not has_clip:
-            raise ConfigError("--preview shows what a driving clip will do; a picture is drawn at once")
-        check_preview(request.preview)
-
-
-def content_sha256(path: Path) -> str:
-    """SHA-256 of an input: a file, a folder of pictures, or the frames and annotations of a shard.
-
-    Raises:
-        OSError: if it cannot be read.
-    """
-    if (path / INFO_NAME).is_file():
-        parts = (path / FRAMES_NAME, path / METADATA_NAME, path / INFO_NAME)
-        return hashlib.sha256("".join(source_sha256(part) for part in parts).encode()).hexdigest()
-    return source_sha256(path)
 
 
 def _as_it_is(result_HWC: Frame) -> Frame:
