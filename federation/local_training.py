@@ -110,7 +110,7 @@ def train_locally(
         "has_moments": float(has_moments),
     }
     trained = networks.travelling_tensors()
-    rate = settings.optimizer.learning_rate_generator
+    rate = settings.optimizer.learning_rate_generator * settings.optimizer.learning_rate_factor_at(trainer.step)
     return LocalResult(
         tensors=trained,
         num_examples=data.num_examples,

@@ -227,6 +227,11 @@ class OptimizerConfig:
     """eta_g of Algorithm 1."""
     learning_rate_discriminator: float = setting(1e-4, low=1e-07, high=0.1)
     """eta_d of Algorithm 1."""
+    decay_from_step: int = setting(0, low=0, high=10_000_000)
+    """+ Step, counted from the first round, up to which both learning rates stay as they are, before they fall."""
+    decay_halving_steps: int = setting(0, low=0, high=10_000_000)
+    """+ Steps in which they then fall to a half, again and again; 0 is never. Late small steps take away what the last
+    batches have left in the weights."""
     adam_beta1: float = setting(0.5, low=0, high=0.999)
     """First Adam moment, as in DCGAN and pix2pixHD; the second is 0.999."""
     max_gradient_norm: float = setting(0.0, low=0, high=10_000, least_if_on=1)
@@ -241,6 +246,12 @@ class OptimizerConfig:
     """auto, cpu, cuda or cuda:N."""
     num_threads: int = setting(1, low=1, high=256, may_change=True, shapes_result=False)
     """CPU threads of one training process."""
+
+    def learning_rate_factor_at(self, step: int) -> float:
+        """What both learning rates are multiplied by in a step that is counted from the first round."""
+        if not self.decay_halving_steps:
+            return 1.0
+        return float(0.5 ** (max(0, step - self.decay_from_step) / self.decay_halving_steps))
 
     def __post_init__(self) -> None:
         """Check ranges."""

@@ -78,14 +78,11 @@ class GANTrainer:
                 module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.objective = self.design.objective(self.networks, loss, perceptual, seed)
         self.max_gradient_norm = optimizer.max_gradient_norm
-        rates = {
-            "generator": optimizer.learning_rate_generator,
-            "discriminator": optimizer.learning_rate_discriminator,
-        }
+        self._optimizer_config = optimizer
         self._parameters = {phase: self._parameters_of(phase) for phase in PHASES}
         self.optimizers = {
             phase: torch.optim.Adam(
-                parameters.values(), rates[phase], betas=(optimizer.adam_beta1, ADAM_BETA2), fused=True
+                parameters.values(), self._rate(phase), betas=(optimizer.adam_beta1, ADAM_BETA2), fused=True
             )
             for phase, parameters in self._parameters.items()
             if parameters
@@ -133,6 +130,7 @@ class GANTrainer:
             self._finite_values(phase, terms)
         weights = {term.name: term.weight_at(self.loss, self.step) for term in self.design.terms}
         optimizer, parameters = self.optimizers[phase], self._parameters[phase]
+        optimizer.param_groups[0]["lr"] = self._rate(phase)
         optimizer.zero_grad(set_to_none=True)
         torch.stack([weights[name] * value for name, value in terms.items() if weights.get(name)]).sum().backward()  # type: ignore[no-untyped-call]
         for name, anchor in self.anchors.items():
@@ -161,6 +159,12 @@ class GANTrainer:
         if not math.isfinite(numbers[-1]):
             raise NonFiniteLossError(f"step {self.step}: gradient of the {phase} is not finite; no update was made")
         return values
+
+    def _rate(self, phase: str) -> float:
+        """Adam's step size in this step."""
+        config = self._optimizer_config
+        rates = {"generator": config.learning_rate_generator, "discriminator": config.learning_rate_discriminator}
+        return rates[phase] * config.learning_rate_factor_at(self.step)
 
     def _parameters_of(self, phase: str) -> dict[str, nn.Parameter]:
         return {

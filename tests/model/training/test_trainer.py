@@ -103,6 +103,22 @@ def test_a_growing_term_moves_the_generator_by_its_part(
         assert torch.allclose(gradient(ramp, step), gradient(full, step), rtol=1e-4, atol=1e-8), step
 
 
+@pytest.mark.parametrize(("step", "factor"), [(0, 1), (20, 1), (21, 0.5 ** (1 / 10)), (30, 0.5), (50, 0.125)])
+def test_learning_rates_stay_and_then_fall_to_a_half_again_and_again(
+    networks: Networks, loss: LossConfig, step: int, factor: float
+) -> None:
+    optimizer = OptimizerConfig(learning_rate_generator=1e-3, decay_from_step=20, decay_halving_steps=10)
+    before = networks.travelling_tensors()
+    trainer = GANTrainer(
+        networks, loss=loss, optimizer=optimizer, perceptual=None, device=torch.device("cpu"), step=step
+    )
+    trainer.train_step(make_batch(0))
+    moved = np.abs(
+        networks.travelling_tensors()["generator.extractor.position"] - before["generator.extractor.position"]
+    )
+    assert np.median(moved) == pytest.approx(1e-3 * factor, rel=1e-2)  # Adam's first step, whatever the gradient
+
+
 def test_flow_warm_up_leaves_the_image_generator_as_it_is(networks: Networks, loss: LossConfig) -> None:
     before = networks.travelling_tensors()
     make_trainer(networks, replace(loss, flow_warmup_steps=1)).train_step(make_batch(0))
