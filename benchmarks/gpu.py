@@ -59,7 +59,7 @@ def chosen(presets: tuple[str, ...] | list[str], device: str) -> dict[str, Setti
 
 
 def figures_of(settings: Settings, seconds: float) -> Figures:
-    """Of one preset; empty if its process ran out of memory."""
+    """Of one preset; empty if its process ended early, as for want of memory."""
     cost = measured(settings, seconds)
     if cost is None:
         return {}

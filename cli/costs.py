@@ -43,7 +43,7 @@ def say_costs(presets: Sequence[str] | None) -> None:
             cost = measured(settings, SECONDS)
         table.add_row(escape(name), *_cells(settings, cost))
         table.title = f"On {escape(cost.device)}" if cost else table.title
-        notes |= _stand_ins(name, settings, cost)
+        notes |= _remarks(name, settings, cost)
     console.print(table)
     for line in (*_NOTES, *sorted(notes)):
         console.print(escape(line), soft_wrap=True)
@@ -57,7 +57,7 @@ def _presets_for_here() -> tuple[str, ...]:
 
 def _cells(settings: Settings, cost: Cost | None) -> list[str]:
     if cost is None:
-        return ["out of memory", *["-"] * (len(_HEADER) - 2)]
+        return ["[red]ended early[/]", *["-"] * (len(_HEADER) - 2)]
     num_steps = settings.rounds.max_rounds * settings.rounds.local_steps
     num_sites = settings.rounds.num_clients
     waves = num_sites if cost.card_bytes else -(-num_sites // _side_by_side(settings, cost))  # a card computes in turn
@@ -78,9 +78,12 @@ def _side_by_side(settings: Settings, cost: Cost) -> int:
     return max(1, min(settings.rounds.num_clients, num_by_cores, cost.num_that_fit))
 
 
-def _stand_ins(name: str, settings: Settings, cost: Cost | None) -> set[str]:
+def _remarks(name: str, settings: Settings, cost: Cost | None) -> set[str]:
+    """What a preset's row does not say."""
     wanted = settings.loss.perceptual_backbone
-    if cost is None or cost.perceptual == wanted:
+    if cost is None:
+        return {f"{name}: the process ended early, most likely for want of memory."}
+    if cost.perceptual == wanted:
         return set()
     return {f"{name}: the file of perceptual-backbone {wanted} is not here; measured with {cost.perceptual}."}
 

@@ -158,7 +158,7 @@ class Cost:
 
 
 def measured(settings: Settings, min_seconds: float) -> Cost | None:
-    """The cost of steps and frames, in a process of its own; None if that ran out of memory.
+    """The cost of steps and frames, in a process of its own; None if that ended early, as for want of memory.
 
     Args:
         settings: of a run; its data-dir is not looked at. The network needs no mesh.
