@@ -29,7 +29,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--device", default="cuda", help="cuda, or cpu to try this program itself")
     parser.add_argument("--preset", action="append", choices=PRESET_NAMES, help="repeatable; all of them without it")
-    parser.add_argument("--seconds", type=float, default=15.0, help="of each measurement, at least")
+    parser.add_argument("--seconds", type=float, default=10.0, help="of each measurement, at least")
     arguments = parser.parse_args()
     if arguments.device == "cuda" and not torch.cuda.is_available():
         sys.exit("no CUDA device; --device cpu tries this program itself")
