@@ -16,11 +16,12 @@ PIP_INSTALL := -m pip install --quiet --disable-pip-version-check --no-deps --re
 TOOLS := .venv-tools
 
 DEMO_DIR ?= demo
+DEVICE ?= cuda
 
 # Many processes start here; each would compile all that it imports anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help install demo test integration chaos e2e bench lint format lock sbom audit-dependencies docs clean
+.PHONY: help install demo test integration chaos e2e bench gpu lint format lock sbom audit-dependencies docs clean
 
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -53,6 +54,11 @@ chaos: install ## The server killed at random moments over failing clients (two 
 
 bench: install ## Steps, frames, bytes, imports, evaluation and preparation in one table, kept in benchmarks/results
 	$(BIN)/python -m benchmarks.bench
+
+gpu: ## Tests and benchmark of a CUDA device, under nine minutes; installs nothing and needs no network. DEVICE=cpu tries both
+	python=$$([ -x $(BIN)/python ] && echo $(BIN)/python || echo $(PYTHON)); \
+	  FEDREENACT_TEST_DEVICE=$(DEVICE) $$python -m pytest -m gpu tests/gpu && \
+	  $$python -m benchmarks.gpu --device $(DEVICE)
 
 lint: install ## ruff, format check and mypy
 	$(BIN)/ruff check .

@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from importlib.metadata import version
+from importlib.metadata import distributions, version
 from pathlib import Path
 
 import psutil
@@ -47,11 +47,11 @@ def main() -> None:
     now = datetime.datetime.now(datetime.UTC)
     path = RESULTS / f"{now:%Y-%m-%d}-{platform.machine()}-{os.cpu_count()}.json"
     about = {"date": now.isoformat(timespec="seconds"), "minutes": (time.monotonic() - started) / 60}
-    write_json(path, about | {"machine": _machine(), "versions": _versions(), "once": once, "timed": timed})
+    write_json(path, about | {"machine": machine(), "versions": versions(), "once": once, "timed": timed})
     print(f"kept in {path.relative_to(ROOT)}")
 
 
-def _machine() -> dict[str, object]:
+def machine() -> dict[str, object]:
     """What the figures were measured on; the load, of the last quarter of an hour, says how far to trust the times."""
     return {
         "processor": platform.processor() or platform.machine(),
@@ -62,9 +62,11 @@ def _machine() -> dict[str, object]:
     }
 
 
-def _versions() -> dict[str, str]:
+def versions() -> dict[str, str]:
+    """Of Python, the code and its packages, where they are installed."""
     commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False).stdout
-    found = {name: version(name) for name in PACKAGES}
+    installed = {one.name for one in distributions()}
+    found = {name: version(name) for name in PACKAGES if name in installed}
     return {"python": platform.python_version(), "commit": commit.strip(), **found}
 
 

@@ -7,14 +7,12 @@ from __future__ import annotations
 
 import functools
 import itertools
-import math
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import numpy as np
 import psutil
 import torch
 from torch.utils.flop_counter import FlopCounterMode
@@ -27,14 +25,11 @@ from data_partition.synth.dataset import synthesize
 from deploy.files import PRESETS
 from evaluation.job import EvaluationRequest, run_evaluation
 from evaluation.pairs import Protocol
-from federation.local_training import local_batches, local_trainer
 from federation.settings import Settings, read_preset
+from federation.step_cost import Workload
 from model.config import NETWORKS
-from model.designs.registry import build_networks, design_of
-from model.landmarks.geometry import PartSizes
-from model.networks.bundle import Networks
+from model.designs.registry import design_of
 from model.setting import Scalar
-from model.training.trainer import run_steps
 from reenact.guidance_choice import Guidance
 from server.rounds.federation import run_federation
 from server.run_folder.history import read_history
@@ -109,30 +104,22 @@ class Bench:
         }
         return Settings.from_flat(flat | {name.replace("_", "-"): value for name, value in changes.items()})
 
+    def _workload(self, preset: str, network: str) -> Workload:
+        return Workload(site_data(self._shards()[0], 0), self._settings(preset, network))
+
     def _counts(self, preset: str, network: str) -> Figures:
-        settings = self._settings(preset, network)
-        drawing = _Drawing(settings, self._shards()[0])
+        drawing = self._workload(preset, network).drawing()
         with FlopCounterMode(display=False) as counter:
             drawing()
         values = sum(tensor.numel() for tensor in drawing.networks.state_dict().values())
         return {"millions of values": values / 1e6, "drawing a frame, G multiply-adds": counter.get_total_flops() / 2e9}
 
     def _step_s(self, preset: str, network: str) -> float:
-        """Mean over as many steps as have all terms in their true proportion."""
-        settings, design = self._settings(preset, network), design_of(network)
-        trainer = local_trainer(
-            _built(settings),
-            settings,
-            perceptual=design.load_perceptual(settings.loss),
-            device=torch.device("cpu"),
-            step=max(term.since(settings.loss) for term in design.terms),
-        )
-        batch = next(local_batches(site_data(self._shards()[0], 0), settings, np.random.default_rng(0)))
-        cycle = math.lcm(*(term.every(settings.loss) for term in design.terms))
-        return _cpu_s(lambda: run_steps(trainer, itertools.repeat(batch), cycle)) / cycle
+        work = self._workload(preset, network)
+        return _cpu_s(work.train) / work.steps_in_cycle
 
     def _frame_s(self, preset: str, network: str) -> float:
-        drawing = _Drawing(self._settings(preset, network), self._shards()[0])
+        drawing = self._workload(preset, network).drawing()
         drawing()
         return _cpu_s(lambda: [drawing() for _ in range(NUM_DRAWN)]) / NUM_DRAWN
 
@@ -194,28 +181,9 @@ class Bench:
         return self._folder / f"{name}-{self._num_measured}"
 
 
-class _Drawing:
-    """Untrained networks that draw one frame when called, from as many sources as the settings say."""
-
-    def __init__(self, settings: Settings, shard: Shard) -> None:
-        one = settings.replaced({"batch-size": 1})
-        self.networks = _built(one).eval()
-        batch = next(local_batches(site_data(shard, 0), one, np.random.default_rng(0)))
-        self._inputs = batch.generator_inputs()
-
-    def __call__(self) -> None:
-        with torch.inference_mode():
-            self.networks.generator(self._inputs)
-
-
 def _networks() -> Iterator[tuple[str, str]]:
-    """Preset and design."""
-    return itertools.product(PRESET_NAMES, NETWORKS)
-
-
-def _built(settings: Settings) -> Networks:
-    side_px = settings.model.image_size_px // 4
-    return build_networks(settings.model, PartSizes((side_px,) * 4, (side_px,) * 4), seed=0)
+    """Preset and design; drawn people have no mesh, so designs that need one are left out."""
+    return itertools.product(PRESET_NAMES, (name for name in NETWORKS if not design_of(name).needs_mesh))
 
 
 def _server_s(is_secure: bool) -> float:

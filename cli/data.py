@@ -14,7 +14,6 @@ from rich.markup import escape
 
 from cli.options import (
     MAX_SEED,
-    Preset,
     Workers,
     chosen_settings,
     file_to_write,
@@ -132,20 +131,34 @@ def synth(
 
 
 def doctor(
-    dataset: Annotated[Path, typer.Argument(help="Dataset folder, or one shard.")],
+    dataset: Annotated[
+        Path | None, typer.Argument(help="Dataset folder, or one shard; --speed alone needs none.")
+    ] = None,
     page: Annotated[
         Path | None, typer.Option(callback=file_to_write, help="Also write a page with pictures and histograms: .html.")
     ] = None,
-    speed: Annotated[bool, typer.Option("--speed", help="Also measure loader and trainer on this machine.")] = False,
-    preset: Preset = "tiny",
+    speed: Annotated[
+        bool,
+        typer.Option("--speed", help="Also measure loader and trainer; without a dataset: what presets cost here."),
+    ] = False,
+    preset: Annotated[
+        str | None, typer.Option(help="What --speed trains: tiny, small, paper, studio or a file.")
+    ] = None,
 ) -> None:
     """Check a dataset and say in words what is wrong.
 
     Exit code 0: fit for training, warnings or not, or for evaluation only. 1: an error was found. 2: nothing to check.
-    --preset says what --speed trains.
+    --speed trains tiny on the dataset; without a dataset tiny and small, on a GPU paper and studio too.
     """
     from data_partition.doctor.diagnosis import diagnose
 
+    if dataset is None:
+        if not speed or page is not None:
+            raise ConfigError("doctor: got no DATASET, wanted one, or --speed alone for what training costs here")
+        from cli.costs import say_costs
+
+        say_costs([preset] if preset else None)
+        return
     if page is not None and page.suffix != ".html":
         raise ConfigError(f"--page: got {str(page)!r}, wanted a name that ends in .html")
     with LiveProgress(console) as live:
@@ -171,7 +184,7 @@ def doctor(
     if speed:
         from federation.speed import measure_speed
 
-        chosen = chosen_settings(preset, None)
+        chosen = chosen_settings(preset or "tiny", None)
         settings = Settings.from_flat({**sized_for(len(diagnosis.people), chosen), **chosen})
         with console.status("Measuring the speed"):
             lines = measure_speed([person.shard for person in diagnosis.people], settings).to_lines()

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from data_partition.ahead import drawn_ahead
 from data_partition.augment import moved, recoloured, with_other_drivers
 from data_partition.batches import PROCESS_CACHE, FrameCache, iter_batches
 from data_partition.partition import ClientData
@@ -100,7 +101,8 @@ def train_locally(
         networks, settings, perceptual=perceptual, device=device, step=first_step, proximal=proximal
     )
     has_moments = moments.restore(trainer, task.round_number)
-    means = _trained(trainer, local_batches(data, settings, _rng(task, settings)), task, settings, started, on_step)
+    with drawn_ahead(local_batches(data, settings, _rng(task, settings)), device) as batches:
+        means = _trained(trainer, batches, task, settings, started, on_step)
     moments.save(task.round_number, trainer.optimizer_tensors())
     operations = {
         "seconds": time.monotonic() - started,

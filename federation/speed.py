@@ -6,10 +6,7 @@ many CPU threads as the settings give it.
 
 from __future__ import annotations
 
-import itertools
-import math
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,13 +15,10 @@ import torch
 from data_partition.batches import FrameCache
 from data_partition.partition import ClientData, IdentityFrames
 from data_partition.shards.shard import Shard
-from data_partition.statistics import local_statistics
-from federation.local_training import local_batches, local_trainer
+from federation.local_training import local_batches
 from federation.settings import Settings
-from model.designs.registry import build_networks, design_of
+from federation.step_cost import Workload, calls_per_s
 from model.errors import DataError
-from model.landmarks.geometry import PartSizes
-from model.training.trainer import GANTrainer, pick_device, run_steps
 
 MIN_SECONDS = 3.0
 """Each measurement goes on at least that long."""
@@ -99,23 +93,19 @@ def measure_speed(shards: Sequence[Shard], settings: Settings, *, min_seconds: f
 
 def _measured(data: ClientData, settings: Settings, min_seconds: float) -> Speed:
     batch_size, size_px = settings.optimizer.batch_size, settings.model.image_size_px
-    cold = local_batches(data, settings, _rng(settings), FrameCache(max_bytes=0))
-    batch = next(cold)
+    work = Workload(data, settings)
+    cold = work.batches(FrameCache(max_bytes=0))
     held = _few_frames(data)
     cache = FrameCache(max_bytes=2**30)
     for row in held.rows:
         cache.get(held.shard, int(row), size_px)
-    warm = local_batches(ClientData([held]), settings, _rng(settings), cache)
-    trainer = _trainer(data, settings)
-    # as many steps as have all terms in their true proportion
-    cycle = math.lcm(*(term.every(settings.loss) for term in trainer.design.terms))
-    same = itertools.repeat(batch)
-    run_steps(trainer, same, 1)  # the first step also allocates
+    warm = local_batches(ClientData([held]), settings, np.random.default_rng(settings.rounds.seed), cache)
+    work.train(1)  # the first step also allocates
     return Speed(
-        loader_cold=batch_size * _rate(lambda: next(cold), min_seconds),
-        loader_warm=batch_size * _rate(lambda: next(warm), min_seconds),
-        trainer=batch_size * cycle * _rate(lambda: run_steps(trainer, same, cycle), min_seconds),
-        device=str(trainer.device),
+        loader_cold=batch_size * calls_per_s(lambda: next(cold), min_seconds),
+        loader_warm=batch_size * calls_per_s(lambda: next(warm), min_seconds),
+        trainer=batch_size * work.steps_in_cycle * calls_per_s(work.train, min_seconds),
+        device=str(work.trainer.device),
         train_bytes=data.num_examples * cache.num_bytes // len(held.rows),
     )
 
@@ -129,32 +119,3 @@ def _few_frames(data: ClientData) -> IdentityFrames:
             of_clip = rows[part.shard.clip[rows] == names[counts.argmax()]]
             return part._replace(rows=of_clip[:NUM_WARM_FRAMES])
     raise AssertionError("a loader was made, so there is a pair")
-
-
-def _trainer(data: ClientData, settings: Settings) -> GANTrainer:
-    """A new trainer at the step from which every loss term is on."""
-    design, size_px = design_of(settings.model.network), settings.model.image_size_px
-    sums_P2, *_ = local_statistics(data, num_identities=settings.model.num_identities, size_px=size_px)
-    part_sizes = PartSizes.from_mean(sums_P2 / data.num_examples, size_px)
-    return local_trainer(
-        build_networks(settings.model, part_sizes, seed=settings.rounds.seed),
-        settings,
-        perceptual=design.load_perceptual(settings.loss),
-        device=pick_device(settings.optimizer.device),
-        step=max(term.since(settings.loss) for term in design.terms),
-    )
-
-
-def _rng(settings: Settings) -> np.random.Generator:
-    return np.random.default_rng(settings.rounds.seed)
-
-
-def _rate(call: Callable[[], object], min_seconds: float) -> float:
-    """Calls a second, over at least `min_seconds`."""
-    started, num_calls = time.perf_counter(), 0
-    while num_calls == 0 or time.perf_counter() - started < min_seconds:
-        call()
-        num_calls += 1
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-    return num_calls / (time.perf_counter() - started)

@@ -5,8 +5,9 @@ PyTorch is imported where tensors are touched: who prepares or draws faces needs
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     import torch
@@ -32,10 +33,6 @@ class FurtherSources:
     heatmap_NRCHW: Tensor
     """[N, R, 1, S, S] float32 in [0, 1], the landmarks drawn as curves."""
 
-    def to(self, device: torch.device) -> FurtherSources:
-        """The same frames on `device`."""
-        return FurtherSources(**_moved(self, device))
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FaceMeshes:
@@ -49,10 +46,6 @@ class FaceMeshes:
     """[N, 52] float32, 0 to 1."""
     driving_NB: Tensor
     """[N, 52] of the driving frame."""
-
-    def to(self, device: torch.device) -> FaceMeshes:
-        """The same meshes on `device`."""
-        return FaceMeshes(**_moved(self, device))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -85,7 +78,7 @@ class GeneratorInputs:
 
     def to(self, device: torch.device) -> GeneratorInputs:
         """The same inputs with every tensor on `device`."""
-        return GeneratorInputs(**_moved(self, device))
+        return _with_each(self, lambda tensor: tensor.to(device, non_blocking=True))
 
     def all_sources(self) -> tuple[Tensor, Tensor]:
         """Images [M, 3, S, S] and landmarks [M, 68, 2] of the M = (1 + R) N sources: the N nearest, the N next, ..."""
@@ -140,7 +133,11 @@ class ReenactmentBatch:
 
     def to(self, device: torch.device) -> ReenactmentBatch:
         """The same batch with every tensor on `device`."""
-        return ReenactmentBatch(**_moved(self, device))
+        return _with_each(self, lambda tensor: tensor.to(device, non_blocking=True))
+
+    def pinned(self) -> ReenactmentBatch:
+        """The same batch in memory that `to` copies to a CUDA device without waiting; needs such a device."""
+        return _with_each(self, lambda tensor: tensor.contiguous().pin_memory())
 
     def generator_inputs(self) -> GeneratorInputs:
         """What draws the driving frames."""
@@ -190,14 +187,17 @@ def _with_further(first_N: Tensor, further_NR: Tensor) -> Tensor:
     return torch.cat([first_N, further_NR.transpose(0, 1).flatten(0, 1)])
 
 
-def _moved(
-    of_tensors: FurtherSources | FaceMeshes | GeneratorInputs | ReenactmentBatch, device: torch.device
-) -> dict[str, Any]:
-    """Field name to what is in it, on `device`."""
+Batched = TypeVar("Batched", FurtherSources, FaceMeshes, GeneratorInputs, ReenactmentBatch)
+
+
+def _with_each(values: Batched, change: Callable[[Tensor], Tensor]) -> Batched:
+    """The same fields, every tensor changed, those of fields of fields too."""
     from torch import Tensor
 
-    values = {field.name: getattr(of_tensors, field.name) for field in fields(of_tensors)}
-    return {
-        name: value.to(device, non_blocking=True) if isinstance(value, Tensor) else value and value.to(device)
-        for name, value in values.items()
+    held = {field.name: getattr(values, field.name) for field in fields(values)}
+    changed: dict[str, Any] = {
+        name: change(value) if isinstance(value, Tensor) else _with_each(value, change)
+        for name, value in held.items()
+        if value is not None
     }
+    return replace(values, **changed)

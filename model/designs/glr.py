@@ -92,7 +92,7 @@ class GLR(nn.Module):
         sources_MCHW, _ = inputs.all_sources()
         driver_NCHW = inputs.driving_NCHW
         if self.driver == "landmarks":
-            driver_NCHW = heatmap_NCHW[:, [0, -1, 0]] * 2 - 1
+            driver_NCHW = torch.cat([heatmap_NCHW[:, :1], heatmap_NCHW[:, -1:], heatmap_NCHW[:, :1]], dim=1) * 2 - 1
         tokens = self.extractor(torch.cat([sources_MCHW, driver_NCHW]))
         source_tokens, driving_tokens = tokens.split([sources_MCHW.shape[0], source_NCHW.shape[0]])
         motion = self._motion(inputs, source_tokens[:, :2], driving_tokens[:, :2])

@@ -31,9 +31,13 @@ class SelfAttentionLayer(nn.Module):
 class ViTExtractor(nn.Module):
     """Three-layer Vision Transformer on luma patches (thesis 3.1, Fig 3.2a)."""
 
+    luma_C11: Tensor
+    """[3, 1, 1] weights of RGB."""
+
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.patch_size_px = config.patch_size_px
+        self.register_buffer("luma_C11", torch.tensor(_LUMA_WEIGHTS).view(3, 1, 1), persistent=False)
         num_patches = (config.image_size_px // config.patch_size_px) ** 2
         self.embed = nn.Linear(config.patch_size_px**2, config.embed_dim)
         self.tokens = nn.Parameter(torch.randn(NUM_TOKENS, config.embed_dim) * 0.02)
@@ -43,7 +47,7 @@ class ViTExtractor(nn.Module):
 
     def forward(self, image_NCHW: Tensor) -> Tensor:
         """[N, 3, S, S] in [-1, 1] to tokens [N, 3, D]."""
-        luma = (image_NCHW * image_NCHW.new_tensor(_LUMA_WEIGHTS).view(1, 3, 1, 1)).sum(dim=1, keepdim=True)
+        luma = (image_NCHW * self.luma_C11).sum(dim=1, keepdim=True)
         patches_NPF = nn.functional.unfold(luma, self.patch_size_px, stride=self.patch_size_px).transpose(1, 2)
         tokens = self.tokens.expand(luma.shape[0], -1, -1)
         x_NTD = torch.cat([self.embed(patches_NPF), tokens], dim=1) + self.position

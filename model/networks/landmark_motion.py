@@ -232,7 +232,7 @@ def _distance_from_face(target_NKC: Tensor, grid_PC: Tensor) -> Tensor:
     centred_NKC, away_NPC = target_NKC - mean_N1C, grid_PC - mean_N1C
     covariance_NCC = centred_NKC.transpose(1, 2) @ centred_NKC / centred_NKC.shape[1]
     covariance_NCC = covariance_NCC + _TINY * torch.eye(2, device=target_NKC.device)
-    weighted_NPC: Tensor = away_NPC @ torch.linalg.inv(covariance_NCC)
+    weighted_NPC: Tensor = away_NPC @ torch.linalg.inv_ex(covariance_NCC).inverse  # does not wait for CUDA
     return (weighted_NPC * away_NPC).sum(dim=-1, keepdim=True).clamp_min(0.0).sqrt()
 
 
@@ -253,7 +253,7 @@ def spline_flow(source_MKC: Tensor, target_NKC: Tensor, grid_PC: Tensor) -> Tens
     )
     basis_NPK = _thin_plate(_squared_distances(grid_PC.expand(num_targets, -1, -1), target_NKC))
     system, basis_MPK, target_MKC = _for_each(source_MKC, system, basis_NPK, target_NKC)
-    weights = torch.linalg.solve(system, functional.pad(source_MKC - target_MKC, (0, 0, 0, 3)))
+    weights, _ = torch.linalg.solve_ex(system, functional.pad(source_MKC - target_MKC, (0, 0, 0, 3)))  # nor does this
     affine_P3 = functional.pad(grid_PC, (0, 1), value=1.0)
     flow_MPC: Tensor = basis_MPK @ weights[:, :num_landmarks] + affine_P3 @ weights[:, num_landmarks:]
     return flow_MPC

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -105,7 +107,7 @@ class PartReenactment(nn.Module):
             parts[part] = network(source_crop, heatmap_crop)
             index_N, ys_Nh1, xs_N1w = _crop_index(target_landmarks_NKC, part, self.sizes, placed.shape[-1])
             placed[index_N, :, ys_Nh1, xs_N1w] = parts[part].permute(0, 2, 3, 1).to(placed.dtype)
-            is_covered[index_N, :, ys_Nh1, xs_N1w] = True
+            is_covered[index_N, :, ys_Nh1, xs_N1w] = is_covered.new_ones(())  # True would come from the host
         return placed, is_covered, parts
 
 
@@ -142,7 +144,7 @@ def close_ups(image_NCHW: Tensor, landmarks_NKC: Tensor) -> Tensor:
     width_N = _CLOSE_UP_EYE_DISTANCES * torch.linalg.vector_norm(torch.sub(*corners), dim=1)
     width_N = width_N.clamp(size_px / _MOST_ENLARGED, size_px / _LEAST_ENLARGED)
     pixels_HWC = _centred_pixels(size_px // 2, size_px, like=landmarks_NKC) / size_px
-    centre_MC = torch.cat([landmarks_NKC[:, list(part)].mean(dim=1) for part in _CLOSE_UPS])
+    centre_MC = torch.cat([_points_of(part, landmarks_NKC).mean(dim=1) for part in _CLOSE_UPS])
     position_MHWC = centre_MC[:, None, None] + width_N.repeat(len(_CLOSE_UPS))[:, None, None, None] * pixels_HWC
     return functional.grid_sample(
         image_NCHW.repeat(len(_CLOSE_UPS), 1, 1, 1),
@@ -160,10 +162,15 @@ def _centred_pixels(height: int, width: int, *, like: Tensor) -> Tensor:
     return torch.stack(torch.meshgrid(xs, ys, indexing="xy"), dim=-1)
 
 
+def _points_of(part: Sequence[int], landmarks_NKC: Tensor) -> Tensor:
+    """[N, k, 2] of indices in a row; a list of them would be copied to a CUDA device, which is waited for."""
+    return landmarks_NKC[:, part[0] : part[-1] + 1]
+
+
 def _crop_index(landmarks_NKC: Tensor, part: str, sizes: PartSizes, size_px: int) -> tuple[Tensor, Tensor, Tensor]:
     row = list(PARTS).index(part)
     height, width = sizes.heights_px[row], sizes.widths_px[row]
-    points = landmarks_NKC[:, list(PARTS[part])]
+    points = _points_of(PARTS[part], landmarks_NKC)
     centre_NC = (points.amin(dim=1) + points.amax(dim=1)) / 2
     x0 = (centre_NC[:, 0] - (width - 1) / 2).round().long().clamp(0, size_px - width)
     y0 = (centre_NC[:, 1] - (height - 1) / 2).round().long().clamp(0, size_px - height)

@@ -37,7 +37,8 @@ class RandomWarp:
         rng = np.random.default_rng((seed, step))
         affine_NC3 = np.eye(2, 3) + rng.normal(0, _AFFINE_SIGMA, (num, 2, 3))
         bends_NPC = rng.normal(0, _PLATE_SIGMA, (num, _CONTROLS_A_SIDE**2, 2))
-        return cls(*(torch.from_numpy(values).to(like) for values in (affine_NC3, bends_NPC)))
+        tensors = (torch.from_numpy(values) for values in (affine_NC3, bends_NPC))
+        return cls(*(tensor.to(like.device, like.dtype, non_blocking=True) for tensor in tensors))
 
     def points(self, points_NKC: Tensor) -> Tensor:
         """[N, K, 2] T of points."""

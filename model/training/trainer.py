@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
@@ -112,19 +113,21 @@ class GANTrainer:
         means = self._update("discriminator", lambda: self.objective.discriminator_terms(batch, drawn, self.step))
         means |= self._update("generator", lambda: self.objective.generator_terms(batch, drawn, self.step))
         self.step += 1
-        return {name: WeightedMean.of(value.item(), len(batch)) for name, value in means.items()}
+        return {name: WeightedMean.of(value, len(batch)) for name, value in means.items()}
 
-    def _update(self, phase: str, compute_terms: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
-        """Terms -> weighted sum -> backward -> finite guard -> step, with all other networks frozen."""
+    def _update(self, phase: str, compute_terms: Callable[[], dict[str, Tensor]]) -> dict[str, float]:
+        """Terms -> weighted sum -> backward -> finite guard -> step, with all other networks frozen.
+
+        Values of the terms; a CUDA device is waited for once, in the guard.
+        """
         for name, network in self.networks.named_children():
             network.requires_grad_(name in self.design.phases[phase])
         with mixed_precision(self.device, is_on=self.is_mixed):
             terms = compute_terms()
         if not terms:
             return {}
-        for name, value in terms.items():
-            if not torch.isfinite(value):
-                raise NonFiniteLossError(f"step {self.step}: {name} is {value.item()}; no {phase} update was made")
+        if self.device.type == "cpu":  # whose grid_sample goes astray, backwards, at places that are not finite
+            self._finite_values(phase, terms)
         weights = {term.name: term.weight_at(self.loss, self.step) for term in self.design.terms}
         optimizer, parameters = self.optimizers[phase], self._parameters[phase]
         optimizer.param_groups[0]["lr"] = self._rate(phase)
@@ -135,13 +138,27 @@ class GANTrainer:
                 gradient += self.proximal_mu * (parameters[name].detach() - anchor)  # of mu / 2 * |w - w_global|^2
         gradients = [parameter.grad for parameter in parameters.values() if parameter.grad is not None]
         length = nn.utils.get_total_norm(gradients)
-        if not torch.isfinite(length):
-            raise NonFiniteLossError(f"step {self.step}: gradient of the {phase} is not finite; no update was made")
+        values = self._finite_values(phase, terms, length)
         if self.max_gradient_norm:
             nn.utils.clip_grads_with_norm_(parameters.values(), self.max_gradient_norm, length)
         self.tally.add(parameters)
         optimizer.step()
-        return {name: value.detach() for name, value in terms.items()}
+        return values
+
+    def _finite_values(self, phase: str, terms: dict[str, Tensor], *length: Tensor) -> dict[str, float]:
+        """Values of the terms, in one transfer with the length of the gradient if it is there.
+
+        Raises:
+            NonFiniteLossError: naming the first term that is not finite, or else the gradient.
+        """
+        numbers = torch.stack([*terms.values(), *length]).tolist()
+        values = dict(zip(terms, numbers, strict=False))
+        for name, value in values.items():
+            if not math.isfinite(value):
+                raise NonFiniteLossError(f"step {self.step}: {name} is {value}; no {phase} update was made")
+        if not math.isfinite(numbers[-1]):
+            raise NonFiniteLossError(f"step {self.step}: gradient of the {phase} is not finite; no update was made")
+        return values
 
     def _rate(self, phase: str) -> float:
         """Adam's step size in this step."""

