@@ -347,10 +347,8 @@ class Reenactor:
         output = self.networks.generator(inputs.to(self.device))
         stages = {name: to_frames(picture_NCHW) for name, picture_NCHW in output.stages().items()}
         flow_NCHW = None if output.flow_NCHW is None else resized(output.flow_NCHW, self.size_px, self.size_px)
-        details = [self._detail(frames[k]) for k in range(len(sources[0])) for frames in sources]
-        image_NCHW = output.image_NCHW
-        if all(detail_HWC is not None for detail_HWC in details):
-            image_NCHW = detailed(output, to_tensor(details).to(self.device))
+        larger_MCHW = self._larger(sources)
+        image_NCHW = output.image_NCHW if larger_MCHW is None else detailed(output, larger_MCHW)
         return [
             Drawing(
                 result=result,
@@ -363,12 +361,19 @@ class Reenactor:
 
     def at_rest(self, source: FaceFrame) -> Frame:
         """A source as it is, as large as its results."""
-        detail_HWC = self._detail(source)
-        return source.image_HWC if detail_HWC is None else detail_HWC
+        return source.detail_HWC if self._has_detail and source.detail_HWC is not None else source.image_HWC
 
-    def _detail(self, source: FaceFrame) -> Frame | None:
-        """None where results are of the network's size."""
-        return source.detail_HWC if self._design.moves_sources(self.networks.config) else None
+    def _larger(self, sources: Sequence[Sequence[FaceFrame]]) -> torch.Tensor | None:
+        """[M, 3, D, D] of [N][K] sources, in the order of `fusion`; None where results are of the network's size."""
+        faces = [frames[k] for k in range(len(sources[0])) for frames in sources]
+        details = [face.detail_HWC for face in faces if face.detail_HWC is not None]
+        if not self._has_detail or len(details) < len(faces):
+            return None
+        return to_tensor(details).to(self.device)
+
+    @property
+    def _has_detail(self) -> bool:
+        return self._design.moves_sources(self.networks.config)
 
     def _further(self, frames: Sequence[Sequence[FaceFrame]]) -> FurtherSources:
         """[N][R] frames as tensors."""
