@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
@@ -22,7 +22,7 @@ from data_partition.sources.rejected import Rejected
 from data_partition.sources.video import count_frames
 from model.errors import DataError
 from model.frames import Frame
-from model.landmarks.likeness import likeness_features, nearest
+from model.landmarks.likeness import likeness_features, nearest, unlikeness
 from model.progress import Progress
 from reenact.clips.kept_track import keep_track, kept_track
 from reenact.clips.steady import Gap, gaps, steadied
@@ -130,21 +130,23 @@ class AnnotatedClip:
             landmarks_NKC[row] = face.box.to_crop(face.annotation.landmarks_KC, self.size_px)
         return landmarks_NKC
 
-    def most_like(self, source: FaceFrame) -> int:
-        """Index of the frame that is most like the source in pose, landmarks and action units.
+    def most_like(self, faces: Sequence[FaceFrame]) -> tuple[int, int]:
+        """Which face of a person, and index of which frame, are most alike in pose, landmarks and action units.
 
         Relative motion from there starts from the same face on both sides: nothing of the difference is taken for
         movement.
         """
         landmarks_NKC, rows = self.landmarks_NKC(), self.tracked.faces.rows
-        wanted_D, best = _likeness_of(source), []
+        wanted_RD, best = np.stack([_likeness_of(face) for face in faces]), (np.inf, 0, 0)
         for first in range(0, len(rows), _BLOCK_FRAMES):
             block = slice(first, first + _BLOCK_FRAMES)
             features_BD = _likeness(landmarks_NKC[block], _movement_of(rows[block]), self.size_px)
-            place = nearest(features_BD, wanted_D, 1)[0]
-            best.append((first + place, features_BD[place].copy()))
-        row = best[nearest(np.stack([features_D for _, features_D in best]), wanted_D, 1)[0]][0]
-        return int(rows["frame_index"][row])
+            for face, wanted_D in enumerate(wanted_RD):
+                unlikeness_B = unlikeness(features_BD, wanted_D)
+                row = int(np.argmin(unlikeness_B))
+                best = min(best, (float(unlikeness_B[row]), face, first + row))
+        _, face, row = best
+        return face, int(rows["frame_index"][row])
 
     def reference_at(self, index: int) -> Reference:
         """What a frame that has a face shows."""

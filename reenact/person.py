@@ -63,6 +63,10 @@ class Person(FaceFrame):
         """The person of a frame, to be drawn from the references."""
         return cls(references=references, **{field.name: getattr(face, field.name) for field in fields(FaceFrame)})
 
+    def standing(self) -> Sequence[Person]:
+        """As in any of the references."""
+        return [Person.of(replace(face, identity=self.identity), self.references) for face in self.references.frames]
+
     def frames_for(self, target_KC: FloatArray, driving: FaceFrame, num: int) -> Sequence[FaceFrame]:
         """Of the references the nearest."""
         return [self.references.frames[index] for index in self.references.nearest(target_KC, driving, num)]

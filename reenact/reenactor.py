@@ -89,6 +89,10 @@ class FaceFrame:
         """
         return (self,)
 
+    def standing(self) -> Sequence[FaceFrame]:
+        """The person as it may stand before it moves: of one picture as it is."""
+        return (self,)
+
     def of_clip_like(self, other: FaceFrame) -> FaceFrame | None:
         """The frame of the same clip that is most like another person's face; None where no clip is known."""
         return None

@@ -107,7 +107,7 @@ class Studio:
         if request.identity:
             source = replace(source, identity=self._reenactor.known_identity(request.identity))
         finish = _pasted(source) if request.is_pasted else _as_it_is
-        driving, reference = self._look_at_driving(request, source, permission)
+        source, driving, reference = self._look_at_driving(request, source, permission)
         return Look(permission=permission, source=source, driving=driving, reference=reference, finish=finish)
 
     def run(self, request: ReenactRequest, on_look: Callable[[Look], None] = _nothing) -> ReenactReport:
@@ -220,15 +220,19 @@ class Studio:
 
     def _look_at_driving(
         self, request: ReenactRequest, source: FaceFrame, permission: Permission
-    ) -> tuple[FaceFrame | AnnotatedClip, int | None]:
-        """What drives, and the index of a clip's reference frame."""
+    ) -> tuple[FaceFrame, FaceFrame | AnnotatedClip, int | None]:
+        """The source as it stands before it moves, what drives, and the index of a clip's reference frame."""
         reenactor, has_clip = self._reenactor, is_clip(request.driving)
         is_relative = reenactor.is_relative(request.motion, has_clip=has_clip)
         if not has_clip:
-            return face_of_picture(request.driving, reenactor.size_px, request.driving_face), None
+            return source, face_of_picture(request.driving, reenactor.size_px, request.driving_face), None
         reenactor.choose(request.landmarks, source, "", request.strengths)
         clip = self._look_at_clip(request, permission)
-        return clip, clip.most_like(source) if is_relative else None
+        if not is_relative:
+            return source, clip, None
+        standing = (source,) if request.is_pasted else source.standing()  # a whole picture is kept of one frame alone
+        chosen, reference = clip.most_like(standing)
+        return standing[chosen], clip, reference
 
     def _look_at_clip(self, request: ReenactRequest, permission: Permission) -> AnnotatedClip:
         """The driving clip, steadied; one is remembered, for more sources with the same."""

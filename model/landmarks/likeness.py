@@ -62,8 +62,8 @@ def _gaze_F4(landmarks_FKC: NDArray[np.floating], irises_FEC: NDArray[np.floatin
     return np.where(is_seen_FE1, gaze_EC(landmarks_FKC, irises_FEC), np.nan).reshape(-1, 4)
 
 
-def _unlikeness(features_FD: FloatArray, wanted_D: FloatArray) -> NDArray[np.floating]:
-    """[F]; what is NaN in one of the two does not count."""
+def unlikeness(features_FD: FloatArray, wanted_D: FloatArray) -> NDArray[np.floating]:
+    """[F] sums of absolute differences; what is NaN in one of the two does not count."""
     return np.asarray(np.nansum(np.abs(features_FD - wanted_D), axis=1))
 
 
@@ -83,7 +83,7 @@ def nearest(features_FD: FloatArray, wanted_D: FloatArray, num: int, *, held: Se
         held: what was chosen for the frame before in a clip. Another frame takes the place of one of them, and of the
             first, only when it is clearly more alike, so that the choice does not flicker.
     """
-    distance_F = _unlikeness(features_FD, wanted_D)
+    distance_F = unlikeness(features_FD, wanted_D)
     for rows in (held, held[:1]):
         distance_F[list(rows)] *= _HELD_DISCOUNT
     order: list[int] = np.argsort(distance_F, kind="stable")[:num].tolist()
@@ -93,8 +93,8 @@ def nearest(features_FD: FloatArray, wanted_D: FloatArray, num: int, *, held: Se
 def spread(features_FD: FloatArray, sharpness_F: NDArray[np.floating], num: int) -> list[int]:
     """Frames that show a person in as many ways as possible: farthest point sampling (Gonzalez 1985).
 
-    The first is the one most like the mean; each next is the one least like all before it. A frame that is less sharp
-    than most counts as so much nearer: blur is no pose.
+    The first is the one most like the median: a mean of open and closed eyes is a wink. Each next is the one least
+    like all before it. A frame that is less sharp than most counts as so much nearer: blur is no pose.
 
     Args:
         features_FD: of `likeness_features`, F >= 1.
@@ -102,12 +102,13 @@ def spread(features_FD: FloatArray, sharpness_F: NDArray[np.floating], num: int)
         num: of frames, >= 1; there are fewer where there are no more.
     """
     sharp_F = np.minimum(1, sharpness_F / max(float(np.median(sharpness_F)), _LEAST_SHARPNESS))
-    num_known_D = np.maximum((~np.isnan(features_FD)).sum(axis=0), 1)
-    from_mean_F = _unlikeness(features_FD, np.nansum(features_FD, axis=0) / num_known_D)
-    chosen = [int(np.argmin(np.where(sharp_F >= 1, from_mean_F, np.inf)))]
+    known_DF = (column_F[~np.isnan(column_F)] for column_F in features_FD.T)
+    median_D = np.array([np.median(column_F) if len(column_F) else np.nan for column_F in known_DF], np.float32)
+    from_median_F = unlikeness(features_FD, median_D)
+    chosen = [int(np.argmin(np.where(sharp_F >= 1, from_median_F, np.inf)))]
     farness_F = np.full(len(features_FD), np.inf)
     while len(chosen) < min(num, len(features_FD)):
-        farness_F = np.minimum(farness_F, _unlikeness(features_FD, features_FD[chosen[-1]]))
+        farness_F = np.minimum(farness_F, unlikeness(features_FD, features_FD[chosen[-1]]))
         value_F = farness_F * sharp_F
         value_F[chosen] = -1
         chosen.append(int(np.argmax(value_F)))

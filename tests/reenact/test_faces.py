@@ -64,7 +64,7 @@ def test_the_reference_is_the_frame_most_like_the_source_in_pose_and_expression(
     clip = annotate_clip(video, SIZE_PX, no_progress)
     faces = {index: face for index, (_, face) in enumerate(clip.faces()) if face is not None}
     for index in (3, 17):
-        assert clip.most_like(faces[index]) == index
+        assert clip.most_like([faces[index]]) == (0, index)
         np.testing.assert_array_equal(clip.reference_at(index).landmarks_KC, faces[index].landmarks_KC)
     rows = clip.tracked.faces.rows.copy()
     frame_index_N = rows["frame_index"].copy()
@@ -72,4 +72,5 @@ def test_the_reference_is_the_frame_most_like_the_source_in_pose_and_expression(
     rows["frame_index"], rows["au_intensity_A"] = frame_index_N, frame_index_N[:, None] / 10
     alike = replace(clip, tracked=replace(clip.tracked, faces=FaceTable(rows)))
     frowning = replace(faces[3], au_intensity_A=np.full(18, 0.9, np.float32))
-    assert alike.most_like(frowning) == 9
+    assert alike.most_like([frowning]) == (0, 9)
+    assert alike.most_like([replace(faces[3], pose_C=faces[3].pose_C + 9), frowning, faces[17]]) == (1, 9)

@@ -76,15 +76,15 @@ def test_the_first_of_the_held_frames_does_not_flicker_either():
 
 
 def test_frames_are_spread_from_the_most_ordinary_one_to_the_farthest():
-    features = on_a_line(0, 4, 5, 6, 20)  # the mean is 7
-    assert spread(features, np.ones(5), 3) == [3, 4, 0]
-    assert spread(features, np.ones(5), 9) == [3, 4, 0, 1, 2]
+    features = on_a_line(0, 4, 5, 6, 20)  # the median is 5, the mean 7
+    assert spread(features, np.ones(5), 3) == [2, 4, 0]
+    assert spread(features, np.ones(5), 9) == [2, 4, 0, 1, 3]
 
 
 def test_a_blurred_frame_counts_as_nearer_than_it_is():
-    features = on_a_line(0, 8, 9, 10, 21, 20)  # the mean is 11.3
-    assert spread(features, np.array([1, 1, 1, 1, 0.3, 1]), 3) == [3, 0, 5]
-    assert spread(features, np.ones(6), 3) == [3, 4, 0]
+    features = on_a_line(0, 8, 9, 10, 21, 20)  # the median is 9.5
+    assert spread(features, np.array([1, 1, 1, 1, 0.3, 1]), 3) == [2, 5, 0]
+    assert spread(features, np.ones(6), 3) == [2, 4, 0]
     assert len(spread(features, np.zeros(6), 2)) == 2  # pictures without any edge at all
 
 
