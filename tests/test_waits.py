@@ -39,6 +39,8 @@ ENDLESS_BY_DESIGN = {
     "data_partition/preparation/clip_pool.py:run_clips": "own workers, which end with their clip or stalled",
     "data_partition/preparation/clip_pool.py:_take_count": "it is called when the result is there",
     "data_partition/preparation/clip_pool.py:_prepare": "the same: its worker ends, and with it the wait",
+    "data_partition/ahead.py:_taken": "own thread, which gives a batch of a local disk, the end, or its error",
+    "data_partition/ahead.py:in_thread": "the thread has ended",
     "data_partition/doctor/numbers.py:_frames": "own threads, each of which reads one picture of a local disk",
     "server/rounds/fedgan.py:_aggregated": "StreamingMean.result, which computes",
     "server/updates/reply_limit.py:_limited_inflate": "ContextVar.get, which looks",
