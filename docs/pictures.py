@@ -59,8 +59,8 @@ def held_out_face(shard: Shard, size_px: int, which: int = 0) -> FaceFrame:
 
 def held_out_person(shard: Shard, size_px: int) -> Person:
     """The first held-out frame, drawn from frames of its clip that were for training."""
-    face = held_out_face(shard, size_px)
-    return Person.of(face, references_of_shard(shard, str(shard.clip[np.flatnonzero(shard.is_test_F)[0]]), size_px))
+    face, clip = held_out_face(shard, size_px), str(shard.clip[np.flatnonzero(shard.is_test_F)[0]])
+    return Person.of(face, references_of_shard(shard, clip, size_px).with_detail())
 
 
 def results(reenactor: Reenactor, source: FaceFrame, driving: Sequence[FaceFrame]) -> list[Frame]:
@@ -78,7 +78,8 @@ def grid(table: Sequence[Sequence[Frame]]) -> Frame:
     canvas = np.full((len(table) * step_px - GAP_PX, len(table[0]) * step_px - GAP_PX, 3), 255, np.uint8)
     for row, frames in enumerate(table):
         for column, frame in enumerate(frames):
-            cell = cv2.resize(frame, (CELL_PX, CELL_PX), interpolation=cv2.INTER_CUBIC)
+            interpolation = cv2.INTER_AREA if frame.shape[0] > CELL_PX else cv2.INTER_CUBIC
+            cell = cv2.resize(frame, (CELL_PX, CELL_PX), interpolation=interpolation)
             canvas[row * step_px :, column * step_px :][:CELL_PX, :CELL_PX] = cell
     return canvas
 

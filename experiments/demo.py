@@ -146,7 +146,7 @@ def _write_clip(path: Path, reenactor: Reenactor, shards: Sequence[Shard]) -> No
     sources = [
         Person.of(
             face_of_shard(shard, row, reenactor.size_px),
-            references_of_shard(shard, str(shard.clip[row]), reenactor.size_px),
+            references_of_shard(shard, str(shard.clip[row]), reenactor.size_px).with_detail(),
         )
         for shard, row in zip(others, first_rows, strict=True)
     ]

@@ -36,6 +36,10 @@ class References:
     """R >= 1; the first is the most ordinary one."""
     features_RD: FloatArray
 
+    def with_detail(self) -> References:
+        """The same frames with their detail, so that results are larger; raises a DataError for one that is gone."""
+        return replace(self, frames=tuple(map(_with_detail, self.frames)))
+
     def nearest(self, target_KC: FloatArray, driving: FaceFrame, num: int, *, held: Sequence[int] = ()) -> list[int]:
         """Which frames are most like a result, the most alike first.
 
@@ -121,20 +125,23 @@ def references_from(faces: Faces) -> References:
     The faces are gone through twice and are not kept, so memory does not grow with their number.
     """
     features_FD, chosen = _most_different(faces())
-    kept = {
-        index: _with_detail(face, keeps_place=index == chosen[0])
-        for index, face in enumerate(faces())
-        if index in chosen
-    }
+    kept = {}
+    for index, face in enumerate(faces()):
+        if index in chosen:
+            kept[index] = _with_detail(face)
+            if index != chosen[0] and face.place is not None:  # whole pictures are large, and kept of one
+                kept[index] = replace(kept[index], place=None)
     return References(frames=tuple(kept[index] for index in chosen), features_RD=features_FD[chosen])
 
 
-def _with_detail(face: FaceFrame, *, keeps_place: bool) -> FaceFrame:
-    """A face that is larger where it was cut out than the network sees it; whole pictures are large, and few kept."""
-    if face.place is None:
-        return face
-    detail_HWC = cut_detail(face.place.picture_HWC, face.place.box, len(face.image_HWC))
-    return replace(face, detail_HWC=detail_HWC, place=face.place if keeps_place else None)
+def _with_detail(face: FaceFrame) -> FaceFrame:
+    """A face that is larger where it was cut out than the network sees it, or in its shard."""
+    size_px = len(face.image_HWC)
+    if face.place is not None:
+        return replace(face, detail_HWC=cut_detail(face.place.picture_HWC, face.place.box, size_px))
+    if isinstance(face, ShardFace):
+        return replace(face, detail_HWC=enlarged(face.shard.read_frame(face.row), size_px))
+    return face
 
 
 def _most_different(faces: Iterator[FaceFrame]) -> tuple[FloatArray, list[int]]:
@@ -153,7 +160,7 @@ def _features_of(face: FaceFrame) -> FloatArray:
 
 
 def references_of_shard(shard: Shard, clip: str, size_px: int) -> References:
-    """The training frames of a clip, or of the clip that has most of them if this one has none.
+    """The training frames of a clip, or of the clip that has most of them if this one has none; without detail.
 
     Raises:
         DataError: if the shard has no training frames, or one cannot be read.
@@ -172,12 +179,7 @@ def _faces_of(path: Path, size_px: int, progress: Progress, face: int, *, with_m
     if (path / INFO_NAME).is_file():
         shard = open_shard(path)
         references = references_of_shard(shard, "", size_px)
-        frames = [
-            replace(face, detail_HWC=enlarged(shard.read_frame(face.row), size_px))
-            for face in references.frames
-            if isinstance(face, ShardFace)
-        ]
-        return lambda: iter(frames)
+        return lambda: iter(references.frames)
     if is_clip(path):
         clip = annotate_clip(path, size_px, progress, face, with_mesh=with_mesh)
         return clip.sources

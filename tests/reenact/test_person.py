@@ -5,12 +5,13 @@ import numpy as np
 import pytest
 import torch
 
+from data_partition.faces.crop import CropBox
 from federation.settings import Settings
 from model.designs.registry import build_networks
 from model.errors import ConfigError
 from model.progress import no_progress
 from reenact.person import Person, SteadyChoice, person_of, references_from, references_of_shard
-from reenact.reenactor import MAX_REFERENCES, Reenactor
+from reenact.reenactor import MAX_REFERENCES, Place, Reenactor
 from tests.support.shards import write_random_shard
 from tests.support.small_face import PART_SIZES, SMALL, small_face
 
@@ -71,6 +72,27 @@ def test_references_of_a_shard_are_training_frames_and_of_one_clip(tmp_path):
     assert len(references.frames) == 18 and {face.identity for face in references.frames} == {"ana"}
     held_out = [shard.read_frame(int(row)) for row in np.flatnonzero(shard.is_test_F)]
     assert not any(np.array_equal(face.image_HWC, other) for face in references.frames for other in held_out)
+
+
+def test_references_of_a_shard_have_the_detail_of_its_frames_when_it_is_asked_for(tmp_path):
+    references = references_of_shard(write_random_shard(tmp_path, "ana", num_frames=5, size_px=128), "clip-0", 32)
+    assert {face.detail_HWC is None for face in references.frames} == {True}
+    for face in references.with_detail().frames:
+        np.testing.assert_array_equal(face.detail_HWC, face.shard.read_frame(face.row))  # four times 32 pixels
+
+
+def test_sources_have_detail_and_one_of_them_its_whole_picture():
+    rng = np.random.default_rng(0)
+    pictures = [rng.integers(0, 256, (200, 300, 3), np.uint8) for _ in range(3)]
+    box = CropBox(left=40, top=30, side=128)
+    faces = [
+        turned(yaw, place=Place(picture_HWC=picture_HWC, box=box))
+        for yaw, picture_HWC in zip((-30, 0, 30), pictures, strict=True)
+    ]
+    references = references_from(lambda: iter(faces))
+    assert [frame.place is not None for frame in references.frames] == [True, False, False]
+    np.testing.assert_array_equal(references.frames[0].detail_HWC, pictures[1][30:158, 40:168])
+    assert all(frame.detail_HWC.shape == (128, 128, 3) for frame in references.frames)
 
 
 def test_one_picture_is_no_more_than_its_face(tmp_path):
