@@ -75,6 +75,8 @@ class GeneratorInputs:
     driving frame as it is."""
     meshes: FaceMeshes | None = None
     """Of source and driving frame, for designs that need them; None otherwise."""
+    source_features: Tensor | None = None
+    """[M, ...] what `Networks.source_features` gave for all sources; None where the generator has to look at them."""
 
     def to(self, device: torch.device) -> GeneratorInputs:
         """The same inputs with every tensor on `device`."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -54,7 +55,7 @@ class Place:
     box: CropBox
 
 
-@dataclass(frozen=True, kw_only=True, eq=False, slots=True)
+@dataclass(frozen=True, kw_only=True, eq=False, slots=True, weakref_slot=True)
 class FaceFrame:
     """One annotated face crop at the model's size."""
 
@@ -150,6 +151,7 @@ class Reenactor:
         self.device = device
         self.networks = checkpoint.networks().to(device)
         self._design = design_of(self.networks.config.network)
+        self._features: WeakKeyDictionary[FaceFrame, torch.Tensor] = WeakKeyDictionary()
         trained = self.networks.config.num_sources
         self.num_sources = trained if num_sources is None else num_sources
         if not 1 <= self.num_sources <= (MAX_REFERENCES if trained > 1 else 1):
@@ -347,6 +349,7 @@ class Reenactor:
             further=self._further([frames[1:] for frames in sources]) if len(sources[0]) > 1 else None,
             reference_NCHW=None if rest_HWC is None else to_tensor([rest_HWC] * len(driving)),
             meshes=stacked_meshes(_meshes(first), _meshes(driving)) if self.needs_mesh else None,
+            source_features=self._features_of(_in_order(sources)),
         )
         output = self.networks.generator(inputs.to(self.device))
         stages = {name: to_frames(picture_NCHW) for name, picture_NCHW in output.stages().items()}
@@ -369,11 +372,21 @@ class Reenactor:
 
     def _larger(self, sources: Sequence[Sequence[FaceFrame]]) -> torch.Tensor | None:
         """[M, 3, D, D] of [N][K] sources, in the order of `fusion`; None where results are of the network's size."""
-        faces = [frames[k] for k in range(len(sources[0])) for frames in sources]
+        faces = _in_order(sources)
         details = [face.detail_HWC for face in faces if face.detail_HWC is not None]
         if not self._has_detail or len(details) < len(faces):
             return None
         return to_tensor(details).to(self.device)
+
+    def _features_of(self, faces: Sequence[FaceFrame]) -> torch.Tensor | None:
+        """[M, ...] as of `Networks.source_features`; each face is looked at once, by itself."""
+        for face in faces:
+            if face not in self._features:
+                seen = self.networks.source_features(to_tensor([face.image_HWC]).to(self.device))
+                if seen is None:
+                    return None
+                self._features[face] = seen
+        return torch.cat([self._features[face] for face in faces])
 
     @property
     def _has_detail(self) -> bool:
@@ -403,6 +416,11 @@ class Reenactor:
     def _index(self, identity: str) -> int | None:
         identities = self._checkpoint.identities
         return identities.index(identity) if identity in identities else None
+
+
+def _in_order(sources: Sequence[Sequence[FaceFrame]]) -> list[FaceFrame]:
+    """[M] of [N][K] sources, in the order of `fusion`."""
+    return [frames[k] for k in range(len(sources[0])) for frames in sources]
 
 
 def _meshes(faces: Sequence[FaceFrame]) -> list[FaceMesh]:

@@ -93,8 +93,11 @@ class GLR(nn.Module):
         driver_NCHW = inputs.driving_NCHW
         if self.driver == "landmarks":
             driver_NCHW = torch.cat([heatmap_NCHW[:, :1], heatmap_NCHW[:, -1:], heatmap_NCHW[:, :1]], dim=1) * 2 - 1
-        tokens = self.extractor(torch.cat([sources_MCHW, driver_NCHW]))
-        source_tokens, driving_tokens = tokens.split([sources_MCHW.shape[0], source_NCHW.shape[0]])
+        if inputs.source_features is None:
+            tokens = self.extractor(torch.cat([sources_MCHW, driver_NCHW]))
+            source_tokens, driving_tokens = tokens.split([sources_MCHW.shape[0], source_NCHW.shape[0]])
+        else:
+            source_tokens, driving_tokens = inputs.source_features, self.extractor(driver_NCHW)
         motion = self._motion(inputs, source_tokens[:, :2], driving_tokens[:, :2])
         warped_source = warp(sources_MCHW, motion.flow_MCHW, self.source_sampling).clamp(-1, 1)
         if motion.confidence_MCHW is not None:
@@ -145,6 +148,11 @@ class GLRNetworks(Networks):
         self.discriminator = PatchDiscriminator(config)
         self.landmark_generator = LandmarkGenerator(config)
         self.landmark_discriminator = LandmarkDiscriminator(config)
+
+    def source_features(self, images_MCHW: Tensor) -> Tensor:
+        """[M, 3, D] tokens of the extractor."""
+        tokens_M3D: Tensor = self.generator.extractor(images_MCHW)
+        return tokens_M3D
 
     def start_from(self, landmark_mean_IKC: npt.NDArray[np.float32], base: NamedArrays | None = None) -> None:
         """Take the agreed mean landmarks as the shapes of the landmark GAN, or its base."""

@@ -42,6 +42,17 @@ class Networks(nn.Module):
             base: coefficients by `closed_form.fit`, in runs with lgan-base = closed.
         """
 
+    def source_features(self, images_MCHW: torch.Tensor) -> torch.Tensor | None:
+        """What the generator sees in sources, whatever drives them, and takes as `GeneratorInputs.source_features`.
+
+        Args:
+            images_MCHW: [M, 3, S, S] in [-1, 1].
+
+        Returns:
+            [M, ...], or None for a design that sees nothing of the kind.
+        """
+        return None
+
     @property
     def device(self) -> torch.device:
         """Where they are."""

@@ -164,3 +164,17 @@ def test_a_design_that_is_driven_by_meshes_needs_them_of_both_faces(checkpoint):
     for faces in ((replace(source, mesh=None), driving), (source, replace(driving, mesh=None))):
         with pytest.raises(DataError, match="there are no face meshes"):
             reenactor.draw_pair(*faces, Guidance.AUTO)
+
+
+def test_a_source_is_looked_at_once_for_all_that_is_drawn_of_it(checkpoint, monkeypatch):
+    reenactor, seen = Reenactor(checkpoint, torch.device("cpu")), []
+    extractor = reenactor.networks.generator.extractor
+    extractor.register_forward_pre_hook(lambda _, inputs: seen.append(len(inputs[0])))
+    source, others = small_face(0), [small_face(1), small_face(2)]
+    targets_NKC = np.stack([face.landmarks_KC for face in others])
+    both = reenactor.draw(source, others, targets_NKC)
+    again = reenactor.draw(source, others[:1], targets_NKC[:1])
+    assert seen == [1, 2, 1]  # the source, two driving frames, one of them
+    np.testing.assert_allclose(again[0].result, both[0].result, atol=1)
+    del source, both, again
+    assert len(reenactor._features) == 0
