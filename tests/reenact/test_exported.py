@@ -188,7 +188,7 @@ def test_foreign_files_are_refused(pair, tmp_path):
     model = onnx.load(pair[1].out)
     del model.metadata_props[:]
     onnx.save(model, tmp_path / "bare.onnx")
-    with pytest.raises(CheckpointError, match=r"bare\.onnx: format None, this program reads '1'"):
+    with pytest.raises(CheckpointError, match=r"bare\.onnx: format None, this program reads '2'"):
         read_exported(tmp_path / "bare.onnx")
 
 
