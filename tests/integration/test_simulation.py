@@ -56,6 +56,8 @@ def test_a_simulation_that_dies_is_an_error_with_its_log_and_leaves_no_process(
     dataset: Path, tmp_path: Path, before: set[psutil.Process]
 ) -> None:
     def kill_the_engine(row: RoundRow) -> None:
+        if row.round < 2:  # a round's row is written before its checkpoint; the first one's is there by now
+            return
         for key in processes.descendants(os.getpid()):
             command = Path(f"/proc/{key.pid}/cmdline").read_bytes()
             if b"flwr-simulation" in command:
