@@ -8,7 +8,6 @@ Legend: N results, M = K N sources in the order of `fusion`, S side of the netwo
 
 from __future__ import annotations
 
-import numpy as np
 from torch import Tensor
 from torch.nn import functional
 
@@ -54,9 +53,3 @@ def detailed(output: MovingOutput, sources_MCHW: Tensor) -> Tensor:
     return (moved_NCHW + functional.interpolate(correction_NCHW, size, mode="bicubic", align_corners=False)).clamp(
         -1, 1
     )
-
-
-def enlarged(frame_HWC: Frame, size_px: int) -> Frame:
-    """A frame of a dataset as [D, D, 3] uint8 RGB of a network of side S."""
-    whole = CropBox(left=0, top=0, side=frame_HWC.shape[0])
-    return np.ascontiguousarray(cut_detail(frame_HWC, whole, size_px))

@@ -13,13 +13,14 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from data_partition.faces.crop import CropBox
 from data_partition.shards.shard import INFO_NAME, Shard, open_shard
 from data_partition.sources.video import is_clip
 from model.errors import ConfigError, DataError
 from model.frames import Frame
 from model.landmarks.likeness import likeness_features, nearest, spread
 from model.progress import Progress
-from reenact.detail import cut_detail, enlarged
+from reenact.detail import cut_detail
 from reenact.faces import ShardFace, annotate_clip, face_of_picture, face_of_shard
 from reenact.guidance import FloatArray
 from reenact.reenactor import MAX_REFERENCES, FaceFrame
@@ -136,12 +137,14 @@ def references_from(faces: Faces) -> References:
 
 def _with_detail(face: FaceFrame) -> FaceFrame:
     """A face that is larger where it was cut out than the network sees it, or in its shard."""
-    size_px = len(face.image_HWC)
     if face.place is not None:
-        return replace(face, detail_HWC=cut_detail(face.place.picture_HWC, face.place.box, size_px))
-    if isinstance(face, ShardFace):
-        return replace(face, detail_HWC=enlarged(face.shard.read_frame(face.row), size_px))
-    return face
+        picture_HWC, box = face.place.picture_HWC, face.place.box
+    elif isinstance(face, ShardFace):
+        picture_HWC = face.shard.read_frame(face.row)
+        box = CropBox(left=0, top=0, side=len(picture_HWC))
+    else:
+        return face
+    return replace(face, detail_HWC=cut_detail(picture_HWC, box, len(face.image_HWC)))
 
 
 def _most_different(faces: Iterator[FaceFrame]) -> tuple[FloatArray, list[int]]:

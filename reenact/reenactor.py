@@ -25,7 +25,7 @@ from model.landmarks.face_mesh import FaceMesh
 from model.landmarks.geometry import draw_heatmap
 from model.landmarks.irises import carried, draw_irises
 from model.networks.warping import resized
-from reenact.detail import detailed
+from reenact.detail import detail_px, detailed
 from reenact.guidance import (
     LandmarkStatistics,
     base_landmarks,
@@ -164,6 +164,11 @@ class Reenactor:
     def size_px(self) -> int:
         """Side S of what the network sees and draws."""
         return self.networks.config.image_size_px
+
+    @property
+    def result_px(self) -> int:
+        """Side of results of sources with detail."""
+        return detail_px(self.size_px) if self._has_detail else self.size_px
 
     def weights_sha256(self) -> str:
         """SHA-256 of all that is drawn with."""

@@ -84,7 +84,7 @@ class Studio:
 
     @property
     def size_px(self) -> int:
-        """Side of what is drawn."""
+        """Side of what the network sees."""
         return self._reenactor.size_px
 
     @property
@@ -180,6 +180,7 @@ class Studio:
     def _made_of(self, request: ReenactRequest, permission: Permission) -> dict[str, object]:
         contents = {
             "checkpoint": self._weights_sha256,
+            "result_px": self._reenactor.result_px,
             "sources": [self._sha256(path) for path in request.sources],
             "driving": self._sha256(request.driving),
             "consents": [(use.role, use.record.sha256) for use in permission.uses],

@@ -90,4 +90,4 @@ def test_results_have_the_detail_of_sources_that_have_it_where_sources_are_moved
     detailed_one, _ = reenactor.draw_pair(replace(face, detail_HWC=detail_HWC), driving, Guidance.DRIVING)
     wanted_px = large_px if moves_sources else size_px
     assert (plain.result.shape[0], detailed_one.result.shape[0]) == (size_px, wanted_px)
-    assert reenactor.at_rest(replace(face, detail_HWC=detail_HWC)).shape[0] == wanted_px
+    assert reenactor.at_rest(replace(face, detail_HWC=detail_HWC)).shape[0] == reenactor.result_px == wanted_px
