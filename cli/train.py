@@ -78,6 +78,12 @@ def experiment(
     num_pairs: Annotated[
         int, typer.Option(min=1, max=1_000_000, help="Evaluation pairs of each person, at most.")
     ] = 200,
+    num_sources: Annotated[
+        int,
+        typer.Option(
+            min=1, max=32, help="Source frames of each result, as for `evaluate`; the trainings are the same for all."
+        ),
+    ] = 1,
     unseen: Annotated[Path | None, typer.Option(help="Dataset of people not trained on, for table-4-3.")] = None,
     backbone: Annotated[str, typer.Option(help="vit or resnet34 for every row; as in the thesis if not given.")] = "",
     mode: Annotated[
@@ -99,6 +105,7 @@ def experiment(
         num_seeds=seeds,
         num_steps=budget,
         num_pairs=num_pairs,
+        num_sources=num_sources,
         unseen=unseen,
         backbone=backbone,
         mode=mode,

@@ -29,6 +29,15 @@ Train = Callable[[Mode, Settings], object]
 
 _VARIED = frozenset(key for table in TABLES.values() for row in table.rows for key in row.changes)
 """Settings that the rows of the tables differ in."""
+_LOCAL_SCHEDULES = (
+    "flow-warmup-steps",
+    "adversarial-from-step",
+    "adversarial-lead-steps",
+    "adversarial-ramp-steps",
+    "decay-from-step",
+    "decay-halving-steps",
+)
+"""Settings that count local steps."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -57,13 +66,9 @@ class Budget:
             )
         changes: dict[str, Scalar] = {"max-rounds": num_rounds, "tau": 0.0}
         if mode is Mode.CENTRALIZED:
-            loss, sites = settings.loss, settings.rounds.num_clients
-            changes |= {
-                "local-steps": steps_a_round,
-                "flow-warmup-steps": loss.flow_warmup_steps * sites,
-                "adversarial-from-step": loss.adversarial_from_step * sites,
-                "adversarial-lead-steps": loss.adversarial_lead_steps * sites,
-            }
+            flat = settings.to_flat()
+            changes["local-steps"] = steps_a_round
+            changes |= {key: int(flat[key]) * rounds.num_clients for key in _LOCAL_SCHEDULES}
         return settings.replaced(changes)
 
 
@@ -88,10 +93,17 @@ class Cell:
         return result is not None and result.state is RunState.COMPLETED
 
     def evaluation(
-        self, protocol: Protocol, guidance: Guidance, motion: MotionKind, num_pairs: int, dataset: Path
+        self,
+        protocol: Protocol,
+        guidance: Guidance,
+        motion: MotionKind,
+        num_pairs: int,
+        num_sources: int,
+        dataset: Path,
     ) -> Path:
         """Folder of an evaluation of this training."""
         how = guidance if motion is MotionKind.ABSOLUTE else f"{guidance}-{motion}"
+        how += f"-k{num_sources}" if num_sources > 1 else ""
         name = f"{protocol}-{how}-{num_pairs}-{fingerprint(open_dataset(dataset))[:8]}"
         return self.folder / name
 

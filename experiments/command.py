@@ -16,6 +16,7 @@ from federation.settings import Settings
 from model.designs.registry import design_of
 from model.errors import ConfigError
 from model.training.trainer import pick_device
+from reenact.reenactor import MAX_REFERENCES
 from server.training import Mode, train
 
 _EVALUATION_SEED = 0
@@ -30,6 +31,7 @@ def experiment_request(
     num_seeds: int,
     num_steps: int,
     num_pairs: int,
+    num_sources: int,
     unseen: Path | None,
     backbone: str,
     mode: str,
@@ -43,6 +45,7 @@ def experiment_request(
         num_seeds: >= 1.
         num_steps: budget of each model; 0 for the one of the settings.
         num_pairs: of each source person, >= 1.
+        num_sources: source frames of each result, 1 to 32; the trainings are the same for all.
         unseen: dataset for cross-unseen.
         backbone: for every row; "" as in the thesis.
         mode: of every training; "" as in the thesis.
@@ -56,6 +59,8 @@ def experiment_request(
         raise ConfigError(f"--backbone: got {backbone!r}, wanted vit or resnet34")
     if mode not in ("", Mode.FEDERATED, Mode.CENTRALIZED):
         raise ConfigError(f"--mode: got {mode!r}, wanted federated or centralized")
+    if not 1 <= num_sources <= MAX_REFERENCES:
+        raise ConfigError(f"--num-sources: got {num_sources}, wanted 1 to {MAX_REFERENCES}")
     if num_seeds < 1 or num_pairs < 1 or num_steps < 0:
         raise ConfigError(
             f"--seeds {num_seeds} --num-pairs {num_pairs} --budget {num_steps}: wanted at least 1, 1 and 0"
@@ -64,14 +69,16 @@ def experiment_request(
     table = with_backbone(table, backbone) if backbone else table
     table = in_mode(table, Mode(mode)) if mode else table
     left_out = _without_meshes(table, settings, [unseen] if unseen else [])
+    kind = (f"-{mode}" if mode else "") + (f"-k{num_sources}" if num_sources > 1 else "")
     return ExperimentRequest(
-        name=f"{name}-{mode}" if mode else name,
+        name=name + kind,
         table=replace(table, rows=tuple(row for row in table.rows if row not in left_out)),
         settings=settings,
         out=out,
         seeds=tuple(range(rounds.seed, rounds.seed + num_seeds)),
         budget=Budget(num_steps=num_steps or rounds.max_rounds * rounds.local_steps * rounds.num_clients),
         num_pairs=num_pairs,
+        num_sources=num_sources,
         unseen=unseen,
         left_out=tuple(row.label for row in left_out),
     )
@@ -104,6 +111,7 @@ def run_on_this_machine(request: ExperimentRequest, listener: Listener) -> Exper
             pairs=None,
             landmarks=task.guidance,
             motion=task.motion,
+            num_sources=task.num_sources,
         )
         run_evaluation(wanted, device=pick_device(request.settings.optimizer.device), progress=listener.progress)
 

@@ -12,9 +12,9 @@ import numpy as np
 from data_partition.shards.shard import ADD_MESHES
 from evaluation.faces.analysis import Backends
 from evaluation.figures.gap import gap_table, gaps, read_pair_values
-from evaluation.figures.tables import TextTable
+from evaluation.figures.tables import TextTable, titled
 from evaluation.figures.thirds import thirds_table
-from evaluation.measurement import COPY_DRIVING, COPY_SOURCE, MODEL
+from evaluation.measurement import COPY_DRIVING, COPY_NEAREST, COPY_SOURCE, MODEL
 from evaluation.metrics.catalogue import Metric, metrics_of
 from evaluation.pairs import Protocol
 from experiments.cells import Budget, Cell, Train, cell_of
@@ -47,10 +47,17 @@ class ExperimentRequest:
     budget: Budget
     num_pairs: int
     """Of each source person."""
+    num_sources: int
+    """Source frames of each result; above 1 the nearest of a reference set."""
     unseen: Path | None
     """Dataset of people the models have not seen, for cross-unseen."""
     left_out: tuple[str, ...] = ()
     """Labels of rows that the table has besides, and that these datasets cannot drive: they have no face meshes."""
+
+    @property
+    def baselines(self) -> tuple[str, ...]:
+        """Methods that need no model."""
+        return (COPY_SOURCE, *((COPY_NEAREST,) if self.num_sources > 1 else ()), COPY_DRIVING)
 
     @property
     def note(self) -> str:
@@ -69,6 +76,7 @@ class EvaluationTask:
     out: Path
     protocol: Protocol
     num_pairs: int
+    num_sources: int
     guidance: Guidance
     motion: MotionKind
 
@@ -142,7 +150,8 @@ def run_experiment(request: ExperimentRequest, *, train: Train, evaluate: Evalua
     folders = [[_evaluated(request, row, seed, evaluate) for seed in request.seeds] for row in request.table.rows]
     ours = _ours(request, folders)
     seen = [table for table in (_further(request, folders), _thirds(request, folders)) if table.rows]
-    tables = [ours, _published(request.table), *seen, *_gap_tables(request, folders), _spent(planned)]
+    measured = titled([ours, *seen, *_gap_tables(request, folders)], request.num_sources)
+    tables = [measured[0], _published(request.table), *measured[1:], _spent(planned)]
     files = {"Table": request.out / f"{request.name}.md", "Figures": request.out / f"{request.name}.json"}
     write_text(files["Table"], _markdown(request, tables))
     write_json(files["Figures"], _plain(request, folders), indent=2)
@@ -166,14 +175,16 @@ def _cell(request: ExperimentRequest, row: ModelRow, seed: int) -> Cell:
 def _evaluated(request: ExperimentRequest, row: ModelRow, seed: int, evaluate: Evaluate) -> Path:
     """Folder of the row's evaluation, made now if it is not there."""
     cell, dataset = _cell(request, row, seed), _dataset(request)
-    out = cell.evaluation(request.table.protocol, row.guidance, row.motion, request.num_pairs, dataset)
+    protocol, num_pairs, num_sources = request.table.protocol, request.num_pairs, request.num_sources
+    out = cell.evaluation(protocol, row.guidance, row.motion, num_pairs, num_sources, dataset)
     if not (out / "metrics.json").is_file():
         task = EvaluationTask(
             checkpoint=cell.run,
             dataset=dataset,
             out=out,
-            protocol=request.table.protocol,
-            num_pairs=request.num_pairs,
+            protocol=protocol,
+            num_pairs=num_pairs,
+            num_sources=num_sources,
             guidance=row.guidance,
             motion=row.motion,
         )
@@ -187,7 +198,7 @@ def _ours(request: ExperimentRequest, folders: Sequence[Sequence[Path]]) -> Text
         (row.label, *(_mean_and_spread(_values(per_seed, MODEL, metric), metric) for metric in metrics))
         for row, per_seed in zip(request.table.rows, folders, strict=True)
     ]
-    for baseline in (COPY_SOURCE, COPY_DRIVING):
+    for baseline in request.baselines:
         values = [_values(folders[0][:1], baseline, metric) for metric in metrics]
         if any(values):
             figures = (_mean_and_spread(value, metric) for value, metric in zip(values, metrics, strict=True))
@@ -201,7 +212,7 @@ def _ours(request: ExperimentRequest, folders: Sequence[Sequence[Path]]) -> Text
 def _further(request: ExperimentRequest, folders: Sequence[Sequence[Path]]) -> TextTable:
     """The metrics that the thesis' table does not have: a metric a row, a model a column."""
     columns = [(row.label, per_seed, MODEL) for row, per_seed in zip(request.table.rows, folders, strict=True)]
-    columns += [(baseline, folders[0][:1], baseline) for baseline in (COPY_SOURCE, COPY_DRIVING)]
+    columns += [(baseline, folders[0][:1], baseline) for baseline in request.baselines]
     body = []
     for metric in metrics_of(request.table.protocol):
         values = [_values(per_seed, method, metric) for _, per_seed, method in columns]
@@ -276,6 +287,7 @@ def _plain(request: ExperimentRequest, folders: Sequence[Sequence[Path]]) -> dic
         "protocol": request.table.protocol.value,
         "seeds": list(request.seeds),
         "num_steps": request.budget.num_steps,
+        "num_sources": request.num_sources,
         "rows": rows,
         "published": published,
         "note": PUBLISHED_NOTE,

@@ -203,7 +203,7 @@ class LossConfig:
     """+ Step, counted from the first round, at which the discriminators start."""
     adversarial_lead_steps: int = setting(0, low=0, high=10_000_000)
     """+ Steps for which the discriminators are trained before the generators' terms on them start."""
-    adversarial_ramp_steps: int = setting(0, low=0, high=1000)
+    adversarial_ramp_steps: int = setting(0, low=0, high=10_000_000)
     """+ Steps over which the weights of these terms then grow to the full ones; 0 is full at once."""
     adversarial_limit: float = setting(0.0, low=0, high=10_000, least_if_on=0.01)
     """+ Most that the terms on the image discriminator may pull at an image, as the weight of an L1 term that pulls as

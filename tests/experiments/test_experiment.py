@@ -35,6 +35,7 @@ def request_(tmp_path: Path) -> ExperimentRequest:
         num_seeds=2,
         num_steps=4,
         num_pairs=1,
+        num_sources=1,
         unseen=None,
         backbone="vit",
         mode="",
@@ -102,6 +103,25 @@ def test_other_metrics_and_thirds_by_motion_stand_below_for_every_model(request_
     assert "0.625" in thirds.rows[0]
 
 
+def test_a_table_of_several_sources_shares_the_trainings_and_has_files_of_its_own(request_) -> None:
+    desk, asked = Desk(), []
+
+    def evaluate(task: EvaluationTask) -> None:
+        asked.append(task.num_sources)
+        desk.evaluate(task)
+
+    first = run_experiment(request_, train=desk.train, evaluate=desk.evaluate)
+    several = replace(request_, num_sources=8)
+    second = run_experiment(several, train=desk.train, evaluate=evaluate)
+    assert (desk.trained, asked) == ([0, 1], [8] * 6)
+    assert first.tables[0].title.endswith("(mean ± standard deviation over 2 seeds), from one source")
+    assert second.tables[0].title.endswith("from 8 of 32 sources")
+    assert (request_.baselines, several.baselines) == (
+        ("copy-source", "copy-driving"),
+        ("copy-source", "copy-nearest", "copy-driving"),
+    )
+
+
 def test_an_interrupted_training_goes_on(request_) -> None:
     cell = plan(request_)[0].cell
     desk = Desk()
@@ -115,14 +135,15 @@ def test_an_interrupted_training_goes_on(request_) -> None:
 
 
 def test_every_mode_spends_the_same_steps_and_keeps_its_schedule_in_proportion(tmp_path: Path) -> None:
-    settings = minimal_settings(
-        tmp_path, tmp_path, 5, local_steps=10, adversarial_from_step=20, adversarial_lead_steps=4
-    )
+    schedule = {"adversarial_from_step": 20, "adversarial_lead_steps": 4, "adversarial_ramp_steps": 3}
+    schedule |= {"flow_warmup_steps": 2, "decay_from_step": 30, "decay_halving_steps": 6}
+    settings = minimal_settings(tmp_path, tmp_path, 5, local_steps=10, **schedule)
     budget = Budget(num_steps=200)
     federated, centralized = (budget.apply(settings, mode) for mode in (Mode.FEDERATED, Mode.CENTRALIZED))
     assert federated.rounds.max_rounds * federated.rounds.local_steps * 5 == 200
     assert centralized.rounds.max_rounds * centralized.rounds.local_steps == 200
-    assert (centralized.loss.adversarial_from_step, centralized.loss.adversarial_lead_steps) == (100, 20)
+    flat = centralized.to_flat()
+    assert {name: flat[name.replace("_", "-")] for name in schedule} == {name: 5 * n for name, n in schedule.items()}
     with pytest.raises(ConfigError, match="--budget 49: one round is 10 local steps at 5 sites; wanted at least 50"):
         Budget(num_steps=49).apply(settings, Mode.FEDERATED)
 
@@ -170,7 +191,16 @@ def test_rows_that_are_driven_by_meshes_are_left_out_where_there_are_none_and_it
     dataset = write_dataset(tmp_path / "dataset", 2, has_mesh=has_mesh)
     settings = minimal_settings(dataset, Path("/unused"), 2, local_steps=1, network="glr")
     request = experiment_request(
-        "table-4-2", settings, out=tmp_path, num_seeds=1, num_steps=4, num_pairs=1, unseen=None, backbone="vit", mode=""
+        "table-4-2",
+        settings,
+        out=tmp_path,
+        num_seeds=1,
+        num_steps=4,
+        num_pairs=1,
+        num_sources=1,
+        unseen=None,
+        backbone="vit",
+        mode="",
     )
     assert ("Mesh Guided GCN" in [row.label for row in request.table.rows]) == has_mesh
     assert {row.label for row in request.table.rows} > {"Monkey-Net", "FirstOrder", "X2Face", "ViT"}
@@ -188,8 +218,11 @@ def test_every_table_has_rows_of_known_settings_and_published_values_for_each_me
 def test_a_table_in_one_mode_trains_every_row_so_and_has_files_of_its_own(tmp_path: Path) -> None:
     settings = minimal_settings(write_dataset(tmp_path / "dataset", 2, has_mesh=True), Path("/unused"), 2)
     made = {"out": tmp_path, "num_seeds": 1, "num_steps": 0, "num_pairs": 1, "unseen": None, "backbone": ""}
+    made["num_sources"] = 1
     request = experiment_request("table-4-2", settings, mode="federated", **made)  # type: ignore[arg-type]
     assert request.name == "table-4-2-federated"
+    several = made | {"num_sources": 8}
+    assert experiment_request("table-4-2", settings, mode="", **several).name == "table-4-2-k8"  # type: ignore[arg-type]
     assert {item.cell.mode for item in plan(request)} == {Mode.FEDERATED}
     assert [row.label for row in request.table.rows] == [row.label for row in TABLES["table-4-2"].rows]
     labels = [row.label for row in in_mode(TABLES["table-4-7"], Mode.CENTRALIZED).rows]
