@@ -142,7 +142,7 @@ def doctor(
         typer.Option("--speed", help="Also measure loader and trainer; without a dataset: what presets cost here."),
     ] = False,
     preset: Annotated[
-        str | None, typer.Option(help="What --speed trains: tiny, small, paper, studio or a file.")
+        str | None, typer.Option(help="What --speed trains: tiny, small, studio, paper or a file.")
     ] = None,
 ) -> None:
     """Check a dataset and say in words what is wrong.

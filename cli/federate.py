@@ -95,7 +95,7 @@ def register(
 
 def approve(
     settings: Annotated[
-        str, typer.Argument(metavar="SETTINGS", help="A TOML file of settings; or tiny, small, paper.")
+        str, typer.Argument(metavar="SETTINGS", help="A TOML file of settings; or tiny, small, studio, paper.")
     ],
     out: Annotated[
         Path | None, typer.Option(callback=file_to_write, help="The file to write, for the site's node config.")

@@ -20,7 +20,7 @@ from model.setting import Scalar
 if TYPE_CHECKING:
     from server.flower.commands import FlowerCommands
 
-Preset = Annotated[str, typer.Option(help="tiny, small, paper, or a TOML file of settings.")]
+Preset = Annotated[str, typer.Option(help="tiny, small, studio, paper, or a TOML file of settings.")]
 Changes = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Change one setting; repeat for more. See `settings`."),
