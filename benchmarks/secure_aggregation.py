@@ -62,11 +62,14 @@ class FixedRoster(Roster):
 
 
 class SyntheticGrid(Grid):
-    """Sites that answer at once with the global tensors plus noise; `site_seconds` is what they took together."""
+    """Sites that answer with the global tensors plus noise, when they are asked for it, so that no answers pile up.
+
+    `site_seconds` is what they took together.
+    """
 
     def __init__(self, settings: Settings, shapes: Shapes, folder: Path) -> None:
         self._settings, self._shapes, self._folder = settings, shapes, folder
-        self._replies: dict[str, Message] = {}
+        self._unanswered: dict[str, Message] = {}
         self._num_messages = 0
         self.site_seconds = 0.0
         self.num_bytes = 0
@@ -88,18 +91,18 @@ class SyntheticGrid(Grid):
         return range(1, self._settings.rounds.num_clients + 1)
 
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
-        """Answer each."""
+        """Keep each."""
         ids = []
         for message in messages:
             self._num_messages += 1
             ids.append(str(self._num_messages))
             message.metadata.__dict__["_message_id"] = ids[-1]
-            self._replies[ids[-1]] = self._answer(message)
+            self._unanswered[ids[-1]] = message
         return ids
 
     def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
         """The answers."""
-        return [self._replies.pop(i) for i in message_ids if i in self._replies]
+        return [self._answer(self._unanswered.pop(i)) for i in message_ids if i in self._unanswered]
 
     def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> Iterable[Message]:
         """Both."""

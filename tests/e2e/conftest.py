@@ -3,12 +3,13 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
 from tests.e2e.compose import ROOT
-from tests.e2e.settings import MIN_SITES, SETTINGS
+from tests.e2e.settings import CODED, MIN_SITES, SETTINGS
 
 
 @pytest.fixture(scope="session")
@@ -59,9 +60,18 @@ def certs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def approved(certs: Path) -> Path:
     """What the five sites agreed to: the settings of these runs."""
-    asked = SETTINGS | {"min-fit-clients": MIN_SITES}
+    return _approved(certs / "approved.toml", {})
+
+
+@pytest.fixture(scope="session")
+def approved_coded(certs: Path) -> Path:
+    """The same with updates that travel as codes."""
+    return _approved(certs / "approved-coded.toml", CODED)
+
+
+def _approved(file: Path, more: Mapping[str, str]) -> Path:
+    asked = SETTINGS | more | {"min-fit-clients": MIN_SITES}
     changes = [word for key, value in asked.items() for word in ("--set", f"{key}={value}")]
-    file = certs / "approved.toml"
     command = [Path(sys.executable).with_name("fedreenact"), "approve", "tiny", *changes, "--out", file]
     subprocess.run(command, check=True, capture_output=True)
     file.chmod(0o644)  # the containers' user reads it

@@ -1,4 +1,7 @@
-"""The same federation without TLS, for one round: what somebody on the control network can make its sites do."""
+"""The same federation without TLS, for two rounds: what somebody on the control network can make its sites do.
+
+Its updates travel as codes of a byte a value.
+"""
 
 from __future__ import annotations
 
@@ -9,17 +12,17 @@ import pytest
 
 from tests.e2e.compose import ROOT, Compose, wait_until
 from tests.e2e.foreign_app import SITES, check_refused_and_left_closed, submit
-from tests.e2e.settings import as_options
+from tests.e2e.settings import CODED, as_options
 
 pytestmark = pytest.mark.docker
 
 
 @pytest.fixture(scope="module")
-def federation(image: None, approved: Path, without_grafana: Path, few_frames: Path) -> Iterator[Compose]:
+def federation(image: None, approved_coded: Path, without_grafana: Path, few_frames: Path) -> Iterator[Compose]:
     """Five sites that wait for a run."""
     environment = {
-        "FEDREENACT_APPROVED": str(approved),
-        "FEDREENACT_SETTINGS": as_options(max_rounds=1),
+        "FEDREENACT_APPROVED": str(approved_coded),
+        "FEDREENACT_SETTINGS": as_options(max_rounds=2, **CODED),
         "GRAFANA_PORT": "13001",
     }
     files = [ROOT / "docker-compose.yml", without_grafana, few_frames]
@@ -44,8 +47,12 @@ def test_a_run_of_ours_goes_on_and_tells_it(federation: Compose) -> None:
     federation("up", "-d", "--no-deps", "run")
     wait_until("the end", lambda: federation.state("run")["Status"] == "exited", timeout_s=1200)
     assert federation.state("run")["ExitCode"] == 0, federation("logs", "run")
-    (row,) = federation.history()
-    assert {site: client["refused_tasks"] for site, client in row["clients"].items()} == dict.fromkeys("01234", 1)
+    first, second = federation.history()
+    assert {site: client["refused_tasks"] for site, client in first["clients"].items()} == dict.fromkeys("01234", 1)
+    whole = first["measured"]["0"]["bytes_down"]  # 4 bytes a value
+    for site in "01234":
+        ups = [row["measured"][site]["bytes_up"] for row in (first, second)]
+        assert max(*ups, second["measured"][site]["bytes_down"]) < whole / 4, (site, ups, second)
     script = "import urllib.request as u; print(u.urlopen('http://127.0.0.1:9464/metrics').read().decode())"
     shown = federation("exec", "-T", "exporter", "python", "-c", script)
     assert [f'fedreenact_site_refused_tasks{{site="{n}"}} 1.0' in shown for n in range(5)] == [True] * 5
