@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from model.batch import GeneratorInputs
 from model.config import ModelConfig
@@ -90,6 +91,8 @@ class StyledDrawing(nn.Module):
         x_NCHW = self.encode(heatmap_NCHW)
         for block, style_NS in zip(self.blocks, styles, strict=True):
             x_NCHW = block(x_NCHW, style_NS)
+        if x_NCHW.shape[-2:] != heatmap_NCHW.shape[-2:]:  # of a side that is odd once halved
+            x_NCHW = functional.interpolate(x_NCHW, heatmap_NCHW.shape[-2:], mode="bilinear")
         return torch.tanh(self.to_rgb(torch.relu(adapted(x_NCHW, last_NS))))
 
 

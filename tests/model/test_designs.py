@@ -111,6 +111,15 @@ def test_the_settings_choices_are_the_registry() -> None:
     assert tuple(DESIGNS) == NETWORKS
 
 
+@pytest.mark.parametrize(("size_px", "patch_px", "seed_px"), [(36, 4, 9), (100, 10, 25)])
+def test_a_drawing_has_the_side_that_is_asked_for_whatever_it_halves_to(
+    config: ModelConfig, part_sizes: PartSizes, size_px: int, patch_px: int, seed_px: int
+) -> None:
+    config = replace(config, image_size_px=size_px, patch_size_px=patch_px, flow_seed_px=seed_px)
+    image_NCHW = drawn(build_networks(config, part_sizes, seed=0), make_batch(0, size_px=size_px))
+    assert image_NCHW.shape == (2, 3, size_px, size_px)
+
+
 def test_an_unknown_name_is_one_line_that_lists_the_known() -> None:
     with pytest.raises(ConfigError, match=r"^setting network: got 'first-order', wanted one of glr, x2face") as raised:
         design_of("first-order")
