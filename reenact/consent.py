@@ -6,7 +6,8 @@ compared with.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -63,9 +64,7 @@ def permission_for(
         ConfigError: if `consent` is given for frames of a shard.
         DataError: if an input is not there, or a record is missing, cannot be read or does not allow it.
     """
-    gone = next((path for path in (*sources, *([driving] if driving else [])) if not path.exists()), None)
-    if gone is not None:
-        raise DataError(f"{gone}: does not exist; wanted a picture, a clip, a folder of pictures or a shard")
+    require_inputs([*sources, *([driving] if driving else [])])
     found = [(source, _record_for(source, consent, digest)) for source in sources]
     missing = [source for source, record in found if record is None]
     if missing and without_consent is None:
@@ -82,6 +81,19 @@ def permission_for(
         without_consent=without_consent if missing else None,
         likeness=consent if consent is not None and _is_shard(consent) else None,
     )
+
+
+def require_inputs(paths: Iterable[Path]) -> None:
+    """Refuse the first that is not there or cannot be read.
+
+    Raises:
+        DataError: naming it.
+    """
+    for path in paths:
+        if not path.exists():
+            raise DataError(f"{path}: does not exist; wanted a picture, a clip, a folder of pictures or a shard")
+        if not os.access(path, os.R_OK):
+            raise DataError(f"{path}: cannot be read; wanted read permission for the user who runs this")
 
 
 def likeness_of(shard_dir: Path) -> Embedding:

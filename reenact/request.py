@@ -11,7 +11,7 @@ from data_partition.shards.shard import FRAMES_NAME, INFO_NAME, METADATA_NAME
 from data_partition.sources.video import is_clip, source_sha256
 from model.errors import ConfigError
 from reenact.clips.steady import Gap
-from reenact.consent import Permission
+from reenact.consent import Permission, require_inputs
 from reenact.guidance_choice import Guidance, MotionKind
 from reenact.marks.kinds import LabelException
 from reenact.movement import FULL, Strengths
@@ -93,7 +93,9 @@ def check_output(request: ReenactRequest) -> None:
 
     Raises:
         ConfigError: if the output name does not fit the driving input or is an input, or there is nothing to preview.
+        DataError: if an input is not there.
     """
+    require_inputs((*request.sources, request.driving))
     suffix, has_clip = request.out.suffix.lower(), is_clip(request.driving)
     if has_clip and suffix != ".mp4":
         raise ConfigError(f"--out {request.out}: the driving input is a clip, so the output must end in .mp4")

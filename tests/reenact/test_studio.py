@@ -176,3 +176,10 @@ def test_clip_needs_an_mp4_output(site, tmp_path):
             driving=tmp_path / "clip.mov",
             out=tmp_path / "out.jpg",
         )
+
+
+@pytest.mark.parametrize("out", ["out.mp4", "out.jpg"])
+def test_a_driving_file_that_is_not_there_is_named_as_such(site, tmp_path, out):
+    gone = tmp_path / "gone.mp4"
+    with pytest.raises(DataError, match=r"gone\.mp4: does not exist; wanted a picture, a clip"):
+        run(checkpoint=site / "run", source=frame(site, "ana"), driving=gone, out=tmp_path / out)
