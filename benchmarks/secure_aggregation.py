@@ -156,10 +156,10 @@ class SyntheticGrid(Grid):
         )
 
 
-def settings_of(preset: str, num_sites: int) -> Settings:
-    """Of a secure run."""
+def settings_of(preset: str, num_sites: int, *, is_secure: bool = True) -> Settings:
+    """Of a run; a plain one may have more sites."""
     sizes = {"num-clients": num_sites, "num-identities": num_sites, "min-fit-clients": num_sites}
-    return Settings.from_flat({**read_preset(PRESETS / f"{preset}.toml"), **sizes, "secure-aggregation": True})
+    return Settings.from_flat({**read_preset(PRESETS / f"{preset}.toml"), **sizes, "secure-aggregation": is_secure})
 
 
 def measure(settings: Settings, is_secure: bool) -> dict[str, float]:

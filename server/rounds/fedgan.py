@@ -283,7 +283,7 @@ class _Tally:
             chosen = clients[krum(self._updates.products(clients, self._shared))]
             return {name: self._updates.tensor(chosen, name) for name in self._shared}
         of_stack = median if rule == "median" else trimmed_mean
-        return {name: of_stack(np.stack([self._updates.tensor(c, name) for c in clients])) for name in self._shared}
+        return {name: self._updates.combined(clients, name, of_stack) for name in self._shared}
 
     def _mean_metrics(self, weight_of: Mapping[int, int]) -> dict[str, float]:
         """Means over the accepted sites, weighted as their updates."""

@@ -1,7 +1,7 @@
 """Aggregation that one bad update cannot steer: coordinate-wise median and trimmed mean, Krum.
 
 All clients weigh the same: a number of frames is what a site says of itself. The same rules as Flower's FedMedian,
-FedTrimmedAvg and Krum, on updates that lie on disk: one tensor of every client is in memory at a time.
+FedTrimmedAvg and Krum, on updates that lie on disk (`store.UpdateStore`).
 """
 
 from __future__ import annotations

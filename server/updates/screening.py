@@ -6,7 +6,6 @@ and L_D that it reports. An update passes that is merely useless, and so does on
 
 from __future__ import annotations
 
-import math
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,7 +23,11 @@ _LOSSES = {"loss_generator": "L_G", "loss_discriminator": "L_D"}
 _LEAST_SPREAD = 0.05
 """Of the others' losses, relative to their median: sites that agree closely by chance do not make another one odd."""
 
+_NO_LENGTH = 1e-12
+"""Of a sum of as many unit steps, squared and relative to the largest it can be: none, but for rounding."""
+
 Metrics = Mapping[int, Mapping[str, float]]
+Products = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -36,9 +39,7 @@ class Finding:
     kind: Rejection
 
 
-def compare(
-    clients: Sequence[int], products_nn: npt.NDArray[np.float64], metrics: Metrics, config: DefenceConfig
-) -> list[Finding]:
+def compare(clients: Sequence[int], products_nn: Products, metrics: Metrics, config: DefenceConfig) -> list[Finding]:
     """The updates that do not fit the others', the worst first, until the rest fit or are fewer than `MIN_COMPARED`.
 
     Args:
@@ -47,21 +48,20 @@ def compare(
         metrics: partition id to what the site reports.
         config: `max-norm-ratio`, `max-loss-deviation` and `min-cosine`.
     """
-    products = {
-        a: {b: float(products_nn[row, column]) for column, b in enumerate(clients)} for row, a in enumerate(clients)
-    }
-    checks: list[Callable[[list[int]], Finding | None]] = []
+    checks: list[Callable[[Products, list[int]], Finding | None]] = []
     if config.max_norm_ratio:
-        checks.append(lambda rest: _longest(products, rest, config.max_norm_ratio))
+        checks.append(lambda products_nn, rest: _longest(products_nn, rest, config.max_norm_ratio))
     if config.max_loss_deviation:
-        checks.append(lambda rest: _oddest(metrics, rest, config.max_loss_deviation))
+        checks.append(lambda _, rest: _oddest(metrics, rest, config.max_loss_deviation))
     if config.min_cosine > -1:
-        checks.append(lambda rest: _most_opposed(products, rest, config.min_cosine))
+        checks.append(lambda products_nn, rest: _most_opposed(products_nn, rest, config.min_cosine))
     found, rest = [], list(clients)
     for check in checks:
-        while len(rest) >= MIN_COMPARED and (finding := check(rest)) is not None:
+        while len(rest) >= MIN_COMPARED and (finding := check(products_nn, rest)) is not None:
             found.append(finding)
-            rest.remove(finding.client)
+            row = rest.index(finding.client)
+            products_nn = np.delete(np.delete(products_nn, row, axis=0), row, axis=1)
+            del rest[row]
     return found
 
 
@@ -78,15 +78,14 @@ def weights(num_frames: Mapping[int, int], limit: float) -> dict[int, int]:
     return {client: min(number, most) for client, number in num_frames.items()}
 
 
-def _longest(products: Mapping[int, Mapping[int, float]], clients: Sequence[int], limit: float) -> Finding | None:
+def _longest(products_nn: Products, clients: Sequence[int], limit: float) -> Finding | None:
     """The longest step, if it is more than `limit` times as long as the median one."""
-    norms = {client: math.sqrt(products[client][client]) for client in clients}
-    median = statistics.median(norms.values())
-    worst = max(norms, key=norms.__getitem__)
-    if norms[worst] <= limit * median:
+    norms_n = np.sqrt(np.diag(products_nn))
+    median, worst = float(np.median(norms_n)), int(norms_n.argmax())
+    if norms_n[worst] <= limit * median:
         return None
-    reason = f"its step is {norms[worst]:.4g} long, the median is {median:.4g}; max-norm-ratio is {limit:g}"
-    return Finding(client=worst, reason=reason, kind=Rejection.TOO_LONG)
+    reason = f"its step is {norms_n[worst]:.4g} long, the median is {median:.4g}; max-norm-ratio is {limit:g}"
+    return Finding(client=clients[worst], reason=reason, kind=Rejection.TOO_LONG)
 
 
 def _oddest(metrics: Metrics, clients: Sequence[int], limit: float) -> Finding | None:
@@ -115,24 +114,21 @@ def _oddest(metrics: Metrics, clients: Sequence[int], limit: float) -> Finding |
     return worst
 
 
-def _most_opposed(products: Mapping[int, Mapping[int, float]], clients: Sequence[int], limit: float) -> Finding | None:
+def _most_opposed(products_nn: Products, clients: Sequence[int], limit: float) -> Finding | None:
     """The step that points furthest away from the others', if the cosine is below `limit`.
 
     The others' direction is the sum of their steps made equally long, so that a long one is not all of it.
     """
-
-    def cosine(a: int, b: int) -> float:
-        lengths = math.sqrt(products[a][a] * products[b][b])
-        return products[a][b] / lengths if lengths else 0.0
-
-    cosines = {}
-    for client in clients:
-        others = [other for other in clients if other != client]
-        square = sum(cosine(a, b) for a in others for b in others)
-        length = math.sqrt(square) if square > 1e-12 else math.inf  # steps that cancel have no direction
-        cosines[client] = sum(cosine(client, other) for other in others) / length
-    worst = min(cosines, key=cosines.__getitem__)
-    if cosines[worst] >= limit:
+    lengths_n = np.sqrt(np.diag(products_nn))
+    inverse_n = np.divide(1.0, lengths_n, out=np.zeros_like(lengths_n), where=lengths_n > 0)
+    cosines_nn = products_nn * inverse_n[:, None] * inverse_n[None, :]
+    own_n, to_all_n = np.diag(cosines_nn), cosines_nn.sum(axis=1)
+    squares_n = cosines_nn.sum() - 2 * to_all_n + own_n  # of the length of the others' sum
+    has_direction_n = squares_n > _NO_LENGTH * len(clients) ** 2  # steps that cancel have none
+    to_others_n = np.zeros_like(squares_n)
+    np.divide(to_all_n - own_n, np.sqrt(np.maximum(squares_n, 0)), out=to_others_n, where=has_direction_n)
+    worst = int(to_others_n.argmin())
+    if to_others_n[worst] >= limit:
         return None
-    reason = f"its step's cosine to the others' direction is {cosines[worst]:.2f}; min-cosine is {limit:g}"
-    return Finding(client=worst, reason=reason, kind=Rejection.OPPOSED)
+    reason = f"its step's cosine to the others' direction is {to_others_n[worst]:.2f}; min-cosine is {limit:g}"
+    return Finding(client=clients[worst], reason=reason, kind=Rejection.OPPOSED)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,9 +13,12 @@ import numpy as np
 import numpy.typing as npt
 
 Arrays = Mapping[str, npt.NDArray[np.float32]]
+Rule = Callable[[npt.NDArray[np.float32]], npt.NDArray[np.float32]]
 
-_CHUNK_VALUES = 2**18
-"""Values of every client's step that are in memory as float64 at a time."""
+_MOST_VALUES = 2**18
+"""Of one client in a piece that is in memory at a time."""
+_PIECE_VALUES = 2**24
+"""Of all clients together."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -31,8 +34,9 @@ class Step:
 class UpdateStore:
     """Keeps the updates on disk until the round is aggregated, so that memory does not grow with the sites.
 
-    A file holds the bare values of one update, tensor after tensor: each tensor is read several times, and where it
-    begins is the same in all files. The folder is emptied when the round is measured, and when the next one begins.
+    A file holds the bare values of one update, tensor after tensor: each is read several times, a piece of all clients'
+    at a time, and where it begins is the same in all files. The folder is emptied when the round is measured, and when
+    the next one begins.
     """
 
     def __init__(self, current: Arrays, folder: Path) -> None:
@@ -62,7 +66,7 @@ class UpdateStore:
         return values.reshape(current.shape)
 
     def products(self, clients: Sequence[int], names: Sequence[str]) -> npt.NDArray[np.float64]:
-        """[n, n] inner products of the clients' steps; one tensor of every client is in memory at a time.
+        """[n, n] inner products of the clients' steps, in float64.
 
         Args:
             clients: in the order of the result.
@@ -70,10 +74,25 @@ class UpdateStore:
         """
         total_nn = np.zeros((len(clients), len(clients)))
         for name in names:
-            steps = [(self.tensor(client, name) - self._current[name]).reshape(-1) for client in clients]
-            for chunk_nd in _chunks(steps):
-                total_nn += chunk_nd @ chunk_nd.T
+            current_D = self._current[name].reshape(-1)
+            for where, values_nd in self._pieces(clients, name):
+                steps_nd = (values_nd - current_D[where]).astype(np.float64)
+                total_nn += steps_nd @ steps_nd.T
         return total_nn
+
+    def combined(self, clients: Sequence[int], name: str, rule: Rule) -> npt.NDArray[np.float32]:
+        """One tensor that a rule makes of the clients', coordinate by coordinate.
+
+        Args:
+            clients: whose updates count.
+            name: of the tensor.
+            rule: [n, d] to [d].
+        """
+        current = self._current[name]
+        result_D = np.empty(current.size, np.float32)
+        for where, values_nd in self._pieces(clients, name):
+            result_D[where] = rule(values_nd)
+        return result_D.reshape(current.shape)
 
     def measure(self, new: Arrays, clients: Sequence[int]) -> dict[int, Step]:
         """Each client's step against the one that leads from the old global tensors to `new`.
@@ -93,6 +112,16 @@ class UpdateStore:
         shutil.rmtree(self._folder, ignore_errors=True)
         return steps
 
+    def _pieces(self, clients: Sequence[int], name: str) -> Iterator[tuple[slice, npt.NDArray[np.float32]]]:
+        """Where a piece of a flat tensor lies, and [n, d] of all clients: the more there are, the smaller is d."""
+        size = self._current[name].size
+        step = max(1, min(_MOST_VALUES, _PIECE_VALUES // len(clients)))
+        for start in range(0, size, step):
+            count = min(step, size - start)
+            offset = self._offsets[name] + start * np.dtype(np.float32).itemsize
+            piece = [np.fromfile(self._path(client), np.float32, count, offset=offset) for client in clients]
+            yield slice(start, start + count), np.stack(piece)
+
     def _path(self, client: int) -> Path:
         return self._folder / f"client-{client}.float32"
 
@@ -103,12 +132,6 @@ def fingerprint_of(tensors: Arrays) -> str:
     for array in tensors.values():
         digest.update(array.tobytes())
     return digest.hexdigest()[:16]
-
-
-def _chunks(steps: Sequence[npt.NDArray[np.float32]]) -> Iterator[npt.NDArray[np.float64]]:
-    """Stacked [n, d] pieces of n flat arrays, in float64."""
-    for start in range(0, steps[0].size if steps else 0, _CHUNK_VALUES):
-        yield np.stack([step[start : start + _CHUNK_VALUES] for step in steps]).astype(np.float64)
 
 
 def _dot(a: npt.NDArray[np.float32], b: npt.NDArray[np.float32]) -> float:

@@ -69,6 +69,21 @@ def test_cosine_by_hand() -> None:
     assert screened(steps, min_cosine=-0.45) == []
 
 
+def test_of_hundreds_of_steps_the_flipped_ones_go() -> None:
+    rng = np.random.default_rng(0)
+    steps_nd = rng.standard_normal(50) + 0.5 * rng.standard_normal((300, 50))
+    steps_nd[[7, 250]] *= -1
+    assert found(screened(steps_nd.tolist(), min_cosine=-0.5)).keys() == {17, 260}
+
+
+def test_steps_that_cancel_but_for_rounding_have_no_direction() -> None:
+    turned_dd = np.linalg.qr(np.random.default_rng(0).standard_normal((40, 40)))[0]
+    pairs_nd = np.repeat(turned_dd, 2, axis=0)
+    pairs_nd[1::2] *= -1  # nothing is left of their sum but 1e-16
+    findings = screened([*pairs_nd.tolist(), (-turned_dd[0]).tolist()], min_cosine=-0.5)
+    assert 90 not in found(findings)
+
+
 def test_a_long_flipped_step_does_not_make_the_others_opposed() -> None:
     assert found(screened([[1, 0], [1, 0], [-1e6, 0], [1, 0]], min_cosine=-0.2)) == {12: Rejection.OPPOSED}
 

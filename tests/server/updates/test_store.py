@@ -55,6 +55,28 @@ def test_products_of_a_tensor_of_many_chunks(tmp_path: Path) -> None:
     assert store.products([0, 1], ["w"]) == pytest.approx(flat @ flat.T)
 
 
+def test_with_many_clients_smaller_pieces_are_read_and_nothing_else_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("server.updates.store._PIECE_VALUES", 21)  # of seven clients, three of a tensor of ten
+    rng = np.random.default_rng(0)
+    store = UpdateStore({"v": np.ones(4, np.float32), "w": np.ones((2, 5), np.float32)}, tmp_path / "updates")
+    values = rng.standard_normal((7, 2, 5), np.float32)
+    for client in range(7):
+        store.add(client, {"v": np.full(4, client, np.float32), "w": values[client]})
+    flat = values.reshape(7, 10).astype(np.float64) - 1
+    assert store.products(range(7), ["w"]) == pytest.approx(flat @ flat.T)
+    widths = []
+
+    def middle(values_nd: np.ndarray) -> np.ndarray:
+        widths.append(values_nd.shape)
+        return np.median(values_nd, axis=0)
+
+    assert store.combined(range(7), "w", middle).tolist() == np.median(values, axis=0).tolist()
+    assert widths == [(7, 3), (7, 3), (7, 3), (7, 1)]
+    assert store.combined([6, 1, 2], "v", middle).tolist() == [2, 2, 2, 2]
+
+
 def test_a_fingerprint_is_the_hash_of_the_values() -> None:
     expected = hashlib.sha256(np.array([1.0, 2.0, 3.0], np.float32).tobytes()).hexdigest()[:16]
     assert fingerprint_of(tensors([1, 2], 3)) == expected
