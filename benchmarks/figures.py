@@ -187,7 +187,7 @@ def _networks() -> Iterator[tuple[str, str]]:
 
 
 def _server_s(is_secure: bool) -> float:
-    """Of a round, as long as nothing else runs: the clock's time."""
+    """Of a round."""
     return secure_aggregation.measure(secure_aggregation.settings_of("tiny", 5), is_secure)["server_s"]
 
 

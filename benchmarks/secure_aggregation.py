@@ -1,4 +1,4 @@
-"""Time and bytes of one round under secure aggregation against a plain one, with synthetic updates and no training.
+"""CPU-seconds and bytes of a round under a secure sum against one in clear, with synthetic updates and no training.
 
     python -m benchmarks.secure_aggregation [--sites 5] [--preset tiny] [--repeats 5]
 
@@ -64,7 +64,7 @@ class FixedRoster(Roster):
 class SyntheticGrid(Grid):
     """Sites that answer with the global tensors plus noise, when they are asked for it, so that no answers pile up.
 
-    `site_seconds` is what they took together.
+    `site_seconds` is the CPU-seconds that they took together.
     """
 
     def __init__(self, settings: Settings, shapes: Shapes, folder: Path) -> None:
@@ -114,10 +114,10 @@ class SyntheticGrid(Grid):
         arrays = [array.numpy() for array in received.values()]
         config = dict(message.content.config_records["fitins.config"])
         updates = self._update(arrays, config, site)
-        begin = time.perf_counter()
+        begin = time.process_time()
         answer, num_examples, metrics = self._site(site, arrays, config, updates)
         record = ArrayRecord(answer)
-        self.site_seconds += time.perf_counter() - begin
+        self.site_seconds += time.process_time() - begin
         self.num_bytes += sum(len(array.data) for r in (received, record) for array in r.values())
         content = {
             "fitres.parameters": record,
@@ -163,7 +163,7 @@ def settings_of(preset: str, num_sites: int, *, is_secure: bool = True) -> Setti
 
 
 def measure(settings: Settings, is_secure: bool) -> dict[str, float]:
-    """One round: seconds of all sites together, of the server, and bytes of tensors in both directions."""
+    """One round: CPU-seconds of a site and of the server, and bytes of tensors in both directions for a site."""
     TaskIdentity.task_id, TaskIdentity.run_id, TaskIdentity.node_id = 1, 1, 1
     start = build_networks(settings.model, PART_SIZES, seed=0).travelling_tensors()
     roster = FixedRoster(settings)
@@ -174,7 +174,7 @@ def measure(settings: Settings, is_secure: bool) -> dict[str, float]:
             write_node_keys(Path(folder), settings.rounds.num_clients),
         )
         answering = _timed_answers(grid)
-        begin = time.perf_counter()
+        begin = time.process_time()
         link = Link(grid=grid, roster=roster, timeout_s=60.0, on_wait=lambda: None)
         scalars = {"run-id": "r", **PART_SIZES.to_flat()}
         if is_secure:
@@ -182,7 +182,7 @@ def measure(settings: Settings, is_secure: bool) -> dict[str, float]:
         else:
             plain = settings.replaced({"secure-aggregation": False})
             FedGAN(start, link, plain, Path(folder) / "updates", scalars=scalars).train(1, start)
-        seconds = time.perf_counter() - begin
+        seconds = time.process_time() - begin
     return {
         "site_s": grid.site_seconds / settings.rounds.num_clients,
         "server_s": seconds - answering[0],
@@ -192,14 +192,14 @@ def measure(settings: Settings, is_secure: bool) -> dict[str, float]:
 
 
 def _timed_answers(grid: SyntheticGrid) -> list[float]:
-    """Seconds in which the sites answered, synthetic updates included; filled while the grid is used."""
+    """CPU-seconds in which the sites answered, synthetic updates included; filled while the grid is used."""
     total = [0.0]
     answer = grid._answer
 
     def timed(message: Message) -> Message:
-        begin = time.perf_counter()
+        begin = time.process_time()
         reply = answer(message)
-        total[0] += time.perf_counter() - begin
+        total[0] += time.process_time() - begin
         return reply
 
     grid._answer = timed  # type: ignore[method-assign]

@@ -44,9 +44,9 @@ def detailed(output: MovingOutput, sources_MCHW: Tensor) -> Tensor:
     """
     image_NCHW, (flow_MCHW, confidence_MCHW) = output.image_NCHW, output.motion
     side_px = sources_MCHW.shape[-1]
-    moved_NCHW = warp(sources_MCHW, flow_MCHW)
+    moved_NCHW = warp(sources_MCHW, flow_MCHW.float())
     if confidence_MCHW is not None:
-        larger_MCHW = resized(_SHARPER * confidence_MCHW, side_px, side_px)
+        larger_MCHW = resized(_SHARPER * confidence_MCHW.float(), side_px, side_px)
         moved_NCHW = fused(moved_NCHW, larger_MCHW, image_NCHW.shape[0])
     correction_NCHW = image_NCHW - shrunk(moved_NCHW, image_NCHW.shape[-1])
     size = (side_px, side_px)

@@ -25,6 +25,7 @@ from model.landmarks.face_mesh import FaceMesh
 from model.landmarks.geometry import draw_heatmap
 from model.landmarks.irises import carried, draw_irises
 from model.networks.warping import resized
+from model.precision import mixed_precision
 from reenact.detail import detail_px, detailed
 from reenact.guidance import (
     LandmarkStatistics,
@@ -135,7 +136,9 @@ class Transfer:
 class Reenactor:
     """Holds the networks of one checkpoint on one device."""
 
-    def __init__(self, checkpoint: Checkpoint, device: torch.device, *, num_sources: int | None = None) -> None:
+    def __init__(
+        self, checkpoint: Checkpoint, device: torch.device, *, num_sources: int | None = None, is_mixed: bool = False
+    ) -> None:
         """Load the checkpoint's averaged weights, or its last ones if it has no average.
 
         Args:
@@ -143,6 +146,7 @@ class Reenactor:
             device: where the networks run.
             num_sources: most frames of the source person that a result is drawn from, where there are several; None is
                 as many as in training.
+            is_mixed: compute in bfloat16 (`model.precision`); without, results are the same on every machine.
 
         Raises:
             ConfigError: for several with a network that was trained to draw from one.
@@ -150,6 +154,9 @@ class Reenactor:
         self._checkpoint = checkpoint
         self.device = device
         self.networks = checkpoint.networks().to(device)
+        self.is_mixed = is_mixed
+        if is_mixed:
+            self.networks.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._design = design_of(self.networks.config.network)
         self._features: WeakKeyDictionary[FaceFrame, torch.Tensor] = WeakKeyDictionary()
         trained = self.networks.config.num_sources
@@ -356,9 +363,10 @@ class Reenactor:
             meshes=stacked_meshes(_meshes(first), _meshes(driving)) if self.needs_mesh else None,
             source_features=self._features_of(_in_order(sources)),
         )
-        output = self.networks.generator(inputs.to(self.device))
+        with mixed_precision(self.device, is_on=self.is_mixed):
+            output = self.networks.generator(inputs.to(self.device))
         stages = {name: to_frames(picture_NCHW) for name, picture_NCHW in output.stages().items()}
-        flow_NCHW = None if output.flow_NCHW is None else resized(output.flow_NCHW, self.size_px, self.size_px)
+        flow_NCHW = None if output.flow_NCHW is None else resized(output.flow_NCHW.float(), self.size_px, self.size_px)
         larger_MCHW = self._larger(sources)
         image_NCHW = output.image_NCHW if larger_MCHW is None else detailed(output, larger_MCHW)
         return [
@@ -387,7 +395,8 @@ class Reenactor:
         """[M, ...] as of `Networks.source_features`; each face is looked at once, by itself."""
         for face in faces:
             if face not in self._features:
-                seen = self.networks.source_features(to_tensor([face.image_HWC]).to(self.device))
+                with mixed_precision(self.device, is_on=self.is_mixed):
+                    seen = self.networks.source_features(to_tensor([face.image_HWC]).to(self.device))
                 if seen is None:
                     return None
                 self._features[face] = seen

@@ -15,6 +15,7 @@ from data_partition.sources.video import is_clip
 from model.checkpoint import Checkpoint
 from model.errors import ConfigError, DataError
 from model.frames import Frame
+from model.precision import is_quick_in_bfloat16
 from model.progress import Progress
 from reenact.clips.film import Film, write_film
 from reenact.clips.pieces import Pieces
@@ -58,7 +59,7 @@ def _nothing(_look: Look) -> None:
 
 
 class Studio:
-    """One checkpoint at work on any number of requests.
+    """One checkpoint at work on any number of requests; it draws in bfloat16 if it was trained so, where that is quick.
 
     People and clips are looked at once for requests that follow one another with the same driving clip.
     """
@@ -74,7 +75,9 @@ class Studio:
         Raises:
             CheckpointError: if it cannot be used, or somebody withdrew whom it learnt.
         """
-        self._reenactor = Reenactor(_trained(checkpoint), device)
+        trained = _trained(checkpoint)
+        is_mixed = bool(trained.settings.get("use-amp")) and is_quick_in_bfloat16(device)
+        self._reenactor = Reenactor(trained, device, is_mixed=is_mixed)
         self._progress = progress
         self._weights_sha256 = self._reenactor.weights_sha256()
         self._sha256 = lru_cache(maxsize=None)(content_sha256)
@@ -181,6 +184,7 @@ class Studio:
         contents = {
             "checkpoint": self._weights_sha256,
             "result_px": self._reenactor.result_px,
+            "is_mixed": self._reenactor.is_mixed,
             "sources": [self._sha256(path) for path in request.sources],
             "driving": self._sha256(request.driving),
             "consents": [(use.role, use.record.sha256) for use in permission.uses],

@@ -71,11 +71,33 @@ def test_unknown_identity_names_the_known_ones(reenactor):
         reenactor.known_identity("eva")
 
 
-def of_design(checkpoint, network):
-    config = replace(SMALL, network=network)
+def of_design(checkpoint, network, *, noise=0.0, is_mixed=False):
+    config, rng = replace(SMALL, network=network), np.random.default_rng(1)
     tensors = build_networks(config, PART_SIZES, seed=0).travelling_tensors()
+    tensors = {name: (value + rng.normal(0, noise, value.shape)).astype(np.float32) for name, value in tensors.items()}
     settings = Settings(model=config).to_flat()
-    return Reenactor(replace(checkpoint, settings=settings, tensors=tensors), torch.device("cpu"))
+    known = replace(checkpoint, settings=settings, tensors=tensors)
+    return Reenactor(known, torch.device("cpu"), is_mixed=is_mixed)
+
+
+def with_mesh(seed):
+    (vertices_VC,) = held_meshes(1, torch.Generator().manual_seed(seed))
+    mesh = FaceMesh(vertices_VC=vertices_VC.numpy(), blendshapes_B=np.zeros(52, np.float32))
+    return replace(small_face(seed), mesh=mesh)
+
+
+@pytest.mark.parametrize("network", DESIGNS)
+def test_in_mixed_precision_every_network_draws_what_it_draws_in_full(checkpoint, network):
+    full, mixed = (of_design(checkpoint, network, noise=0.02, is_mixed=is_mixed) for is_mixed in (False, True))
+    faces = [with_mesh(seed) for seed in range(3)]
+    targets = np.stack([face.landmarks_KC for face in faces[1:]])
+    for ours, theirs in zip(*(one.draw(faces[0], faces[1:], targets) for one in (full, mixed)), strict=True):
+        assert np.abs(ours.result.astype(int) - theirs.result).mean() < 4  # of white noise, on which each shift shows
+        if ours.flow_CHW is not None:
+            np.testing.assert_allclose(ours.flow_CHW, theirs.flow_CHW, atol=0.02)
+        for name, stage_HWC in ours.stages.items():
+            assert np.abs(stage_HWC.astype(int) - theirs.stages[name]).mean() < 4
+    assert full.weights_sha256() == mixed.weights_sha256()
 
 
 def test_x2face_is_driven_by_the_frame_and_refuses_landmark_guidance(checkpoint):
@@ -149,15 +171,8 @@ def looking_face() -> FaceFrame:
 
 
 def test_a_design_that_is_driven_by_meshes_needs_them_of_both_faces(checkpoint):
-    model = replace(SMALL, network="meshgcn")
-    tensors = build_networks(model, PART_SIZES, seed=0).travelling_tensors()
-    drawing_by_mesh = replace(checkpoint, settings=Settings(model=model).to_flat(), tensors=tensors)
-    reenactor = Reenactor(drawing_by_mesh, torch.device("cpu"))
-    meshes = [
-        FaceMesh(vertices_VC=vertices_VC.numpy(), blendshapes_B=np.zeros(52, np.float32))
-        for vertices_VC in held_meshes(2, torch.Generator().manual_seed(0))
-    ]
-    source, driving = (replace(small_face(seed), mesh=mesh) for seed, mesh in enumerate(meshes))
+    reenactor = of_design(checkpoint, "meshgcn")
+    source, driving = with_mesh(0), with_mesh(1)
     drawing, guidance = reenactor.draw_pair(source, driving, Guidance.AUTO)
     assert drawing.result.shape == (32, 32, 3) and guidance is Guidance.DRIVING
     assert list(drawing.stages) == ["Warped source"]
