@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import count
@@ -181,9 +182,16 @@ class AnnotatedClip:
 
 
 def annotate_clip(
-    path: Path, size_px: int, progress: Progress, face: int = 0, kept: Path | None = None, *, with_mesh: bool = False
+    path: Path,
+    size_px: int,
+    progress: Progress,
+    face: int = 0,
+    kept: Path | None = None,
+    *,
+    with_mesh: bool = False,
+    most_frames: int | None = None,
 ) -> AnnotatedClip:
-    """Find the face in every frame of a video or folder of pictures, and a steady crop for each take.
+    """Find the face in the frames of a video or folder of pictures, and a steady crop for each take.
 
     Args:
         path: of the clip.
@@ -192,11 +200,13 @@ def annotate_clip(
         face: number of the face where there are several, from 1 on the left; 0 is the largest.
         kept: file of the faces of this clip: read if it is there, written otherwise; None for neither.
         with_mesh: whether the faces have their meshes.
+        most_frames: about as many are looked at, evenly over the clip, if it has more and they show a face; None is all.
 
     Raises:
         DataError: if the clip cannot be read or shows no face at all.
     """
-    source = ClipSource(path=path, face=face, with_mesh=with_mesh)
+    step = 1 if most_frames is None else max(1, math.ceil(count_frames(path) / most_frames))
+    source = ClipSource(path=path, face=face, with_mesh=with_mesh, step=step)
     if kept is not None and kept.is_file():
         clip = kept_track(kept, source)
     else:
@@ -215,9 +225,11 @@ def _track(source: ClipSource, progress: Progress) -> TrackedClip:
             on_problem=_say,
             on_frame=lambda: progress(f"Finding the face in {path.name}", next(numbers), num_announced),
         )
-    if not clip.faces:
-        raise DataError(f"{path}: no face found in {clip.num_frames} frames; choose a clip that shows a face")
-    return clip
+    if clip.faces:
+        return clip
+    if source.step > 1:
+        return _track(replace(source, step=1), progress)
+    raise DataError(f"{path}: no face found in {clip.num_frames} frames; choose a clip that shows a face")
 
 
 def _likeness(landmarks_NKC: FloatArray, movement: Movement, size_px: int) -> FloatArray:

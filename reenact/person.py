@@ -28,6 +28,9 @@ from reenact.reenactor import MAX_REFERENCES, FaceFrame
 Faces = Callable[[], Iterator[FaceFrame]]
 """Gives the faces of one source from the beginning, as often as it is called."""
 
+_MOST_FRAMES = 300
+"""Of a clip of a person that are looked at: of more, those beside one another are alike."""
+
 
 @dataclass(frozen=True, kw_only=True, eq=False, slots=True)
 class References:
@@ -184,7 +187,7 @@ def _faces_of(path: Path, size_px: int, progress: Progress, face: int, *, with_m
         references = references_of_shard(shard, "", size_px)
         return lambda: iter(references.frames)
     if is_clip(path):
-        clip = annotate_clip(path, size_px, progress, face, with_mesh=with_mesh)
+        clip = annotate_clip(path, size_px, progress, face, with_mesh=with_mesh, most_frames=_MOST_FRAMES)
         return clip.sources
     if path.is_dir():
         raise DataError(f"{path}: neither pictures nor {INFO_NAME} in it; wanted a picture, a clip or one shard")

@@ -72,7 +72,7 @@ def track_faces(
     on_problem: Callable[[Rejected], None],
     on_frame: Callable[[], None],
 ) -> TrackedClip:
-    """Find the face in every frame, and a box for each that is steady within a take.
+    """Find the face in every frame that the source wants looked at, and a box for each that is steady within a take.
 
     Args:
         source: the clip.
@@ -92,7 +92,7 @@ def track_faces(
     identity_F: list[NDArray[np.float32] | None] = []
     for frame in read_frames(source.path, on_problem, source.stretch, turns):
         num_frames += 1
-        annotation = annotator.annotate(frame)
+        annotation = annotator.annotate(frame) if frame.index % source.step == 0 else None
         if annotation is not None:
             is_due = recogniser is not None and len(found) % IDENTITY_EVERY_FRAMES == 0
             who = recogniser.embed(frame.image_HWC, annotation.landmarks_KC) if recogniser and is_due else None

@@ -47,6 +47,8 @@ class ClipSource:
     """Number of the person's face in frames with several, from 1 on the left; 0 is the largest."""
     with_mesh: bool = False
     """Whether the mesh of every face is kept."""
+    step: int = 1
+    """One frame in so many is looked at."""
     place: str = ""
     """Below the person's folder, "2024/talk.mp4"; "" for a clip that is the person's only entry."""
 

@@ -13,6 +13,7 @@ from data_partition.faces.face_table import FaceTable
 from data_partition.preparation.prepare import prepare
 from data_partition.shards.images import encode_image
 from data_partition.shards.shard import open_shard
+from data_partition.sources.video import read_frames
 from data_partition.synth.dataset import synthesize
 from model.progress import no_progress
 from reenact.clips.video_writer import VideoWriter
@@ -74,3 +75,17 @@ def test_the_reference_is_the_frame_most_like_the_source_in_pose_and_expression(
     frowning = replace(faces[3], au_intensity_A=np.full(18, 0.9, np.float32))
     assert alike.most_like([frowning]) == (0, 9)
     assert alike.most_like([replace(faces[3], pose_C=faces[3].pose_C + 9), frowning, faces[17]]) == (1, 9)
+
+
+@pytest.mark.integration
+def test_of_a_long_clip_of_a_person_some_frames_are_looked_at_and_all_if_these_show_no_face(video: Path) -> None:
+    some = annotate_clip(video, SIZE_PX, no_progress, most_frames=8)  # of 24, every third
+    assert [index for index, (_, face) in enumerate(some.faces()) if face is not None] == list(range(0, NUM_FRAMES, 3))
+    assert (some.num_frames, len(list(some.sources()))) == (NUM_FRAMES, 8)
+    hidden = video.with_name("hidden.mp4")
+    picture = next(iter(read_frames(video, lambda _: None))).image_HWC
+    with VideoWriter(hidden, frame_rate_hz=Fraction(25)) as writer:
+        for number in range(10):
+            writer.add(picture if number in (4, 5) else np.full_like(picture, 90))
+    clip = annotate_clip(hidden, SIZE_PX, no_progress, most_frames=2)
+    assert {index for index, (_, face) in enumerate(clip.faces()) if face is not None} - {4} == {5}
