@@ -28,8 +28,8 @@ from reenact.reenactor import MAX_REFERENCES, FaceFrame
 Faces = Callable[[], Iterator[FaceFrame]]
 """Gives the faces of one source from the beginning, as often as it is called."""
 
-_MOST_FRAMES = 300
-"""Of a clip of a person that are looked at: of more, those beside one another are alike."""
+_MOST_FRAMES = 600
+"""Of a clip of a person that are looked at. 300 of 600 cost 4 % of the sharpness of results: fewer to choose from."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, slots=True)
