@@ -200,7 +200,7 @@ def annotate_clip(
         face: number of the face where there are several, from 1 on the left; 0 is the largest.
         kept: file of the faces of this clip: read if it is there, written otherwise; None for neither.
         with_mesh: whether the faces have their meshes.
-        most_frames: about as many are looked at, evenly over the clip, if it has more and they show a face; None is all.
+        most_frames: about as many are looked at, evenly over a clip that has more, and show a face; None is all.
 
     Raises:
         DataError: if the clip cannot be read or shows no face at all.
