@@ -86,9 +86,9 @@ class Studio:
         self._clip: tuple[tuple[Path, int], AnnotatedClip] | None = None
 
     @property
-    def size_px(self) -> int:
-        """Side of what the network sees."""
-        return self._reenactor.size_px
+    def result_px(self) -> int:
+        """Side of results, of sources that are as large."""
+        return self._reenactor.result_px
 
     @property
     def has_strengths(self) -> bool:

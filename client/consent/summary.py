@@ -25,13 +25,15 @@ def allowed(settings: Settings) -> list[str]:
     weights = design.term_weights(settings.loss)
     terms = [f"{name.replace('_', '-')} {weight:g}" for name, weight in weights.items() if weight]
     free = ", ".join(key for key, meaning in MEANINGS.items() if meaning.leeway is Leeway.ANY)
+    halving = optimizer.decay_halving_steps
+    falling = f", halved every {halving} steps from step {optimizer.decay_from_step} on" if halving else ""
     return [
         f"network {network} on images of {model.image_size_px} x {model.image_size_px} px, "
         f"{travelling_bytes(model) / 2**20:.1f} MiB",
         f"at most {rounds.max_rounds} rounds of {rounds.local_steps} steps x {optimizer.batch_size} = {pairs} "
         "pairs of this site's frames",
         f"{rounds.num_clients} sites, of which at least {rounds.min_fit_clients} make a round",
-        f"learning rates {optimizer.learning_rate_generator:g} and {optimizer.learning_rate_discriminator:g}; "
+        f"learning rates {optimizer.learning_rate_generator:g} and {optimizer.learning_rate_discriminator:g}{falling}; "
         f"losses: {', '.join(terms)}",
         f"secure sum: {'on' if settings.privacy.secure_aggregation else 'off'}; noise: "
         + (f"dp-noise-multiplier {multiplier:g}" if multiplier else "none"),

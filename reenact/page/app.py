@@ -149,7 +149,7 @@ class Page:
     def _shown(self) -> dict[str, Any]:
         return {
             "model": self._checkpoint.resolve().name,
-            "size_px": self._studio.size_px,
+            "result_px": self._studio.result_px,
             "has_strengths": self._studio.has_strengths,
             "regions": ("pose", "mouth", "eyes", "brows"),
             "max_strength": MAX_STRENGTH,

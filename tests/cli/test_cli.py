@@ -215,8 +215,11 @@ def test_approve_says_what_is_allowed_and_writes_it_down(capsys, tmp_path):
     wanted = tmp_path / "wanted.toml"
     wanted.write_text('image-size-px = 64\npatch-size-px = 8\nflow-seed-px = 8\nperceptual-backbone = "none"\n')
     out = tmp_path / "approved.toml"
-    text = succeeds(capsys, "approve", str(wanted), "--set", "max-rounds=3", "--out", str(out))
+    changes = {"max-rounds": 3, "decay-from-step": 200, "decay-halving-steps": 50}
+    options = [word for key, value in changes.items() for word in ("--set", f"{key}={value}")]
+    text = succeeds(capsys, "approve", str(wanted), *options, "--out", str(out))
     for words in (
+        "learning rates 0.0001 and 0.0001, halved every 50 steps from step 200 on; losses: ",
         "images of 64 x 64 px",
         "at most 3 rounds of 100 steps x 8 = 800 pairs",
         "once, 11,000 bytes: ",
@@ -228,7 +231,7 @@ def test_approve_says_what_is_allowed_and_writes_it_down(capsys, tmp_path):
     ):
         assert words in text
     approval = Approval.read(out)
-    assert approval.settings == Settings.from_flat(tomllib.loads(wanted.read_text()) | {"max-rounds": 3})
+    assert approval.settings == Settings.from_flat(tomllib.loads(wanted.read_text()) | changes)
     assert approval.sha256 in text.replace(" ", "")
     assert approval.sha256 in succeeds(capsys, "approve", str(out)).replace(" ", "")
 
