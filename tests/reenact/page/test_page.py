@@ -81,6 +81,6 @@ def test_the_script_knows_the_states_of_jobs() -> None:
 
 def test_the_model_and_its_strengths_are_shown_as_they_are(browser: Browser) -> None:
     text = browser.get("/").text
-    assert "Model <b>run</b>, 32 pixels" in text
+    assert "Model <b>run</b>, results of 32 pixels." in text
     assert "it has no strengths for people it does not know" in text  # the checkpoint has no base
     assert 'type="range" id="strength-' not in text
