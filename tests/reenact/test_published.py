@@ -257,7 +257,7 @@ def face(seed: int) -> FaceFrame:
 
 def test_it_takes_the_place_of_a_run_and_tells_the_licence(file: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
-        assert Studio(file, torch.device("cpu"), no_progress).size_px == 256
+        assert Studio(file, torch.device("cpu"), no_progress).result_px == 256
     assert LICENCE in caplog.text
     reenactor = Reenactor(read_published(file), torch.device("cpu"))
     drawing, guidance = reenactor.draw_pair(face(0), face(1), Guidance.AUTO, motion=MotionKind.ABSOLUTE)
