@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import datetime
+import os
 import resource
 import statistics
 import tempfile
@@ -121,6 +122,7 @@ def main() -> None:
     parser.add_argument("--server-sites", type=int, nargs="+", default=[5, 20, 100])
     parser.add_argument("--preset", default="tiny")
     options = parser.parse_args()
+    os.environ |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}  # threads that wait for others spin, and count
     found: dict[str, dict[str, dict[str, float]]] = {"simulated": {}, "server": {}}
     for num_sites in options.sites:
         found["simulated"][str(num_sites)] = simulated(num_sites)
