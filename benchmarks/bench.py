@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from importlib.metadata import distributions, version
 from pathlib import Path
 
@@ -44,10 +45,16 @@ def main() -> None:
         print(f"| {name} | {value:.4g} | |")
     for name, values in timed.items():
         print(f"| {name} | {statistics.median(values):.4g} | {min(values):.4g} to {max(values):.4g} |")
+    minutes = (time.monotonic() - started) / 60
+    keep(f"{platform.machine()}-{os.cpu_count()}", {"minutes": minutes, "once": once, "timed": timed})
+
+
+def keep(name: str, figures: Mapping[str, object]) -> None:
+    """Write figures with date, machine and versions to `<date>-<name>.json` among the results, and say so."""
     now = datetime.datetime.now(datetime.UTC)
-    path = RESULTS / f"{now:%Y-%m-%d}-{platform.machine()}-{os.cpu_count()}.json"
-    about = {"date": now.isoformat(timespec="seconds"), "minutes": (time.monotonic() - started) / 60}
-    write_json(path, about | {"machine": machine(), "versions": versions(), "once": once, "timed": timed})
+    path = RESULTS / f"{now:%Y-%m-%d}-{name}.json"
+    about = {"date": now.isoformat(timespec="seconds"), "machine": machine(), "versions": versions()}
+    write_json(path, {**about, **figures})
     print(f"kept in {path.relative_to(ROOT)}")
 
 

@@ -9,14 +9,12 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
 from tests.e2e.compose import Compose, docker, wait_until
-from tests.e2e.settings import CODED, MIN_SITES, SETTINGS
+from tests.e2e.settings import CODED, SETTINGS, approve, as_options, drawing_people
 from tests.support.paths import ROOT
 
 NUM_ROUNDS = 4
@@ -29,15 +27,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--sites", type=int, default=10)
     num_sites = parser.parse_args().sites
-    changes = SETTINGS | CODED | {"max-rounds": NUM_ROUNDS, "num-clients": num_sites, "num-identities": num_sites}
-    options = [word for key, value in changes.items() for word in ("--set", f"{key}={value}")]
+    changes = CODED | {"max-rounds": NUM_ROUNDS, "num-clients": num_sites, "num-identities": num_sites}
     with tempfile.TemporaryDirectory() as folder:
         Path(folder).chmod(0o755)
-        whole, approved = Path(folder) / "many.json", Path(folder) / "approved.toml"
-        asked = [*options, "--set", f"min-fit-clients={MIN_SITES}", "--out", str(approved)]
-        subprocess.run([Path(sys.executable).with_name("fedreenact"), "approve", "tiny", *asked], check=True)
-        approved.chmod(0o644)
-        environment = {"FEDREENACT_APPROVED": str(approved), "FEDREENACT_SETTINGS": " ".join(options)}
+        whole, approved = Path(folder) / "many.json", approve(Path(folder) / "approved.toml", SETTINGS | changes)
+        environment = {"FEDREENACT_APPROVED": str(approved), "FEDREENACT_SETTINGS": as_options(**changes)}
         five = Compose("fedreenact-many", [ROOT / "docker-compose.yml"], environment, prometheus_port=19092)
         whole.write_text(json.dumps(with_sites(json.loads(five("config", "--format", "json")), num_sites)))
         compose = Compose("fedreenact-many", [whole], environment, prometheus_port=19092)
@@ -69,9 +63,7 @@ def with_sites(model: dict[str, Any], num_sites: int) -> dict[str, Any]:
         services["seed"]["volumes"].append(data)
         model["networks"][name] = {"internal": True}
         model["volumes"] |= {f"{name}-data": {}, f"{name}-state": {}}
-    draw = "for n in $$(seq {}); do fedreenact synth /sites/site-$$n --identities 1 --seed $$n --frames 80; done; {}"
-    centre = "fedreenact synth /central --identities 2 --seed 99 --frames 60"
-    services["seed"]["command"] = ["sh", "-ec", draw.format(num_sites, centre)]
+    services["seed"]["command"] = ["sh", "-ec", drawing_people(num_sites)]
     return model
 
 

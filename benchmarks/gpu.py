@@ -8,17 +8,15 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import datetime
 import sys
 import time
 
 import torch
 
-from benchmarks.bench import RESULTS, machine, versions
+from benchmarks.bench import keep, versions
 from deploy.files import PRESETS
 from federation.settings import Settings, read_preset
 from federation.step_cost import measured
-from model.files import write_json
 
 PRESET_NAMES = ("tiny", "small", "paper", "studio")
 Figures = dict[str, object]
@@ -38,13 +36,10 @@ def main() -> None:
     for name, settings in chosen(arguments.preset or PRESET_NAMES, arguments.device).items():
         figures[name] = figures_of(settings, arguments.seconds)
         print(name, figures[name], flush=True)
-    now = datetime.datetime.now(datetime.UTC)
     card = str(next((row["device"] for row in figures.values() if row), arguments.device)).replace(" ", "-")
-    path = RESULTS / f"{now:%Y-%m-%d}-gpu-{card}.json"
-    about = {"date": now.isoformat(timespec="seconds"), "minutes": (time.monotonic() - started) / 60}
     packages = {"cuda": torch.version.cuda, "cudnn": torch.backends.cudnn.version()}
-    write_json(path, about | {"machine": machine(), "versions": versions() | packages, "presets": figures})
-    print(f"kept in {path}")
+    minutes = (time.monotonic() - started) / 60
+    keep(f"gpu-{card}", {"versions": versions() | packages, "minutes": minutes, "presets": figures})
 
 
 def chosen(presets: tuple[str, ...] | list[str], device: str) -> dict[str, Settings]:

@@ -8,7 +8,6 @@ docs/scale.md says what the figures mean.
 from __future__ import annotations
 
 import argparse
-import datetime
 import os
 import resource
 import statistics
@@ -23,9 +22,8 @@ from pathlib import Path
 
 import psutil
 
-from benchmarks.bench import RESULTS, machine, versions
+from benchmarks.bench import keep
 from benchmarks.secure_aggregation import measure, settings_of
-from model.files import write_json
 from server.flower.simulation import run_simulation
 from server.run_folder.history import RoundRow
 from tests.support.federated_setup import minimal_settings, write_dataset
@@ -47,9 +45,7 @@ def simulated(num_sites: int) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         dataset = write_dataset(root / "dataset", num_sites)
-        settings = minimal_settings(
-            dataset, root / "run", num_sites, max_rounds=NUM_ROUNDS, round_timeout_s=600.0, min_fit_clients=num_sites
-        )
+        settings = minimal_settings(dataset, root / "run", num_sites, max_rounds=NUM_ROUNDS, round_timeout_s=600.0)
         begin = time.perf_counter()
         with _peak_of("flwr-simulation") as peak:
             run_simulation(settings, on_round=note)
@@ -130,11 +126,7 @@ def main() -> None:
     for num_sites in options.server_sites:
         found["server"][str(num_sites)] = server_part(options.preset, num_sites)
         print(f"server, {options.preset}, {num_sites} sites:", _shown(found["server"][str(num_sites)]), flush=True)
-    now = datetime.datetime.now(datetime.UTC)
-    path = RESULTS / f"{now:%Y-%m-%d}-scale.json"
-    about = {"date": now.isoformat(timespec="seconds"), "machine": machine(), "versions": versions()}
-    write_json(path, about | {"preset": options.preset} | found)
-    print(f"kept in {path}")
+    keep("scale", {"preset": options.preset, **found})
 
 
 def _shown(figures: dict[str, float]) -> str:

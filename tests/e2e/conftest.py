@@ -2,14 +2,12 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-import sys
-from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
 from tests.e2e.compose import ROOT
-from tests.e2e.settings import CODED, MIN_SITES, SETTINGS
+from tests.e2e.settings import CODED, SETTINGS, approve, drawing_people
 
 
 @pytest.fixture(scope="session")
@@ -37,12 +35,8 @@ def without_grafana(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def few_frames(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A file that has 80 frames of each person drawn, which takes a fifth of the time."""
-    script = (
-        "for n in 1 2 3 4 5; do fedreenact synth /sites/site-$$n --identities 1 --seed $$n --frames 80; done; "
-        "fedreenact synth /central --identities 2 --seed 99 --frames 60"
-    )
     path = tmp_path_factory.mktemp("compose") / "few-frames.yml"
-    path.write_text(f'services:\n  seed:\n    command: [sh, -ec, "{script}"]\n')
+    path.write_text(f'services:\n  seed:\n    command: [sh, -ec, "{drawing_people(5)}"]\n')
     return path
 
 
@@ -60,19 +54,10 @@ def certs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def approved(certs: Path) -> Path:
     """What the five sites agreed to: the settings of these runs."""
-    return _approved(certs / "approved.toml", {})
+    return approve(certs / "approved.toml", SETTINGS)
 
 
 @pytest.fixture(scope="session")
 def approved_coded(certs: Path) -> Path:
     """The same with updates that travel as codes."""
-    return _approved(certs / "approved-coded.toml", CODED)
-
-
-def _approved(file: Path, more: Mapping[str, str]) -> Path:
-    asked = SETTINGS | more | {"min-fit-clients": MIN_SITES}
-    changes = [word for key, value in asked.items() for word in ("--set", f"{key}={value}")]
-    command = [Path(sys.executable).with_name("fedreenact"), "approve", "tiny", *changes, "--out", file]
-    subprocess.run(command, check=True, capture_output=True)
-    file.chmod(0o644)  # the containers' user reads it
-    return file
+    return approve(certs / "approved-coded.toml", SETTINGS | CODED)

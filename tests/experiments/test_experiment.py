@@ -24,22 +24,18 @@ from tests.support.shards import write_random_shard
 LANDMARK_ROWS = ("ViT", "ViT+LSt", "ViT+LGAN")
 
 
+def asked(table: str, settings: Settings, out: Path, **changes: object) -> ExperimentRequest:
+    """One seed of it from one source, as the thesis has it, but for the changes."""
+    usual = {"num_seeds": 1, "num_steps": 0, "num_pairs": 1, "num_sources": 1}
+    usual |= {"unseen": None, "backbone": "", "mode": ""}
+    return experiment_request(table, settings, out=out, **usual | changes)  # type: ignore[arg-type]
+
+
 @pytest.fixture
 def request_(tmp_path: Path) -> ExperimentRequest:
     dataset = write_dataset(tmp_path / "dataset", 2)
     settings = minimal_settings(dataset, Path("/unused"), 2, local_steps=1, generator_channels=8)
-    return experiment_request(
-        "table-4-5",
-        settings,
-        out=tmp_path / "out",
-        num_seeds=2,
-        num_steps=4,
-        num_pairs=1,
-        num_sources=1,
-        unseen=None,
-        backbone="vit",
-        mode="",
-    )
+    return asked("table-4-5", settings, tmp_path / "out", num_seeds=2, num_steps=4, backbone="vit")
 
 
 class Desk:
@@ -190,18 +186,7 @@ def test_rows_that_are_driven_by_meshes_are_left_out_where_there_are_none_and_it
 ) -> None:
     dataset = write_dataset(tmp_path / "dataset", 2, has_mesh=has_mesh)
     settings = minimal_settings(dataset, Path("/unused"), 2, local_steps=1, network="glr")
-    request = experiment_request(
-        "table-4-2",
-        settings,
-        out=tmp_path,
-        num_seeds=1,
-        num_steps=4,
-        num_pairs=1,
-        num_sources=1,
-        unseen=None,
-        backbone="vit",
-        mode="",
-    )
+    request = asked("table-4-2", settings, tmp_path, num_steps=4, backbone="vit")
     assert ("Mesh Guided GCN" in [row.label for row in request.table.rows]) == has_mesh
     assert {row.label for row in request.table.rows} > {"Monkey-Net", "FirstOrder", "X2Face", "ViT"}
     assert request.note.startswith("Left out for want of face meshes: Mesh Guided GCN; `fedreenact prepare") != has_mesh
@@ -217,18 +202,15 @@ def test_every_table_has_rows_of_known_settings_and_published_values_for_each_me
 
 def test_a_table_in_one_mode_trains_every_row_so_and_has_files_of_its_own(tmp_path: Path) -> None:
     settings = minimal_settings(write_dataset(tmp_path / "dataset", 2, has_mesh=True), Path("/unused"), 2)
-    made = {"out": tmp_path, "num_seeds": 1, "num_steps": 0, "num_pairs": 1, "unseen": None, "backbone": ""}
-    made["num_sources"] = 1
-    request = experiment_request("table-4-2", settings, mode="federated", **made)  # type: ignore[arg-type]
+    request = asked("table-4-2", settings, tmp_path, mode="federated")
     assert request.name == "table-4-2-federated"
-    several = made | {"num_sources": 8}
-    assert experiment_request("table-4-2", settings, mode="", **several).name == "table-4-2-k8"  # type: ignore[arg-type]
+    assert asked("table-4-2", settings, tmp_path, num_sources=8).name == "table-4-2-k8"
     assert {item.cell.mode for item in plan(request)} == {Mode.FEDERATED}
     assert [row.label for row in request.table.rows] == [row.label for row in TABLES["table-4-2"].rows]
     labels = [row.label for row in in_mode(TABLES["table-4-7"], Mode.CENTRALIZED).rows]
     assert labels == ["ResNet+Style", "ResNet+Style+LGAN", "X2Face"]
     with pytest.raises(ConfigError, match="--mode: got 'local', wanted federated or centralized"):
-        experiment_request("table-4-2", settings, mode="local", **made)  # type: ignore[arg-type]
+        asked("table-4-2", settings, tmp_path, mode="local")
 
 
 def test_one_backbone_for_all_rows_renames_them() -> None:
