@@ -35,6 +35,7 @@ for _command in (
     train.train,
     federate.submit,
     federate.register,
+    federate.unregister,
     federate.deployment,
     use.reenact,
     use.serve,

@@ -58,6 +58,15 @@ def deployment(
     say_where({"Next": f"cd {out} && docker compose up"})
 
 
+SitesFile = Annotated[
+    Path | None,
+    typer.Option(
+        callback=file_to_write,
+        help="Also keep this file, which says which key is which site, for the setting sites-file.",
+    ),
+]
+
+
 def register(
     keys: Annotated[
         list[str],
@@ -68,29 +77,49 @@ def register(
     ],
     superlink: SuperLink = "127.0.0.1:8000",
     root_certificates: RootCertificates = None,
-    sites_file: Annotated[
-        Path | None,
-        typer.Option(
-            callback=file_to_write, help="Also write down here which key is which site, for the setting sites-file."
-        ),
-    ] = None,
+    sites_file: SitesFile = None,
 ) -> None:
     """Let sites with these keys into a federation that asks for keys; keys known before are no error."""
-    from server.sites.sites_file import SiteKey, require_distinct, write_sites
+    from server.sites.sites_file import SiteKey, pem_of, require_distinct, write_sites
 
     sites = [SiteKey.parse(key) for key in keys]
     require_distinct(sites)
     with connected(superlink, root_certificates) as flower:
-        for site in sites:
-            console.print(
-                f"{escape(str(site.path))}: partition {site.partition_id}, {escape(flower.register(site.path))}",
-                soft_wrap=True,
-            )
-        if sites_file is None:
-            console.print("[yellow]sites are not bound to their keys: --sites-file is missing[/]")
-            return
-        write_sites(sites_file, sites, flower.nodes_of_keys())
+        answers = [flower.register(site.path) for site in sites]
+        nodes = flower.nodes_of_keys()
+    let_in = [site for site in sites if pem_of(site.path) in nodes]
+    for site, answer in zip(sites, answers, strict=True):
+        if site not in let_in:
+            answer = "unregistered before, and stays out; with a new key the site may come in again"
+        console.print(f"{escape(str(site.path))}: partition {site.partition_id}, {escape(answer)}", soft_wrap=True)
+    if sites_file is None:
+        console.print("[yellow]sites are not bound to their keys: --sites-file is missing[/]")
+        return
+    write_sites(sites_file, let_in, nodes)
     say_where({"Sites": sites_file})
+
+
+def unregister(
+    keys: Annotated[list[Path], typer.Argument(metavar="KEY.pub", help="Public keys of sites that go for good.")],
+    superlink: SuperLink = "127.0.0.1:8000",
+    root_certificates: RootCertificates = None,
+    sites_file: SitesFile = None,
+) -> None:
+    """Shut the sites with these keys out at once; the keys are never taken again."""
+    from server.sites.sites_file import pem_of, write_sites
+
+    pems = {path: pem_of(path) for path in keys}
+    with connected(superlink, root_certificates) as flower:
+        nodes = flower.nodes_of_keys()
+        for path, pem in pems.items():
+            if pem not in nodes:
+                raise ConfigError(f"{path}: no site is registered with this key, now or any more; is it the right one?")
+        for path, pem in pems.items():
+            flower.unregister(nodes.pop(pem))
+            console.print(f"{escape(str(path))}: unregistered", soft_wrap=True)
+    if sites_file is not None:
+        write_sites(sites_file, [], nodes)
+        say_where({"Sites": sites_file})
 
 
 def approve(

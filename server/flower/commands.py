@@ -12,7 +12,7 @@ from typing import TypeVar
 
 import httpx
 from flwr.common.constant import Status
-from flwr.proto.control_pb2 import ListNodesRequest, ListRunsRequest
+from flwr.proto.control_pb2 import ListNodesRequest, ListRunsRequest, UnregisterNodeRequest
 from flwr.proto.run_pb2 import Run
 from flwr.supercore.constant import NodeStatus
 from flwr.supercore.control import ControlHttpClient
@@ -122,7 +122,7 @@ class FlowerCommands:
         """Let the SuperNode with this key in.
 
         Returns:
-            What became of it, in a word or two.
+            What became of it, in a word or two; "known" also of a key that was unregistered, and stays out.
 
         Raises:
             FederationError: with Flower's words if the key is not taken.
@@ -136,6 +136,15 @@ class FlowerCommands:
             return f"registered as node {json_of(answer)['node-id']}"
         except (ValueError, KeyError, TypeError) as error:
             raise FederationError(f"{public_key} is not registered: {' '.join(answer.split())}") from error
+
+    def unregister(self, node_id: int) -> None:
+        """Shut the SuperNode with this id out; Flower never takes its key again.
+
+        Raises:
+            FederationError: if the SuperLink does not do it.
+        """
+        request = UnregisterNodeRequest(node_id=node_id)
+        self._ask(f"unregister node {node_id}", lambda control: control.UnregisterNode(request))
 
     def nodes_of_keys(self) -> dict[bytes, int]:
         """Public key, as PEM (SubjectPublicKeyInfo), to the node id of the SuperNode that is registered with it.

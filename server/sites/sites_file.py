@@ -60,27 +60,23 @@ class SiteKey:
             raise ConfigError(f"{text}: says no site; wanted a file named site-N.pub, or PARTITION-ID=FILE")
         return cls(int(numbered.group(1)) - 1, Path(text))
 
-    def pem(self) -> bytes:
-        """The key as PEM (SubjectPublicKeyInfo), whatever the file's comment.
-
-        Raises:
-            ConfigError: if the file is no public key in OpenSSH's form.
-        """
-        return self._key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
-
     def sha256(self) -> str:
         """Of the key's DER form, in hexadecimal digits.
 
         Raises:
-            ConfigError: as `pem`.
+            ConfigError: as `pem_of`.
         """
-        return hashlib.sha256(self._key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)).hexdigest()
+        der = _read_key(self.path).public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+        return hashlib.sha256(der).hexdigest()
 
-    def _key(self) -> SSHPublicKeyTypes:
-        try:
-            return load_ssh_public_key(self.path.read_bytes())
-        except (OSError, ValueError, UnsupportedAlgorithm) as error:
-            raise ConfigError(f"{self.path}: no public key can be read ({error})") from error
+
+def pem_of(path: Path) -> bytes:
+    """A public key as PEM (SubjectPublicKeyInfo), whatever the file's comment.
+
+    Raises:
+        ConfigError: if the file is no public key in OpenSSH's form.
+    """
+    return _read_key(path).public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
 
 
 def require_distinct(keys: Sequence[SiteKey]) -> None:
@@ -116,22 +112,26 @@ def read_sites(path: Path) -> list[RegisteredSite]:
 
 
 def write_sites(path: Path, keys: Sequence[SiteKey], node_of_key: Mapping[bytes, int]) -> None:
-    """Write down these sites; others that the file has stay in it. Its owner alone may read it.
+    """Write down these sites; others that the file has stay in it as long as they are registered.
+
+    Its owner alone may read it.
 
     Args:
         path: may be missing.
         keys: distinct, see `require_distinct`.
-        node_of_key: PEM to node id, as the SuperLink says.
+        node_of_key: PEM to node id of all registered keys, as the SuperLink says.
 
     Raises:
         ConfigError: if the file is there and damaged, or a key is another site's in it.
         FederationError: if the SuperLink does not know a key.
     """
-    sites = {site.partition_id: site for site in read_sites(path)} if path.exists() else {}
+    written = read_sites(path) if path.exists() else []
+    sites = {site.partition_id: site for site in written if site.node_id in node_of_key.values()}
     for key in keys:
-        if key.pem() not in node_of_key:
+        node_id = node_of_key.get(pem_of(key.path))
+        if node_id is None:
             raise FederationError(f"{key.path}: the SuperLink does not list a node with this key; register it again")
-        sites[key.partition_id] = RegisteredSite(key.partition_id, node_of_key[key.pem()], key.sha256())
+        sites[key.partition_id] = RegisteredSite(key.partition_id, node_id, key.sha256())
     _require_each_once(path, sites.values())
     rows = [
         {"partition-id": site.partition_id, "node-id": str(site.node_id), "key-sha256": site.key_sha256}
@@ -146,3 +146,10 @@ def _require_each_once(path: Path, sites: Collection[RegisteredSite]) -> None:
             raise ConfigError(
                 f"{path}: two sites have the same {field.name.replace('_', '-')}; remove the file and register all keys"
             )
+
+
+def _read_key(path: Path) -> SSHPublicKeyTypes:
+    try:
+        return load_ssh_public_key(path.read_bytes())
+    except (OSError, ValueError, UnsupportedAlgorithm) as error:
+        raise ConfigError(f"{path}: no public key can be read ({error})") from error

@@ -56,6 +56,7 @@ def _arguments(command: str, place: Path, port: int, option: str, value: str) ->
         "train": {"dataset": nowhere, "--out": new},
         "submit": {"out": new, "--preset": f"{nowhere}.toml"},  # or it waits for a SuperLink
         "register": {"keys": nowhere},
+        "unregister": {"keys": nowhere},
         "deployment": {"out": f"{place}/file"},
         "reenact": {
             "checkpoint": f"{place}/run",

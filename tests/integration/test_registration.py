@@ -16,6 +16,7 @@ import pytest
 from typer.testing import CliRunner
 
 from cli import app
+from model.errors import ConfigError
 from server.flower.commands import QUIET
 from server.sites.sites_file import read_sites
 from tests.server.sites.test_sites_file import write_key
@@ -46,8 +47,10 @@ def address(tmp_path: Path) -> Iterator[str]:
         process.wait(30)
 
 
-def register(address: str, *arguments: object) -> str:
-    done = CliRunner().invoke(app, ["register", *map(str, arguments), "--superlink", address])
+def register(address: str, *arguments: object, command: str = "register") -> str:
+    done = CliRunner().invoke(app, [command, *map(str, arguments), "--superlink", address])
+    if done.exception is not None and not isinstance(done.exception, SystemExit):
+        raise done.exception
     assert done.exit_code == 0, done.output
     return done.output
 
@@ -65,3 +68,23 @@ def test_keys_new_and_known_are_written_down_with_their_nodes(address: str, tmp_
     assert read_sites(path)[:2] == first
     assert [site.key_sha256 for site in read_sites(path)] == hashes
     assert "not bound to their keys" in register(address, tmp_path / "site-1.pub")
+
+
+def test_an_unregistered_key_stays_out_and_keeps_nobody_else_out(address: str, tmp_path: Path) -> None:
+    keys = [tmp_path / f"site-{number}.pub" for number in (1, 2, 3)]
+    hashes = [write_key(key)[1] for key in keys]
+    path = tmp_path / "sites.json"
+    register(address, *keys, "--sites-file", path)
+    assert "site-2.pub: unregistered" in register(address, keys[1], "--sites-file", path, command="unregister")
+    assert [site.key_sha256 for site in read_sites(path)] == [hashes[0], hashes[2]]
+    # As when all services are started anew: every key is registered again.
+    output = register(address, *keys, "--sites-file", path)
+    assert "site-1.pub: partition 0, known" in output and "site-2.pub: partition 1, unregistered before" in output
+    assert [site.key_sha256 for site in read_sites(path)] == [hashes[0], hashes[2]]
+    with pytest.raises(ConfigError, match="site-2.pub: no site is registered with this key"):
+        register(address, keys[0], keys[1], command="unregister")
+    assert "known" in register(address, keys[0])  # nothing was done to it
+    keys[1].rename(tmp_path / "old.pub")
+    new_hash = write_key(keys[1])[1]
+    register(address, keys[1], "--sites-file", path)
+    assert [site.key_sha256 for site in read_sites(path)] == [hashes[0], new_hash, hashes[2]]

@@ -9,7 +9,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from model.errors import ConfigError, FederationError
-from server.sites.sites_file import RegisteredSite, SiteKey, read_sites, require_distinct, write_sites
+from server.sites.sites_file import RegisteredSite, SiteKey, pem_of, read_sites, require_distinct, write_sites
 
 
 def write_key(path: Path) -> tuple[bytes, str]:
@@ -34,7 +34,7 @@ def test_a_key_of_no_site_is_refused(text: str) -> None:
         SiteKey.parse(text)
 
 
-def test_what_is_written_is_read_again_and_others_stay(tmp_path: Path) -> None:
+def test_what_is_written_is_read_again_and_registered_others_stay(tmp_path: Path) -> None:
     (pem_a, sha_a), (pem_b, sha_b), (pem_c, sha_c) = (write_key(tmp_path / f"{name}.pub") for name in "abc")
     path = tmp_path / "runs" / "sites.json"
     keys = [SiteKey(1, tmp_path / "b.pub"), SiteKey(0, tmp_path / "a.pub")]
@@ -46,11 +46,14 @@ def test_what_is_written_is_read_again_and_others_stay(tmp_path: Path) -> None:
         ]
     }
     assert path.stat().st_mode & 0o777 == 0o600
-    write_sites(path, [SiteKey(1, tmp_path / "c.pub")], {pem_c: 9})
+    nodes = {pem_a: 2**63 + 5, pem_c: 9}
+    write_sites(path, [SiteKey(1, tmp_path / "c.pub")], nodes)
     assert read_sites(path) == [RegisteredSite(0, 2**63 + 5, sha_a), RegisteredSite(1, 9, sha_c)]
     with pytest.raises(ConfigError, match="two sites have the same node-id; remove the file"):
-        write_sites(path, [SiteKey(4, tmp_path / "c.pub")], {pem_c: 9})
+        write_sites(path, [SiteKey(4, tmp_path / "c.pub")], nodes)
     assert len(read_sites(path)) == 2
+    write_sites(path, [], {pem_c: 9})
+    assert read_sites(path) == [RegisteredSite(1, 9, sha_c)]
 
 
 def test_two_keys_of_a_site_and_two_sites_of_a_key_are_refused(tmp_path: Path) -> None:
@@ -67,7 +70,7 @@ def test_two_keys_of_a_site_and_two_sites_of_a_key_are_refused(tmp_path: Path) -
 def test_a_key_that_is_none_or_not_known_to_the_superlink_is_named(tmp_path: Path) -> None:
     (tmp_path / "site-1.pub").write_text("ssh-ed25519 nonsense")
     with pytest.raises(ConfigError, match="site-1.pub: no public key can be read"):
-        SiteKey(0, tmp_path / "site-1.pub").pem()
+        pem_of(tmp_path / "site-1.pub")
     write_key(tmp_path / "site-1.pub")
     with pytest.raises(FederationError, match="site-1.pub: the SuperLink does not list a node with this key"):
         write_sites(tmp_path / "sites.json", [SiteKey(0, tmp_path / "site-1.pub")], {})
