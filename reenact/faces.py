@@ -13,14 +13,15 @@ import numpy as np
 
 from data_partition.batches import load_frame
 from data_partition.faces import track
-from data_partition.faces.face_table import Rows
+from data_partition.faces.face_table import FaceTable, Rows
+from data_partition.faces.people import others_than_main
 from data_partition.faces.track import FaceCrop, TrackedClip, cut_faces, track_faces
 from data_partition.shards.shard import FRAMES_NAME, INFO_NAME, Shard, open_shard
 from data_partition.sources.layouts import annotator_of
 from data_partition.sources.pictures import read_picture
 from data_partition.sources.records import ClipSource
 from data_partition.sources.rejected import Rejected
-from data_partition.sources.video import count_frames
+from data_partition.sources.video import about_frames
 from model.errors import DataError
 from model.frames import Frame
 from model.landmarks.likeness import likeness_features, nearest, unlikeness
@@ -174,6 +175,21 @@ class AnnotatedClip:
             last = face or last
             yield frame.timestamp_s, face
 
+    def of_one_person(self) -> AnnotatedClip:
+        """The clip for drawing its person: without the takes that show somebody else than most frames do.
+
+        `prepare` leaves out the same, so that nobody is drawn by another's consent; what is left out is logged.
+        """
+        rows = self.tracked.faces.rows
+        takes, counts = np.unique(rows["take"], return_counts=True)
+        others = others_than_main(self.tracked.people, dict(zip(takes.tolist(), counts.tolist(), strict=True)))
+        is_other_N = np.isin(rows["take"], list(others))
+        if not is_other_N.any():
+            return self
+        text = f"{is_other_N.sum()} of {len(rows)} frames show somebody else than most do; they are not drawn from"
+        _say(Rejected(str(self.tracked.source.path), text, is_note=True))
+        return replace(self, tracked=replace(self.tracked, faces=FaceTable(rows[~is_other_N])))
+
     def sources(self) -> Iterator[FaceFrame]:
         """Every frame with a face, with the place where it is cut out."""
         for _, crop in cut_faces(self.tracked, self.size_px, lambda _: None):
@@ -205,7 +221,7 @@ def annotate_clip(
     Raises:
         DataError: if the clip cannot be read or shows no face at all.
     """
-    step = 1 if most_frames is None else max(1, math.ceil(count_frames(path) / most_frames))
+    step = 1 if most_frames is None else max(1, math.ceil(about_frames(path) / most_frames))
     source = ClipSource(path=path, face=face, with_mesh=with_mesh, step=step)
     if kept is not None and kept.is_file():
         clip = kept_track(kept, source)
@@ -217,7 +233,7 @@ def annotate_clip(
 
 
 def _track(source: ClipSource, progress: Progress) -> TrackedClip:
-    path, num_announced, numbers = source.path, count_frames(source.path), count(1)
+    path, num_announced, numbers = source.path, about_frames(source.path), count(1)
     with annotator_of(source).open(source) as annotator:
         clip = track_faces(
             source,

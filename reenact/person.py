@@ -188,7 +188,7 @@ def _faces_of(path: Path, size_px: int, progress: Progress, face: int, *, with_m
         return lambda: iter(references.frames)
     if is_clip(path):
         clip = annotate_clip(path, size_px, progress, face, with_mesh=with_mesh, most_frames=_MOST_FRAMES)
-        return clip.sources
+        return clip.of_one_person().sources
     if path.is_dir():
         raise DataError(f"{path}: neither pictures nor {INFO_NAME} in it; wanted a picture, a clip or one shard")
     found = face_of_picture(path, size_px, face)

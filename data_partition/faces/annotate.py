@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from types import TracebackType
@@ -25,6 +26,9 @@ from data_partition.faces.action_units import estimate_action_units
 from model.batch import NUM_VERTICES
 from model.landmarks.face_mesh import FaceMesh
 from model.weights import resolve
+
+_NATIVE_LOG = threading.Lock()
+"""File descriptor 2 is the whole process'."""
 
 ANNOTATOR_NAME = "mediapipe-face-landmarker"
 ANNOTATOR_VERSION: str = f"{mp.__version__}+irises"
@@ -169,12 +173,15 @@ def pose_from_matrix(matrix: NDArray[np.floating]) -> NDArray[np.float32]:
 
 @contextlib.contextmanager
 def quiet_native_log() -> Iterator[None]:
-    """Drop what MediaPipe's C++ side writes to file descriptor 2 while it starts; Python errors still raise."""
-    kept = os.dup(2)
-    try:
-        with open(os.devnull, "wb") as nowhere:
+    """Drop what MediaPipe's C++ side writes to file descriptor 2 while it starts; Python errors still raise.
+
+    One thread at a time: a second one would keep the first one's nowhere for the real thing, and put that back.
+    """
+    with _NATIVE_LOG, open(os.devnull, "wb") as nowhere:
+        kept = os.dup(2)
+        try:
             os.dup2(nowhere.fileno(), 2)
             yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)

@@ -128,13 +128,14 @@ class MediaPipeAnnotator:
         self._timestamp_ms = max(self._timestamp_ms + 1, round(frame.timestamp_s * 1000))
         if not self._is_video:
             self._look_through(None)
-        if self._timestamp_ms == 0 or not self._is_video:
             self._look_around(frame, has_face=True)
         found = self._through_window(frame.image_HWC)
         if found is None and self._finder is not None:
             self._frames_to_look -= 1
             if self._frames_to_look < 0 and self._look_around(frame, has_face=False):
                 found = self._through_window(frame.image_HWC)
+        elif self._is_video and self._last_centre_C is None and self._look_around(frame, has_face=True):
+            found = self._through_window(frame.image_HWC)  # the first face of the clip is chosen, not MediaPipe's own
         if found is not None:
             if self._last_centre_C is None:
                 self._check_number(frame)

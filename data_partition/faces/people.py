@@ -6,7 +6,8 @@ Legend: F frames with a face, D = 128.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +20,8 @@ SAME_PERSON = 0.363
 frame to frame's mean, at most 0.30 between two of them."""
 
 Embedding = NDArray[np.float32]
+Take = TypeVar("Take", bound=Hashable)
+"""What a take is called by."""
 
 _log = logging.getLogger(__name__)
 
@@ -56,7 +59,7 @@ def split_by_person(take_F: NDArray[np.int64], identity_F: Sequence[Embedding | 
     return result_F
 
 
-def others_than_main(people: Mapping[str, Embedding], num_frames: Mapping[str, int]) -> set[str]:
+def others_than_main(people: Mapping[Take, Embedding], num_frames: Mapping[Take, int]) -> set[Take]:
     """Takes that show another person than most frames do.
 
     Args:

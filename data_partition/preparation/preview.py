@@ -22,8 +22,8 @@ from data_partition.sources.records import ClipSource
 from data_partition.sources.video import read_frames
 from model.errors import DataError
 
-MAX_LOOKS = 10
-"""Of a clip, every tenth frame, until one shows a face."""
+LOOKS = (*range(0, 100, LOOK_EVERY_FRAMES), *range(100, 1500, 50))
+"""Indices of the frames of a clip that are looked at until one shows a face: in its first minute."""
 MAX_CLIPS = 200
 """Pictures in the preview; the lines name all clips."""
 _TILE_PX, _NUM_COLUMNS, _LABEL_PX, _LETTERS_PX, _NUMBER_PX = 480, 3, 26, 15, 32
@@ -73,7 +73,10 @@ def find_several_faces(src: Path, layout: Layout | None, faces: dict[str, int]) 
     for people in sources.people.values():
         for identity, clips in people.items():
             for clip in clips:
-                image_HWC, found = first_faces(clip, finder)
+                try:
+                    image_HWC, found = first_faces(clip, finder)
+                except DataError:  # `prepare` says so
+                    continue
                 if len(found) > 1:
                     yield SeveralFaces(identity=identity, clip=clip, image_HWC=image_HWC, faces=found)
 
@@ -88,16 +91,16 @@ def write_preview(path: Path, clips: Sequence[SeveralFaces]) -> None:
 def first_faces(clip: ClipSource, finder: FaceFinder) -> tuple[NDArray[np.uint8], tuple[FoundFace, ...]]:
     """The first frame looked at that shows a face, upright, and its faces from left to right.
 
-    No faces, and a picture of one pixel, for a clip that shows none or cannot be read.
+    No faces, and a picture of one pixel, for a clip that shows none.
+
+    Raises:
+        DataError: if the clip cannot be read.
     """
     if not clip.annotations and not LAYOUTS[clip.layout].is_cropped:
-        try:
-            frames = read_frames(clip.path, lambda _: None, clip.stretch, turns_of(clip))
-            for frame in islice(frames, 0, MAX_LOOKS * LOOK_EVERY_FRAMES, LOOK_EVERY_FRAMES):
-                if faces := finder.find(frame.image_HWC):
-                    return frame.image_HWC, tuple(faces)
-        except DataError:  # `prepare` says so
-            pass
+        frames = read_frames(clip.path, lambda _: None, clip.stretch, turns_of(clip))
+        for index, frame in enumerate(islice(frames, LOOKS[-1] + 1)):
+            if index in LOOKS and (faces := finder.find(frame.image_HWC)):
+                return frame.image_HWC, tuple(faces)
     return np.zeros((1, 1, 3), np.uint8), ()
 
 

@@ -99,6 +99,22 @@ def count_frames(path: Path, stretch: Stretch | None = None) -> int:
         return 0
 
 
+def about_frames(path: Path) -> int:
+    """Number of frames the source announces, or else has by length and rate; of a longer sound too many.
+
+    0 if nothing says it, or it cannot be opened.
+    """
+    announced = count_frames(path)
+    if announced or path.is_dir():
+        return announced
+    try:
+        with open_video(path) as container:
+            length_s = (container.duration or 0) / av.time_base
+            return max(0, round(length_s * float(main_track(path, container).average_rate or 0)))
+    except DataError:
+        return 0
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Timing:
     """When the frames of a clip are shown."""

@@ -20,7 +20,7 @@ from reenact.marks.key import MarkingKey
 from reenact.marks.kinds import Label
 from reenact.marks.label import find_label
 from reenact.marks.manifest import Manifest, read_manifest
-from reenact.marks.watermark import Reading, read_watermark
+from reenact.marks.watermark import Reading, looked_at, read_watermark
 
 _NUM_STRETCHES = 8
 """Of a film, evenly spread over it."""
@@ -64,11 +64,16 @@ def verify_file(path: Path, *, suffix: str = "", anchors: bytes = b"") -> Findin
     Raises:
         DataError: if it can be read as neither.
     """
-    frames = _some_frames(path) if (suffix or path.suffix).lower() in VIDEO_SUFFIXES else [read_picture(path)]
-    if not frames:
+    is_film = (suffix or path.suffix).lower() in VIDEO_SUFFIXES
+    labels: Counter[Label | None] = Counter()
+    middles: list[Frame] = []
+    for frame_HWC in _some_frames(path) if is_film else [read_picture(path)]:  # a whole one at a time in memory
+        labels[find_label(frame_HWC)] += 1
+        middles.append(looked_at(frame_HWC))
+    if not middles:
         raise DataError(f"{path}: no frame of it can be decoded; export it again as MP4")
-    label, _ = Counter(map(find_label, frames)).most_common(1)[0]
-    return Findings(label=label, watermark=read_watermark(frames), manifest=read_manifest(path, anchors))
+    label, _ = labels.most_common(1)[0]
+    return Findings(label=label, watermark=read_watermark(middles), manifest=read_manifest(path, anchors))
 
 
 def deliveries(record: int, key: MarkingKey) -> list[dict[str, str]]:
@@ -87,24 +92,21 @@ def deliveries(record: int, key: MarkingKey) -> list[dict[str, str]]:
         raise DataError(f"{key.records}: damaged ({type(error).__name__}); mend it or move it away") from error
 
 
-def _some_frames(path: Path) -> list[Frame]:
+def _some_frames(path: Path) -> Iterator[Frame]:
     """Frames from all over a film, each once, as they are stored."""
-    found: dict[int, Frame] = {}
+    seen: set[int] = set()
     with open_video(path) as container:
         track = main_track(path, container)
         for number in range(_NUM_STRETCHES):
-            found |= _stretch(container, track, (container.duration or 0) * number // _NUM_STRETCHES)
-    return list(found.values())
-
-
-def _stretch(container: av.container.InputContainer, track: av.VideoStream, begin_us: int) -> dict[int, Frame]:
-    """Time to picture, from the last key frame before a time on."""
-    decoded = islice(_decoded(container, track, begin_us), 0, _STRETCH_FRAMES, _EVERY)
-    return {frame.pts: frame.to_ndarray(format="rgb24") for frame in decoded if frame.pts is not None}
+            decoded = _decoded(container, track, (container.duration or 0) * number // _NUM_STRETCHES)
+            for frame in islice(decoded, 0, _STRETCH_FRAMES, _EVERY):
+                if frame.pts is not None and frame.pts not in seen:
+                    seen.add(frame.pts)
+                    yield frame.to_ndarray(format="rgb24")
 
 
 def _decoded(container: av.container.InputContainer, track: av.VideoStream, begin_us: int) -> Iterator[av.VideoFrame]:
-    """Up to where the file is broken."""
+    """From the last key frame before a time on, up to where the file is broken."""
     try:
         container.seek(begin_us)
         yield from container.decode(track)

@@ -94,7 +94,7 @@ class Watermark:
 
 def read_watermark(frames_HWC: Iterable[Frame]) -> Reading:
     """Look for the pattern in pictures that would all have the same one, of one size; the more, the surer."""
-    greys = [cv2.cvtColor(_middle(frame_HWC), cv2.COLOR_RGB2GRAY) for frame_HWC in frames_HWC]
+    greys = [cv2.cvtColor(looked_at(frame_HWC), cv2.COLOR_RGB2GRAY) for frame_HWC in frames_HWC]
     best = Reading(deviations=0.0, record=None)
     for scale in _SCALES:
         found = _read_tile(np.sum([_folded(grey_HW, scale) for grey_HW in greys], axis=0))
@@ -102,6 +102,12 @@ def read_watermark(frames_HWC: Iterable[Frame]) -> Reading:
         if best.is_present:
             break
     return best
+
+
+def looked_at(frame_HWC: Frame) -> Frame:
+    """What `read_watermark` looks at of a picture, its middle: the pattern is the same everywhere."""
+    top, left = (max(0, (side_px - _LOOKED_AT_PX) // 2) for side_px in frame_HWC.shape[:2])
+    return frame_HWC[top : top + _LOOKED_AT_PX, left : left + _LOOKED_AT_PX].copy()
 
 
 def _read_tile(tile_TT: FloatArray) -> Reading:
@@ -127,12 +133,6 @@ def _held_down(waves_TT: NDArray[np.complex128]) -> NDArray[np.complex128]:
     energies = sums / np.maximum(np.bincount(rings_TT.ravel()), 1)
     even_TT = waves_TT / np.sqrt(energies[rings_TT] + 1e-12)
     return np.asarray(even_TT / np.sqrt(1 + np.abs(even_TT) ** 2))
-
-
-def _middle(frame_HWC: Frame) -> Frame:
-    """What is looked at of a picture: the pattern is the same everywhere."""
-    top, left = (max(0, (side_px - _LOOKED_AT_PX) // 2) for side_px in frame_HWC.shape[:2])
-    return np.ascontiguousarray(frame_HWC[top : top + _LOOKED_AT_PX, left : left + _LOOKED_AT_PX])
 
 
 def _folded(grey_HW: Frame, scale: float) -> FloatArray:

@@ -105,6 +105,7 @@ class Page:
             Route("/jobs/{number}/preview", self.show_preview),
             Route("/jobs/{number}/result", self.show_result),
             Route("/marks", self.check_marks, methods=["POST"]),
+            Route("/session", self.show_session, methods=["GET"]),
             Route("/session", self.end_session, methods=["DELETE"]),
             WebSocketRoute("/live", self.live),
         ]
@@ -178,14 +179,17 @@ class Page:
         return JSONResponse({"number": number, "name": path.name, **seen})
 
     async def drop_file(self, request: Request) -> Response:
-        """Delete an upload."""
-        self._session(request).drop(request.path_params["number"])
+        """Delete an upload, unless something is being drawn from it."""
+        session = self._session(request)
+        self._desk.require_free(session)
+        session.drop(request.path_params["number"])
         return Response(status_code=204)
 
     async def add_job(self, request: Request) -> Response:
         """Look at what an order would be made of, or draw it."""
         session = self._session(request)
         order = order_of(await _body(request), session, self._checkpoint)
+        self._desk.require_free(session)  # or the record of what is being drawn would be written over
         work, what = (self._look, "a look") if order.only_look else (self._draw, "drawing")
         inputs = (*order.request.sources, order.request.driving)
         allowance = allow(order.declaration, inputs, what, folder=session.folder, known=self._consent)
@@ -254,6 +258,11 @@ class Page:
             session.drop(number)
         lines = [*found.lines] if found.is_marked else [*found.lines, ("In all", NO_MARK)]
         return JSONResponse({"is_marked": found.is_marked, "lines": lines})
+
+    async def show_session(self, request: Request) -> Response:
+        """Number of the job that is not done, for a page that was loaded anew; null if there is none."""
+        job = self._desk.open_job(self._session(request))
+        return JSONResponse({"job": job.number if job is not None else None})
 
     async def end_session(self, request: Request) -> Response:
         """Delete everything of a browser's; the session itself goes on, empty."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import secrets
+import shutil
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -107,13 +108,20 @@ class Desk:
         Raises:
             ConfigError: if its session has one that is not done, or too many wait.
         """
-        open_jobs = [one for one in self._jobs if one.is_open]
-        if any(one.session is job.session for one in open_jobs):
-            raise ConfigError("one thing at a time: wait until it is done, or cancel it")
-        if len(open_jobs) > MAX_WAITING:
+        self.require_free(job.session)
+        if sum(one.is_open for one in self._jobs) > MAX_WAITING:
             raise ConfigError("too many people are waiting; try again in a while")
         self._jobs = [one for one in self._jobs if one.session is not job.session] + [job]
         self._worker.submit(job.do)
+
+    def open_job(self, session: Session) -> Job | None:
+        """A session's job that waits or is worked on: files and records that it was given are not to be touched."""
+        return next((one for one in self._jobs if one.session is session and one.is_open), None)
+
+    def require_free(self, session: Session) -> None:
+        """Raise a ConfigError if a session has a job that is not done."""
+        if self.open_job(session) is not None:
+            raise ConfigError("one thing at a time: wait until it is done, or cancel it")
 
     def job(self, session: Session, number: str) -> Job:
         """A session's job.
@@ -147,8 +155,9 @@ class Desk:
             if job.session is session:
                 job.cancel()
         self._jobs = [job for job in self._jobs if job.session is not session or job.state is State.WORKING]
-        session.remove()
-        self._worker.submit(session.remove)
+        folder = session.folder  # the session may go on in another one before the worker comes to this
+        shutil.rmtree(folder, ignore_errors=True)
+        self._worker.submit(shutil.rmtree, folder, ignore_errors=True)
         self._worker.submit(then)
 
     def close(self) -> None:

@@ -51,6 +51,7 @@ async def talk(websocket: WebSocket, session: Session, desk: Desk, studio: Studi
         return
     try:
         order = live_order_of(_json(first.get("text") or ""), session)
+        desk.require_free(session)
         sources, folder = order.request.sources, session.folder
         allowance = allow(order.declaration, sources, "live drawing", folder=folder, known=known)
         request = replace(order.request, **allowance.as_arguments())

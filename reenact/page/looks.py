@@ -36,13 +36,14 @@ def look_at_file(path: Path) -> dict[str, Any]:
         face that is used unless another is chosen, from 1; 0 without a face).
 
     Raises:
-        DataError: if a picture cannot be read, or a clip shows no face.
+        DataError: if it cannot be read, or shows no face.
         WeightsError: if YuNet's file is missing.
     """
     finder = FaceFinder()
     picture_HWC, faces = _seen(path, finder)
     if not faces:
-        raise DataError(f"{path}: no face found; choose one that shows a face clearly, from the front")
+        where = " in its first minute" if is_clip(path) else ""
+        raise DataError(f"{path}: no face found{where}; choose one that shows a face clearly, from the front")
     return {
         "kind": "clip" if is_clip(path) else "picture",
         "picture": _uri(_fitted(picture_HWC)),

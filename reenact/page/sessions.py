@@ -22,7 +22,8 @@ MAX_FILES = 20
 MAX_SESSIONS = 200
 KEPT_MINUTES = 30
 """After the last sign of a session, until all of it is deleted."""
-_MAX_NAME = 80
+_MAX_NAME_BYTES = 80
+"""In UTF-8: a result is called by two names and has pieces beside it, and a file system takes 255 bytes."""
 
 
 @dataclass(eq=False, slots=True)
@@ -32,8 +33,8 @@ class Session:
     folder: Path
     files: dict[str, Path] = field(default_factory=dict)
     """Number to uploaded file."""
-    num_bytes: int = 0
-    """Of its uploads, those that are still coming included."""
+    sizes: dict[str, int] = field(default_factory=dict)
+    """Number to bytes of an upload, those that are still coming included."""
     seen_s: float = field(default_factory=time.monotonic)
     """When it last gave a sign, by `time.monotonic`."""
 
@@ -63,47 +64,46 @@ class Session:
             OSError: if it cannot be written.
         """
         if len(self.files) >= MAX_FILES:
-            raise ConfigError(f"{MAX_FILES} files are here already; remove one")
-        number = secrets.token_hex(8)
-        path = self.folder / number / kept_name(name)
+            raise ConfigError(f"{MAX_FILES} files are here already; remove one, or delete everything")
+        number, folder = secrets.token_hex(8), self.folder
+        path = folder / number / kept_name(name)
         path.parent.mkdir(parents=True)
         try:
-            await self._write(path, chunks)
+            await self._write(number, path, chunks)
+            if self.folder != folder:
+                raise ConfigError(f"{path.name}: everything was deleted while it came; choose it again")
         except BaseException:
-            self._remove(path)
+            self._remove(number, path)
             raise
         self.files[number] = path
         return number
 
-    async def _write(self, path: Path, chunks: AsyncIterator[bytes]) -> None:
+    async def _write(self, number: str, path: Path, chunks: AsyncIterator[bytes]) -> None:
         size = 0
         with path.open("wb") as file:
             async for chunk in chunks:
                 size += len(chunk)
                 if size > MAX_FILE_BYTES:
                     raise ConfigError(f"{path.name}: more than {MAX_FILE_BYTES >> 20} MiB; make it smaller or shorter")
-                if self.num_bytes + len(chunk) > MAX_SESSION_BYTES:
+                self.sizes[number] = size
+                if sum(self.sizes.values()) > MAX_SESSION_BYTES:
                     raise ConfigError(f"{path.name}: more than {MAX_SESSION_BYTES >> 20} MiB together; remove a file")
                 file.write(chunk)
-                self.num_bytes += len(chunk)
 
     def drop(self, number: object) -> None:
         """Delete an uploaded file; errors as of `file`."""
         path = self.file(number)
         del self.files[str(number)]
-        self._remove(path)
+        self._remove(str(number), path)
 
     def empty(self) -> None:
-        """Know of no upload any more."""
+        """Know of no upload any more, and keep what comes in another folder: the one of before is to be removed."""
         self.files.clear()
-        self.num_bytes = 0
+        self.sizes.clear()
+        self.folder = self.folder.with_name(secrets.token_hex(8))
 
-    def remove(self) -> None:
-        """Delete all there is."""
-        shutil.rmtree(self.folder, ignore_errors=True)
-
-    def _remove(self, path: Path) -> None:
-        self.num_bytes -= path.stat().st_size if path.is_file() else 0
+    def _remove(self, number: str, path: Path) -> None:
+        self.sizes.pop(number, None)
         shutil.rmtree(path.parent, ignore_errors=True)
 
 
@@ -155,5 +155,9 @@ def kept_name(name: str) -> str:
     plain = re.sub(r"[^\w.() -]", "_", unicodedata.normalize("NFC", name.replace("\\", "/").rpartition("/")[2]))
     suffix = Path(plain).suffix.lower()
     if suffix not in PICTURE_SUFFIXES | VIDEO_SUFFIXES:
-        raise ConfigError(f"{plain[:_MAX_NAME]!r}: neither a picture nor a video by its name; try JPEG, PNG or MP4")
-    return (plain[: -len(suffix)].lstrip(". ")[:_MAX_NAME] or "file") + suffix
+        raise ConfigError(f"{_cut(plain)!r}: neither a picture nor a video by its name; try JPEG, PNG or MP4")
+    return (_cut(plain[: -len(suffix)].lstrip(". ")) or "file") + suffix
+
+
+def _cut(name: str) -> str:
+    return name.encode()[:_MAX_NAME_BYTES].decode(errors="ignore")

@@ -16,6 +16,7 @@ from data_partition.sources.layouts import annotator_of
 from data_partition.sources.pictures import read_picture
 from data_partition.sources.records import ClipSource
 from data_partition.sources.rejected import Rejected
+from data_partition.sources.video import read_frames
 from model.errors import ConfigError, DataError
 from server.run_folder.folder import require_same_people
 from tests.data_partition.conftest import drawn_people, face_landmarker, write_video  # noqa: F401
@@ -85,6 +86,29 @@ def test_a_face_that_is_not_there_is_an_error_of_a_picture_and_a_note_of_a_clip(
     assert len(tracked.faces) == 3
     (note,) = said
     assert note.is_note and words in note.reason and "the largest is used" in note.reason
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize("first_index", [0, 3])
+def test_the_wanted_face_is_taken_wherever_the_first_face_of_a_clip_is(
+    drawn_people: list[Shard],  # noqa: F811
+    tmp_path: Path,
+    first_index: int,
+) -> None:
+    both = np.concatenate([shard.read_frame(0) for shard in drawn_people], axis=1)
+    clip = write_video(tmp_path / "a.mp4", [np.zeros_like(both)] * 3 + [both] * 3)
+    middles = []
+    for number in (1, 2):
+        source, said = ClipSource(path=clip, face=number), []
+        with annotator_of(source).open(source) as annotator:
+            frames = [frame for frame in read_frames(clip, said.append) if frame.index >= first_index]
+            faces = [face for frame in frames if (face := annotator.annotate(frame)) is not None]
+            assert [note.reason for note in annotator.problems()] == [
+                f"2 faces in frame 3; number {number} from the left is used, the others are left out"
+            ]
+        assert len(faces) == 3
+        middles.append(float(np.mean([face.landmarks_KC[:, 0].mean() for face in faces])))
+    assert middles[0] < both.shape[1] / 2 < middles[1]
 
 
 def test_a_small_face_is_found(drawn_people: list[Shard], face_landmarker: Path) -> None:  # noqa: F811

@@ -89,3 +89,22 @@ def test_of_a_long_clip_of_a_person_some_frames_are_looked_at_and_all_if_these_s
             writer.add(picture if number in (4, 5) else np.full_like(picture, 90))
     clip = annotate_clip(hidden, SIZE_PX, no_progress, most_frames=2)
     assert {index for index, (_, face) in enumerate(clip.faces()) if face is not None} - {4} == {5}
+
+
+@pytest.mark.integration
+def test_a_person_is_drawn_from_frames_of_the_one_whom_most_of_a_clip_shows(
+    video: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    clip = annotate_clip(video, SIZE_PX, no_progress)
+    takes = clip.tracked.faces.rows["take"].tolist()
+    first, second = sorted(set(takes))
+    assert takes.count(second) > takes.count(first) > 0
+    main, other = np.eye(128, dtype=np.float32)[:2]
+    of_two = replace(clip, tracked=replace(clip.tracked, people={first: other, second: main}))
+    left = of_two.of_one_person()
+    assert set(left.tracked.faces.rows["take"]) == {second}
+    assert len(list(left.sources())) == takes.count(second)
+    said = f"{takes.count(first)} of {len(takes)} frames show somebody else than most do"
+    assert said in caplog.text
+    of_one = replace(clip, tracked=replace(clip.tracked, people={first: main, second: main}))
+    assert of_one.of_one_person() is of_one

@@ -4,6 +4,7 @@
 // the server keeps files by number.
 
 const POLL_MS = 400;
+const MAX_MISSES = 15; // answers in a row that do not come, for a minute: a computer that slept, a line that broke
 const CAMERA_WIDTH_PX = 480;
 const element = (id) => document.getElementById(id);
 const chosen = { source: [], driving: [] };
@@ -35,6 +36,7 @@ function say(id, text) {
 async function take(role, files) {
   say(`${role}-problem`, "");
   say("order-problem", "");
+  if (isBusy() && role === "driving" && chosen.driving.length) return say("driving-problem", "Wait until it is done, or cancel it.");
   if (role === "driving") await clear("driving");
   for (const file of role === "driving" ? files.slice(0, 1) : files) {
     const line = made("li", {}, made("span", { textContent: `Looking at ${file.name} ...` }));
@@ -65,6 +67,7 @@ function showFiles(role) {
   element(`${role}-list`).replaceChildren(...chosen[role].map((one) => {
     const remove = made("button", { type: "button", textContent: "Remove", onclick: () => drop(role, one) });
     remove.setAttribute("aria-label", `Remove ${one.name}`);
+    remove.disabled = isBusy();
     const kind = one.faces.length > 1 ? `${one.kind}, ${one.faces.length} faces` : one.kind;
     const text = made("span", {}, one.name, made("small", { textContent: kind }));
     return made("li", {}, made("img", { src: one.picture, alt: "" }), text, remove);
@@ -118,7 +121,9 @@ const basis = () => document.querySelector("[name=basis]:checked").value;
 const isLive = () => document.querySelector("[name=from]:checked").value === "camera";
 
 async function order() {
-  const record = basis() === "record" ? await element("record").files[0].text() : "";
+  const record = basis() === "record" ? await element("record").files[0].text().catch(() => {
+    throw new Error("the record has changed since it was chosen; choose it again");
+  }) : "";
   const sliders = [...document.querySelectorAll(".slider input")];
   return {
     sources: chosen.source.map((one) => one.number),
@@ -151,26 +156,44 @@ function lacks() {
   return Boolean(missing);
 }
 
-function setBusy(isBusy) {
-  element("draw").disabled = element("look").disabled = isBusy;
-  element("cancel").hidden = !isBusy;
-  element("rest").hidden = !isBusy || !isLive();
-  element("bar").hidden = !isBusy || isLive();
+const isBusy = () => !element("cancel").hidden;
+
+// What is drawn from is not to be removed meanwhile.
+function setBusy(busy) {
+  element("draw").disabled = element("look").disabled = busy;
+  element("cancel").hidden = !busy;
+  element("rest").hidden = !busy || !isLive();
+  element("bar").hidden = !busy || isLive();
   say("count", "");
-  document.querySelectorAll("[name=from]").forEach((one) => { one.disabled = isBusy; });
+  document.querySelectorAll("[name=from], .files button").forEach((one) => { one.disabled = busy; });
 }
 
 async function start(onlyLook) {
   if (lacks()) return;
   const paste = element("paste").checked;
-  const [driving] = chosen.driving;
-  const wanted = { ...(await order()), driving: driving.number, driving_face: face("driving"), paste, only_look: onlyLook };
+  const [[who], [driving]] = [chosen.source, chosen.driving];
+  const person = who.faces[(face("source") || who.used) - 1];
+  await until(async () => {
+    const wanted = { ...(await order()), driving: driving.number, driving_face: face("driving"), paste, only_look: onlyLook };
+    job = (await ask("POST", "jobs", JSON.stringify(wanted))).number;
+    await follow(job, { person, driving });
+  });
+}
+
+// A page that was loaded anew goes on with what was asked for before; files are to be chosen again.
+async function goOn() {
+  const said = await ask("GET", "session").catch(() => ({ job: null }));
+  if (!said.job) return;
+  job = said.job;
+  await until(() => follow(job, {}));
+}
+
+async function until(work) {
   show("empty");
   say("told", "");
   setBusy(true);
   try {
-    job = (await ask("POST", "jobs", JSON.stringify(wanted))).number;
-    await follow(job, driving);
+    await work();
   } catch (error) {
     say("told", "");
     say("order-problem", error.message);
@@ -179,18 +202,29 @@ async function start(onlyLook) {
   setBusy(false);
 }
 
-async function follow(number, driving) {
-  let hasPreview = false;
+// `given` is what the page shows beside the result; where it does not know, the preview says.
+async function follow(number, given) {
+  let preview = null;
+  let misses = 0;
   for (;;) {
-    const now = await ask("GET", `jobs/${number}`);
-    tell(now);
-    if (now.has_preview && !hasPreview) showPreview(await ask("GET", `jobs/${number}/preview`));
-    hasPreview = now.has_preview;
-    if (now.state === "failed") throw new Error(now.problem);
-    if (now.state === "cancelled") return say("told", "Cancelled.");
-    if (now.state === "done" && !now.outcome.name) return say("told", "This is what it would be drawn from.");
-    if (now.state === "done") return showResult(number, now.outcome, driving);
-    await new Promise((resolve) => setTimeout(resolve, POLL_MS));
+    const now = await ask("GET", `jobs/${number}`).catch((error) => {
+      if (++misses > MAX_MISSES) throw error;
+    });
+    if (now) {
+      misses = 0;
+      tell(now);
+      if (now.has_preview && !preview) {
+        preview = await ask("GET", `jobs/${number}/preview`);
+        showPreview(preview);
+      }
+      if (now.state === "failed") throw new Error(now.problem);
+      if (now.state === "cancelled") return say("told", "Cancelled.");
+      if (now.state === "done" && !now.outcome.name) return say("told", "This is what it would be drawn from.");
+      if (now.state === "done") {
+        return showResult(number, now.outcome, { person: preview.source, driving: { picture: preview.driving }, ...given });
+      }
+    }
+    await new Promise((resolve) => setTimeout(resolve, now ? POLL_MS : 10 * POLL_MS));
   }
 }
 
@@ -227,15 +261,14 @@ function showPreview(preview) {
   element("preview-sources").replaceChildren(...preview.sources.map((src) => made("img", { src, alt: "" })));
 }
 
-function showResult(number, outcome, driving) {
+function showResult(number, outcome, { person, driving }) {
   const place = `jobs/${number}/result`; // a film shows its first picture before it is played where a place in it is named
   const isClip = outcome.kind === "clip";
   const picture = (src, alt) => made("img", { src, alt });
   const result = isClip ? made("video", { src: `${place}#t=0.001`, playsInline: true, preload: "auto" }) : picture(place, "The drawn person");
-  const moving = isClip ? drivingVideo(driving) : picture(driving.picture, "The driving picture");
+  const moving = isClip && driving.file ? drivingVideo(driving) : picture(driving.picture, "Who drives");
   result.setAttribute("aria-label", "Result");
-  const [who] = chosen.source;
-  fill("side-source", picture(who.faces[(face("source") || who.used) - 1], "The person"));
+  fill("side-source", picture(person, "The person"));
   fill("side-driving", moving);
   fill("side-result", result);
   element("player").hidden = !isClip;
@@ -298,6 +331,12 @@ async function startLive() {
   show("live");
   say("rate", "waiting");
   const camera = element("camera");
+  let wanted;
+  try {
+    wanted = JSON.stringify(await order());
+  } catch (error) {
+    return stopLive(error.message);
+  }
   try {
     camera.srcObject = await navigator.mediaDevices.getUserMedia({ video: { width: 640, height: 480, facingMode: "user" } });
     await camera.play();
@@ -307,7 +346,7 @@ async function startLive() {
   const socket = new WebSocket(new URL("live", location.href.replace(/^http/, "ws")));
   const sender = new Sender(camera, socket);
   socket.binaryType = "blob";
-  socket.onopen = async () => socket.send(JSON.stringify(await order()));
+  socket.onopen = () => socket.send(wanted);
   socket.onmessage = ({ data }) => (typeof data === "string" ? hear(JSON.parse(data), sender) : draw(data, sender));
   socket.onclose = () => {
     if (socket === talk) stopLive(sender.isReady ? "The connection ended; start again." : "No connection; load the page again.");
@@ -471,3 +510,4 @@ element("camera-help").addEventListener("click", (event) => {
 if (location.search) history.replaceState(null, "", location.pathname); // a token is not left in the address
 chooseBasis();
 choosePlace();
+goOn();

@@ -8,7 +8,7 @@ import pytest
 
 from data_partition.shards.images import write_image
 from data_partition.sources.rejected import Rejected
-from data_partition.sources.video import Stretch, count_frames, is_clip, read_frames, source_sha256
+from data_partition.sources.video import Stretch, about_frames, count_frames, is_clip, read_frames, source_sha256
 from model.errors import DataError
 from tests.data_partition.conftest import write_video
 
@@ -28,6 +28,14 @@ def test_a_video_gives_all_frames_in_order_with_times(tmp_path: Path) -> None:
     assert [frame.index for frame in frames] == list(range(10))
     np.testing.assert_allclose([frame.timestamp_s for frame in frames], np.arange(10) / 20, atol=1e-3)
     np.testing.assert_allclose([frame.image_HWC.mean() for frame in frames], np.arange(10) * 20, atol=4)
+
+
+def test_a_container_that_does_not_announce_its_frames_has_them_by_its_length(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "a.mkv", [_grey(20 * i) for i in range(10)], rate_hz=20)
+    assert (count_frames(path), about_frames(path)) == (0, 10)
+    announced = write_video(tmp_path / "a.mp4", [_grey(0)] * 7)
+    (tmp_path / "b.mkv").write_text("not a video at all")
+    assert (about_frames(announced), about_frames(tmp_path / "b.mkv")) == (7, 0)
 
 
 def test_a_folder_is_read_in_natural_order(tmp_path: Path) -> None:

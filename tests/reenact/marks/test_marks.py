@@ -1,6 +1,7 @@
 """Marks of drawn people: each by itself, through the attacks of docs/marks.md, and together in a file."""
 
 import shutil
+import tracemalloc
 from fractions import Fraction
 
 import cv2
@@ -24,6 +25,7 @@ from reenact.marks.label import find_label, stamp
 from reenact.marks.manifest import MADE_OF, Origin
 from reenact.marks.verification import deliveries, verify_file
 from reenact.marks.watermark import ALGORITHM, Watermark, read_watermark
+from tests.support.films import write_film
 
 RECORD = 0xC0FFEE
 ANA = synthetic_record("ana")
@@ -145,6 +147,22 @@ def test_a_delivered_film_has_all_marks_and_keeps_two_without_its_manifest(tmp_p
     assert found.manifest is not None and found.manifest.state == "Trusted"
     without = verify_file(tmp_path / "film.mp4")
     assert without.manifest is None and without.is_marked and without.record == RECORD
+
+
+def test_of_a_film_one_whole_frame_is_in_memory_at_a_time(tmp_path):
+    height_px, width_px, num = 1600, 2000, 32
+    write_film(
+        tmp_path / "a.mp4",
+        range(num),
+        time_base=Fraction(1, 25),
+        pictures=[np.full((height_px, width_px, 3), value, np.uint8) for value in range(num)],
+    )
+    tracemalloc.start()
+    verify_file(tmp_path / "a.mp4")
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    every_fourth = num // 4
+    assert peak < every_fourth * height_px * width_px * 3
 
 
 def test_one_changed_bit_breaks_the_manifest(tmp_path, pictures):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -19,7 +20,7 @@ from data_partition.shards.shard import open_shard
 from data_partition.synth.dataset import synthesize
 from model.checkpoint import save_checkpoint
 from reenact.page.app import Page
-from reenact.page.desk import Desk
+from reenact.page.desk import Desk, Job
 from reenact.studio import Studio
 from tests.support.films import click_samples, write_film
 from tests.support.small_face import small_checkpoint
@@ -110,3 +111,19 @@ def served(serving: Callable[..., Served]) -> Served:
 def browser(served: Served) -> Browser:
     """That has opened it."""
     return served.browser()
+
+
+class Held:
+    """Work that goes on until it is let go, and says its progress again and again."""
+
+    def __init__(self, desk: Desk) -> None:
+        self._desk, self.has_begun, self._may_end = desk, threading.Event(), threading.Event()
+
+    def __call__(self, _job: Job) -> dict[str, object]:
+        self.has_begun.set()
+        while not self._may_end.wait(0.01):
+            self._desk.progress("Holding", 1, 2)
+        return {"held": True}
+
+    def let_go(self) -> None:
+        self._may_end.set()

@@ -11,8 +11,9 @@ import pytest
 
 from model.errors import ConfigError
 from reenact.page import sessions
-from reenact.page.sessions import KEPT_MINUTES, Sessions, kept_name
-from tests.reenact.page.conftest import CONSENT, Browser, Served
+from reenact.page.desk import Job
+from reenact.page.sessions import KEPT_MINUTES, Session, Sessions, kept_name
+from tests.reenact.page.conftest import CONSENT, Browser, Held, Served
 
 
 def files_of(served: Served) -> list[Path]:
@@ -38,7 +39,7 @@ def test_an_upload_shows_its_faces_from_the_left(browser: Browser, people: Path)
         ("notes.txt", b"x", "neither a picture nor a video"),
         ("", b"x", "neither a picture nor a video"),
         ("x.png", b"not a picture", "x.png: not a picture"),
-        ("x.mp4", b"not a film", "x.mp4: no face found"),
+        ("x.mp4", b"not a film", "x.mp4: cannot be opened as a video"),
         ("empty.jpg", b"", "empty.jpg: truncated picture"),
     ],
 )
@@ -66,7 +67,7 @@ def test_limits_of_size_and_number_hold(
     assert browser.delete(f"/files/{numbers[0]}").status_code == 204
     monkeypatch.setattr(sessions, "MAX_FILES", 2)
     browser.give(people / "anna.png")
-    assert browser.give(people / "anna.png")["problem"] == "2 files are here already; remove one"
+    assert browser.give(people / "anna.png")["problem"] == "2 files are here already; remove one, or delete everything"
     assert len(files_of(served)) == 2
 
 
@@ -85,6 +86,7 @@ def test_a_body_that_says_it_is_too_long_is_not_read(browser: Browser) -> None:
         ("Zoë (1).jpeg", "Zoë (1).jpeg"),
         ("...png", "file.png"),
         ("x" * 300 + ".png", "x" * 80 + ".png"),
+        ("電" * 43 + ".mp4", "電" * 26 + ".mp4"),  # of three bytes each
     ],
 )
 def test_a_name_is_kept_without_what_could_be_a_path_or_a_command(name: str, kept: str) -> None:
@@ -112,6 +114,51 @@ def test_everything_is_deleted_when_it_is_asked_for(served: Served, browser: Bro
     assert not files_of(served)
     assert "not here any more" in browser.get(f"/jobs/{number}/result").json()["problem"]
     assert browser.number(people / "anna.png")  # the page itself goes on
+
+
+def test_what_is_given_after_everything_was_deleted_stays(served: Served, browser: Browser, people: Path) -> None:
+    held = Held(served.desk)
+    served.desk.take(Job(Session(served.root / "other"), held))
+    browser.give(people / "anna.png")
+    assert browser.delete("/session").status_code == 204
+    assert not files_of(served)
+    browser.give(people / "anna.png")
+    held.let_go()
+    served.desk.close()  # the second removal, which waited behind the other browser's job, has been done
+    assert len(files_of(served)) == 1
+
+
+def test_an_upload_that_comes_while_everything_is_deleted_is_none(tmp_path: Path) -> None:
+    session = sessions.Session(tmp_path / "one")
+
+    async def chunks() -> AsyncIterator[bytes]:
+        yield b"half"
+        session.empty()
+        yield b"rest"
+
+    with pytest.raises(ConfigError, match="everything was deleted while it came"):
+        asyncio.run(session.take("anna.png", chunks()))
+    assert (session.files, session.sizes) == ({}, {})
+
+
+def test_what_is_being_drawn_from_is_not_touched(served: Served, browser: Browser, people: Path) -> None:
+    held = Held(served.desk)
+    served.desk.take(Job(Session(served.root / "other"), held))
+    anna, ben = browser.number(people / "anna.png"), browser.number(people / "ben.mp4")
+    assert browser.get("/session").json() == {"job": None}
+    first = {"sources": [anna], "driving": ben, "consent": CONSENT | {"basis": "record", "record": "of the first"}}
+    number = browser.order(**first)["number"]
+    assert browser.get("/session").json() == {"job": number}
+    for refused in (
+        browser.order(**first | {"consent": CONSENT | {"basis": "record", "record": "of the second"}}),
+        browser.delete(f"/files/{ben}").json(),
+    ):
+        assert "one thing at a time" in refused["problem"]
+    (record,) = [path for path in files_of(served) if path.name == "consent.toml"]
+    assert record.read_text() == "of the first" and len(files_of(served)) == 3
+    browser.delete(f"/jobs/{number}")
+    held.let_go()
+    assert browser.delete(f"/files/{ben}").status_code == 204
 
 
 def test_what_nobody_asks_for_any_more_is_deleted(
@@ -158,5 +205,5 @@ def test_an_upload_that_breaks_off_leaves_nothing(tmp_path: Path) -> None:
     session = sessions.Session(tmp_path / "one")
     with pytest.raises(ConnectionResetError):
         asyncio.run(session.take("anna.png", chunks()))
-    assert (session.files, session.num_bytes) == ({}, 0)
+    assert (session.files, session.sizes) == ({}, {})
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]

@@ -14,7 +14,7 @@ from model.errors import ConfigError, DataError
 from reenact.marks.key import marking_key
 from reenact.page.desk import MAX_WAITING, Desk, Job, State
 from reenact.page.sessions import Session
-from tests.reenact.page.conftest import CONSENT, Browser, Served
+from tests.reenact.page.conftest import CONSENT, Browser, Held, Served
 from tests.support.films import sound_packets
 
 
@@ -132,22 +132,6 @@ def test_an_unmarked_picture_is_said_to_have_no_mark_and_is_not_kept(
     assert found["lines"][-1] == ["In all", "No mark of this program. That does not show that a camera took it."]
     assert "not a picture" in browser.post("/marks", params={"name": "x.png"}, content=b"?").json()["problem"]
     assert not [path for path in served.root.rglob("*") if path.is_file()]
-
-
-class Held:
-    """Work that goes on until it is let go, and says its progress again and again."""
-
-    def __init__(self, desk: Desk) -> None:
-        self._desk, self.has_begun, self._may_end = desk, threading.Event(), threading.Event()
-
-    def __call__(self, _job: Job) -> dict[str, object]:
-        self.has_begun.set()
-        while not self._may_end.wait(0.01):
-            self._desk.progress("Holding", 1, 2)
-        return {"held": True}
-
-    def let_go(self) -> None:
-        self._may_end.set()
 
 
 @pytest.fixture

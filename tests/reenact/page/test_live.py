@@ -22,8 +22,7 @@ from reenact.marks.watermark import read_watermark
 from reenact.page import live
 from reenact.page.desk import Job
 from reenact.page.sessions import Session
-from tests.reenact.page.conftest import CONSENT, Browser, Served
-from tests.reenact.page.test_jobs import Held
+from tests.reenact.page.conftest import CONSENT, Browser, Held, Served
 
 
 def jpeg(picture_HWC: np.ndarray) -> bytes:
