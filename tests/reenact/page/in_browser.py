@@ -180,8 +180,8 @@ def draws_a_film(visit: Visit, given: Path, out: Path, records: Path) -> str:
     return f"{NUM_FRAMES} frames in {drawn_s:.1f} s, {heard} bytes of sound heard, delivered bytes saved"
 
 
-def waits_and_cancels(first: Visit, second: Visit, given: Path) -> str:
-    """Two browsers at once: the second waits, says so, and goes; the first ends its own and begins again."""
+def waits_and_cancels(first: Visit, second: Visit, given: Path, out: Path) -> str:
+    """Two browsers at once: the second waits, says so, and goes; the first ends its own, begins again, and reloads."""
     for visit in (first, second):
         visit.give("source", given / "anna.png")
         visit.give("driving", given / "ben.mp4")
@@ -194,8 +194,13 @@ def waits_and_cancels(first: Visit, second: Visit, given: Path) -> str:
         visit.page.click("#cancel")
         visit.says("Cancelled.")
     first.page.click("#draw")
+    first.page.wait_for_selector("#preview:not([hidden])")
+    assert first.page.is_disabled("#source-list button"), "what is drawn from can be removed"
+    first.page.reload()
+    first.page.wait_for_selector("#cancel:not([hidden])")
     first.wait_until_drawn()
-    return "told, cancelled, drawn again"
+    first.picture(out / "reloaded.png")
+    return "told, cancelled, drawn again by a page that was loaded anew"
 
 
 def is_live(visit: Visit, given: Path, out: Path) -> str:
@@ -273,7 +278,7 @@ def main(run: Path, out: Path) -> None:
             visits["phone"] = Visit(browser, address, PHONE, color_scheme="dark", **touch)
             visits["film"].picture(out / "empty.png")
             print("film:", draws_a_film(visits["film"], given, out, records))
-            print("queue:", waits_and_cancels(visits["first"], visits["second"], given))
+            print("queue:", waits_and_cancels(visits["first"], visits["second"], given, out))
             print("live:", is_live(visits["live"], given, out))
             print("keyboard:", goes_by_keyboard(visits["keyboard"], given))
             print("phone, dark:", fits_a_phone(visits["phone"], given, out))
