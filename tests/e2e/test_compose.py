@@ -303,3 +303,16 @@ def test_every_dashboard_query_returns_data(federation: Compose, path: Path) -> 
             if not federation.query(expression):
                 empty.append(f"{panel['title']}: {expression}")
     assert not empty
+
+
+def test_a_site_is_shut_out_for_good_and_every_service_starts_again(federation: Compose) -> None:
+    where = ("--superlink", "superlink-control:8000", "--root-certificates", "/run/secrets/ca")
+    shut_out = ("fedreenact", "unregister", "/keys/site-5.pub", *where, "--sites-file", "/runs/sites.json")
+    assert "site-5.pub: unregistered" in federation("run", "--rm", "-T", "register", *shut_out)
+    federation("up", "-d", "--force-recreate", "--no-deps", "register")
+    wait_until("the end", lambda: federation.state("register")["Status"] == "exited", timeout_s=120)
+    assert federation.state("register")["ExitCode"] == 0
+    said = federation("logs", "register")
+    assert "site-1.pub: partition 0, known" in said
+    assert "site-5.pub: partition 4, unregistered before, and stays out" in said
+    assert len(json.loads(federation("exec", "-T", "exporter", "cat", "/runs/sites.json"))["sites"]) == 4
