@@ -97,6 +97,7 @@ class Visit:
     def __init__(self, browser: Browser, address: str, size: dict[str, int], **choices: object) -> None:
         context = browser.new_context(viewport=size, permissions=["camera"], **choices)  # type: ignore[arg-type]
         self.page: Page = context.new_page()
+        self.page.set_default_timeout(120_000)  # a busy machine looks at a file for a while
         self.hosts: set[str] = set()
         self.errors: list[str] = []
         self.page.on("request", lambda asked: self.hosts.add(asked.url.partition("//")[2].partition("/")[0]))
@@ -117,8 +118,8 @@ class Visit:
         self.page.fill("#purpose", "A test with drawn people")
 
     def wait_for(self, condition: str) -> None:
-        """Until it holds, in JavaScript, for a minute; the page's policy does not let Playwright wait in the page."""
-        end_s = time.monotonic() + 60
+        """Until it holds, in JavaScript, for two minutes; the page's policy does not let Playwright wait in the page."""
+        end_s = time.monotonic() + 120
         while not self.page.evaluate(condition):
             assert time.monotonic() < end_s, condition
             time.sleep(0.05)
