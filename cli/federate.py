@@ -152,6 +152,7 @@ def approve(
         console.print("Nothing is approved: --out FILE writes it down")
         return
     approval.write(out)
+    out.chmod(0o644)  # a site's container reads it as another user, and it holds settings alone
     say_where({"Approved": out})
 
 

@@ -126,7 +126,7 @@ def demo(
         Path, typer.Argument(callback=folder_to_write, help="Folder for everything the demonstration makes.")
     ],
 ) -> None:
-    """Five drawn people, federated training, comparison sheets and one HTML page: about ten minutes."""
+    """Five drawn people, federated training, comparison sheets and one HTML page: 10 to 15 minutes on two cores."""
     from experiments.demo import run_demo
 
     with LiveProgress(console) as live:

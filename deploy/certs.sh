@@ -2,7 +2,8 @@
 # Certificates and node keys of a federation with TLS. A private key is made where it is used and stays there.
 # At the server:
 #   deploy/certs.sh make [DIR] [SERVER-NAME ...]   a CA and the server's certificate
-#   deploy/certs.sh renew [DIR] [SERVER-NAME ...]  a new server certificate by the same CA; sites change nothing
+#   deploy/certs.sh renew [DIR] [SERVER-NAME ...]  a new server certificate by the same CA, which needs DIR/ca.key again
+#                                                  and all names given to make; sites change nothing
 #   deploy/certs.sh add DIR NAME.pub ...           take in public keys that sites have sent
 # At a site:
 #   deploy/certs.sh site DIR NAME                  its key pair; NAME is site-1 for partition 0, site-2 for 1, and so on
@@ -30,7 +31,8 @@ umask 077
 private_key() { openssl ecparam -name secp384r1 -genkey -noout | openssl pkcs8 -topk8 -nocrypt -out "$1"; }
 
 make_ca() {
-  [ -e "$DIR/ca.key" ] && fail "$DIR already has a CA; use renew, or move it away to start over"
+  # ca.key is kept elsewhere; a new CA in the place of ca.crt would lock every site out.
+  [[ -e $DIR/ca.key || -e $DIR/ca.crt ]] && fail "$DIR already has a CA; use renew, or move it away to start over"
   private_key "$DIR/ca.key"
   openssl req -x509 -new -sha384 -key "$DIR/ca.key" -days "$DAYS_CA" -subj "/CN=fedreenact CA" \
     -addext "basicConstraints=critical,CA:TRUE,pathlen:0" -addext "keyUsage=critical,keyCertSign,cRLSign" -out "$DIR/ca.crt"
@@ -114,7 +116,7 @@ case $command in
     ;;
   renew | add | show) [ -d "$DIR/site-keys" ] || fail "$DIR/site-keys does not exist; use make. Keys of before: docs/operations.md" ;;
   *)
-    sed -n '2,13p' "$0" >&2
+    sed -n '2,14p' "$0" >&2
     exit 64
     ;;
 esac
@@ -124,7 +126,8 @@ case $command in
     make_server "$@"
     ;;
   renew)
-    [ -e "$DIR/ca.key" ] || fail "$DIR has no CA; use make"
+    [ -e "$DIR/ca.key" ] || fail "$DIR/ca.key is missing: copy it back from where it is kept, renew, and take it away" \
+      "again; 'make' would start a new CA, which no site trusts"
     make_server "$@"
     ;;
   site)

@@ -73,25 +73,24 @@ class ModelConfig:
     use_flow: bool = setting(True)
     """False gives the `Style` variant of Table 4.6: source features are not warped."""
     use_appearance_skip: bool = setting(False)
-    """Draw corrections of what can be copied: parts are redrawn on the warped source, and the image on both. Beyond the
-    thesis."""
+    """+ Draw corrections of what can be copied: parts are redrawn on the warped source, and the image on both."""
     use_landmark_flow: bool = setting(False)
-    """Add the flow head's flow to motions that carry the source landmarks to the target ones, mixed pixel by pixel.
-    Beyond the thesis."""
+    """+ Add the flow head's flow to motions that carry the source landmarks to the target ones, mixed pixel by
+    pixel."""
     face_motion: str = setting("kernel", choices=("kernel", "spline"))
-    """With use-landmark-flow, the motion that the mix starts as: kernel, by single landmarks, which tears where a face
-    moves far; or spline, all of the face at once, fading out around it. Beyond the thesis."""
+    """+ With use-landmark-flow, the motion that the mix starts as: kernel, by single landmarks, which tears where a
+    face moves far; or spline, all of the face at once, fading out around it."""
     source_sampling: str = setting("bilinear", choices=("bilinear", "bicubic"))
-    """Between the pixels of the source picture: bilinear (the thesis'), or bicubic, which keeps it sharp where it is
-    carried by parts of a pixel. Beyond the thesis."""
+    """+ Between the pixels of the source picture: bilinear (the thesis'), or bicubic, which keeps it sharp where it is
+    carried by parts of a pixel."""
     driver: str = setting("picture", choices=("picture", "landmarks"))
-    """What the feature extractor sees of the driving frame: the picture (the thesis'), or the target landmarks drawn as
-    curves, which have no colours that could leak. Beyond the thesis."""
+    """+ What the feature extractor sees of the driving frame: the picture (the thesis'), or the target landmarks drawn
+    as curves, which have no colours that could leak."""
     num_sources: int = setting(1, low=1, high=16)
-    """Most source frames that one result is trained to be made of; they need use-flow and use-landmark-flow. Beyond the
-    thesis if above 1."""
+    """+ Most source frames that one result is trained to be made of: 1 (the thesis'), or more, which need use-flow and
+    use-landmark-flow."""
     use_irises: bool = setting(False)
-    """Show the networks where the irises are, as a second channel of the heatmap. Beyond the thesis."""
+    """+ Show the networks where the irises are, as a second channel of the heatmap."""
     lgan_base: str = setting("none", choices=("none", "closed"))
     """+ What the landmark GAN corrects: none (the thesis'), or closed: landmarks in closed form from identity, pose and
     AU intensity, on which all sites agree before round 1. With it the landmark GAN sees AU intensity, not presence."""

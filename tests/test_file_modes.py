@@ -75,6 +75,18 @@ def test_faces_checkpoints_and_contact_sheets_are_for_their_user_alone(tmp_path:
         assert modes(folder) == {"files": {"0o600"}, "folders": {"0o700"}}
 
 
+def test_what_a_site_approved_is_readable_for_its_container(tmp_path: Path) -> None:
+    approved = tmp_path / "approved.toml"
+    before = os.umask(0o077)
+    try:
+        with pytest.raises(SystemExit) as ended:
+            cli.main(["approve", "tiny", "--out", str(approved)])
+    finally:
+        os.umask(before)
+    assert not ended.value.code
+    assert stat.S_IMODE(approved.stat().st_mode) == 0o644
+
+
 @pytest.mark.integration
 @pytest.mark.parametrize(
     "code", [SITE, SUPERNODE, SUPERLINK, SUPEREXEC], ids=["site", "supernode", "superlink", "superexec"]

@@ -70,6 +70,24 @@ def test_a_key_is_not_overwritten_and_a_new_public_key_is_announced(tmp_path: Pa
     assert "replaces" not in certs("add", tmp_path / "server", tmp_path / "site" / "site-keys" / "site-1.pub")
 
 
+def test_a_ca_whose_key_is_kept_elsewhere_is_never_replaced(tmp_path: Path) -> None:
+    certs("make", tmp_path)
+    authority, server = (tmp_path / "ca.crt").read_bytes(), (tmp_path / "server.pem").read_bytes()
+    away = (tmp_path / "ca.key").rename(tmp_path.parent / f"{tmp_path.name}-ca.key")
+    assert "ca.key is missing: copy it back from where it is kept, renew, and take it away again" in certs(
+        "renew", tmp_path, code=2
+    )
+    for command in ("make", "demo"):
+        assert "already has a CA" in certs(command, tmp_path, code=2)
+    assert (tmp_path / "ca.crt").read_bytes() == authority and (tmp_path / "server.pem").read_bytes() == server
+    away.rename(tmp_path / "ca.key")
+    certs("renew", tmp_path, "fed.example.org")
+    renewed = x509.load_pem_x509_certificate((tmp_path / "server.pem").read_bytes())
+    renewed.verify_directly_issued_by(x509.load_pem_x509_certificate(authority))
+    names = renewed.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    assert "fed.example.org" in names.get_values_for_type(x509.DNSName)
+
+
 @pytest.mark.parametrize(
     ("what", "said"),
     [

@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 import yaml
 
+from client.consent.approval import Approval
+from client.consent.policy import SitePolicy
 from tests.support.paths import ROOT
 
 SITES = [f"site-{number}" for number in range(1, 6)]
@@ -68,6 +70,17 @@ def test_a_site_says_its_limits_and_what_it_agreed_to(plain: dict[str, Any], tls
             assert 'approved-settings="/approved.toml"' in command.replace("\\", "")
             assert command.rstrip().endswith('$$SITE_POLICY"')
         assert 'node-key="/run/secrets/site-key" site-keys="/site-keys"' in command.replace("\\", "")
+
+
+@pytest.mark.parametrize("page", ["docker-compose.yml", "docs/operations.md", "docs/site.md"])
+def test_limits_that_a_page_shows_let_every_preset_run(page: str) -> None:
+    shown = re.findall(r'"(max-local-steps=[^"]*)"', (ROOT / page).read_text(encoding="utf-8"))
+    assert shown
+    approved = sorted((ROOT / "deploy" / "approved").glob("*.toml"))
+    assert [file.stem for file in approved] == ["paper", "small", "studio", "tiny"]
+    for limits in shown:
+        for file in approved:
+            SitePolicy.from_texts(limits.split()).check_settings(Approval.read(file).settings)
 
 
 def test_messages_in_flight_are_the_superlinks_alone(plain: dict[str, Any], tls: dict[str, Any]) -> None:

@@ -32,12 +32,11 @@ CODED = {"update-codec": "int8"}
 
 
 def approve(file: Path, settings: Mapping[str, int | str]) -> Path:
-    """Write what sites agree to that train with these changes to `tiny`; the containers' user reads it."""
+    """Write what sites agree to that train with these changes to `tiny`."""
     asked = {**settings, "min-fit-clients": MIN_SITES}
     changes = [word for key, value in asked.items() for word in ("--set", f"{key}={value}")]
     command = [Path(sys.executable).with_name("fedreenact"), "approve", "tiny", *changes, "--out", file]
     subprocess.run(command, check=True, capture_output=True)
-    file.chmod(0o644)
     return file
 
 
