@@ -266,13 +266,14 @@ function showResult(number, outcome, { person, driving }) {
   const isClip = outcome.kind === "clip";
   const picture = (src, alt) => made("img", { src, alt });
   const result = isClip ? made("video", { src: `${place}#t=0.001`, playsInline: true, preload: "auto" }) : picture(place, "The drawn person");
-  const moving = isClip && driving.file ? drivingVideo(driving) : picture(driving.picture, "Who drives");
+  const film = isClip && driving.file ? drivingVideo(driving) : null; // a page that was loaded anew has a picture of it alone
+  const moving = film ?? picture(driving.picture, "Who drives");
   result.setAttribute("aria-label", "Result");
   fill("side-source", picture(person, "The person"));
   fill("side-driving", moving);
   fill("side-result", result);
   element("player").hidden = !isClip;
-  if (isClip) join(result, moving);
+  if (isClip) join(result, film ?? made("video"));
   Object.assign(element("download"), { href: `${place}?download`, download: outcome.name });
   element("lines").replaceChildren(...outcome.lines.map((textContent) => made("li", { textContent })));
   show("played");
