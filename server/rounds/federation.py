@@ -61,7 +61,7 @@ def run_federation(grid: Grid, settings: Settings, on_round: RowListener | None 
         state = run.checkpoint or _new_state(run, sites)
         if run.checkpoint is not None:
             _log.info("going on after round %d", state.round)
-        loop = RoundLoop(run, state, _kind_of(run, sites, state), hooks, sites.quorum())
+        loop = RoundLoop(run, state, _kind_of(run, sites, state), hooks, sites.quorum(), sites.roster.labels)
         stop = loop.run()
         run.complete(stop.reason, loop.state.round)
         return stop

@@ -10,14 +10,14 @@ from __future__ import annotations
 import dataclasses
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from model.checkpoint import Checkpoint
+from model.checkpoint import Checkpoint, with_names
 from model.designs.registry import design_of
 from model.errors import FederationError
 from model.networks.bundle import NamedArrays
@@ -92,6 +92,7 @@ class RoundLoop:
         kind: RoundKind,
         hooks: Sequence[RoundHook],
         quorum: Quorum | None = None,
+        names: Callable[[], Sequence[str]] = lambda: (),
     ) -> None:
         """Begin or go on.
 
@@ -101,6 +102,7 @@ class RoundLoop:
             kind: trains a round.
             hooks: called after every round, in this order.
             quorum: waits for sites before a round, and when too few updates can be used; None where there are no sites.
+            names: gives the [I] names of identities that sites have told so far; a site may join after the first round.
         """
         rounds = run.settings.rounds
         self.state = state
@@ -108,6 +110,7 @@ class RoundLoop:
         self._kind = kind
         self._hooks = hooks
         self._quorum = quorum
+        self._names = names
         self._untrained = state.tensors.keys() & set(design_of(run.settings.model.network).untrained)
         self._rule = StoppingRule(tau=rounds.tau, window=rounds.variance_window, max_rounds=rounds.max_rounds)
         self._num_discarded = num_discarded_in_a_row(row.discarded for row in read_history(run.folder.path))
@@ -163,6 +166,7 @@ class RoundLoop:
             self.state,
             round=self.state.round + 1,
             settings=self._run.settings.to_flat(),
+            identities=with_names(self.state.identities, self._names()),
             tensors=tensors,
             ema_tensors=self._averaged(tensors),
             loss_window=[*self.state.loss_window, *losses][-self._rule.window :],

@@ -63,6 +63,15 @@ def test_hooks_are_called_in_order_and_each_gets_the_row_of_the_one_before(setti
     assert stop.kind == "max-rounds"
 
 
+def test_names_that_are_told_during_a_run_are_in_its_state_and_stay(settings: Settings) -> None:
+    told = iter([["ada", "identity-1"], ["ada", "bea"], ["eve", "identity-1"]])
+    start = replace(STATE, round=0, identities=["identity-0", "identity-1"])
+    with running(settings.replaced({"max-rounds": 3})) as run:
+        loop = RoundLoop(run, start, Losses(3.0, 2.0, 1.0), [], names=lambda: next(told))
+        loop.run()
+    assert loop.state.identities == ["ada", "bea"]
+
+
 def test_rounds_that_give_nothing_end_the_run_and_one_that_does_starts_the_count_anew(settings: Settings) -> None:
     longer = settings.replaced({"max-rounds": 100})
     rows: list[RoundRow] = []
