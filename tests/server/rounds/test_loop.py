@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from federation.settings import Settings
-from model.checkpoint import Checkpoint, load_checkpoint
+from model.checkpoint import Checkpoint, load_checkpoint, round_folders, round_number_of, save_checkpoint
 from model.errors import FederationError
 from model.networks.bundle import NamedArrays
 from server.rounds import hooks
@@ -115,6 +115,21 @@ def test_a_round_whose_checkpoint_was_not_written_is_trained_again(
     with folder:
         assert checkpoint is not None and checkpoint.round == 1
         assert [row.round for row in read_history(tmp_path / "run")] == [1]
+
+
+def test_a_run_that_went_on_from_before_damaged_checkpoints_keeps_its_own_and_drops_those(tmp_path: Path) -> None:
+    """Rounds 8 and 9 cannot be read: the run went on after round 4, the best of those that are left."""
+    for number in (4, 8, 9):
+        save_checkpoint(tmp_path, replace(STATE, round=number))
+    for number in range(1, 5):
+        append_row(tmp_path, round_row(number, loss_generator=5.0 - number))
+    hook = hooks.Checkpoints(tmp_path, num_kept=2)
+    for number in (5, 6, 7):
+        row = round_row(number, loss_generator=9.0)
+        append_row(tmp_path, row)
+        hook.after_round(row, replace(STATE, round=number))
+        assert round_number_of(round_folders(tmp_path)[-1]) == number
+    assert [round_number_of(folder) for folder in round_folders(tmp_path)] == [4, 6, 7]
 
 
 def test_centralized_training_says_what_it_does_and_is_measured(settings: Settings, tmp_path: Path) -> None:
