@@ -11,6 +11,7 @@ from pathlib import Path
 from federation.settings import Settings, to_toml
 from model.errors import CheckpointError, ConfigError, DataError, FederationError, WeightsError
 from server.flower.commands import FlowerCommands, UnfinishedRun
+from server.rounds.stopping import NoProgressError
 from server.run_folder.folder import find_checkpoint
 from server.run_folder.history import RowListener, read_history
 from server.run_folder.live_status import Live
@@ -19,7 +20,9 @@ from server.run_folder.result import RESULT_NAME, RunResult, RunState
 _log = logging.getLogger(__name__)
 
 _MAX_WORDS_CHARACTERS = 200
-_USERS_ERRORS = tuple(error.__name__ for error in (CheckpointError, ConfigError, DataError, WeightsError))
+_USERS_ERRORS = tuple(
+    error.__name__ for error in (CheckpointError, ConfigError, DataError, NoProgressError, WeightsError)
+)
 """What somebody has to mend. Any other error is like the death of the server app, also one that nobody foresaw: the run
 goes on from its checkpoint, and the number of attempts in a row without a new round is limited."""
 

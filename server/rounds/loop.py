@@ -21,8 +21,8 @@ from model.checkpoint import Checkpoint, with_names
 from model.designs.registry import design_of
 from model.errors import FederationError
 from model.networks.bundle import NamedArrays
-from server.rounds.stopping import StopDecision, StoppingRule, num_discarded_in_a_row, require_progress
-from server.run_folder.history import RoundRow, read_history
+from server.rounds.stopping import StopDecision, StoppingRule, require_progress
+from server.run_folder.history import RoundRow
 from server.run_folder.life import Run
 from server.run_folder.live_status import Phase
 from server.sites.quorum import Quorum
@@ -113,7 +113,7 @@ class RoundLoop:
         self._names = names
         self._untrained = state.tensors.keys() & set(design_of(run.settings.model.network).untrained)
         self._rule = StoppingRule(tau=rounds.tau, window=rounds.variance_window, max_rounds=rounds.max_rounds)
-        self._num_discarded = num_discarded_in_a_row(row.discarded for row in read_history(run.folder.path))
+        self._num_discarded = 0  # not of the rounds before a resume: whoever asks for it has looked at the sites
 
     def run(self) -> StopDecision:
         """Train round after round until the stopping rule says so.
@@ -122,7 +122,8 @@ class RoundLoop:
             Why training ended.
 
         Raises:
-            FederationError: if sites stay away, or too many rounds in a row gave nothing.
+            NoProgressError: if too many rounds in a row gave nothing.
+            FederationError: if sites stay away.
             TerminatedError: on a signal; the round in progress is lost.
         """
         stop = self._decide() if self.state.round else None

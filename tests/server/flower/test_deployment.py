@@ -18,8 +18,10 @@ from model.errors import ConfigError, FederationError
 from server.flower.commands import FlowerCommands, UnfinishedRun
 from server.flower.deployment import Patience, Supervisor
 from server.rounds.federation import run_federation
+from server.rounds.stopping import MAX_DISCARDED, require_progress
 from server.run_folder.folder import RunFolder
 from server.run_folder.history import RoundRow, read_history
+from server.run_folder.life import running
 from server.run_folder.result import RESULT_NAME
 from tests.support.federated_setup import minimal_settings, simulated_grid, write_dataset
 
@@ -206,6 +208,17 @@ def test_what_somebody_has_to_mend_is_not_tried_again(settings: Settings, tmp_pa
     flower = ThreadedFlower(tmp_path / "flower", train)
     with pytest.raises(FederationError, match="missing.json cannot be read"):
         supervise(unbound, flower)
+    assert flower.num_submitted == 1
+
+
+def test_a_run_whose_rounds_give_nothing_is_not_tried_again(settings: Settings, tmp_path: Path) -> None:
+    def give_nothing(settings: Settings, attempt: int) -> None:
+        with running(settings):
+            require_progress(MAX_DISCARDED)
+
+    flower = ThreadedFlower(tmp_path / "flower", give_nothing)
+    with pytest.raises(FederationError, match="^the last 5 rounds had no usable secure sum"):
+        supervise(settings, flower)
     assert flower.num_submitted == 1
 
 

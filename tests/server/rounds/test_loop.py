@@ -9,12 +9,11 @@ import pytest
 
 from federation.settings import Settings
 from model.checkpoint import Checkpoint, load_checkpoint, round_folders, round_number_of, save_checkpoint
-from model.errors import FederationError
 from model.networks.bundle import NamedArrays
 from server.rounds import hooks
 from server.rounds.centralized import train_centralized
 from server.rounds.loop import RoundLoop, RoundOutcome
-from server.rounds.stopping import MAX_DISCARDED
+from server.rounds.stopping import MAX_DISCARDED, NoProgressError
 from server.run_folder.folder import RunFolder
 from server.run_folder.history import RoundRow, append_row, read_history
 from server.run_folder.life import running
@@ -78,20 +77,27 @@ def test_rounds_that_give_nothing_end_the_run_and_one_that_does_starts_the_count
     losses = [None] * (MAX_DISCARDED - 1) + [1.0] + [None] * MAX_DISCARDED
     told = hooks.Told(rows.append)
     words = f"the last {MAX_DISCARDED} rounds had no usable secure sum"
-    with pytest.raises(FederationError, match=words), running(longer) as run:
+    with pytest.raises(NoProgressError, match=words), running(longer) as run:
         RoundLoop(run, replace(STATE, round=0), Losses(*losses), [told]).run()
     assert len(rows) == len(losses)
     assert rows[MAX_DISCARDED - 1].rounds_until_stop_possible == longer.rounds.variance_window - 1
 
 
-def test_rounds_discarded_before_a_restart_count(settings: Settings) -> None:
-    longer = settings.replaced({"max-rounds": 100})
-    with running(longer) as run:
+def test_a_resume_after_too_many_discarded_rounds_has_as_many_anew(settings: Settings) -> None:
+    """The site that poisoned the sums may be mended; nobody knows before a round is trained."""
+    before = [None] * MAX_DISCARDED
+    with running(settings.replaced({"max-rounds": MAX_DISCARDED + 2})) as run:
         for number in range(1, MAX_DISCARDED + 1):
             append_row(run.folder.path, round_row(number, discarded="no sum"))
-        loop = RoundLoop(run, replace(STATE, round=MAX_DISCARDED), Losses(), [])
-        with pytest.raises(FederationError, match="no usable secure sum"):
-            loop.run()
+        RoundLoop(run, replace(STATE, round=MAX_DISCARDED), Losses(*before, 2.0, 1.0), []).run()
+    rows: list[RoundRow] = []
+    with (
+        running(settings.replaced({"max-rounds": 100, "output-dir": str(run.folder.path / "other")})) as other,
+        pytest.raises(NoProgressError, match="no usable secure sum"),
+    ):
+        state = replace(STATE, round=MAX_DISCARDED)
+        RoundLoop(other, state, Losses(*before, *before), [hooks.Told(rows.append)]).run()
+    assert len(rows) == MAX_DISCARDED
 
 
 def test_a_round_whose_checkpoint_was_not_written_is_trained_again(
