@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 import signal
 from dataclasses import dataclass
 from pathlib import Path
@@ -129,8 +130,7 @@ def _kind_of(run: Run, sites: _Sites, state: Checkpoint) -> RoundKind:
     scalars: dict[str, Scalar] = {**state.part_sizes.to_flat(), "run-id": run.folder.run_id}
     if settings.privacy.secure_aggregation:
         return SecureRounds(SecureSums(sites.link(), settings), settings, scalars=scalars, history=history)
-    strategy = FedGAN(
-        state.tensors, sites.link(), settings, run.folder.path / "updates", scalars=scalars, history=history
-    )
+    shutil.rmtree(run.folder.path / "updates", ignore_errors=True)  # where earlier versions kept single updates
+    strategy = FedGAN(state.tensors, sites.link(), settings, run.folder.path, scalars=scalars, history=history)
     strategy.summary()
     return strategy

@@ -125,8 +125,13 @@ def test_a_lost_reply_is_asked_for_again_until_the_limit(settings: Settings, tmp
     assert len(attempts) > 1
 
 
-def test_a_site_that_fails_the_same_way_twice_ends_the_run(settings: Settings) -> None:
+def test_a_site_that_fails_the_same_way_twice_ends_the_run_and_no_update_stays(
+    settings: Settings, tmp_path: Path
+) -> None:
     attempts = []
+    left_by_an_earlier_version = tmp_path / "run" / "updates" / "client-0.float32"
+    left_by_an_earlier_version.parent.mkdir(parents=True)
+    left_by_an_earlier_version.touch()
 
     def poison(reply: Message, index: int) -> Message:
         if index == 1 and reply.metadata.group_id == "1":
@@ -138,6 +143,7 @@ def test_a_site_that_fails_the_same_way_twice_ends_the_run(settings: Settings) -
     with pytest.raises(FederationError, match=r"round 1: 1 valid updates, .* \(client 1: update: "):
         run_federation(simulated_grid(settings, tamper=poison), settings)
     assert len(attempts) == 2
+    assert not left_by_an_earlier_version.parent.exists()
 
 
 def test_a_reply_damaged_once_costs_nothing(settings: Settings, tmp_path: Path) -> None:
