@@ -77,7 +77,7 @@ class Checkpoint:
     @property
     def has_landmarks_I(self) -> npt.NDArray[np.bool_]:
         """[I] for which identities landmark statistics were agreed on: all but those of sites that joined later."""
-        return (self.landmark_std_IKC != 0).any(axis=(1, 2))
+        return np.asarray(np.any(self.landmark_std_IKC != 0, axis=(1, 2)))
 
     def agreed_landmarks(self) -> tuple[FloatArray, FloatArray]:
         """[J, 68, 2] means and standard deviations of those identities; of all where nothing was agreed on."""
