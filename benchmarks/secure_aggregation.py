@@ -181,7 +181,7 @@ def measure(settings: Settings, is_secure: bool) -> dict[str, float]:
             SecureRounds(SecureSums(link, settings), settings, scalars=scalars).train(1, start)
         else:
             plain = settings.replaced({"secure-aggregation": False})
-            FedGAN(start, link, plain, Path(folder) / "updates", scalars=scalars).train(1, start)
+            FedGAN(start, link, plain, Path(folder), scalars=scalars).train(1, start)
         seconds = time.process_time() - begin
     return {
         "site_s": grid.site_seconds / settings.rounds.num_clients,

@@ -13,6 +13,7 @@ import json
 import logging
 import re
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -62,7 +63,8 @@ class Checkpoint:
     part_sizes: PartSizes
     """Crop sizes the sites agreed on."""
     landmark_mean_IKC: FloatArray
-    """[I, 68, 2] mean landmarks of each identity, pixels of the model's frame (LSt, Eq 3.3)."""
+    """[I, 68, 2] mean landmarks of each identity, pixels of the model's frame (LSt, Eq 3.3); zero, as is the next, for
+    one that nobody had when the run began."""
     landmark_std_IKC: FloatArray
     """[I, 68, 2] standard deviation, pixels."""
     tensors: dict[str, FloatArray]
@@ -71,6 +73,16 @@ class Checkpoint:
     """Their average over rounds, if the run keeps one."""
     loss_window: list[float] = field(default_factory=list)
     """L_G of the last rounds, for the stopping rule."""
+
+    @property
+    def has_landmarks_I(self) -> npt.NDArray[np.bool_]:
+        """[I] for which identities landmark statistics were agreed on: all but those of sites that joined later."""
+        return np.asarray(np.any(self.landmark_std_IKC != 0, axis=(1, 2)))
+
+    def agreed_landmarks(self) -> tuple[FloatArray, FloatArray]:
+        """[J, 68, 2] means and standard deviations of those identities; of all where nothing was agreed on."""
+        kept = np.flatnonzero(self.has_landmarks_I) if self.has_landmarks_I.any() else slice(None)
+        return self.landmark_mean_IKC[kept], self.landmark_std_IKC[kept]
 
     def networks(self, *, use_ema: bool = True) -> Networks:
         """The trained networks in evaluation mode on the CPU; averaged weights if there are any and wanted."""
@@ -138,6 +150,20 @@ def load_checkpoint(path: Path) -> Checkpoint:
 def unnamed(index: int) -> str:
     """What an identity is called whose name nobody told, or nobody is to know."""
     return f"identity-{index}"
+
+
+def with_names(identities: Sequence[str], told: Sequence[str]) -> list[str]:
+    """The names of identities, and of those that have none the one that was told, if no other identity has it.
+
+    Args:
+        identities: [I] names so far.
+        told: [I] names; `unnamed(index)` where nobody told one.
+    """
+    names = list(identities)
+    for index, name in enumerate(told):
+        if names[index] == unnamed(index) and name not in names:
+            names[index] = name
+    return names
 
 
 def known_people(folder: Path) -> list[str]:

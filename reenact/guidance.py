@@ -89,7 +89,7 @@ def lst_landmarks(driving_NKC: FloatArray, driving: LandmarkStatistics, source: 
 
 def has_own_statistics(checkpoint: Checkpoint) -> bool:
     """Whether the federation agreed on statistics of each identity; under secure aggregation all rows are the same."""
-    mean_IKC = checkpoint.landmark_mean_IKC
+    mean_IKC, _ = checkpoint.agreed_landmarks()
     return len(mean_IKC) == 1 or bool((mean_IKC != mean_IKC[0]).any())
 
 
@@ -112,12 +112,13 @@ def estimated_statistics(checkpoint: Checkpoint, landmarks_NKC: FloatArray) -> L
     the frames' own.
 
     Args:
-        checkpoint: gives the known identities' statistics.
+        checkpoint: gives the known identities' statistics, of those that have any.
         landmarks_NKC: [N, 68, 2] pixels of the model's frame, N >= 1.
     """
     num_frames = len(landmarks_NKC)
-    within_KC = (checkpoint.landmark_std_IKC.astype(np.float64) ** 2).mean(axis=0)
-    known_IKC = recentre(checkpoint.landmark_mean_IKC, np.zeros_like(checkpoint.landmark_mean_IKC))
+    agreed_mean_IKC, agreed_std_IKC = checkpoint.agreed_landmarks()
+    within_KC = (agreed_std_IKC.astype(np.float64) ** 2).mean(axis=0)
+    known_IKC = recentre(agreed_mean_IKC, np.zeros_like(agreed_mean_IKC))
     observed_KC = landmarks_NKC.mean(axis=0, dtype=np.float64)
     prior_KC = known_IKC.mean(axis=0) + observed_KC.mean(axis=0)
     weight = _prior_weight(known_IKC, float(within_KC.mean()), num_frames)

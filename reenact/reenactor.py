@@ -428,8 +428,10 @@ class Reenactor:
         return np.stack([heatmap_HW, draw_irises(target_KC, driving.irises_in(target_KC), self.size_px)])
 
     def _index(self, identity: str) -> int | None:
+        """Of an identity that landmarks can be made for; whoever has no agreed statistics is drawn as a stranger."""
         identities = self._checkpoint.identities
-        return identities.index(identity) if identity in identities else None
+        index = identities.index(identity) if identity in identities else None
+        return index if index is not None and self._checkpoint.has_landmarks_I[index] else None
 
 
 def _in_order(sources: Sequence[Sequence[FaceFrame]]) -> list[FaceFrame]:

@@ -112,7 +112,8 @@ def _update_items(settings: Settings, shapes: Shapes) -> list[Item]:
 def _secure_items(settings: Settings, what: str, length: int, when: str) -> list[Item]:
     """What leaves in the five phases, in their order; for num-clients sites, or as many fewer as take part.
 
-    `unopened` has the ids of sites whose shares this one could not open: of none as a rule.
+    `refused` has the ids of sites whose public keys this one does not accept, in the place of sealed shares and
+    commitment, and `unopened` those of sites whose shares it could not open: of none as a rule.
     """
     num_sites = settings.rounds.num_clients
     return [
@@ -120,6 +121,7 @@ def _secure_items(settings: Settings, what: str, length: int, when: str) -> list
         Item("secure.signature_of_keys", (SIGNATURE_BYTES,), "uint8", when),
         Item("secure.sealed_shares", (num_sites, SEALED_BYTES), "uint8", when),
         Item("secure.commitment", (KEY_BYTES,), "uint8", when),
+        Item("secure.refused", (0,), "int64", when),
         Item(f"secure.masked_{what}", (length,), "uint64", when),
         Item("secure.unopened", (0,), "int64", when),
         Item("secure.signature_of_survivors", (SIGNATURE_BYTES,), "uint8", when),

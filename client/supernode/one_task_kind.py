@@ -14,7 +14,7 @@ import logging
 import subprocess
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 from flwr.app import Error, Message
 from flwr.common.config import get_project_config
@@ -35,6 +35,8 @@ _FIRST_SIGN_S = 120
 on a busy machine each of them is late, and the more there are the later."""
 
 Pull = Callable[..., int | None]
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 class RefusedRunError(Exception):
@@ -98,8 +100,10 @@ def pull_or_refuse(
         others: of Flower's function.
 
     Returns:
-        Id of the run whose message has or gets an answer, or None.
+        Id of the run whose message has or gets an answer, or None; then Flower asks again after three seconds.
     """
+    if owed.takes_a_pause():
+        return None
     if lost := owed.due(others["state"].get_node_id()):
         return _answer(lost, others)
     received: list[Message] = []
@@ -130,10 +134,42 @@ def pull_or_refuse(
     return run_id
 
 
-def push_and_settle(push: Callable[..., None], owed: OwedReply, **others: Any) -> None:
-    """Flower's step that waits for an answer and sends it."""
-    push(**others)
-    owed.settle()
+def push_and_settle(
+    push: Callable[..., None],
+    owed: OwedReply,
+    *,
+    send: Callable[..., tuple[set[str], str]],
+    push_object: Callable[..., None],
+    **others: Any,
+) -> None:
+    """Flower's step that waits for an answer and sends it; it drops one that it cannot send, which is then still owed.
+
+    Args:
+        push: Flower's function.
+        owed: settled here.
+        send: sends an answer without its contents.
+        push_object: sends a part of the contents.
+        others: of Flower's function.
+    """
+    errors: list[Exception] = []
+    push(send=_noting(errors, send), push_object=_noting(errors, push_object), **others)
+    if errors:
+        owed.put_off()
+    else:
+        owed.settle()
+
+
+def _noting(errors: list[Exception], call: Callable[P, T]) -> Callable[P, T]:
+    """The call, whose errors are noted and go on; that a run has ended is none, and nobody waits for an answer then."""
+
+    def noted(*arguments: P.args, **named: P.kwargs) -> T:
+        try:
+            return call(*arguments, **named)
+        except Exception as error:
+            errors.append(error)
+            raise
+
+    return noted
 
 
 def _answer(reply: Message, others: dict[str, Any]) -> int:

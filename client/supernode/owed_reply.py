@@ -15,6 +15,8 @@ from model.files import write_bytes
 
 _log = logging.getLogger(__name__)
 
+_TRIES = 20
+"""To send an answer or, in its place, the error: about a minute. A SuperLink that takes neither has its reason."""
 LOST = "this site was restarted, or could not fetch the message, before it had an answer"
 
 
@@ -28,6 +30,8 @@ class OwedReply:
     def __init__(self, folder: Path) -> None:
         """The file need not be there."""
         self._path = folder / "owed-reply.pb"
+        self._num_failed = 0
+        self._has_just_failed = False
 
     def owe(self, message: Message) -> None:
         """Note that a message was received; one at a time. A full disk is logged, and stops nothing."""
@@ -40,6 +44,20 @@ class OwedReply:
     def settle(self) -> None:
         """Note that it was answered."""
         self._path.unlink(missing_ok=True)
+        self._num_failed = 0
+
+    def put_off(self) -> None:
+        """Note that the answer, or the error in its place, could not be sent; after many times it is given up."""
+        self._num_failed += 1
+        self._has_just_failed = True
+        if self._num_failed >= _TRIES:
+            _log.error("no answer could be sent in %d attempts; the server waits for this site in vain", _TRIES)
+            self.settle()
+
+    def takes_a_pause(self) -> bool:
+        """Whether the last attempt failed, and nobody has asked since."""
+        has_failed, self._has_just_failed = self._has_just_failed, False
+        return has_failed
 
     def due(self, node_id: int) -> Message | None:
         """The error to send, if an answer is owed by the node; a file that cannot be read is logged and dropped."""

@@ -41,13 +41,14 @@ def identification_section(shards: Sequence[Shard], checkpoint: Checkpoint, size
     """Identification and verification of held-out frames of the people that the checkpoint knows.
 
     Args:
-        shards: people; those that the checkpoint does not know are left out.
+        shards: people; those that the checkpoint does not know, or has no agreed statistics of, are left out.
         checkpoint: with its agreed statistics.
         size_px: image side of the model.
         seed: of the resampling.
     """
     title = "Whose frame it is, from what was agreed and trained"
-    known = [shard for shard in shards if shard.identity in checkpoint.identities and shard.is_test_F.any()]
+    people = {name for name, has in zip(checkpoint.identities, checkpoint.has_landmarks_I, strict=True) if has}
+    known = [shard for shard in shards if shard.identity in people and shard.is_test_F.any()]
     if len(known) < 2:
         reason = f"the dataset has {len(known)} people of the run with held-out frames, wanted at least two."
         return Section(title=title, text=_TEXT, not_measured=(reason,))

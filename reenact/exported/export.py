@@ -123,7 +123,7 @@ def _traced(checkpoint: Checkpoint, networks: Networks) -> Any:
 def _metadata(checkpoint: Checkpoint, networks: Networks) -> dict[str, str]:
     """What `model` says is in the file; names nobody."""
     config = networks.config
-    mean_JKC, std_JKC = stand_ins(checkpoint.landmark_mean_IKC, checkpoint.landmark_std_IKC)
+    mean_JKC, std_JKC = stand_ins(*checkpoint.agreed_landmarks())
     arrays = {"mean": mean_JKC, "std": std_JKC}
     if has_base(config) and networks.landmark_generator.base is not None:
         arrays |= strangers_base(networks.landmark_generator.base)
@@ -174,7 +174,7 @@ def _example(checkpoint: Checkpoint, config: ModelConfig, num_results: int, num_
         return resized(torch.rand(num_results, channels, 8, 8, generator=random) * 2 - 1, size_px, size_px)
 
     def landmarks() -> Tensor:
-        mean_KC = torch.from_numpy(checkpoint.landmark_mean_IKC.mean(axis=0))
+        mean_KC = torch.from_numpy(checkpoint.agreed_landmarks()[0].mean(axis=0))
         return mean_KC + 0.02 * size_px * torch.randn(num_results, *mean_KC.shape, generator=random)
 
     further = (

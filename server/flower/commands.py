@@ -7,6 +7,8 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import TypeVar
 
@@ -32,6 +34,26 @@ QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
 }
 """Environment in which Flower and Ray call nobody and install nothing."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class UnfinishedRun:
+    """A run that Flower knows, and that has not ended."""
+
+    run_id: str
+    output_dir: str
+    """As it was submitted with; empty if it was submitted without one, as a run of another app is."""
+    submitted: float
+    """When, in seconds since 1970 by the SuperLink's clock."""
+
+    @classmethod
+    def of(cls, run: Run) -> UnfinishedRun:
+        """Of what the SuperLink says about it."""
+        return cls(
+            run_id=str(run.run_id),
+            output_dir=run.override_config["output-dir"].string if "output-dir" in run.override_config else "",
+            submitted=datetime.fromisoformat(run.pending_at).timestamp(),
+        )
 
 
 class FlowerCommands:
@@ -101,14 +123,14 @@ class FlowerCommands:
         status = runs[0].status
         return f"{status.status}:{status.sub_status}" if status.sub_status else str(status.status)
 
-    def unfinished(self) -> list[str]:
-        """Ids of the runs that have not ended, the oldest first.
+    def unfinished(self) -> list[UnfinishedRun]:
+        """The runs that have not ended, the oldest first.
 
         Raises:
             FederationError: if Flower does not tell.
         """
         runs = sorted(self._runs(ListRunsRequest()), key=lambda run: run.pending_at)
-        return [str(run.run_id) for run in runs if run.status.status != Status.FINISHED]
+        return [UnfinishedRun.of(run) for run in runs if run.status.status != Status.FINISHED]
 
     def stop(self, run_id: str) -> None:
         """End a run; what Flower answers does not matter."""

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
 from federation.settings import Settings, to_toml
 from model.errors import CheckpointError, ConfigError, DataError, FederationError, WeightsError
-from server.flower.commands import FlowerCommands
+from server.flower.commands import FlowerCommands, UnfinishedRun
+from server.rounds.stopping import NoProgressError
 from server.run_folder.folder import find_checkpoint
 from server.run_folder.history import RowListener, read_history
 from server.run_folder.live_status import Live
@@ -18,7 +20,9 @@ from server.run_folder.result import RESULT_NAME, RunResult, RunState
 _log = logging.getLogger(__name__)
 
 _MAX_WORDS_CHARACTERS = 200
-_USERS_ERRORS = tuple(error.__name__ for error in (CheckpointError, ConfigError, DataError, WeightsError))
+_USERS_ERRORS = tuple(
+    error.__name__ for error in (CheckpointError, ConfigError, DataError, NoProgressError, WeightsError)
+)
 """What somebody has to mend. Any other error is like the death of the server app, also one that nobody foresaw: the run
 goes on from its checkpoint, and the number of attempts in a row without a new round is limited."""
 
@@ -68,7 +72,7 @@ class Supervisor:
         self._num_seen = len(read_history(self._folder))
 
     def run(self) -> str:
-        """Submit the run, or take over one that has not ended, and wait for its end.
+        """Submit the run, or take over one of this folder that has not ended, and wait for its end.
 
         Returns:
             Why training ended.
@@ -76,7 +80,8 @@ class Supervisor:
         Raises:
             ConfigError: if the settings do not fit the run folder.
             CheckpointError: if the run folder has checkpoints and none is intact.
-            FederationError: if the run cannot be brought to its end; it says what was tried.
+            FederationError: if the run cannot be brought to its end; it says what was tried. A run of another folder
+                is left alone: while it has not ended, this one is not submitted.
         """
         find_checkpoint(self._settings)
         reasons: list[str] = []
@@ -97,18 +102,30 @@ class Supervisor:
                 time.sleep(self._patience.retry_s)
 
     def _attempt(self) -> str:
+        result_before = self._result_stamp()
         try:
-            running = self._flower.unfinished()
-            if running:
-                _log.warning("taking over run %s, which has not ended", running[-1])
-                result_before = None
-                run_id = running[-1]
-            else:
-                result_before = self._result_stamp()
-                run_id = self._submit()
+            own = self._unfinished()
+            run_id = own.run_id if own else self._submit()
         except FederationError as error:
             raise _AttemptError(str(error)) from error
-        return self._follow(run_id, result_before)
+        return self._follow(run_id, result_before, own.submitted if own else math.inf)
+
+    def _unfinished(self) -> UnfinishedRun | None:
+        """The run of this folder that has not ended, if there is one.
+
+        Raises:
+            FederationError: if another folder's has not, or if Flower does not tell.
+        """
+        unfinished = self._flower.unfinished()
+        own = [run for run in unfinished if Path(run.output_dir) == self._folder]
+        if own:
+            _log.warning("taking over run %s, which has not ended", own[-1].run_id)
+            return own[-1]
+        if unfinished:
+            other = unfinished[-1]
+            whose = f"of {other.output_dir}" if other.output_dir else "of something else"
+            raise FederationError(f"run {other.run_id} {whose} has not ended; wait for its end, or stop it first")
+        return None
 
     def _submit(self) -> str:
         run_config = self._flower.home / "run.toml"
@@ -117,8 +134,14 @@ class Supervisor:
         _log.warning("submitted as run %s", run_id)
         return run_id
 
-    def _follow(self, run_id: str, result_before: float | None) -> str:
-        """Until the run has a result that is newer than `result_before`."""
+    def _follow(self, run_id: str, result_before: int | None, submitted_s: float = math.inf) -> str:
+        """Until the run has a result.
+
+        Args:
+            run_id: Flower's.
+            result_before: stamp of the result that is there already: another run's, or else the run is about to end.
+            submitted_s: when the run was submitted; once it is finished, a result that is newer is its own.
+        """
         submitted = heard = time.monotonic()
         sign, status, next_question = self._sign_of_life(), "pending", submitted
         while True:
@@ -132,7 +155,9 @@ class Supervisor:
                 sign, heard = self._sign_of_life(), now
             if status.startswith("finished"):
                 time.sleep(self._patience.poll_s)  # its last words may be on their way to the disk
-                if self._result_stamp() in (None, result_before):
+                if (stamp := self._result_stamp()) is not None and stamp > submitted_s * 1e9:
+                    return self._conclude()
+                if stamp in (None, result_before):
                     raise _AttemptError(f"run {run_id} ended as {status} without a result: {self._last_words(run_id)}")
             elif status.startswith(("running", "unknown")):
                 if now - heard > self._patience.silence_s:
@@ -174,8 +199,8 @@ class Supervisor:
             self._on_round(row)
         self._num_seen = len(rows)
 
-    def _result_stamp(self) -> float | None:
-        """Changes whenever a result is written."""
+    def _result_stamp(self) -> int | None:
+        """When the result was written, in nanoseconds since 1970."""
         try:
             return (self._folder / RESULT_NAME).stat().st_mtime_ns
         except FileNotFoundError:

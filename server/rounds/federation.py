@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 import signal
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,7 +62,7 @@ def run_federation(grid: Grid, settings: Settings, on_round: RowListener | None 
         state = run.checkpoint or _new_state(run, sites)
         if run.checkpoint is not None:
             _log.info("going on after round %d", state.round)
-        loop = RoundLoop(run, state, _kind_of(run, sites, state), hooks, sites.quorum())
+        loop = RoundLoop(run, state, _kind_of(run, sites, state), hooks, sites.quorum(), sites.roster.labels)
         stop = loop.run()
         run.complete(stop.reason, loop.state.round)
         return stop
@@ -129,8 +130,7 @@ def _kind_of(run: Run, sites: _Sites, state: Checkpoint) -> RoundKind:
     scalars: dict[str, Scalar] = {**state.part_sizes.to_flat(), "run-id": run.folder.run_id}
     if settings.privacy.secure_aggregation:
         return SecureRounds(SecureSums(sites.link(), settings), settings, scalars=scalars, history=history)
-    strategy = FedGAN(
-        state.tensors, sites.link(), settings, run.folder.path / "updates", scalars=scalars, history=history
-    )
+    shutil.rmtree(run.folder.path / "updates", ignore_errors=True)  # where earlier versions kept single updates
+    strategy = FedGAN(state.tensors, sites.link(), settings, run.folder.path, scalars=scalars, history=history)
     strategy.summary()
     return strategy

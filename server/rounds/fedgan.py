@@ -61,7 +61,7 @@ class FedGAN(Strategy):  # type: ignore[misc]
             tensors: the global travelling tensors; not changed.
             link: to the sites.
             settings: of the run: quorum, rule of aggregation, what is screened and what is reported.
-            update_folder: where the updates of a round lie until they are measured; removed after each round.
+            update_folder: on whose disk the updates of a round lie, without a name, until they are measured.
             scalars: that every message of `train` has: part sizes and run-id.
             history: rows of the rounds before, if the run goes on.
         """
@@ -139,15 +139,15 @@ class FedGAN(Strategy):  # type: ignore[misc]
 
     def _aggregated(self, round_number: int, replies: Iterable[Message]) -> RoundOutcome:
         """Check every update by itself, then against the others; aggregate those that are left, if they are enough."""
-        updates = UpdateStore(self._tensors, self._update_folder)
-        tally = _Tally(self._tensors, self._exchange, updates, self._settings, self._conduct)
-        for client, reply in self._exchange.answers(replies):
-            tally.take(self._sites[client], reply)
-        tally.screen()
-        self._exchange.log_rejected()
-        self._require_quorum(round_number, len(tally.clients))
-        settle = functools.partial(self._downlink.settled, round_number, self._tensors, sites=list(tally.clients))
-        outcome = tally.outcome(self._num_bytes_down, settle)
+        with UpdateStore(self._tensors, self._update_folder) as updates:
+            tally = _Tally(self._tensors, self._exchange, updates, self._settings, self._conduct)
+            for client, reply in self._exchange.answers(replies):
+                tally.take(self._sites[client], reply)
+            tally.screen()
+            self._exchange.log_rejected()
+            self._require_quorum(round_number, len(tally.clients))
+            settle = functools.partial(self._downlink.settled, round_number, self._tensors, sites=list(tally.clients))
+            outcome = tally.outcome(self._num_bytes_down, settle)
         self._conduct.note(round_number, outcome.clients, outcome.rejected_kinds, outcome.fingerprints)
         return outcome
 

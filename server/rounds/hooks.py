@@ -81,13 +81,14 @@ class Checkpoints:
     """Newest checkpoints that are kept, >= 1."""
 
     def after_round(self, row: RoundRow, state: Checkpoint) -> RoundRow:
-        """Write it whole, then drop old ones."""
+        """Write it whole, then drop old ones, and later ones: the run went on from before those, which are damaged."""
         save_checkpoint(self.run, state)
         folders = {round_number_of(folder): folder for folder in round_folders(self.run)}
         best = best_round(read_history(self.run), among=folders.keys())
         if best is not None:
             best.write(self.run)
-        kept = {*sorted(folders)[-self.num_kept :], best.round if best else 0}
+        until_now = sorted(number for number in folders if number <= row.round)
+        kept = {*until_now[-self.num_kept :], best.round if best else 0}
         for number in folders.keys() - kept:
             shutil.rmtree(folders[number], ignore_errors=True)
         return row

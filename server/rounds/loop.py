@@ -10,19 +10,19 @@ from __future__ import annotations
 import dataclasses
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from model.checkpoint import Checkpoint
+from model.checkpoint import Checkpoint, with_names
 from model.designs.registry import design_of
 from model.errors import FederationError
 from model.networks.bundle import NamedArrays
-from server.rounds.stopping import StopDecision, StoppingRule, num_discarded_in_a_row, require_progress
-from server.run_folder.history import RoundRow, read_history
+from server.rounds.stopping import StopDecision, StoppingRule, require_progress
+from server.run_folder.history import RoundRow
 from server.run_folder.life import Run
 from server.run_folder.live_status import Phase
 from server.sites.quorum import Quorum
@@ -92,6 +92,7 @@ class RoundLoop:
         kind: RoundKind,
         hooks: Sequence[RoundHook],
         quorum: Quorum | None = None,
+        names: Callable[[], Sequence[str]] = lambda: (),
     ) -> None:
         """Begin or go on.
 
@@ -101,6 +102,7 @@ class RoundLoop:
             kind: trains a round.
             hooks: called after every round, in this order.
             quorum: waits for sites before a round, and when too few updates can be used; None where there are no sites.
+            names: gives the [I] names of identities that sites have told so far; a site may join after the first round.
         """
         rounds = run.settings.rounds
         self.state = state
@@ -108,9 +110,10 @@ class RoundLoop:
         self._kind = kind
         self._hooks = hooks
         self._quorum = quorum
+        self._names = names
         self._untrained = state.tensors.keys() & set(design_of(run.settings.model.network).untrained)
         self._rule = StoppingRule(tau=rounds.tau, window=rounds.variance_window, max_rounds=rounds.max_rounds)
-        self._num_discarded = num_discarded_in_a_row(row.discarded for row in read_history(run.folder.path))
+        self._num_discarded = 0  # not of the rounds before a resume: whoever asks for it has looked at the sites
 
     def run(self) -> StopDecision:
         """Train round after round until the stopping rule says so.
@@ -119,7 +122,8 @@ class RoundLoop:
             Why training ended.
 
         Raises:
-            FederationError: if sites stay away, or too many rounds in a row gave nothing.
+            NoProgressError: if too many rounds in a row gave nothing.
+            FederationError: if sites stay away.
             TerminatedError: on a signal; the round in progress is lost.
         """
         stop = self._decide() if self.state.round else None
@@ -163,6 +167,7 @@ class RoundLoop:
             self.state,
             round=self.state.round + 1,
             settings=self._run.settings.to_flat(),
+            identities=with_names(self.state.identities, self._names()),
             tensors=tensors,
             ema_tensors=self._averaged(tensors),
             loss_window=[*self.state.loss_window, *losses][-self._rule.window :],

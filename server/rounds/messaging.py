@@ -112,16 +112,17 @@ def replies_to(
     """Send the messages now; yield their replies in the order of the messages, one in memory at a time.
 
     A reply that is early waits at the SuperLink until its turn, so what the caller does with the replies
-    does not depend on who was first. At the deadline the replies that are there are still yielded, and the
-    others skipped. A message has one reply: a second one, and one to another message, are dropped by name. In the place
-    of a reply that is far too large, or that Flower cannot put together, stands an error with the code
-    `UNREADABLE_REPLY`.
+    does not depend on who was first. At the deadline the replies that are there as a whole are still yielded, the
+    others skipped, and for one that is there in part an error stands. A message has one reply: a second one, and one
+    to another message, are dropped by name. In the place of a reply that is far too large, or that Flower cannot put
+    together, stands an error with the code `UNREADABLE_REPLY`.
 
     Args:
         grid: Flower's.
         messages: sent at once; they have their ids when this returns.
         timeout_s: longest wait for all replies together, in seconds.
-        on_wait: called before every look for a reply, about twice a second.
+        on_wait: called before every look for a reply, and while one is fetched, about twice a second; there in another
+            thread, while this one waits.
     """
     deadline = time.monotonic() + timeout_s
     if messages:
@@ -134,7 +135,7 @@ def _pull(grid: Grid, message: Message, deadline: float, on_wait: Callable[[], N
     while True:
         if on_wait is not None:
             on_wait()
-        found = [reply for reply in _fetch(grid, message) if _is_reply(reply, message)]
+        found = [reply for reply in _fetch(grid, message, deadline, on_wait) if _is_reply(reply, message)]
         if len(found) > 1:
             _log.warning("%s has answered %d times; one reply is used", _described(message), len(found))
         remaining_s = deadline - time.monotonic()
@@ -143,11 +144,12 @@ def _pull(grid: Grid, message: Message, deadline: float, on_wait: Callable[[], N
         time.sleep(min(_POLL_INTERVAL_S, remaining_s))
 
 
-def _fetch(grid: Grid, message: Message) -> list[Message]:
-    """What is there for a message now."""
+def _fetch(grid: Grid, message: Message, deadline: float, on_wait: Callable[[], None] | None) -> list[Message]:
+    """What is there for a message now, once it is there as a whole; an error for what is not at the deadline."""
     sent = size_in_bytes(message.content.array_records["fitins.parameters"])
     try:
-        with limited_to(_MAX_REPLY_BYTES + _MAX_GROWTH * sent):
+        most = _MAX_REPLY_BYTES + _MAX_GROWTH * sent
+        with limited_to(most, deadline=deadline, on_wait=on_wait or (lambda: None)):
             return list(grid.pull_messages([message.metadata.message_id]))
     except (FedreenactError, httpx.HTTPError):
         raise  # no fault of the reply's

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +11,10 @@ from model.errors import FederationError
 
 MAX_DISCARDED = 5
 """Rounds in a row without a usable sum after which the run ends: a site that poisons sums cannot be told."""
+
+
+class NoProgressError(FederationError):
+    """Rounds give nothing until a person has looked at the sites; starting the run again would not help."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,26 +65,15 @@ class StoppingRule:
         return None
 
 
-def num_discarded_in_a_row(reasons: Iterable[str]) -> int:
-    """How many of the latest rounds in a row were discarded.
-
-    Args:
-        reasons: of the rounds, the oldest first, why each was discarded; empty for a round that was not.
-    """
-    number = 0
-    for reason in reasons:
-        number = number + 1 if reason else 0
-    return number
-
-
 def require_progress(num_discarded: int) -> None:
     """Nothing, unless too many rounds in a row were discarded.
 
     Raises:
-        FederationError: then; a further round would be discarded as well.
+        NoProgressError: then; a further round would be discarded as well.
     """
     if num_discarded >= MAX_DISCARDED:
-        raise FederationError(
+        raise NoProgressError(
             f"the last {num_discarded} rounds had no usable secure sum; the log and history.jsonl say why. A "
-            "site that poisons the sum cannot be told by the server: have each site's operator check it"
+            "site that poisons the sum cannot be told by the server: have each site's operator check it, then go on "
+            "with resume"
         )

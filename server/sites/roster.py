@@ -33,6 +33,8 @@ _log = logging.getLogger(__name__)
 
 _POLL_INTERVAL_S = 1.0
 _NOTICE_INTERVAL_S = 30.0
+_ASK_AGAIN_S = 300.0
+"""After which a node that was refused is asked again: its operator may have mended the reason without a restart."""
 _NOT_SIMULATED = "says it is a client of a simulation; this federation has sites"
 
 
@@ -85,6 +87,8 @@ class Roster:
         self._by_node: dict[int, KnownSite] = {}
         self.refused: dict[int, str] = {}
         """Node id to why its site cannot take part."""
+        self._refused_at: dict[int, float] = {}
+        """Node id to when it was refused, or asked again, on the monotonic clock."""
 
     def wait_for_sites(self, grid: Grid, on_wait: Callable[[], None] | None = None) -> None:
         """Greet nodes until num-clients sites are known or every wait is over.
@@ -114,7 +118,8 @@ class Roster:
     def refresh(self, grid: Grid, on_wait: Callable[[], None] | None = None) -> None:
         """Ask every connected node not known yet who it is, and forget nodes that left.
 
-        Refused nodes are asked again when a site has left, and when the sites file has changed.
+        A refused node is asked again when it was away, after a few minutes, when a site has left, and when the sites
+        file has changed.
         """
         connected = set(grid.get_node_ids())
         self._read_sites_file_again()
@@ -122,8 +127,8 @@ class Roster:
         self._by_node = {node: site for node, site in self._by_node.items() if node in connected}
         if has_lost_a_site:  # a refused node may be the same site, which came back before its old node was missed
             self.refused = {}
-        self.refused = {node: reason for node, reason in self.refused.items() if node in connected}
-        strangers = sorted(connected - self._by_node.keys() - self.refused.keys())
+        self._forget_refusals_of_absent(connected)
+        strangers = sorted(connected - self._by_node.keys() - self._refused_of_late())
         if self._sites_file is not None:
             for node in strangers:
                 if node not in self._partition_of:
@@ -142,8 +147,12 @@ class Roster:
         return sorted(self._by_node.items(), key=lambda item: item[1].partition_id)
 
     def connected(self, grid: Grid) -> list[int]:
-        """Partition ids of the known sites whose heartbeat Flower has, ascending."""
+        """Partition ids of the known sites whose heartbeat Flower has, ascending.
+
+        It is asked far more often than `refresh`, and so notices a refused node that is away for a restart alone.
+        """
         alive = set(grid.get_node_ids())
+        self._forget_refusals_of_absent(alive)
         return [site.partition_id for node, site in self.sites if node in alive]
 
     @property
@@ -195,13 +204,26 @@ class Roster:
         if not site.num_simulated:
             self._refuse_simulated()
         self._by_node[node_id] = site
+        self.refused.pop(node_id, None)
         self._partition_of[node_id] = site.partition_id
         frames = f" with {site.identity_weights_I.sum()} training frames" if site.statistics else ""
         _log.info("site %d is here%s", site.partition_id, frames, extra={"site": site.partition_id})
 
     def _refuse(self, node_id: int, reason: str) -> None:
-        self.refused[node_id] = reason
-        _log.warning("node %d cannot take part: %s", node_id, reason)
+        if self.refused.get(node_id) != reason:
+            _log.warning("node %d cannot take part: %s", node_id, reason)
+        self.refused[node_id], self._refused_at[node_id] = reason, time.monotonic()
+
+    def _forget_refusals_of_absent(self, connected: set[int]) -> None:
+        """With a registered key a site is the same node after a restart, for which its operator may have mended it."""
+        self.refused = {node: reason for node, reason in self.refused.items() if node in connected}
+
+    def _refused_of_late(self) -> set[int]:
+        """Refused nodes that are not to be asked yet; the time of the others begins anew."""
+        now = time.monotonic()
+        due = {node for node in self.refused if now - self._refused_at[node] >= _ASK_AGAIN_S}
+        self._refused_at |= dict.fromkeys(due, now)
+        return self.refused.keys() - due
 
     def _refuse_simulated(self) -> None:
         """A deployed site is here, so nobody is a client of a simulation."""

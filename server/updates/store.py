@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import math
-import shutil
+import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import TracebackType
 
 import numpy as np
 import numpy.typing as npt
@@ -34,9 +35,9 @@ class Step:
 class UpdateStore:
     """Keeps the updates on disk until the round is aggregated, so that memory does not grow with the sites.
 
-    A file holds the bare values of one update, tensor after tensor: each is read several times, a piece of all clients'
-    at a time, and where it begins is the same in all files. The folder is emptied when the round is measured, and when
-    the next one begins.
+    They lie in one file without a name: whoever else sees the folder does not find them there, and they go with this
+    process however it ends. It holds bare values, update after update and tensor after tensor, of which a piece of all
+    clients' is read at a time. A context manager: the updates are gone when the block is left.
     """
 
     def __init__(self, current: Arrays, folder: Path) -> None:
@@ -44,26 +45,36 @@ class UpdateStore:
 
         Args:
             current: the global tensors that the sites started from.
-            folder: for the updates; made anew.
+            folder: on whose disk the updates are to lie; it exists.
         """
         self._current = current
         ends = np.cumsum([0, *(array.nbytes for array in current.values())]).tolist()
         self._offsets = dict(zip(current, ends[:-1], strict=True))
-        self._folder = folder
-        shutil.rmtree(folder, ignore_errors=True)
+        self._num_bytes = ends[-1]
+        self._starts: dict[int, int] = {}
+        self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - closed on exit
+
+    def __enter__(self) -> UpdateStore:
+        """Nothing more: the file is there."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Give the disk its room back."""
+        self._file.close()
 
     def add(self, client: int, tensors: Arrays) -> None:
         """Keep one validated update: names and shapes of the global tensors."""
-        self._folder.mkdir(parents=True, exist_ok=True)
-        with self._path(client).open("wb") as file:
-            for name in self._current:
-                file.write(np.ascontiguousarray(tensors[name], np.float32).data)
+        self._file.seek(self._starts.setdefault(client, len(self._starts) * self._num_bytes))
+        for name in self._current:
+            self._file.write(np.ascontiguousarray(tensors[name], np.float32).data)
+        self._file.flush()
 
     def tensor(self, client: int, name: str) -> npt.NDArray[np.float32]:
-        """One tensor of one update; the file is closed again, so that none of it stays mapped in memory."""
+        """One tensor of one update; it is read, so that none of the file stays mapped in memory."""
         current = self._current[name]
-        values = np.fromfile(self._path(client), np.float32, current.size, offset=self._offsets[name])
-        return values.reshape(current.shape)
+        return self._values(client, name, 0, current.size).reshape(current.shape)
 
     def products(self, clients: Sequence[int], names: Sequence[str]) -> npt.NDArray[np.float64]:
         """[n, n] inner products of the clients' steps, in float64.
@@ -97,7 +108,7 @@ class UpdateStore:
     def measure(self, new: Arrays, clients: Sequence[int]) -> dict[int, Step]:
         """Each client's step against the one that leads from the old global tensors to `new`.
 
-        One tensor of one client is in memory at a time; the updates are gone afterwards.
+        One tensor of one client is in memory at a time.
         """
         steps = {}
         new_square = sum(_dot(new[n] - self._current[n], new[n] - self._current[n]) for n in self._current)
@@ -109,7 +120,6 @@ class UpdateStore:
                 product += _dot(step, new[name] - current)
             lengths = math.sqrt(square) * math.sqrt(new_square)
             steps[client] = Step(norm=math.sqrt(square), cosine_to_mean=product / lengths if lengths else 0.0)
-        shutil.rmtree(self._folder, ignore_errors=True)
         return steps
 
     def _pieces(self, clients: Sequence[int], name: str) -> Iterator[tuple[slice, npt.NDArray[np.float32]]]:
@@ -118,12 +128,13 @@ class UpdateStore:
         step = max(1, min(_MOST_VALUES, _PIECE_VALUES // len(clients)))
         for start in range(0, size, step):
             count = min(step, size - start)
-            offset = self._offsets[name] + start * np.dtype(np.float32).itemsize
-            piece = [np.fromfile(self._path(client), np.float32, count, offset=offset) for client in clients]
+            piece = [self._values(client, name, start, count) for client in clients]
             yield slice(start, start + count), np.stack(piece)
 
-    def _path(self, client: int) -> Path:
-        return self._folder / f"client-{client}.float32"
+    def _values(self, client: int, name: str, start: int, count: int) -> npt.NDArray[np.float32]:
+        """[count] values of one flat tensor of one update."""
+        self._file.seek(self._starts[client] + self._offsets[name] + start * np.dtype(np.float32).itemsize)
+        return np.fromfile(self._file, np.float32, count)
 
 
 def fingerprint_of(tensors: Arrays) -> str:

@@ -199,6 +199,7 @@ def test_an_honest_run_goes_on_and_tells_what_was_refused(federation: Federation
     flower = FlowerCommands(federation.root / "submitter")
     flower.connect(f"127.0.0.1:{federation.port}", None)
     run_id = flower.submit(run_config)
+    assert (run_id, str(federation.root / "run")) in [(run.run_id, run.output_dir) for run in flower.unfinished()]
     wait_for("end of the run", lambda: flower.status(run_id).startswith("finished"), timeout_s=400.0)
     assert flower.status(run_id) == "finished:completed", flower.log(run_id)
     (row,) = [json.loads(line) for line in (federation.root / "run" / "history.jsonl").read_text().splitlines()]

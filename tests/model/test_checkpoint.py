@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from federation.settings import Settings
-from model.checkpoint import Checkpoint, load_checkpoint, round_folders, save_checkpoint
+from model.checkpoint import Checkpoint, load_checkpoint, round_folders, save_checkpoint, with_names
 from model.config import ModelConfig
 from model.designs.registry import build_networks
 from model.errors import CheckpointError, TensorMismatchError
@@ -32,6 +32,12 @@ def checkpoint(networks: Networks, config: ModelConfig, part_sizes: PartSizes) -
         tensors=networks.travelling_tensors(),
         loss_window=[3.5, 2.25],
     )
+
+
+def test_a_name_is_given_to_who_has_none_and_to_one_alone() -> None:
+    told = ["eve", "bea", "ada", "identity-3"]
+    names = with_names(["ada", "identity-1", "identity-2", "identity-3"], told)
+    assert names == ["ada", "bea", "identity-2", "identity-3"]
 
 
 def test_round_trip_keeps_every_field(tmp_path: Path, checkpoint: Checkpoint) -> None:

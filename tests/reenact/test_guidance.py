@@ -128,6 +128,24 @@ def test_one_mean_face_for_all_trusts_picture_and_prior_alike(checkpoint):
     np.testing.assert_array_equal(known.mean_KC, estimated.mean_KC)
 
 
+def test_whoever_joined_after_the_statistics_were_agreed_on_counts_for_nobody_and_is_a_stranger(checkpoint):
+    nothing = np.zeros((1, 68, 2), np.float32)
+    joined = replace(
+        checkpoint,
+        identities=[*checkpoint.identities, "cem"],
+        landmark_mean_IKC=np.concatenate([checkpoint.landmark_mean_IKC, nothing]),
+        landmark_std_IKC=np.concatenate([checkpoint.landmark_std_IKC, nothing]),
+    )
+    picture = small_face(0).landmarks_KC[None]
+    without, estimated = estimated_statistics(checkpoint, picture), estimated_statistics(joined, picture)
+    np.testing.assert_array_equal(estimated.mean_KC, without.mean_KC)
+    np.testing.assert_array_equal(estimated.std_KC, without.std_KC)
+    reenactor = Reenactor(joined, torch.device("cpu"))
+    np.testing.assert_array_equal(reenactor.statistics("cem", picture).std_KC, without.std_KC)
+    assert reenactor.choose(Guidance.AUTO, small_face(0, "cem"), "") is Guidance.LST
+    assert reenactor.choose(Guidance.AUTO, small_face(0, "ben"), "") is Guidance.LGAN
+
+
 @pytest.fixture
 def based(checkpoint):
     """The checkpoint with a base in which a turn of 45 degrees moves every point by a tenth of the frame."""

@@ -13,6 +13,7 @@ import pytest
 from flwr.app import Context, RecordDict
 
 from client.app import FedReenactClient
+from client.consent.egress import inventory
 from client.secure_sum import unmasking_record
 from client.secure_sum.unmasking_record import RECORD_NAME, SpentSumError, UnmaskingRecord
 from client.secure_sum.update import state_name
@@ -151,6 +152,20 @@ def test_a_sum_over_fewer_than_min_fit_clients_is_not_unmasked(settings: Setting
     under_way = Sum(settings, name(settings)).shared().masked()
     with pytest.raises(FederationError, match="a sum of 2 of 3 sites is not unmasked"):
         under_way.ask(0, Phase.AGREE, [np.array([0, 1], np.int64)])
+
+
+def test_ids_of_sites_whose_keys_are_not_accepted_leave_in_the_place_of_shares_as_the_inventory_says(
+    settings: Settings,
+) -> None:
+    under_way = Sum(settings, name(settings))
+    for site in SITES:
+        under_way.server.take_keys(site, *under_way.ask(site, Phase.KEYS, [])[0])
+    sites, keys_S2B, signatures_SB = under_way.keys()
+    keys_S2B[2, 0] = 0
+    (leaving,), _, _ = under_way.ask(0, Phase.SHARES, [sites, keys_S2B, signatures_SB])
+    assert leaving.tolist() == [2]
+    (listed,) = {(item.shape, item.dtype) for item in inventory(settings) if item.name == "secure.refused"}
+    assert listed == ((0,), str(leaving.dtype))  # of nobody as a rule
 
 
 def test_another_sum_and_a_phase_out_of_order_are_refused(settings: Settings) -> None:

@@ -12,13 +12,14 @@ from pathlib import Path
 import pytest
 from flwr.app import Message, RecordDict
 from flwr.common.constant import ErrorCode
+from flwr.proto.message_pb2 import ObjectTree
 from flwr.proto.task_pb2 import Task
 from flwr.supercore.constant import TaskType
 from flwr.supercore.corestate import in_memory_corestate
 from flwr.supercore.fab import Fab
 from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects, get_object_tree
 from flwr.supercore.object_store import ObjectStoreFactory
-from flwr.supercore.run import Run
+from flwr.supercore.run import Run, RunNotRunningException
 from flwr.supercore.superexec.executor import ExecutionSpec, LaunchResult, LaunchResultStatus
 from flwr.supercore.task_identity import TaskIdentity
 from flwr.supernode import start_client_internal
@@ -92,13 +93,19 @@ class Site:
     def replies(self) -> list[Message]:
         return list(self.state.get_messages_legacy(is_reply=True))
 
-    def send(self) -> list[Message]:
-        """What `flower-supernode` does next, when there is an answer."""
+    def send(self, error: BaseException | None = None, *, of_contents: bool = False) -> list[Message]:
+        """What `flower-supernode` does next, when there is an answer; with an error it cannot be sent, or not whole."""
         sent: list[Message] = []
 
-        def take(message: Message, tree: object, runtime_s: float) -> tuple[set[str], str]:
+        def take(message: Message, tree: ObjectTree, runtime_s: float) -> tuple[set[str], str]:
+            if error is not None and not of_contents:
+                raise error
             sent.append(message)
-            return set(), ""
+            return {tree.object_id}, ""
+
+        def take_part(*content: object) -> None:
+            if error is not None:
+                raise error
 
         push_and_settle(
             start_client_internal._push_messages,
@@ -106,7 +113,7 @@ class Site:
             state=self.state,
             object_store=self._objects,
             send=take,
-            push_object=lambda *content: None,
+            push_object=take_part,
         )
         return sent
 
@@ -171,6 +178,39 @@ def test_what_was_answered_is_not_owed(tmp_path: Path) -> None:
     site.step()
     assert len(site.send()) == 1
     assert OwedReply(tmp_path).due(node_id=5) is None
+
+
+@pytest.mark.parametrize("of_contents", [False, True])
+def test_an_answer_that_cannot_be_sent_stays_owed_and_an_error_is_sent_after_a_pause(
+    tmp_path: Path, of_contents: bool
+) -> None:
+    site = Site(tmp_path, TaskType.AGENT_APP)
+    site.step()
+    site.send(RuntimeError("500 Internal Server Error"), of_contents=of_contents)
+    assert site.step() is None
+    assert site.step() == RUN_ID
+    assert [reply.error.reason for reply in site.send()] == [LOST]
+    assert OwedReply(tmp_path).due(node_id=5) is None
+    assert site.step() == RUN_ID and site.refused.total() == 2  # on to the next message
+
+
+def test_nobody_is_owed_an_answer_once_the_run_has_ended(tmp_path: Path) -> None:
+    site = Site(tmp_path, TaskType.AGENT_APP)
+    site.step()
+    assert site.send(RunNotRunningException()) == []
+    assert OwedReply(tmp_path).due(node_id=5) is None
+
+
+def test_an_answer_that_is_never_taken_is_given_up(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    site = Site(tmp_path, TaskType.AGENT_APP)
+    site.step()
+    for _ in range(20):
+        assert OwedReply(tmp_path).due(node_id=5) is not None and site.refused.total() == 1
+        site.send(RuntimeError("400 Bad Request"))
+        assert site.step() is None
+        assert site.step() == RUN_ID
+    assert site.refused.total() == 2  # on to the next message
+    assert sum("no answer could be sent in 20 attempts" in message for message in caplog.messages) == 1
 
 
 def test_a_message_that_cannot_be_fetched_is_answered_at_once(tmp_path: Path) -> None:

@@ -11,13 +11,18 @@ from pathlib import Path
 
 import pytest
 from flwr.app import Error, Message
+from flwr.proto.run_pb2 import Run
 
 from federation.settings import Settings
 from model.errors import ConfigError, FederationError
-from server.flower.commands import FlowerCommands
+from server.flower.commands import FlowerCommands, UnfinishedRun
 from server.flower.deployment import Patience, Supervisor
 from server.rounds.federation import run_federation
+from server.rounds.stopping import MAX_DISCARDED, require_progress
+from server.run_folder.folder import RunFolder
 from server.run_folder.history import RoundRow, read_history
+from server.run_folder.life import running
+from server.run_folder.result import RESULT_NAME
 from tests.support.federated_setup import minimal_settings, simulated_grid, write_dataset
 
 QUICK = Patience(poll_s=0.05, ask_s=0.05, start_s=0.5, silence_s=30.0, retry_s=0.05, max_attempts=2)
@@ -27,12 +32,14 @@ App = Callable[[Settings, int], None]
 class ThreadedFlower(FlowerCommands):
     """Runs the server app of attempt 0, 1, ... in a thread."""
 
-    def __init__(self, home: Path, app: App, *, never_starts: bool = False, taken_over: str | None = None) -> None:
+    def __init__(
+        self, home: Path, app: App, *, never_starts: bool = False, unfinished: UnfinishedRun | None = None
+    ) -> None:
         super().__init__(home)
         home.mkdir()
         self._app = app
         self._never_starts = never_starts
-        self._taken_over = taken_over
+        self._unfinished = [unfinished] if unfinished else []
         self._thread: threading.Thread | None = None
         self.num_submitted = 0
         self.stopped: list[str] = []
@@ -51,8 +58,8 @@ class ThreadedFlower(FlowerCommands):
             self.begin(Settings.from_flat(tomllib.loads(run_config.read_text())))
         return str(self.num_submitted)
 
-    def unfinished(self) -> list[str]:
-        return [self._taken_over] if self._taken_over else []
+    def unfinished(self) -> list[UnfinishedRun]:
+        return self._unfinished
 
     def status(self, run_id: str) -> str:
         if self._thread is None:
@@ -94,6 +101,10 @@ def settings(tmp_path: Path) -> Settings:
     return minimal_settings(write_dataset(tmp_path / "sites", 2), tmp_path / "run", 2, local_steps=1, max_rounds=3)
 
 
+def run_77(folder: Path, submitted: float = 0.0) -> UnfinishedRun:
+    return UnfinishedRun(run_id="77", output_dir=str(folder), submitted=submitted)
+
+
 def supervise(settings: Settings, flower: FlowerCommands, patience: Patience = QUICK) -> tuple[str, list[RoundRow]]:
     rows: list[RoundRow] = []
     return Supervisor(settings, flower, rows.append, patience).run(), rows
@@ -123,10 +134,45 @@ def test_a_run_that_has_ended_before_ends_at_once(settings: Settings, tmp_path: 
 
 
 def test_a_run_that_has_not_ended_is_taken_over_not_doubled(settings: Settings, tmp_path: Path) -> None:
-    flower = ThreadedFlower(tmp_path / "flower", train, taken_over="77")
+    flower = ThreadedFlower(tmp_path / "flower", train, unfinished=run_77(tmp_path / "run"))
     flower.begin(settings)
     assert supervise(settings, flower)[0] == "round 3 is the last that max-rounds allows"
     assert flower.num_submitted == 0
+
+
+def test_a_run_of_another_folder_is_named_and_neither_followed_nor_stopped(settings: Settings, tmp_path: Path) -> None:
+    flower = ThreadedFlower(tmp_path / "flower", train, unfinished=run_77(tmp_path / "main"))
+    with pytest.raises(FederationError, match=r"run 77 of .*/main has not ended; wait for its end, or stop it first"):
+        supervise(settings, flower)
+    assert (flower.num_submitted, flower.stopped) == (0, [])
+
+
+def test_a_run_that_is_taken_over_has_not_the_result_that_was_there_before_it(
+    settings: Settings, tmp_path: Path
+) -> None:
+    """A result that is newer than the submission is its own: it was about to end when it was taken over."""
+    folder = RunFolder.open(settings)[0]
+    folder.write_completed("round 2 is the last that max-rounds allows")
+    stamp_s = (tmp_path / "run" / RESULT_NAME).stat().st_mtime
+    with folder:
+        for submitted, is_own in ((stamp_s + 60, False), (stamp_s - 60, True)):
+            flower = ThreadedFlower(
+                tmp_path / f"flower-{is_own}", train, unfinished=run_77(tmp_path / "run", submitted)
+            )
+            flower.begin(settings)  # ends at once: the folder is in use
+            if is_own:
+                assert supervise(settings, flower)[0] == "round 2 is the last that max-rounds allows"
+            else:
+                with pytest.raises(FederationError, match="run 77 ended as finished:failed without a result"):
+                    supervise(settings, flower)
+            assert flower.num_submitted == 0
+
+
+def test_an_unfinished_run_is_read_from_what_the_superlink_says() -> None:
+    said = Run(run_id=2**63 + 1, pending_at="2026-11-29T12:00:00.500000+00:00")
+    assert UnfinishedRun.of(said) == UnfinishedRun(run_id=str(2**63 + 1), output_dir="", submitted=1795953600.5)
+    said.override_config["output-dir"].string = "/runs/main"
+    assert UnfinishedRun.of(said).output_dir == "/runs/main"
 
 
 def test_too_few_sites_are_tried_again_and_then_named(settings: Settings, tmp_path: Path) -> None:
@@ -162,6 +208,17 @@ def test_what_somebody_has_to_mend_is_not_tried_again(settings: Settings, tmp_pa
     flower = ThreadedFlower(tmp_path / "flower", train)
     with pytest.raises(FederationError, match="missing.json cannot be read"):
         supervise(unbound, flower)
+    assert flower.num_submitted == 1
+
+
+def test_a_run_whose_rounds_give_nothing_is_not_tried_again(settings: Settings, tmp_path: Path) -> None:
+    def give_nothing(settings: Settings, attempt: int) -> None:
+        with running(settings):
+            require_progress(MAX_DISCARDED)
+
+    flower = ThreadedFlower(tmp_path / "flower", give_nothing)
+    with pytest.raises(FederationError, match="^the last 5 rounds had no usable secure sum"):
+        supervise(settings, flower)
     assert flower.num_submitted == 1
 
 

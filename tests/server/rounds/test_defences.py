@@ -55,7 +55,7 @@ class Federation:
         self._grid = InProcessGrid(answering_app(self._client), configs, {})
         self._roster = Roster(self.settings)
         self._roster.wait_for_sites(self._grid)
-        self.folder = folder / "updates"
+        self.folder = folder
         self.strategy = self.new_strategy()
         self._tensors: NamedArrays = START
 

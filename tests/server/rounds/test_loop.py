@@ -8,13 +8,12 @@ from pathlib import Path
 import pytest
 
 from federation.settings import Settings
-from model.checkpoint import Checkpoint, load_checkpoint
-from model.errors import FederationError
+from model.checkpoint import Checkpoint, load_checkpoint, round_folders, round_number_of, save_checkpoint
 from model.networks.bundle import NamedArrays
 from server.rounds import hooks
 from server.rounds.centralized import train_centralized
 from server.rounds.loop import RoundLoop, RoundOutcome
-from server.rounds.stopping import MAX_DISCARDED
+from server.rounds.stopping import MAX_DISCARDED, NoProgressError
 from server.run_folder.folder import RunFolder
 from server.run_folder.history import RoundRow, append_row, read_history
 from server.run_folder.life import running
@@ -63,26 +62,42 @@ def test_hooks_are_called_in_order_and_each_gets_the_row_of_the_one_before(setti
     assert stop.kind == "max-rounds"
 
 
+def test_names_that_are_told_during_a_run_are_in_its_state_and_stay(settings: Settings) -> None:
+    told = iter([["ada", "identity-1"], ["ada", "bea"], ["eve", "identity-1"]])
+    start = replace(STATE, round=0, identities=["identity-0", "identity-1"])
+    with running(settings.replaced({"max-rounds": 3})) as run:
+        loop = RoundLoop(run, start, Losses(3.0, 2.0, 1.0), [], names=lambda: next(told))
+        loop.run()
+    assert loop.state.identities == ["ada", "bea"]
+
+
 def test_rounds_that_give_nothing_end_the_run_and_one_that_does_starts_the_count_anew(settings: Settings) -> None:
     longer = settings.replaced({"max-rounds": 100})
     rows: list[RoundRow] = []
     losses = [None] * (MAX_DISCARDED - 1) + [1.0] + [None] * MAX_DISCARDED
     told = hooks.Told(rows.append)
     words = f"the last {MAX_DISCARDED} rounds had no usable secure sum"
-    with pytest.raises(FederationError, match=words), running(longer) as run:
+    with pytest.raises(NoProgressError, match=words), running(longer) as run:
         RoundLoop(run, replace(STATE, round=0), Losses(*losses), [told]).run()
     assert len(rows) == len(losses)
     assert rows[MAX_DISCARDED - 1].rounds_until_stop_possible == longer.rounds.variance_window - 1
 
 
-def test_rounds_discarded_before_a_restart_count(settings: Settings) -> None:
-    longer = settings.replaced({"max-rounds": 100})
-    with running(longer) as run:
+def test_a_resume_after_too_many_discarded_rounds_has_as_many_anew(settings: Settings) -> None:
+    """The site that poisoned the sums may be mended; nobody knows before a round is trained."""
+    before = [None] * MAX_DISCARDED
+    with running(settings.replaced({"max-rounds": MAX_DISCARDED + 2})) as run:
         for number in range(1, MAX_DISCARDED + 1):
             append_row(run.folder.path, round_row(number, discarded="no sum"))
-        loop = RoundLoop(run, replace(STATE, round=MAX_DISCARDED), Losses(), [])
-        with pytest.raises(FederationError, match="no usable secure sum"):
-            loop.run()
+        RoundLoop(run, replace(STATE, round=MAX_DISCARDED), Losses(*before, 2.0, 1.0), []).run()
+    rows: list[RoundRow] = []
+    with (
+        running(settings.replaced({"max-rounds": 100, "output-dir": str(run.folder.path / "other")})) as other,
+        pytest.raises(NoProgressError, match="no usable secure sum"),
+    ):
+        state = replace(STATE, round=MAX_DISCARDED)
+        RoundLoop(other, state, Losses(*before, *before), [hooks.Told(rows.append)]).run()
+    assert len(rows) == MAX_DISCARDED
 
 
 def test_a_round_whose_checkpoint_was_not_written_is_trained_again(
@@ -106,6 +121,21 @@ def test_a_round_whose_checkpoint_was_not_written_is_trained_again(
     with folder:
         assert checkpoint is not None and checkpoint.round == 1
         assert [row.round for row in read_history(tmp_path / "run")] == [1]
+
+
+def test_a_run_that_went_on_from_before_damaged_checkpoints_keeps_its_own_and_drops_those(tmp_path: Path) -> None:
+    """Rounds 8 and 9 cannot be read: the run went on after round 4, the best of those that are left."""
+    for number in (4, 8, 9):
+        save_checkpoint(tmp_path, replace(STATE, round=number))
+    for number in range(1, 5):
+        append_row(tmp_path, round_row(number, loss_generator=5.0 - number))
+    hook = hooks.Checkpoints(tmp_path, num_kept=2)
+    for number in (5, 6, 7):
+        row = round_row(number, loss_generator=9.0)
+        append_row(tmp_path, row)
+        hook.after_round(row, replace(STATE, round=number))
+        assert round_number_of(round_folders(tmp_path)[-1]) == number
+    assert [round_number_of(folder) for folder in round_folders(tmp_path)] == [4, 6, 7]
 
 
 def test_centralized_training_says_what_it_does_and_is_measured(settings: Settings, tmp_path: Path) -> None:

@@ -5,12 +5,29 @@ import time
 from collections.abc import Iterable
 
 import httpx
+import numpy as np
 import pytest
-from flwr.app import ArrayRecord, Message
+from flwr.app import ArrayRecord, Message, RecordDict
+from flwr.app.message import remove_content_from_message
+from flwr.common.constant import ErrorCode
+from flwr.common.serde import message_to_proto
+from flwr.proto.message_pb2 import ConfirmMessageReceivedResponse, PullObjectRequest, PullObjectResponse
+from flwr.proto.runtime_pb2 import (
+    PullAppMessagesRequest,
+    PullAppMessagesResponse,
+    PushAppMessagesRequest,
+    PushAppMessagesResponse,
+)
+from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects, get_object_tree
+from flwr.supercore.run import Run
+from flwr.supercore.task_identity import TaskIdentity
+from flwr.superlink.grid.http_grid import HttpGrid
 
 from model.errors import FederationError
 from server.rounds import messaging
 from server.rounds.messaging import PatientGrid, fit_message, replies_to
+from server.termination import TerminatedError
+from server.updates import reply_limit
 from server.updates.reply import RejectedUpdateError, Rejection, read_fit_reply
 from tests.server.replies import answering_app
 from tests.support.inprocess_grid import FIRST_NODE_ID, InProcessGrid
@@ -174,3 +191,77 @@ def test_a_superlink_that_does_not_answer_is_no_fault_of_a_site() -> None:
     grid.error = FederationError("the SuperLink does not answer")
     with pytest.raises(FederationError, match="the SuperLink does not answer"):
         list(replies_to(grid, [train_message(0, 1)], timeout_s=0.1))
+
+
+class UploadingSuperLink:
+    """Has the replies of two sites; parts of the first one's contents are never there."""
+
+    def __init__(self, replies: list[Message]) -> None:
+        self._replies = {reply.metadata.reply_to_message_id: reply for reply in replies}
+        self._parts = [get_all_nested_objects(reply) for reply in replies]
+        self.num_asked_in_vain = 0
+
+    def PushMessages(self, request: PushAppMessagesRequest) -> PushAppMessagesResponse:
+        return PushAppMessagesResponse(message_ids=[one.metadata.message_id for one in request.messages_list])
+
+    def PushObject(self, request: object) -> None:
+        raise AssertionError("it wants no part of a message")
+
+    def PullMessages(self, request: PullAppMessagesRequest) -> PullAppMessagesResponse:
+        reply = self._replies[request.message_ids[0]]
+        message = message_to_proto(remove_content_from_message(reply))
+        return PullAppMessagesResponse(messages_list=[message], message_object_trees=[get_object_tree(reply)])
+
+    def PullObject(self, request: PullObjectRequest) -> PullObjectResponse:
+        of_first, of_second = self._parts
+        if request.object_id in of_second:
+            content = of_second[request.object_id].deflate()
+            return PullObjectResponse(object_found=True, object_available=True, object_content=content)
+        assert request.object_id in of_first
+        self.num_asked_in_vain += 1
+        return PullObjectResponse(object_found=True, object_available=False)
+
+    def ConfirmMessageReceived(self, request: object) -> ConfirmMessageReceivedResponse:
+        return ConfirmMessageReceivedResponse()
+
+
+@pytest.fixture
+def uploading(monkeypatch: pytest.MonkeyPatch) -> tuple[HttpGrid, UploadingSuperLink, list[Message]]:
+    """Flower's grid, the SuperLink behind it, and the messages that are to be sent."""
+    monkeypatch.setattr(reply_limit, "_POLL_INTERVAL_S", 0.01)
+    for name in ("_task_id", "_run_id", "_node_id"):
+        monkeypatch.setattr(TaskIdentity, name, 1)
+    messages, replies = [train_message(index, 1) for index in range(2)], []
+    for index, message in enumerate(messages):
+        message.metadata.__dict__["_message_id"] = message.object_id
+        parameters = ArrayRecord([np.full(3, index, np.float32)])
+        reply = Message(RecordDict({"fitres.parameters": parameters}), reply_to=message)
+        reply.metadata.__dict__["_message_id"] = reply.object_id
+        replies.append(reply)
+    grid, superlink = HttpGrid("127.0.0.1:1", insecure=True, token="t"), UploadingSuperLink(replies)
+    grid.set_run(Run.create_empty(1))
+    grid._client = superlink
+    return grid, superlink, messages
+
+
+def test_a_reply_that_is_never_there_as_a_whole_costs_a_round_its_timeout_and_no_other_reply(
+    uploading: tuple[HttpGrid, UploadingSuperLink, list[Message]],
+) -> None:
+    grid, _, messages = uploading
+    late, whole = replies_to(grid, messages, timeout_s=0.1)
+    assert late.error.code == ErrorCode.MESSAGE_UNAVAILABLE
+    assert late.metadata.reply_to_message_id == messages[0].metadata.message_id
+    assert whole.content.array_records["fitres.parameters"]["0"].numpy().tolist() == [1, 1, 1]
+
+
+def test_a_signal_is_obeyed_while_a_reply_is_on_its_way(
+    uploading: tuple[HttpGrid, UploadingSuperLink, list[Message]],
+) -> None:
+    grid, superlink, messages = uploading
+
+    def check() -> None:
+        if superlink.num_asked_in_vain:
+            raise TerminatedError("stopped by SIGTERM")
+
+    with pytest.raises(TerminatedError):
+        list(replies_to(grid, messages, timeout_s=60, on_wait=check))

@@ -9,14 +9,15 @@ import numpy as np
 import pytest
 from flwr.app import Array, Context, Message, RecordDict
 
+from data_partition.consent.withdrawal import runs_that_learnt
 from federation.settings import Settings
 from model.checkpoint import load_checkpoint
 from model.errors import FederationError
 from server.rounds.federation import run_federation
 from server.run_folder.history import read_history
 from server.run_folder.result import RunResult
-from server.sites import quorum
-from tests.support.federated_setup import minimal_settings, simulated_grid, write_dataset
+from server.sites import quorum, roster
+from tests.support.federated_setup import deployed_config, minimal_settings, simulated_grid, write_dataset
 from tests.support.inprocess_grid import FIRST_NODE_ID, InProcessGrid
 from tests.support.packed import packed
 
@@ -25,6 +26,7 @@ from tests.support.packed import packed
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(quorum, "_REPEAT_INTERVAL_S", 0.02)
     monkeypatch.setattr(quorum, "_POLL_INTERVAL_S", 0.02)
+    monkeypatch.setattr(roster, "_POLL_INTERVAL_S", 0.02)
 
 
 @pytest.fixture
@@ -123,8 +125,13 @@ def test_a_lost_reply_is_asked_for_again_until_the_limit(settings: Settings, tmp
     assert len(attempts) > 1
 
 
-def test_a_site_that_fails_the_same_way_twice_ends_the_run(settings: Settings) -> None:
+def test_a_site_that_fails_the_same_way_twice_ends_the_run_and_no_update_stays(
+    settings: Settings, tmp_path: Path
+) -> None:
     attempts = []
+    left_by_an_earlier_version = tmp_path / "run" / "updates" / "client-0.float32"
+    left_by_an_earlier_version.parent.mkdir(parents=True)
+    left_by_an_earlier_version.touch()
 
     def poison(reply: Message, index: int) -> Message:
         if index == 1 and reply.metadata.group_id == "1":
@@ -136,6 +143,7 @@ def test_a_site_that_fails_the_same_way_twice_ends_the_run(settings: Settings) -
     with pytest.raises(FederationError, match=r"round 1: 1 valid updates, .* \(client 1: update: "):
         run_federation(simulated_grid(settings, tamper=poison), settings)
     assert len(attempts) == 2
+    assert not left_by_an_earlier_version.parent.exists()
 
 
 def test_a_reply_damaged_once_costs_nothing(settings: Settings, tmp_path: Path) -> None:
@@ -196,6 +204,34 @@ def test_a_site_that_comes_back_as_a_new_node_joins_the_next_round_from_the_curr
     rows = read_history(tmp_path / "run")
     assert [list(row.clients) for row in rows] == [[0, 1], [0], [0], [0, 1], [0, 1]]
     assert grid.sent["4"] == [packed(_load(tmp_path / "run" / "round-000003")).tobytes()]
+
+
+class JoiningLate(InProcessGrid):
+    """Node 1 is there once round 1 has been sent."""
+
+    _has_begun = False
+
+    def get_node_ids(self) -> Iterable[int]:
+        return list(super().get_node_ids())[: 2 if self._has_begun else 1]
+
+    def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
+        held = list(messages)
+        self._has_begun |= any(message.metadata.group_id == "1" for message in held)
+        return super().push_messages(held)
+
+
+def test_a_run_knows_by_name_who_joined_after_its_first_round(settings: Settings, tmp_path: Path) -> None:
+    from client.app import app
+
+    settings = settings.replaced({"min-fit-clients": 1, "max-rounds": 3, "local-steps": 2})
+    configs = [
+        deployed_config(tmp_path / "dataset", tmp_path, index, settings) | {"identity-label": name}
+        for index, name in enumerate(("ada", "bea"))
+    ]
+    run_federation(JoiningLate(app, configs, settings.to_flat()), settings)
+    assert [list(row.clients) for row in read_history(tmp_path / "run")] == [[0], [0, 1], [0, 1]]
+    assert load_checkpoint(tmp_path / "run").identities == ["ada", "bea"]
+    assert runs_that_learnt(tmp_path / "run", "bea").learnt == (tmp_path / "run",)
 
 
 def _load(folder: Path) -> list[np.ndarray]:

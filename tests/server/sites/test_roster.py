@@ -12,6 +12,7 @@ from flwr.app import Context
 
 from federation.settings import Settings
 from model.errors import ConfigError, FederationError
+from server.sites import roster as roster_module
 from server.sites.roster import Roster
 from tests.server.replies import Answer, answering_app
 from tests.support.inprocess_grid import FIRST_NODE_ID, InProcessGrid
@@ -195,3 +196,45 @@ def test_without_keys_refused_nodes_do_not_end_the_wait_for_sites() -> None:
     with pytest.raises(FederationError, match="1 sites are ready, min-fit-clients is 2"):
         roster.wait_for_sites(grid(*partitions(0, 0, 0)))
     assert not roster._is_settled()
+
+
+def refused_for_a_mistake(path: Path) -> tuple[Roster, ChangingGrid]:
+    """Site 2 has another partition in its node config than its key is registered for, mended once it was refused."""
+    roster = Roster(settings(write(path, 1000, 1001, 1002)))
+    network = grid(*partitions(0, 1, 7))
+    roster.wait_for_sites(network)
+    assert known(roster) == {0: 0, 1: 1}
+    network._contexts[2].node_config["partition-id"] = 2
+    return roster, network
+
+
+def test_a_refused_site_that_was_restarted_between_two_greetings_is_asked_again(tmp_path: Path) -> None:
+    """With a registered key its node id is the same as before."""
+    roster, network = refused_for_a_mistake(tmp_path / "sites.json")
+    roster.refresh(network)
+    assert known(roster) == {0: 0, 1: 1}
+    network.here = [0, 1]
+    assert roster.connected(network) == [0, 1]
+    network.here = [0, 1, 2]
+    roster.refresh(network)
+    assert known(roster) == {0: 0, 1: 1, 2: 2}
+    assert roster.refused == {}
+
+
+def test_a_refused_site_is_asked_again_after_a_pause(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    roster, network = refused_for_a_mistake(tmp_path / "sites.json")
+    monkeypatch.setattr(roster_module, "_ASK_AGAIN_S", 0.0)
+    roster.refresh(network)
+    assert known(roster) == {0: 0, 1: 1, 2: 2}
+    assert roster.refused == {}
+
+
+def test_a_site_that_is_refused_again_for_the_same_reason_is_logged_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(roster_module, "_ASK_AGAIN_S", 0.0)
+    roster = Roster(settings(write(tmp_path / "sites.json", 1000, 1001)))
+    for _ in range(3):
+        roster.refresh(grid(*partitions(0, 7, 2)))
+    assert sorted(roster.refused) == [1001, 1002]
+    assert [text.partition(" cannot")[0] for text in caplog.messages] == ["node 1002", "node 1001"]

@@ -104,7 +104,7 @@ def roster() -> Roster:
 def outcome_of(roster: Roster, replies: Sequence[Message], folder: Path, codec: str = "float32") -> RoundOutcome:
     link = Link(grid=CannedGrid(replies), roster=roster, timeout_s=0.2, on_wait=lambda: None)
     settings = SETTINGS.replaced({"update-codec": codec})
-    return FedGAN(START, link, settings, folder / "updates", scalars={"run-id": "r"}).train(1, START)
+    return FedGAN(START, link, settings, folder, scalars={"run-id": "r"}).train(1, START)
 
 
 def bits(outcome: RoundOutcome) -> dict[str, bytes]:

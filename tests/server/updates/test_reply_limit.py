@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 from flwr.app import Array, ArrayRecord
 from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects
-from flwr.supercore.inflatable.inflatable_utils import inflate_object_from_contents
+from flwr.supercore.inflatable.inflatable_utils import (
+    ObjectPullError,
+    ObjectUnavailableError,
+    inflate_object_from_contents,
+)
 from flwr.superlink.grid import http_grid
 
+from server.termination import TerminatedError
+from server.updates import reply_limit
 from server.updates.reply_limit import limited_to
 
 
@@ -62,3 +71,51 @@ def test_objects_beyond_the_limit_are_not_fetched() -> None:
     assert len(fetched) < 50
     with limited_to(10**6):
         assert len(http_grid.pull_objects(names, fetch)) == 1000
+
+
+def there_after(num_tries: float) -> tuple[list[str], Callable[[str], bytes]]:
+    """Names of objects that were asked for, and what fetches them; "late" is there after so many tries."""
+    asked: list[str] = []
+
+    def fetch(name: str) -> bytes:
+        asked.append(name)
+        if name == "late" and asked.count(name) <= num_tries:
+            raise ObjectUnavailableError(name)
+        return b"content"
+
+    return asked, fetch
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reply_limit, "_POLL_INTERVAL_S", 0.001)
+
+
+@pytest.mark.usefixtures("quick")
+def test_objects_on_their_way_are_waited_for_and_something_is_done_meanwhile() -> None:
+    calls: list[int] = []
+    asked, fetch = there_after(600)  # Flower by itself gives up after 500
+    with limited_to(100, deadline=time.monotonic() + 60, on_wait=lambda: calls.append(1)):
+        assert http_grid.pull_objects(["first", "late"], fetch) == {"first": b"content", "late": b"content"}
+    assert asked.count("late") == 601
+    assert len(calls) > 1
+
+
+def test_after_the_deadline_objects_that_are_there_are_fetched_and_others_not_waited_for() -> None:
+    _, fetch = there_after(0)
+    with limited_to(100, deadline=time.monotonic()):
+        assert http_grid.pull_objects(["first", "late"], fetch) == {"first": b"content", "late": b"content"}
+    asked, fetch = there_after(1)
+    with limited_to(100, deadline=time.monotonic()), pytest.raises(ObjectPullError, match="not there at the deadline"):
+        http_grid.pull_objects(["first", "late"], fetch)
+    assert asked.count("late") == 1
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_signal_ends_the_waiting_for_objects() -> None:
+    def stop() -> None:
+        raise TerminatedError("stopped by SIGTERM")
+
+    _, fetch = there_after(float("inf"))
+    with limited_to(100, on_wait=stop), pytest.raises(TerminatedError):
+        http_grid.pull_objects(["late"], fetch)
