@@ -113,6 +113,8 @@ class Supervisor:
     def _unfinished(self) -> UnfinishedRun | None:
         """The run of this folder that has not ended, if there is one.
 
+        Runs of something else, which the sites refuse, keep nobody waiting.
+
         Raises:
             FederationError: if another folder's has not, or if Flower does not tell.
         """
@@ -121,10 +123,12 @@ class Supervisor:
         if own:
             _log.warning("taking over run %s, which has not ended", own[-1].run_id)
             return own[-1]
-        if unfinished:
-            other = unfinished[-1]
-            whose = f"of {other.output_dir}" if other.output_dir else "of something else"
-            raise FederationError(f"run {other.run_id} {whose} has not ended; wait for its end, or stop it first")
+        others = [run for run in unfinished if run.output_dir]
+        if others:
+            other = others[-1]
+            raise FederationError(
+                f"run {other.run_id} of {other.output_dir} has not ended; wait for its end, or stop it first"
+            )
         return None
 
     def _submit(self) -> str:

@@ -147,6 +147,13 @@ def test_a_run_of_another_folder_is_named_and_neither_followed_nor_stopped(setti
     assert (flower.num_submitted, flower.stopped) == (0, [])
 
 
+def test_a_run_of_something_else_keeps_nobody_waiting(settings: Settings, tmp_path: Path) -> None:
+    foreign = UnfinishedRun(run_id="77", output_dir="", submitted=0.0)
+    flower = ThreadedFlower(tmp_path / "flower", train, unfinished=foreign)
+    assert supervise(settings, flower)[0] == "round 3 is the last that max-rounds allows"
+    assert (flower.num_submitted, flower.stopped) == (1, [])
+
+
 def test_a_run_that_is_taken_over_has_not_the_result_that_was_there_before_it(
     settings: Settings, tmp_path: Path
 ) -> None:
