@@ -57,7 +57,7 @@ def estimate(values_NV: ArrayLike, *, pooling: Pooling, seed: int) -> Estimate:
     if not values_VN.size:
         return NO_ESTIMATE
     moments_QN = pooling.moments(values_VN)
-    means_QR = _resampled_means(moments_QN, seed)
+    means_QR = resampled_sums(moments_QN, seed) / values_VN.shape[1]
     figures = pooling.figure(np.concatenate([moments_QN.mean(axis=1, keepdims=True), means_QR], axis=1))
     if not np.isfinite(figures[0]):
         return NO_ESTIMATE
@@ -65,31 +65,29 @@ def estimate(values_NV: ArrayLike, *, pooling: Pooling, seed: int) -> Estimate:
     return Estimate(value=float(figures[0]), low=low, high=high, num_pairs=values_VN.shape[1])
 
 
-def resamples(num_values: int, seed: int) -> Iterator[NDArray[np.int64]]:
-    """Which of N values each of the NUM_RESAMPLES resamples takes, with replacement: [R, N] indices, some at once."""
+def resampled_sums(amounts_XN: NDArray[np.float64], seed: int) -> NDArray[np.float64]:
+    """[X, R] sums of every resample of N units, drawn with replacement: products with how often each is drawn.
+
+    The same seed and N draw the same units.
+    """
+    num_units = amounts_XN.shape[1]
+    counted = _few_counts(num_units, seed) if num_units <= _MAX_DRAWN // NUM_RESAMPLES else _counts(num_units, seed)
+    return np.asarray(np.concatenate([amounts_XN @ counts_RN.T for counts_RN in counted], axis=1))
+
+
+def _counts(num_units: int, seed: int) -> Iterator[NDArray[np.float64]]:
+    """[R, N] how often each of the NUM_RESAMPLES resamples takes each of N units, some resamples at once."""
     rng = np.random.default_rng(seed)
-    at_once = max(1, _MAX_DRAWN // num_values)
+    at_once = max(1, _MAX_DRAWN // num_units)
     for start in range(0, NUM_RESAMPLES, at_once):
-        yield rng.integers(num_values, size=(min(at_once, NUM_RESAMPLES - start), num_values))
-
-
-def _resampled_means(moments_QN: NDArray[np.float64], seed: int) -> NDArray[np.float64]:
-    """[Q, R] means of every resample, as products with how often each takes every value."""
-    num_values = moments_QN.shape[1]
-    counted = _few_counts(num_values, seed) if num_values <= _MAX_DRAWN // NUM_RESAMPLES else _counts(num_values, seed)
-    return np.asarray(np.concatenate([moments_QN @ counts_RN.T for counts_RN in counted], axis=1) / num_values)
-
-
-def _counts(num_values: int, seed: int) -> Iterator[NDArray[np.float64]]:
-    """[R, N] how often each resample takes each value, some resamples at once."""
-    for picks_RN in resamples(num_values, seed):
-        yield np.stack([np.bincount(picks_N, minlength=num_values) for picks_N in picks_RN]).astype(np.float64)
+        picks_RN = rng.integers(num_units, size=(min(at_once, NUM_RESAMPLES - start), num_units))
+        yield np.stack([np.bincount(picks_N, minlength=num_units) for picks_N in picks_RN]).astype(np.float64)
 
 
 @lru_cache(4)
-def _few_counts(num_values: int, seed: int) -> tuple[NDArray[np.float64], ...]:
-    """The same, kept, since most figures are of as many pairs: at most 32 MB each."""
-    return tuple(_counts(num_values, seed))
+def _few_counts(num_units: int, seed: int) -> tuple[NDArray[np.float64], ...]:
+    """The same, kept, since most figures are of as many units: at most 32 MB each."""
+    return tuple(_counts(num_units, seed))
 
 
 def interval(figures_R: ArrayLike) -> tuple[float, float]:

@@ -1,6 +1,6 @@
 """How much a second model loses against a first on the same pairs: the price of federation, per metric.
 
-Legend: N pairs that both evaluations have and whose value both define, R resamples.
+Legend: S training seeds, N pairs, V values of a pair, Q means that a rule needs, R resamples.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from evaluation.figures.bootstrap import interval, resamples
+from evaluation.figures.bootstrap import NUM_RESAMPLES, interval, resampled_sums
 from evaluation.figures.pooling import Pooling
 from evaluation.figures.tables import TextTable
 from evaluation.measurement import MODEL
@@ -23,6 +23,9 @@ from model.files import read_csv
 _PAIR_COLUMNS = ("protocol", "source_identity", "source_file", "driving_identity", "driving_file")
 _COLUMNS = {title: (metric, index) for metric in METRICS for index, title in enumerate(metric.column_titles)}
 """Title of a column, its backend left out, to the metric and which of its values it is."""
+
+_Both = tuple[tuple[float, ...], tuple[float, ...]]
+"""A pair's values of one metric: the first model's and the second's."""
 
 PairValues = Mapping[tuple[str, ...], Mapping[str, tuple[float, ...]]]
 """A pair's cells (protocol first) to name of a metric to its values; undefined ones are absent."""
@@ -41,27 +44,34 @@ class Gap:
     """(first - second) / first."""
     low: float
     high: float
-    """95 % percentile interval of `relative`, pairs resampled together for both models."""
+    """95 % percentile interval of `relative`, pairs resampled together for both models, seeds for each by itself."""
     num_pairs: int
+    """Different pairs whose value both models define, under one seed at least."""
 
 
 def relative_gap(
-    first_VN: NDArray[np.float64], second_VN: NDArray[np.float64], *, pooling: Pooling, seed: int
+    first_SVN: NDArray[np.float64], second_SVN: NDArray[np.float64], *, pooling: Pooling, seed: int
 ) -> tuple[float, float, float, float, float]:
     """(first, second, (first - second) / first, low, high) of values of the same N pairs.
 
+    A pair is a unit: it is drawn with its values under every seed, for both models at once. Seeds are drawn too where
+    there are several, for each model by itself, since one model's trainings say nothing about the other's. With few
+    seeds the interval is somewhat too narrow: S of them show (S - 1) / S of the variance between trainings.
+
     Args:
-        first_VN: [V, N] values of the first model, N >= 1, V as the rule takes.
-        second_VN: [V, N] values of the second model on the same pairs.
+        first_SVN: [S, V, N] values of the first model, S >= 1, N >= 1, V as the rule takes; NaN where it has none.
+        second_SVN: [S, V, N] values of the second model on the same pairs; a pair that one model lacks under a seed
+            counts for neither under that seed.
         pooling: the rule.
-        seed: of the paired bootstrap.
+        seed: of the bootstrap.
     """
-    moments = [pooling.moments(values_VN) for values_VN in (first_VN, second_VN)]
-    means = [[moments_QN.mean(axis=1, keepdims=True)] for moments_QN in moments]
-    for picks_RN in resamples(first_VN.shape[1], seed):
-        for found, moments_QN in zip(means, moments, strict=True):
-            found.append(moments_QN[:, picks_RN].mean(axis=2))
-    first_R, second_R = (pooling.figure(np.concatenate(found, axis=1)) for found in means)
+    is_defined_SN = ~np.isnan(np.concatenate([first_SVN, second_SVN], axis=1)).any(axis=1)
+    rng = np.random.default_rng([seed, 1])  # another stream than that of the pairs
+    figures = []
+    for values_SVN in (first_SVN, second_SVN):
+        means_QR = _means(values_SVN, is_defined_SN, pooling, _drawn_seeds(len(values_SVN), rng), seed)
+        figures.append(pooling.figure(means_QR))
+    first_R, second_R = figures
     with np.errstate(divide="ignore", invalid="ignore"):
         gaps_R = (first_R - second_R) / first_R
     low, high = interval(gaps_R[1:])
@@ -94,14 +104,16 @@ def gaps(first: Sequence[PairValues], second: Sequence[PairValues], *, seed: int
     Raises:
         DataError: if the two have no pair in common.
     """
-    values: dict[tuple[str, str], list[tuple[tuple[float, ...], tuple[float, ...]]]] = {}
-    for one, other in zip(first, second, strict=True):
+    runs = list(zip(first, second, strict=True))
+    values: dict[tuple[str, str], dict[tuple[str, ...], list[_Both | None]]] = {}
+    for index, (one, other) in enumerate(runs):
         for pair in one.keys() & other.keys():
             for name in one[pair].keys() & other[pair].keys():
-                values.setdefault((pair[0], name), []).append((one[pair][name], other[pair][name]))
+                by_pair = values.setdefault((pair[0], name), {})
+                by_pair.setdefault(pair, [None] * len(runs))[index] = (one[pair][name], other[pair][name])
     if not values:
         raise DataError("the two evaluations have no pair in common; evaluate the second with --pairs of the first")
-    rows = [_gap(protocol, name, np.array(sorted(both)), seed) for (protocol, name), both in values.items()]
+    rows = [_gap(protocol, name, by_pair, seed) for (protocol, name), by_pair in values.items()]
     rows = [row for row in rows if np.isfinite([row.first, row.second]).all()]
     return sorted(rows, key=lambda row: (row.protocol, METRICS.index(_known(row.name))))
 
@@ -134,10 +146,40 @@ def _values(row: Mapping[str, str]) -> dict[str, tuple[float, ...]]:
     }
 
 
-def _gap(protocol: str, name: str, both_N2V: NDArray[np.float64], seed: int) -> Gap:
-    first, second, relative, low, high = relative_gap(
-        both_N2V[:, 0].T, both_N2V[:, 1].T, pooling=_known(name).pooling, seed=seed
-    )
+def _drawn_seeds(num_seeds: int, rng: np.random.Generator) -> NDArray[np.float64]:
+    """[1 + R, S] how often each seed counts: once as they are, then in every resample."""
+    picks_RS = rng.integers(num_seeds, size=(NUM_RESAMPLES, num_seeds))
+    counts_RS = (picks_RS[:, :, None] == np.arange(num_seeds)).sum(axis=1)
+    return np.concatenate([np.ones((1, num_seeds)), counts_RS])
+
+
+def _means(
+    values_SVN: NDArray[np.float64],
+    is_defined_SN: NDArray[np.bool_],
+    pooling: Pooling,
+    counts_RS: NDArray[np.float64],
+    seed: int,
+) -> NDArray[np.float64]:
+    """[Q, 1 + R] means of the moments: of all pairs and seeds, then of every resample; NaN for one without values."""
+    amounts = [
+        np.where(is_defined_N, np.concatenate([pooling.moments(values_VN), np.ones((1, values_VN.shape[1]))]), 0.0)
+        for values_VN, is_defined_N in zip(values_SVN, is_defined_SN, strict=True)
+    ]
+    sums = [
+        np.concatenate([amounts_XN.sum(axis=1, keepdims=True), resampled_sums(amounts_XN, seed)], axis=1)
+        for amounts_XN in amounts
+    ]
+    sums_XR = np.einsum("sxr,rs->xr", np.stack(sums), counts_RS)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.asarray(sums_XR[:-1] / sums_XR[-1])
+
+
+def _gap(protocol: str, name: str, by_pair: Mapping[tuple[str, ...], Sequence[_Both | None]], seed: int) -> Gap:
+    missing = ((np.nan,) * len(_known(name).columns),) * 2
+    pairs = sorted(by_pair)
+    values_NSMV = np.array([[missing if both is None else both for both in by_pair[pair]] for pair in pairs])
+    first_SVN, second_SVN = values_NSMV.transpose(2, 1, 3, 0)
+    first, second, relative, low, high = relative_gap(first_SVN, second_SVN, pooling=_known(name).pooling, seed=seed)
     return Gap(
         protocol=protocol,
         name=name,
@@ -146,7 +188,7 @@ def _gap(protocol: str, name: str, both_N2V: NDArray[np.float64], seed: int) -> 
         relative=relative,
         low=low,
         high=high,
-        num_pairs=len(both_N2V),
+        num_pairs=len(pairs),
     )
 
 
