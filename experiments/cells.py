@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from data_partition.shards.shard import METADATA_NAME, Shard, open_dataset
 from evaluation.pairs import Protocol
-from experiments.thesis_tables import TABLES, ModelRow
+from experiments.thesis_tables import FOLLOWING_USE_FLOW, TABLES, ModelRow
 from federation.settings import MEANINGS, Settings
 from model.designs.registry import design_of
 from model.errors import ConfigError
@@ -27,8 +27,11 @@ from server.training import Mode
 Train = Callable[[Mode, Settings], object]
 """Trains into the settings' output-dir, going on with what is there if the settings say so."""
 
-_VARIED = frozenset(key for table in TABLES.values() for row in table.rows for key in row.changes)
-"""Settings that the rows of the tables differ in."""
+_VARIED = frozenset(key for table in TABLES.values() for row in table.rows for key in row.changes) - frozenset(
+    FOLLOWING_USE_FLOW
+)
+"""Settings that the rows of the tables differ in, without those that follow from another one: these every network has
+from the preset, whether it knows them or not."""
 _LOCAL_SCHEDULES = (
     "flow-warmup-steps",
     "adversarial-from-step",

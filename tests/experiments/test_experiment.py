@@ -8,12 +8,13 @@ import pytest
 
 from data_partition.shards.shard import open_dataset
 from data_partition.shards.writer import record_consent
+from deploy.files import PRESETS
 from evaluation.pairs import Protocol
 from experiments.cells import Budget, cell_of, fingerprint
 from experiments.command import experiment_request
 from experiments.experiment import EvaluationTask, ExperimentRequest, plan, run_experiment
 from experiments.thesis_tables import TABLES, ModelRow, in_mode, with_backbone
-from federation.settings import Settings
+from federation.settings import Settings, read_preset
 from model.errors import ConfigError
 from model.setting import Scalar
 from server.training import Mode, train
@@ -173,6 +174,27 @@ def test_a_training_is_shared_by_rows_that_differ_in_what_its_network_does_not_k
     for network in ("x2face", "fomm", "monkeynet", "neuralhead", "marionette", "meshgcn"):
         assert len(set(keys(ModelRow(label=network, changes={"network": network})))) == 1
     assert len(set(keys(ModelRow(label="GLR", changes={"network": "glr"})))) == 2
+
+
+@pytest.mark.parametrize("preset", sorted(PRESETS.glob("*.toml")), ids=lambda path: path.stem)
+def test_every_table_can_be_planned_with_every_preset(tmp_path: Path, preset: Path) -> None:
+    dataset = write_dataset(tmp_path / "dataset", 2, has_mesh=True)
+    settings = Settings.from_flat(read_preset(preset)).replaced({"data-dir": str(dataset)})
+    for name, table in TABLES.items():
+        request = asked(name, settings, tmp_path, unseen=dataset)
+        labels = {label for item in plan(request) for label in item.labels}
+        assert labels == {row.label for row in table.rows}
+
+
+def test_a_row_without_flow_draws_from_one_source_and_others_from_as_many_as_the_preset_says(tmp_path: Path) -> None:
+    dataset = write_dataset(tmp_path / "dataset", 2)
+    settings = Settings.from_flat(read_preset(PRESETS / "tiny.toml")).replaced({"data-dir": str(dataset)})
+    cells = {label: item.cell for item in plan(asked("table-4-6", settings, tmp_path)) for label in item.labels}
+    cells |= {label: item.cell for item in plan(asked("table-4-4", settings, tmp_path)) for label in item.labels}
+    model = cells["Style"].settings.model
+    assert (model.use_flow, model.use_landmark_flow, model.num_sources) == (False, False, 1)
+    # What X2Face does not know either, so that a row of one table changes no training of another.
+    assert {cells[label].settings.model.num_sources for label in ("ViT", "ViT+Style", "X2Face")} == {4}
 
 
 def test_table_of_unseen_people_asks_for_them(request_) -> None:
