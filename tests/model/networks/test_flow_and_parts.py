@@ -11,12 +11,23 @@ from model.landmarks.geometry import PARTS, PartSizes
 from model.networks.flow import FlowHead
 from model.networks.parts import PartReenactment, close_ups, crop_part
 from model.networks.warping import sample_at, warp
+from model.precision import mixed_precision
 from tests.model.conftest import make_batch
 
 
 def test_zero_flow_copies_the_features() -> None:
     features = torch.randn(2, 5, 9, 9, generator=torch.Generator().manual_seed(0))
     torch.testing.assert_close(warp(features, torch.zeros(2, 2, 16, 16)), features, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("is_mixed", [False, True])
+def test_zero_flow_in_bfloat16_copies_a_picture_to_the_bit(is_mixed: bool) -> None:
+    picture = torch.rand(1, 3, 256, 256, generator=torch.Generator().manual_seed(0))
+    with mixed_precision(torch.device("cpu"), is_on=is_mixed):
+        for side_px in (256, 64):  # the flow's own
+            flow = torch.zeros(1, 2, side_px, side_px, dtype=torch.bfloat16)
+            assert torch.equal(warp(picture, flow), picture)
+        assert torch.equal(warp(picture.bfloat16(), flow), picture.bfloat16().float())
 
 
 def test_flow_of_two_pixels_to_the_right_fetches_from_two_pixels_to_the_right() -> None:
