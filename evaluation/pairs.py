@@ -70,6 +70,16 @@ class EvaluationPair(NamedTuple):
         """The row of the CSV file: protocol, then identity and file name of both frames."""
         return (self.protocol.value, *_name(self.source), *_name(self.driving))
 
+    def driving_second(self) -> tuple[str, str, str]:
+        """Identity, clip and second of the driving frame: pairs of one second are resampled together."""
+        return second_of(self.driving)
+
+
+def second_of(frame: FrameRef) -> tuple[str, str, str]:
+    """Identity, clip and whole second, in words, that a frame is from: frames of one second are much alike."""
+    shard, row = frame
+    return shard.identity, str(shard.clip[row]), str(int(shard.timestamp_s[row]))
+
 
 def draw_pairs(
     protocol: Protocol, shards: Sequence[Shard], *, num_pairs: int, seed: int, is_total: bool = False

@@ -22,6 +22,9 @@ from reenact.reenactor import MAX_REFERENCES
 
 _PAIR_COLUMNS = ("protocol", "source_identity", "source_file", "driving_identity", "driving_file")
 
+SECOND_COLUMNS = ("driving_clip", "driving_second")
+"""Of every pair's values: which pairs are resampled together."""
+
 PROTOCOL_TITLES = {
     Protocol.SELF: "Self: source and driving frame of one clip, both held out",
     Protocol.SELF_ANY: "Self, any time: source from the training part of the clip, driving frame held out",
@@ -136,13 +139,14 @@ def measurements_csv(measurements: Sequence[Measurement], backends: Backends) ->
     rows = [
         (
             *found.pair.cells(),
+            *found.pair.driving_second()[1:],
             found.method,
             *_cells(found.values, Scope.PAIR),
             *(int(has_face) for has_face in (found.has_source_face, bool(found.driving), bool(found.generated))),
         )
         for found in measurements
     ]
-    header = (*_PAIR_COLUMNS, "method", *_column_names(backends, Scope.PAIR))
+    header = (*_PAIR_COLUMNS, *SECOND_COLUMNS, "method", *_column_names(backends, Scope.PAIR))
     return csv_text((*header, "source_face", "driving_face", "generated_face"), rows)
 
 
@@ -209,6 +213,8 @@ def _with_spread(row: SummaryRow, metric: Metric) -> str:
         return "-"
     if figure.sd is not None:
         return f"{metric.text(figure.value)} ± {metric.text(figure.sd)}"
+    if math.isnan(figure.low):
+        return metric.text(figure.value)
     return f"{metric.text(figure.value)} [{metric.text(figure.low)}, {metric.text(figure.high)}]"
 
 

@@ -78,6 +78,7 @@ def test_section_survives_the_way_through_json() -> None:
     assert back.figures["b"] == figures["b"] and np.isnan(back.figures["a"].value)
     assert back.to_markdown() == section.to_markdown()
     assert figures["a"].to_text(2) == "-" and figures["b"].to_text(1) == "1.0 [0.0, 2.0]"
+    assert Figure(value=1, low=np.nan, high=np.nan, chance=0).to_text(1) == "1.0"  # of one second alone
 
 
 @pytest.mark.integration
