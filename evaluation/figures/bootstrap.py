@@ -60,9 +60,8 @@ def estimate(
         blocks_N: [N] number of the block of each pair, as `block_numbers` gives it; every pair by itself if left out.
     """
     values_VN = np.asarray(values_NV, np.float64).reshape(-1, pooling.num_values).T
-    is_defined_N = ~np.isnan(values_VN).any(axis=0)
-    order_N = np.lexsort(values_VN[::-1])
-    order_N = order_N[is_defined_N[order_N]]
+    defined_N = np.flatnonzero(~np.isnan(values_VN).any(axis=0))
+    order_N = defined_N[np.lexsort(values_VN[::-1, defined_N])]
     values_VN = values_VN[:, order_N]
     if not values_VN.size:
         return NO_ESTIMATE
