@@ -8,7 +8,7 @@ import torch
 from model.config import ModelConfig
 from model.designs.registry import build_networks
 from model.landmarks.geometry import PARTS, PartSizes
-from model.networks.flow import FlowHead
+from model.networks.flow import FlowHead, LandmarkHead
 from model.networks.parts import PartReenactment, close_ups, crop_part
 from model.networks.warping import sample_at, warp
 from model.precision import mixed_precision
@@ -35,6 +35,15 @@ def test_flow_of_two_pixels_to_the_right_fetches_from_two_pixels_to_the_right() 
     flow = torch.zeros(1, 2, 8, 8)
     flow[:, 0] = 2 * 2 / 8
     torch.testing.assert_close(warp(image, flow)[0, 0, 0], torch.tensor([2.0, 3, 4, 5, 6, 7, 7, 7]))
+
+
+def test_landmark_head_in_mixed_precision_gives_pixels_between_whole_ones(config: ModelConfig) -> None:
+    torch.manual_seed(0)
+    head, tokens = LandmarkHead(replace(config, image_size_px=256)), torch.randn(4, config.embed_dim)
+    with torch.no_grad(), mixed_precision(torch.device("cpu"), is_on=True):
+        pixels, sides = head(tokens), head.mlp(tokens).double().view(4, 68, 2)
+    assert pixels.dtype == torch.float32
+    torch.testing.assert_close(pixels.double(), (sides + 0.5) * 256, atol=1e-4, rtol=0)
 
 
 def test_flow_head_starts_close_to_copying_the_source(config: ModelConfig) -> None:
