@@ -12,7 +12,7 @@ import numpy as np
 from data_partition.shards.shard import ADD_MESHES
 from evaluation.faces.analysis import Backends
 from evaluation.figures.gap import gap_table, gaps, read_pair_values
-from evaluation.figures.tables import TextTable, titled
+from evaluation.figures.tables import TextTable, is_of_everybody, titled
 from evaluation.figures.thirds import thirds_table
 from evaluation.measurement import COPY_DRIVING, COPY_NEAREST, COPY_SOURCE, MODEL
 from evaluation.metrics.catalogue import Metric, metrics_of
@@ -308,7 +308,7 @@ def _name(folder: Path, metric: Metric) -> str:
 def _figure(folder: Path, method: str, metric: Metric) -> dict[str, Any]:
     """The figure of everybody's pairs in an evaluation; empty if the method or metric was not measured."""
     for row in _figures(folder)["rows"]:
-        if row["identity"] == "all" and row["method"] == method:
+        if is_of_everybody(row) and row["method"] == method:
             figure: dict[str, Any] = row["metrics"].get(metric.key, {})
             return figure
     return {}

@@ -18,10 +18,10 @@ from evaluation.figures.pooling import Pooling
 from evaluation.figures.tables import SECOND_COLUMNS, TextTable
 from evaluation.measurement import MODEL
 from evaluation.metrics.catalogue import METRICS, Metric
+from evaluation.pairs import PAIR_COLUMNS
 from model.errors import DataError
 from model.files import read_csv
 
-_PAIR_COLUMNS = ("protocol", "source_identity", "source_file", "driving_identity", "driving_file")
 _COLUMNS = {title: (metric, index) for metric in METRICS for index, title in enumerate(metric.column_titles)}
 """Title of a column, its backend left out, to the metric and which of its values it is."""
 
@@ -110,7 +110,7 @@ def read_pair_values(folder: Path) -> Evaluated:
     path = folder / "per-pair.csv"
     try:
         rows = [row for row in read_csv(path) if row["method"] == MODEL]
-        return {tuple(row[column] for column in _PAIR_COLUMNS): PairValues(_values(row), _second(row)) for row in rows}
+        return {tuple(row[column] for column in PAIR_COLUMNS): PairValues(_values(row), _second(row)) for row in rows}
     except (OSError, KeyError, ValueError) as error:
         reason = f"{type(error).__name__}: {error}"
         raise DataError(f"{path}: cannot be read ({reason}); wanted the folder `evaluate --out` wrote") from error
