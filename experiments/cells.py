@@ -1,4 +1,7 @@
-"""One trained and evaluated model of a table, kept under a hash of all that it depends on."""
+"""One trained and evaluated model of a table, kept under a hash of its settings, mode and data.
+
+Not of the program: what an earlier version trained or measured is taken as it is, and a table says so.
+"""
 
 from __future__ import annotations
 
@@ -21,6 +24,7 @@ from model.files import json_sha256
 from model.setting import Scalar
 from reenact.guidance_choice import Guidance, MotionKind
 from server.run_folder.history import read_history, spent
+from server.run_folder.record import RECORD_NAME, RunRecord
 from server.run_folder.result import RunResult, RunState
 from server.training import Mode
 
@@ -104,7 +108,7 @@ class Cell:
         num_sources: int,
         dataset: Path,
     ) -> Path:
-        """Folder of an evaluation of this training."""
+        """Folder of an evaluation of this training, named after all that it depends on but the program."""
         how = guidance if motion is MotionKind.ABSOLUTE else f"{guidance}-{motion}"
         how += f"-k{num_sources}" if num_sources > 1 else ""
         name = f"{protocol}-{how}-{num_pairs}-{fingerprint(open_dataset(dataset))[:8]}"
@@ -116,6 +120,10 @@ class Cell:
             return
         self.run.mkdir(parents=True, exist_ok=True)
         train(self.mode, self.settings.replaced({"output-dir": str(self.run), "resume": True}))
+
+    def version(self) -> str:
+        """Of the program that trained it last; "" if its run does not say."""
+        return RunRecord.read(self.run).version if (self.run / RECORD_NAME).is_file() else ""
 
     def spent(self) -> tuple[int, int]:
         """Optimiser steps and samples in total, counted from the run's history."""

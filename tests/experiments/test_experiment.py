@@ -17,6 +17,8 @@ from experiments.thesis_tables import TABLES, ModelRow, in_mode, with_backbone
 from federation.settings import Settings, read_preset
 from model.errors import ConfigError
 from model.setting import Scalar
+from model.version import own_version
+from server.run_folder.record import RunRecord
 from server.training import Mode, train
 from tests.support.consents import consent_of
 from tests.support.federated_setup import minimal_settings, write_dataset
@@ -74,6 +76,28 @@ def test_rows_that_differ_in_landmarks_share_a_training_and_a_second_run_does_no
     again = Desk()
     run_experiment(request_, train=again.train, evaluate=again.evaluate)
     assert (again.trained, again.evaluated) == ([], [])
+
+
+def test_rows_of_different_versions_of_the_program_are_said_below_the_table(request_) -> None:
+    class Versioned(Desk):
+        def evaluate(self, task: EvaluationTask) -> None:
+            super().evaluate(task)
+            path = task.out / "metrics.json"
+            path.write_text(json.dumps(json.loads(path.read_text()) | {"version": "0.9.1"}))
+
+    rows = (ModelRow(label="ViT"), ModelRow(label="ViT+Style", changes={"batch-size": 1}))
+    request, desk = replace(request_, table=replace(request_.table, rows=rows), seeds=(0,)), Versioned()
+    report = run_experiment(request, train=desk.train, evaluate=desk.evaluate)
+    assert "versions" not in report.files["Table"].read_text() and not report.note
+    run = plan(request)[1].cell.run
+    replace(RunRecord.read(run), version="0.9.0").write(run)
+    report = run_experiment(request, train=desk.train, evaluate=desk.evaluate)
+    text = report.files["Table"].read_text()
+    said = text[text.index("copy-source") : text.index("as the thesis printed it")]
+    now = f"ViT (trained by {own_version()}, evaluated by 0.9.1)"
+    assert f"{now}; ViT+Style (trained by 0.9.0, evaluated by 0.9.1).\n" in said and report.note in said
+    versions = [row["versions"] for row in json.loads(report.files["Figures"].read_text())["rows"]]
+    assert versions[1] == [{"trained_by": "0.9.0", "evaluated_by": "0.9.1"}]
 
 
 def test_published_numbers_stand_in_a_block_of_their_own(request_) -> None:
