@@ -118,6 +118,8 @@ def experiment(
     with LiveProgress(console) as live:
         report = run_on_this_machine(request, live)
     console.print(*map(rich_table, report.tables))
+    if report.note:
+        console.print(escape(report.note), soft_wrap=True)
     say_where(report.files)
 
 

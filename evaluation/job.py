@@ -28,6 +28,7 @@ from evaluation.results import Findings, write_figures, write_sheets
 from model.checkpoint import Checkpoint
 from model.errors import ConfigError, DataError
 from model.progress import Progress
+from model.version import own_version
 from reenact.guidance_choice import Guidance, MotionKind
 from reenact.models import read_model
 from reenact.reenactor import Reenactor
@@ -202,6 +203,7 @@ def _origin(
         "motion": request.motion.value,
         "num_sources": request.num_sources,
         "size_px": reenactor.size_px,
+        "version": own_version(),
         "pairs": "given" if request.pairs else "drawn",
         "seed": request.seed,
         "backends": asdict(found.backends),

@@ -16,7 +16,8 @@ from data_partition.shards.shard import Shard
 from model.errors import ConfigError, DataError
 from model.files import csv_text, write_text
 
-_COLUMNS = ("protocol", "source_identity", "source_file", "driving_identity", "driving_file")
+PAIR_COLUMNS = ("protocol", "source_identity", "source_file", "driving_identity", "driving_file")
+"""What names a pair in every CSV file of an evaluation."""
 
 Rows = NDArray[np.int64]
 
@@ -69,6 +70,16 @@ class EvaluationPair(NamedTuple):
     def cells(self) -> tuple[str, ...]:
         """The row of the CSV file: protocol, then identity and file name of both frames."""
         return (self.protocol.value, *_name(self.source), *_name(self.driving))
+
+    def driving_second(self) -> tuple[str, str, str]:
+        """Identity, clip and second of the driving frame: pairs of one second are resampled together."""
+        return second_of(self.driving)
+
+
+def second_of(frame: FrameRef) -> tuple[str, str, str]:
+    """Identity, clip and whole second, in words, that a frame is from: frames of one second are much alike."""
+    shard, row = frame
+    return shard.identity, str(shard.clip[row]), str(int(shard.timestamp_s[row]))
 
 
 def draw_pairs(
@@ -174,7 +185,7 @@ def _needs(protocol: Protocol) -> str:
 
 def write_pairs(path: Path, pairs: Sequence[EvaluationPair]) -> None:
     """Write the pairs as CSV, one a row, in a form `read_pairs` takes; the file appears whole."""
-    write_text(path, csv_text(_COLUMNS, [pair.cells() for pair in pairs]))
+    write_text(path, csv_text(PAIR_COLUMNS, [pair.cells() for pair in pairs]))
 
 
 def read_pairs(path: Path, shards: Sequence[Shard]) -> list[EvaluationPair]:
@@ -191,9 +202,10 @@ def read_pairs(path: Path, shards: Sequence[Shard]) -> list[EvaluationPair]:
     try:
         with path.open(encoding="utf-8", newline="") as file:
             reader = csv.DictReader(file)
-            missing = set(_COLUMNS) - set(reader.fieldnames or ())
+            missing = set(PAIR_COLUMNS) - set(reader.fieldnames or ())
             if missing:
-                raise DataError(f"{path}: missing column {', '.join(sorted(missing))}; wanted {', '.join(_COLUMNS)}")
+                wanted = ", ".join(PAIR_COLUMNS)
+                raise DataError(f"{path}: missing column {', '.join(sorted(missing))}; wanted {wanted}")
             frames = {_name(FrameRef(s, row)): FrameRef(s, row) for s in shards for row in range(s.num_frames)}
             pairs = [_parse(f"{path} line {reader.line_num}", row, frames) for row in reader]
     except (OSError, UnicodeDecodeError, csv.Error) as error:

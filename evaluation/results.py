@@ -33,11 +33,11 @@ from reenact.reenactor import Reenactor
 
 _HEADING = """# Evaluation
 
-Figures are pooled over pairs or clips, with 95 % bootstrap intervals over them; KID with its standard deviation over
-subsets. Copy-source hands the source frame back, copy-nearest the nearest of several sources, copy-driving the
-driving frame. AUCON on shuffled pairs is what a
-result gets when it is compared with other driving frames of the same person. Landmark error is in percent of the
-driving face's outer eye distance. Figures whose names differ in the backend in brackets are on different scales.
+Figures are pooled over pairs or clips, with 95 % bootstrap intervals over seconds of the driving frames, or over
+clips; KID with its standard deviation over subsets. Copy-source hands the source frame back, copy-nearest the nearest
+of several sources, copy-driving the driving frame. AUCON on shuffled pairs is what a result gets when it is compared
+with other driving frames of the same person. Landmark error is in percent of the driving face's outer eye distance.
+Figures whose names differ in the backend in brackets are on different scales.
 """
 
 _SHEET_ROWS = 2

@@ -1,4 +1,7 @@
-"""One trained and evaluated model of a table, kept under a hash of all that it depends on."""
+"""One trained and evaluated model of a table, kept under a hash of its settings, mode and data.
+
+Not of the program: what an earlier version trained or measured is taken as it is, and a table says so.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ import pyarrow.parquet as pq
 
 from data_partition.shards.shard import METADATA_NAME, Shard, open_dataset
 from evaluation.pairs import Protocol
-from experiments.thesis_tables import TABLES, ModelRow
+from experiments.thesis_tables import FOLLOWING_USE_FLOW, TABLES, ModelRow
 from federation.settings import MEANINGS, Settings
 from model.designs.registry import design_of
 from model.errors import ConfigError
@@ -21,14 +24,18 @@ from model.files import json_sha256
 from model.setting import Scalar
 from reenact.guidance_choice import Guidance, MotionKind
 from server.run_folder.history import read_history, spent
+from server.run_folder.record import RECORD_NAME, RunRecord
 from server.run_folder.result import RunResult, RunState
 from server.training import Mode
 
 Train = Callable[[Mode, Settings], object]
 """Trains into the settings' output-dir, going on with what is there if the settings say so."""
 
-_VARIED = frozenset(key for table in TABLES.values() for row in table.rows for key in row.changes)
-"""Settings that the rows of the tables differ in."""
+_VARIED = frozenset(key for table in TABLES.values() for row in table.rows for key in row.changes) - frozenset(
+    FOLLOWING_USE_FLOW
+)
+"""Settings that the rows of the tables differ in, without those that follow from another one: these every network has
+from the preset, whether it knows them or not."""
 _LOCAL_SCHEDULES = (
     "flow-warmup-steps",
     "adversarial-from-step",
@@ -101,7 +108,7 @@ class Cell:
         num_sources: int,
         dataset: Path,
     ) -> Path:
-        """Folder of an evaluation of this training."""
+        """Folder of an evaluation of this training, named after all that it depends on but the program."""
         how = guidance if motion is MotionKind.ABSOLUTE else f"{guidance}-{motion}"
         how += f"-k{num_sources}" if num_sources > 1 else ""
         name = f"{protocol}-{how}-{num_pairs}-{fingerprint(open_dataset(dataset))[:8]}"
@@ -113,6 +120,10 @@ class Cell:
             return
         self.run.mkdir(parents=True, exist_ok=True)
         train(self.mode, self.settings.replaced({"output-dir": str(self.run), "resume": True}))
+
+    def version(self) -> str:
+        """Of the program that trained it last; "" if its run does not say."""
+        return RunRecord.read(self.run).version if (self.run / RECORD_NAME).is_file() else ""
 
     def spent(self) -> tuple[int, int]:
         """Optimiser steps and samples in total, counted from the run's history."""

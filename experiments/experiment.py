@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from data_partition.shards.shard import ADD_MESHES
 from evaluation.faces.analysis import Backends
 from evaluation.figures.gap import gap_table, gaps, read_pair_values
-from evaluation.figures.tables import TextTable, titled
+from evaluation.figures.tables import TextTable, is_of_everybody, titled
 from evaluation.figures.thirds import thirds_table
 from evaluation.measurement import COPY_DRIVING, COPY_NEAREST, COPY_SOURCE, MODEL
 from evaluation.metrics.catalogue import Metric, metrics_of
@@ -95,12 +95,24 @@ class PlannedCell:
     cell: Cell
 
 
+class Versions(NamedTuple):
+    """Of the program, "" where it was not written down."""
+
+    trained_by: str
+    evaluated_by: str
+
+    def __str__(self) -> str:
+        return f"trained by {self.trained_by or 'unknown'}, evaluated by {self.evaluated_by or 'unknown'}"
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ExperimentReport:
     """What was found and written."""
 
     tables: list[TextTable]
     files: dict[str, Path]
+    note: str
+    """Which versions of the program made the rows, if they differ, in words; else ""."""
 
 
 def plan(request: ExperimentRequest) -> list[PlannedCell]:
@@ -153,9 +165,11 @@ def run_experiment(request: ExperimentRequest, *, train: Train, evaluate: Evalua
     measured = titled([ours, *seen, *_gap_tables(request, folders)], request.num_sources)
     tables = [measured[0], _published(request.table), *measured[1:], _spent(planned)]
     files = {"Table": request.out / f"{request.name}.md", "Figures": request.out / f"{request.name}.json"}
-    write_text(files["Table"], _markdown(request, tables))
-    write_json(files["Figures"], _plain(request, folders), indent=2)
-    return ExperimentReport(tables=tables, files=files)
+    versions = _versions(request, planned, folders)
+    note = _versions_note(versions)
+    write_text(files["Table"], _markdown(request, tables, note))
+    write_json(files["Figures"], _plain(request, folders, versions), indent=2)
+    return ExperimentReport(tables=tables, files=files, note=note)
 
 
 def _dataset(request: ExperimentRequest) -> Path:
@@ -258,15 +272,40 @@ def _spent(planned: Sequence[PlannedCell]) -> TextTable:
     return TextTable(title="What was spent", header=("rows", "seed", "optimiser steps", "samples"), rows=tuple(body))
 
 
-def _markdown(request: ExperimentRequest, tables: Sequence[TextTable]) -> str:
+def _versions(
+    request: ExperimentRequest, planned: Sequence[PlannedCell], folders: Sequence[Sequence[Path]]
+) -> dict[str, list[Versions]]:
+    """Label of a row to what made it, for every seed."""
+    cells = {(label, item.seed): item.cell for item in planned for label in item.labels}
+    return {
+        row.label: [
+            Versions(cells[row.label, seed].version(), str(_figures(folder).get("version", "")))
+            for seed, folder in zip(request.seeds, per_seed, strict=True)
+        ]
+        for row, per_seed in zip(request.table.rows, folders, strict=True)
+    }
+
+
+def _versions_note(versions: Mapping[str, Sequence[Versions]]) -> str:
+    """Which versions of the program made each row, in words; "" if they are the same for all."""
+    if len({found for row in versions.values() for found in row}) < 2:
+        return ""
+    rows = "; ".join(f"{label} ({', '.join(map(str, dict.fromkeys(row)))})" for label, row in versions.items())
+    return f"Rows were made by different versions of fedreenact, which may train and measure differently: {rows}."
+
+
+def _markdown(request: ExperimentRequest, tables: Sequence[TextTable], versions: str) -> str:
     ours, published, *rest = (table.to_markdown() for table in tables)
     shown = f"Settings: {request.settings.model.image_size_px} px, batch {request.settings.optimizer.batch_size}, "
     shown += f"{request.budget.num_steps} optimiser steps a model at most, {request.num_pairs} pairs a source person.\n"
     shown += f"{request.note}\n" if request.note else ""
+    ours += f"\n{versions}\n" if versions else ""
     return "\n".join([f"# {request.name}\n", shown, ours, published, PUBLISHED_NOTE + "\n", *rest])
 
 
-def _plain(request: ExperimentRequest, folders: Sequence[Sequence[Path]]) -> dict[str, object]:
+def _plain(
+    request: ExperimentRequest, folders: Sequence[Sequence[Path]], versions: Mapping[str, Sequence[Versions]]
+) -> dict[str, object]:
     rows = [
         {
             "model": row.label,
@@ -275,6 +314,7 @@ def _plain(request: ExperimentRequest, folders: Sequence[Sequence[Path]]) -> dic
             "motion": row.motion.value,
             "values": {metric.key: _values(per_seed, MODEL, metric) for metric in request.table.metrics},
             "evaluations": [str(folder) for folder in per_seed],
+            "versions": [found._asdict() for found in versions[row.label]],
         }
         for row, per_seed in zip(request.table.rows, folders, strict=True)
     ]
@@ -308,7 +348,7 @@ def _name(folder: Path, metric: Metric) -> str:
 def _figure(folder: Path, method: str, metric: Metric) -> dict[str, Any]:
     """The figure of everybody's pairs in an evaluation; empty if the method or metric was not measured."""
     for row in _figures(folder)["rows"]:
-        if row["identity"] == "all" and row["method"] == method:
+        if is_of_everybody(row) and row["method"] == method:
             figure: dict[str, Any] = row["metrics"].get(metric.key, {})
             return figure
     return {}

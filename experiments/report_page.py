@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from evaluation.figures.tables import is_of_everybody
 from evaluation.measurement import COPY_SOURCE, MODEL
 from evaluation.metrics.catalogue import CSIM, PRMSE, PSNR, SSIM
 from experiments.report import RunReport, report_json, report_markdown
@@ -57,7 +58,7 @@ def headlines(report: RunReport) -> list[Headline]:
     """The first protocol's main figures against copy-source, and what was spent."""
     found = []
     rows = report.evaluations[0].figures["rows"] if report.evaluations else []
-    everybody = [row for row in rows if row["identity"] == "all" and row["protocol"] == rows[0]["protocol"]]
+    everybody = [row for row in rows if is_of_everybody(row) and row["protocol"] == rows[0]["protocol"]]
     methods = {row["method"]: row["metrics"] for row in everybody}
     for metric in (PSNR, SSIM, PRMSE, CSIM):
         ours, copied = (methods.get(name, {}).get(metric.key, {}) for name in (MODEL, COPY_SOURCE))

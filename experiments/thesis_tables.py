@@ -45,6 +45,8 @@ _CROSS_METRICS = (CSIM, PRMSE, AUCON)
 _PLAIN: dict[str, Scalar] = {"use-style": False}
 _VIT: dict[str, Scalar] = {"backbone": "vit"}
 _RESNET: dict[str, Scalar] = {"backbone": "resnet34"}
+FOLLOWING_USE_FLOW: dict[str, Scalar] = {"use-landmark-flow": False, "num-sources": 1}
+"""Changes of a row without flow besides: landmark motions are part of the flow, and choose among several sources."""
 
 
 def _row(
@@ -165,7 +167,7 @@ TABLES: dict[str, ThesisTable] = {
         protocol=Protocol.CROSS,
         metrics=_CROSS_METRICS,
         rows=(
-            _row("Style", _VIT | {"use-flow": False}),
+            _row("Style", _VIT | {"use-flow": False} | FOLLOWING_USE_FLOW),
             _row("ViT", _VIT | _PLAIN),
             _row("ViT+Style", _VIT),
             _row("ResNet", _RESNET | _PLAIN),

@@ -39,9 +39,10 @@ from experiments.audit.files import read_audit
 from federation.settings import Settings, read_preset, to_toml
 from model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from model.errors import FedreenactError
+from model.version import own_version
 from reenact.batch import BatchRow, read_table, write_table
 from server.monitoring.run_view import RunView
-from server.run_folder.record import RunRecord, own_version
+from server.run_folder.record import RunRecord
 from server.sites.sites_file import read_sites
 from tests.support.rows import round_row
 from tests.support.shards import write_random_shard

@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 from data_partition.batches import FrameRef, Pair, make_batch
 from data_partition.shards.shard import Shard
 from evaluation.attacks.separation import FloatArray
+from evaluation.figures.bootstrap import block_numbers
+from evaluation.pairs import second_of
 from model.designs.registry import design_of
 from model.networks.bundle import Networks
 
@@ -68,9 +70,7 @@ def draw_probe(shard: Shard, *, most: int, seed: int) -> Probe:
 
 def seconds(shard: Shard, rows_N: NDArray[np.int64]) -> NDArray[np.int64]:
     """[N] number of the second of its clip that each frame is from, different for different clips."""
-    _, clip_N = np.unique(shard.clip[rows_N], return_inverse=True)
-    second_N = np.floor(shard.timestamp_s[rows_N]).astype(np.int64)
-    return clip_N.astype(np.int64) * (int(second_N.max(initial=0)) + 1) + second_N
+    return block_numbers([second_of(FrameRef(shard, int(row))) for row in rows_N])
 
 
 @torch.no_grad()

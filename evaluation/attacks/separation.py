@@ -8,7 +8,7 @@ almost never wrong is worse than one that is a little better than chance about a
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from math import comb
@@ -16,7 +16,8 @@ from math import comb
 import numpy as np
 from numpy.typing import NDArray
 
-from evaluation.figures.bootstrap import NUM_RESAMPLES, Estimate, interval
+from evaluation.figures.bootstrap import Estimate, estimate, interval, resamples
+from evaluation.figures.pooling import Pooling
 
 FloatArray = NDArray[np.float64]
 
@@ -70,17 +71,17 @@ def resampled(
         others: at least one.
         seed: of the resampling.
     """
-    rng = np.random.default_rng(seed)
-    sides = [_values_by_block(side) for side in (members, others)]
-    drawn = [statistic(*(_redrawn(blocks, rng) for blocks in sides)) for _ in range(NUM_RESAMPLES)]
-    low, high = interval(drawn)  # a drawing with too few others has no rate of theirs: NaN
+    sides = [_redrawn(_values_by_block(side), (seed, index)) for index, side in enumerate((members, others))]
+    low, high = interval(
+        [statistic(*drawn) for drawn in zip(*sides, strict=True)]
+    )  # a drawing with too few others has no rate of theirs: NaN
     value = statistic(members.values_N, others.values_N)
     return Estimate(value=value, low=low, high=high, num_pairs=members.values_N.size)
 
 
 def resampled_mean(sample: Sample, *, seed: int) -> Estimate:
-    """The mean of one side, its interval as that of `resampled`."""
-    return resampled(lambda values, _: float(values.mean()), sample, sample, seed=seed)
+    """The mean of one side with the interval of its bootstrap over seconds."""
+    return estimate(sample.values_N, pooling=Pooling.MEAN, seed=seed, blocks_N=sample.blocks_N)
 
 
 def permutation_p_value(members_M: FloatArray, others_N: FloatArray) -> float:
@@ -104,5 +105,7 @@ def _values_by_block(sample: Sample) -> list[FloatArray]:
     return [sample.values_N[sample.blocks_N == block] for block in np.unique(sample.blocks_N)]
 
 
-def _redrawn(blocks: list[FloatArray], rng: np.random.Generator) -> FloatArray:
-    return np.concatenate([blocks[index] for index in rng.integers(len(blocks), size=len(blocks))])
+def _redrawn(blocks: Sequence[FloatArray], seed: Sequence[int]) -> Iterator[FloatArray]:
+    """The values of every resample."""
+    for picks_RB in resamples(len(blocks), seed):
+        yield from (np.concatenate([blocks[index] for index in picks_B]) for picks_B in picks_RB)

@@ -7,9 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.typing import NDArray
 
 from evaluation.clips import ClipMeasurement
-from evaluation.figures.bootstrap import NO_ESTIMATE, Estimate, estimate, estimate_of_sets
+from evaluation.figures.bootstrap import NO_ESTIMATE, Estimate, block_numbers, estimate, estimate_of_sets
 from evaluation.measurement import Measurement, real_frame
 from evaluation.metrics.catalogue import KID, KID_REAL, Metric, Scope, metrics_of
 from evaluation.metrics.kid import kid, kid_of_halves
@@ -77,23 +78,27 @@ def summarise(
     return sorted(rows, key=lambda row: (order.index(row.protocol), row.identity != EVERYBODY, row.identity))
 
 
-def pooled(metric: Metric, values: Sequence[Mapping[str, float]], *, seed: int) -> Estimate:
+def pooled(
+    metric: Metric, values: Sequence[Mapping[str, float]], *, seed: int, blocks_N: NDArray[np.int64] | None = None
+) -> Estimate:
     """The figure of a metric of pairs or clips; one without any of its columns has no value.
 
     Args:
         metric: the metric.
         values: of every pair or clip, column to value.
         seed: of the bootstrap.
+        blocks_N: [N] number of the block of each, which is resampled as one; each by itself if left out.
     """
     values_NV = [[found[column] for column in metric.columns] for found in values]
-    return estimate(values_NV, pooling=metric.pooling, seed=seed) if values_NV else NO_ESTIMATE
+    return estimate(values_NV, pooling=metric.pooling, seed=seed, blocks_N=blocks_N) if values_NV else NO_ESTIMATE
 
 
 def _row(protocol: Protocol, identity: str, method: str, group: _Group, seed: int) -> SummaryRow:
     values = {Scope.PAIR: [found.values for found in group.pairs], Scope.CLIP: [found.values for found in group.clips]}
+    blocks = {Scope.PAIR: block_numbers([found.pair.driving_second() for found in group.pairs]), Scope.CLIP: None}
     figures = _kid_figures(group.pairs, seed)
     figures |= {
-        metric.key: pooled(metric, values[metric.scope], seed=seed)
+        metric.key: pooled(metric, values[metric.scope], seed=seed, blocks_N=blocks[metric.scope])
         for metric in metrics_of(protocol, Scope.PAIR, Scope.CLIP)
     }
     faces = Faces(

@@ -15,12 +15,13 @@ from evaluation.figures.bootstrap import Estimate
 from evaluation.figures.summary import EVERYBODY, Faces, SummaryRow
 from evaluation.measurement import Measurement
 from evaluation.metrics.catalogue import METRICS, Metric, Scope, metrics_of
-from evaluation.pairs import Protocol
+from evaluation.pairs import PAIR_COLUMNS, Protocol
 from model.batch import AU_ORDER
 from model.files import csv_text
 from reenact.reenactor import MAX_REFERENCES
 
-_PAIR_COLUMNS = ("protocol", "source_identity", "source_file", "driving_identity", "driving_file")
+SECOND_COLUMNS = ("driving_clip", "driving_second")
+"""Of every pair's values: which pairs are resampled together."""
 
 PROTOCOL_TITLES = {
     Protocol.SELF: "Self: source and driving frame of one clip, both held out",
@@ -110,12 +111,17 @@ def rows_to_plain(rows: Sequence[SummaryRow], backends: Backends) -> list[dict[s
     ]
 
 
+def is_of_everybody(row: Mapping[str, Any]) -> bool:
+    """Whether a row of `rows_to_plain` is of all pairs together; older evaluations told it by the name "all"."""
+    return bool(row.get("of_everybody", row["identity"] == "all"))
+
+
 def rows_from_plain(rows: Sequence[Mapping[str, Any]]) -> list[SummaryRow]:
     """The inverse of `rows_to_plain`."""
     return [
         SummaryRow(
             protocol=Protocol(row["protocol"]),
-            identity=EVERYBODY if row.get("of_everybody", row["identity"] == "all") else row["identity"],
+            identity=EVERYBODY if is_of_everybody(row) else row["identity"],
             method=row["method"],
             faces=Faces(**row["faces"]),
             figures={
@@ -136,13 +142,14 @@ def measurements_csv(measurements: Sequence[Measurement], backends: Backends) ->
     rows = [
         (
             *found.pair.cells(),
+            *found.pair.driving_second()[1:],
             found.method,
             *_cells(found.values, Scope.PAIR),
             *(int(has_face) for has_face in (found.has_source_face, bool(found.driving), bool(found.generated))),
         )
         for found in measurements
     ]
-    header = (*_PAIR_COLUMNS, "method", *_column_names(backends, Scope.PAIR))
+    header = (*PAIR_COLUMNS, *SECOND_COLUMNS, "method", *_column_names(backends, Scope.PAIR))
     return csv_text((*header, "source_face", "driving_face", "generated_face"), rows)
 
 
@@ -151,7 +158,7 @@ def clips_csv(clips: Sequence[ClipMeasurement], backends: Backends) -> str:
     rows = [
         (*found.clip[0].cells(), len(found.clip), found.method, *_cells(found.values, Scope.CLIP)) for found in clips
     ]
-    return csv_text((*_PAIR_COLUMNS, "frames", "method", *_column_names(backends, Scope.CLIP)), rows)
+    return csv_text((*PAIR_COLUMNS, "frames", "method", *_column_names(backends, Scope.CLIP)), rows)
 
 
 def action_unit_agreement(
@@ -209,6 +216,8 @@ def _with_spread(row: SummaryRow, metric: Metric) -> str:
         return "-"
     if figure.sd is not None:
         return f"{metric.text(figure.value)} ± {metric.text(figure.sd)}"
+    if math.isnan(figure.low):
+        return metric.text(figure.value)
     return f"{metric.text(figure.value)} [{metric.text(figure.low)}, {metric.text(figure.high)}]"
 
 

@@ -1,7 +1,4 @@
-"""Do the metrics measure what they should? Known alterations of real frames, and what each must do.
-
-Legend: N pairs.
-"""
+"""Do the metrics measure what they should? Known alterations of real frames, and what each must do."""
 
 from __future__ import annotations
 
@@ -11,10 +8,10 @@ from itertools import combinations
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from data_partition.batches import FrameRef
 from data_partition.shards.shard import Shard, open_dataset
+from evaluation.attacks.separation import area_under_curve
 from evaluation.clips import MIN_FRAMES, rows_about
 from evaluation.faces.analysis import FaceAnalyser, RememberingAnalyser
 from evaluation.faces.embedders import Embedder
@@ -273,15 +270,9 @@ def _separation(frames: Mapping[str, Sequence[Frame]], analyser: FaceAnalyser) -
         (same if who == whom else other).append(csim(face, another))
     if not same or not other:
         return Check(text=f"{CSIM.name(analyser.backends)} separates people: too few faces found", holds=False)
-    separation = _area_under_curve(np.array(same), np.array(other))
+    separation = area_under_curve(np.array(same), np.array(other))
     return Check(
         text=f"{CSIM.name(analyser.backends)} separates people: mean {np.mean(same):.3f} within, {np.mean(other):.3f} "
         f"between, area under the ROC curve {separation:.4f}, wanted at least {_MIN_SEPARATION}",
         holds=separation >= _MIN_SEPARATION,
     )
-
-
-def _area_under_curve(same_N: NDArray[np.float64], other_N: NDArray[np.float64]) -> float:
-    """Probability that a value of `same_N` exceeds one of `other_N`; ties count half."""
-    difference = same_N[:, None] - other_N
-    return float(np.mean((difference > 0) + 0.5 * (difference == 0)))

@@ -40,6 +40,8 @@ _SECURE = (
 def identification_section(shards: Sequence[Shard], checkpoint: Checkpoint, size_px: int, *, seed: int) -> Section:
     """Identification and verification of held-out frames of the people that the checkpoint knows.
 
+    The landmark GAN has the weights that are used: averaged ones if the run has them.
+
     Args:
         shards: people; those that the checkpoint does not know, or has no agreed statistics of, are left out.
         checkpoint: with its agreed statistics.
@@ -72,7 +74,7 @@ def identification_section(shards: Sequence[Shard], checkpoint: Checkpoint, size
 def _distances(known: Sequence[Shard], checkpoint: Checkpoint, size_px: int) -> dict[str, list[FloatArray]]:
     """What is known to [N, I] distances for each person's held-out frames."""
     agreed_IKC = _agreed(known, checkpoint)
-    networks = checkpoint.networks(use_ema=False)
+    networks = checkpoint.networks()
     rows = [checkpoint.identities.index(shard.identity) for shard in known]
     found: dict[str, list[FloatArray]] = {_AGREED: [], _SHAPE: []}
     if Guidance.LGAN in design_of(networks.config.network).guidances:

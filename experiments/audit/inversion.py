@@ -57,7 +57,8 @@ _TEXT = (
     "at one person a site, with fresh optimisers, which a server gets by calling the round the first. The attack is "
     "closed-form inversion of the patch embedding: its gradient and that of the positions give all patches at once. "
     "The control says that it works: on the gradient of a single frame.",
-    "Weights as trained: a server that keeps to the protocol. Weights chosen: one that sends weights made for "
+    "Weights as trained: a server that keeps to the protocol, which sends those of the last round, also where what is "
+    "used is their average over rounds. Weights chosen: one that sends weights made for "
     "reading. Its gate lets only the frame through that projects highest, at a threshold it finds by bisection over "
     "a few rounds (here it is given). The sum is what secure aggregation shows, every site having been sent the same "
     "weights. Within reach: as near to such weights as three honest rounds could have come from the run's.",
@@ -93,6 +94,9 @@ def inversion_section(
     shards: Sequence[Shard], checkpoint: Checkpoint, *, seed: int, progress: Progress
 ) -> tuple[Section, list[Recovered]]:
     """Attack one round of each site and of their sum.
+
+    The round goes on from the run's last weights, as its next one would, and not from averaged ones: a server sends
+    sites no others.
 
     Args:
         shards: people; those that the checkpoint does not know are left out.

@@ -68,7 +68,7 @@ class Person:
 
 
 def look_at(probe: Probe, run: Checkpoint, references: Sequence[Checkpoint], size_px: int) -> Person:
-    """What every attack makes of a person's frames.
+    """What every attack makes of a person's frames, with the weights that are used: averaged ones if a run has them.
 
     Args:
         probe: at least one frame.
@@ -77,11 +77,11 @@ def look_at(probe: Probe, run: Checkpoint, references: Sequence[Checkpoint], siz
         size_px: image side of all models.
     """
     name = probe.shard.identity
-    loss_N, copied_N = losses(run.networks(use_ema=False), probe, size_px)
+    loss_N, copied_N = losses(run.networks(), probe, size_px)
     figures = {LOSS: -np.log(loss_N), DIFFICULTY: np.log(copied_N) - np.log(loss_N)}
     strangers = [reference for reference in references if name not in reference.identities]
     if strangers:
-        theirs_MN = [np.log(losses(other.networks(use_ema=False), probe, size_px)[0]) for other in strangers]
+        theirs_MN = [np.log(losses(other.networks(), probe, size_px)[0]) for other in strangers]
         theirs_N = np.mean(theirs_MN, axis=0)
         figures |= {REFERENCE: theirs_N - np.log(loss_N), CONTROL: -theirs_N}
     return Person(

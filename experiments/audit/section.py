@@ -30,7 +30,7 @@ class Figure:
         if math.isnan(self.value):
             return "-"
         value, low, high = (f"{scale * number:.{num_decimals}f}" for number in (self.value, self.low, self.high))
-        return value if low == high else f"{value} [{low}, {high}]"
+        return value if low == high or math.isnan(self.low) else f"{value} [{low}, {high}]"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -23,8 +23,9 @@ from model.designs.registry import design_of
 from model.errors import ConfigError
 from model.networks.bundle import is_of_discriminator
 from model.setting import Scalar
+from model.version import own_version
 from server.run_folder.history import RoundRow, read_history, spent
-from server.run_folder.record import RunRecord, own_version
+from server.run_folder.record import RunRecord
 
 CARD_NAME = "card.md"
 """In the run folder, unless told otherwise."""

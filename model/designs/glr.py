@@ -103,7 +103,7 @@ class GLR(nn.Module):
         if motion.confidence_MCHW is not None:
             warped_source = fused(warped_source, motion.confidence_MCHW, source_NCHW.shape[0])
         parts_source = (source_NCHW, inputs.source_landmarks_NKC)
-        if self.use_appearance_skip:  # redraw the parts where the flow has already carried them
+        if self.use_appearance_skip and self.use_flow:  # redraw the parts where the flow has already carried them
             parts_source = (warped_source, target_landmarks_NKC)
         canvas, is_covered, crops = self.parts(*parts_source, heatmap_NCHW, target_landmarks_NKC)
         # A slice of all would be a step of its own in the gradient, which then is summed in another order.

@@ -26,8 +26,9 @@ class LandmarkHead(nn.Module):
         )
 
     def forward(self, token_ND: Tensor) -> Tensor:
-        """[N, D] to [N, 68, 2] pixels."""
-        return (self.mlp(token_ND).view(-1, NUM_LANDMARKS, 2) + 0.5) * self.size_px  # type: ignore[no-any-return]
+        """[N, D] to [N, 68, 2] pixels, float32."""
+        sides_NX: Tensor = self.mlp(token_ND).float()  # bfloat16 would round pixels to whole ones
+        return (sides_NX.view(-1, NUM_LANDMARKS, 2) + 0.5) * self.size_px
 
 
 class FlowHead(nn.Module):

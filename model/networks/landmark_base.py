@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from model.batch import NUM_LANDMARKS
 from model.landmarks.closed_form import FORMS, LARGEST_FEATURE, ROTATED, Form
+from model.precision import in_full_precision
 
 MAX_AU_INTENSITY = 5.0
 """Of FACS, grade E."""
@@ -64,6 +65,7 @@ class LandmarkBase(nn.Module):
         for name, buffer in self.named_buffers():
             buffer.copy_(torch.from_numpy(coefficients[name]))
 
+    @in_full_precision
     def forward(self, identity_N: Tensor, pose_NC: Tensor, strength_NA: Tensor) -> Tensor:
         """Landmarks of an identity; index I is a stranger, with the mean shape of all.
 

@@ -276,7 +276,7 @@ class FaceMotion(NamedTuple):
     flow: Callable[[Tensor, Tensor, Tensor], Tensor]
     """Of source and target landmarks and a grid, as `kernel_flow`."""
     start_logit: float
-    """Of this candidate in the mix; 2 is four fifths, 3 seven eighths."""
+    """Of this candidate in the mix of four; 2 is seven tenths, 3 seven eighths."""
     distance_weight: float
     """By how much a source is trusted less whose landmarks are further away by one frame unit on average."""
 

@@ -1,7 +1,8 @@
 """Sampling images and maps along a flow.
 
-Flow is [N, 2, h, w] float32: the offset (x, y) in grid_sample's units (the frame spans [-1, 1]) from a pixel of
-the driving frame to the place in the source where its content comes from. Zero flow copies the source.
+Flow is [N, 2, h, w]: the offset (x, y) in grid_sample's units (the frame spans [-1, 1]) from a pixel of
+the driving frame to the place in the source where its content comes from. Zero flow copies the source. Places are
+computed in float32 whatever the flow comes in: bfloat16 has no pixel centres of a frame of 256 pixels.
 """
 
 from __future__ import annotations
@@ -20,15 +21,15 @@ def warp(features_NCHW: Tensor, flow_NCHW: Tensor, sampling: str = "bilinear") -
         sampling: bilinear, which blurs between pixels, or bicubic (Keys 1981, a = -0.75), which can leave their range.
 
     Returns:
-        [N, C, h, w].
+        [N, C, h, w] float32.
     """
-    size = features_NCHW.shape[-2:]
+    size, flow_NCHW = features_NCHW.shape[-2:], flow_NCHW.float()
     if flow_NCHW.shape[-2:] != size:
         flow_NCHW = resized(flow_NCHW, *size)
     grid = identity_grid(*size, like=flow_NCHW) + flow_NCHW
     return functional.grid_sample(
-        features_NCHW,
-        grid.permute(0, 2, 3, 1).to(features_NCHW.dtype),
+        features_NCHW.float(),
+        grid.permute(0, 2, 3, 1),
         mode=sampling,
         padding_mode="border",
         align_corners=False,

@@ -15,6 +15,7 @@ from torch.nn import functional
 
 from model.networks.comparators.keypoints import Keypoints, inverse
 from model.networks.warping import identity_grid
+from model.precision import in_full_precision
 from model.training.losses import l1_loss
 
 _AFFINE_SIGMA, _PLATE_SIGMA = 0.05, 0.005
@@ -40,6 +41,7 @@ class RandomWarp:
         tensors = (torch.from_numpy(values) for values in (affine_NC3, bends_NPC))
         return cls(*(tensor.to(like.device, like.dtype, non_blocking=True) for tensor in tensors))
 
+    @in_full_precision
     def points(self, points_NKC: Tensor) -> Tensor:
         """[N, K, 2] T of points."""
         away_NKPC = self._away(points_NKC)
@@ -48,6 +50,7 @@ class RandomWarp:
         linear_NKC = points_NKC @ self.affine_NC3[:, :, :2].mT + self.affine_NC3[:, None, :, 2]
         return linear_NKC + plates_NKP @ self.bends_NPC
 
+    @in_full_precision
     def jacobians(self, points_NKC: Tensor) -> Tensor:
         """[N, K, 2, 2] T' at points, output coordinates first."""
         away_NKPC = self._away(points_NKC)
@@ -56,6 +59,7 @@ class RandomWarp:
         bent_NKCC = torch.einsum("npc,nkpd->nkcd", self.bends_NPC, slopes_NKPC)
         return self.affine_NC3[:, None, :, :2] + bent_NKCC
 
+    @in_full_precision
     def image(self, image_NCHW: Tensor) -> Tensor:
         """[N, C, S, S] whose pixel z shows what the image has at T(z); reflected at its borders."""
         grid_NCHW = identity_grid(*image_NCHW.shape[-2:], like=image_NCHW)
@@ -69,6 +73,7 @@ class RandomWarp:
         return points_NKC[:, :, None] - torch.cartesian_prod(side, side)
 
 
+@in_full_precision
 def point_equivariance(points_NKC: Tensor, warped_NKC: Tensor, by: RandomWarp) -> Tensor:
     """L1 between the points of frames and T of the points of the warped frames, [] float32 >= 0.
 
@@ -80,6 +85,7 @@ def point_equivariance(points_NKC: Tensor, warped_NKC: Tensor, by: RandomWarp) -
     return l1_loss(points_NKC, by.points(warped_NKC))
 
 
+@in_full_precision
 def jacobian_equivariance(found: Keypoints, warped: Keypoints, by: RandomWarp) -> Tensor:
     """L1 between the identity and J^-1 T' J_T, [] float32 >= 0.
 

@@ -22,9 +22,10 @@ from model.errors import ConfigError, FederationError
 from model.files import write_bytes, write_json, write_text
 from model.networks.bundle import validate_tensors
 from model.setting import Scalar
+from model.version import own_version
 from server.run_folder.history import HISTORY_NAME, RoundRow, append_row, finished_lines, readable_lines
 from server.run_folder.lock import RunLock
-from server.run_folder.record import People, RunRecord, own_version
+from server.run_folder.record import People, RunRecord
 from server.run_folder.result import RESULT_NAME, RunResult, RunState
 from server.termination import TerminatedError
 

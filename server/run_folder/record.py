@@ -6,12 +6,12 @@ import dataclasses
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib.metadata import version
 from pathlib import Path
 
 from data_partition.shards.content import ShardContent
 from model.errors import CheckpointError, ConfigError, listed
 from model.files import json_sha256, read_json, write_json
+from model.version import own_version
 
 _log = logging.getLogger(__name__)
 
@@ -100,11 +100,6 @@ class RunRecord:
             before = self.site_frames.get(site, number)
             if before != number:
                 _log.warning("%s: site %d has %d training frames, had %d before", run, site, number, before)
-
-
-def own_version() -> str:
-    """The version of this program."""
-    return version("fedreenact")
 
 
 def _version_changes(before: str, now: str) -> list[str]:

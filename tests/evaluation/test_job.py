@@ -14,6 +14,7 @@ from model.checkpoint import save_checkpoint
 from model.designs.registry import build_networks
 from model.errors import ConfigError, DataError, WeightsError
 from model.progress import no_progress
+from model.version import own_version
 from model.weights import resolve
 from reenact.guidance_choice import Guidance
 from tests.reenact.test_published import write
@@ -65,6 +66,7 @@ def test_everything_is_written_and_faces_that_are_not_found_are_counted(everythi
     names = {path.name for path in report.files.values()}
     assert {"self.png", "self-any.png", "cross.png", "mouths-and-eyes.png", "per-clip.csv", "table.md"} < names
     metrics = json.loads((request_.out / "metrics.json").read_text())
+    assert metrics["version"] == own_version()
     everybody = [row for row in metrics["rows"] if row["identity"] == "all"]
     assert [(row["protocol"], row["method"]) for row in everybody] == [
         ("self", "model"),

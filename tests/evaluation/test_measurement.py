@@ -1,10 +1,14 @@
+import csv
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from data_partition.faces.action_units import lip_gap
 from evaluation.faces.analysis import RememberingAnalyser
+from evaluation.figures.bootstrap import estimate
+from evaluation.figures.pooling import Pooling
 from evaluation.figures.summary import EVERYBODY, summarise
 from evaluation.figures.tables import (
     action_unit_agreement,
@@ -119,6 +123,20 @@ def test_a_result_without_a_face_is_a_failure_and_not_a_value(shards, analyser):
     assert row.figures["csim"].num_pairs == 6 and row.figures["l1"].num_pairs == 8
     table = method_tables([row], analyser.backends)[0]
     assert table.rows[-1] == ("No face found (Colour)", "25.0 %")
+
+
+def test_intervals_resample_whole_seconds_of_driving_frames(shards, analyser):
+    spread = [replace(shard, timestamp_s=shard.timestamp_s * 8) for shard in shards]  # a frame each .32 s
+    found = measured(draw_pairs(Protocol.SELF, spread, num_pairs=100, seed=0), analyser, model=darkened)
+    drivings = [measurement.pair.driving for measurement in found]
+    blocks = [int(frame.shard is spread[1]) * 1000 + int(frame.row * 8 / 25) for frame in drivings]
+    assert 2 < len(set(blocks)) < len({(frame.shard.identity, frame.row) for frame in drivings})
+    values = [measurement.values["l1"] for measurement in found]
+    expected = estimate(values, pooling=Pooling.MEAN, seed=0, blocks_N=np.array(blocks))
+    assert summarise(found, seed=0)[0].figures["l1"] == expected != estimate(values, pooling=Pooling.MEAN, seed=0)
+    first = next(csv.DictReader(measurements_csv(found, analyser.backends).splitlines()))
+    frame = drivings[0]
+    assert (first["driving_clip"], first["driving_second"]) == (frame.shard.clip[frame.row], str(blocks[0] % 1000))
 
 
 def test_every_picture_is_looked_at_once(shards, analyser):

@@ -8,14 +8,17 @@ import pytest
 
 from data_partition.shards.shard import open_dataset
 from data_partition.shards.writer import record_consent
+from deploy.files import PRESETS
 from evaluation.pairs import Protocol
 from experiments.cells import Budget, cell_of, fingerprint
 from experiments.command import experiment_request
 from experiments.experiment import EvaluationTask, ExperimentRequest, plan, run_experiment
 from experiments.thesis_tables import TABLES, ModelRow, in_mode, with_backbone
-from federation.settings import Settings
+from federation.settings import Settings, read_preset
 from model.errors import ConfigError
 from model.setting import Scalar
+from model.version import own_version
+from server.run_folder.record import RunRecord
 from server.training import Mode, train
 from tests.support.consents import consent_of
 from tests.support.federated_setup import minimal_settings, write_dataset
@@ -53,7 +56,12 @@ class Desk:
         self.evaluated.append(f"{task.guidance}")
         value = 0.5 + 0.1 * (len(self.evaluated) % 2)
         figures = {key: {"name": key.upper(), "value": value} for key in ("csim", "prmse_deg", "aucon")}
-        rows = [{"identity": "all", "method": name, "metrics": figures} for name in ("model", "copy-source")]
+        somebody = {"csim": {"name": "CSIM", "value": 99.0}}
+        rows = [{"identity": "all", "of_everybody": False, "method": "model", "metrics": somebody}]  # a person's name
+        rows += [
+            {"identity": "all", "of_everybody": True, "method": name, "metrics": figures}
+            for name in ("model", "copy-source")
+        ]
         task.out.mkdir(parents=True)
         (task.out / "metrics.json").write_text(json.dumps({"rows": rows}))
 
@@ -68,6 +76,28 @@ def test_rows_that_differ_in_landmarks_share_a_training_and_a_second_run_does_no
     again = Desk()
     run_experiment(request_, train=again.train, evaluate=again.evaluate)
     assert (again.trained, again.evaluated) == ([], [])
+
+
+def test_rows_of_different_versions_of_the_program_are_said_below_the_table(request_) -> None:
+    class Versioned(Desk):
+        def evaluate(self, task: EvaluationTask) -> None:
+            super().evaluate(task)
+            path = task.out / "metrics.json"
+            path.write_text(json.dumps(json.loads(path.read_text()) | {"version": "0.9.1"}))
+
+    rows = (ModelRow(label="ViT"), ModelRow(label="ViT+Style", changes={"batch-size": 1}))
+    request, desk = replace(request_, table=replace(request_.table, rows=rows), seeds=(0,)), Versioned()
+    report = run_experiment(request, train=desk.train, evaluate=desk.evaluate)
+    assert "versions" not in report.files["Table"].read_text() and not report.note
+    run = plan(request)[1].cell.run
+    replace(RunRecord.read(run), version="0.9.0").write(run)
+    report = run_experiment(request, train=desk.train, evaluate=desk.evaluate)
+    text = report.files["Table"].read_text()
+    said = text[text.index("copy-source") : text.index("as the thesis printed it")]
+    now = f"ViT (trained by {own_version()}, evaluated by 0.9.1)"
+    assert f"{now}; ViT+Style (trained by 0.9.0, evaluated by 0.9.1).\n" in said and report.note in said
+    versions = [row["versions"] for row in json.loads(report.files["Figures"].read_text())["rows"]]
+    assert versions[1] == [{"trained_by": "0.9.0", "evaluated_by": "0.9.1"}]
 
 
 def test_published_numbers_stand_in_a_block_of_their_own(request_) -> None:
@@ -173,6 +203,27 @@ def test_a_training_is_shared_by_rows_that_differ_in_what_its_network_does_not_k
     for network in ("x2face", "fomm", "monkeynet", "neuralhead", "marionette", "meshgcn"):
         assert len(set(keys(ModelRow(label=network, changes={"network": network})))) == 1
     assert len(set(keys(ModelRow(label="GLR", changes={"network": "glr"})))) == 2
+
+
+@pytest.mark.parametrize("preset", sorted(PRESETS.glob("*.toml")), ids=lambda path: path.stem)
+def test_every_table_can_be_planned_with_every_preset(tmp_path: Path, preset: Path) -> None:
+    dataset = write_dataset(tmp_path / "dataset", 2, has_mesh=True)
+    settings = Settings.from_flat(read_preset(preset)).replaced({"data-dir": str(dataset)})
+    for name, table in TABLES.items():
+        request = asked(name, settings, tmp_path, unseen=dataset)
+        labels = {label for item in plan(request) for label in item.labels}
+        assert labels == {row.label for row in table.rows}
+
+
+def test_a_row_without_flow_draws_from_one_source_and_others_from_as_many_as_the_preset_says(tmp_path: Path) -> None:
+    dataset = write_dataset(tmp_path / "dataset", 2)
+    settings = Settings.from_flat(read_preset(PRESETS / "tiny.toml")).replaced({"data-dir": str(dataset)})
+    cells = {label: item.cell for item in plan(asked("table-4-6", settings, tmp_path)) for label in item.labels}
+    cells |= {label: item.cell for item in plan(asked("table-4-4", settings, tmp_path)) for label in item.labels}
+    model = cells["Style"].settings.model
+    assert (model.use_flow, model.use_landmark_flow, model.num_sources) == (False, False, 1)
+    # What X2Face does not know either, so that a row of one table changes no training of another.
+    assert {cells[label].settings.model.num_sources for label in ("ViT", "ViT+Style", "X2Face")} == {4}
 
 
 def test_table_of_unseen_people_asks_for_them(request_) -> None:

@@ -16,7 +16,7 @@ from evaluation.figures.tables import rows_from_plain, rows_to_plain
 from evaluation.pairs import Protocol
 from experiments.curves import curves_png
 from experiments.report import read_report
-from experiments.report_page import Demonstration, write_report
+from experiments.report_page import Demonstration, headlines, write_report
 from model.errors import DataError, FedreenactError
 from server.training import Mode, train
 from tests.support.federated_setup import minimal_settings, write_dataset
@@ -74,6 +74,20 @@ def test_rows_survive_the_way_through_json() -> None:
     assert back.figures["psnr_db"] == rows[0].figures["psnr_db"]
     assert np.isnan(back.figures["prmse_deg"].value)
     assert (back.protocol, back.identity, back.faces) == (Protocol.SELF, EVERYBODY, rows[0].faces)
+
+
+@pytest.mark.parametrize("step", [1, -1], ids=["everybody first", "everybody last"])
+def test_headlines_are_of_everybody_and_not_of_a_person_called_all(run: Path, evaluation: Path, step: int) -> None:
+    rows = [
+        _row("model", 22.5),
+        _row("copy-source", 20.0),
+        _row("model", 31.0, "all"),
+        _row("copy-source", 30.0, "all"),
+    ]
+    figures = json.loads((evaluation / "metrics.json").read_text())
+    (evaluation / "metrics.json").write_text(json.dumps(figures | {"rows": rows_to_plain(rows[::step], BACKENDS)}))
+    psnr = headlines(read_report(run, [evaluation]))[0]
+    assert (psnr.value, psnr.text) == ("22.50", "PSNR, dB; copy-source 20.00")
 
 
 def test_page_needs_no_other_file_and_shows_figures_beside_the_baseline(run, evaluation, tmp_path) -> None:

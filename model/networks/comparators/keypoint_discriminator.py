@@ -32,7 +32,7 @@ class KeypointDiscriminator(nn.Module):
         self.to_logits = nn.Conv2d(widths[-1], 1, 1)
 
     def forward(self, image_NCHW: Tensor, points: Keypoints) -> tuple[Tensor, list[Tensor]]:
-        """Logits [N, 1, h, w] and the feature maps of every layer before, shallowest first.
+        """Logits [N, 1, h, w], float32, and the feature maps of every layer before, shallowest first.
 
         Args:
             image_NCHW: [N, 3, S, S] in [-1, 1].
@@ -44,7 +44,7 @@ class KeypointDiscriminator(nn.Module):
         for layer in self.layers:
             x_NCHW = layer(x_NCHW)
             features.append(x_NCHW)
-        return self.to_logits(x_NCHW), features
+        return self.to_logits(x_NCHW).float(), features
 
 
 def _num_layers(side_px: int) -> int:

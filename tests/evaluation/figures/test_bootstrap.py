@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from evaluation.figures.bootstrap import estimate
+from evaluation.figures.bootstrap import block_numbers, estimate
 from evaluation.figures.pooling import Pooling
 
 
@@ -25,6 +25,31 @@ def test_order_of_the_pairs_changes_nothing_and_the_seed_fixes_the_interval():
     found = estimate(values, pooling=Pooling.ROOT_MEAN_SQUARE, seed=3)
     assert estimate(values[::-1], pooling=Pooling.ROOT_MEAN_SQUARE, seed=3) == found
     assert estimate(values, pooling=Pooling.ROOT_MEAN_SQUARE, seed=4) != found
+
+
+def test_values_of_one_block_are_resampled_together():
+    seconds = np.random.default_rng(0).normal(10, 2, 40)
+    values, keys = np.repeat(seconds, 25), [("ana", "clip", str(second)) for second in np.repeat(range(40), 25)]
+    blocks = block_numbers(keys)
+    found = estimate(values, pooling=Pooling.MEAN, seed=0, blocks_N=blocks)
+    half = 1.96 * seconds.std() / np.sqrt(40)
+    assert (found.value, found.num_pairs) == (pytest.approx(seconds.mean()), 1000)
+    assert (found.low, found.high) == pytest.approx((seconds.mean() - half, seconds.mean() + half), abs=0.12)
+    by_itself = estimate(values, pooling=Pooling.MEAN, seed=0)
+    assert (found.high - found.low) / (by_itself.high - by_itself.low) == pytest.approx(5, rel=0.1)  # of sqrt(25)
+    backwards = estimate(values[::-1], pooling=Pooling.MEAN, seed=0, blocks_N=blocks[::-1])
+    assert backwards == found
+
+
+def test_blocks_of_different_sizes_count_by_their_values():
+    values, blocks = [1.0, 2.0, np.nan, 9.0], np.array([4, 4, 4, 7])
+    found = estimate(values, pooling=Pooling.MEAN, seed=0, blocks_N=blocks)
+    assert (found.value, found.low, found.high) == pytest.approx((4, 1.5, 9))  # each block alone once in four
+
+
+def test_one_block_has_a_value_and_no_interval():
+    found = estimate([1.0, 3.0], pooling=Pooling.MEAN, seed=0, blocks_N=np.array([5, 5]))
+    assert found.value == 2 and np.isnan([found.low, found.high]).all()
 
 
 def test_many_values_are_resampled_in_bounded_memory():

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
-from evaluation.figures.gap import gap_table, gaps, read_pair_values, relative_gap
+from evaluation.figures.gap import Evaluated, PairValues, gap_table, gaps, read_pair_values, relative_gap
 from evaluation.figures.pooling import Pooling
 from model.errors import DataError
 
@@ -37,14 +39,84 @@ def test_gap_is_relative_to_the_first_model_over_pairs_that_both_define(tmp_path
 def test_interval_covers_no_gap_where_models_differ_by_chance_only() -> None:
     rng = np.random.default_rng(0)
     base = rng.normal(1.0, 0.2, 400)
-    _, _, relative, low, high = relative_gap(base[None], rng.permutation(base)[None], pooling=Pooling.MEAN, seed=0)
+    first, second = base[None, None], rng.permutation(base)[None, None]
+    _, _, relative, low, high = relative_gap(first, second, pooling=Pooling.MEAN, seed=0)
     assert relative == pytest.approx(0.0, abs=1e-9)
     assert low < 0 < high
 
 
+def _scores(values: Sequence[float] | NDArray[np.float64], pairs_a_second: int = 0) -> Evaluated:
+    """Of as many pairs; 0: the evaluation does not say of which second they are."""
+    return {
+        ("cross", "ana", str(n), "ben", str(n)): PairValues(
+            {"CSIM (SFace)": (float(x),)}, ("ben", "clip", str(n // pairs_a_second)) if pairs_a_second else None
+        )
+        for n, x in enumerate(values)
+    }
+
+
+def test_seeds_that_measure_the_same_give_the_interval_of_one_of_them() -> None:
+    rng = np.random.default_rng(0)
+    first, second = _scores(rng.normal(1.0, 0.2, 60)), _scores(rng.normal(0.9, 0.2, 60))
+    (one,) = gaps([first], [second], seed=0)
+    (three,) = gaps([first] * 3, [second] * 3, seed=0)
+    assert (one.num_pairs, three.num_pairs) == (60, 60)
+    assert (three.relative, three.low, three.high) == pytest.approx((one.relative, one.low, one.high))
+
+
+def test_interval_over_pairs_is_near_that_of_normal_theory() -> None:
+    rng = np.random.default_rng(0)
+    loss = rng.normal(0.1, 0.2, 400)  # of every pair, for a first model that scores 1 on all: the gap is its mean
+    (gap,) = gaps([_scores(np.ones(400))] * 3, [_scores(1 - loss)] * 3, seed=0)
+    half = 1.96 * loss.std() / np.sqrt(400)
+    assert (gap.low, gap.high) == pytest.approx((loss.mean() - half, loss.mean() + half), abs=0.003)
+
+
+def test_pairs_of_one_second_are_resampled_together() -> None:
+    rng = np.random.default_rng(0)
+    loss = rng.normal(0.1, 0.2, 100)
+    by_frame, ones = np.repeat(loss, 25), np.ones(2500)  # neighbouring frames score alike
+    (gap,) = gaps([_scores(ones, 25)], [_scores(1 - by_frame, 25)], seed=0)
+    half = 1.96 * loss.std() / np.sqrt(100)
+    assert (gap.low, gap.high) == pytest.approx((loss.mean() - half, loss.mean() + half), abs=0.006)
+    assert gap.num_pairs == 2500
+    (older,) = gaps([_scores(ones, 25)], [_scores(1 - by_frame)], seed=0)  # one of both says it
+    assert older == gap
+
+
+def test_pairs_of_one_second_alone_have_no_interval() -> None:
+    (gap,) = gaps([_scores([1.0, 0.5], 2)], [_scores([0.5, 0.4], 2)], seed=0)
+    assert np.isnan([gap.low, gap.high]).all()
+    assert gap_table([gap]).rows[0][4] == "+40.0 %"
+
+
+def test_seconds_are_read_where_an_evaluation_wrote_them(tmp_path: Path) -> None:
+    columns = "protocol,source_identity,source_file,driving_identity,driving_file,driving_clip,driving_second,method"
+    path = tmp_path / "per-pair.csv"
+    path.write_text(f"{columns},CSIM (SFace)\ncross,ana,0.jpg,ben,60.jpg,a,2,model,0.5\n")
+    assert read_pair_values(tmp_path) == {
+        ("cross", "ana", "0.jpg", "ben", "60.jpg"): PairValues({"CSIM (SFace)": (0.5,)}, ("ben", "a", "2"))
+    }
+    folder = _write(tmp_path / "older", [0.8], [3.0])
+    assert [found.second for found in read_pair_values(folder).values()] == [None]
+
+
+def test_seeds_that_differ_widen_the_interval_to_what_trainings_vary() -> None:
+    # Equal pairs: nothing varies but the seeds. Both draws are of the better, or of the worse, once in four each.
+    seeds = [_scores([1.0 - loss] * 50) for loss in (0.1, 0.3)]
+    (gap,) = gaps([_scores([1.0] * 50)] * 2, seeds, seed=0)
+    assert (gap.relative, gap.low, gap.high) == pytest.approx((0.2, 0.1, 0.3))
+
+
+def test_a_pair_counts_under_the_seeds_that_define_it() -> None:
+    first, second = _scores([1.0, 0.5]), _scores([0.5, 0.5])
+    (gap,) = gaps([first, first], [second, _scores([0.5])], seed=0)
+    assert (gap.first, gap.second, gap.num_pairs) == pytest.approx(((1 + 0.5 + 1) / 3, 0.5, 2))
+
+
 def test_evaluations_of_other_pairs_are_refused_with_what_to_do(tmp_path: Path) -> None:
     first = read_pair_values(_write(tmp_path / "c", [0.8], [3.0]))
-    other = {("cross", "eve", "0.jpg", "ben", "0.jpg"): {"CSIM (SFace)": (0.5,)}}
+    other = {("cross", "eve", "0.jpg", "ben", "0.jpg"): PairValues({"CSIM (SFace)": (0.5,)})}
     with pytest.raises(DataError, match="--pairs of the first"):
         gaps([first], [other], seed=0)
     with pytest.raises(DataError, match=r"per-pair\.csv"):

@@ -2,18 +2,33 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import cli
+from evaluation.attacks.membership import draw_probe
 from experiments.audit.files import read_audit
-from experiments.audit.membership import CONTROL, DIFFICULTY, LOSS, REFERENCE, Person, frame_section, person_section
+from experiments.audit.identification import identification_section
+from experiments.audit.membership import (
+    CONTROL,
+    DIFFICULTY,
+    LOSS,
+    REFERENCE,
+    Person,
+    frame_section,
+    look_at,
+    person_section,
+)
 from experiments.audit.section import Figure, Section
 from experiments.report import read_report
 from experiments.report_page import write_report
+from model.checkpoint import Checkpoint
+from model.designs.registry import build_networks
 from model.errors import DataError
+from model.landmarks.geometry import PartSizes
 from server.training import Mode, train
 from tests.support.federated_setup import GLR, minimal_settings
 from tests.support.shards import write_random_shard
@@ -78,6 +93,47 @@ def test_section_survives_the_way_through_json() -> None:
     assert back.figures["b"] == figures["b"] and np.isnan(back.figures["a"].value)
     assert back.to_markdown() == section.to_markdown()
     assert figures["a"].to_text(2) == "-" and figures["b"].to_text(1) == "1.0 [0.0, 2.0]"
+    assert Figure(value=1, low=np.nan, high=np.nan, chance=0).to_text(1) == "1.0"  # of one second alone
+
+
+def _checkpoint(seed: int, averaged: int | None = None) -> Checkpoint:
+    """Of two people, untrained weights of the one seed, and of the other as their average."""
+    settings = minimal_settings(Path(), Path(), 2, **GLR)
+    part_sizes = PartSizes.from_mean(np.full((4, 2), 8.0), 32)
+    shapes_IKC = np.random.default_rng(0).uniform(8, 24, (2, 68, 2)).astype(np.float32)
+
+    def tensors(seed: int) -> dict[str, np.ndarray]:
+        networks = build_networks(settings.model, part_sizes, seed=seed)
+        networks.start_from(shapes_IKC)
+        noise = np.random.default_rng(seed)
+        found = networks.travelling_tensors()
+        return {name: (array + noise.normal(0, 0.05, array.shape)).astype(np.float32) for name, array in found.items()}
+
+    return Checkpoint(
+        round=1,
+        settings=settings.to_flat(),
+        identities=["person-0", "person-1"],
+        part_sizes=part_sizes,
+        landmark_mean_IKC=shapes_IKC,
+        landmark_std_IKC=shapes_IKC,
+        tensors=tensors(seed),
+        ema_tensors={} if averaged is None else tensors(averaged),
+    )
+
+
+def test_membership_and_identification_are_measured_on_the_weights_that_an_audit_names(tmp_path: Path) -> None:
+    shards = [write_random_shard(tmp_path, f"person-{index}", num_frames=60, seed=index) for index in range(3)]
+    averaged, same = _checkpoint(1, averaged=2), _checkpoint(2)
+    assert averaged.networks().weights_sha256() == same.networks().weights_sha256()
+    probe = draw_probe(shards[0], most=4, seed=0)
+    reference, theirs = (replace(found, identities=["person-2"]) for found in (averaged, same))
+    found, expected = look_at(probe, averaged, [reference], 32), look_at(probe, same, [theirs], 32)
+    assert found.figures.keys() == {LOSS, DIFFICULTY, REFERENCE, CONTROL}
+    for attack, figures in found.figures.items():
+        assert np.array_equal(figures, expected.figures[attack])
+    assert not np.array_equal(found.figures[LOSS], look_at(probe, _checkpoint(1), [], 32).figures[LOSS])
+    sections = [identification_section(shards, run, 32, seed=0) for run in (averaged, same, _checkpoint(1))]
+    assert sections[0].tables == sections[1].tables != sections[2].tables
 
 
 @pytest.mark.integration

@@ -19,8 +19,9 @@ from experiments.card.card import CardRequest, nearest_preset, read_card, render
 from federation.settings import Settings, read_preset
 from model.checkpoint import load_checkpoint, save_checkpoint
 from model.errors import CheckpointError, ConfigError, DataError
+from model.version import own_version
 from server.run_folder.history import append_row
-from server.run_folder.record import RunRecord, own_version
+from server.run_folder.record import RunRecord
 from tests.experiments.card.conftest import PEOPLE, PLACES
 from tests.support.consents import DAY, TODAY, consent_of
 from tests.support.rows import round_row

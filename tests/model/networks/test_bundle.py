@@ -13,11 +13,11 @@ from model.config import ModelConfig
 from model.designs.glr import GLR
 from model.designs.registry import build_networks, design_of
 from model.errors import TensorMismatchError
-from model.landmarks.geometry import PartSizes
+from model.landmarks.geometry import PARTS, PartSizes
 from model.networks.bundle import Networks, validate_tensors
 from model.networks.feature_extractor import ResNetExtractor, ViTExtractor
 from model.networks.image_generator import StyledConv
-from model.networks.parts import corrected
+from model.networks.parts import corrected, crop_part
 from tests.model.conftest import make_batch
 
 
@@ -82,6 +82,17 @@ def test_with_the_appearance_skip_training_starts_from_the_warped_source(
     batch = make_batch(0)
     output = networks.generator(batch.generator_inputs())
     torch.testing.assert_close(output.image_NCHW, output.warped_source_NCHW, atol=1e-6, rtol=0)
+
+
+def test_without_flow_the_parts_start_from_where_the_source_has_them(
+    config: ModelConfig, part_sizes: PartSizes
+) -> None:
+    networks = build_networks(replace(config, use_appearance_skip=True, use_flow=False), part_sizes, seed=0)
+    batch = make_batch(0)
+    crops = networks.generator(batch.generator_inputs()).part_crops
+    for part in PARTS:
+        expected = crop_part(batch.source_NCHW, batch.source_landmarks_NKC, part, part_sizes)
+        torch.testing.assert_close(crops[part], expected, atol=1e-6, rtol=0)
 
 
 def test_correction_is_cut_to_the_range_but_keeps_its_gradient() -> None:

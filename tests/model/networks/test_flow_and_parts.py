@@ -8,9 +8,10 @@ import torch
 from model.config import ModelConfig
 from model.designs.registry import build_networks
 from model.landmarks.geometry import PARTS, PartSizes
-from model.networks.flow import FlowHead
+from model.networks.flow import FlowHead, LandmarkHead
 from model.networks.parts import PartReenactment, close_ups, crop_part
 from model.networks.warping import sample_at, warp
+from model.precision import mixed_precision
 from tests.model.conftest import make_batch
 
 
@@ -19,11 +20,30 @@ def test_zero_flow_copies_the_features() -> None:
     torch.testing.assert_close(warp(features, torch.zeros(2, 2, 16, 16)), features, atol=1e-5, rtol=0)
 
 
+@pytest.mark.parametrize("is_mixed", [False, True])
+def test_zero_flow_in_bfloat16_copies_a_picture_to_the_bit(is_mixed: bool) -> None:
+    picture = torch.rand(1, 3, 256, 256, generator=torch.Generator().manual_seed(0))
+    with mixed_precision(torch.device("cpu"), is_on=is_mixed):
+        for side_px in (256, 64):  # the flow's own
+            flow = torch.zeros(1, 2, side_px, side_px, dtype=torch.bfloat16)
+            assert torch.equal(warp(picture, flow), picture)
+        assert torch.equal(warp(picture.bfloat16(), flow), picture.bfloat16().float())
+
+
 def test_flow_of_two_pixels_to_the_right_fetches_from_two_pixels_to_the_right() -> None:
     image = torch.arange(8.0).expand(1, 1, 8, 8).contiguous()
     flow = torch.zeros(1, 2, 8, 8)
     flow[:, 0] = 2 * 2 / 8
     torch.testing.assert_close(warp(image, flow)[0, 0, 0], torch.tensor([2.0, 3, 4, 5, 6, 7, 7, 7]))
+
+
+def test_landmark_head_in_mixed_precision_gives_pixels_between_whole_ones(config: ModelConfig) -> None:
+    torch.manual_seed(0)
+    head, tokens = LandmarkHead(replace(config, image_size_px=256)), torch.randn(4, config.embed_dim)
+    with torch.no_grad(), mixed_precision(torch.device("cpu"), is_on=True):
+        pixels, sides = head(tokens), head.mlp(tokens).double().view(4, 68, 2)
+    assert pixels.dtype == torch.float32
+    torch.testing.assert_close(pixels.double(), (sides + 0.5) * 256, atol=1e-4, rtol=0)
 
 
 def test_flow_head_starts_close_to_copying_the_source(config: ModelConfig) -> None:

@@ -13,8 +13,9 @@ from model.designs.registry import DESIGNS, build_networks, has_base
 from model.errors import ConfigError
 from model.landmarks.closed_form import LINEAR, ROTATED, still
 from model.landmarks.geometry import PartSizes
-from model.networks.landmark_base import form_features
+from model.networks.landmark_base import LandmarkBase, form_features
 from model.networks.landmark_gan import LandmarkGenerator, action_units
+from model.precision import mixed_precision
 from tests.model.conftest import make_batch, make_trainer
 
 
@@ -34,6 +35,17 @@ def test_a_turned_shape_by_hand() -> None:
     np.testing.assert_allclose(features[..., :3], first_two_rows, atol=1e-6)
     np.testing.assert_allclose(features[..., 6:9], 0.5 * features[..., :3], atol=1e-7)
     assert not features[..., 3:6].any() and not features[..., 9:].any()
+
+
+def test_base_in_mixed_precision_is_that_in_full_precision_to_the_bit() -> None:
+    base = LandmarkBase(3)
+    generator = torch.Generator().manual_seed(0)
+    for buffer in base.buffers():
+        buffer.copy_(torch.randn(buffer.shape, generator=generator))
+    asked = (torch.tensor([0, 3]), torch.tensor([[10.0, -20.0, 5.0]] * 2), torch.rand(2, 18, generator=generator))
+    with mixed_precision(torch.device("cpu"), is_on=True):
+        mixed = base(*asked)
+    assert torch.equal(mixed, base(*asked))
 
 
 def test_linear_features_by_hand_are_limited() -> None:

@@ -4,6 +4,7 @@ import torch
 
 from model.networks.comparators.keypoints import Keypoints
 from model.networks.warping import identity_grid
+from model.precision import mixed_precision
 from model.training.equivariance import RandomWarp, jacobian_equivariance, point_equivariance
 
 LIKE = torch.zeros(1, dtype=torch.float64)
@@ -40,6 +41,24 @@ def test_a_warped_picture_shows_at_each_pixel_what_is_where_the_map_leads() -> N
     inside = (leads_to.abs() < 0.98).all(dim=1)
     assert inside.float().mean() > 0.5
     torch.testing.assert_close(shown.permute(0, 2, 3, 1)[inside], leads_to.permute(0, 2, 3, 1)[inside])
+
+
+def test_a_warp_in_mixed_precision_is_that_in_full_precision_to_the_bit() -> None:
+    by = RandomWarp.drawn(2, 3, 7, like=torch.zeros(1))
+    picture = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(1))
+    followed = Keypoints(by.points(points().float()), by.jacobians(points().float()))
+    warped = Keypoints(points().float(), 1.5 * torch.eye(2).expand(2, 4, 2, 2))
+
+    def computed() -> list[torch.Tensor]:
+        losses = (
+            point_equivariance(followed.points_NKC, warped.points_NKC, by),
+            jacobian_equivariance(followed, warped, by),
+        )
+        return [by.image(picture), by.points(warped.points_NKC), by.jacobians(warped.points_NKC), *losses]
+
+    full = computed()
+    with mixed_precision(torch.device("cpu"), is_on=True):
+        assert all(torch.equal(mixed, expected) for mixed, expected in zip(computed(), full, strict=True))
 
 
 def test_points_and_jacobians_that_follow_the_warp_cost_nothing_and_others_do() -> None:

@@ -14,11 +14,12 @@ from data_partition.shards.content import ShardContent, contents
 from data_partition.shards.shard import open_dataset
 from federation.settings import Settings
 from model.errors import CheckpointError, ConfigError
+from model.version import own_version
 from server.rounds.centralized import train_centralized
 from server.rounds.federation import run_federation
 from server.run_folder import record
 from server.run_folder.history import read_history
-from server.run_folder.record import RECORD_NAME, RunRecord, own_version
+from server.run_folder.record import RECORD_NAME, RunRecord
 from tests.support.federated_setup import deployed_config, minimal_settings, simulated_grid, write_dataset
 from tests.support.inprocess_grid import InProcessGrid
 from tests.support.shards import write_random_shard

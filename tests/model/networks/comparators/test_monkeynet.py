@@ -12,6 +12,7 @@ from model.designs.registry import build_networks
 from model.landmarks.geometry import PartSizes
 from model.networks.comparators.keypoint_discriminator import KeypointDiscriminator
 from model.networks.comparators.keypoints import CovarianceKeypoints, Keypoints
+from model.precision import mixed_precision
 from tests.model.conftest import make_batch
 
 
@@ -62,6 +63,13 @@ def test_the_discriminator_moves_no_points_to_be_pleased(monkeynet: MonkeyNetNet
     terms = objective.generator_terms(batch, fixed, 0)
     terms["adversarial"].backward()  # type: ignore[no-untyped-call]
     assert all(parameter.grad is None for parameter in monkeynet.generator.parameters())
+
+
+def test_logits_are_float32_in_mixed_precision_too(monkeynet: MonkeyNetNetworks) -> None:
+    points = Keypoints(torch.zeros(2, 10, 2), torch.eye(2).expand(2, 10, 2, 2) / 100)
+    with mixed_precision(torch.device("cpu"), is_on=True):
+        logits, _ = monkeynet.discriminator(make_batch(0).driving_NCHW, points)
+    assert logits.dtype == torch.float32
 
 
 def test_the_discriminator_is_told_the_points(monkeynet: MonkeyNetNetworks) -> None:
