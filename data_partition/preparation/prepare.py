@@ -29,7 +29,7 @@ from data_partition.preparation.clip import ClipJob, ClipSummary
 from data_partition.preparation.clip_pool import run_clips
 from data_partition.shards.contact_sheet import CONTACT_SHEET_NAME, write_contact_sheet
 from data_partition.shards.shard import INFO_NAME, MAX_SIZE_PX, PREPARED_FROM, open_shard, shard_folders
-from data_partition.shards.writer import ShardWriter, record_consent
+from data_partition.shards.writer import ShardWriter, record_consent, remove_shard, require_free
 from data_partition.sources.layouts import annotator_of, detect_layout, find_sources
 from data_partition.sources.names import Layout
 from data_partition.sources.records import ClipSource, People, Sources, visible
@@ -185,14 +185,17 @@ def prepare(
         Kept and dropped frames of every person, and where the contact sheets are.
 
     Raises:
-        ConfigError: if `out` is `src` or inside of it, the size is out of range, `faces` names nobody there, or there
-            are no meshes to keep.
+        ConfigError: if `out` is `src`, inside of it or around it, or has something else where a shard would be, the
+            size is out of range, `faces` names nobody there, or there are no meshes to keep.
         DataError: if nobody is in `src`, or nobody has a usable frame.
         WeightsError: if the face landmarker file is missing and needed.
     """
     _check_request(src, out, size_px)
     layout, reason = (layout, "as asked for") if layout else detect_layout(src)
     sources = find_sources(src, layout, faces, with_mesh=with_mesh)
+    for subset, people in sources.people.items():
+        for identity in people:
+            require_free(out / subset / identity)
     consents, unread = _take_consents(src, out, sources)
     sha256 = _fingerprints(sources, progress)
     clips = [clip for people in sources.people.values() for some in people.values() for clip in some]
@@ -261,6 +264,8 @@ def _check_request(src: Path, out: Path, size_px: int) -> None:
         raise ConfigError(f"--size: got {size_px}, wanted {MIN_SIZE_PX} to {MAX_SIZE_PX} pixels")
     if src.resolve() in (out.resolve(), *out.resolve().parents):
         raise ConfigError(f"{out}: inside of the source folder {src}; write the dataset to a folder beside it")
+    if out.resolve() in src.resolve().parents:
+        raise ConfigError(f"{out}: holds the source folder {src}; write the dataset to a folder beside it")
 
 
 class _Plan:
@@ -323,7 +328,7 @@ class _Plan:
         kept = {*self._usable, *unread}
         gone = [name for name, source in there.items() if source == self._src and name not in kept]
         for name in gone:
-            shutil.rmtree(self.out / name)
+            remove_shard(self.out / name)
             shutil.rmtree(self.out / f"{name}{PARTS_SUFFIX}", ignore_errors=True)
         return gone
 

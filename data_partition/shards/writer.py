@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from data_partition.consent.record import ConsentRecord
 from data_partition.shards.images import encode_image
-from data_partition.shards.names import check_identity
+from data_partition.shards.names import UNFINISHED_SUFFIXES, check_identity
 from data_partition.shards.shard import (
     BLENDSHAPES_COLUMN,
     COLUMN_WIDTHS,
@@ -36,7 +36,7 @@ from data_partition.shards.shard import (
     consent_metadata,
 )
 from model.batch import NUM_BLENDSHAPES, NUM_LANDMARKS, NUM_VERTICES
-from model.errors import DataError
+from model.errors import ConfigError, DataError
 from model.files import name_folder, whole_file, write_json
 from model.landmarks.face_mesh import FaceMesh
 
@@ -240,6 +240,7 @@ class ShardWriter:
             The finished shard's folder.
 
         Raises:
+            ConfigError: as `require_free`.
             DataError: if no frame was added, or some frames have irises, a mesh or a side of the split and others
                 have none.
         """
@@ -249,8 +250,9 @@ class ShardWriter:
         assert self._file is not None
         self._file.close()
         write_json(self._partial / INFO_NAME, self._info, indent=2)
+        require_free(self._final)
         if self._final.exists():
-            shutil.rmtree(self._final)
+            remove_shard(self._final)
         name_folder(self._partial, self._final)
         return self._final
 
@@ -288,6 +290,35 @@ def _table(columns: Mapping[str, NDArray[Any]]) -> pa.Table:
         if name in columns
     }
     return pa.table(arrays)
+
+
+def require_free(folder: Path) -> None:
+    """Refuse to put a shard in the place of anything but a shard: it may be somebody's only copy of a video.
+
+    Args:
+        folder: of the shard. What lies in the folder of an unfinished preparation is this program's own, and free.
+
+    Raises:
+        ConfigError: if a file has the name, or a folder that is not empty and no shard.
+    """
+    if folder.parent.suffix in UNFINISHED_SUFFIXES or not (folder.exists() or folder.is_symlink()):
+        return
+    is_shard = any((folder / name).is_file() for name in (INFO_NAME, METADATA_NAME))
+    is_empty = folder.is_dir() and not any(folder.iterdir())
+    if not (is_shard or is_empty):
+        raise ConfigError(
+            f"{folder}: not a shard (no {INFO_NAME}), so a shard of this name would destroy it; choose another OUT"
+        )
+
+
+def remove_shard(folder: Path) -> None:
+    """Remove a finished shard; killed half way, what is left is still known as one.
+
+    Raises:
+        OSError: if something cannot be removed.
+    """
+    shutil.rmtree(folder / FRAMES_NAME, ignore_errors=True)
+    shutil.rmtree(folder)
 
 
 def record_consent(shard_dir: Path, consent: ConsentRecord | None) -> None:

@@ -17,6 +17,7 @@ from data_partition.sources.pictures import read_picture
 from data_partition.sources.records import ClipSource
 from data_partition.sources.rejected import Rejected
 from data_partition.sources.video import read_frames
+from data_partition.synth.dataset import synthesize
 from model.errors import ConfigError, DataError
 from server.run_folder.folder import require_same_people
 from tests.data_partition.conftest import drawn_people, face_landmarker, write_video  # noqa: F401
@@ -157,6 +158,27 @@ def test_a_dataset_inside_of_its_source_is_refused(tmp_path: Path, place: str) -
     (tmp_path / "anna.mp4").touch()
     with pytest.raises(ConfigError, match="write the dataset to a folder beside it"):
         prepare(tmp_path, tmp_path / place)
+
+
+def test_a_dataset_around_its_source_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "anna").mkdir()
+    (tmp_path / "anna" / "anna.mp4").touch()
+    with pytest.raises(ConfigError, match="holds the source folder .*; write the dataset to a folder beside it"):
+        prepare(tmp_path / "anna", tmp_path)
+
+
+def test_what_is_no_shard_is_never_replaced_by_one(tmp_path: Path) -> None:
+    (tmp_path / "anna" / "2024").mkdir(parents=True)
+    (tmp_path / "anna" / "2024" / "talk.mp4").touch()
+    for original in (tmp_path / "ben" / "2024" / "own.mp4", tmp_path / "drawn" / "person-02" / "own.mp4"):
+        original.parent.mkdir(parents=True)
+        original.write_text("the only copy")
+    with pytest.raises(ConfigError, match=r"ben/2024: not a shard .*; choose another OUT"):
+        prepare(tmp_path / "anna", tmp_path / "ben")
+    with pytest.raises(ConfigError, match=r"drawn/person-02: not a shard .*; choose another OUT"):
+        synthesize(tmp_path / "drawn", num_identities=2, num_frames=20, size_px=32)
+    assert not (tmp_path / "drawn" / "person-01").exists()
+    assert [one.read_text() for one in tmp_path.rglob("own.mp4")] == ["the only copy"] * 2
 
 
 @pytest.mark.parametrize("size_px", [0, -1, 5000])
