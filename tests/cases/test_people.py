@@ -21,6 +21,7 @@ from data_partition.synth.dataset import synthesize
 from model.errors import ConfigError, DataError
 from server.run_folder.folder import require_same_people
 from tests.data_partition.conftest import drawn_people, face_landmarker, write_video  # noqa: F401
+from tests.support.consents import TODAY, consent_of, write_consent
 
 
 def _one_hot(place: int) -> np.ndarray:
@@ -151,6 +152,41 @@ def test_a_person_who_is_taken_out_of_the_source_leaves_the_dataset(
     write_video(out / "carl.mp4", [np.zeros((48, 64, 3), np.uint8)])
     with pytest.raises(ConfigError, match=r"shards \(anna\) and clips \(carl\.mp4\)"):
         is_prepared(out)
+
+
+@pytest.mark.integration
+def test_a_person_whose_video_cannot_be_read_today_keeps_the_shard_and_it_is_said(
+    tmp_path: Path,
+    drawn_people: list[Shard],  # noqa: F811
+    face_landmarker: Path,  # noqa: F811
+) -> None:
+    src, out = tmp_path / "src", tmp_path / "out"
+    src.mkdir()
+    for shard, name in zip(drawn_people, ("anna", "ben"), strict=True):
+        write_video(src / f"{name}.mp4", [shard.read_frame(row) for row in range(6)])
+        write_consent(src / f"{name}.consent.toml", consent_of(name))
+    _prepare(src, out)
+    (src / "ben.mp4").rename(tmp_path / "ben.mp4")
+    for is_link in (True, False):
+        if is_link:
+            (src / "ben.mp4").symlink_to("nowhere.mp4")
+        else:
+            (src / "ben.mp4").unlink()
+            (src / "ben.mp4").write_bytes((tmp_path / "ben.mp4").read_bytes()[:900])
+        record = consent_of("ben", revoked=TODAY if is_link else None, version=2)
+        write_consent(src / "ben.consent.toml", record)
+        report = _prepare(src, out)
+        assert (report.removed, report.kept, report.strangers) == ((), ("ben",), ())
+        lines = [line for line in report.to_lines() if line.startswith("ben: ")]
+        assert lines == ["ben: in the source folder, but nothing there can be used now; the shard of before is kept"]
+        _, ben = open_dataset(out)
+        assert ben.num_frames == 6 and ben.consent == record
+        assert any(line.startswith("ben: consent 2026-014 was revoked") for line in report.not_to_train) == is_link
+        assert len(read_picture(report.datasets[0].contact_sheet)) == 2 * (96 + 22)
+    (src / "anna.mp4").unlink()
+    with pytest.raises(DataError, match="nobody with a usable frame"):
+        _prepare(src, out)
+    assert [shard.identity for shard in open_dataset(out)] == ["anna", "ben"]
 
 
 @pytest.mark.parametrize("place", ["", "dataset"])

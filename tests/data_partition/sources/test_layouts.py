@@ -7,7 +7,7 @@ import pytest
 from typer.testing import CliRunner
 
 from cli import app
-from data_partition.sources.layouts import LAYOUTS, detect_layout, find_sources
+from data_partition.sources.layouts import LAYOUTS, detect_layout, find_sources, people_with_entry
 from data_partition.sources.names import Layout
 from data_partition.sources.records import NOT_FOLLOWED, Sources
 from data_partition.sources.video import count_frames, picture_names
@@ -241,3 +241,16 @@ def test_openface_files_are_found_beside_in_processed_and_inside(tmp_path: Path)
     with pytest.raises(ConfigError, match=r"--mesh: .*anna.mp4 is annotated by openface, which has no meshes"):
         find_sources(tmp_path, Layout.OPENFACE, with_mesh=True)
     assert "run FeatureExtraction on it, or prepare it with --layout videos" in left_out(sources)["dan.mp4"]
+
+
+def test_people_have_an_entry_though_it_cannot_be_read(tmp_path: Path) -> None:
+    for name in ("anna", "train"):
+        (tmp_path / name).mkdir()
+    for name in ("ben.mp4", "carl", "dora.v2.mkv"):
+        (tmp_path / name).symlink_to("nowhere")
+    for name in ("eva.consent.toml", "eva.csv", ".fay.mp4", "train/id1#video#000#010.mp4"):
+        (tmp_path / name).touch()
+    assert people_with_entry(tmp_path, Layout.VIDEOS, "") == {"anna", "train", "ben", "carl", "dora.v2"}
+    assert people_with_entry(tmp_path, Layout.VOXCELEB, "train") == {"id1"}
+    (tmp_path / "jack_ma").mkdir()
+    assert "Jack_Ma" in people_with_entry(tmp_path, Layout.CELEBV, "")
