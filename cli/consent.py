@@ -46,18 +46,13 @@ def withdraw(
 ) -> None:
     """Take a person who withdrew out of a dataset, and mark every run that learnt the person, and its releases.
 
-    Nothing is drawn with a marked run and none goes on training; evaluate warns.
+    Nothing is drawn with a marked run and none goes on training; evaluate warns. Runs are marked first.
     """
     from data_partition.consent.withdrawal import mark_release, mark_withdrawn, remove_person, runs_that_learnt
 
     found = [runs_that_learnt(folder, person) for folder in runs or ()]
-    source = remove_person(dataset, person)
     learnt = [run for one in found for run in one.learnt]
     releases = [release for one in found for release in one.releases]
-    if source is None and not learnt and not releases:
-        raise DataError(f"{person}: neither in the dataset {dataset} nor in a run that was named")
-    if source is not None:
-        console.print(f"{escape(person)} is removed from {escape(str(dataset))}", soft_wrap=True)
     for run in learnt:
         mark_withdrawn(run, person)
         console.print(f"[yellow]learnt {escape(person)}:[/] {escape(str(run))}, marked", soft_wrap=True)
@@ -65,6 +60,11 @@ def withdraw(
         _say_release(release, person, mark_release(release, person, runs or ()))
     for problem in (line for one in found for line in one.unreadable):
         error_console.print(f"[yellow]not looked at:[/] {escape(problem)}", soft_wrap=True)
+    source = remove_person(dataset, person)
+    if source is None and not learnt and not releases:
+        raise DataError(f"{person}: neither in the dataset {dataset} nor in a run that was named")
+    if source is not None:
+        console.print(f"{escape(person)} is removed from {escape(str(dataset))}", soft_wrap=True)
     _say_what_is_left(source, has_runs=bool(learnt), has_releases=bool(releases))
 
 

@@ -7,6 +7,7 @@ leaves the same bytes as one that was not disturbed.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import shutil
@@ -32,9 +33,10 @@ from data_partition.shards.shard import (
     INFO_NAME,
     MAX_SIZE_PX,
     PREPARED_FROM,
-    consent_of_shard,
+    is_shard,
     open_shard,
     shard_folders,
+    usable_shards,
 )
 from data_partition.shards.writer import ShardWriter, record_consent, remove_shard, require_free
 from data_partition.sources.layouts import annotator_of, detect_layout, find_sources, people_with_entry
@@ -64,6 +66,8 @@ class IdentityReport:
     """True if an earlier run had finished the same clips at the same size."""
     annotated_before_by: str = ""
     """Annotator and version by which the same clips had been annotated, if it was another."""
+    damage: str = ""
+    """Why the shard that was there could not be used; "" if it could, or there was none."""
 
     @property
     def num_given(self) -> int:
@@ -97,6 +101,7 @@ class IdentityReport:
             + (f", {unread} that could not be read" if unread else "")
             + (", done before" if self.was_done else "")
             + (f", prepared again: was annotated by {self.annotated_before_by}" if self.annotated_before_by else "")
+            + (f", prepared again: the shard was damaged ({self.damage})" if self.damage else "")
         )
 
 
@@ -326,11 +331,15 @@ class _Plan:
             ]
             for identity, clips in people.items()
         }
-        self._done = {identity: _finished(out / identity, jobs, or_more=True) for identity, jobs in self._jobs.items()}
+        self._damage = {identity: _damage_of(out / identity) for identity in self._jobs}
+        self._done = {
+            identity: None if self._damage[identity] else _finished(out / identity, jobs, or_more=True)
+            for identity, jobs in self._jobs.items()
+        }
         self._annotated_before_by = {
             identity: _annotated_by(out / identity)
             for identity, jobs in self._jobs.items()
-            if self._done[identity] is None and _of_clips(out / identity, jobs) is not None
+            if not (self._done[identity] or self._damage[identity]) and _of_clips(out / identity, jobs) is not None
         }
         self._parts: dict[ClipJob, ClipSummary] = {}
         self._usable: set[str] = set()
@@ -340,7 +349,7 @@ class _Plan:
         self.out.mkdir(parents=True, exist_ok=True)
         for identity, jobs in self._jobs.items():
             for job in jobs if self._done[identity] is None else ():
-                part = _finished(job.part, [job])
+                part = None if _damage_of(job.part) else _finished(job.part, [job])
                 if part is None:
                     yield job
                 else:
@@ -361,10 +370,10 @@ class _Plan:
             unread: people with a record that cannot be used; their shards stay, without one.
         """
         for name, source in self._there().items():
-            if name in unread:
-                record_consent(self.out / name, None)
-            elif source == self._src and name in consents and name not in self._usable:
-                record_consent(self.out / name, consents[name])
+            is_own = source == self._src and name in consents and name not in self._usable
+            if name in unread or is_own:
+                with contextlib.suppress(DataError):  # nobody trains on a shard that cannot be read
+                    record_consent(self.out / name, None if name in unread else consents[name])
 
     def remove_gone(self, entries: set[str], unread: set[str]) -> list[str]:
         """Remove shards of this source folder's people of whom it has no entry now; their names.
@@ -417,6 +426,7 @@ class _Plan:
             clips=clips,
             was_done=done is not None,
             annotated_before_by=self._annotated_before_by.get(identity, ""),
+            damage=self._damage[identity],
         )
         if done is not None:
             record_consent(self.out / identity, consent)
@@ -454,8 +464,8 @@ def _used(
 ) -> dict[str, ConsentRecord | None]:
     """Records of those who are in a dataset now."""
     used = {one.identity: consents.get(one.identity) for report in reports for one in report if one.num_kept}
-    of_before = {name: plan.out / name for plan, names in zip(plans, kept, strict=True) for name in names}
-    return used | {name: consent_of_shard(folder) for name, folder in of_before.items()}
+    folders = [plan.out / name for plan, names in zip(plans, kept, strict=True) for name in names]
+    return used | {shard.path.name: shard.consent for shard in usable_shards(folders)}
 
 
 def _others(clips: Sequence[ClipSummary]) -> set[str]:
@@ -481,8 +491,7 @@ def _told_of_others(job: ClipJob, clip: ClipSummary, others: set[str]) -> ClipSu
 
 def _contact_sheet(out: Path, identities: Iterable[IdentityReport], kept: Sequence[str]) -> Path:
     names = [one.identity for one in identities if one.num_kept]
-    shards = (open_shard(out / name) for name in (*names, *kept))
-    return write_contact_sheet(shards, out / CONTACT_SHEET_NAME)
+    return write_contact_sheet(usable_shards(out / name for name in (*names, *kept)), out / CONTACT_SHEET_NAME)
 
 
 def _problems_of(report: IdentityReport) -> list[Rejected]:
@@ -530,6 +539,17 @@ def _info(shard_dir: Path) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return info if isinstance(info, dict) else {}
+
+
+def _damage_of(shard_dir: Path) -> str:
+    """Why a shard (or part) cannot be used; "" if it can, or there is none."""
+    if not is_shard(shard_dir):
+        return ""
+    try:
+        open_shard(shard_dir)
+    except DataError as error:
+        return str(error).split("; ")[0]  # what to do is done
+    return ""
 
 
 def _finished(shard_dir: Path, jobs: Sequence[ClipJob], *, or_more: bool = False) -> list[ClipSummary] | None:

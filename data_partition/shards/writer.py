@@ -34,6 +34,7 @@ from data_partition.shards.shard import (
     SPLIT_COLUMN,
     Shard,
     consent_metadata,
+    is_shard,
 )
 from model.batch import NUM_BLENDSHAPES, NUM_LANDMARKS, NUM_VERTICES
 from model.errors import ConfigError, DataError
@@ -303,9 +304,8 @@ def require_free(folder: Path) -> None:
     """
     if folder.parent.suffix in UNFINISHED_SUFFIXES or not (folder.exists() or folder.is_symlink()):
         return
-    is_shard = any((folder / name).is_file() for name in (INFO_NAME, METADATA_NAME))
     is_empty = folder.is_dir() and not any(folder.iterdir())
-    if not (is_shard or is_empty):
+    if not (is_empty or is_shard(folder)):
         raise ConfigError(
             f"{folder}: not a shard (no {INFO_NAME}), so a shard of this name would destroy it; choose another OUT"
         )
@@ -325,16 +325,20 @@ def record_consent(shard_dir: Path, consent: ConsentRecord | None) -> None:
     """Put a record in the place of the one that a finished shard has; None takes it out. No frame is touched.
 
     Raises:
+        DataError: if the shard's rows cannot be read.
         OSError: if it cannot be written; the shard is as it was then.
     """
     path = shard_dir / METADATA_NAME
-    with pq.ParquetFile(path) as file:
-        before = file.schema_arrow.metadata or {}
-        others = {key: value for key, value in before.items() if key not in (CONSENT_KEY, CONSENT_SHA256_KEY)}
-        wanted = others | consent_metadata(consent)
-        if wanted == before:
-            return
-        table = file.read()
+    try:
+        with pq.ParquetFile(path) as file:
+            before = file.schema_arrow.metadata or {}
+            others = {key: value for key, value in before.items() if key not in (CONSENT_KEY, CONSENT_SHA256_KEY)}
+            wanted = others | consent_metadata(consent)
+            if wanted == before:
+                return
+            table = file.read()
+    except (OSError, pa.ArrowException) as error:
+        raise DataError(f"{path}: not readable ({str(error).splitlines()[0]}); prepare this identity again") from error
     with whole_file(path) as target:
         pq.write_table(table.replace_schema_metadata(wanted or None), target)
 

@@ -154,6 +154,13 @@ def test_who_withdraws_leaves_the_dataset_and_marks_the_runs(capsys, tmp_path, c
     assert "zoe: neither in the dataset" in fails(capsys, "withdraw", "zoe", *command[2:])
 
 
+def test_runs_are_marked_though_the_dataset_cannot_be_changed(capsys, tmp_path, checkpoint):  # noqa: F811
+    save_checkpoint(tmp_path / "runs" / "run", checkpoint)
+    said = fails(capsys, "withdraw", "ana", str(tmp_path / "no-dataset"), str(tmp_path / "runs"))
+    assert "no such dataset folder" in said
+    assert (tmp_path / "runs" / "run" / "withdrawn.json").is_file()
+
+
 def test_key_names_the_anchor_to_hand_out(capsys, tmp_path, monkeypatch):
     monkeypatch.setenv("FEDREENACT_MARKING_KEY", str(tmp_path / "key"))
     text = succeeds(capsys, "key", "--organisation", "Example Lab")

@@ -260,6 +260,24 @@ def test_shards_of_an_annotator_without_irises_are_prepared_again_and_it_is_said
 
 
 @pytest.mark.integration
+@pytest.mark.parametrize("name", ["shard.json", "metadata.parquet", "frames/000003.jpg"])
+def test_a_damaged_shard_is_prepared_again_and_it_is_said(prepared: Prepared, tmp_path: Path, name: str) -> None:
+    out = tmp_path / "out"
+    shutil.copytree(prepared.out, out)
+    if name.startswith("frames"):
+        (out / "anna" / name).unlink()
+    else:
+        (out / "anna" / name).write_bytes((out / "anna" / name).read_bytes()[:-20])
+    (out / "ben" / "frames" / "000000.jpg").write_bytes(b"")  # which opening does not see
+    report = prepare(prepared.src, out, size_px=96, num_workers=1)
+    anna, ben = report.datasets[0].identities
+    assert not anna.was_done and ben.was_done
+    assert f", prepared again: the shard was damaged ({out / 'anna' / name}: " in anna.to_line()
+    again, before = ((folder / "metadata.parquet").read_bytes() for folder in (out / "anna", prepared.out / "anna"))
+    assert again == before and open_dataset(out)[0].num_frames == open_dataset(prepared.out)[0].num_frames
+
+
+@pytest.mark.integration
 def test_meshes_are_kept_if_they_are_asked_for_once_and_lie_on_the_landmarks(
     prepared: Prepared, tmp_path: Path
 ) -> None:

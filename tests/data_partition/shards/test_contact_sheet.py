@@ -25,3 +25,11 @@ def test_a_long_shard_fills_several_lines(tmp_path: Path) -> None:
     shard = write_random_shard(tmp_path, "anna", num_frames=851, size_px=8)
     sheet = read_image(write_contact_sheet([shard], tmp_path / "sheet.png"))
     assert sheet.shape == (22 + 2 * 96, 16 * 96, 3)  # 18 crops, 16 in a line
+
+
+def test_a_frame_that_cannot_be_read_is_grey(tmp_path: Path) -> None:
+    shard = write_random_shard(tmp_path, "anna", num_frames=101, size_px=96)
+    (shard.path / shard.file_name[50]).write_bytes(b"")
+    sheet = read_image(write_contact_sheet([shard], tmp_path / "sheet.png"))
+    assert (sheet[22:, 96:192] == 160).all()
+    np.testing.assert_array_equal(sheet[22:, 192:], shard.read_frame(100))
