@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.markup import escape
 
-from cli.terminal import console, error_console, say_where
-from model.errors import DataError
+from cli.terminal import console, error_console, say_error, say_where
+from model.errors import DataError, FedreenactError
 
 if TYPE_CHECKING:
     from data_partition.consent.releases import Release
@@ -21,20 +21,37 @@ def consent(
         list[Path], typer.Argument(metavar="PERSON...", help="Folders of people, or pictures and videos of one each.")
     ],
 ) -> None:
-    """Write a record of consent to fill in for each person; of those who have one, say what it allows today."""
+    """Write a record of consent to fill in for each person; of those who have one, say what it allows today.
+
+    Exit code 2 if something of that failed for somebody; everybody else has a record or is told of then.
+    """
+    from data_partition.consent.record import is_consent_file
+
+    errors = []
+    for person in (one for one in people if not is_consent_file(one)):  # of VIDEOS/*
+        try:
+            _write_or_say_consent(person)
+        except (FedreenactError, OSError) as error:
+            errors.append(str(error))
+    for text in errors:
+        say_error(text)
+    if errors:
+        raise typer.Exit(2)
+
+
+def _write_or_say_consent(person: Path) -> None:
     from data_partition.consent.kinds import Role
-    from data_partition.consent.record import consent_file, is_consent_file, read_consent
+    from data_partition.consent.record import consent_file, read_consent
     from data_partition.consent.template import write_template
 
-    for person in (one for one in people if not is_consent_file(one)):  # of VIDEOS/*
-        path = consent_file(person)
-        if not path.is_file():
-            say_where({"To fill in": write_template(person)})
-            continue
-        record = read_consent(path)
-        for role in Role:
-            allowed = record.refusal(role, date.today()) or f"yes, until {record.expires}"
-            console.print(f"{escape(record.person)}, {role}: {escape(allowed)}", soft_wrap=True)
+    path = consent_file(person)
+    if not path.is_file():
+        say_where({"To fill in": write_template(person)})
+        return
+    record = read_consent(path)
+    for role in Role:
+        allowed = record.refusal(role, date.today()) or f"yes, until {record.expires}"
+        console.print(f"{escape(record.person)}, {role}: {escape(allowed)}", soft_wrap=True)
 
 
 def withdraw(

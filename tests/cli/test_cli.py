@@ -130,6 +130,22 @@ def test_a_record_to_fill_in_is_written_once_and_said_afterwards(capsys, tmp_pat
     assert f"ana, source: yes, until {TODAY}" in text and "ana, training: consent 2026-014 is for source" in text
 
 
+def test_odd_entries_keep_nobody_from_a_record_and_all_are_told_at_the_end(capsys, tmp_path):
+    for name in ("ana", "ben", "eva"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "ana" / "consent.toml").write_text("id = ''")
+    (tmp_path / "notes.txt").touch()
+    write_consent(tmp_path / "ben" / "consent.toml", consent_of("ben"))
+    with pytest.raises(SystemExit) as exit_info:
+        cli.main(["consent", *(str(tmp_path / name) for name in ("ana", "notes.txt", "ben", "eva"))])
+    captured = capsys.readouterr()
+    assert exit_info.value.code == 2 and (tmp_path / "eva" / "consent.toml").is_file()
+    assert "ben, source: yes" in captured.out and "To fill in" in captured.out
+    first, second = captured.err.splitlines()
+    assert first.startswith("error: ") and "ana/consent.toml: does not say" in first
+    assert second.startswith("error: ") and "notes.txt: wanted the folder of a person" in second
+
+
 def test_who_withdraws_is_told_of_releases_and_they_are_marked(capsys, tmp_path, checkpoint):  # noqa: F811
     run = save_checkpoint(tmp_path / "run", checkpoint).parent
     public = dataclasses.replace(checkpoint, identities=["identity-0", "identity-1"])
