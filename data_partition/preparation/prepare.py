@@ -214,7 +214,7 @@ def prepare(
     layout, reason = (layout, "as asked for") if layout else detect_layout(src)
     sources = find_sources(src, layout, faces, with_mesh=with_mesh)
     for subset, people in sources.people.items():
-        for identity in people:
+        for identity in (name for name, clips in people.items() if clips):
             require_free(out / subset / identity)
     entries = _entries(src, layout, sources)
     consents, unread = _take_consents(src, out, sources, entries)
@@ -276,7 +276,7 @@ def _take_consents(
     for subset, people in sources.people.items():
         for identity in sorted(people.keys() | entries[subset]):
             try:
-                is_there = (out / subset / identity / INFO_NAME).is_file()
+                is_there = is_shard(out / subset / identity)
                 record = _consent_of(src / identity, identity, is_there=is_there)
                 if record is not None or people.get(identity):
                     consents[identity] = record
@@ -290,7 +290,10 @@ def _take_consents(
 def _consent_of(entry: Path, identity: str, *, is_there: bool) -> ConsentRecord | None:
     """The record that lies with a person's videos, whose shard `is_there` or would be made anew."""
     path = consent_file(entry)
-    if not path.exists():
+    try:
+        if not path.exists():
+            return None
+    except OSError:  # a folder that may not be looked into
         return None
     record = read_consent(path)
     if record.person != identity:

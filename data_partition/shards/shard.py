@@ -179,15 +179,26 @@ def open_dataset(root: Path) -> list[Shard]:
 
 
 def shard_folders(root: Path) -> list[Path]:
-    """Folders below `root` that hold a shard, finished ones only, sorted by name."""
+    """Folders below `root` that hold a shard, finished ones only, sorted by name; none that may not be looked into.
+
+    Raises:
+        DataError: if `root` is no folder, or cannot be listed.
+    """
     if not root.is_dir():
         raise DataError(f"{root}: no such dataset folder")
-    return sorted(folder for folder in root.iterdir() if folder.suffix not in UNFINISHED_SUFFIXES and is_shard(folder))
+    try:
+        folders = sorted(root.iterdir())
+    except OSError as error:
+        raise DataError(f"{root}: cannot be read ({error.strerror}); give yourself the right to") from error
+    return [folder for folder in folders if folder.suffix not in UNFINISHED_SUFFIXES and is_shard(folder)]
 
 
 def is_shard(folder: Path) -> bool:
-    """Whether a folder holds a shard, be it a damaged one."""
-    return any((folder / name).is_file() for name in (INFO_NAME, METADATA_NAME))
+    """Whether a folder holds a shard, be it a damaged one; not if it may not be looked into."""
+    try:
+        return any((folder / name).is_file() for name in (INFO_NAME, METADATA_NAME))
+    except OSError:
+        return False
 
 
 def open_shard(path: Path) -> Shard:

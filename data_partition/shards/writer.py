@@ -304,7 +304,10 @@ def require_free(folder: Path) -> None:
     """
     if folder.parent.suffix in UNFINISHED_SUFFIXES or not (folder.exists() or folder.is_symlink()):
         return
-    is_empty = folder.is_dir() and not any(folder.iterdir())
+    try:
+        is_empty = folder.is_dir() and not any(folder.iterdir())
+    except OSError:  # it may not be looked into
+        is_empty = False
     if not (is_empty or is_shard(folder)):
         raise ConfigError(
             f"{folder}: not a shard (no {INFO_NAME}), so a shard of this name would destroy it; choose another OUT"

@@ -180,7 +180,14 @@ def _report_strays(
 
 
 def _image_folder(person: Path) -> Path | None:
-    return next((e for e in visible(person) if e.is_dir() and e.name.casefold() in ("image", "images")), None)
+    """The folder of a person's pictures, if there is one that can be listed."""
+    try:
+        folder = next((e for e in visible(person) if e.is_dir() and e.name.casefold() in ("image", "images")), None)
+        if folder is not None:
+            visible(folder)
+    except DataError:
+        return None
+    return folder
 
 
 def _points_files(person: Path) -> list[Path]:

@@ -82,8 +82,11 @@ def is_picture(path: Path) -> bool:
 
 
 def has_pictures(folder: Path) -> bool:
-    """Whether a folder directly holds pictures."""
-    return any(is_picture(path) and not path.is_dir() for path in folder.iterdir())
+    """Whether a folder directly holds pictures; not if it cannot be listed."""
+    try:
+        return any(is_picture(path) and not path.is_dir() for path in folder.iterdir())
+    except OSError:
+        return False
 
 
 def count_frames(path: Path, stretch: Stretch | None = None) -> int:
@@ -201,13 +204,22 @@ def read_frames(
 
 
 def source_sha256(path: Path, stretch: Stretch | None = None) -> str:
-    """SHA-256 of a file, or of the names and contents of a folder's pictures (of a stretch of them)."""
+    """SHA-256 of a file, or of the names and contents of a folder's pictures (of a stretch of them).
+
+    A picture that cannot be read counts by its name alone, so that it does not take the others with it.
+
+    Raises:
+        OSError: if the file or the folder cannot be read.
+    """
     if path.is_file():
         return file_sha256(path)
     digest = hashlib.sha256()
     for _, picture in _meant(path, stretch):
         digest.update(os.fsencode(picture.name))
-        digest.update(hashlib.sha256(picture.read_bytes()).digest())
+        try:
+            digest.update(hashlib.sha256(picture.read_bytes()).digest())
+        except OSError:
+            digest.update(b"unreadable")
     return digest.hexdigest()
 
 

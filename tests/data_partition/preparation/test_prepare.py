@@ -27,6 +27,7 @@ from model.errors import DataError
 from model.landmarks.irises import gaze_EC
 from tests.data_partition.conftest import write_video
 from tests.support.consents import TODAY, consent_of, write_consent
+from tests.support.rights import bound_by_modes
 
 
 @dataclass
@@ -348,6 +349,22 @@ def test_people_without_a_usable_frame_are_left_out_and_named(
     shutil.rmtree(src / "anna")
     with pytest.raises(DataError, match=r"nobody with a usable frame \(2 things left out, ben: no clip"):
         prepare(src, tmp_path / "other", size_px=64, num_workers=1)
+
+
+@pytest.mark.integration
+def test_folders_that_may_not_be_looked_into_end_nothing(
+    tmp_path: Path, face_landmarker: Path, drawn_people: list[Shard]
+) -> None:
+    src, out = tmp_path / "src", tmp_path / "out"
+    _write_frames(src / "anna", drawn_people[0], range(6))
+    (src / "anna" / "006.jpg").symlink_to("nowhere.jpg")
+    for disk in (src, out):
+        (disk / "lost+found").mkdir(mode=0, parents=True)
+    with bound_by_modes():
+        report = prepare(src, out, size_px=64, num_workers=1)
+        assert [shard.identity for shard in open_dataset(out)] == ["anna"]
+    assert [one.num_kept for one in report.datasets[0].identities] == [6, 0]
+    assert {Path(one.path).name for _, one in report.rejected} == {"lost+found", "006.jpg"}
 
 
 def test_an_empty_source_folder_is_refused(tmp_path: Path, face_landmarker: Path) -> None:

@@ -10,7 +10,7 @@ from data_partition.shards.images import write_image
 from data_partition.sources.rejected import Rejected
 from data_partition.sources.video import Stretch, about_frames, count_frames, is_clip, read_frames, source_sha256
 from model.errors import DataError
-from tests.data_partition.conftest import write_video
+from tests.data_partition.conftest import write_picture, write_video
 
 
 def _grey(value: int, height: int = 48, width: int = 64) -> np.ndarray:
@@ -101,3 +101,15 @@ def test_the_hash_changes_with_a_frame_and_with_its_name(tmp_path: Path) -> None
     renamed = source_sha256(tmp_path)
     write_image(tmp_path / "1.png", _grey(1))
     assert len({first, renamed, source_sha256(tmp_path)}) == 3
+
+
+def test_a_picture_that_cannot_be_read_does_not_take_its_folder_with_it(tmp_path: Path) -> None:
+    for name in ("1.png", "3.png"):
+        write_picture(tmp_path / name)
+    alone = source_sha256(tmp_path)
+    (tmp_path / "2.png").symlink_to("nowhere.png")
+    digest = source_sha256(tmp_path)
+    assert digest not in (alone, "") and source_sha256(tmp_path) == digest
+    problems: list[Rejected] = []
+    assert [frame.name for frame in read_frames(tmp_path, problems.append)] == ["1.png", "3.png"]
+    assert [Path(one.path).name for one in problems] == ["2.png"]
