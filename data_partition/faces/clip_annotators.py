@@ -5,6 +5,7 @@ Legend: K = 68 landmarks, C coordinates, A = 18 action units.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -35,6 +36,9 @@ WINDOW_TO_FACE = 2.5
 MIN_WINDOW_PX = 16
 LOOK_EVERY_FRAMES = 10
 """While no face is found, all of the picture is looked at once in so many frames."""
+
+OPENFACE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp")
+"""Of the pictures that OpenFace takes from a folder, written so."""
 
 _CSV_REMEDY = "run FeatureExtraction on the clip, without flags that leave columns out"
 
@@ -290,6 +294,8 @@ class OpenFaceAnnotator:
         if self._table is not None:
             for row, index in enumerate(self._table.frame_index_N.tolist()):
                 self._rows.setdefault(index, []).append(row)
+        self._place = _openface_places(source.path) if source.path.is_dir() else {}
+        self._passed_over: list[str] = []
         self._num_seen = 0
         self._num_outside = 0
         self._without_file: list[str] = []
@@ -309,9 +315,13 @@ class OpenFaceAnnotator:
         Raises:
             DataError: if the file tells another time of the frame than the clip.
         """
-        self._num_seen = frame.index + 1
         if self._table is not None:
-            rows = self._rows.get(frame.index, [])
+            index = self._place.get(frame.name) if frame.name else frame.index
+            if index is None:
+                self._passed_over.append(frame.name)
+                return None
+            self._num_seen = max(self._num_seen, index + 1)
+            rows = self._rows.get(index, [])
             self._require_same_time(self._table, rows, frame)
             return self._largest(self._table, rows, frame)
         path = self._by_name.get(Path(frame.name).stem.casefold())
@@ -331,6 +341,10 @@ class OpenFaceAnnotator:
         if self._without_file:
             text = f"{len(self._without_file)} pictures without a CSV file, {self._without_file[0]} among them"
             found.append(Rejected(str(self._path), text))
+        if self._passed_over:
+            wanted = " ".join(OPENFACE_SUFFIXES)
+            text = f"{len(self._passed_over)} pictures that OpenFace passes over, {self._passed_over[0]} among them"
+            found.append(Rejected(str(self._path), f"{text}; it takes {wanted}, in small letters"))
         if self._num_outside:
             text = f"in {self._num_outside} frames the landmarks lie outside of it; is it this clip's CSV file?"
             found.append(Rejected(str(self._path), text))
@@ -383,6 +397,12 @@ class OpenFaceAnnotator:
         )
 
 
+def _openface_places(folder: Path) -> dict[str, int]:
+    """Name of each picture that OpenFace takes from a folder to its place there: "10.jpg" comes before "2.jpg"."""
+    names = [name for name in picture_names(folder) if Path(name).suffix in OPENFACE_SUFFIXES]
+    return {name: place for place, name in enumerate(sorted(names, key=os.fsencode))}
+
+
 def _is_outside(landmarks_KC: NDArray[np.float32], image_HWC: NDArray[np.uint8]) -> bool:
     """Whether more than half of the landmarks are not in the picture."""
     height, width = image_HWC.shape[:2]
@@ -404,5 +424,5 @@ EACH_PICTURE = AnnotatorKind(
 """Every picture is looked at by itself."""
 POINT_FILES = AnnotatorKind(name=f"points-98+{ANNOTATOR_NAME}", version=ANNOTATOR_VERSION, open=PointsAnnotator)
 """CelebV's files of 98 points."""
-OPENFACE_FILES = AnnotatorKind(name="openface", version="2", open=OpenFaceAnnotator, needs_model=False)
+OPENFACE_FILES = AnnotatorKind(name="openface", version="2+order", open=OpenFaceAnnotator, needs_model=False)
 """OpenFace's CSV files."""

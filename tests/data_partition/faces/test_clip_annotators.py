@@ -100,6 +100,23 @@ def test_rows_that_do_not_fit_the_clip_are_told(tmp_path: Path) -> None:
         ]
 
 
+def test_a_row_is_of_the_picture_at_its_place_in_openfaces_order(tmp_path: Path) -> None:
+    names = ["1.jpg", "2.png", "3.JPG", "10.jpg", "11.bmp"]  # as this program orders them
+    clip = tmp_path / "anna"
+    clip.mkdir()
+    for name in names:
+        write_image(clip / name, np.zeros((PICTURE_PX, PICTURE_PX, 3), np.uint8))
+    in_its_order = ["1.jpg", "10.jpg", "11.bmp", "2.png"]
+    rows = [{"frame": k + 1, "AU12_r": int(name.split(".")[0]) / 4} for k, name in enumerate(in_its_order)]
+    (tmp_path / "anna.csv").write_text(openface_rows(*rows))
+    with opened(openface_source(clip)) as annotator:
+        faces = [annotator.annotate(frame(index, name)) for index, name in enumerate(names)]
+        (problem,) = annotator.problems()
+    told = [None if face is None else float(face.au_intensity_A[AU_ORDER.index(12)]) for face in faces]
+    assert told == [0.25, 0.5, None, 2.5, 2.75]
+    assert problem.reason.startswith("1 pictures that OpenFace passes over, 3.JPG among them")
+
+
 def test_a_file_made_from_a_copy_of_another_rate_is_refused(tmp_path: Path) -> None:
     clip = write_clip(tmp_path / "talk", 1)
     rows = [{"frame": k + 1, "timestamp": 2 * k / 25} for k in range(12)]
@@ -181,7 +198,7 @@ def test_98_points_give_the_landmarks_and_mediapipe_the_rest(
 def test_annotators_have_names() -> None:
     assert annotator_of(ClipSource(path=Path("a.mp4"))).name == ANNOTATOR_NAME
     kind = annotator_of(ClipSource(path=Path("a"), layout=Layout.OPENFACE))
-    assert (kind.name, kind.version) == ("openface", "2")
+    assert (kind.name, kind.version) == ("openface", "2+order")
 
 
 def test_a_file_that_is_not_openfaces_is_one_error(tmp_path: Path) -> None:
