@@ -108,7 +108,8 @@ def find_sources(
         with_mesh: whether the mesh of every face is kept.
 
     Raises:
-        ConfigError: if `faces` names somebody else, or the annotator of a clip has no meshes.
+        ConfigError: if `faces` names somebody else or somebody whose faces files tell, or the annotator of a clip has
+            no meshes.
         DataError: if it cannot be read, holds nobody, or a person twice.
     """
     sources = LAYOUTS[layout].find(src)
@@ -119,10 +120,19 @@ def find_sources(
         raise ConfigError(f"--face: {strangers[0]!r} is nobody in {src}; wanted the name of a person there")
     for people in sources.people.values():
         for name in people.keys() & faces.keys():
-            people[name] = [replace(clip, face=faces[name]) for clip in people[name]]
+            people[name] = [_with_face(name, clip, faces[name]) for clip in people[name]]
         if with_mesh:
             people |= {name: [_with_mesh(clip) for clip in clips] for name, clips in people.items()}
     return sources
+
+
+def _with_face(name: str, clip: ClipSource, face: int) -> ClipSource:
+    if clip.annotations:
+        raise ConfigError(
+            f"--face: {name!r} is annotated by files ({clip.annotations[0].name}), which tell the face; leave the "
+            "option out"
+        )
+    return replace(clip, face=face)
 
 
 def people_with_entry(src: Path, layout: Layout, subset: str) -> set[str]:

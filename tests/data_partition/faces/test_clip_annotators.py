@@ -15,7 +15,7 @@ from data_partition.sources.names import Layout
 from data_partition.sources.openface_files import annotations_of
 from data_partition.sources.records import ClipSource
 from data_partition.sources.rejected import Rejected
-from data_partition.sources.video import VideoFrame
+from data_partition.sources.video import VideoFrame, read_frames
 from model.batch import AU_ORDER
 from model.errors import DataError
 from tests.support.samples import openface_2
@@ -193,6 +193,32 @@ def test_98_points_give_the_landmarks_and_mediapipe_the_rest(
     np.testing.assert_allclose(shard.pose_FC[0], anna.pose_FC[0], atol=12)
     (problem,) = (one for _, one in report.rejected)
     assert "1 pictures without a usable line of 98 points" in problem.reason
+
+
+@pytest.mark.integration
+def test_of_several_faces_the_one_at_the_points_is_looked_at_and_points_on_no_face_are_told(
+    tmp_path: Path, face_landmarker: Path, drawn_people: list[Shard]
+) -> None:
+    anna, ben = (shard.read_frame(0) for shard in drawn_people)
+    both, alone = np.concatenate([anna, ben], axis=1), np.concatenate([anna, np.zeros_like(ben)], axis=1)
+    middle = len(anna)
+    lines = []
+    for name, image_HWC, left in (("l.png", both, 0), ("r.png", both, middle), ("none.png", alone, middle)):
+        write_image(tmp_path / "Image" / name, image_HWC)
+        x_P, y_P = np.linspace(left + 50, left + 110, 98), np.linspace(50, 120, 98)
+        lines.append(" ".join([*(f"{x:.1f} {y:.1f}" for x, y in zip(x_P, y_P, strict=True)), name]))
+    (tmp_path / "all_98pt.txt").write_text("\n".join(lines))
+    clip = tmp_path / "Image"
+    source = ClipSource(path=clip, layout=Layout.CELEBV, annotations=(tmp_path / "all_98pt.txt",))
+    with opened(source) as annotator:
+        left, none, right = (annotator.annotate(one) for one in read_frames(clip, pytest.fail))
+        problems = annotator.problems()
+    assert left is not None and left.irises_EC is not None and left.irises_EC[:, 0].max() < middle
+    assert right is not None and right.irises_EC is not None and right.irises_EC[:, 0].min() > middle
+    assert none is None
+    told, note = (one.reason for one in problems)
+    assert told == "1 pictures whose points do not lie on the face that is found there, none.png among them"
+    assert note.startswith("2 faces in frame 0; number 1 from the left is used")
 
 
 def test_annotators_have_names() -> None:

@@ -246,6 +246,14 @@ def test_openface_files_are_found_beside_in_processed_and_inside(tmp_path: Path)
     assert "run FeatureExtraction on it, or prepare it with --layout videos" in left_out(sources)["dan.mp4"]
 
 
+def test_a_face_cannot_be_chosen_where_files_tell_it(tmp_path: Path) -> None:
+    write_picture(tmp_path / "anna" / "1.png")
+    (tmp_path / "anna.csv").write_text("frame,confidence,x_0\n")
+    assert len(find_sources(tmp_path, Layout.OPENFACE).people[""]["anna"]) == 1
+    with pytest.raises(ConfigError, match=r"--face: 'anna' is annotated by files \(anna\.csv\).*; leave the option"):
+        find_sources(tmp_path, Layout.OPENFACE, {"anna": 2})
+
+
 def test_a_folder_that_may_not_be_looked_into_is_left_out_and_nothing_else(tmp_path: Path) -> None:
     write_picture(tmp_path / "anna" / "1.png")
     locked = tmp_path / "lost+found"
