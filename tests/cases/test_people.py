@@ -7,11 +7,12 @@ import pytest
 
 from data_partition.faces.finder import FaceFinder, chosen, quarter_turns
 from data_partition.faces.people import others_than_main, split_by_person
-from data_partition.faces.track import face_of_picture, track_faces
+from data_partition.faces.track import face_of_picture, track_faces, turns_of
 from data_partition.preparation.prepare import PrepareReport, is_prepared, prepare
-from data_partition.preparation.preview import find_several_faces, write_preview
+from data_partition.preparation.preview import find_several_faces, first_faces, write_preview
 from data_partition.shards.names import check_distinct, check_identity
 from data_partition.shards.shard import Shard, open_dataset
+from data_partition.sources import video
 from data_partition.sources.layouts import annotator_of
 from data_partition.sources.pictures import read_picture
 from data_partition.sources.records import ClipSource
@@ -20,7 +21,7 @@ from data_partition.sources.video import read_frames
 from data_partition.synth.dataset import synthesize
 from model.errors import ConfigError, DataError
 from server.run_folder.folder import require_same_people
-from tests.data_partition.conftest import drawn_people, face_landmarker, write_video  # noqa: F401
+from tests.data_partition.conftest import drawn_people, face_landmarker, write_picture, write_video  # noqa: F401
 from tests.support.consents import TODAY, consent_of, write_consent
 
 
@@ -246,6 +247,26 @@ def test_a_run_goes_on_with_its_own_people_alone() -> None:
     require_same_people(["anna", "ben", "identity-2"], ["anna", "identity-1", "carl"])
     with pytest.raises(ConfigError, match="other people: 1 was ben, now dora; use"):
         require_same_people(["anna", "ben"], ["anna", "dora"])
+
+
+def test_the_way_up_and_the_first_faces_open_no_more_pictures_than_they_look_at(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    face_landmarker: Path,  # noqa: F811
+) -> None:
+    for number in range(70):
+        write_picture(tmp_path / f"{number}.png")
+    opened: list[int] = []
+
+    def read_and_noted(path: Path) -> np.ndarray:
+        opened.append(int(path.stem))
+        return read_picture(path)
+
+    monkeypatch.setattr(video, "read_picture", read_and_noted)
+    clip = ClipSource(path=tmp_path)
+    assert turns_of(clip) == 0 and opened == [0, 20, 40, 60]
+    assert first_faces(clip, FaceFinder())[1] == ()
+    assert opened[4:] == [0, 20, 40, 60, 0, 10, 20, 30, 40, 50, 60]
 
 
 def test_a_preview_numbers_the_faces_and_the_choice_can_be_made(

@@ -113,3 +113,37 @@ def test_a_picture_that_cannot_be_read_does_not_take_its_folder_with_it(tmp_path
     problems: list[Rejected] = []
     assert [frame.name for frame in read_frames(tmp_path, problems.append)] == ["1.png", "3.png"]
     assert [Path(one.path).name for one in problems] == ["2.png"]
+
+
+def test_a_frame_that_nobody_wants_is_passed_without_its_picture(tmp_path: Path) -> None:
+    frames = [np.full((48, 64, 3), 20 * number, np.uint8) for number in range(6)]
+    video, folder = write_video(tmp_path / "a.mp4", frames), tmp_path / "a"
+    for number, image_HWC in enumerate(frames):
+        write_image(folder / f"{number}.png", image_HWC)
+    for clip in (video, folder):
+        all_of_them = list(read_frames(clip, pytest.fail, quarter_turns=1))
+        some = list(read_frames(clip, pytest.fail, None, 1, lambda place, index: place == index and place % 2 == 0))
+        assert [(one.index, one.timestamp_s, one.name) for one in some] == [
+            (one.index, one.timestamp_s, one.name) for one in all_of_them
+        ]
+        for one, as_ever in zip(some, all_of_them, strict=True):
+            if one.index % 2:
+                assert one.image_HWC.shape == (0, 0, 3)
+            else:
+                np.testing.assert_array_equal(one.image_HWC, as_ever.image_HWC)
+
+
+def test_a_picture_that_nobody_wants_is_not_opened_and_one_that_cannot_be_read_has_no_place(tmp_path: Path) -> None:
+    for number in range(5):
+        write_picture(tmp_path / f"{number}.png", number)
+    for name in ("1.png", "2.png"):
+        (tmp_path / name).write_bytes(b"")
+    problems: list[Rejected] = []
+    frames = list(read_frames(tmp_path, problems.append, wanted=lambda place, _: place in (0, 2)))
+    assert [(frame.name, frame.image_HWC.size > 0) for frame in frames] == [
+        ("0.png", True),
+        ("1.png", False),
+        ("3.png", True),
+        ("4.png", False),
+    ]
+    assert [Path(one.path).name for one in problems] == ["2.png"]
