@@ -143,7 +143,8 @@ class PrepareReport:
         for dataset in self.datasets:
             lines += [one.to_line() for one in dataset.identities if one.identity not in self.kept]
         lines += [
-            f"{name}: in the source folder, but nothing there can be used now; the shard of before is kept"
+            f"{name}: in the source folder, but nothing there can be used now; the shard of before is kept, until the "
+            "entry is removed from the folder"
             for name in self.kept
         ]
         lines += [f"{name}: not in the source folder any more, removed from the dataset" for name in self.removed]
