@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -27,12 +29,24 @@ def consent(
     """
     from data_partition.consent.record import is_consent_file
 
-    errors = []
+    errors: list[str] = []
     for person in (one for one in people if not is_consent_file(one)):  # of VIDEOS/*
-        try:
+        with _noted(errors):
             _write_or_say_consent(person)
-        except (FedreenactError, OSError) as error:
-            errors.append(str(error))
+    _end_with(errors)
+
+
+@contextlib.contextmanager
+def _noted(errors: list[str]) -> Iterator[None]:
+    """What goes wrong for one is added, so that the others get their turn."""
+    try:
+        yield
+    except (FedreenactError, OSError) as error:
+        errors.append(str(error))
+
+
+def _end_with(errors: list[str]) -> None:
+    """Say what went wrong, a line each; exit code 2 if anything did."""
     for text in errors:
         say_error(text)
     if errors:
@@ -70,11 +84,14 @@ def withdraw(
     found = [runs_that_learnt(folder, person) for folder in runs or ()]
     learnt = [run for one in found for run in one.learnt]
     releases = [release for one in found for release in one.releases]
+    errors: list[str] = []
     for run in learnt:
-        mark_withdrawn(run, person)
-        console.print(f"[yellow]learnt {escape(person)}:[/] {escape(str(run))}, marked", soft_wrap=True)
+        with _noted(errors):
+            mark_withdrawn(run, person)
+            console.print(f"[yellow]learnt {escape(person)}:[/] {escape(str(run))}, marked", soft_wrap=True)
     for release in releases:
-        _say_release(release, person, mark_release(release, person, runs or ()))
+        with _noted(errors):
+            _say_release(release, person, mark_release(release, person, runs or ()))
     for problem in (line for one in found for line in one.unreadable):
         error_console.print(f"[yellow]not looked at:[/] {escape(problem)}", soft_wrap=True)
     source = remove_person(dataset, person)
@@ -83,6 +100,7 @@ def withdraw(
     if source is not None:
         console.print(f"{escape(person)} is removed from {escape(str(dataset))}", soft_wrap=True)
     _say_what_is_left(source, has_runs=bool(learnt), has_releases=bool(releases))
+    _end_with(errors)
 
 
 def _say_release(release: Release, person: str, copies: list[Path]) -> None:

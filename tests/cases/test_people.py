@@ -180,7 +180,9 @@ def test_a_person_whose_video_cannot_be_read_today_keeps_the_shard_and_it_is_sai
         assert (report.removed, report.kept, report.strangers) == ((), ("ben",), ())
         lines = [line for line in report.to_lines() if line.startswith("ben: ")]
         (line,) = lines
-        assert line.startswith("ben: in the source folder, but nothing there can be used now; the shard of before is kept")
+        assert line.startswith(
+            "ben: in the source folder, but nothing there can be used now; the shard of before is kept"
+        )
         _, ben = open_dataset(out)
         assert ben.num_frames == 6 and ben.consent == record
         assert any(line.startswith("ben: consent 2026-014 was revoked") for line in report.not_to_train) == is_link

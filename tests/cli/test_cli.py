@@ -177,6 +177,20 @@ def test_runs_are_marked_though_the_dataset_cannot_be_changed(capsys, tmp_path, 
     assert (tmp_path / "runs" / "run" / "withdrawn.json").is_file()
 
 
+def test_a_run_that_cannot_be_marked_keeps_nobody_in_the_dataset_and_no_other_run_unmarked(
+    capsys,
+    tmp_path,
+    checkpoint,  # noqa: F811
+):
+    for name in ("first", "second"):
+        save_checkpoint(tmp_path / "runs" / name, checkpoint)
+    (tmp_path / "runs" / "first" / "withdrawn.json").write_text("[1]")
+    write_random_shard(tmp_path / "data", "ana", num_frames=2)
+    said = fails(capsys, "withdraw", "ana", str(tmp_path / "data"), str(tmp_path / "runs"))
+    assert "first" in said and "damaged, so who withdrew is not known" in said
+    assert (tmp_path / "runs" / "second" / "withdrawn.json").is_file() and not (tmp_path / "data" / "ana").exists()
+
+
 def test_key_names_the_anchor_to_hand_out(capsys, tmp_path, monkeypatch):
     monkeypatch.setenv("FEDREENACT_MARKING_KEY", str(tmp_path / "key"))
     text = succeeds(capsys, "key", "--organisation", "Example Lab")
