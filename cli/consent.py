@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -9,8 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.markup import escape
 
-from cli.terminal import console, error_console, say_where
-from model.errors import DataError
+from cli.terminal import console, error_console, say_error, say_where
+from model.errors import DataError, FedreenactError
 
 if TYPE_CHECKING:
     from data_partition.consent.releases import Release
@@ -21,20 +23,49 @@ def consent(
         list[Path], typer.Argument(metavar="PERSON...", help="Folders of people, or pictures and videos of one each.")
     ],
 ) -> None:
-    """Write a record of consent to fill in for each person; of those who have one, say what it allows today."""
+    """Write a record of consent to fill in for each person; of those who have one, say what it allows today.
+
+    Exit code 2 if something of that failed for somebody; everybody else has a record or is told of then.
+    """
+    from data_partition.consent.record import is_consent_file
+
+    errors: list[str] = []
+    for person in (one for one in people if not is_consent_file(one)):  # of VIDEOS/*
+        with _noted(errors):
+            _write_or_say_consent(person)
+    _end_with(errors)
+
+
+@contextlib.contextmanager
+def _noted(errors: list[str]) -> Iterator[None]:
+    """What goes wrong for one is added, so that the others get their turn."""
+    try:
+        yield
+    except (FedreenactError, OSError) as error:
+        errors.append(str(error))
+
+
+def _end_with(errors: list[str]) -> None:
+    """Say what went wrong, a line each; exit code 2 if anything did."""
+    for text in errors:
+        say_error(text)
+    if errors:
+        raise typer.Exit(2)
+
+
+def _write_or_say_consent(person: Path) -> None:
     from data_partition.consent.kinds import Role
-    from data_partition.consent.record import consent_file, is_consent_file, read_consent
+    from data_partition.consent.record import consent_file, read_consent
     from data_partition.consent.template import write_template
 
-    for person in (one for one in people if not is_consent_file(one)):  # of VIDEOS/*
-        path = consent_file(person)
-        if not path.is_file():
-            say_where({"To fill in": write_template(person)})
-            continue
-        record = read_consent(path)
-        for role in Role:
-            allowed = record.refusal(role, date.today()) or f"yes, until {record.expires}"
-            console.print(f"{escape(record.person)}, {role}: {escape(allowed)}", soft_wrap=True)
+    path = consent_file(person)
+    if not path.is_file():
+        say_where({"To fill in": write_template(person)})
+        return
+    record = read_consent(path)
+    for role in Role:
+        allowed = record.refusal(role, date.today()) or f"yes, until {record.expires}"
+        console.print(f"{escape(record.person)}, {role}: {escape(allowed)}", soft_wrap=True)
 
 
 def withdraw(
@@ -46,26 +77,30 @@ def withdraw(
 ) -> None:
     """Take a person who withdrew out of a dataset, and mark every run that learnt the person, and its releases.
 
-    Nothing is drawn with a marked run and none goes on training; evaluate warns.
+    Nothing is drawn with a marked run and none goes on training; evaluate warns. Runs are marked first.
     """
     from data_partition.consent.withdrawal import mark_release, mark_withdrawn, remove_person, runs_that_learnt
 
     found = [runs_that_learnt(folder, person) for folder in runs or ()]
-    source = remove_person(dataset, person)
     learnt = [run for one in found for run in one.learnt]
     releases = [release for one in found for release in one.releases]
+    errors: list[str] = []
+    for run in learnt:
+        with _noted(errors):
+            mark_withdrawn(run, person)
+            console.print(f"[yellow]learnt {escape(person)}:[/] {escape(str(run))}, marked", soft_wrap=True)
+    for release in releases:
+        with _noted(errors):
+            _say_release(release, person, mark_release(release, person, runs or ()))
+    for problem in (line for one in found for line in one.unreadable):
+        error_console.print(f"[yellow]not looked at:[/] {escape(problem)}", soft_wrap=True)
+    source = remove_person(dataset, person)
     if source is None and not learnt and not releases:
         raise DataError(f"{person}: neither in the dataset {dataset} nor in a run that was named")
     if source is not None:
         console.print(f"{escape(person)} is removed from {escape(str(dataset))}", soft_wrap=True)
-    for run in learnt:
-        mark_withdrawn(run, person)
-        console.print(f"[yellow]learnt {escape(person)}:[/] {escape(str(run))}, marked", soft_wrap=True)
-    for release in releases:
-        _say_release(release, person, mark_release(release, person, runs or ()))
-    for problem in (line for one in found for line in one.unreadable):
-        error_console.print(f"[yellow]not looked at:[/] {escape(problem)}", soft_wrap=True)
     _say_what_is_left(source, has_runs=bool(learnt), has_releases=bool(releases))
+    _end_with(errors)
 
 
 def _say_release(release: Release, person: str, copies: list[Path]) -> None:

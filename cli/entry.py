@@ -16,7 +16,7 @@ import typer.main
 from rich.markup import escape
 
 from cli import consent, data, federate, marks, publish, train, use
-from cli.terminal import error_console
+from cli.terminal import error_console, say_error
 from model.errors import FedreenactError
 from server.termination import EXIT_CODE, TerminatedError
 
@@ -90,7 +90,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _fail(text: str) -> NoReturn:
-    error_console.print(f"[bold red]error:[/] {escape(' '.join(text.splitlines()))}", soft_wrap=True)
+    say_error(text)
     raise SystemExit(2) from None
 
 

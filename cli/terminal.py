@@ -122,6 +122,11 @@ def say_lines(title: str, lines: list[str], style: str = "") -> None:
         console.print(f"  {line}", style=style, markup=False, soft_wrap=True)
 
 
+def say_error(text: str) -> None:
+    """What went wrong, as one line on stderr."""
+    error_console.print(f"[bold red]error:[/] {escape(' '.join(text.splitlines()))}", soft_wrap=True)
+
+
 def say_where(places: Mapping[str, object]) -> None:
     """One line for each: what it is in bold, and where it lies."""
     for name, place in places.items():

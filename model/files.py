@@ -110,12 +110,12 @@ def read_json(path: Path) -> Any:
 
 
 def read_toml(path: Path) -> dict[str, Any]:
-    """Content of a TOML file.
+    """Content of a TOML file in UTF-8; a byte order mark, as Windows' Notepad may write, is passed over.
 
     Raises:
         OSError, ValueError: as `read_json`.
     """
-    return dict(_parsed(tomllib.loads, path.read_text(encoding="utf-8")))
+    return dict(_parsed(tomllib.loads, path.read_text(encoding="utf-8-sig")))
 
 
 def json_of(text: str | bytes) -> Any:

@@ -94,7 +94,12 @@ def _driving(driving: FaceFrame | AnnotatedClip, reference: int | None) -> tuple
 def _frame_of(clip: AnnotatedClip, index: int) -> Frame:
     """A frame of the clip with its box and landmarks."""
     tracked, face = clip.tracked, clip.tracked.faces[index]
-    frames = read_frames(tracked.source.path, lambda _: None, quarter_turns=tracked.quarter_turns)
+    frames = read_frames(
+        tracked.source.path,
+        lambda _: None,
+        quarter_turns=tracked.quarter_turns,
+        wanted=lambda _, one: one == index,
+    )
     picture_HWC = next(frame.image_HWC for frame in frames if frame.index == index)
     return _scaled(_marked(Place(picture_HWC=picture_HWC, box=face.box), face.annotation.landmarks_KC))
 

@@ -10,13 +10,14 @@ import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import date
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from data_partition.consent.releases import RELEASES_NAME, Release, read_releases
 from data_partition.shards.contact_sheet import CONTACT_SHEET_NAME, write_contact_sheet
 from data_partition.shards.names import UNFINISHED_SUFFIXES, check_identity
-from data_partition.shards.shard import INFO_NAME, PREPARED_FROM, open_shard, shard_folders
+from data_partition.shards.shard import INFO_NAME, PREPARED_FROM, shard_folders, usable_shards
 from model.checkpoint import known_people, round_folders_below, run_folder_of
 from model.errors import CheckpointError, DataError
 from model.files import read_json, write_json
@@ -66,9 +67,10 @@ def remove_person(dataset: Path, person: str) -> str | None:
     for folder in left_overs:
         if folder.is_dir():
             shutil.rmtree(folder)
-    others = shard_folders(dataset)
-    if had_sheet and others:
-        write_contact_sheet((open_shard(folder) for folder in others), sheet)
+    others = usable_shards(shard_folders(dataset))
+    first = next(others, None)
+    if had_sheet and first is not None:
+        write_contact_sheet(chain([first], others), sheet)
     return source
 
 

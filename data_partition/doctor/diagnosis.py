@@ -93,13 +93,20 @@ def diagnose(dataset: Path, progress: Progress = no_progress) -> Diagnosis:
 
 def _nothing_to_check(dataset: Path) -> str:
     """Why a folder without a shard is no dataset, and what to name instead."""
-    inner = [str(entry) for entry in sorted(dataset.iterdir()) if entry.is_dir() and shard_folders(entry)]
+    inner = [str(entry) for entry in sorted(dataset.iterdir()) if entry.is_dir() and _holds_shards(entry)]
     if inner:
         return f"{dataset}: a folder of datasets, wanted one dataset; name one of {', '.join(inner)}"
     unfinished = [entry.name for entry in sorted(dataset.iterdir()) if entry.suffix in UNFINISHED_SUFFIXES]
     if unfinished:
         return f"{dataset}: only unfinished shards ({', '.join(unfinished)}); run `fedreenact prepare` again"
     return f"{dataset}: no shard found; run `fedreenact prepare` or `fedreenact synth` first"
+
+
+def _holds_shards(folder: Path) -> bool:
+    try:
+        return bool(shard_folders(folder))
+    except DataError:  # it may not be looked into
+        return False
 
 
 def _left_overs(dataset: Path, folders: Sequence[Path]) -> list[Finding]:

@@ -5,6 +5,7 @@ Legend: K = 68 landmarks, C coordinates, A = 18 action units.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -35,6 +36,9 @@ WINDOW_TO_FACE = 2.5
 MIN_WINDOW_PX = 16
 LOOK_EVERY_FRAMES = 10
 """While no face is found, all of the picture is looked at once in so many frames."""
+
+OPENFACE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp")
+"""Of the pictures that OpenFace takes from a folder, written so."""
 
 _CSV_REMEDY = "run FeatureExtraction on the clip, without flags that leave columns out"
 
@@ -99,6 +103,7 @@ class MediaPipeAnnotator:
         self._finder = open_finder()
         self._window: CropBox | None = None
         self._last_centre_C: NDArray[np.floating] | None = None
+        self._told_centre_C: NDArray[np.floating] | None = None
         self._frames_to_look = 0
         self._timestamp_ms = -1
         self._num_faces = 0
@@ -171,8 +176,9 @@ class MediaPipeAnnotator:
             self._look_through(None)
             return False
         face = chosen(faces, self._face)
-        if self._last_centre_C is not None and self._is_video:
-            face = min(faces, key=lambda one: float(np.linalg.norm(np.array(one.centre) - self._last_centre_C)))
+        near_C = self._last_centre_C if self._is_video else self._told_centre_C
+        if near_C is not None:
+            face = min(faces, key=lambda one: float(np.linalg.norm(np.array(one.centre) - near_C)))
         if len(faces) > 1 and not self._note:
             self._note = (
                 f"{len(faces)} faces in frame {frame.index}; number {faces.index(face) + 1} from the left is used, "
@@ -224,7 +230,10 @@ class MediaPipeAnnotator:
 
 
 class PointsAnnotator(MediaPipeAnnotator):
-    """Landmarks from CelebV's files of 98 points; head pose and action units, which these do not have, by MediaPipe."""
+    """Landmarks from CelebV's files of 98 points; head pose and action units, which these do not have, by MediaPipe.
+
+    Of several faces the one at the file's landmarks is looked at.
+    """
 
     def __init__(self, source: ClipSource) -> None:
         """Read the lines of the clip's pictures.
@@ -233,7 +242,7 @@ class PointsAnnotator(MediaPipeAnnotator):
             DataError: if a file cannot be read.
             WeightsError: if the face landmarker file is missing.
         """
-        super().__init__(is_video=False)
+        super().__init__(is_video=False, path=source.path)
         wanted = {name.casefold() for name in picture_names(source.path, source.stretch)}
         self._tables: list[PointsTable] = [read_points(path, wanted) for path in source.annotations]
         self._landmarks = {
@@ -241,12 +250,12 @@ class PointsAnnotator(MediaPipeAnnotator):
             for table in reversed(self._tables)
             for name, landmarks_KC in zip(table.file_name, table.landmarks_NKC, strict=True)
         }
-        self._path = source.path
         self._without_line: list[str] = []
         self._outside: list[str] = []
+        self._elsewhere: list[str] = []
 
     def annotate(self, frame: VideoFrame) -> FaceAnnotation | None:
-        """The file's landmarks, if the picture has a line and a face that MediaPipe finds too."""
+        """The file's landmarks, if the picture has a line and MediaPipe finds a face there too."""
         landmarks_KC = self._landmarks.get(frame.name.casefold())
         if landmarks_KC is None:
             self._without_line.append(frame.name)
@@ -254,19 +263,24 @@ class PointsAnnotator(MediaPipeAnnotator):
         if _is_outside(landmarks_KC, frame.image_HWC):
             self._outside.append(frame.name)
             return None
+        self._told_centre_C = (landmarks_KC.min(axis=0) + landmarks_KC.max(axis=0)) / 2
         face = super().annotate(frame)
+        if face is not None and not _do_overlap(face.landmarks_KC, landmarks_KC):
+            self._elsewhere.append(frame.name)
+            return None
         return None if face is None else replace(face, landmarks_KC=landmarks_KC)
 
     def problems(self) -> list[Rejected]:
-        """Unusable lines, pictures without a line, and points that are not in their picture."""
+        """Unusable lines, pictures without a line, points outside of their picture or on no face, several faces."""
         found = [rejected for table in self._tables for rejected in table.rejected]
         for names, text in (
             (self._without_line, "pictures without a usable line of 98 points"),
             (self._outside, "pictures whose points lie outside of them"),
+            (self._elsewhere, "pictures whose points do not lie on the face that is found there"),
         ):
             if names:
                 found.append(Rejected(str(self._path), f"{len(names)} {text}, {names[0]} among them"))
-        return found
+        return found + super().problems()
 
 
 class OpenFaceAnnotator:
@@ -290,6 +304,8 @@ class OpenFaceAnnotator:
         if self._table is not None:
             for row, index in enumerate(self._table.frame_index_N.tolist()):
                 self._rows.setdefault(index, []).append(row)
+        self._place = _openface_places(source.path) if source.path.is_dir() else {}
+        self._passed_over: list[str] = []
         self._num_seen = 0
         self._num_outside = 0
         self._without_file: list[str] = []
@@ -309,9 +325,13 @@ class OpenFaceAnnotator:
         Raises:
             DataError: if the file tells another time of the frame than the clip.
         """
-        self._num_seen = frame.index + 1
         if self._table is not None:
-            rows = self._rows.get(frame.index, [])
+            index = self._place.get(frame.name) if frame.name else frame.index
+            if index is None:
+                self._passed_over.append(frame.name)
+                return None
+            self._num_seen = max(self._num_seen, index + 1)
+            rows = self._rows.get(index, [])
             self._require_same_time(self._table, rows, frame)
             return self._largest(self._table, rows, frame)
         path = self._by_name.get(Path(frame.name).stem.casefold())
@@ -331,6 +351,10 @@ class OpenFaceAnnotator:
         if self._without_file:
             text = f"{len(self._without_file)} pictures without a CSV file, {self._without_file[0]} among them"
             found.append(Rejected(str(self._path), text))
+        if self._passed_over:
+            wanted = " ".join(OPENFACE_SUFFIXES)
+            text = f"{len(self._passed_over)} pictures that OpenFace passes over, {self._passed_over[0]} among them"
+            found.append(Rejected(str(self._path), f"{text}; it takes {wanted}, in small letters"))
         if self._num_outside:
             text = f"in {self._num_outside} frames the landmarks lie outside of it; is it this clip's CSV file?"
             found.append(Rejected(str(self._path), text))
@@ -383,11 +407,24 @@ class OpenFaceAnnotator:
         )
 
 
+def _openface_places(folder: Path) -> dict[str, int]:
+    """Name of each picture that OpenFace takes from a folder to its place there: "10.jpg" comes before "2.jpg"."""
+    names = [name for name in picture_names(folder) if Path(name).suffix in OPENFACE_SUFFIXES]
+    return {name: place for place, name in enumerate(sorted(names, key=os.fsencode))}
+
+
 def _is_outside(landmarks_KC: NDArray[np.float32], image_HWC: NDArray[np.uint8]) -> bool:
     """Whether more than half of the landmarks are not in the picture."""
     height, width = image_HWC.shape[:2]
     is_inside_K = ((landmarks_KC >= -0.5) & (landmarks_KC <= np.array([width, height]) - 0.5)).all(axis=1)
     return bool(is_inside_K.mean() < 0.5)
+
+
+def _do_overlap(one_KC: NDArray[np.float32], other_KC: NDArray[np.float32]) -> bool:
+    """Whether the boxes around two faces' landmarks have a part in common."""
+    low_C = np.maximum(one_KC.min(axis=0), other_KC.min(axis=0))
+    high_C = np.minimum(one_KC.max(axis=0), other_KC.max(axis=0))
+    return bool((low_C < high_C).all())
 
 
 TRACKING = AnnotatorKind(
@@ -404,5 +441,5 @@ EACH_PICTURE = AnnotatorKind(
 """Every picture is looked at by itself."""
 POINT_FILES = AnnotatorKind(name=f"points-98+{ANNOTATOR_NAME}", version=ANNOTATOR_VERSION, open=PointsAnnotator)
 """CelebV's files of 98 points."""
-OPENFACE_FILES = AnnotatorKind(name="openface", version="2", open=OpenFaceAnnotator, needs_model=False)
+OPENFACE_FILES = AnnotatorKind(name="openface", version="2+order", open=OpenFaceAnnotator, needs_model=False)
 """OpenFace's CSV files."""

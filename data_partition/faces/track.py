@@ -28,8 +28,8 @@ from data_partition.sources.rejected import Rejected
 from data_partition.sources.video import VideoFrame, read_frames
 
 TURN_NAMES = ("nothing", "a quarter turn", "a half turn", "three quarter turns")
-TURN_FRAMES, TURN_STEP = 61, 20
-"""Of the first 61 frames every 20th is looked at."""
+TURN_LOOKS = (0, 20, 40, 60)
+"""Frames by which the way up is known, counted among those that can be read."""
 IDENTITY_EVERY_FRAMES = 5
 """Of the frames with a face, by which it is known who it is."""
 
@@ -90,9 +90,11 @@ def track_faces(
     recogniser = None if spec.is_cropped else open_recogniser()
     num_frames, found = 0, FaceRows(with_mesh=source.with_mesh)
     identity_F: list[NDArray[np.float32] | None] = []
-    for frame in read_frames(source.path, on_problem, source.stretch, turns):
+    step = source.step
+    is_looked_at = (lambda _, index: index % step == 0) if step > 1 else None
+    for frame in read_frames(source.path, on_problem, source.stretch, turns, is_looked_at):
         num_frames += 1
-        annotation = annotator.annotate(frame) if frame.index % source.step == 0 else None
+        annotation = annotator.annotate(frame) if frame.index % step == 0 else None
         if annotation is not None:
             is_due = recogniser is not None and len(found) % IDENTITY_EVERY_FRAMES == 0
             who = recogniser.embed(frame.image_HWC, annotation.landmarks_KC) if recogniser and is_due else None
@@ -117,7 +119,7 @@ def track_faces(
 def cut_faces(
     clip: TrackedClip, size_px: int, on_problem: Callable[[Rejected], None]
 ) -> Iterator[tuple[VideoFrame, FaceCrop | None]]:
-    """Every frame of a clip in order with its face cut out, or with None where it has none.
+    """Every frame of a clip in order with its face cut out, or with None and mostly no picture where it has none.
 
     Args:
         clip: of `track_faces`, with all or some of its faces.
@@ -127,7 +129,10 @@ def cut_faces(
     Raises:
         DataError: if the clip cannot be opened.
     """
-    for frame in read_frames(clip.source.path, on_problem, clip.source.stretch, clip.quarter_turns):
+    source, with_face = clip.source, frozenset(clip.faces)
+    opens_all = source.path.is_dir() and source.step == 1  # as `track_faces` did: who cannot be read is no frame
+    wanted = None if opens_all else lambda _, index: index in with_face
+    for frame in read_frames(source.path, on_problem, source.stretch, clip.quarter_turns, wanted):
         face = clip.faces.get(frame.index)
         yield frame, None if face is None else _cut(frame.image_HWC, face.annotation, face.box, size_px)
 
@@ -172,8 +177,9 @@ def turns_of(source: ClipSource) -> int:
     finder = open_finder()
     if finder is None:
         return 0
-    frames = islice(read_frames(source.path, lambda _: None, source.stretch), 0, TURN_FRAMES, TURN_STEP)
-    return quarter_turns(finder, (frame.image_HWC for frame in frames))
+    frames = read_frames(source.path, lambda _: None, source.stretch, wanted=lambda place, _: place in TURN_LOOKS)
+    images = (frame.image_HWC for frame in islice(frames, TURN_LOOKS[-1] + 1))
+    return quarter_turns(finder, (image_HWC for image_HWC in images if image_HWC.size))
 
 
 def _in_whole_pictures(rows: Rows) -> Rows:

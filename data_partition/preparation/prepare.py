@@ -7,6 +7,7 @@ leaves the same bytes as one that was not disturbed.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import shutil
@@ -28,9 +29,17 @@ from data_partition.faces.people import others_than_main
 from data_partition.preparation.clip import ClipJob, ClipSummary
 from data_partition.preparation.clip_pool import run_clips
 from data_partition.shards.contact_sheet import CONTACT_SHEET_NAME, write_contact_sheet
-from data_partition.shards.shard import INFO_NAME, MAX_SIZE_PX, PREPARED_FROM, open_shard, shard_folders
-from data_partition.shards.writer import ShardWriter, record_consent
-from data_partition.sources.layouts import annotator_of, detect_layout, find_sources
+from data_partition.shards.shard import (
+    INFO_NAME,
+    MAX_SIZE_PX,
+    PREPARED_FROM,
+    is_shard,
+    open_shard,
+    shard_folders,
+    usable_shards,
+)
+from data_partition.shards.writer import ShardWriter, record_consent, remove_shard, require_free
+from data_partition.sources.layouts import annotator_of, detect_layout, find_sources, people_with_entry
 from data_partition.sources.names import Layout
 from data_partition.sources.records import ClipSource, People, Sources, visible
 from data_partition.sources.rejected import REJECTED_NAME, Rejected, write_rejected
@@ -57,6 +66,8 @@ class IdentityReport:
     """True if an earlier run had finished the same clips at the same size."""
     annotated_before_by: str = ""
     """Annotator and version by which the same clips had been annotated, if it was another."""
+    damage: str = ""
+    """Why the shard that was there could not be used; "" if it could, or there was none."""
 
     @property
     def num_given(self) -> int:
@@ -90,6 +101,7 @@ class IdentityReport:
             + (f", {unread} that could not be read" if unread else "")
             + (", done before" if self.was_done else "")
             + (f", prepared again: was annotated by {self.annotated_before_by}" if self.annotated_before_by else "")
+            + (f", prepared again: the shard was damaged ({self.damage})" if self.damage else "")
         )
 
 
@@ -116,7 +128,9 @@ class PrepareReport:
     """Identity ("" for none) and what was left out; all of it is in `rejected_csv`."""
     rejected_csv: Path
     removed: tuple[str, ...] = ()
-    """People whose shards were removed, because the source folder that they came from holds nothing of them now."""
+    """People whose shards were removed, because the source folder that they came from has no entry of theirs now."""
+    kept: tuple[str, ...] = ()
+    """People of whom nothing can be used now, though they are in the source folder; their shards are as they were."""
     strangers: tuple[str, ...] = ()
     """People in the dataset who came from another source folder."""
     not_to_train: tuple[str, ...] = ()
@@ -127,7 +141,12 @@ class PrepareReport:
         shown = sorted(self.rejected, key=lambda who: (not who[1].is_note, who[1].reason.startswith("ignored")))
         lines = [f"layout: {self.layout} ({self.reason})"]
         for dataset in self.datasets:
-            lines += [one.to_line() for one in dataset.identities]
+            lines += [one.to_line() for one in dataset.identities if one.identity not in self.kept]
+        lines += [
+            f"{name}: in the source folder, but nothing there can be used now; the shard of before is kept, until the "
+            "entry is removed from the folder"
+            for name in self.kept
+        ]
         lines += [f"{name}: not in the source folder any more, removed from the dataset" for name in self.removed]
         lines += [f"{name}: in the dataset from another source folder, kept" for name in self.strangers]
         lines += [f"not to be trained on: {line}" for line in self.not_to_train]
@@ -167,8 +186,10 @@ def prepare(
 ) -> PrepareReport:
     """Prepare every person in `src`.
 
-    What cannot be used is left out and listed in <out>/rejected.csv. Everybody's record of consent is put into the
-    shard, a finished one too; whoever has one that cannot be read is left out, and a finished shard loses its own.
+    What cannot be used is left out and listed in <out>/rejected.csv. A finished shard leaves <out> when its person has
+    no entry in `src` any more, and stays when there is one of which nothing can be used now. Everybody's record of
+    consent is put into the shard, a finished one too; whoever has one that cannot be read is left out, and a finished
+    shard loses its own.
 
     Args:
         src: source folder of one of the layouts.
@@ -185,24 +206,29 @@ def prepare(
         Kept and dropped frames of every person, and where the contact sheets are.
 
     Raises:
-        ConfigError: if `out` is `src` or inside of it, the size is out of range, `faces` names nobody there, or there
-            are no meshes to keep.
+        ConfigError: if `out` is `src`, inside of it or around it, or has something else where a shard would be, the
+            size is out of range, `faces` names nobody there, or there are no meshes to keep.
         DataError: if nobody is in `src`, or nobody has a usable frame.
         WeightsError: if the face landmarker file is missing and needed.
     """
     _check_request(src, out, size_px)
     layout, reason = (layout, "as asked for") if layout else detect_layout(src)
     sources = find_sources(src, layout, faces, with_mesh=with_mesh)
-    consents, unread = _take_consents(src, out, sources)
+    for subset, people in sources.people.items():
+        for identity in (name for name, clips in people.items() if clips):
+            require_free(out / subset / identity)
+    entries = _entries(src, layout, sources)
+    consents, unread = _take_consents(src, out, sources, entries)
     sha256 = _fingerprints(sources, progress)
     clips = [clip for people in sources.people.values() for some in people.values() for clip in some]
     if any(annotator_of(clip).needs_model for clip in clips):
         FaceAnnotator(is_video=True).close()  # a missing model file is reported before any work
-    plans = [_Plan(src, out / subset, people, sha256, size_px) for subset, people in sorted(sources.people.items())]
+    plans = [_Plan(src, out, subset, people, sha256, size_px) for subset, people in sorted(sources.people.items())]
     unfinished = [job for plan in plans for job in plan.unfinished()]
     fresh = run_clips(unfinished, num_workers, progress)
     reports = [plan.finish(fresh, consents) for plan in plans]
-    removed = tuple(name for plan in plans for name in plan.remove_gone(unread))
+    for plan in plans:
+        plan.record_kept(consents, unread)
     rejected = sources.rejected + [
         (one.identity, problem) for report in reports for one in report for problem in _problems_of(one)
     ]
@@ -212,32 +238,51 @@ def prepare(
         if not any(one.num_kept for one in report):
             first = f", {rejected[0][1]} among them" if rejected else ""
             raise DataError(f"{plan.out}: nobody with a usable frame ({len(rejected)} things left out{first})")
+    removed = tuple(name for plan in plans for name in plan.remove_gone(entries[plan.subset], unread))
+    kept = [plan.kept(unread) for plan in plans]
     return PrepareReport(
         layout=layout,
         reason=reason,
         datasets=[
-            DatasetReport(path=plan.out, identities=report, contact_sheet=_contact_sheet(plan.out, report))
-            for plan, report in zip(plans, reports, strict=True)
+            DatasetReport(path=plan.out, identities=report, contact_sheet=_contact_sheet(plan.out, report, some_kept))
+            for plan, report, some_kept in zip(plans, reports, kept, strict=True)
         ],
         rejected=rejected,
         rejected_csv=out / REJECTED_NAME,
         removed=removed,
-        strangers=tuple(name for plan in plans for name in plan.others() if name not in unread),
-        not_to_train=tuple(refusals(_used(reports, consents), Role.TRAINING)),
+        kept=tuple(chain.from_iterable(kept)),
+        strangers=tuple(name for plan in plans for name in plan.others(unread)),
+        not_to_train=tuple(refusals(_used(plans, reports, kept, consents), Role.TRAINING)),
     )
 
 
-def _take_consents(src: Path, out: Path, sources: Sources) -> tuple[dict[str, ConsentRecord | None], set[str]]:
-    """Everybody's record, None for whoever has none; and who has one that cannot be used: they are rejected."""
+def _entries(src: Path, layout: Layout, sources: Sources) -> dict[str, set[str]]:
+    """Everybody with an entry by dataset; who is in another dataset now has none."""
+    elsewhere = {
+        subset: {name for other, people in sources.people.items() if other != subset for name in people}
+        for subset in sources.people
+    }
+    return {subset: people_with_entry(src, layout, subset) - elsewhere[subset] for subset in sources.people}
+
+
+def _take_consents(
+    src: Path, out: Path, sources: Sources, entries: Mapping[str, set[str]]
+) -> tuple[dict[str, ConsentRecord | None], set[str]]:
+    """Everybody's record, None for whoever has none; and who has one that cannot be used: they are rejected.
+
+    Of people with an entry and without a clip only a record that is found counts: the rest may be where it is.
+    """
     consents: dict[str, ConsentRecord | None] = {}
     unread = set()
     for subset, people in sources.people.items():
-        for identity in list(people):
+        for identity in sorted(people.keys() | entries[subset]):
             try:
-                is_there = (out / subset / identity / INFO_NAME).is_file()
-                consents[identity] = _consent_of(src / identity, identity, is_there=is_there)
+                is_there = is_shard(out / subset / identity)
+                record = _consent_of(src / identity, identity, is_there=is_there)
+                if record is not None or people.get(identity):
+                    consents[identity] = record
             except DataError as error:
-                del people[identity]
+                people.pop(identity, None)
                 unread.add(identity)
                 sources.rejected.append((identity, Rejected.by_error(consent_file(src / identity), error)))
     return consents, unread
@@ -246,7 +291,10 @@ def _take_consents(src: Path, out: Path, sources: Sources) -> tuple[dict[str, Co
 def _consent_of(entry: Path, identity: str, *, is_there: bool) -> ConsentRecord | None:
     """The record that lies with a person's videos, whose shard `is_there` or would be made anew."""
     path = consent_file(entry)
-    if not path.exists():
+    try:
+        if not path.exists():
+            return None
+    except OSError:  # a folder that may not be looked into
         return None
     record = read_consent(path)
     if record.person != identity:
@@ -261,13 +309,18 @@ def _check_request(src: Path, out: Path, size_px: int) -> None:
         raise ConfigError(f"--size: got {size_px}, wanted {MIN_SIZE_PX} to {MAX_SIZE_PX} pixels")
     if src.resolve() in (out.resolve(), *out.resolve().parents):
         raise ConfigError(f"{out}: inside of the source folder {src}; write the dataset to a folder beside it")
+    if out.resolve() in src.resolve().parents:
+        raise ConfigError(f"{out}: holds the source folder {src}; write the dataset to a folder beside it")
 
 
 class _Plan:
     """One dataset to write: what is to be done and what is done already."""
 
-    def __init__(self, src: Path, out: Path, people: People, sha256: Mapping[ClipSource, str], size_px: int) -> None:
-        self.out = out
+    def __init__(
+        self, src: Path, out: Path, subset: str, people: People, sha256: Mapping[ClipSource, str], size_px: int
+    ) -> None:
+        self.out, self.subset = out / subset, subset
+        out = self.out
         self._src = str(src.resolve())
         self._jobs = {
             identity: [
@@ -282,11 +335,15 @@ class _Plan:
             ]
             for identity, clips in people.items()
         }
-        self._done = {identity: _finished(out / identity, jobs, or_more=True) for identity, jobs in self._jobs.items()}
+        self._damage = {identity: _damage_of(out / identity) for identity in self._jobs}
+        self._done = {
+            identity: None if self._damage[identity] else _finished(out / identity, jobs, or_more=True)
+            for identity, jobs in self._jobs.items()
+        }
         self._annotated_before_by = {
             identity: _annotated_by(out / identity)
             for identity, jobs in self._jobs.items()
-            if self._done[identity] is None and _of_clips(out / identity, jobs) is not None
+            if not (self._done[identity] or self._damage[identity]) and _of_clips(out / identity, jobs) is not None
         }
         self._parts: dict[ClipJob, ClipSummary] = {}
         self._usable: set[str] = set()
@@ -296,7 +353,7 @@ class _Plan:
         self.out.mkdir(parents=True, exist_ok=True)
         for identity, jobs in self._jobs.items():
             for job in jobs if self._done[identity] is None else ():
-                part = _finished(job.part, [job])
+                part = None if _damage_of(job.part) else _finished(job.part, [job])
                 if part is None:
                     yield job
                 else:
@@ -307,29 +364,54 @@ class _Plan:
     ) -> list[IdentityReport]:
         """Turn parts into shards."""
         parts = self._parts | dict(fresh)
-        return [self._finish_one(identity, parts, consents[identity]) for identity in self._jobs]
+        return [self._finish_one(identity, parts, consents.get(identity)) for identity in self._jobs]
 
-    def remove_gone(self, unread: set[str]) -> list[str]:
-        """Remove shards of this source folder's people of whom it holds nothing usable now; their names.
-
-        Somebody who withdraws consent is taken out of the source folder, and so leaves the dataset.
+    def record_kept(self, consents: Mapping[str, ConsentRecord | None], unread: set[str]) -> None:
+        """Bring shards of which nothing is prepared their people's records.
 
         Args:
+            consents: of people with a record, or with clips and without one.
             unread: people with a record that cannot be used; their shards stay, without one.
         """
+        for name, source in self._there().items():
+            is_own = source == self._src and name in consents and name not in self._usable
+            if name in unread or is_own:
+                with contextlib.suppress(DataError):  # nobody trains on a shard that cannot be read
+                    record_consent(self.out / name, None if name in unread else consents[name])
+
+    def remove_gone(self, entries: set[str], unread: set[str]) -> list[str]:
+        """Remove shards of this source folder's people of whom it has no entry now; their names.
+
+        Somebody who withdraws consent is taken out of the source folder, and so leaves the dataset. A video that cannot
+        be read today (a disk that is not there, a copy under way) takes nobody out.
+
+        Args:
+            entries: people with an entry.
+            unread: people with a record that cannot be used.
+        """
         there = self._there()
-        for name in unread & there.keys():
-            record_consent(self.out / name, None)
-        kept = {*self._usable, *unread}
-        gone = [name for name, source in there.items() if source == self._src and name not in kept]
+        staying = self._usable | entries | unread
+        gone = [name for name, source in there.items() if source == self._src and name not in staying]
         for name in gone:
-            shutil.rmtree(self.out / name)
+            remove_shard(self.out / name)
             shutil.rmtree(self.out / f"{name}{PARTS_SUFFIX}", ignore_errors=True)
         return gone
 
-    def others(self) -> list[str]:
+    def kept(self, unread: set[str]) -> list[str]:
+        """People in the dataset, once the others are removed, of whom the source folder gives nothing usable now."""
+        there = self._there()
+        return sorted(
+            name
+            for name, source in there.items()
+            if (source == self._src or name in self._jobs) and name not in self._usable | unread
+        )
+
+    def others(self, unread: set[str]) -> list[str]:
         """People in the dataset that came from elsewhere."""
-        return sorted(set(self._there()) - set(self._jobs))
+        there = self._there()
+        return sorted(
+            name for name, source in there.items() if source != self._src and name not in unread | self._jobs.keys()
+        )
 
     def _there(self) -> dict[str, str]:
         """Name of each shard's folder in the dataset to the source folder that it was made of; "" if unknown."""
@@ -348,6 +430,7 @@ class _Plan:
             clips=clips,
             was_done=done is not None,
             annotated_before_by=self._annotated_before_by.get(identity, ""),
+            damage=self._damage[identity],
         )
         if done is not None:
             record_consent(self.out / identity, consent)
@@ -378,10 +461,15 @@ class _Plan:
 
 
 def _used(
-    reports: Iterable[Iterable[IdentityReport]], consents: Mapping[str, ConsentRecord | None]
+    plans: Iterable[_Plan],
+    reports: Iterable[Iterable[IdentityReport]],
+    kept: Iterable[Iterable[str]],
+    consents: Mapping[str, ConsentRecord | None],
 ) -> dict[str, ConsentRecord | None]:
     """Records of those who are in a dataset now."""
-    return {one.identity: consents[one.identity] for report in reports for one in report if one.num_kept}
+    used = {one.identity: consents.get(one.identity) for report in reports for one in report if one.num_kept}
+    folders = [plan.out / name for plan, names in zip(plans, kept, strict=True) for name in names]
+    return used | {shard.path.name: shard.consent for shard in usable_shards(folders)}
 
 
 def _others(clips: Sequence[ClipSummary]) -> set[str]:
@@ -405,9 +493,9 @@ def _told_of_others(job: ClipJob, clip: ClipSummary, others: set[str]) -> ClipSu
     return replace(clip, num_kept=num_kept, num_of_others=num_left_out, people={}, num_by_take={}, problems=problems)
 
 
-def _contact_sheet(out: Path, identities: Iterable[IdentityReport]) -> Path:
-    shards = (open_shard(out / one.identity) for one in identities if one.num_kept)
-    return write_contact_sheet(shards, out / CONTACT_SHEET_NAME)
+def _contact_sheet(out: Path, identities: Iterable[IdentityReport], kept: Sequence[str]) -> Path:
+    names = [one.identity for one in identities if one.num_kept]
+    return write_contact_sheet(usable_shards(out / name for name in (*names, *kept)), out / CONTACT_SHEET_NAME)
 
 
 def _problems_of(report: IdentityReport) -> list[Rejected]:
@@ -455,6 +543,17 @@ def _info(shard_dir: Path) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return info if isinstance(info, dict) else {}
+
+
+def _damage_of(shard_dir: Path) -> str:
+    """Why a shard (or part) cannot be used; "" if it can, or there is none."""
+    if not is_shard(shard_dir):
+        return ""
+    try:
+        open_shard(shard_dir)
+    except DataError as error:
+        return str(error).split("; ")[0]  # what to do is done
+    return ""
 
 
 def _finished(shard_dir: Path, jobs: Sequence[ClipJob], *, or_more: bool = False) -> list[ClipSummary] | None:

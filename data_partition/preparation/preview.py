@@ -23,7 +23,7 @@ from data_partition.sources.video import read_frames
 from model.errors import DataError
 
 LOOKS = (*range(0, 100, LOOK_EVERY_FRAMES), *range(100, 1500, 50))
-"""Indices of the frames of a clip that are looked at until one shows a face: in its first minute."""
+"""Places of the frames of a clip that are looked at until one shows a face: in its first minute."""
 MAX_CLIPS = 200
 """Pictures in the preview; the lines name all clips."""
 _TILE_PX, _NUM_COLUMNS, _LABEL_PX, _LETTERS_PX, _NUMBER_PX = 480, 3, 26, 15, 32
@@ -97,9 +97,12 @@ def first_faces(clip: ClipSource, finder: FaceFinder) -> tuple[NDArray[np.uint8]
         DataError: if the clip cannot be read.
     """
     if not clip.annotations and not LAYOUTS[clip.layout].is_cropped:
-        frames = read_frames(clip.path, lambda _: None, clip.stretch, turns_of(clip))
-        for index, frame in enumerate(islice(frames, LOOKS[-1] + 1)):
-            if index in LOOKS and (faces := finder.find(frame.image_HWC)):
+        looked_at = frozenset(LOOKS)
+        frames = read_frames(
+            clip.path, lambda _: None, clip.stretch, turns_of(clip), lambda place, _: place in looked_at
+        )
+        for frame in islice(frames, LOOKS[-1] + 1):
+            if frame.image_HWC.size and (faces := finder.find(frame.image_HWC)):
                 return frame.image_HWC, tuple(faces)
     return np.zeros((1, 1, 3), np.uint8), ()
 

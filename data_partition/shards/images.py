@@ -61,6 +61,9 @@ def write_image(path: Path, image_HWC: NDArray[np.uint8], *, jpeg_quality: int =
         path: the suffix picks the format, as for `encode_image`.
         image_HWC: [H, W, 3] uint8 RGB.
         jpeg_quality: 1 to 100.
+
+    Raises:
+        DataError: as `encode_image`.
     """
     write_bytes(path, encode_image(path.suffix, image_HWC, jpeg_quality=jpeg_quality))
 
@@ -72,6 +75,9 @@ def encode_image(suffix: str, image_HWC: NDArray[np.uint8], *, jpeg_quality: int
         suffix: picks the format; JPEG is without chroma subsampling, which small faces need.
         image_HWC: [H, W, 3] uint8 RGB.
         jpeg_quality: 1 to 100.
+
+    Raises:
+        DataError: if the format does not hold it: no side of a JPEG is longer than 65,500 pixels.
     """
     options = [
         cv2.IMWRITE_JPEG_QUALITY,
@@ -80,7 +86,10 @@ def encode_image(suffix: str, image_HWC: NDArray[np.uint8], *, jpeg_quality: int
         cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444,
     ]
     is_jpeg = suffix.lower() in {".jpg", ".jpeg"}
-    _, data = cv2.imencode(suffix, image_HWC[..., ::-1], options if is_jpeg else [])
+    is_done, data = cv2.imencode(suffix, image_HWC[..., ::-1], options if is_jpeg else [])
+    if not is_done:
+        height_px, width_px = image_HWC.shape[:2]
+        raise DataError(f"a picture of {width_px} x {height_px} pixels does not fit into {suffix}; make it smaller")
     return bytes(data)
 
 

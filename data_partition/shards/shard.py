@@ -14,9 +14,10 @@ B = 52 scores of its expression.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -178,15 +179,26 @@ def open_dataset(root: Path) -> list[Shard]:
 
 
 def shard_folders(root: Path) -> list[Path]:
-    """Folders below `root` that hold a shard, finished ones only, sorted by name."""
+    """Folders below `root` that hold a shard, finished ones only, sorted by name; none that may not be looked into.
+
+    Raises:
+        DataError: if `root` is no folder, or cannot be listed.
+    """
     if not root.is_dir():
         raise DataError(f"{root}: no such dataset folder")
-    return sorted(
-        folder
-        for folder in root.iterdir()
-        if folder.suffix not in UNFINISHED_SUFFIXES
-        and ((folder / INFO_NAME).is_file() or (folder / METADATA_NAME).is_file())
-    )
+    try:
+        folders = sorted(root.iterdir())
+    except OSError as error:
+        raise DataError(f"{root}: cannot be read ({error.strerror}); give yourself the right to") from error
+    return [folder for folder in folders if folder.suffix not in UNFINISHED_SUFFIXES and is_shard(folder)]
+
+
+def is_shard(folder: Path) -> bool:
+    """Whether a folder holds a shard, be it a damaged one; not if it may not be looked into."""
+    try:
+        return any((folder / name).is_file() for name in (INFO_NAME, METADATA_NAME))
+    except OSError:
+        return False
 
 
 def open_shard(path: Path) -> Shard:
@@ -227,6 +239,13 @@ def open_shard(path: Path) -> Shard:
         blendshapes_FB=columns.get(BLENDSHAPES_COLUMN),
         consent=consent,
     )
+
+
+def usable_shards(folders: Iterable[Path]) -> Iterator[Shard]:
+    """The shards of some folders, one at a time; those that cannot be used are passed over."""
+    for folder in folders:
+        with contextlib.suppress(DataError):
+            yield open_shard(folder)
 
 
 def needed_mesh(shard: Shard, row: int) -> FaceMesh:

@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from data_partition.consent.record import ConsentRecord
 from data_partition.shards.images import encode_image
-from data_partition.shards.names import check_identity
+from data_partition.shards.names import UNFINISHED_SUFFIXES, check_identity
 from data_partition.shards.shard import (
     BLENDSHAPES_COLUMN,
     COLUMN_WIDTHS,
@@ -34,9 +34,10 @@ from data_partition.shards.shard import (
     SPLIT_COLUMN,
     Shard,
     consent_metadata,
+    is_shard,
 )
 from model.batch import NUM_BLENDSHAPES, NUM_LANDMARKS, NUM_VERTICES
-from model.errors import DataError
+from model.errors import ConfigError, DataError
 from model.files import name_folder, whole_file, write_json
 from model.landmarks.face_mesh import FaceMesh
 
@@ -240,6 +241,7 @@ class ShardWriter:
             The finished shard's folder.
 
         Raises:
+            ConfigError: as `require_free`.
             DataError: if no frame was added, or some frames have irises, a mesh or a side of the split and others
                 have none.
         """
@@ -249,8 +251,9 @@ class ShardWriter:
         assert self._file is not None
         self._file.close()
         write_json(self._partial / INFO_NAME, self._info, indent=2)
+        require_free(self._final)
         if self._final.exists():
-            shutil.rmtree(self._final)
+            remove_shard(self._final)
         name_folder(self._partial, self._final)
         return self._final
 
@@ -290,20 +293,55 @@ def _table(columns: Mapping[str, NDArray[Any]]) -> pa.Table:
     return pa.table(arrays)
 
 
+def require_free(folder: Path) -> None:
+    """Refuse to put a shard in the place of anything but a shard: it may be somebody's only copy of a video.
+
+    Args:
+        folder: of the shard. What lies in the folder of an unfinished preparation is this program's own, and free.
+
+    Raises:
+        ConfigError: if a file has the name, or a folder that is not empty and no shard.
+    """
+    if folder.parent.suffix in UNFINISHED_SUFFIXES or not (folder.exists() or folder.is_symlink()):
+        return
+    try:
+        is_empty = folder.is_dir() and not any(folder.iterdir())
+    except OSError:  # it may not be looked into
+        is_empty = False
+    if not (is_empty or is_shard(folder)):
+        raise ConfigError(
+            f"{folder}: not a shard (no {INFO_NAME}), so a shard of this name would destroy it; choose another OUT"
+        )
+
+
+def remove_shard(folder: Path) -> None:
+    """Remove a finished shard; killed half way, what is left is still known as one.
+
+    Raises:
+        OSError: if something cannot be removed.
+    """
+    shutil.rmtree(folder / FRAMES_NAME, ignore_errors=True)
+    shutil.rmtree(folder)
+
+
 def record_consent(shard_dir: Path, consent: ConsentRecord | None) -> None:
     """Put a record in the place of the one that a finished shard has; None takes it out. No frame is touched.
 
     Raises:
+        DataError: if the shard's rows cannot be read.
         OSError: if it cannot be written; the shard is as it was then.
     """
     path = shard_dir / METADATA_NAME
-    with pq.ParquetFile(path) as file:
-        before = file.schema_arrow.metadata or {}
-        others = {key: value for key, value in before.items() if key not in (CONSENT_KEY, CONSENT_SHA256_KEY)}
-        wanted = others | consent_metadata(consent)
-        if wanted == before:
-            return
-        table = file.read()
+    try:
+        with pq.ParquetFile(path) as file:
+            before = file.schema_arrow.metadata or {}
+            others = {key: value for key, value in before.items() if key not in (CONSENT_KEY, CONSENT_SHA256_KEY)}
+            wanted = others | consent_metadata(consent)
+            if wanted == before:
+                return
+            table = file.read()
+    except (OSError, pa.ArrowException) as error:
+        raise DataError(f"{path}: not readable ({str(error).splitlines()[0]}); prepare this identity again") from error
     with whole_file(path) as target:
         pq.write_table(table.replace_schema_metadata(wanted or None), target)
 

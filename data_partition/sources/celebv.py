@@ -128,7 +128,6 @@ def find_celebv(src: Path) -> Sources:
     """
     rejected: list[tuple[str, Rejected]] = []
     people: People = {}
-    known = {name.casefold(): name for name in PEOPLE}
     for entry in visible(src):
         images = _image_folder(entry) if entry.is_dir() else None
         if images is None:
@@ -137,11 +136,16 @@ def find_celebv(src: Path) -> Sources:
         if leads_to_others(entry, src) or leads_to_others(images, src):
             rejected.append(("", Rejected(str(entry), NOT_FOLLOWED)))
             continue
-        identity = known.get(entry.name.casefold(), entry.name)
+        identity = identity_of(entry.name)
         if identity.casefold() in {name.casefold() for name in people}:
             raise DataError(f"{src}: {identity} is there twice; rename or move one")
         people[identity] = _clips(identity, images, _points_files(entry), rejected)
     return Sources(people={"": people}, rejected=rejected)
+
+
+def identity_of(name: str) -> str:
+    """The person of a folder of that name: CelebV's own people as the paper writes them, others as they are."""
+    return next((known for known in PEOPLE if known.casefold() == name.casefold()), name)
 
 
 def _clips(identity: str, images: Path, points: list[Path], rejected: list[tuple[str, Rejected]]) -> list[ClipSource]:
@@ -176,7 +180,14 @@ def _report_strays(
 
 
 def _image_folder(person: Path) -> Path | None:
-    return next((e for e in visible(person) if e.is_dir() and e.name.casefold() in ("image", "images")), None)
+    """The folder of a person's pictures, if there is one that can be listed."""
+    try:
+        folder = next((e for e in visible(person) if e.is_dir() and e.name.casefold() in ("image", "images")), None)
+        if folder is not None:
+            visible(folder)
+    except DataError:
+        return None
+    return folder
 
 
 def _points_files(person: Path) -> list[Path]:

@@ -13,10 +13,20 @@ from types import MappingProxyType
 
 from data_partition.faces.clip_annotators import EACH_PICTURE, OPENFACE_FILES, POINT_FILES, TRACKING, AnnotatorKind
 from data_partition.sources.celebv import find_celebv, looks_like_celebv
+from data_partition.sources.celebv import identity_of as identity_of_folder
 from data_partition.sources.names import Layout
 from data_partition.sources.openface_files import find_openface, looks_like_openface
-from data_partition.sources.records import ClipSource, Sources, find_plain, looks_like_frames, looks_like_videos
+from data_partition.sources.records import (
+    ClipSource,
+    Sources,
+    find_plain,
+    looks_like_frames,
+    looks_like_videos,
+    visible,
+)
+from data_partition.sources.video import VIDEO_SUFFIXES
 from data_partition.sources.voxceleb import find_voxceleb, looks_like_voxceleb
+from data_partition.sources.voxceleb import identity_of as identity_of_clip
 from model.errors import ConfigError, DataError
 
 
@@ -33,6 +43,8 @@ class LayoutSpec:
     """People and clips of a folder."""
     annotator: Callable[[ClipSource], AnnotatorKind]
     """Who annotates the frames of a clip."""
+    identity_of: Callable[[str], str] = str
+    """The person of an entry of that name, a video's without its extension."""
     is_cropped: bool = False
     """Whether the pictures are crops of heads already; square ones are used whole."""
 
@@ -46,6 +58,7 @@ LAYOUTS: dict[Layout, LayoutSpec] = {
             looks_like=looks_like_celebv,
             find=find_celebv,
             annotator=lambda clip: POINT_FILES if clip.annotations else EACH_PICTURE,
+            identity_of=identity_of_folder,
             is_cropped=True,
         ),
         LayoutSpec(
@@ -54,6 +67,7 @@ LAYOUTS: dict[Layout, LayoutSpec] = {
             looks_like=looks_like_voxceleb,
             find=find_voxceleb,
             annotator=lambda _: TRACKING,
+            identity_of=identity_of_clip,
             is_cropped=True,
         ),
         LayoutSpec(
@@ -94,7 +108,8 @@ def find_sources(
         with_mesh: whether the mesh of every face is kept.
 
     Raises:
-        ConfigError: if `faces` names somebody else, or the annotator of a clip has no meshes.
+        ConfigError: if `faces` names somebody else or somebody whose faces files tell, or the annotator of a clip has
+            no meshes.
         DataError: if it cannot be read, holds nobody, or a person twice.
     """
     sources = LAYOUTS[layout].find(src)
@@ -105,10 +120,41 @@ def find_sources(
         raise ConfigError(f"--face: {strangers[0]!r} is nobody in {src}; wanted the name of a person there")
     for people in sources.people.values():
         for name in people.keys() & faces.keys():
-            people[name] = [replace(clip, face=faces[name]) for clip in people[name]]
+            people[name] = [_with_face(name, clip, faces[name]) for clip in people[name]]
         if with_mesh:
             people |= {name: [_with_mesh(clip) for clip in clips] for name, clips in people.items()}
     return sources
+
+
+def _with_face(name: str, clip: ClipSource, face: int) -> ClipSource:
+    if clip.annotations:
+        raise ConfigError(
+            f"--face: {name!r} is annotated by files ({clip.annotations[0].name}), which tell the face; leave the "
+            "option out"
+        )
+    return replace(clip, face=face)
+
+
+def people_with_entry(src: Path, layout: Layout, subset: str) -> set[str]:
+    """Everybody of whom a source folder has an entry, be it one that cannot be read, or a link without a target.
+
+    Args:
+        src: the folder.
+        layout: of it.
+        subset: "train" or "test" where it has a folder for each, else of no effect.
+
+    Raises:
+        DataError: if it cannot be listed.
+    """
+    names: set[str] = set()
+    for entry in visible(src / subset if (src / subset).is_dir() else src):
+        if entry.is_dir():
+            names.add(entry.name)
+        elif entry.suffix.lower() in VIDEO_SUFFIXES:
+            names.add(entry.stem)
+        elif entry.is_symlink():  # to a folder, as far as can be known
+            names.add(entry.name)
+    return set(map(LAYOUTS[layout].identity_of, names))
 
 
 def _with_mesh(clip: ClipSource) -> ClipSource:

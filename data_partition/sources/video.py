@@ -54,9 +54,14 @@ class VideoFrame:
     timestamp_s: float
     """Seconds from the first frame."""
     image_HWC: NDArray[np.uint8]
-    """[H, W, 3] uint8 RGB as a player shows it: turned and mirrored, square pixels, sRGB, on white."""
+    """[H, W, 3] uint8 RGB as a player shows it: turned and mirrored, square pixels, sRGB, on white; [0, 0, 3] where
+    nobody wanted it."""
     name: str = ""
     """Of the picture's file; empty for a frame of a video."""
+
+
+Wanted = Callable[[int, int], bool]
+"""Whether a frame's picture is wanted, by the frame's place among those that are read, from 0, and by its index."""
 
 
 class Stretch(NamedTuple):
@@ -82,8 +87,11 @@ def is_picture(path: Path) -> bool:
 
 
 def has_pictures(folder: Path) -> bool:
-    """Whether a folder directly holds pictures."""
-    return any(is_picture(path) and not path.is_dir() for path in folder.iterdir())
+    """Whether a folder directly holds pictures; not if it cannot be listed."""
+    try:
+        return any(is_picture(path) and not path.is_dir() for path in folder.iterdir())
+    except OSError:
+        return False
 
 
 def count_frames(path: Path, stretch: Stretch | None = None) -> int:
@@ -109,7 +117,7 @@ def about_frames(path: Path) -> int:
         return announced
     try:
         with open_video(path) as container:
-            length_s = (container.duration or 0) / av.time_base
+            length_s = float((container.duration or 0) / av.time_base)
             return max(0, round(length_s * float(main_track(path, container).average_rate or 0)))
     except DataError:
         return 0
@@ -176,7 +184,11 @@ def main_track(path: Path, container: av.container.InputContainer) -> av.VideoSt
 
 
 def read_frames(
-    path: Path, on_problem: Callable[[Rejected], None], stretch: Stretch | None = None, quarter_turns: int = 0
+    path: Path,
+    on_problem: Callable[[Rejected], None],
+    stretch: Stretch | None = None,
+    quarter_turns: int = 0,
+    wanted: Wanted | None = None,
 ) -> Iterator[VideoFrame]:
     """Decode a clip front to back, holding one frame in memory.
 
@@ -186,6 +198,8 @@ def read_frames(
             a decoder makes of these looks whole and is not.
         stretch: of a folder's pictures; None is all.
         quarter_turns: to the left, by which every frame is turned.
+        wanted: which frames have a picture, None is all. Of the others a folder's file is not opened, so it is not
+            told if it cannot be read, and a video's frame is decoded and not converted.
 
     Yields:
         Frames with rising index and timestamp.
@@ -194,20 +208,34 @@ def read_frames(
         DataError: if the clip cannot be opened or has no picture track.
     """
     is_folder = path.is_dir()
-    frames = _folder_frames(path, on_problem, stretch) if is_folder else _whole(path, _video_frames(path, on_problem))
+    wanted = wanted or _all
+    if is_folder:
+        frames = _folder_frames(path, on_problem, stretch, wanted)
+    else:
+        frames = _whole(path, _video_frames(path, on_problem, wanted))
     for frame in frames:
-        image_HWC = np.ascontiguousarray(np.rot90(frame.image_HWC, quarter_turns)) if quarter_turns else frame.image_HWC
+        is_turned = quarter_turns and frame.image_HWC.size
+        image_HWC = np.ascontiguousarray(np.rot90(frame.image_HWC, quarter_turns)) if is_turned else frame.image_HWC
         yield replace(frame, image_HWC=image_HWC)
 
 
 def source_sha256(path: Path, stretch: Stretch | None = None) -> str:
-    """SHA-256 of a file, or of the names and contents of a folder's pictures (of a stretch of them)."""
+    """SHA-256 of a file, or of the names and contents of a folder's pictures (of a stretch of them).
+
+    A picture that cannot be read counts by its name alone, so that it does not take the others with it.
+
+    Raises:
+        OSError: if the file or the folder cannot be read.
+    """
     if path.is_file():
         return file_sha256(path)
     digest = hashlib.sha256()
     for _, picture in _meant(path, stretch):
         digest.update(os.fsencode(picture.name))
-        digest.update(hashlib.sha256(picture.read_bytes()).digest())
+        try:
+            digest.update(hashlib.sha256(picture.read_bytes()).digest())
+        except OSError:
+            digest.update(b"unreadable")
     return digest.hexdigest()
 
 
@@ -235,15 +263,25 @@ def _natural_key(name: str) -> list[tuple[int, str]]:
     return [(int(part), "") if part.isascii() and part.isdigit() else (-1, part) for part in parts]
 
 
+def _all(_place: int, _index: int) -> bool:
+    return True
+
+
+def _no_picture() -> NDArray[np.uint8]:
+    return np.zeros((0, 0, 3), np.uint8)
+
+
 def _folder_frames(
-    folder: Path, on_problem: Callable[[Rejected], None], stretch: Stretch | None
+    folder: Path, on_problem: Callable[[Rejected], None], stretch: Stretch | None, wanted: Wanted
 ) -> Iterator[VideoFrame]:
+    place = 0
     for index, path in _meant(folder, stretch):
         try:
-            image = read_picture(path)
+            image = read_picture(path) if wanted(place, index) else _no_picture()
         except DataError as error:
             on_problem(Rejected.by_error(path, error))
             continue
+        place += 1
         yield VideoFrame(index=index, timestamp_s=index / FOLDER_RATE_HZ, image_HWC=image, name=path.name)
 
 
@@ -257,14 +295,14 @@ def _whole(path: Path, frames: Iterator[VideoFrame]) -> Iterator[VideoFrame]:
         raise DataError(f"{path}: damaged video ({type(error).__name__}: {error}); export it again as MP4") from error
 
 
-def _video_frames(path: Path, on_problem: Callable[[Rejected], None]) -> Iterator[VideoFrame]:
+def _video_frames(path: Path, on_problem: Callable[[Rejected], None], wanted: Wanted) -> Iterator[VideoFrame]:
     with open_video(path) as container:
         track = main_track(path, container)
         track.codec_context.thread_count = 1  # with several it depends on chance which damaged frames are known as such
         track.codec_context.options = {"max_pixels": str(MAX_PIXELS)}  # the header's size need not be true
         rate = float(track.average_rate or FOLDER_RATE_HZ)
         start: float | None = None
-        last = -1.0
+        last, place = -1.0, 0
         damaged, is_damaged = Counter[str](), False
         matrix: bytes | None = None
         for index, frame in enumerate(_progressive(_decoded(container, track, path, on_problem, damaged), track)):
@@ -276,7 +314,9 @@ def _video_frames(path: Path, on_problem: Callable[[Rejected], None]) -> Iterato
             if is_damaged:
                 damaged["frames that are damaged or follow such a one"] += 1
                 continue
-            yield VideoFrame(index=index, timestamp_s=last, image_HWC=_as_shown(frame, track, matrix))
+            image_HWC = _as_shown(frame, track, matrix) if wanted(place, index) else _no_picture()
+            place += 1
+            yield VideoFrame(index=index, timestamp_s=last, image_HWC=image_HWC)
         if damaged:
             text = " and ".join(f"{count} {what}" for what, count in damaged.items())
             on_problem(Rejected(str(path), f"{text} skipped; the file may be cut short, export it again"))

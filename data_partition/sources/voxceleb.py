@@ -99,10 +99,15 @@ def find_voxceleb(src: Path) -> Sources:
     return Sources(people=people, rejected=rejected)
 
 
+def identity_of(name: str) -> str:
+    """The person of a clip of that name."""
+    return name.split("#", 1)[0]
+
+
 def _people(src: Path, entries: list[Path], subset: str | None, rejected: list[tuple[str, Rejected]]) -> People:
     people: People = {}
     for entry in entries:
-        identity = entry.name.split("#", 1)[0]
+        identity = identity_of(entry.name)
         if not _is_named_as_clip(entry):
             rejected.append(("", Rejected(str(entry), "ignored, no clip named <person>#<video>#...")))
         elif not is_clip(entry):

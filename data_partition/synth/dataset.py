@@ -13,7 +13,7 @@ import numpy as np
 
 from data_partition.consent.record import synthetic_record
 from data_partition.shards.shard import MAX_SIZE_PX
-from data_partition.shards.writer import ShardWriter
+from data_partition.shards.writer import ShardWriter, require_free
 from data_partition.synth.look import draw_look
 from data_partition.synth.motion import FRAME_RATE_HZ, animate
 from data_partition.synth.scene import Scene
@@ -55,7 +55,7 @@ def synthesize(
         The shards' folders.
 
     Raises:
-        ConfigError: if a number is out of range.
+        ConfigError: if a number is out of range, or something that is no shard has a shard's name.
     """
     for name, value, least, most in (
         ("identities", num_identities, 1, _MAX_IDENTITIES),
@@ -65,6 +65,8 @@ def synthesize(
     ):
         if not least <= value <= most:
             raise ConfigError(f"--{name}: got {value}, wanted {least} to {most}")
+    for index in range(num_identities):
+        require_free(out / _identity_of(index))
     draw = functools.partial(_write_identity, out, num_frames, size_px, seed)
     num_workers = min(num_workers or os.cpu_count() or 1, num_identities)
     if num_workers <= 1:
@@ -77,7 +79,7 @@ def _write_identity(out: Path, num_frames: int, size_px: int, seed: int, index: 
     """Draw one person and write the shard; deterministic given its arguments."""
     cv2.setNumThreads(1)
     scene = Scene(draw_look(index, seed), size_px)
-    identity = f"person-{index + 1:02d}"
+    identity = _identity_of(index)
     sources = [{"name": "drawn by fedreenact synth", "sha256": "", "seed": seed, "person": index}]
     with ShardWriter(
         out,
@@ -92,6 +94,10 @@ def _write_identity(out: Path, num_frames: int, size_px: int, seed: int, index: 
             rng = np.random.default_rng([seed, 2, index, clip])
             _write_clip(writer, scene, f"take-{clip + 1}", clip_frames, rng)
     return out / identity
+
+
+def _identity_of(index: int) -> str:
+    return f"person-{index + 1:02d}"
 
 
 def _write_clip(writer: ShardWriter, scene: Scene, clip: str, num_frames: int, rng: np.random.Generator) -> None:

@@ -7,19 +7,22 @@ import pytest
 
 from data_partition.faces.finder import FaceFinder, chosen, quarter_turns
 from data_partition.faces.people import others_than_main, split_by_person
-from data_partition.faces.track import face_of_picture, track_faces
+from data_partition.faces.track import face_of_picture, track_faces, turns_of
 from data_partition.preparation.prepare import PrepareReport, is_prepared, prepare
-from data_partition.preparation.preview import find_several_faces, write_preview
+from data_partition.preparation.preview import find_several_faces, first_faces, write_preview
 from data_partition.shards.names import check_distinct, check_identity
 from data_partition.shards.shard import Shard, open_dataset
+from data_partition.sources import video
 from data_partition.sources.layouts import annotator_of
 from data_partition.sources.pictures import read_picture
 from data_partition.sources.records import ClipSource
 from data_partition.sources.rejected import Rejected
 from data_partition.sources.video import read_frames
+from data_partition.synth.dataset import synthesize
 from model.errors import ConfigError, DataError
 from server.run_folder.folder import require_same_people
-from tests.data_partition.conftest import drawn_people, face_landmarker, write_video  # noqa: F401
+from tests.data_partition.conftest import drawn_people, face_landmarker, write_picture, write_video  # noqa: F401
+from tests.support.consents import TODAY, consent_of, write_consent
 
 
 def _one_hot(place: int) -> np.ndarray:
@@ -152,11 +155,70 @@ def test_a_person_who_is_taken_out_of_the_source_leaves_the_dataset(
         is_prepared(out)
 
 
+@pytest.mark.integration
+def test_a_person_whose_video_cannot_be_read_today_keeps_the_shard_and_it_is_said(
+    tmp_path: Path,
+    drawn_people: list[Shard],  # noqa: F811
+    face_landmarker: Path,  # noqa: F811
+) -> None:
+    src, out = tmp_path / "src", tmp_path / "out"
+    src.mkdir()
+    for shard, name in zip(drawn_people, ("anna", "ben"), strict=True):
+        write_video(src / f"{name}.mp4", [shard.read_frame(row) for row in range(6)])
+        write_consent(src / f"{name}.consent.toml", consent_of(name))
+    _prepare(src, out)
+    (src / "ben.mp4").rename(tmp_path / "ben.mp4")
+    for is_link in (True, False):
+        if is_link:
+            (src / "ben.mp4").symlink_to("nowhere.mp4")
+        else:
+            (src / "ben.mp4").unlink()
+            (src / "ben.mp4").write_bytes((tmp_path / "ben.mp4").read_bytes()[:900])
+        record = consent_of("ben", revoked=TODAY if is_link else None, version=2)
+        write_consent(src / "ben.consent.toml", record)
+        report = _prepare(src, out)
+        assert (report.removed, report.kept, report.strangers) == ((), ("ben",), ())
+        lines = [line for line in report.to_lines() if line.startswith("ben: ")]
+        (line,) = lines
+        assert line.startswith(
+            "ben: in the source folder, but nothing there can be used now; the shard of before is kept"
+        )
+        _, ben = open_dataset(out)
+        assert ben.num_frames == 6 and ben.consent == record
+        assert any(line.startswith("ben: consent 2026-014 was revoked") for line in report.not_to_train) == is_link
+        assert len(read_picture(report.datasets[0].contact_sheet)) == 2 * (96 + 22)
+    (src / "anna.mp4").unlink()
+    with pytest.raises(DataError, match="nobody with a usable frame"):
+        _prepare(src, out)
+    assert [shard.identity for shard in open_dataset(out)] == ["anna", "ben"]
+
+
 @pytest.mark.parametrize("place", ["", "dataset"])
 def test_a_dataset_inside_of_its_source_is_refused(tmp_path: Path, place: str) -> None:
     (tmp_path / "anna.mp4").touch()
     with pytest.raises(ConfigError, match="write the dataset to a folder beside it"):
         prepare(tmp_path, tmp_path / place)
+
+
+def test_a_dataset_around_its_source_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "anna").mkdir()
+    (tmp_path / "anna" / "anna.mp4").touch()
+    with pytest.raises(ConfigError, match="holds the source folder .*; write the dataset to a folder beside it"):
+        prepare(tmp_path / "anna", tmp_path)
+
+
+def test_what_is_no_shard_is_never_replaced_by_one(tmp_path: Path) -> None:
+    (tmp_path / "anna" / "2024").mkdir(parents=True)
+    (tmp_path / "anna" / "2024" / "talk.mp4").touch()
+    for original in (tmp_path / "ben" / "2024" / "own.mp4", tmp_path / "drawn" / "person-02" / "own.mp4"):
+        original.parent.mkdir(parents=True)
+        original.write_text("the only copy")
+    with pytest.raises(ConfigError, match=r"ben/2024: not a shard .*; choose another OUT"):
+        prepare(tmp_path / "anna", tmp_path / "ben")
+    with pytest.raises(ConfigError, match=r"drawn/person-02: not a shard .*; choose another OUT"):
+        synthesize(tmp_path / "drawn", num_identities=2, num_frames=20, size_px=32)
+    assert not (tmp_path / "drawn" / "person-01").exists()
+    assert [one.read_text() for one in tmp_path.rglob("own.mp4")] == ["the only copy"] * 2
 
 
 @pytest.mark.parametrize("size_px", [0, -1, 5000])
@@ -188,6 +250,26 @@ def test_a_run_goes_on_with_its_own_people_alone() -> None:
     require_same_people(["anna", "ben", "identity-2"], ["anna", "identity-1", "carl"])
     with pytest.raises(ConfigError, match="other people: 1 was ben, now dora; use"):
         require_same_people(["anna", "ben"], ["anna", "dora"])
+
+
+def test_the_way_up_and_the_first_faces_open_no_more_pictures_than_they_look_at(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    face_landmarker: Path,  # noqa: F811
+) -> None:
+    for number in range(70):
+        write_picture(tmp_path / f"{number}.png")
+    opened: list[int] = []
+
+    def read_and_noted(path: Path) -> np.ndarray:
+        opened.append(int(path.stem))
+        return read_picture(path)
+
+    monkeypatch.setattr(video, "read_picture", read_and_noted)
+    clip = ClipSource(path=tmp_path)
+    assert turns_of(clip) == 0 and opened == [0, 20, 40, 60]
+    assert first_faces(clip, FaceFinder())[1] == ()
+    assert opened[4:] == [0, 20, 40, 60, 0, 10, 20, 30, 40, 50, 60]
 
 
 def test_a_preview_numbers_the_faces_and_the_choice_can_be_made(

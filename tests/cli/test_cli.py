@@ -130,6 +130,22 @@ def test_a_record_to_fill_in_is_written_once_and_said_afterwards(capsys, tmp_pat
     assert f"ana, source: yes, until {TODAY}" in text and "ana, training: consent 2026-014 is for source" in text
 
 
+def test_odd_entries_keep_nobody_from_a_record_and_all_are_told_at_the_end(capsys, tmp_path):
+    for name in ("ana", "ben", "eva"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "ana" / "consent.toml").write_text("id = ''")
+    (tmp_path / "notes.txt").touch()
+    write_consent(tmp_path / "ben" / "consent.toml", consent_of("ben"))
+    with pytest.raises(SystemExit) as exit_info:
+        cli.main(["consent", *(str(tmp_path / name) for name in ("ana", "notes.txt", "ben", "eva"))])
+    captured = capsys.readouterr()
+    assert exit_info.value.code == 2 and (tmp_path / "eva" / "consent.toml").is_file()
+    assert "ben, source: yes" in captured.out and "To fill in" in captured.out
+    first, second = captured.err.splitlines()
+    assert first.startswith("error: ") and "ana/consent.toml: does not say" in first
+    assert second.startswith("error: ") and "notes.txt: wanted the folder of a person" in second
+
+
 def test_who_withdraws_is_told_of_releases_and_they_are_marked(capsys, tmp_path, checkpoint):  # noqa: F811
     run = save_checkpoint(tmp_path / "run", checkpoint).parent
     public = dataclasses.replace(checkpoint, identities=["identity-0", "identity-1"])
@@ -152,6 +168,27 @@ def test_who_withdraws_leaves_the_dataset_and_marks_the_runs(capsys, tmp_path, c
     assert not (tmp_path / "data" / "ana").exists() and (tmp_path / "runs" / "run" / "withdrawn.json").is_file()
     assert "learnt ana" in succeeds(capsys, *command)
     assert "zoe: neither in the dataset" in fails(capsys, "withdraw", "zoe", *command[2:])
+
+
+def test_runs_are_marked_though_the_dataset_cannot_be_changed(capsys, tmp_path, checkpoint):  # noqa: F811
+    save_checkpoint(tmp_path / "runs" / "run", checkpoint)
+    said = fails(capsys, "withdraw", "ana", str(tmp_path / "no-dataset"), str(tmp_path / "runs"))
+    assert "no such dataset folder" in said
+    assert (tmp_path / "runs" / "run" / "withdrawn.json").is_file()
+
+
+def test_a_run_that_cannot_be_marked_keeps_nobody_in_the_dataset_and_no_other_run_unmarked(
+    capsys,
+    tmp_path,
+    checkpoint,  # noqa: F811
+):
+    for name in ("first", "second"):
+        save_checkpoint(tmp_path / "runs" / name, checkpoint)
+    (tmp_path / "runs" / "first" / "withdrawn.json").write_text("[1]")
+    write_random_shard(tmp_path / "data", "ana", num_frames=2)
+    said = fails(capsys, "withdraw", "ana", str(tmp_path / "data"), str(tmp_path / "runs"))
+    assert "first" in said and "damaged, so who withdrew is not known" in said
+    assert (tmp_path / "runs" / "second" / "withdrawn.json").is_file() and not (tmp_path / "data" / "ana").exists()
 
 
 def test_key_names_the_anchor_to_hand_out(capsys, tmp_path, monkeypatch):

@@ -41,6 +41,12 @@ def test_a_record_comes_back_from_its_file_and_from_json(tmp_path: Path) -> None
     assert record.to_json().keys() == {one.name for one in fields(record)}
 
 
+def test_a_record_that_notepad_wrote_is_read(tmp_path: Path) -> None:
+    path = write_consent(tmp_path / "consent.toml", consent_of("ana"))
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes().replace(b"\n", b"\r\n"))
+    assert read_consent(path) == consent_of("ana")
+
+
 def test_the_digest_goes_by_what_a_record_says(tmp_path: Path) -> None:
     record = consent_of("ana")
     path = write_consent(tmp_path / "consent.toml", record)

@@ -50,6 +50,16 @@ def test_a_removal_that_was_killed_leaves_no_shard_and_the_same_call_goes_on(tmp
     assert remove_person(dataset, "ana") == "" and not (dataset / "ana.partial").exists()
 
 
+def test_damaged_shards_of_others_keep_nobody_from_leaving(tmp_path: Path) -> None:
+    dataset = _dataset(tmp_path)
+    cleo = write_random_shard(dataset, "cleo", num_frames=2)
+    (cleo.path / "metadata.parquet").write_bytes(b"PAR1")
+    (dataset / "ben" / "frames" / "000000.jpg").write_bytes(b"")
+    assert remove_person(dataset, "ana") == ""
+    assert len(read_image(dataset / CONTACT_SHEET_NAME)) == 22 + 96
+    assert remove_person(dataset, "ben") == "" and not (dataset / CONTACT_SHEET_NAME).exists()
+
+
 def test_a_name_that_is_no_folders_removes_nothing(tmp_path: Path) -> None:
     dataset = _dataset(tmp_path / "data")
     (tmp_path / "x.partial").mkdir()

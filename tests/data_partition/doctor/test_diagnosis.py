@@ -19,6 +19,7 @@ from data_partition.shards.shard import Shard, open_shard
 from data_partition.shards.writer import ShardWriter, record_consent
 from model.errors import DataError
 from tests.support.consents import DAY, NO_CONSENT, TODAY, consent_of
+from tests.support.rights import bound_by_modes
 from tests.support.shards import write_random_shard
 
 
@@ -247,3 +248,14 @@ def test_a_person_without_a_record_is_told_and_one_with_a_year_left_is_not(tmp_p
     record_consent(write_random_shard(tmp_path, "ben", num_frames=220, seed=1).path, None)
     warnings = [(one.where.name, one.text) for one in diagnose(tmp_path).findings if one.severity == "warning"]
     assert [name for name, _ in warnings] == ["ben"] and "no record of consent, so training refuses" in warnings[0][1]
+
+
+def test_a_folder_that_may_not_be_looked_into_is_a_warning(tmp_path: Path) -> None:
+    locked = tmp_path / "lost+found"
+    locked.mkdir(mode=0)
+    with bound_by_modes(), pytest.raises(DataError, match="no shard found"):
+        diagnose(tmp_path)
+    write_random_shard(tmp_path, "anna", num_frames=40)
+    with bound_by_modes():
+        findings = diagnose(tmp_path).findings
+    assert Finding("warning", locked, "a folder without a shard; move it elsewhere") in findings

@@ -15,7 +15,7 @@ from data_partition.sources.names import Layout
 from data_partition.sources.openface_files import annotations_of
 from data_partition.sources.records import ClipSource
 from data_partition.sources.rejected import Rejected
-from data_partition.sources.video import VideoFrame
+from data_partition.sources.video import VideoFrame, read_frames
 from model.batch import AU_ORDER
 from model.errors import DataError
 from tests.support.samples import openface_2
@@ -100,6 +100,23 @@ def test_rows_that_do_not_fit_the_clip_are_told(tmp_path: Path) -> None:
         ]
 
 
+def test_a_row_is_of_the_picture_at_its_place_in_openfaces_order(tmp_path: Path) -> None:
+    names = ["1.jpg", "2.png", "3.JPG", "10.jpg", "11.bmp"]  # as this program orders them
+    clip = tmp_path / "anna"
+    clip.mkdir()
+    for name in names:
+        write_image(clip / name, np.zeros((PICTURE_PX, PICTURE_PX, 3), np.uint8))
+    in_its_order = ["1.jpg", "10.jpg", "11.bmp", "2.png"]
+    rows = [{"frame": k + 1, "AU12_r": int(name.split(".")[0]) / 4} for k, name in enumerate(in_its_order)]
+    (tmp_path / "anna.csv").write_text(openface_rows(*rows))
+    with opened(openface_source(clip)) as annotator:
+        faces = [annotator.annotate(frame(index, name)) for index, name in enumerate(names)]
+        (problem,) = annotator.problems()
+    told = [None if face is None else float(face.au_intensity_A[AU_ORDER.index(12)]) for face in faces]
+    assert told == [0.25, 0.5, None, 2.5, 2.75]
+    assert problem.reason.startswith("1 pictures that OpenFace passes over, 3.JPG among them")
+
+
 def test_a_file_made_from_a_copy_of_another_rate_is_refused(tmp_path: Path) -> None:
     clip = write_clip(tmp_path / "talk", 1)
     rows = [{"frame": k + 1, "timestamp": 2 * k / 25} for k in range(12)]
@@ -178,10 +195,36 @@ def test_98_points_give_the_landmarks_and_mediapipe_the_rest(
     assert "1 pictures without a usable line of 98 points" in problem.reason
 
 
+@pytest.mark.integration
+def test_of_several_faces_the_one_at_the_points_is_looked_at_and_points_on_no_face_are_told(
+    tmp_path: Path, face_landmarker: Path, drawn_people: list[Shard]
+) -> None:
+    anna, ben = (shard.read_frame(0) for shard in drawn_people)
+    both, alone = np.concatenate([anna, ben], axis=1), np.concatenate([anna, np.zeros_like(ben)], axis=1)
+    middle = len(anna)
+    lines = []
+    for name, image_HWC, left in (("l.png", both, 0), ("r.png", both, middle), ("none.png", alone, middle)):
+        write_image(tmp_path / "Image" / name, image_HWC)
+        x_P, y_P = np.linspace(left + 50, left + 110, 98), np.linspace(50, 120, 98)
+        lines.append(" ".join([*(f"{x:.1f} {y:.1f}" for x, y in zip(x_P, y_P, strict=True)), name]))
+    (tmp_path / "all_98pt.txt").write_text("\n".join(lines))
+    clip = tmp_path / "Image"
+    source = ClipSource(path=clip, layout=Layout.CELEBV, annotations=(tmp_path / "all_98pt.txt",))
+    with opened(source) as annotator:
+        left, none, right = (annotator.annotate(one) for one in read_frames(clip, pytest.fail))
+        problems = annotator.problems()
+    assert left is not None and left.irises_EC is not None and left.irises_EC[:, 0].max() < middle
+    assert right is not None and right.irises_EC is not None and right.irises_EC[:, 0].min() > middle
+    assert none is None
+    told, note = (one.reason for one in problems)
+    assert told == "1 pictures whose points do not lie on the face that is found there, none.png among them"
+    assert note.startswith("2 faces in frame 0; number 1 from the left is used")
+
+
 def test_annotators_have_names() -> None:
     assert annotator_of(ClipSource(path=Path("a.mp4"))).name == ANNOTATOR_NAME
     kind = annotator_of(ClipSource(path=Path("a"), layout=Layout.OPENFACE))
-    assert (kind.name, kind.version) == ("openface", "2")
+    assert (kind.name, kind.version) == ("openface", "2+order")
 
 
 def test_a_file_that_is_not_openfaces_is_one_error(tmp_path: Path) -> None:

@@ -27,6 +27,7 @@ from model.errors import DataError
 from model.landmarks.irises import gaze_EC
 from tests.data_partition.conftest import write_video
 from tests.support.consents import TODAY, consent_of, write_consent
+from tests.support.rights import bound_by_modes
 
 
 @dataclass
@@ -260,6 +261,24 @@ def test_shards_of_an_annotator_without_irises_are_prepared_again_and_it_is_said
 
 
 @pytest.mark.integration
+@pytest.mark.parametrize("name", ["shard.json", "metadata.parquet", "frames/000003.jpg"])
+def test_a_damaged_shard_is_prepared_again_and_it_is_said(prepared: Prepared, tmp_path: Path, name: str) -> None:
+    out = tmp_path / "out"
+    shutil.copytree(prepared.out, out)
+    if name.startswith("frames"):
+        (out / "anna" / name).unlink()
+    else:
+        (out / "anna" / name).write_bytes((out / "anna" / name).read_bytes()[:-20])
+    (out / "ben" / "frames" / "000000.jpg").write_bytes(b"")  # which opening does not see
+    report = prepare(prepared.src, out, size_px=96, num_workers=1)
+    anna, ben = report.datasets[0].identities
+    assert not anna.was_done and ben.was_done
+    assert f", prepared again: the shard was damaged ({out / 'anna' / name}: " in anna.to_line()
+    again, before = ((folder / "metadata.parquet").read_bytes() for folder in (out / "anna", prepared.out / "anna"))
+    assert again == before and open_dataset(out)[0].num_frames == open_dataset(prepared.out)[0].num_frames
+
+
+@pytest.mark.integration
 def test_meshes_are_kept_if_they_are_asked_for_once_and_lie_on_the_landmarks(
     prepared: Prepared, tmp_path: Path
 ) -> None:
@@ -330,6 +349,22 @@ def test_people_without_a_usable_frame_are_left_out_and_named(
     shutil.rmtree(src / "anna")
     with pytest.raises(DataError, match=r"nobody with a usable frame \(2 things left out, ben: no clip"):
         prepare(src, tmp_path / "other", size_px=64, num_workers=1)
+
+
+@pytest.mark.integration
+def test_folders_that_may_not_be_looked_into_end_nothing(
+    tmp_path: Path, face_landmarker: Path, drawn_people: list[Shard]
+) -> None:
+    src, out = tmp_path / "src", tmp_path / "out"
+    _write_frames(src / "anna", drawn_people[0], range(6))
+    (src / "anna" / "006.jpg").symlink_to("nowhere.jpg")
+    for disk in (src, out):
+        (disk / "lost+found").mkdir(mode=0, parents=True)
+    with bound_by_modes():
+        report = prepare(src, out, size_px=64, num_workers=1)
+        assert [shard.identity for shard in open_dataset(out)] == ["anna"]
+    assert [one.num_kept for one in report.datasets[0].identities] == [6, 0]
+    assert {Path(one.path).name for _, one in report.rejected} == {"lost+found", "006.jpg"}
 
 
 def test_an_empty_source_folder_is_refused(tmp_path: Path, face_landmarker: Path) -> None:

@@ -63,3 +63,9 @@ def test_pictures_of_any_size_are_put_in_rows_on_white() -> None:
 
     table = tabled([[plain(1, 2, 10), plain(2, 1, 20)], [plain(1, 4, 30)]])
     assert table[..., 0].tolist() == [[10, 10, 20, 255], [255, 255, 20, 255], [30, 30, 30, 30]]
+
+
+def test_a_picture_that_its_format_does_not_hold_is_an_error_and_no_empty_file(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"a picture of 2 x 66000 pixels does not fit into \.jpg"):
+        write_image(tmp_path / "a.jpg", np.zeros((66_000, 2, 3), np.uint8))
+    assert not list(tmp_path.iterdir())

@@ -20,7 +20,7 @@ from data_partition.consent.record import synthetic_record
 from data_partition.shards.images import write_image
 from data_partition.shards.shard import COLUMN_WIDTHS, Shard, last_tenth, open_dataset, open_shard, require_meshes
 from data_partition.shards.writer import ShardWriter
-from model.errors import DataError
+from model.errors import ConfigError, DataError
 from model.landmarks.face_mesh import FaceMesh
 from tests.support.shards import write_random_shard
 
@@ -189,6 +189,25 @@ def test_an_error_while_writing_keeps_the_older_shard(shard: Shard) -> None:
         raise KeyboardInterrupt
     assert open_shard(shard.path).num_frames == 6
     assert [path.name for path in shard.path.parent.iterdir()] == ["anna"]
+
+
+def test_a_writer_replaces_a_shard_and_nothing_else(shard: Shard, tmp_path: Path) -> None:
+    original = tmp_path / "videos" / "anna" / "original.mp4"
+    original.parent.mkdir(parents=True)
+    original.write_text("the only copy")
+    with pytest.raises(ConfigError, match="anna: not a shard"), ShardWriter(tmp_path / "videos", "anna", 32, "x") as w:
+        w.adopt(shard)
+    assert original.read_text() == "the only copy"
+    assert [path.name for path in original.parent.parent.iterdir()] == ["anna"]
+    original.unlink()
+    left_over = tmp_path / "anna.parts" / "anna" / "frames" / "000009.jpg"  # its removal was killed
+    left_over.parent.mkdir(parents=True)
+    left_over.touch()
+    for part in (tmp_path / "videos", tmp_path / "videos", tmp_path / "anna.parts"):
+        with ShardWriter(part, "anna", 32, "x") as writer:
+            writer.adopt(shard)
+        assert open_shard(part / "anna").num_frames == 6
+    assert not left_over.exists()
 
 
 def test_bad_frames_are_refused_by_the_writer(tmp_path: Path) -> None:

@@ -7,12 +7,15 @@ import pytest
 from typer.testing import CliRunner
 
 from cli import app
-from data_partition.sources.layouts import LAYOUTS, detect_layout, find_sources
+from data_partition.preparation.prepare import is_prepared
+from data_partition.shards.shard import shard_folders
+from data_partition.sources.layouts import LAYOUTS, detect_layout, find_sources, people_with_entry
 from data_partition.sources.names import Layout
-from data_partition.sources.records import NOT_FOLLOWED, Sources
+from data_partition.sources.records import NOT_FOLLOWED, ClipSource, Sources
 from data_partition.sources.video import count_frames, picture_names
 from model.errors import ConfigError, DataError
 from tests.data_partition.conftest import write_picture
+from tests.support.rights import bound_by_modes
 
 
 def clips_of(sources: Sources, subset: str = "") -> dict[str, list[Path]]:
@@ -241,3 +244,41 @@ def test_openface_files_are_found_beside_in_processed_and_inside(tmp_path: Path)
     with pytest.raises(ConfigError, match=r"--mesh: .*anna.mp4 is annotated by openface, which has no meshes"):
         find_sources(tmp_path, Layout.OPENFACE, with_mesh=True)
     assert "run FeatureExtraction on it, or prepare it with --layout videos" in left_out(sources)["dan.mp4"]
+
+
+def test_a_face_cannot_be_chosen_where_files_tell_it(tmp_path: Path) -> None:
+    write_picture(tmp_path / "anna" / "1.png")
+    (tmp_path / "anna.csv").write_text("frame,confidence,x_0\n")
+    assert len(find_sources(tmp_path, Layout.OPENFACE).people[""]["anna"]) == 1
+    with pytest.raises(ConfigError, match=r"--face: 'anna' is annotated by files \(anna\.csv\).*; leave the option"):
+        find_sources(tmp_path, Layout.OPENFACE, {"anna": 2})
+
+
+def test_a_folder_that_may_not_be_looked_into_is_left_out_and_nothing_else(tmp_path: Path) -> None:
+    write_picture(tmp_path / "anna" / "1.png")
+    locked = tmp_path / "lost+found"
+    locked.mkdir(mode=0)
+    with bound_by_modes():
+        layout, _ = detect_layout(tmp_path)
+        sources = find_sources(tmp_path, layout)
+        (text,) = [str(one) for _, one in sources.rejected]
+        celebv, voxceleb = (LAYOUTS[one].find(tmp_path) for one in (Layout.CELEBV, Layout.VOXCELEB))
+        assert shard_folders(tmp_path) == [] and not is_prepared(tmp_path)
+        with pytest.raises(DataError, match=r"lost\+found: cannot be read \(Permission denied\)"):
+            shard_folders(locked)
+    assert sources.people == {"": {"anna": [ClipSource(path=tmp_path / "anna", layout=layout)], "lost+found": []}}
+    assert text == f"{locked}: cannot be read (Permission denied); wanted a folder"
+    assert len(celebv.rejected) == len(voxceleb.rejected) == 2
+
+
+def test_people_have_an_entry_though_it_cannot_be_read(tmp_path: Path) -> None:
+    for name in ("anna", "train"):
+        (tmp_path / name).mkdir()
+    for name in ("ben.mp4", "carl", "dora.v2.mkv"):
+        (tmp_path / name).symlink_to("nowhere")
+    for name in ("eva.consent.toml", "eva.csv", ".fay.mp4", "train/id1#video#000#010.mp4"):
+        (tmp_path / name).touch()
+    assert people_with_entry(tmp_path, Layout.VIDEOS, "") == {"anna", "train", "ben", "carl", "dora.v2"}
+    assert people_with_entry(tmp_path, Layout.VOXCELEB, "train") == {"id1"}
+    (tmp_path / "jack_ma").mkdir()
+    assert "Jack_Ma" in people_with_entry(tmp_path, Layout.CELEBV, "")

@@ -10,7 +10,7 @@ from data_partition.shards.images import write_image
 from data_partition.sources.rejected import Rejected
 from data_partition.sources.video import Stretch, about_frames, count_frames, is_clip, read_frames, source_sha256
 from model.errors import DataError
-from tests.data_partition.conftest import write_video
+from tests.data_partition.conftest import write_picture, write_video
 
 
 def _grey(value: int, height: int = 48, width: int = 64) -> np.ndarray:
@@ -101,3 +101,49 @@ def test_the_hash_changes_with_a_frame_and_with_its_name(tmp_path: Path) -> None
     renamed = source_sha256(tmp_path)
     write_image(tmp_path / "1.png", _grey(1))
     assert len({first, renamed, source_sha256(tmp_path)}) == 3
+
+
+def test_a_picture_that_cannot_be_read_does_not_take_its_folder_with_it(tmp_path: Path) -> None:
+    for name in ("1.png", "3.png"):
+        write_picture(tmp_path / name)
+    alone = source_sha256(tmp_path)
+    (tmp_path / "2.png").symlink_to("nowhere.png")
+    digest = source_sha256(tmp_path)
+    assert digest not in (alone, "") and source_sha256(tmp_path) == digest
+    problems: list[Rejected] = []
+    assert [frame.name for frame in read_frames(tmp_path, problems.append)] == ["1.png", "3.png"]
+    assert [Path(one.path).name for one in problems] == ["2.png"]
+
+
+def test_a_frame_that_nobody_wants_is_passed_without_its_picture(tmp_path: Path) -> None:
+    frames = [np.full((48, 64, 3), 20 * number, np.uint8) for number in range(6)]
+    video, folder = write_video(tmp_path / "a.mp4", frames), tmp_path / "a"
+    for number, image_HWC in enumerate(frames):
+        write_image(folder / f"{number}.png", image_HWC)
+    for clip in (video, folder):
+        all_of_them = list(read_frames(clip, pytest.fail, quarter_turns=1))
+        some = list(read_frames(clip, pytest.fail, None, 1, lambda place, index: place == index and place % 2 == 0))
+        assert [(one.index, one.timestamp_s, one.name) for one in some] == [
+            (one.index, one.timestamp_s, one.name) for one in all_of_them
+        ]
+        for one, as_ever in zip(some, all_of_them, strict=True):
+            if one.index % 2:
+                assert one.image_HWC.shape == (0, 0, 3)
+            else:
+                np.testing.assert_array_equal(one.image_HWC, as_ever.image_HWC)
+
+
+def test_a_picture_that_nobody_wants_is_not_opened_and_one_that_cannot_be_read_has_no_place(tmp_path: Path) -> None:
+    for number in range(5):
+        write_picture(tmp_path / f"{number}.png", number)
+    for name in ("1.png", "2.png"):
+        (tmp_path / name).write_bytes(b"")
+    problems: list[Rejected] = []
+    frames = list(read_frames(tmp_path, problems.append, wanted=lambda place, _: place in (0, 2)))
+    assert [(frame.name, frame.image_HWC.size > 0) for frame in frames] == [
+        ("0.png", True),
+        ("1.png", False),
+        ("3.png", True),
+        ("4.png", False),
+    ]
+    assert [Path(one.path).name for one in problems] == ["2.png"]
