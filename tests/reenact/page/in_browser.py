@@ -118,7 +118,7 @@ class Visit:
         self.page.fill("#purpose", "A test with drawn people")
 
     def wait_for(self, condition: str) -> None:
-        """Until it holds, in JavaScript, for two minutes; the page's policy does not let Playwright wait in the page."""
+        """Until it holds, in JavaScript, for two minutes; the page's policy lets nobody wait in the page."""
         end_s = time.monotonic() + 120
         while not self.page.evaluate(condition):
             assert time.monotonic() < end_s, condition
