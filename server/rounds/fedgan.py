@@ -183,6 +183,10 @@ class _Tally:
         self._fingerprints: dict[int, str] = {}
         self.clients: dict[int, dict[str, float]] = {}
 
+    @functools.cached_property
+    def _current_fingerprint(self) -> str:
+        return fingerprint_of(self._current)
+
     def take(self, site: KnownSite, reply: Message) -> None:
         """Keep the site's update, or its reason among the rejected."""
         client = site.partition_id
@@ -194,7 +198,8 @@ class _Tally:
             self._reject(client, str(error), error.kind)
             return
         fingerprint = fingerprint_of(update.tensors)
-        if self._conduct.has_sent(client, fingerprint):
+        is_replay = self._conduct.has_sent(client, fingerprint) and fingerprint != self._current_fingerprint
+        if is_replay:  # the global weights themselves are no old update: a site's steps may be too small to move them
             self._reject(client, "sent the very update of an earlier round", Rejection.REPLAYED)
             return
         if update.num_dropped:

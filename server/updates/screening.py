@@ -79,10 +79,13 @@ def weights(num_frames: Mapping[int, int], limit: float) -> dict[int, int]:
 
 
 def _longest(products_nn: Products, clients: Sequence[int], limit: float) -> Finding | None:
-    """The longest step, if it is more than `limit` times as long as the median one."""
+    """The longest step, if it is more than `limit` times as long as the median one; where that is no step at all, none.
+
+    Sites stand still that have nothing left to learn: one that still moves is not wrong for that.
+    """
     norms_n = np.sqrt(np.diag(products_nn))
     median, worst = float(np.median(norms_n)), int(norms_n.argmax())
-    if norms_n[worst] <= limit * median:
+    if median == 0 or norms_n[worst] <= limit * median:
         return None
     reason = f"its step is {norms_n[worst]:.4g} long, the median is {median:.4g}; max-norm-ratio is {limit:g}"
     return Finding(client=clients[worst], reason=reason, kind=Rejection.TOO_LONG)

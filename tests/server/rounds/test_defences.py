@@ -49,6 +49,8 @@ class Federation:
         self._boasting = boasting
         self.replaying: int | None = None
         """The site that sends its first update for ever."""
+        self.are_still = False
+        """Whether all sites send back the weights that they were sent."""
         self._first: dict[int, np.ndarray] = {}
         self._steps = [hostile.get(index, honest(index)) for index in range(5)]
         configs = [{"partition-id": index} for index in range(5)]
@@ -85,7 +87,7 @@ class Federation:
             step = np.array(self._steps[index](int(str(config["server-round"]))), np.float32)
             weights, rows = (array.copy() for array in unpacked(parameters[0], list(START.values())))
             rows[index] += index + 1
-            update = packed([weights + step, rows])
+            update = parameters[0] if self.are_still else packed([weights + step, rows])
             first = self._first.setdefault(index, update)
             return (
                 [first if index == self.replaying else update],
@@ -154,6 +156,15 @@ def test_a_replay_is_left_out_also_after_a_restart_of_the_server(tmp_path: Path)
     assert federation.round(3).rejected_kinds == {2: "replayed"}
     federation.strategy = federation.new_strategy()  # without the history nobody can know
     assert federation.round(3).rejected_kinds == {}
+
+
+def test_sites_that_move_nothing_any_more_are_no_replays(tmp_path: Path) -> None:
+    federation = Federation(tmp_path, {}, max_norm_ratio=5.0)
+    federation.are_still = True
+    assert [federation.round(number).rejected for number in (1, 2, 3)] == [{}] * 3
+    federation.are_still = False
+    federation.replaying = 2  # with weights that are no longer the global ones
+    assert [federation.round(number).rejected_kinds for number in (4, 5)] == [{}, {2: "replayed"}]
 
 
 @pytest.mark.parametrize("rule", ["median", "trimmed-mean"])

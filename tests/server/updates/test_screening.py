@@ -56,6 +56,10 @@ def test_no_step_at_all_is_no_offence() -> None:
     assert screened([[0, 0], [0, 0], [0, 0]], max_norm_ratio=2.0, min_cosine=-0.5) == []
 
 
+def test_a_site_that_still_moves_among_those_that_do_not_is_not_too_long() -> None:
+    assert screened([[0, 0], [0, 0], [0, 0], [1e-9, 0]], max_norm_ratio=5.0) == []
+
+
 def test_a_flipped_step_is_opposed_and_the_others_stay() -> None:
     findings = screened([[1, 0.1], [1, -0.1], [-1, 0], [1, 0]], min_cosine=-0.2)
     assert found(findings) == {12: Rejection.OPPOSED}
