@@ -30,9 +30,10 @@ class RoundsConfig:
     local_steps: int = setting(100, low=1, high=100_000)
     """E: local update steps of each client in a round."""
     tau: float = setting(3.0, low=0, high=1000000000.0, may_change=True, leeway=Leeway.ANY)
-    """Threshold of the stopping rule Var(L_G) < tau; 0 never stops early."""
+    """Threshold of the stopping rule Var(L_G) < tau; 0 never stops early. Rounds before all terms of L_G have joined
+    and grown (flow-warmup-steps, adversarial-...-steps) do not count."""
     variance_window: int = setting(5, low=1, high=1000, leeway=Leeway.ANY)
-    """Rounds whose L_G enter the variance; also the minimum number of rounds."""
+    """Rounds whose L_G enter the variance; also the minimum number of such rounds."""
     max_rounds: int = setting(100, low=1, high=10_000, may_change=True, leeway=Leeway.AT_MOST)
     """Hard limit."""
     proximal_mu: float = setting(0.0, low=0, high=10_000, least_if_on=1e-06)

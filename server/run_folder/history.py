@@ -35,7 +35,7 @@ class RoundRow:
     loss_discriminator: float | None
     """L_D, likewise."""
     variance_loss_generator: float | None
-    """Var(L_G) over the last rounds; None while there are too few."""
+    """Var(L_G) over the last rounds; None while there are too few whose L_G has all its terms."""
     tau: float
     """Training stops when the variance falls below it."""
     rounds_until_stop_possible: int | None = None
