@@ -91,8 +91,9 @@ class DefenceConfig:
     trimmed-mean, or krum, the update nearest to the others'; the last three weigh all sites the same. Rows of identity
     embeddings are always the weighted mean over their owners. See docs/attacks.md."""
     max_norm_ratio: float = setting(5.0, low=0, high=1_000_000, may_change=True)
-    """+ An update whose step is longer than this many times the round's median is left out; 0 is no limit. Needs three
-    updates, as the next three do. Not applied under secure_aggregation, where nobody sees single updates."""
+    """+ An update whose step is longer than this many times the round's median is left out; 0 is no limit. Steps of
+    sites that local-time-limit-s cut short are compared as if they had gone on. Needs three updates, as the next three
+    do. Not applied under secure_aggregation, where nobody sees single updates."""
     max_weight_ratio: float = setting(2.0, low=0, high=1_000_000, may_change=True)
     """+ A site's number of frames, which is what it says of itself, counts at most this many times the median of the
     round's accepted sites; 0 is no limit. Not applied under secure_aggregation."""
