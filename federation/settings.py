@@ -88,8 +88,9 @@ class DefenceConfig:
 
     aggregation: str = setting("mean", choices=("mean", "median", "trimmed-mean", "krum"), may_change=True)
     """+ How updates become the new networks: mean (weighted by frames: FedGAN), or per coordinate the median or
-    trimmed-mean, or krum, the update nearest to the others'; the last three weigh all sites the same. Rows of identity
-    embeddings are always the weighted mean over their owners. See docs/attacks.md."""
+    trimmed-mean, or krum, the update nearest to the others'; the last three weigh all sites the same, and take the
+    median of what sites say of L_G and L_D. Rows of identity embeddings are always the weighted mean over their owners.
+    See docs/attacks.md."""
     max_norm_ratio: float = setting(5.0, low=0, high=1_000_000, may_change=True)
     """+ An update whose step is longer than this many times the round's median is left out; 0 is no limit. Steps of
     sites that local-time-limit-s cut short are compared as if they had gone on. Needs three updates, as the next three

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import statistics
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
@@ -28,7 +29,7 @@ from server.sites.conduct import Conduct
 from server.sites.roster import KnownSite
 from server.updates.reply import RejectedUpdateError, Rejection, size_in_bytes
 from server.updates.robust import krum, median, trimmed_mean
-from server.updates.screening import MIN_COMPARED, compare, weights
+from server.updates.screening import LOSSES, MIN_COMPARED, compare, weights
 from server.updates.store import UpdateStore, fingerprint_of
 from server.updates.update import read_update
 from server.updates.weighted_mean import StreamingMean
@@ -250,7 +251,7 @@ class _Tally:
         reasons, kinds = reasons_and_kinds(self._exchange.rejected)
         return RoundOutcome(
             tensors=tensors,
-            metrics=self._mean_metrics(weight_of),
+            metrics=self._mean_metrics(weight_of) | self._robust_losses(),
             clients=self.clients,
             rejected=reasons,
             rejected_kinds=kinds,
@@ -290,6 +291,16 @@ class _Tally:
             return {name: self._updates.tensor(chosen, name) for name in self._shared}
         of_stack = median if rule == "median" else trimmed_mean
         return {name: self._updates.combined(clients, name, of_stack) for name in self._shared}
+
+    def _robust_losses(self) -> dict[str, float]:
+        """Under a robust rule the medians of L_G and L_D: by its word alone no site keeps a run from its end."""
+        if self._defence.aggregation == "mean":
+            return {}
+        names = [name for name in LOSSES if any(name in values for values in self.clients.values())]
+        return {
+            name: statistics.median(values[name] for values in self.clients.values() if name in values)
+            for name in names
+        }
 
     def _mean_metrics(self, weight_of: Mapping[int, int]) -> dict[str, float]:
         """Means over the accepted sites, weighted as their updates."""

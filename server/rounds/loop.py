@@ -39,7 +39,8 @@ class RoundOutcome:
     tensors: Tensors
     """The new global tensors."""
     metrics: dict[str, float]
-    """Example-weighted mean over the accepted clients of every metric that they sent."""
+    """Example-weighted mean over the accepted clients of every metric that they sent; of L_G and L_D the median under a
+    robust rule of aggregation."""
     clients: dict[int, dict[str, float]] = field(default_factory=dict)
     """Partition id of an accepted client to its metrics and `num_examples`."""
     rejected: dict[int, str] = field(default_factory=dict)

@@ -20,7 +20,8 @@ from server.updates.reply import Rejection
 MIN_COMPARED = 3
 """Fewest updates that can be compared: of two that differ nobody can say which is wrong."""
 
-_LOSSES = {"loss_generator": "L_G", "loss_discriminator": "L_D"}
+LOSSES = {"loss_generator": "L_G", "loss_discriminator": "L_D"}
+"""Names under which sites report them, and their symbols."""
 _LEAST_SPREAD = 0.05
 """Of the others' losses, relative to their median: sites that agree closely by chance do not make another one odd."""
 
@@ -122,7 +123,7 @@ def _oddest(metrics: Metrics, clients: Sequence[int], limit: float) -> Finding |
     """
     worst, worst_deviation = None, limit
     for client in clients:
-        for name, symbol in _LOSSES.items():
+        for name, symbol in LOSSES.items():
             others = [value for other in clients if other != client and (value := metrics[other].get(name))]
             if not metrics[client].get(name) or len(others) < MIN_COMPARED - 1:
                 continue

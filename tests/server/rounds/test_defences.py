@@ -176,6 +176,14 @@ def test_coordinates_are_aggregated_without_their_extremes_and_weights(tmp_path:
     assert outcome.rejected == {}
 
 
+@pytest.mark.parametrize("rule", ["median", "trimmed-mean", "krum"])
+def test_under_a_robust_rule_one_site_alone_does_not_move_the_loss_that_stops_a_run(tmp_path: Path, rule: str) -> None:
+    outcome = Federation(tmp_path, {}, boasting=3, aggregation=rule).round(1)
+    assert outcome.metrics["loss_generator"] == 1.0
+    assert outcome.clients[3]["loss_generator"] == 7.0  # what it said is kept
+    assert "loss_discriminator" not in outcome.metrics  # which nobody told
+
+
 def test_krum_takes_one_of_the_near_ones_whole(tmp_path: Path) -> None:
     outcome = Federation(tmp_path, {1: lambda _: [-40, 3]}, aggregation="krum").round(1)
     # n = 5, f = 1: two nearest of 1.0, 1.2, 1.3, 1.4 in the first coordinate: 0.1 + 0.1 for 1.3
