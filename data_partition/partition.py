@@ -23,7 +23,7 @@ FloatArray = npt.NDArray[np.float64]
 Split = Literal["train", "test"]
 
 MIN_TRAIN_FRAMES = 2
-"""Training frames below which a client cannot form a (source, driving) pair."""
+"""Training frames of one clip below which there is no (source, driving) pair."""
 
 _MAX_DIRICHLET_DRAWS = 100
 
@@ -42,6 +42,11 @@ class IdentityFrames(NamedTuple):
         rows: IntArray = self.rows[is_wanted]
         return rows
 
+    def num_paired(self) -> int:
+        """Training frames whose clip has another training frame among these."""
+        _, num_rows = np.unique(self.shard.clip[self.split_rows("train")], return_counts=True)
+        return int(num_rows[num_rows >= MIN_TRAIN_FRAMES].sum())
+
 
 @dataclass(frozen=True)
 class ClientData:
@@ -51,8 +56,11 @@ class ClientData:
 
     @property
     def num_examples(self) -> int:
-        """Training frames: the client's weight in the average."""
-        return sum(len(part.split_rows("train")) for part in self.frames)
+        """Training frames that can be drawn: the client's weight in the average.
+
+        Pairs are of one clip: a frame whose clip has no other one here is never drawn.
+        """
+        return sum(part.num_paired() for part in self.frames)
 
     @property
     def num_test_frames(self) -> int:
@@ -82,8 +90,9 @@ def make_partitions(shards: Sequence[Shard], data: DataConfig, num_clients: int,
 
     `identity`: identity i goes to client i mod num_clients. With more clients than identities, client c
     shares identity c mod I, and the sharers get equal, contiguous stretches of its time. `iid`: all frames
-    shuffled and dealt equally. `dirichlet`: each identity's frames are dealt in proportions drawn from
-    Dir(alpha), redrawn until every client can form a pair.
+    shuffled and dealt equally. `dirichlet`: each identity's frames are shuffled and dealt in proportions drawn
+    from Dir(alpha), redrawn until every client gets two training frames of one identity, and dealt anew until
+    every client gets two of one clip, which make a pair; some tries each.
 
     Args:
         shards: one per identity, in identity order.
@@ -92,23 +101,22 @@ def make_partitions(shards: Sequence[Shard], data: DataConfig, num_clients: int,
         seed: of the shuffles and of the Dirichlet draws; `identity` draws nothing.
 
     Raises:
-        ConfigError: if a client would get fewer than two training frames.
+        ConfigError: if a client would get no two training frames of one clip.
     """
     num_identities = len(shards)
     rng = np.random.default_rng(seed)
     if data.partitioner == "identity":
-        shares = _ownership(num_identities, num_clients)
+        clients = _deal(shards, _ownership(num_identities, num_clients), None)
     elif data.partitioner == "iid":
-        shares = np.full((num_identities, num_clients), 1 / num_clients)
+        clients = _deal(shards, np.full((num_identities, num_clients), 1 / num_clients), rng)
     else:
-        shares = _dirichlet_shares(shards, data.dirichlet_alpha, num_clients, rng)
-    clients = _deal(shards, shares, rng if data.partitioner != "identity" else None)
+        clients = _dealt_by_dirichlet(shards, data.dirichlet_alpha, num_clients, rng)
     for index, client in enumerate(clients):
         if client.num_examples < MIN_TRAIN_FRAMES:
             raise ConfigError(
-                f"client {index} of {num_clients} would get {client.num_examples} training frames from "
-                f"{num_identities} identities (partitioner {data.partitioner}), wanted at least "
-                f"{MIN_TRAIN_FRAMES}; lower num-clients, raise dirichlet-alpha, or add frames"
+                f"client {index} of {num_clients} would get {client.num_examples} training frames with another one of "
+                f"their clip beside them, from {num_identities} identities (partitioner {data.partitioner}), wanted at "
+                f"least {MIN_TRAIN_FRAMES}; lower num-clients, raise dirichlet-alpha, or add frames"
             )
     return clients
 
@@ -121,8 +129,19 @@ def _ownership(num_identities: int, num_clients: int) -> FloatArray:
     return shares
 
 
+def _dealt_by_dirichlet(
+    shards: Sequence[Shard], alpha: float, num_clients: int, rng: np.random.Generator
+) -> list[ClientData]:
+    """Dealt by shares of Dir(alpha), again and again while a client would get no pair."""
+    for _ in range(_MAX_DIRICHLET_DRAWS):
+        clients = _deal(shards, _dirichlet_shares(shards, alpha, num_clients, rng), rng)
+        if all(client.num_examples for client in clients):
+            break
+    return clients
+
+
 def _dirichlet_shares(shards: Sequence[Shard], alpha: float, num_clients: int, rng: np.random.Generator) -> FloatArray:
-    """[I, C] shares: a Dir(alpha) draw per identity, redrawn while a client would get no pair."""
+    """[I, C] shares: a Dir(alpha) draw per identity, redrawn while a client would get no two frames of one."""
     num_train_I = np.array([int((~shard.is_test_F).sum()) for shard in shards])
     for _ in range(_MAX_DIRICHLET_DRAWS):
         shares = rng.dirichlet(np.full(num_clients, alpha), size=len(shards))

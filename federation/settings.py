@@ -30,9 +30,10 @@ class RoundsConfig:
     local_steps: int = setting(100, low=1, high=100_000)
     """E: local update steps of each client in a round."""
     tau: float = setting(3.0, low=0, high=1000000000.0, may_change=True, leeway=Leeway.ANY)
-    """Threshold of the stopping rule Var(L_G) < tau; 0 never stops early."""
+    """Threshold of the stopping rule Var(L_G) < tau; 0 never stops early. Rounds before all terms of L_G have joined
+    and grown (flow-warmup-steps, adversarial-...-steps) do not count."""
     variance_window: int = setting(5, low=1, high=1000, leeway=Leeway.ANY)
-    """Rounds whose L_G enter the variance; also the minimum number of rounds."""
+    """Rounds whose L_G enter the variance; also the minimum number of such rounds."""
     max_rounds: int = setting(100, low=1, high=10_000, may_change=True, leeway=Leeway.AT_MOST)
     """Hard limit."""
     proximal_mu: float = setting(0.0, low=0, high=10_000, least_if_on=1e-06)
@@ -87,11 +88,13 @@ class DefenceConfig:
 
     aggregation: str = setting("mean", choices=("mean", "median", "trimmed-mean", "krum"), may_change=True)
     """+ How updates become the new networks: mean (weighted by frames: FedGAN), or per coordinate the median or
-    trimmed-mean, or krum, the update nearest to the others'; the last three weigh all sites the same. Rows of identity
-    embeddings are always the weighted mean over their owners. See docs/attacks.md."""
+    trimmed-mean, or krum, the update nearest to the others'; the last three weigh all sites the same, and take the
+    median of what sites say of L_G and L_D. Rows of identity embeddings are always the weighted mean over their owners.
+    See docs/attacks.md."""
     max_norm_ratio: float = setting(5.0, low=0, high=1_000_000, may_change=True)
-    """+ An update whose step is longer than this many times the round's median is left out; 0 is no limit. Needs three
-    updates, as the next three do. Not applied under secure_aggregation, where nobody sees single updates."""
+    """+ An update whose step is longer than this many times the round's median is left out; 0 is no limit. Steps of
+    sites that local-time-limit-s cut short are compared as if they had gone on. Needs three updates, as the next three
+    do. Not applied under secure_aggregation, where nobody sees single updates."""
     max_weight_ratio: float = setting(2.0, low=0, high=1_000_000, may_change=True)
     """+ A site's number of frames, which is what it says of itself, counts at most this many times the median of the
     round's accepted sites; 0 is no limit. Not applied under secure_aggregation."""

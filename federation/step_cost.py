@@ -218,5 +218,6 @@ def _device_bytes(device: torch.device) -> int:
 
 def _part_sizes(data: ClientData, settings: Settings) -> PartSizes:
     size_px = settings.model.image_size_px
-    sums_P2, *_ = local_statistics(data, num_identities=settings.model.num_identities, size_px=size_px)
-    return PartSizes.from_mean(sums_P2 / data.num_examples, size_px)
+    num_identities = settings.model.num_identities
+    sums_P2, *_ = local_statistics(data, num_identities=num_identities, size_px=size_px)
+    return PartSizes.from_mean(sums_P2 / data.identity_counts(num_identities).sum(), size_px)

@@ -23,6 +23,8 @@ NETWORKS = ("glr", "x2face", "fomm", "monkeynet", "neuralhead", "marionette", "m
 _FEWEST_PATCHES, _MOST_PATCHES = 4, 64
 """Along a side: one patch would make the transformer's first layer linear in the whole frame; many fill the memory."""
 _DEVICE = re.compile(r"auto|cpu|cuda(:\d{1,3})?")
+_LEAST_RATE = 2.0**-10
+"""Of a learning rate that falls: a much smaller step is lost in the rounding of float32 weights."""
 
 
 def config_from_flat(config: type[Config], flat: Mapping[str, Scalar]) -> Config:
@@ -229,8 +231,9 @@ class OptimizerConfig:
     decay_from_step: int = setting(0, low=0, high=10_000_000)
     """+ Step, counted from the first round, up to which both learning rates stay as they are, before they fall."""
     decay_halving_steps: int = setting(0, low=0, high=10_000_000)
-    """+ Steps in which they then fall to a half, again and again; 0 is never. Late small steps take away what the last
-    batches have left in the weights."""
+    """+ Steps in which they then fall to a half, again and again, down to a 1024th; 0 is never. Late small steps take
+    away what the last batches have left in the weights. A run of more rounds needs a later decay-from-step: where
+    max-rounds x local-steps is many halvings past it, the last rounds train next to nothing."""
     adam_beta1: float = setting(0.5, low=0, high=0.999)
     """First Adam moment, as in DCGAN and pix2pixHD; the second is 0.999."""
     max_gradient_norm: float = setting(0.0, low=0, high=10_000, least_if_on=1)
@@ -247,10 +250,10 @@ class OptimizerConfig:
     """CPU threads of one training process."""
 
     def learning_rate_factor_at(self, step: int) -> float:
-        """What both learning rates are multiplied by in a step that is counted from the first round."""
+        """What both learning rates are multiplied by in a step that is counted from the first round: 1 to 2^-10."""
         if not self.decay_halving_steps:
             return 1.0
-        return float(0.5 ** (max(0, step - self.decay_from_step) / self.decay_halving_steps))
+        return max(_LEAST_RATE, float(0.5 ** (max(0, step - self.decay_from_step) / self.decay_halving_steps)))
 
     def __post_init__(self) -> None:
         """Check ranges."""

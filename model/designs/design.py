@@ -151,6 +151,11 @@ class Design:
         """
         return {term.name: term.num_steps(loss, first_step, num_steps) for term in self.terms if term.weight(loss)}
 
+    def whole_from(self, loss: LossConfig) -> int:
+        """First step, counted from the first round, from which L_G has all its terms, fully grown."""
+        terms = [term for term in self.terms if term.phase == "generator" and term.weight(loss)]
+        return max((term.since(loss) + term.ramp(loss) for term in terms), default=0)
+
     def load_perceptual(self, loss: LossConfig) -> PerceptualLoss | None:
         """The frozen feature distance of the terms that compare features, on the CPU; None if they are off.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import statistics
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
@@ -28,7 +29,7 @@ from server.sites.conduct import Conduct
 from server.sites.roster import KnownSite
 from server.updates.reply import RejectedUpdateError, Rejection, size_in_bytes
 from server.updates.robust import krum, median, trimmed_mean
-from server.updates.screening import MIN_COMPARED, compare, weights
+from server.updates.screening import LOSSES, MIN_COMPARED, compare, weights
 from server.updates.store import UpdateStore, fingerprint_of
 from server.updates.update import read_update
 from server.updates.weighted_mean import StreamingMean
@@ -175,6 +176,7 @@ class _Tally:
         self._exchange = exchange
         self._updates = updates
         self._defence, self._privacy = settings.defence, settings.privacy
+        self._local_steps = settings.rounds.local_steps
         self._reported = reported_scalars(settings)
         self._codec = codec_of(settings.rounds.update_codec, {name: array.shape for name, array in current.items()})
         self._conduct = conduct
@@ -182,6 +184,10 @@ class _Tally:
         self._sites: dict[int, KnownSite] = {}
         self._fingerprints: dict[int, str] = {}
         self.clients: dict[int, dict[str, float]] = {}
+
+    @functools.cached_property
+    def _current_fingerprint(self) -> str:
+        return fingerprint_of(self._current)
 
     def take(self, site: KnownSite, reply: Message) -> None:
         """Keep the site's update, or its reason among the rejected."""
@@ -194,7 +200,8 @@ class _Tally:
             self._reject(client, str(error), error.kind)
             return
         fingerprint = fingerprint_of(update.tensors)
-        if self._conduct.has_sent(client, fingerprint):
+        is_replay = self._conduct.has_sent(client, fingerprint) and fingerprint != self._current_fingerprint
+        if is_replay:  # the global weights themselves are no old update: a site's steps may be too small to move them
             self._reject(client, "sent the very update of an earlier round", Rejection.REPLAYED)
             return
         if update.num_dropped:
@@ -219,7 +226,7 @@ class _Tally:
         clients = list(self.clients)
         if len(clients) >= MIN_COMPARED:
             products_nn = self._updates.products(clients, self._shared)
-            for finding in compare(clients, products_nn, self.clients, config):
+            for finding in compare(clients, products_nn, self.clients, config, self._local_steps):
                 self._reject(finding.client, finding.reason, finding.kind)
 
     def outcome(self, num_bytes_down: Mapping[int, int], settle: Callable[[Tensors], Tensors]) -> RoundOutcome:
@@ -244,7 +251,7 @@ class _Tally:
         reasons, kinds = reasons_and_kinds(self._exchange.rejected)
         return RoundOutcome(
             tensors=tensors,
-            metrics=self._mean_metrics(weight_of),
+            metrics=self._mean_metrics(weight_of) | self._robust_losses(),
             clients=self.clients,
             rejected=reasons,
             rejected_kinds=kinds,
@@ -284,6 +291,16 @@ class _Tally:
             return {name: self._updates.tensor(chosen, name) for name in self._shared}
         of_stack = median if rule == "median" else trimmed_mean
         return {name: self._updates.combined(clients, name, of_stack) for name in self._shared}
+
+    def _robust_losses(self) -> dict[str, float]:
+        """Under a robust rule the medians of L_G and L_D: by its word alone no site keeps a run from its end."""
+        if self._defence.aggregation == "mean":
+            return {}
+        names = [name for name in LOSSES if any(name in values for values in self.clients.values())]
+        return {
+            name: statistics.median(values[name] for values in self.clients.values() if name in values)
+            for name in names
+        }
 
     def _mean_metrics(self, weight_of: Mapping[int, int]) -> dict[str, float]:
         """Means over the accepted sites, weighted as their updates."""

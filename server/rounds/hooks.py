@@ -16,6 +16,7 @@ from model.checkpoint import Checkpoint, round_folders, round_number_of, save_ch
 from server.rounds.central_evaluation import CentralEvaluation
 from server.rounds.loop import RoundHook
 from server.rounds.privacy_ledger import PrivacyLedger
+from server.rounds.stopping import first_whole_round
 from server.run_folder.best_round import best_round
 from server.run_folder.folder import RunFolder
 from server.run_folder.history import RoundRow, RowListener, read_history
@@ -42,7 +43,9 @@ def hooks_of(run: Run, on_round: RowListener | None) -> list[RoundHook]:
         *central,
         ServerUse(),
         HistoryLine(run.folder),  # before the checkpoint: a resume drops rows without one, never misses any
-        Checkpoints(run.folder.path, num_kept=settings.run.keep_checkpoints),
+        Checkpoints(
+            run.folder.path, num_kept=settings.run.keep_checkpoints, first_whole_round=first_whole_round(settings)
+        ),
         ProgressLog(settings.rounds.max_rounds),
         *told,
     ]
@@ -79,12 +82,14 @@ class Checkpoints:
     """Run folder; its history has the round's row already."""
     num_kept: int
     """Newest checkpoints that are kept, >= 1."""
+    first_whole_round: int = 1
+    """Before which L_G says nothing of which round is best."""
 
     def after_round(self, row: RoundRow, state: Checkpoint) -> RoundRow:
         """Write it whole, then drop old ones, and later ones: the run went on from before those, which are damaged."""
         save_checkpoint(self.run, state)
         folders = {round_number_of(folder): folder for folder in round_folders(self.run)}
-        best = best_round(read_history(self.run), among=folders.keys())
+        best = best_round(read_history(self.run), among=folders.keys(), first_whole=self.first_whole_round)
         if best is not None:
             best.write(self.run)
         until_now = sorted(number for number in folders if number <= row.round)

@@ -21,7 +21,7 @@ from model.checkpoint import Checkpoint, with_names
 from model.designs.registry import design_of
 from model.errors import FederationError
 from model.networks.bundle import NamedArrays
-from server.rounds.stopping import StopDecision, StoppingRule, require_progress
+from server.rounds.stopping import StopDecision, StoppingRule, first_whole_round, require_progress
 from server.run_folder.history import RoundRow
 from server.run_folder.life import Run
 from server.run_folder.live_status import Phase
@@ -39,7 +39,8 @@ class RoundOutcome:
     tensors: Tensors
     """The new global tensors."""
     metrics: dict[str, float]
-    """Example-weighted mean over the accepted clients of every metric that they sent."""
+    """Example-weighted mean over the accepted clients of every metric that they sent; of L_G and L_D the median under a
+    robust rule of aggregation."""
     clients: dict[int, dict[str, float]] = field(default_factory=dict)
     """Partition id of an accepted client to its metrics and `num_examples`."""
     rejected: dict[int, str] = field(default_factory=dict)
@@ -105,14 +106,19 @@ class RoundLoop:
             names: gives the [I] names of identities that sites have told so far; a site may join after the first round.
         """
         rounds = run.settings.rounds
-        self.state = state
         self._run = run
         self._kind = kind
         self._hooks = hooks
         self._quorum = quorum
         self._names = names
         self._untrained = state.tensors.keys() & set(design_of(run.settings.model.network).untrained)
-        self._rule = StoppingRule(tau=rounds.tau, window=rounds.variance_window, max_rounds=rounds.max_rounds)
+        self._rule = StoppingRule(
+            tau=rounds.tau,
+            window=rounds.variance_window,
+            max_rounds=rounds.max_rounds,
+            first_round=first_whole_round(run.settings),
+        )
+        self.state = dataclasses.replace(state, loss_window=self._rule.counted(state.round, state.loss_window))
         self._num_discarded = 0  # not of the rounds before a resume: whoever asks for it has looked at the sites
 
     def run(self) -> StopDecision:
@@ -170,7 +176,7 @@ class RoundLoop:
             identities=with_names(self.state.identities, self._names()),
             tensors=tensors,
             ema_tensors=self._averaged(tensors),
-            loss_window=[*self.state.loss_window, *losses][-self._rule.window :],
+            loss_window=self._rule.counted(self.state.round + 1, [*self.state.loss_window, *losses]),
         )
 
     def _averaged(self, tensors: Tensors) -> Tensors:
@@ -192,7 +198,7 @@ class RoundLoop:
             loss_discriminator=outcome.metrics.get("loss_discriminator"),
             variance_loss_generator=self._rule.variance(self.state.loss_window),
             tau=self._rule.tau,
-            rounds_until_stop_possible=max(0, self._rule.window - len(self.state.loss_window)),
+            rounds_until_stop_possible=self._rule.rounds_left(self.state.round, self.state.loss_window),
             seconds=seconds,
             metrics=outcome.metrics,
             clients=outcome.clients,

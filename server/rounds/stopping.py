@@ -1,4 +1,4 @@
-"""When training ends (thesis Algorithm 1, line 1)."""
+"""When training ends (thesis Algorithm 1, line 1), and which rounds' L_G can be compared at all."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from federation.settings import Settings
+from model.designs.registry import design_of
 from model.errors import FederationError
 
 MAX_DISCARDED = 5
@@ -15,6 +17,16 @@ MAX_DISCARDED = 5
 
 class NoProgressError(FederationError):
     """Rounds give nothing until a person has looked at the sites; starting the run again would not help."""
+
+
+def first_whole_round(settings: Settings) -> int:
+    """The first round whose L_G can be compared with those after it.
+
+    From its first local step on, all terms of L_G are there, fully grown. Before it, L_G is a sum of fewer terms: it
+    may be small, or stay as it is, and say nothing of the training that is to come. 1 where no term joins late.
+    """
+    whole_from = design_of(settings.model.network).whole_from(settings.loss)
+    return 1 + -(-whole_from // settings.rounds.local_steps)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,11 +44,33 @@ class StoppingRule:
     """`while round <= window or Var(L_G over the last window rounds) >= tau`, and at most max_rounds.
 
     Algorithm 1 has window = 5 and tau = 3. The variance is that of the population (divided by the number of rounds).
+    Rounds before `first_round` do not enter it.
     """
 
     tau: float
     window: int
     max_rounds: int
+    first_round: int = 1
+    """`first_whole_round`."""
+
+    def counted(self, round_number: int, losses: Sequence[float]) -> list[float]:
+        """Of the rounds' losses those that enter the variance: at most `window`, and none of before `first_round`.
+
+        Args:
+            round_number: the last round completed.
+            losses: L_G of the rounds completed that have one, the latest last.
+        """
+        num_counted = min(self.window, round_number - self.first_round + 1)
+        return list(losses[-num_counted:]) if num_counted > 0 else []
+
+    def rounds_left(self, round_number: int, losses: Sequence[float]) -> int:
+        """Rounds after this one before the variance can be taken.
+
+        Args:
+            round_number: the last round completed.
+            losses: those that are `counted`.
+        """
+        return max(0, self.first_round - 1 - round_number) + max(0, self.window - len(losses))
 
     def variance(self, losses: Sequence[float]) -> float | None:
         """Var(L_G) over the last `window` of the rounds' generator losses; None while there are fewer."""
@@ -49,7 +83,7 @@ class StoppingRule:
 
         Args:
             num_rounds: rounds completed.
-            losses: L_G of the rounds completed, the latest last; at least the last `window` of them.
+            losses: those that are `counted`, the latest last.
 
         Returns:
             The decision to stop, or None to go on.

@@ -31,11 +31,12 @@ class RoundRow:
     round: int
     """Counted from 1."""
     loss_generator: float | None
-    """L_G, the mean over the accepted sites weighted by frames; None if sites keep their losses to themselves."""
+    """L_G, the mean over the accepted sites weighted by frames, or the median under a robust rule of aggregation; None
+    if sites keep their losses to themselves."""
     loss_discriminator: float | None
     """L_D, likewise."""
     variance_loss_generator: float | None
-    """Var(L_G) over the last rounds; None while there are too few."""
+    """Var(L_G) over the last rounds; None while there are too few whose L_G has all its terms."""
     tau: float
     """Training stops when the variance falls below it."""
     rounds_until_stop_possible: int | None = None

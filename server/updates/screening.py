@@ -6,6 +6,7 @@ and L_D that it reports. An update passes that is merely useless, and so does on
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,7 +20,8 @@ from server.updates.reply import Rejection
 MIN_COMPARED = 3
 """Fewest updates that can be compared: of two that differ nobody can say which is wrong."""
 
-_LOSSES = {"loss_generator": "L_G", "loss_discriminator": "L_D"}
+LOSSES = {"loss_generator": "L_G", "loss_discriminator": "L_D"}
+"""Names under which sites report them, and their symbols."""
 _LEAST_SPREAD = 0.05
 """Of the others' losses, relative to their median: sites that agree closely by chance do not make another one odd."""
 
@@ -39,7 +41,9 @@ class Finding:
     kind: Rejection
 
 
-def compare(clients: Sequence[int], products_nn: Products, metrics: Metrics, config: DefenceConfig) -> list[Finding]:
+def compare(
+    clients: Sequence[int], products_nn: Products, metrics: Metrics, config: DefenceConfig, local_steps: int
+) -> list[Finding]:
     """The updates that do not fit the others', the worst first, until the rest fit or are fewer than `MIN_COMPARED`.
 
     Args:
@@ -47,10 +51,12 @@ def compare(clients: Sequence[int], products_nn: Products, metrics: Metrics, con
         products_nn: [n, n] inner products of their steps away from the global tensors, in the order of `clients`.
         metrics: partition id to what the site reports.
         config: `max-norm-ratio`, `max-loss-deviation` and `min-cosine`.
+        local_steps: that were asked for; a site that says it made fewer is expected to have come less far.
     """
+    shares = {client: _share_of_way(metrics[client], local_steps) for client in clients}
     checks: list[Callable[[Products, list[int]], Finding | None]] = []
     if config.max_norm_ratio:
-        checks.append(lambda products_nn, rest: _longest(products_nn, rest, config.max_norm_ratio))
+        checks.append(lambda products_nn, rest: _longest(products_nn, rest, shares, config.max_norm_ratio))
     if config.max_loss_deviation:
         checks.append(lambda _, rest: _oddest(metrics, rest, config.max_loss_deviation))
     if config.min_cosine > -1:
@@ -78,13 +84,34 @@ def weights(num_frames: Mapping[int, int], limit: float) -> dict[int, int]:
     return {client: min(number, most) for client, number in num_frames.items()}
 
 
-def _longest(products_nn: Products, clients: Sequence[int], limit: float) -> Finding | None:
-    """The longest step, if it is more than `limit` times as long as the median one."""
-    norms_n = np.sqrt(np.diag(products_nn))
+def _share_of_way(metrics: Mapping[str, float], local_steps: int) -> float:
+    """How far a site's step is expected to lead, of what all local steps would: 1 if it does not say how many it made.
+
+    By the square root: steps that point every way come no further, and steps that all agree come further by less than
+    `max-norm-ratio` allows, unless a site made hardly any. More steps than asked for excuse nothing.
+    """
+    num_steps = metrics.get("num_steps", local_steps)
+    return math.sqrt(min(max(num_steps, 1), local_steps) / local_steps)
+
+
+def _longest(
+    products_nn: Products, clients: Sequence[int], shares: Mapping[int, float], limit: float
+) -> Finding | None:
+    """The longest step, if it is more than `limit` times as long as the median one; where that is no step at all, none.
+
+    Each is divided by its share of the way. Sites stand still that have nothing left to learn: one that still moves is
+    not wrong for that.
+    """
+    norms_n = np.sqrt(np.diag(products_nn)) / [shares[client] for client in clients]
     median, worst = float(np.median(norms_n)), int(norms_n.argmax())
-    if norms_n[worst] <= limit * median:
+    if median == 0 or norms_n[worst] <= limit * median:
         return None
-    reason = f"its step is {norms_n[worst]:.4g} long, the median is {median:.4g}; max-norm-ratio is {limit:g}"
+    cut = any(shares[client] != 1 for client in clients)
+    reason = (
+        f"its step is {norms_n[worst]:.4g} long, the median is {median:.4g}"
+        + (" (both as for all local-steps)" if cut else "")
+        + f"; max-norm-ratio is {limit:g}"
+    )
     return Finding(client=clients[worst], reason=reason, kind=Rejection.TOO_LONG)
 
 
@@ -96,7 +123,7 @@ def _oddest(metrics: Metrics, clients: Sequence[int], limit: float) -> Finding |
     """
     worst, worst_deviation = None, limit
     for client in clients:
-        for name, symbol in _LOSSES.items():
+        for name, symbol in LOSSES.items():
             others = [value for other in clients if other != client and (value := metrics[other].get(name))]
             if not metrics[client].get(name) or len(others) < MIN_COMPARED - 1:
                 continue

@@ -3,6 +3,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from data_partition.batches import PairSampler
 from data_partition.config import DataConfig
 from data_partition.partition import ClientData, make_partitions, site_data
 from data_partition.shards.shard import Shard, open_dataset
@@ -19,12 +20,13 @@ def shards(tmp_path_factory: pytest.TempPathFactory) -> list[Shard]:
     return open_dataset(out)
 
 
-def write_shard(out: Path, identity: str, num_frames: int) -> None:
+def write_shard(out: Path, identity: str, num_frames: int, frames_per_clip: int | None = None) -> None:
+    frames_per_clip = frames_per_clip or num_frames // 2
     with ShardWriter(out, identity, 8, "test") as writer:
         for i in range(num_frames):
             writer.add(
                 np.full((8, 8, 3), i, np.uint8),
-                clip="first" if i < num_frames // 2 else "second",
+                clip=f"clip-{i // frames_per_clip}",
                 frame_index=i,
                 timestamp_s=i / 25,
                 landmarks_KC=np.zeros((68, 2)),
@@ -53,7 +55,7 @@ def test_partitions_are_disjoint_complete_and_reproducible(
     again = make_partitions(shards, data, num_clients, seed=3)
     assert sorted(row for client in clients for row in rows_of(client)) == ALL_ROWS
     assert [rows_of(c) for c in clients] == [rows_of(c) for c in again]
-    assert sum(c.num_examples for c in clients) == 54 + 36 + 18
+    assert sum(c.identity_counts(3).sum() for c in clients) == 54 + 36 + 18
     assert sum(c.num_test_frames for c in clients) == 6 + 4 + 2
 
 
@@ -109,5 +111,37 @@ def test_a_site_holds_its_whole_shard(shards: list[Shard]) -> None:
 
 
 def test_a_client_without_a_pair_is_refused_with_the_way_out(shards: list[Shard]) -> None:
-    with pytest.raises(ConfigError, match=r"client 2 of 60 .* 1 training frames .* lower num-clients"):
+    with pytest.raises(ConfigError, match=r"client 2 of 60 .* 0 training frames with .* lower num-clients"):
         make_partitions(shards, DataConfig(), 60, seed=0)
+
+
+@pytest.fixture(scope="module")
+def short_clips(tmp_path_factory: pytest.TempPathFactory) -> list[Shard]:
+    """Two identities with 30 clips of 4 frames each."""
+    out = tmp_path_factory.mktemp("short")
+    for identity in ("a", "b"):
+        write_shard(out, identity, 120, frames_per_clip=4)
+    return open_dataset(out)
+
+
+@pytest.mark.parametrize("partitioner", ["identity", "iid", "dirichlet"])
+@pytest.mark.parametrize("num_clients", [1, 2, 3, 5])
+def test_a_client_weighs_the_frames_that_it_can_draw(
+    short_clips: list[Shard], partitioner: str, num_clients: int
+) -> None:
+    clients = make_partitions(short_clips, DataConfig(partitioner=partitioner), num_clients, seed=0)
+    weights = [client.num_examples for client in clients]
+    assert weights == [PairSampler(client, split="train").num_frames for client in clients]
+    assert sum(weights) <= sum(client.identity_counts(2).sum() for client in clients)
+
+
+def test_a_client_with_frames_of_different_clips_alone_is_refused(short_clips: list[Shard]) -> None:
+    with pytest.raises(ConfigError, match=r"would get 0 training frames with another one of their clip"):
+        make_partitions(short_clips, DataConfig(partitioner="iid"), 60, seed=0)
+
+
+def test_dirichlet_deals_anew_until_every_client_has_a_pair(short_clips: list[Shard]) -> None:
+    data = DataConfig(partitioner="dirichlet", dirichlet_alpha=0.5)
+    for seed in range(20):
+        for client in make_partitions(short_clips, data, 6, seed):
+            assert PairSampler(client, split="train").num_frames >= 2

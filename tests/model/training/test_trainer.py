@@ -103,7 +103,9 @@ def test_a_growing_term_moves_the_generator_by_its_part(
         assert torch.allclose(gradient(ramp, step), gradient(full, step), rtol=1e-4, atol=1e-8), step
 
 
-@pytest.mark.parametrize(("step", "factor"), [(0, 1), (20, 1), (21, 0.5 ** (1 / 10)), (30, 0.5), (50, 0.125)])
+@pytest.mark.parametrize(
+    ("step", "factor"), [(0, 1), (20, 1), (21, 0.5 ** (1 / 10)), (30, 0.5), (50, 0.125), (999, 2**-10)]
+)
 def test_learning_rates_stay_and_then_fall_to_a_half_again_and_again(
     networks: Networks, loss: LossConfig, step: int, factor: float
 ) -> None:

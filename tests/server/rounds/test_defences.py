@@ -49,6 +49,8 @@ class Federation:
         self._boasting = boasting
         self.replaying: int | None = None
         """The site that sends its first update for ever."""
+        self.are_still = False
+        """Whether all sites send back the weights that they were sent."""
         self._first: dict[int, np.ndarray] = {}
         self._steps = [hostile.get(index, honest(index)) for index in range(5)]
         configs = [{"partition-id": index} for index in range(5)]
@@ -85,7 +87,7 @@ class Federation:
             step = np.array(self._steps[index](int(str(config["server-round"]))), np.float32)
             weights, rows = (array.copy() for array in unpacked(parameters[0], list(START.values())))
             rows[index] += index + 1
-            update = packed([weights + step, rows])
+            update = parameters[0] if self.are_still else packed([weights + step, rows])
             first = self._first.setdefault(index, update)
             return (
                 [first if index == self.replaying else update],
@@ -156,6 +158,15 @@ def test_a_replay_is_left_out_also_after_a_restart_of_the_server(tmp_path: Path)
     assert federation.round(3).rejected_kinds == {}
 
 
+def test_sites_that_move_nothing_any_more_are_no_replays(tmp_path: Path) -> None:
+    federation = Federation(tmp_path, {}, max_norm_ratio=5.0)
+    federation.are_still = True
+    assert [federation.round(number).rejected for number in (1, 2, 3)] == [{}] * 3
+    federation.are_still = False
+    federation.replaying = 2  # with weights that are no longer the global ones
+    assert [federation.round(number).rejected_kinds for number in (4, 5)] == [{}, {2: "replayed"}]
+
+
 @pytest.mark.parametrize("rule", ["median", "trimmed-mean"])
 def test_coordinates_are_aggregated_without_their_extremes_and_weights(tmp_path: Path, rule: str) -> None:
     outcome = Federation(tmp_path, {4: lambda _: [-1e6, 1e6]}, aggregation=rule).round(1)
@@ -163,6 +174,14 @@ def test_coordinates_are_aggregated_without_their_extremes_and_weights(tmp_path:
     assert outcome.tensors["generator.w"] == pytest.approx([first, 0.51])
     assert outcome.tensors[ROWS][:, 0].tolist() == [1, 2, 3, 4, 5]  # every row has one owner
     assert outcome.rejected == {}
+
+
+@pytest.mark.parametrize("rule", ["median", "trimmed-mean", "krum"])
+def test_under_a_robust_rule_one_site_alone_does_not_move_the_loss_that_stops_a_run(tmp_path: Path, rule: str) -> None:
+    outcome = Federation(tmp_path, {}, boasting=3, aggregation=rule).round(1)
+    assert outcome.metrics["loss_generator"] == 1.0
+    assert outcome.clients[3]["loss_generator"] == 7.0  # what it said is kept
+    assert "loss_discriminator" not in outcome.metrics  # which nobody told
 
 
 def test_krum_takes_one_of_the_near_ones_whole(tmp_path: Path) -> None:

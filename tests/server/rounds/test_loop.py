@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from server.run_folder.life import running
 from server.run_folder.live_status import Live, Phase
 from server.run_folder.result import RunResult, RunState
 from tests.server.rounds.test_privacy_ledger import STATE
-from tests.support.federated_setup import minimal_settings, write_dataset
+from tests.support.federated_setup import GLR, minimal_settings, write_dataset
 from tests.support.rows import round_row
 from tests.support.shards import write_random_shard
 
@@ -60,6 +61,18 @@ def test_hooks_are_called_in_order_and_each_gets_the_row_of_the_one_before(setti
         stop = RoundLoop(run, start, Losses(2.0, 1.0), [Noting("a", seen), Noting("b", seen)]).run()
     assert seen == [("a", 1, 1, []), ("b", 1, 1, ["a"]), ("a", 2, 2, []), ("b", 2, 2, ["a"])]
     assert stop.kind == "max-rounds"
+
+
+def test_a_run_does_not_stop_or_name_its_best_round_by_a_loss_of_fewer_terms(settings: Settings) -> None:
+    late = settings.replaced(GLR | {"local-steps": 2, "adversarial-from-step": 3, "variance-window": 2, "tau": 0.1})
+    rows: list[RoundRow] = []
+    with running(late.replaced({"max-rounds": 9})) as run:
+        hooks_of_run = hooks.hooks_of(run, rows.append)
+        stop = RoundLoop(run, replace(STATE, round=0), Losses(1.0, 1.0, 9.0, 8.9), hooks_of_run).run()
+    assert (stop.kind, len(rows)) == ("variance", 4)
+    assert [row.variance_loss_generator is None for row in rows] == [True, True, True, False]
+    assert [row.rounds_until_stop_possible for row in rows] == [3, 2, 1, 0]
+    assert json.loads((run.folder.path / "best.json").read_text())["round"] == 4
 
 
 def test_names_that_are_told_during_a_run_are_in_its_state_and_stay(settings: Settings) -> None:

@@ -22,6 +22,17 @@ def test_the_highest_ssim_is_the_best_of_measured_rounds_and_beats_every_other()
     assert best_round(history, {1, 2, 3, 4}) == BestRound(round=2, by="ssim", value=0.7)
 
 
+def test_a_low_loss_of_fewer_terms_is_not_the_best_once_there_are_all() -> None:
+    history = [row(1, 0.5), row(2, 0.7), row(3, 9.0), row(4, 8.0), row(5, 8.5)]
+    assert best_round(history, {1, 2, 3, 4, 5}, 3) == BestRound(round=4, by="loss_generator", value=8.0)
+    measured = [row(1, 0.5, 0.9), *history[1:]]
+    assert best_round(measured, {1, 2, 3, 4, 5}, 3) == BestRound(round=1, by="ssim", value=0.9)
+
+
+def test_before_all_terms_are_there_the_newest_is_the_best() -> None:
+    assert best_round([row(1, 0.5), row(2, 0.7)], {1, 2}, 3) == BestRound(round=2, by="round", value=2.0)
+
+
 def test_the_earliest_of_equal_rounds_is_the_best() -> None:
     assert best_round([row(1, 2.0), row(2, 2.0)], {1, 2}) == BestRound(round=1, by="loss_generator", value=2.0)
 

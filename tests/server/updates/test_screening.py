@@ -12,9 +12,12 @@ OFF: dict[str, Scalar] = {"max-norm-ratio": 0.0, "min-cosine": -1.0, "max-loss-d
 
 
 def screened(
-    steps: list[list[float]], losses: list[tuple[float, float]] | None = None, **limits: Scalar
+    steps: list[list[float]],
+    losses: list[tuple[float, float]] | None = None,
+    num_steps: list[int | None] | None = None,
+    **limits: Scalar,
 ) -> list[Finding]:
-    """Clients 10, 11, ... took these steps."""
+    """Clients 10, 11, ... took these steps; of 100 local steps they say they made so many, or say nothing."""
     config = Settings.from_flat(OFF | {name.replace("_", "-"): limit for name, limit in limits.items()}).defence
     steps_nd = np.array(steps, np.float64)
     clients = [10 + index for index in range(len(steps))]
@@ -22,7 +25,9 @@ def screened(
         client: {"loss_generator": generator, "loss_discriminator": discriminator}
         for client, (generator, discriminator) in zip(clients, losses or [(1.0, 1.0)] * len(clients), strict=True)
     }
-    return compare(clients, steps_nd @ steps_nd.T, metrics, config)
+    for client, number in zip(clients, num_steps or [], strict=num_steps is not None):
+        metrics[client] |= {} if number is None else {"num_steps": float(number)}
+    return compare(clients, steps_nd @ steps_nd.T, metrics, config, 100)
 
 
 def found(findings: list[Finding]) -> dict[int, Rejection]:
@@ -54,6 +59,28 @@ def test_two_updates_are_not_compared() -> None:
 
 def test_no_step_at_all_is_no_offence() -> None:
     assert screened([[0, 0], [0, 0], [0, 0]], max_norm_ratio=2.0, min_cosine=-0.5) == []
+
+
+def test_a_site_that_still_moves_among_those_that_do_not_is_not_too_long() -> None:
+    assert screened([[0, 0], [0, 0], [0, 0], [1e-9, 0]], max_norm_ratio=5.0) == []
+
+
+def test_quick_sites_are_not_too_long_beside_those_whose_time_was_over() -> None:
+    """Lengths measured with Adam after 100 and after 5 steps."""
+    steps: list[list[float]] = [[9, 0], [0, 8], [1, 0], [0, 1], [1, 0]]
+    made = [100, 100, 5, 5, 5]
+    assert screened(steps, num_steps=list(made), max_norm_ratio=5.0) == []
+    assert found(screened(steps, max_norm_ratio=5.0)).keys() == {10, 11}  # they do not say what they made
+    findings = screened([[99, 0], *steps[1:]], num_steps=list(made), max_norm_ratio=5.0)
+    assert found(findings) == {10: Rejection.TOO_LONG}
+    assert findings[0].reason.startswith("its step is 99 long, the median is 4.472 (both as for all local-steps); max")
+
+
+def test_nobody_may_go_further_by_saying_that_it_made_more_steps_than_asked_for() -> None:
+    steps: list[list[float]] = [[6, 0], [0, 1], [1, 0], [0, 1]]
+    assert found(screened(steps, num_steps=[10_000, 100, 100, 100], max_norm_ratio=5.0)) == {10: Rejection.TOO_LONG}
+    assert found(screened(steps, num_steps=[None, 100, 100, 100], max_norm_ratio=5.0)) == {10: Rejection.TOO_LONG}
+    assert found(screened(steps, num_steps=[0, 0, 0, 0], max_norm_ratio=5.0)) == {10: Rejection.TOO_LONG}
 
 
 def test_a_flipped_step_is_opposed_and_the_others_stay() -> None:
