@@ -74,7 +74,7 @@ class SecureUpdate:
         """
         self._name = SumName.from_flat(config)
         self._path = state_dir / state_name(self._name.run_id)
-        self._record = UnmaskingRecord(state_dir)
+        self._record = UnmaskingRecord(state_dir, signatures)
         self._site = site
         self._settings = settings
         self._signatures = signatures

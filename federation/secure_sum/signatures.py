@@ -29,6 +29,9 @@ class Signatures(Protocol):
     def is_valid(self, site: int, statement: bytes, signature: bytes) -> bool:
         """Whether the site signed this; False for a site whose key is not known."""
 
+    def fingerprint(self, sites: Sequence[int]) -> str:
+        """SHA-256, in hexadecimal, of the own keys of these sites, whatever their order; empty if one is not known."""
+
 
 class Unsigned:
     """No keys: every signature is zeros, and is taken for valid."""
@@ -40,6 +43,10 @@ class Unsigned:
     def is_valid(self, site: int, statement: bytes, signature: bytes) -> bool:
         """Always."""
         return True
+
+    def fingerprint(self, sites: Sequence[int]) -> str:
+        """Empty: there are no keys."""
+        return ""
 
 
 def keys_statement(name: str, site: int, keys_2B: Bytes) -> bytes:
