@@ -1,8 +1,8 @@
 """What a site remembers of the sums that it helped to unmask, so that no two of them differ by one site's part.
 
-A server that asks for a round again with one site fewer could subtract. So for every round of a run, and for every
-digest of what a round starts from, a site helps to unmask the sum over one set of sites. The statistics before round 1
-are the same in every run, so for them that set is the same in all runs.
+A server that asks for a round again with one site fewer could subtract. So a site helps to unmask the sum over one set
+of sites for every round of a run, and for every digest, which it computes itself, of what a round starts from. The
+statistics before round 1 are the same in every run, so for them that set is the same in all runs.
 
 A site is its key: a set is the sites' ids and the keys that are pinned for them. Once an id is another person's, the
 same ids are another set. A simulation has no keys; there the ids are all.
@@ -54,12 +54,13 @@ class UnmaskingRecord:
         self._path = folder / RECORD_NAME
         self._signatures = signatures
 
-    def check(self, site: int, name: SumName, sites: Sequence[int], *, is_final: bool) -> None:
+    def check(self, site: int, name: SumName, start: str, sites: Sequence[int], *, is_final: bool) -> None:
         """Whether the site may go on with a sum.
 
         Args:
             site: partition id, for the message.
             name: of the sum.
+            start: `session.start_digest` of the round; empty as long as the site has not seen what it starts from.
             sites: that are in it as far as is known.
             is_final: whether the sum is over exactly these; else some of them may still drop out.
 
@@ -67,9 +68,9 @@ class UnmaskingRecord:
             SpentSumError: if the record has another set of sites for it, or the same ids with another key.
             ConfigError: if the record is there and cannot be read.
         """
-        self._require_same(site, name, sites, self._read(), is_final=is_final)
+        self._require_same(site, name, start, sites, self._read(), is_final=is_final)
 
-    def add(self, site: int, name: SumName, sites: Sequence[int]) -> None:
+    def add(self, site: int, name: SumName, start: str, sites: Sequence[int]) -> None:
         """That the site helps to unmask the sum over these sites; on disk when this returns.
 
         Entries of a version that noted ids alone take on the keys that are pinned today.
@@ -81,8 +82,8 @@ class UnmaskingRecord:
         with open(os.open(self._path.with_suffix(".lock"), os.O_WRONLY | os.O_CREAT, 0o600), "w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)  # two runs at one site have a process each
             known = self._read()
-            self._require_same(site, name, sites, known, is_final=True)
-            known |= {key: _Summed(list(sites), "") for key in _keys(name)}
+            self._require_same(site, name, start, sites, known, is_final=True)
+            known |= {key: _Summed(list(sites), "") for key in _keys(name, start)}
             for key in [key for key in known if key != Kind.STATISTICS][: max(0, len(known) - _NUM_KEPT)]:
                 del known[key]
             write_json(self._path, {key: self._to_json(one) for key, one in known.items()}, is_private=True)
@@ -92,9 +93,10 @@ class UnmaskingRecord:
         return {"sites": summed.sites, "keys": keys} if keys else summed.sites
 
     def _require_same(
-        self, site: int, name: SumName, sites: Sequence[int], known: dict[str, _Summed], *, is_final: bool
+        self, site: int, name: SumName, start: str, sites: Sequence[int], known: dict[str, _Summed], *, is_final: bool
     ) -> None:
-        for before in filter(None, map(known.get, _keys(name))):
+        by_name = "digest " + name.digest[:32]  # of an entry of a version that trusted the name's digest
+        for before in filter(None, map(known.get, [*_keys(name, start), by_name])):
             if not set(before.sites) <= set(sites) or (is_final and set(before.sites) != set(sites)):
                 raise SpentSumError(
                     f"site {site}: it helped to unmask {name.kind} of round {name.round_number} over sites "
@@ -120,11 +122,12 @@ class UnmaskingRecord:
             ) from error
 
 
-def _keys(name: SumName) -> list[str]:
+def _keys(name: SumName, start: str) -> list[str]:
     if name.kind is Kind.STATISTICS:
         return [str(name.kind)]
     of_run = json.dumps([name.run_id, name.kind, name.round_number]).encode()
-    return ["round " + hashlib.sha256(of_run).hexdigest()[:32], "digest " + name.digest[:32]]
+    keys = ["round " + hashlib.sha256(of_run).hexdigest()[:32]]
+    return [*keys, "start " + start[:32]] if start else keys
 
 
 def _from_json(value: Any) -> _Summed:

@@ -23,7 +23,7 @@ from federation.local_training import LocalResult
 from federation.packing import Shapes, unpack
 from federation.secure_sum.masking import Phase, RefusedKeysError, SiteSum
 from federation.secure_sum.primitives import SecureSumError
-from federation.secure_sum.session import Kind, SumName, content_digest
+from federation.secure_sum.session import Kind, SumName, content_digest, start_digest
 from federation.secure_sum.signatures import Signatures
 from federation.secure_sum.statistics import pack_statistics
 from federation.secure_sum.vector import SumLayout
@@ -94,7 +94,7 @@ class SecureUpdate:
         """
         own = self._load()
         sites, keys_S2B, signatures_SB = _require_number(arrays, 3)
-        self._record.check(self._site, self._name, _ids(sites), is_final=False)
+        self._record.check(self._site, self._name, own.start, _ids(sites), is_final=False)
         try:
             sealed_SB, commitment = own.share(_ids(sites), keys_S2B, signatures_SB, self._signatures)
         except RefusedKeysError as error:
@@ -141,7 +141,10 @@ class SecureUpdate:
                 tensors=current,
             ),
         )
-        self._record.check(self._site, self._name, _ids(sites), is_final=False)
+        own.start = start_digest(
+            self._settings, round_number=self._name.round_number, part_sizes=part_sizes, tensors=current
+        )
+        self._record.check(self._site, self._name, own.start, _ids(sites), is_final=False)
         result = train(current)
         layout = SumLayout.of_run(current, self._settings.model)
         has_equal_weights = self._settings.privacy.dp_noise_multiplier > 0
@@ -172,14 +175,14 @@ class SecureUpdate:
         sites, sealed_SB = _require_number(arrays, 2)
         own = self._load()
         self._require_digest(Kind.STATISTICS, content_digest(Kind.STATISTICS, self._settings))
-        self._record.check(self._site, self._name, _ids(sites), is_final=False)
+        self._record.check(self._site, self._name, own.start, _ids(sites), is_final=False)
         return self._mask(own, pack_statistics(statistics_V()), sites, sealed_SB), 0, {}
 
     def agreed(self, arrays: Arrays) -> Answer:
         """Phase 4: [S] survivors arrive; the [96] signature of their list leaves."""
         own = self._load()
         (survivors,) = _require_number(arrays, 1)
-        self._record.check(self._site, self._name, _ids(survivors), is_final=True)
+        self._record.check(self._site, self._name, own.start, _ids(survivors), is_final=True)
         signature = own.agree(_ids(survivors), self._signatures)
         self._save(own)
         return [signature], 0, {}
@@ -193,7 +196,7 @@ class SecureUpdate:
         own = self._load()
         signers, signatures_SB = _require_number(arrays, 2)
         shares_SB = own.reveal(_ids(signers), signatures_SB, self._signatures)
-        self._record.add(self._site, self._name, own.survivors)
+        self._record.add(self._site, self._name, own.start, own.survivors)
         self._path.unlink()
         return [shares_SB], 0, {}
 

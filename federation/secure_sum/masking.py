@@ -130,6 +130,9 @@ class SiteSum:
     """Of every site whose shares could be opened: this site's share of its mask key."""
     sharers: list[int] = field(default_factory=list)
     """Sites that shared, ascending."""
+    start: str = ""
+    """`session.start_digest` of the round, once the site has seen what it starts from: for the site's own record, no
+    part of the protocol."""
     survivors: list[int] = field(default_factory=list)
     """The list that this site has signed."""
 
@@ -324,6 +327,7 @@ class SiteSum:
                 "min_sites": self.min_sites,
                 "step": self.step.value,
                 "digest_of_keys": self.digest_of_keys,
+                "start": self.start,
                 "sharers": self.sharers,
                 "survivors": self.survivors,
                 **{name: getattr(self, name).hex() for name in _SECRETS},
@@ -341,6 +345,7 @@ class SiteSum:
             min_sites=values["min_sites"],
             step=Step(values["step"]),
             digest_of_keys=values["digest_of_keys"],
+            start=values["start"],
             sharers=values["sharers"],
             survivors=values["survivors"],
         )
