@@ -20,6 +20,8 @@ from model.errors import ConfigError, NonFiniteLossError
 from model.files import read_json, write_json
 from model.networks.bundle import NamedArrays
 
+LEDGER_NAME = "privacy-ledger.json"
+
 _log = logging.getLogger(__name__)
 
 Steps = Mapping[str, npt.NDArray[np.float64]]
@@ -134,7 +136,7 @@ class ReleaseLedger:
             folder: the site's own.
             persons: identities of the frames that are trained on; one at a deployed site.
         """
-        self._path = folder / "privacy-ledger.json"
+        self._path = folder / LEDGER_NAME
         self._persons = persons
 
     def count_one(self, *, noise_multiplier: float, clip_norm: float, max_epsilon: float = 0.0) -> Spent:

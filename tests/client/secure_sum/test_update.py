@@ -333,6 +333,19 @@ def test_statistics_are_summed_over_one_set_of_sites_in_all_runs(settings: Setti
     Sum(other, statistics_name(other, "c"), (0, 1, 2, 3)).shared().masked().agreed().revealed()
 
 
+def test_a_record_that_is_lost_after_round_1_is_said_in_the_log(
+    settings: Settings, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A site cannot tell it from one that was never there."""
+    Sum(settings, name(settings)).shared().masked().agreed().revealed()
+    Sum(settings, name(settings, round_number=2)).shared().masked()
+    assert RECORD_NAME not in caplog.text
+    (tmp_path / "clients" / "0" / RECORD_NAME).unlink()
+    Sum(settings, name(settings, round_number=2)).shared().masked()
+    (said,) = [text for text in caplog.messages if RECORD_NAME in text]
+    assert said.startswith("round 2: secure-unmasked.json is not in the state folder") and "restore the file" in said
+
+
 def test_a_sum_cannot_change_its_kind_on_the_way(settings: Settings) -> None:
     """Else a round would be noted as another one."""
     under_way = Sum(settings, name(settings)).shared()
