@@ -154,7 +154,7 @@ class SecureUpdate:
             identity_weights_I=np.minimum(identity_counts_I, 1) if has_equal_weights else identity_counts_I,
             losses=result.metrics,
         )
-        self._log_limits(layout, result.tensors)
+        self._log_limits(layout, result)
         told = training_scalars(self._settings)
         metrics: dict[str, Scalar] = {name: float(value) for name, value in result.metrics.items() if name in told}
         return self._mask(own, vector_L, sites, sealed_SB), 0, metrics
@@ -216,11 +216,13 @@ class SecureUpdate:
                 "of when the sum began; nothing is sent"
             )
 
-    def _log_limits(self, layout: SumLayout, trained: Mapping[str, npt.NDArray[np.float32]]) -> None:
-        num_clipped = layout.num_clipped(trained)
+    def _log_limits(self, layout: SumLayout, result: LocalResult) -> None:
+        num_clipped = layout.num_clipped(result.tensors, result.metrics)
         if num_clipped:
-            _log.warning("%d values of the update are beyond the range of a secure sum and were clipped", num_clipped)
-        if any(name in trained for name in IDENTITY_ROWS):
+            _log.warning(
+                "%d values of the update or losses are beyond the range of a secure sum and were clipped", num_clipped
+            )
+        if any(name in result.tensors for name in IDENTITY_ROWS):
             _log.info("rows of the identity embeddings that no other site trains are not hidden by the sum")
 
     def _load(self) -> SiteSum:
