@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from deploy.files import PRESETS
+from federation.secure_sum.num_sites import fewest_in_sum
 from federation.settings import Settings, read_preset
 from model.errors import ConfigError
 from model.files import json_of
@@ -122,8 +123,10 @@ def deployed_settings(chosen: Mapping[str, Scalar]) -> Settings:
 def sized_for(num_identities: int, chosen: Mapping[str, Scalar]) -> dict[str, Scalar]:
     """As many embedding rows and sites as there are people, for settings that are not chosen."""
     num_clients = chosen.get("num-clients", num_identities)
+    usual = Settings().rounds.min_fit_clients
+    wanted = max(usual, fewest_in_sum(int(num_clients))) if chosen.get("secure-aggregation") else usual
     return {
         "num-identities": num_identities,
         "num-clients": num_clients,
-        "min-fit-clients": min(int(num_clients), Settings().rounds.min_fit_clients),
+        "min-fit-clients": min(int(num_clients), wanted),
     }

@@ -18,9 +18,10 @@ from client.consent.approval import Approval
 from client.consent.egress import training_scalars
 from client.consent.known_data import check_known_data
 from client.consent.known_weights import KnownWeights
-from client.consent.privacy_ledger import ReleaseLedger, noised_answer
+from client.consent.privacy_ledger import LEDGER_NAME, ReleaseLedger, noised_answer
 from client.node_config import NodeConfig, check_launch
 from client.secure_sum.node_keys import signatures_of
+from client.secure_sum.unmasking_record import RECORD_NAME
 from client.secure_sum.update import SecureUpdate, is_secure
 from client.site import Site, open_site
 from client.supernode.refused_tasks import RefusedTasks
@@ -219,6 +220,7 @@ def _trained(settings: Settings, site: Site, tensors: NamedArrays, config: dict[
         salt=new_salt() if settings.privacy.secure_aggregation else None,
     )
     run_id = str(config["run-id"])
+    _warn_of_missing_records(settings, site, round_number)
     if site.policy is not None or task.fails_late:
         check_start(settings, part_sizes, tensors)
     if site.policy is not None:
@@ -247,6 +249,25 @@ def _trained(settings: Settings, site: Site, tensors: NamedArrays, config: dict[
         ledger=ReleaseLedger(site.state_dir, [part.shard.identity for part in site.data.frames]),
         max_epsilon=site.policy.max_epsilon if site.policy is not None else 0.0,
     )
+
+
+def _warn_of_missing_records(settings: Settings, site: Site, round_number: int) -> None:
+    """Say in the site's log that a file is not there on which a promise over all runs rests.
+
+    Without it nothing was told before, as far as the site knows. In the first round it may never have been made.
+    """
+    needed = {
+        LEDGER_NAME: site.policy is not None and site.policy.max_epsilon > 0,
+        RECORD_NAME: settings.privacy.secure_aggregation,
+    }
+    for name, is_needed in needed.items():
+        if is_needed and round_number > 1 and not (site.state_dir / name).exists():
+            _log.warning(
+                "round %d: %s is not in the state folder, and what was told before counts as nothing; if this site "
+                "took part before, stop it and restore the file (docs/operations.md, What a site must keep)",
+                round_number,
+                name,
+            )
 
 
 def _train_and_check(settings: Settings, site: Site, task: RoundTask, tensors: NamedArrays, **rest: Any) -> LocalResult:

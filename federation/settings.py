@@ -12,7 +12,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 from data_partition.config import DataConfig
-from federation.secure_sum.num_sites import MAX_SITES, MIN_SITES
+from federation.secure_sum.num_sites import MAX_SITES, fewest_in_sum
 from model.config import LossConfig, ModelConfig, OptimizerConfig, config_from_flat
 from model.errors import ConfigError, did_you_mean
 from model.files import read_toml
@@ -232,16 +232,18 @@ class Settings:
         check(rounds.update_codec == "float32", "update_codec", rounds.update_codec, f"float32 {masks}")
         check(defence.max_loss_deviation == 0, "max_loss_deviation", defence.max_loss_deviation, f"0 {unseen}")
         check(
-            rounds.min_fit_clients >= MIN_SITES,
-            "min_fit_clients",
-            rounds.min_fit_clients,
-            f"at least {MIN_SITES} with secure-aggregation: a sum of two tells each of them the other's update",
-        )
-        check(
             rounds.num_clients <= MAX_SITES,
             "num_clients",
             rounds.num_clients,
             f"at most {MAX_SITES} with secure-aggregation",
+        )
+        fewest = fewest_in_sum(rounds.num_clients)
+        check(
+            rounds.min_fit_clients >= fewest,
+            "min_fit_clients",
+            rounds.min_fit_clients,
+            f"at least {fewest} with secure-aggregation of {rounds.num_clients} sites: out of a smaller sum, whose "
+            "sites the server chooses, it subtracts down to one update with the help of fewer than a third of them",
         )
 
     @classmethod

@@ -25,7 +25,8 @@ class SitePolicy:
     """
 
     min_frames: int = 30
-    """Training frames below which the site takes no part: means over a few frames say much about each."""
+    """Training frames below which the site takes no part: means over a few frames say much about each. With
+    secure-aggregation those count over which statistics are taken, a random half of the site's."""
     min_samples_per_round: int = 100
     """Pairs of a round, steps x batch-size, below which it is refused: pictures can be reconstructed from an update of
     few samples. The steps that compute a term of the loss count for that term, and the steps that were really made."""
@@ -98,14 +99,15 @@ class SitePolicy:
         """
         from model.designs.registry import has_base  # see check_steps
 
-        if num_frames < self.min_frames:  # the text goes to the server, which need not know the number
+        frames, num_summed = "training frames", num_frames
+        if settings.privacy.secure_aggregation:  # data_partition/statistics.py `pooled_statistics`
+            frames, num_summed = "training frames in the half that secure-aggregation sums", (num_frames + 1) // 2
+        if num_summed < self.min_frames:  # the text goes to the server, which need not know the number
+            raise ConfigError(f"site policy: this site has fewer {frames} than its min-frames = {self.min_frames:g}")
+        if num_summed < MIN_FRAMES_OF_BASE and has_base(settings.model):
             raise ConfigError(
-                f"site policy: this site has fewer training frames than its min-frames = {self.min_frames:g}"
-            )
-        if num_frames < MIN_FRAMES_OF_BASE and has_base(settings.model):
-            raise ConfigError(
-                f"site policy: lgan-base = {settings.model.lgan_base} needs {MIN_FRAMES_OF_BASE} training frames, this "
-                "site has fewer: sums over so few would tell the landmarks of single frames. Add frames, or approve "
+                f"site policy: lgan-base = {settings.model.lgan_base} needs {MIN_FRAMES_OF_BASE} {frames}, this site "
+                "has fewer: sums over so few would tell the landmarks of single frames. Add frames, or approve "
                 "lgan-base = none"
             )
         self.check_settings(settings)

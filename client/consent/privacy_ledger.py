@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import logging
 import math
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +20,8 @@ from federation.secure_sum.primitives import keystream, new_secret
 from model.errors import ConfigError, NonFiniteLossError
 from model.files import read_json, write_json
 from model.networks.bundle import NamedArrays
+
+LEDGER_NAME = "privacy-ledger.json"
 
 _log = logging.getLogger(__name__)
 
@@ -134,7 +137,7 @@ class ReleaseLedger:
             folder: the site's own.
             persons: identities of the frames that are trained on; one at a deployed site.
         """
-        self._path = folder / "privacy-ledger.json"
+        self._path = folder / LEDGER_NAME
         self._persons = persons
 
     def count_one(self, *, noise_multiplier: float, clip_norm: float, max_epsilon: float = 0.0) -> Spent:
@@ -170,14 +173,14 @@ class ReleaseLedger:
     @contextmanager
     def _locked(self) -> Iterator[None]:
         """Alone among this machine's processes: two runs at a time must not lose a release."""
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        with self._path.with_suffix(".lock").open("w") as lock:
+        self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with open(os.open(self._path.with_suffix(".lock"), os.O_WRONLY | os.O_CREAT, 0o600), "w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
 
     def _write(self, books: dict[str, list[_Entry]]) -> None:
         persons = {person: [entry._asdict() for entry in book] for person, book in books.items()}
-        write_json(self._path, {"persons": persons}, indent=1)
+        write_json(self._path, {"persons": persons}, indent=1, is_private=True)
 
     def _read(self) -> dict[str, list[_Entry]]:
         try:

@@ -94,9 +94,10 @@ def warnings(settings: Settings, policy: SitePolicy) -> list[str]:
 def _who_sees_updates(settings: Settings) -> str:
     if not settings.privacy.secure_aggregation:
         return "No secure-aggregation: the server sees this site's update by itself."
+    fewest, num_sites = settings.rounds.min_fit_clients, settings.rounds.num_clients
     return (
-        f"The server sees sums of {settings.rounds.min_fit_clients} or more sites; all others together, or sites that "
-        "the server invents, can subtract their own."
+        f"The server sees sums of {fewest} or more sites (min-fit-clients), and chooses which of the {num_sites} are "
+        f"in; {fewest - 1} of them that help it, or sites that it invents, can subtract their own."
     )
 
 

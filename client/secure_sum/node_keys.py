@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
@@ -10,6 +12,8 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature, encode_dss_signature
 from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    PublicFormat,
     load_pem_private_key,
     load_ssh_private_key,
     load_ssh_public_key,
@@ -85,6 +89,16 @@ class NodeKeys:
         except InvalidSignature:
             return False
         return True
+
+    def fingerprint(self, sites: Sequence[int]) -> str:
+        """SHA-256, in hexadecimal, of the sites' ids and pinned keys; empty if one of them is not pinned."""
+        if not self._pinned.keys() >= set(sites):
+            return ""
+        digest = hashlib.sha256()
+        for site in sorted(set(sites)):  # every key on this curve has 97 bytes
+            key = self._pinned[site].public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)
+            digest.update(site.to_bytes(8, "big") + key)
+        return digest.hexdigest()
 
 
 def signatures_of(node: NodeConfig) -> Signatures:

@@ -23,7 +23,7 @@ from federation.local_training import LocalResult
 from federation.packing import Shapes, unpack
 from federation.secure_sum.masking import Phase, RefusedKeysError, SiteSum
 from federation.secure_sum.primitives import SecureSumError
-from federation.secure_sum.session import Kind, SumName, content_digest
+from federation.secure_sum.session import Kind, SumName, content_digest, start_digest
 from federation.secure_sum.signatures import Signatures
 from federation.secure_sum.statistics import pack_statistics
 from federation.secure_sum.vector import SumLayout
@@ -74,7 +74,7 @@ class SecureUpdate:
         """
         self._name = SumName.from_flat(config)
         self._path = state_dir / state_name(self._name.run_id)
-        self._record = UnmaskingRecord(state_dir)
+        self._record = UnmaskingRecord(state_dir, signatures)
         self._site = site
         self._settings = settings
         self._signatures = signatures
@@ -94,7 +94,7 @@ class SecureUpdate:
         """
         own = self._load()
         sites, keys_S2B, signatures_SB = _require_number(arrays, 3)
-        self._record.check(self._site, self._name, _ids(sites), is_final=False)
+        self._record.check(self._site, self._name, own.start, _ids(sites), is_final=False)
         try:
             sealed_SB, commitment = own.share(_ids(sites), keys_S2B, signatures_SB, self._signatures)
         except RefusedKeysError as error:
@@ -141,7 +141,10 @@ class SecureUpdate:
                 tensors=current,
             ),
         )
-        self._record.check(self._site, self._name, _ids(sites), is_final=False)
+        own.start = start_digest(
+            self._settings, round_number=self._name.round_number, part_sizes=part_sizes, tensors=current
+        )
+        self._record.check(self._site, self._name, own.start, _ids(sites), is_final=False)
         result = train(current)
         layout = SumLayout.of_run(current, self._settings.model)
         has_equal_weights = self._settings.privacy.dp_noise_multiplier > 0
@@ -151,7 +154,7 @@ class SecureUpdate:
             identity_weights_I=np.minimum(identity_counts_I, 1) if has_equal_weights else identity_counts_I,
             losses=result.metrics,
         )
-        self._log_limits(layout, result.tensors)
+        self._log_limits(layout, result)
         told = training_scalars(self._settings)
         metrics: dict[str, Scalar] = {name: float(value) for name, value in result.metrics.items() if name in told}
         return self._mask(own, vector_L, sites, sealed_SB), 0, metrics
@@ -172,14 +175,14 @@ class SecureUpdate:
         sites, sealed_SB = _require_number(arrays, 2)
         own = self._load()
         self._require_digest(Kind.STATISTICS, content_digest(Kind.STATISTICS, self._settings))
-        self._record.check(self._site, self._name, _ids(sites), is_final=False)
+        self._record.check(self._site, self._name, own.start, _ids(sites), is_final=False)
         return self._mask(own, pack_statistics(statistics_V()), sites, sealed_SB), 0, {}
 
     def agreed(self, arrays: Arrays) -> Answer:
         """Phase 4: [S] survivors arrive; the [96] signature of their list leaves."""
         own = self._load()
         (survivors,) = _require_number(arrays, 1)
-        self._record.check(self._site, self._name, _ids(survivors), is_final=True)
+        self._record.check(self._site, self._name, own.start, _ids(survivors), is_final=True)
         signature = own.agree(_ids(survivors), self._signatures)
         self._save(own)
         return [signature], 0, {}
@@ -193,7 +196,7 @@ class SecureUpdate:
         own = self._load()
         signers, signatures_SB = _require_number(arrays, 2)
         shares_SB = own.reveal(_ids(signers), signatures_SB, self._signatures)
-        self._record.add(self._site, self._name, own.survivors)
+        self._record.add(self._site, self._name, own.start, own.survivors)
         self._path.unlink()
         return [shares_SB], 0, {}
 
@@ -213,11 +216,13 @@ class SecureUpdate:
                 "of when the sum began; nothing is sent"
             )
 
-    def _log_limits(self, layout: SumLayout, trained: Mapping[str, npt.NDArray[np.float32]]) -> None:
-        num_clipped = layout.num_clipped(trained)
+    def _log_limits(self, layout: SumLayout, result: LocalResult) -> None:
+        num_clipped = layout.num_clipped(result.tensors, result.metrics)
         if num_clipped:
-            _log.warning("%d values of the update are beyond the range of a secure sum and were clipped", num_clipped)
-        if any(name in trained for name in IDENTITY_ROWS):
+            _log.warning(
+                "%d values of the update or losses are beyond the range of a secure sum and were clipped", num_clipped
+            )
+        if any(name in result.tensors for name in IDENTITY_ROWS):
             _log.info("rows of the identity embeddings that no other site trains are not hidden by the sum")
 
     def _load(self) -> SiteSum:

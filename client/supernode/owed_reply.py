@@ -37,7 +37,7 @@ class OwedReply:
         """Note that a message was received; one at a time. A full disk is logged, and stops nothing."""
         reply = message_to_proto(Message(Error(ErrorCode.CLIENT_APP_CRASHED, LOST), reply_to=message))
         try:
-            write_bytes(self._path, reply.SerializeToString())
+            write_bytes(self._path, reply.SerializeToString(), is_private=True)
         except OSError as error:
             _log.error("%s: %s; after a crash the server would wait for this site", self._path, error.strerror)
 

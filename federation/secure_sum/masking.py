@@ -8,7 +8,7 @@ rounds against a server that forges messages. Site u, whose vector is x_u:
    all sites, and sends the shares sealed.
 2. MaskedInputCollection: sends y_u = x_u + PRG(b_u) + sum over v > u of PRG(s_uv) - sum over v < u of PRG(s_uv),
    modulo 2^64, where u and v alone can compute s_uv.
-3. ConsistencyCheck: signs the list of sites whose y_v arrived.
+3. ConsistencyCheck: signs the list of sites whose y_v arrived, together with all public keys of the sum.
 4. Unmasking: if enough sites signed the very same list, hands out its shares of b_v for every v on it and of s_v for
    every other. Never both of one site: with both the server could take off all masks of y_v.
 
@@ -45,7 +45,14 @@ from federation.secure_sum.primitives import (
     split_secret,
     unseal,
 )
-from federation.secure_sum.signatures import SIGNATURE_BYTES, Bytes, Signatures, keys_statement, survivors_statement
+from federation.secure_sum.signatures import (
+    SIGNATURE_BYTES,
+    Bytes,
+    Signatures,
+    keys_digest,
+    keys_statement,
+    survivors_statement,
+)
 from model.files import json_of
 
 Vector = npt.NDArray[np.uint64]
@@ -115,12 +122,17 @@ class SiteSum:
     seed: bytes = field(default=b"", repr=False)
     mask_publics: dict[int, bytes] = field(default_factory=dict)
     sealing_publics: dict[int, bytes] = field(default_factory=dict)
+    digest_of_keys: str = ""
+    """`signatures.keys_digest` of the public keys of all sites; they are the sum's own, whatever it is called."""
     seed_shares: dict[int, bytes] = field(default_factory=dict, repr=False)
     """Of every site whose shares could be opened: this site's share of its seed."""
     key_shares: dict[int, bytes] = field(default_factory=dict, repr=False)
     """Of every site whose shares could be opened: this site's share of its mask key."""
     sharers: list[int] = field(default_factory=list)
     """Sites that shared, ascending."""
+    start: str = ""
+    """`session.start_digest` of the round, once the site has seen what it starts from: for the site's own record, no
+    part of the protocol."""
     survivors: list[int] = field(default_factory=list)
     """The list that this site has signed."""
 
@@ -186,6 +198,7 @@ class SiteSum:
         own = self.public_keys()
         if (self.sealing_publics.get(self.site), self.mask_publics.get(self.site)) != tuple(k.tobytes() for k in own):
             raise SecureSumError(f"site {self.site}: its own public keys came back changed")
+        self.digest_of_keys = keys_digest(self.mask_publics, self.sealing_publics)
         self.seed = new_secret()
         threshold = threshold_of(len(sites))
         seed_shares = split_secret(self.seed, sites, threshold)
@@ -313,6 +326,8 @@ class SiteSum:
                 "session": self.session,
                 "min_sites": self.min_sites,
                 "step": self.step.value,
+                "digest_of_keys": self.digest_of_keys,
+                "start": self.start,
                 "sharers": self.sharers,
                 "survivors": self.survivors,
                 **{name: getattr(self, name).hex() for name in _SECRETS},
@@ -329,6 +344,8 @@ class SiteSum:
             session=values["session"],
             min_sites=values["min_sites"],
             step=Step(values["step"]),
+            digest_of_keys=values["digest_of_keys"],
+            start=values["start"],
             sharers=values["sharers"],
             survivors=values["survivors"],
         )
@@ -361,7 +378,8 @@ class SiteSum:
         )
 
     def _agreed_statement(self) -> bytes:
-        return survivors_statement(self.session, sorted(self.mask_publics), self.sharers, self.survivors)
+        advertisers = sorted(self.mask_publics)
+        return survivors_statement(self.session, self.digest_of_keys, advertisers, self.sharers, self.survivors)
 
     def _sealing_key(self, other: int) -> bytes:
         first, second = sorted((self.site, other))

@@ -16,10 +16,10 @@ from enum import StrEnum
 import numpy as np
 
 from federation.secure_sum.primitives import SecureSumError
-from federation.settings import Settings
+from federation.settings import MEANINGS, Settings
 from model.landmarks.geometry import PartSizes
 from model.networks.bundle import NamedArrays
-from model.setting import Scalar
+from model.setting import Leeway, Scalar
 
 
 class Kind(StrEnum):
@@ -98,15 +98,41 @@ def content_digest(
         part_sizes: agreed; None for statistics.
         tensors: the global ones in their order: names, shapes, dtypes and values count.
     """
+    return _digest(kind, settings.to_flat(), round_number, part_sizes, tensors or {})
+
+
+def start_digest(settings: Settings, *, round_number: int, part_sizes: PartSizes, tensors: NamedArrays) -> str:
+    """SHA-256, in hexadecimal, of what the sites' parts of a round's sum say something about.
+
+    Of the settings those count that a run must have as a site approved them: the others, which a server may choose anew
+    for every run, leave the parts as they are. So what a run is called does not change it.
+
+    Args:
+        settings: of the run.
+        round_number: from 1.
+        part_sizes: agreed.
+        tensors: the global ones in their order: names, shapes, dtypes and values count.
+    """
+    approved = {key: value for key, value in settings.to_flat().items() if MEANINGS[key].leeway is Leeway.SAME}
+    return _digest(Kind.TRAIN, approved, round_number, part_sizes, tensors)
+
+
+def _digest(
+    kind: Kind,
+    settings: Mapping[str, Scalar],
+    round_number: int,
+    part_sizes: PartSizes | None,
+    tensors: NamedArrays,
+) -> str:
     head = {
         "kind": kind.value,
-        "settings": settings.to_flat(),
+        "settings": settings,
         "round": round_number,
         "part-sizes": part_sizes.to_flat() if part_sizes else None,
     }
     digest = hashlib.sha256()
     pieces: list[bytes | memoryview] = [json.dumps(head, sort_keys=True).encode()]
-    for name, array in (tensors or {}).items():
+    for name, array in tensors.items():
         pieces.append(json.dumps([name, list(array.shape), array.dtype.str]).encode())
         pieces.append(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
     for piece in pieces:  # every piece after its length: no two lists of pieces give the same bytes

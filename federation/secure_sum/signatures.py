@@ -6,8 +6,9 @@ no keys: its sites and its server are one program, and `Unsigned` stands in thei
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -28,6 +29,9 @@ class Signatures(Protocol):
     def is_valid(self, site: int, statement: bytes, signature: bytes) -> bool:
         """Whether the site signed this; False for a site whose key is not known."""
 
+    def fingerprint(self, sites: Sequence[int]) -> str:
+        """SHA-256, in hexadecimal, of the own keys of these sites, whatever their order; empty if one is not known."""
+
 
 class Unsigned:
     """No keys: every signature is zeros, and is taken for valid."""
@@ -40,16 +44,44 @@ class Unsigned:
         """Always."""
         return True
 
+    def fingerprint(self, sites: Sequence[int]) -> str:
+        """Empty: there are no keys."""
+        return ""
+
 
 def keys_statement(name: str, site: int, keys_2B: Bytes) -> bytes:
     """That these are the site's public keys in the sum of this name."""
     return json.dumps(["fedreenact secure sum: keys", name, site, keys_2B.tobytes().hex()]).encode()
 
 
+def keys_digest(mask_publics: Mapping[int, bytes], sealing_publics: Mapping[int, bytes]) -> str:
+    """SHA-256, in hexadecimal, of the public keys of all sites of one attempt at a sum, in the order of their ids.
+
+    Keys are drawn anew at every attempt: what was signed in one is nothing in another, also under the same name.
+    """
+    keys = [[site, mask_publics[site].hex(), sealing_publics[site].hex()] for site in sorted(mask_publics)]
+    return hashlib.sha256(json.dumps(keys).encode()).hexdigest()
+
+
 def survivors_statement(
-    name: str, advertisers: Sequence[int], sharers: Sequence[int], survivors: Sequence[int]
+    name: str, digest_of_keys: str, advertisers: Sequence[int], sharers: Sequence[int], survivors: Sequence[int]
 ) -> bytes:
-    """That the sum of this name is over these survivors, out of these sites that sent keys and shares."""
+    """That the sum of this name and of these keys is over these survivors, out of the sites that sent keys and shares.
+
+    Args:
+        name: of the sum.
+        digest_of_keys: `keys_digest` of the attempt.
+        advertisers: sites that sent keys.
+        sharers: sites that sent shares.
+        survivors: sites whose masked vectors arrived.
+    """
     return json.dumps(
-        ["fedreenact secure sum: survivors", name, list(advertisers), list(sharers), list(survivors)]
+        [
+            "fedreenact secure sum: survivors",
+            name,
+            digest_of_keys,
+            list(advertisers),
+            list(sharers),
+            list(survivors),
+        ]
     ).encode()

@@ -109,10 +109,11 @@ class SumLayout:
             begin += old.size
         return vector.view(np.uint64)
 
-    def num_clipped(self, tensors: NamedArrays) -> int:
-        """Values whose step is beyond `LIMIT`."""
+    def num_clipped(self, tensors: NamedArrays, losses: Mapping[str, float]) -> int:
+        """Values whose step is beyond `LIMIT`, and losses of the layout that are."""
         steps = (np.subtract(tensors[n], old, dtype=np.float64) for n, old in self._current.items())
-        return sum(int((np.abs(step) > LIMIT).sum()) for step in steps)
+        num_losses = sum(abs(losses[name]) > LIMIT for name in self._losses if name in losses)
+        return sum(int((np.abs(step) > LIMIT).sum()) for step in steps) + num_losses
 
     def mean(self, total_L: npt.NDArray[np.uint64], num_sites: int) -> Mean:
         """The averages in an unmasked sum.

@@ -243,6 +243,8 @@ def test_help_names_every_command(capsys):
 def test_training_settings_follow_the_number_of_people_unless_they_are_chosen():
     assert sized_for(3, {}) == {"num-identities": 3, "num-clients": 3, "min-fit-clients": 3}
     assert sized_for(8, {})["min-fit-clients"] == 5
+    many = {"secure-aggregation": True}
+    assert Settings.from_flat({**sized_for(20, many), **many}).rounds.min_fit_clients == 8
     settings = Settings.from_flat({**sized_for(2, {"num-clients": 4}), "num-clients": 4})
     assert settings.rounds.num_clients == 4 and settings.model.num_identities == 2
     assert json.dumps(settings.to_flat())
@@ -277,7 +279,7 @@ def test_approve_names_what_private_settings_still_tell(capsys):
     private = ("secure-aggregation=true", "dp-clip-norm=1", "dp-noise-multiplier=10", "tau=0", "max-rounds=20")
     changes = [part for change in private for part in ("--set", change)]
     text = succeeds(capsys, "approve", "tiny", *changes)
-    assert "The server sees sums of 5 or more sites" in text
+    assert "The server sees sums of 5 or more sites (min-fit-clients), and chooses which of the 5 are in" in text
     assert "Noise: epsilon 3.85 at delta 1e-05 after 20 rounds." in text
     assert "Nothing is approved" in text
     assert "promises little" in succeeds(capsys, "approve", "tiny", *changes, "--set", "max-rounds=1000")

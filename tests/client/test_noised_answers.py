@@ -150,6 +150,21 @@ def test_a_site_ends_at_its_max_epsilon_in_words(settings: Settings, dataset: Pa
             ask(settings, node, crafted(settings), run_id=run_id)
 
 
+def test_a_book_that_is_lost_after_round_1_is_said_in_the_log_of_a_site_with_a_limit(
+    settings: Settings, dataset: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for limit, num_said in ((0.0, 0), (5.0, 1)):
+        node = deployed_config(dataset, tmp_path, BLACK, settings, max_epsilon=limit)
+        state = Path(str(node["state-dir"]))
+        for round_number in (1, 2):
+            ask(settings, node, crafted(settings), **{"server-round": round_number})
+        assert "privacy-ledger.json" not in caplog.text  # it is there
+        (state / "privacy-ledger.json").unlink()
+        ask(settings, node, crafted(settings), **{"server-round": 2})
+        said = [text for text in caplog.messages if "privacy-ledger.json is not in the state folder" in text]
+        assert len(said) == num_said
+
+
 @pytest.mark.parametrize("is_infinite", [False, True])
 def test_what_the_server_can_compute_itself_is_told_and_not_counted(
     settings: Settings, dataset: Path, tmp_path: Path, is_infinite: bool

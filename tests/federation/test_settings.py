@@ -62,6 +62,17 @@ def test_bad_settings_say_what_was_wanted(changes: dict[str, int | str], words: 
         Settings().replaced(changes)
 
 
+@pytest.mark.parametrize(("num_sites", "fewest"), [(3, 3), (5, 3), (6, 3), (7, 4), (10, 5), (64, 23)])
+def test_a_secure_sum_has_two_sites_more_than_may_help_the_server(num_sites: int, fewest: int) -> None:
+    """Fewer than a third of all sites: the server may choose them into every sum."""
+    assert fewest - (num_sites - 1) // 3 >= 2
+    secure = {"secure-aggregation": True, "num-clients": num_sites, "min-fit-clients": fewest}
+    assert Settings.from_flat(secure).rounds.min_fit_clients == fewest
+    words = f"min-fit-clients: got {fewest - 1}, wanted at least {fewest} with secure-aggregation of {num_sites} sites"
+    with pytest.raises(ConfigError, match=words):
+        Settings.from_flat(secure | {"min-fit-clients": fewest - 1})
+
+
 def test_whole_numbers_are_accepted_where_a_float_is_wanted() -> None:
     assert Settings.from_flat({"tau": 2}).rounds == RoundsConfig(tau=2.0)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
 from pathlib import Path
 
@@ -232,6 +233,21 @@ def test_a_repeated_round_costs_privacy_again(dataset: Path, tmp_path: Path) -> 
     rows = read_history(tmp_path)
     assert [row.metrics["dp_releases"] for row in rows] == [1.0, 3.0]
     assert rows[1].metrics["dp_epsilon"] == epsilon_of(2 * math.sqrt(3))
+
+
+def test_a_resumed_run_says_no_less_than_before(dataset: Path, tmp_path: Path) -> None:
+    """The sites lose their books between two rounds; what was told stays told."""
+    settings = minimal_settings(dataset, tmp_path, 5, dp_clip_norm=1.0, dp_noise_multiplier=1.0, max_rounds=1)
+    book = [{"noise_multiplier": 1.0, "clip_norm": 1.0, "releases": 50}]
+    books = [tmp_path / "clients" / str(site) / "privacy-ledger.json" for site in range(5)]
+    for path in books:
+        path.parent.mkdir(parents=True)
+        path.write_text(json.dumps({"persons": {f"person-{number}": book for number in range(5)}}))
+    run(settings)
+    for path in books:
+        path.unlink()
+    run(settings.replaced({"resume": True, "max-rounds": 2}))
+    assert [row.metrics["dp_releases"] for row in read_history(tmp_path)] == [51.0, 51.0]
 
 
 @pytest.mark.parametrize("change", [{"dp-noise-multiplier": 2.0}, {"dp-clip-norm": 2.0}, {"secure-aggregation": True}])

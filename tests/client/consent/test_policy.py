@@ -83,6 +83,18 @@ def test_sums_for_a_base_need_more_frames() -> None:
     SitePolicy().check_run(Settings.from_flat(GOOD | closed | {"network": "x2face"}), 59)  # agrees on none
 
 
+def test_in_a_secure_run_the_half_that_is_summed_counts() -> None:
+    """From 60 frames 30 would be drawn, of which the sums for a base would say all."""
+    secure: dict[str, Scalar] = {"secure-aggregation": True}
+    closed = secure | {"lgan-base": "closed"}
+    words = "lgan-base = closed needs 60 training frames in the half that secure-aggregation sums, this site has fewer"
+    assert words in refusal(closed, num_frames=118)
+    SitePolicy().check_run(Settings.from_flat(GOOD | closed), 119)
+    text = refusal(secure, num_frames=58)
+    assert "fewer training frames in the half that secure-aggregation sums than its min-frames = 30" in text
+    SitePolicy().check_run(Settings.from_flat(GOOD | secure), 59)
+
+
 def test_fewer_numbers_leave_for_a_base_than_the_frames_have() -> None:
     """Symmetric products count once; centred landmarks have 134 coordinates, and pose and action units 21."""
     num_sums = sum(

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import stat
 from collections.abc import Callable
 from pathlib import Path
 
@@ -141,6 +142,17 @@ def test_processes_at_the_same_time_lose_no_release(tmp_path: Path) -> None:
             os._exit(0)
     assert [os.waitpid(pid, 0)[1] for pid in pids] == [0, 0, 0, 0]
     assert ReleaseLedger(tmp_path, ["a"]).count_one(noise_multiplier=4.0, clip_norm=1.0).num_releases == 41
+
+
+def test_the_book_is_for_the_sites_user_alone(tmp_path: Path) -> None:
+    before = os.umask(0o022)
+    try:
+        ReleaseLedger(tmp_path / "state", ["anna"]).count_one(noise_multiplier=4.0, clip_norm=1.0)
+    finally:
+        os.umask(before)
+    modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in (tmp_path / "state").iterdir()}
+    assert modes == {"privacy-ledger.json": 0o600, "privacy-ledger.lock": 0o600}
+    assert stat.S_IMODE((tmp_path / "state").stat().st_mode) == 0o700
 
 
 def test_a_release_that_would_pass_the_sites_limit_is_refused_before_training(tmp_path: Path) -> None:

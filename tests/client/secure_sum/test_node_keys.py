@@ -77,6 +77,20 @@ def test_a_server_cannot_sign_for_sites_nor_use_what_they_signed_before(folder: 
         sites[0].reveal(SITES, np.stack([earlier] * 5), keys_of(folder, 0))
 
 
+def test_signatures_of_one_attempt_are_nothing_in_another_of_the_same_name(folder: Path) -> None:
+    """Else a server signs each of several lists in an attempt of its own, and has both kinds of shares in the last."""
+    first, _ = masked(folder)
+    second, _ = masked(folder)
+    earlier = np.stack([own.agree(SITES, keys_of(folder, site)) for site, own in first.items()])
+    own_signature = second[0].agree(SITES, keys_of(folder, 0))
+    with pytest.raises(SecureSumError, match="0 did, wanted at least 4"):
+        second[0].reveal(SITES, earlier, keys_of(folder, 0))
+    with pytest.raises(SecureSumError, match="1 did, wanted at least 4"):
+        second[0].reveal(SITES, np.stack([own_signature, *earlier[1:]]), keys_of(folder, 0))
+    restored = SiteSum.from_json(second[0].to_json())
+    assert restored.digest_of_keys == second[0].digest_of_keys != first[0].digest_of_keys
+
+
 def test_one_signature_of_one_site_counts_once(folder: Path) -> None:
     sites, _ = masked(folder)
     signature = sites[0].agree(SITES, keys_of(folder, 0))

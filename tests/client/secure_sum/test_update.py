@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import os
+import shutil
 import stat
 from pathlib import Path
 
@@ -15,11 +16,13 @@ from flwr.app import Context, RecordDict
 from client.app import FedReenactClient
 from client.consent.egress import inventory
 from client.secure_sum import unmasking_record
+from client.secure_sum.node_keys import NodeKeys
 from client.secure_sum.unmasking_record import RECORD_NAME, SpentSumError, UnmaskingRecord
 from client.secure_sum.update import state_name
 from federation.packing import pack
 from federation.secure_sum.masking import Phase
 from federation.secure_sum.session import Kind, SumName, content_digest
+from federation.secure_sum.signatures import Unsigned
 from federation.secure_sum.statistics import LENGTH, mean_statistics
 from federation.secure_sum.unmasking import ServerSum
 from federation.settings import Settings
@@ -284,11 +287,28 @@ def test_a_round_is_unmasked_over_one_set_of_sites(settings: Settings) -> None:
     Sum(settings, name(settings, "d"), (0, 1, 2, 3)).shared().masked().agreed().revealed()  # the same set may
 
 
-def test_another_name_of_the_run_does_not_help(settings: Settings) -> None:
+@pytest.mark.parametrize("change", [{}, {"round-timeout-s": 3599.0}, {"tau": 1.5}, {"max-rounds": 1}])
+def test_another_name_of_the_run_does_not_help(settings: Settings, change: dict[str, Scalar]) -> None:
+    """Nor together with a setting that a server may choose anew for every run."""
+    Sum(settings, name(settings), (0, 1, 2, 3)).shared().masked().agreed().revealed()
+    other = settings.replaced(change)
+    assert other.to_flat() != settings.to_flat() or not change
+    with pytest.raises(FederationError, match="SpentSumError"):
+        Sum(other, name(other, run_id="renamed"), (0, 1, 2)).shared().masked()
+    Sum(other, name(other, run_id="again"), (0, 1, 2, 3)).shared().masked().agreed().revealed()  # the same set may
+
+
+def test_the_digest_of_a_version_before_still_counts(settings: Settings, tmp_path: Path) -> None:
+    """It was the one in the name of the sum."""
+    one = name(settings)
+    (tmp_path / RECORD_NAME).write_text(json.dumps({f"digest {one.digest[:32]}": [0, 1, 2, 3]}))
+    with pytest.raises(SpentSumError):
+        UnmaskingRecord(tmp_path, Unsigned()).check(0, one, "", [0, 1, 2], is_final=False)
+
+
+def test_a_round_of_a_run_is_one_round_whatever_model_it_starts_from(settings: Settings) -> None:
     Sum(settings, name(settings), (0, 1, 2, 3)).shared().masked().agreed().revealed()
     with pytest.raises(FederationError, match="SpentSumError"):
-        Sum(settings, name(settings, run_id="renamed"), (0, 1, 2)).shared()
-    with pytest.raises(FederationError, match="SpentSumError"):  # nor another model under the same round
         Sum(settings, name(settings, seed=1), (0, 1, 2)).shared()
 
 
@@ -313,6 +333,19 @@ def test_statistics_are_summed_over_one_set_of_sites_in_all_runs(settings: Setti
     Sum(other, statistics_name(other, "c"), (0, 1, 2, 3)).shared().masked().agreed().revealed()
 
 
+def test_a_record_that_is_lost_after_round_1_is_said_in_the_log(
+    settings: Settings, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A site cannot tell it from one that was never there."""
+    Sum(settings, name(settings)).shared().masked().agreed().revealed()
+    Sum(settings, name(settings, round_number=2)).shared().masked()
+    assert RECORD_NAME not in caplog.text
+    (tmp_path / "clients" / "0" / RECORD_NAME).unlink()
+    Sum(settings, name(settings, round_number=2)).shared().masked()
+    (said,) = [text for text in caplog.messages if RECORD_NAME in text]
+    assert said.startswith("round 2: secure-unmasked.json is not in the state folder") and "restore the file" in said
+
+
 def test_a_sum_cannot_change_its_kind_on_the_way(settings: Settings) -> None:
     """Else a round would be noted as another one."""
     under_way = Sum(settings, name(settings)).shared()
@@ -322,9 +355,9 @@ def test_a_sum_cannot_change_its_kind_on_the_way(settings: Settings) -> None:
 
 
 def record(tmp_path: Path, names: list[SumName], sites: list[int]) -> UnmaskingRecord:
-    kept = UnmaskingRecord(tmp_path)
+    kept = UnmaskingRecord(tmp_path, Unsigned())
     for one in names:
-        kept.add(0, one, sites)
+        kept.add(0, one, "" if one.kind is Kind.STATISTICS else one.digest, sites)
     return kept
 
 
@@ -340,8 +373,8 @@ def test_the_record_grows_to_a_limit_and_keeps_the_statistics(
     assert len(json.loads((tmp_path / RECORD_NAME).read_text())) == 7
     for known in (statistics_name(settings, "b"), *rounds[-3:]):
         with pytest.raises(SpentSumError):
-            kept.check(0, known, [0, 1, 3], is_final=True)
-    kept.check(0, rounds[0], [0, 1, 3], is_final=True)
+            kept.check(0, known, "", [0, 1, 3], is_final=True)
+    kept.check(0, rounds[0], rounds[0].digest, [0, 1, 3], is_final=True)
 
 
 def _fields(one: SumName) -> dict[str, object]:
@@ -351,7 +384,44 @@ def _fields(one: SumName) -> dict[str, object]:
 def test_a_record_that_cannot_be_read_stops_the_site(settings: Settings, tmp_path: Path) -> None:
     (tmp_path / RECORD_NAME).write_text("{")
     with pytest.raises(ConfigError, match=r"secure-unmasked.json cannot be read \(JSONDecodeError\); restore it"):
-        UnmaskingRecord(tmp_path).check(0, statistics_name(settings, "a"), [0, 1, 2], is_final=False)
+        UnmaskingRecord(tmp_path, Unsigned()).check(0, statistics_name(settings, "a"), "", [0, 1, 2], is_final=False)
+
+
+@pytest.mark.parametrize("kind", list(Kind))
+def test_another_holder_of_an_id_makes_another_set(settings: Settings, tmp_path: Path, kind: Kind) -> None:
+    """Partition 2 is another person's since; whoever knows the new one's part could subtract the old one's."""
+    before, after = (NodeKeys.read(keys / "site-1.key", keys, 0) for keys in exchanged_keys(tmp_path))
+    one = statistics_name(settings, "a") if kind is Kind.STATISTICS else name(settings)
+    UnmaskingRecord(tmp_path, before).add(0, one, "start", [0, 1, 2])
+    UnmaskingRecord(tmp_path, before).add(0, one, "start", [0, 1, 2])
+    today = UnmaskingRecord(tmp_path, after)
+    for is_final in (False, True):
+        with pytest.raises(SpentSumError, match=r"over sites \[0, 1, 2\], and one of them had another key then"):
+            today.check(0, one, "start", [0, 1, 2], is_final=is_final)
+    with pytest.raises(SpentSumError, match="another key"):
+        today.add(0, one, "start", [0, 1, 2])
+
+
+def test_a_record_without_keys_goes_on_by_ids_and_takes_the_keys_on(settings: Settings, tmp_path: Path) -> None:
+    before, after = (NodeKeys.read(keys / "site-1.key", keys, 0) for keys in exchanged_keys(tmp_path))
+    record(tmp_path, [statistics_name(settings, "a")], [0, 1, 2])
+    assert json.loads((tmp_path / RECORD_NAME).read_text()) == {"statistics": [0, 1, 2]}
+    with pytest.raises(SpentSumError):
+        UnmaskingRecord(tmp_path, before).check(0, statistics_name(settings, "b"), "", [0, 1], is_final=True)
+    UnmaskingRecord(tmp_path, before).add(0, name(settings), "start", [0, 1])  # any other sum
+    known = json.loads((tmp_path / RECORD_NAME).read_text())["statistics"]
+    assert known == {"sites": [0, 1, 2], "keys": before.fingerprint([2, 1, 0])}
+    with pytest.raises(SpentSumError, match="another key"):
+        UnmaskingRecord(tmp_path, after).check(0, statistics_name(settings, "b"), "", [0, 1, 2], is_final=True)
+
+
+def exchanged_keys(tmp_path: Path) -> tuple[Path, Path]:
+    """Folders with the keys of three sites; in the second the last one's is another."""
+    first, second = write_node_keys(tmp_path / "keys", 3), tmp_path / "keys-of-today"
+    shutil.copytree(first, second)
+    new = write_node_keys(tmp_path / "new", 1)
+    (new / "site-1.pub").rename(second / "site-3.pub")
+    return first, second
 
 
 # --- keys of a deployed site ----------------------------------------------------------------------------------------
@@ -388,7 +458,6 @@ def test_a_deployed_site_names_keys_that_their_site_did_not_sign(
     dataset: Path, tmp_path: Path, settings: Settings
 ) -> None:
     """The server puts keys of its own in the place of site 2's; site 3 is not pinned."""
-    from client.secure_sum.node_keys import NodeKeys
     from federation.secure_sum.masking import SiteSum
 
     keys = write_node_keys(tmp_path / "keys", 3)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import datetime
 import hashlib
 import logging
+import os
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -218,6 +220,15 @@ def test_a_message_that_cannot_be_fetched_is_answered_at_once(tmp_path: Path) ->
     site.is_cut_off = True
     assert site.step() == RUN_ID
     assert [reply.error.reason for reply in site.send()] == [LOST]
+
+
+def test_an_answer_that_is_owed_is_for_the_sites_user_alone(tmp_path: Path) -> None:
+    before = os.umask(0o022)
+    try:
+        Site(tmp_path, TaskType.SERVER_APP).step()
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "owed-reply.pb").stat().st_mode) == 0o600
 
 
 def test_another_nodes_debt_and_a_damaged_file_are_dropped(tmp_path: Path) -> None:

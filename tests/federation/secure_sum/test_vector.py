@@ -63,7 +63,9 @@ def test_the_largest_values_of_the_most_sites_do_not_overflow() -> None:
     mean = layout.mean(largest * np.uint64(MAX_SITES), MAX_SITES)
     assert mean.tensors["w"].tolist() == [LIMIT, -LIMIT]
     assert mean.metrics["loss_generator"] == LIMIT
-    assert layout.num_clipped({"w": np.array([1e9, 1.0], np.float32)}) == 1
+    assert layout.num_clipped({"w": np.array([1e9, 1.0], np.float32)}, {}) == 1
+    losses = {"loss_generator": -1e9, "loss_discriminator": LIMIT, "seconds": 1e9}  # the last is not in the sum
+    assert layout.num_clipped({"w": np.array([1e9, 1.0], np.float32)}, losses) == 2
 
 
 def test_a_site_finds_its_own_nan_before_it_is_masked() -> None:
