@@ -21,14 +21,16 @@ def warp(features_NCHW: Tensor, flow_NCHW: Tensor, sampling: str = "bilinear") -
         sampling: bilinear, which blurs between pixels, or bicubic (Keys 1981, a = -0.75), which can leave their range.
 
     Returns:
-        [N, C, h, w] float32.
+        [N, C, h, w] float32, or float64 if one of the two is.
     """
-    size, flow_NCHW = features_NCHW.shape[-2:], flow_NCHW.float()
+    size = features_NCHW.shape[-2:]
+    exact = torch.promote_types(torch.promote_types(features_NCHW.dtype, flow_NCHW.dtype), torch.float32)
+    flow_NCHW = flow_NCHW.to(exact)
     if flow_NCHW.shape[-2:] != size:
         flow_NCHW = resized(flow_NCHW, *size)
     grid = identity_grid(*size, like=flow_NCHW) + flow_NCHW
     return functional.grid_sample(
-        features_NCHW.float(),
+        features_NCHW.to(exact),
         grid.permute(0, 2, 3, 1),
         mode=sampling,
         padding_mode="border",
