@@ -221,30 +221,32 @@ def annotate_clip(
     Raises:
         DataError: if the clip cannot be read or shows no face at all.
     """
-    step = 1 if most_frames is None else max(1, math.ceil(about_frames(path) / most_frames))
+    num_frames = about_frames(path)
+    step = 1 if most_frames is None else max(1, math.ceil(num_frames / most_frames))
     source = ClipSource(path=path, face=face, with_mesh=with_mesh, step=step)
     if kept is not None and kept.is_file():
         clip = kept_track(kept, source)
     else:
-        clip = _track(source, progress)
+        clip = _track(source, num_frames, progress)
         if kept is not None:
             keep_track(kept, clip)
     return AnnotatedClip(tracked=clip, size_px=size_px, gaps=tuple(gaps(clip)))
 
 
-def _track(source: ClipSource, progress: Progress) -> TrackedClip:
-    path, num_announced, numbers = source.path, about_frames(source.path), count(1)
+def _track(source: ClipSource, num_frames: int, progress: Progress) -> TrackedClip:
+    """The faces of a clip of about so many frames, for the progress."""
+    path, numbers = source.path, count(1)
     with annotator_of(source).open(source) as annotator:
         clip = track_faces(
             source,
             annotator,
             on_problem=_say,
-            on_frame=lambda: progress(f"Finding the face in {path.name}", next(numbers), num_announced),
+            on_frame=lambda: progress(f"Finding the face in {path.name}", next(numbers), num_frames),
         )
     if clip.faces:
         return clip
     if source.step > 1:
-        return _track(replace(source, step=1), progress)
+        return _track(replace(source, step=1), num_frames, progress)
     raise DataError(f"{path}: no face found in {clip.num_frames} frames; choose a clip that shows a face")
 
 

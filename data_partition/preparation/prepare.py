@@ -320,7 +320,6 @@ class _Plan:
         self, src: Path, out: Path, subset: str, people: People, sha256: Mapping[ClipSource, str], size_px: int
     ) -> None:
         self.out, self.subset = out / subset, subset
-        out = self.out
         self._src = str(src.resolve())
         self._jobs = {
             identity: [
@@ -328,22 +327,22 @@ class _Plan:
                     source=clip,
                     identity=identity,
                     sha256=sha256[clip],
-                    part_dir=out / f"{identity}{PARTS_SUFFIX}",
+                    part_dir=self.out / f"{identity}{PARTS_SUFFIX}",
                     size_px=size_px,
                 )
                 for clip in clips
             ]
             for identity, clips in people.items()
         }
-        self._damage = {identity: _damage_of(out / identity) for identity in self._jobs}
+        self._damage = {identity: _damage_of(self.out / identity) for identity in self._jobs}
         self._done = {
-            identity: None if self._damage[identity] else _finished(out / identity, jobs, or_more=True)
+            identity: None if self._damage[identity] else _finished(self.out / identity, jobs, or_more=True)
             for identity, jobs in self._jobs.items()
         }
         self._annotated_before_by = {
-            identity: _annotated_by(out / identity)
+            identity: _annotated_by(self.out / identity)
             for identity, jobs in self._jobs.items()
-            if not (self._done[identity] or self._damage[identity]) and _of_clips(out / identity, jobs) is not None
+            if not (self._done[identity] or self._damage[identity]) and _of_clips(self.out / identity, jobs) is not None
         }
         self._parts: dict[ClipJob, ClipSummary] = {}
         self._usable: set[str] = set()

@@ -100,11 +100,7 @@ def count_frames(path: Path, stretch: Stretch | None = None) -> int:
         return stretch.end - stretch.first - len(stretch.left_out)
     if path.is_dir():
         return len(_pictures(path))
-    try:
-        with open_video(path) as container:
-            return int(main_track(path, container).frames)
-    except DataError:
-        return 0
+    return _told_by_track(path, lambda _, track: int(track.frames))
 
 
 def about_frames(path: Path) -> int:
@@ -112,13 +108,19 @@ def about_frames(path: Path) -> int:
 
     0 if nothing says it, or it cannot be opened.
     """
-    announced = count_frames(path)
-    if announced or path.is_dir():
-        return announced
+    return count_frames(path) if path.is_dir() else _told_by_track(path, _announced_or_estimated)
+
+
+def _announced_or_estimated(container: av.container.InputContainer, track: av.VideoStream) -> int:
+    length_s = float((container.duration or 0) / av.time_base)
+    return int(track.frames) or max(0, round(length_s * float(track.average_rate or 0)))
+
+
+def _told_by_track(path: Path, number: Callable[[av.container.InputContainer, av.VideoStream], int]) -> int:
+    """A number of a video's track; 0 if it cannot be opened."""
     try:
         with open_video(path) as container:
-            length_s = float((container.duration or 0) / av.time_base)
-            return max(0, round(length_s * float(main_track(path, container).average_rate or 0)))
+            return number(container, main_track(path, container))
     except DataError:
         return 0
 

@@ -72,9 +72,8 @@ def resampled(
         seed: of the resampling.
     """
     sides = [_redrawn(_values_by_block(side), (seed, index)) for index, side in enumerate((members, others))]
-    low, high = interval(
-        [statistic(*drawn) for drawn in zip(*sides, strict=True)]
-    )  # a drawing with too few others has no rate of theirs: NaN
+    drawn = [statistic(*values) for values in zip(*sides, strict=True)]
+    low, high = interval(drawn)  # a drawing with too few others has no rate of theirs: NaN
     value = statistic(members.values_N, others.values_N)
     return Estimate(value=value, low=low, high=high, num_pairs=members.values_N.size)
 

@@ -20,7 +20,6 @@ from server.rounds.fedgan import FedGAN
 from server.rounds.hooks import hooks_of
 from server.rounds.loop import RoundKind, RoundLoop
 from server.rounds.messaging import PatientGrid
-from server.rounds.privacy_ledger import PrivacyLedger
 from server.rounds.secure_round import SecureRounds, SecureSums
 from server.rounds.secure_statistics import secure_agreement
 from server.rounds.stopping import StopDecision
@@ -55,9 +54,6 @@ def run_federation(grid: Grid, settings: Settings, on_round: RowListener | None 
     """
     with running(settings, signal.SIGTERM, signal.SIGINT) as run:
         hooks = hooks_of(run, on_round)
-        for hook in hooks:
-            if isinstance(hook, PrivacyLedger):
-                hook.go_on_after(read_history(run.folder.path))
         sites = _Sites(run, PatientGrid(grid, on_wait=run.termination.check), Roster(settings))
         sites.greet()
         sites.note_data()

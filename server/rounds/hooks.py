@@ -38,8 +38,10 @@ def hooks_of(run: Run, on_round: RowListener | None) -> list[RoundHook]:
     settings = run.settings
     central: list[RoundHook] = [CentralEvaluation(settings)] if settings.run.eval_data_dir else []
     told: list[RoundHook] = [Told(on_round)] if on_round is not None else []
+    ledger = PrivacyLedger(settings.privacy)
+    ledger.go_on_after(read_history(run.folder.path))
     return [
-        PrivacyLedger(settings.privacy),
+        ledger,
         *central,
         ServerUse(),
         HistoryLine(run.folder),  # before the checkpoint: a resume drops rows without one, never misses any

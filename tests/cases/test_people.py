@@ -122,6 +122,13 @@ def test_a_small_face_is_found(drawn_people: list[Shard], face_landmarker: Path)
     assert (np.ptp(crop.annotation.landmarks_KC, axis=0) > 25).all()
 
 
+def _film(src: Path, people: list[Shard]) -> None:
+    """Videos of anna and ben in a new folder."""
+    src.mkdir()
+    for shard, name in zip(people, ("anna", "ben"), strict=True):
+        write_video(src / f"{name}.mp4", [shard.read_frame(row) for row in range(6)])
+
+
 def _prepare(src: Path, out: Path) -> PrepareReport:
     return prepare(src, out, size_px=64, num_workers=1)
 
@@ -133,9 +140,7 @@ def test_a_person_who_is_taken_out_of_the_source_leaves_the_dataset(
     face_landmarker: Path,  # noqa: F811
 ) -> None:
     src, out = tmp_path / "src", tmp_path / "out"
-    src.mkdir()
-    for shard, name in zip(drawn_people, ("anna", "ben"), strict=True):
-        write_video(src / f"{name}.mp4", [shard.read_frame(row) for row in range(6)])
+    _film(src, drawn_people)
     (src / "broken.mp4").write_bytes(b"no video at all")
     report = _prepare(src, out)
     assert [shard.identity for shard in open_dataset(out)] == ["anna", "ben"]
@@ -162,9 +167,8 @@ def test_a_person_whose_video_cannot_be_read_today_keeps_the_shard_and_it_is_sai
     face_landmarker: Path,  # noqa: F811
 ) -> None:
     src, out = tmp_path / "src", tmp_path / "out"
-    src.mkdir()
-    for shard, name in zip(drawn_people, ("anna", "ben"), strict=True):
-        write_video(src / f"{name}.mp4", [shard.read_frame(row) for row in range(6)])
+    _film(src, drawn_people)
+    for name in ("anna", "ben"):
         write_consent(src / f"{name}.consent.toml", consent_of(name))
     _prepare(src, out)
     (src / "ben.mp4").rename(tmp_path / "ben.mp4")
