@@ -2,12 +2,29 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+from collections.abc import Generator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.e2e.compose import ROOT
+from tests.e2e.compose import ROOT, Compose
 from tests.e2e.settings import CODED, SETTINGS, approve, drawing_people
+
+_LAST_LINES = "60"
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """A test that failed says what the services said last."""
+    report = yield
+    federation: Any = getattr(item, "funcargs", {}).get("federation")
+    if report.failed and isinstance(federation, Compose):
+        for service in ("run", "server", "superlink", "site-1"):
+            said = federation("logs", "--no-color", "--tail", _LAST_LINES, service, check=False)
+            report.sections.append((f"last words of {service}", said))
+        report.sections.append(("services", federation("ps", "--all", check=False)))
+    return report
 
 
 @pytest.fixture(scope="session")
