@@ -14,7 +14,7 @@ import logging
 import subprocess
 import sys
 from collections.abc import Callable
-from typing import Any, ParamSpec, TypeVar
+from typing import Any
 
 from flwr.app import Error, Message
 from flwr.common.config import get_project_config
@@ -24,6 +24,7 @@ from flwr.supercore.corestate import in_memory_corestate
 from flwr.supercore.run import Run
 from flwr.supernode import start_client_internal
 
+from client.supernode.answering import insert, push_what_is_owed
 from client.supernode.owed_reply import OwedReply
 from client.supernode.refused_tasks import RefusedTasks
 from deploy.files import TOP
@@ -35,8 +36,6 @@ _FIRST_SIGN_S = 120
 on a busy machine each of them is late, and the more there are the later."""
 
 Pull = Callable[..., int | None]
-P = ParamSpec("P")
-T = TypeVar("T")
 
 
 class RefusedRunError(Exception):
@@ -71,7 +70,7 @@ def keep_to_one_kind(refused: RefusedTasks, owed: OwedReply) -> None:
         pull_or_refuse, start_client_internal._pull_and_store_message, refused, owed
     )
     start_client_internal._push_messages = functools.partial(
-        push_and_settle, start_client_internal._push_messages, owed
+        push_what_is_owed, start_client_internal._push_messages, owed
     )
     start_client_internal.get_fused_config_from_fab = own_settings
     start_client_internal.subprocess = OwnSuperExec
@@ -134,47 +133,9 @@ def pull_or_refuse(
     return run_id
 
 
-def push_and_settle(
-    push: Callable[..., None],
-    owed: OwedReply,
-    *,
-    send: Callable[..., tuple[set[str], str]],
-    push_object: Callable[..., None],
-    **others: Any,
-) -> None:
-    """Flower's step that waits for an answer and sends it; it drops one that it cannot send, which is then still owed.
-
-    Args:
-        push: Flower's function.
-        owed: settled here.
-        send: sends an answer without its contents.
-        push_object: sends a part of the contents.
-        others: of Flower's function.
-    """
-    errors: list[Exception] = []
-    push(send=_noting(errors, send), push_object=_noting(errors, push_object), **others)
-    if errors:
-        owed.put_off()
-    else:
-        owed.settle()
-
-
-def _noting(errors: list[Exception], call: Callable[P, T]) -> Callable[P, T]:
-    """The call, whose errors are noted and go on; that a run has ended is none, and nobody waits for an answer then."""
-
-    def noted(*arguments: P.args, **named: P.kwargs) -> T:
-        try:
-            return call(*arguments, **named)
-        except Exception as error:
-            errors.append(error)
-            raise
-
-    return noted
-
-
 def _answer(reply: Message, others: dict[str, Any]) -> int:
     """Have a reply sent in the next step; returns the id of its run."""
-    start_client_internal._insert_message(reply, others["state"], others["object_store"])
+    insert(reply, others["state"], others["object_store"])
     return int(reply.metadata.run_id)
 
 

@@ -17,7 +17,7 @@ _log = logging.getLogger(__name__)
 
 _TRIES = 20
 """To send an answer or, in its place, the error: about a minute. A SuperLink that takes neither has its reason."""
-LOST = "this site was restarted, or could not fetch the message, before it had an answer"
+LOST = "this site was restarted, or lost the message or the process that worked on it, before it had an answer"
 
 
 class OwedReply:
@@ -30,21 +30,29 @@ class OwedReply:
     def __init__(self, folder: Path) -> None:
         """The file need not be there."""
         self._path = folder / "owed-reply.pb"
+        self._reply: Message | None = None
+        """As in the file, once it was written or read; it is kept too where the disk is full."""
         self._num_failed = 0
         self._has_just_failed = False
 
     def owe(self, message: Message) -> None:
         """Note that a message was received; one at a time. A full disk is logged, and stops nothing."""
-        reply = message_to_proto(Message(Error(ErrorCode.CLIENT_APP_CRASHED, LOST), reply_to=message))
+        self._reply = Message(Error(ErrorCode.CLIENT_APP_CRASHED, LOST), reply_to=message)
         try:
-            write_bytes(self._path, reply.SerializeToString(), is_private=True)
+            write_bytes(self._path, message_to_proto(self._reply).SerializeToString(), is_private=True)
         except OSError as error:
             _log.error("%s: %s; after a crash the server would wait for this site", self._path, error.strerror)
 
     def settle(self) -> None:
         """Note that it was answered."""
         self._path.unlink(missing_ok=True)
+        self._reply = None
         self._num_failed = 0
+
+    @property
+    def message_id(self) -> str | None:
+        """Of the message that waits for an answer; None if `due` has found none since the start."""
+        return self._reply.metadata.reply_to_message_id if self._reply else None
 
     def put_off(self) -> None:
         """Note that the answer, or the error in its place, could not be sent; after many times it is given up."""
@@ -62,14 +70,13 @@ class OwedReply:
     def due(self, node_id: int) -> Message | None:
         """The error to send, if an answer is owed by the node; a file that cannot be read is logged and dropped."""
         try:
-            reply: Message = message_from_proto(ProtoMessage.FromString(self._path.read_bytes()))
+            self._reply = self._reply or message_from_proto(ProtoMessage.FromString(self._path.read_bytes()))
         except FileNotFoundError:
             return None
         except (OSError, DecodeError, ValueError, TypeError) as error:
             _log.error("%s cannot be read (%s)", self._path, type(error).__name__)
             self.settle()
             return None
-        if reply.metadata.src_node_id != node_id:  # without a key a site is another node after every start
+        if self._reply.metadata.src_node_id != node_id:  # without a key a site is another node after every start
             self.settle()
-            return None
-        return reply
+        return self._reply

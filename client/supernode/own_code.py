@@ -9,10 +9,13 @@ from __future__ import annotations
 
 import functools
 import os
+import time
 from pathlib import Path
 from typing import Any
 
 from flwr.clientapp.utils import get_load_client_app_fn
+from flwr.proto.runtime_pb2 import PullAppMessagesRequest, PullAppMessagesResponse
+from flwr.supercore.runtime.runtime_http_client import RuntimeHttpClient
 from flwr.supercore.superexec.executor import ExecutionSpec
 from flwr.supercore.tls import validate_and_resolve_root_certificates
 from flwr.supernode.runtime import run_clientapp
@@ -21,12 +24,33 @@ from client.node_config import check_launch
 from deploy.files import TOP
 from federation.json_log import log_to_stderr
 
+_UNTIL_STORED_S = 30.0
+_BETWEEN_LOOKS_S = 0.1
+
+
+class MessageAwaitingClient(RuntimeHttpClient):  # type: ignore[misc]
+    """Flower's client of the SuperNode, which waits for the message that this process is to answer.
+
+    The SuperNode makes the task known before it stores the message, and Flower's process ends without a word if it is
+    quicker than that: on a busy machine it sometimes is.
+    """
+
+    def PullMessages(self, request: PullAppMessagesRequest) -> PullAppMessagesResponse:
+        """The message; none if there is none after half a minute."""
+        deadline = time.monotonic() + _UNTIL_STORED_S
+        while True:
+            response: PullAppMessagesResponse = super().PullMessages(request)
+            if response.messages_list or time.monotonic() >= deadline:
+                return response
+            time.sleep(_BETWEEN_LOOKS_S)
+
 
 def keep_to_own_code(app_folder: Path = TOP) -> None:
     """Make this process answer with the app that `app_folder` describes, whatever code a run brings.
 
     A run of an app of another name or version fails with Flower's LoadClientAppError.
     """
+    run_clientapp.RuntimeHttpClient = MessageAwaitingClient
     run_clientapp.install_from_fab = _unpack_nothing
     run_clientapp.get_load_client_app_fn = functools.partial(_load_from, app_folder)
 
