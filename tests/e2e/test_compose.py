@@ -39,11 +39,14 @@ def federation(
     few_frames: Path,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Compose]:
-    """Brought up once; site 5 sends what no honest site sends, and site 4 has a clock that can be set."""
+    """Brought up once; site 5 sends what no honest site sends, site 4 has a clock that can be set, site 3 is slow."""
     client, here = ROOT / "client" / "supernode", ROOT / "tests" / "e2e"
     replaced = tmp_path_factory.mktemp("replaced") / "replaced.yml"
     replaced.write_text(
         "services:\n"
+        "  site-3:\n    volumes:\n"
+        f"      - {client / 'process.py'}:/app/client/supernode/honest_process.py:ro\n"
+        f"      - {here / 'late_message.py'}:/app/client/supernode/process.py:ro\n"
         "  site-4:\n    volumes:\n"
         f"      - {client / 'process.py'}:/app/client/supernode/honest_process.py:ro\n"
         f"      - {here / 'other_clock.py'}:/app/client/supernode/process.py:ro\n"
