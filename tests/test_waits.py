@@ -55,6 +55,7 @@ SLEEPING_LOOPS = {
     "server/rounds/messaging.py:_pull": "the round's deadline",
     "server/flower/processes.py:_wait": "timeout_s",
     "client/supernode/forked_tasks.py:launch": "_TRIES",
+    "client/supernode/own_code.py:PullMessages": "_UNTIL_STORED_S",
     "client/supernode/fleet_client.py:ActivateNode": "_HEARTBEAT_LAPSES_S",
     "server/sites/quorum.py:_pause": "until, which is at most quorum-timeout-s ahead",
     "server/sites/roster.py:wait_for_sites": "round-timeout-s",
