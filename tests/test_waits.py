@@ -35,6 +35,7 @@ OWNERS = {
 ENDLESS_BY_DESIGN = {
     "server/monitoring/exporter.py:serve": "answers scrapes for as long as its process lives",
     "server/flower/superexec_process.py:main": "a service: waits for as long as it serves",
+    "client/supernode/one_task_kind.py:_end_with": "own thread, which waits for as long as the site serves",
     "server/flower/superlink.py:_stop_process": "the process has just been sent SIGKILL; the kernel ends it",
     "data_partition/preparation/clip_pool.py:run_clips": "own workers, which end with their clip or stalled",
     "data_partition/preparation/clip_pool.py:_take_count": "it is called when the result is there",
@@ -55,6 +56,7 @@ SLEEPING_LOOPS = {
     "server/rounds/messaging.py:_pull": "the round's deadline",
     "server/flower/processes.py:_wait": "timeout_s",
     "client/supernode/forked_tasks.py:launch": "_TRIES",
+    "client/supernode/one_task_kind.py:_end_with": "no loop",
     "client/supernode/own_code.py:PullMessages": "_UNTIL_STORED_S",
     "client/supernode/fleet_client.py:ActivateNode": "_HEARTBEAT_LAPSES_S",
     "server/sites/quorum.py:_pause": "until, which is at most quorum-timeout-s ahead",

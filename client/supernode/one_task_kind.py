@@ -11,8 +11,12 @@ from __future__ import annotations
 
 import functools
 import logging
+import os
+import signal
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -35,6 +39,9 @@ _FIRST_SIGN_S = 120
 """For the first sign of life of a process that answers a message. Flower gives it 30 s, and starts another beside it:
 on a busy machine each of them is late, and the more there are the later."""
 
+_BOTH_END_S = 5.0
+"""For this process to end by itself, where both were asked to."""
+
 Pull = Callable[..., int | None]
 
 
@@ -43,11 +50,14 @@ class RefusedRunError(Exception):
 
 
 class OwnSuperExec:
-    """In place of `subprocess` in Flower's SuperNode, which starts one command."""
+    """In place of `subprocess` in Flower's SuperNode, which starts one command and never looks at it again."""
+
+    has_ended = False
+    """Whether it ended before this SuperNode did; of the class, since a SuperNode has one."""
 
     @staticmethod
     def Popen(command: list[str]) -> subprocess.Popen[bytes]:
-        """Start the site's own for `flower-superexec`, wherever PATH leads.
+        """Start the site's own for `flower-superexec`, wherever PATH leads; this process ends soon after it.
 
         Raises:
             RefusedRunError: for a command that a site does not run.
@@ -56,7 +66,18 @@ class OwnSuperExec:
         if name != "flower-superexec":
             raise RefusedRunError(f"this site runs no {name}")
         # -P: the working folder is where the site keeps its state, and no place to import from.
-        return subprocess.Popen([sys.executable, "-P", "-m", "client.supernode.superexec_process", *options])
+        process = subprocess.Popen([sys.executable, "-P", "-m", "client.supernode.superexec_process", *options])
+        threading.Thread(target=OwnSuperExec._end_with, args=(process,), daemon=True).start()
+        return process
+
+    @staticmethod
+    def _end_with(process: subprocess.Popen[bytes]) -> None:
+        """Without it messages would be taken and none answered; started again, the site answers for the last one."""
+        exit_code = process.wait()
+        time.sleep(_BOTH_END_S)
+        OwnSuperExec.has_ended = True
+        _log.error("what starts the processes that answer messages has ended (%d); this site ends too", exit_code)
+        os.kill(os.getpid(), signal.SIGTERM)
 
 
 def keep_to_one_kind(refused: RefusedTasks, owed: OwedReply) -> None:

@@ -86,7 +86,7 @@ def _serve(state_dir: Path) -> None:
     from flwr.supernode.cli.flower_supernode import flower_supernode
 
     from client.supernode.fleet_client import SiteFleetClient, use_site_fleet_client
-    from client.supernode.one_task_kind import keep_to_one_kind
+    from client.supernode.one_task_kind import OwnSuperExec, keep_to_one_kind
     from client.supernode.owed_reply import OwedReply
     from client.supernode.refused_tasks import RefusedTasks
 
@@ -95,7 +95,7 @@ def _serve(state_dir: Path) -> None:
     try:
         flower_supernode()
     except SystemExit as end:  # Flower ends with 0 when it is refused
-        raise SystemExit(end.code or int(SiteFleetClient.was_refused)) from None
+        raise SystemExit(end.code or int(SiteFleetClient.was_refused or OwnSuperExec.has_ended)) from None
     flwr_exit(ExitCode.SUPERNODE_CONNECTION_ERROR, "The connection ended without having been asked to.")
 
 

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
+import psutil
 import pytest
 from flwr.cli.build import build_fab_from_disk
 from flwr.proto.control_pb2 import StartRunRequest
@@ -239,3 +240,15 @@ def test_a_site_that_is_asked_to_end_ends_well(federation: Federation, tmp_path:
         wait_for("site", lambda: "SuperNode ID" in (tmp_path / "log").read_text())
         site.terminate()
         assert site.wait(60) == 0
+
+
+def test_a_site_of_which_no_process_would_answer_any_more_ends_to_be_started_again(
+    federation: Federation, tmp_path: Path
+) -> None:
+    command = [sys.executable, "-P", "-m", "client.supernode.process", *federation.site_options(free_port())]
+    with process(command, tmp_path / "log", FLWR_HOME=str(tmp_path / "home")) as site:
+        wait_for("site", lambda: "SuperNode ID" in (tmp_path / "log").read_text())
+        (superexec,) = psutil.Process(site.pid).children()
+        superexec.kill()
+        assert site.wait(60) == 1
+    assert "what starts the processes that answer messages has ended (-9)" in (tmp_path / "log").read_text()

@@ -68,6 +68,7 @@ def test_a_run_that_was_accepted_cannot_change_its_kind(tmp_path: Path) -> None:
 def test_a_supernode_starts_the_sites_superexec_and_no_other_command(monkeypatch: pytest.MonkeyPatch) -> None:
     started: list[list[str]] = []
     monkeypatch.setattr(one_task_kind.subprocess, "Popen", lambda command: started.append(command))
+    monkeypatch.setattr(OwnSuperExec, "_end_with", lambda process: None)
     OwnSuperExec.Popen(["flower-superexec", "--insecure"])
     assert started == [[sys.executable, "-P", "-m", "client.supernode.superexec_process", "--insecure"]]
     with pytest.raises(RefusedRunError, match="this site runs no flwr-agentapp"):
