@@ -17,6 +17,8 @@ from tests.e2e.settings import MAX_ROUNDS, QUARANTINE_AFTER, as_options
 pytestmark = pytest.mark.docker
 
 ROUND_S = 900.0
+WORD_S = 180.0
+"""For a line in a log, an alert or a container; seconds on a quiet machine."""
 DASHBOARDS = sorted((ROOT / "deploy" / "grafana" / "dashboards").glob("*.json"))
 
 
@@ -85,13 +87,13 @@ def refused(federation: Compose, reason: str) -> float:
 
 
 def test_strangers_are_refused_and_counted(federation: Compose, certs: Path) -> None:
-    wait_until("the exporter", lambda: bool(federation.query("fedreenact_refused_connections_total")), timeout_s=120)
+    wait_until("the exporter", lambda: bool(federation.query("fedreenact_refused_connections_total")), timeout_s=WORD_S)
     ours, other = ["--root-certificates", "/certs/ours/ca.crt"], ["--root-certificates", "/certs/other/ca.crt"]
     wrong_key = [*ours, "--auth-supernode-private-key", "/certs/other/site-1.key"]
     with ThreadPoolExecutor() as pool:  # each takes as long as its patience
         list(pool.map(lambda options: stranger(federation, certs, *options), (["--insecure"], other, ours, wrong_key)))
     for reason in ("plaintext", "tls", "no-key", "unknown-key"):
-        wait_until(f"refusals ({reason})", lambda reason=reason: refused(federation, reason) > 0, timeout_s=60)
+        wait_until(f"refusals ({reason})", lambda reason=reason: refused(federation, reason) > 0, timeout_s=WORD_S)
     log = federation("logs", "superlink")
     assert "refused connection (plaintext)" in log and "refused connection (tls)" in log
 
@@ -185,7 +187,7 @@ def test_a_site_that_crashes_mid_round_is_lost_to_it_and_returns(federation: Com
 
     wait_until("site 2 in a round", is_training, timeout_s=600, poll_s=0.5)
     federation.kill("site-2")
-    wait_until("site 2 again", lambda: federation.state("site-2")["Running"], timeout_s=120)
+    wait_until("site 2 again", lambda: federation.state("site-2")["Running"], timeout_s=WORD_S)
     wait_until("a round without it", lambda: "lost" in kinds(), timeout_s=ROUND_S / 2)
     wait_until("a round with it", lambda: kinds()[-1] == "none", timeout_s=ROUND_S)
     row = federation.history()[kinds().index("lost")]
@@ -208,7 +210,7 @@ def test_every_site_has_refused_it_between_rounds_and_tells_so_with_the_next(fed
         ),
         timeout_s=ROUND_S,
     )
-    wait_until("the alert", lambda: "SiteRefusedTask" in federation.firing(), timeout_s=60)
+    wait_until("the alert", lambda: "SiteRefusedTask" in federation.firing(), timeout_s=WORD_S)
 
 
 def test_the_server_app_is_killed_and_the_run_goes_on_from_its_checkpoint(federation: Compose) -> None:
@@ -242,10 +244,12 @@ def test_a_server_that_is_stopped_says_so_and_goes_on_when_it_is_started(federat
 def test_a_site_whose_clock_goes_wrong_says_so_and_returns_when_it_is_set(federation: Compose, ahead_s: Path) -> None:
     completed = len(federation.history())
     ahead_s.write_text("61")
-    wait_until("the refusal", lambda: refused(federation, "clock") > 0, timeout_s=120)
-    wait_until("the site's word", lambda: "s ahead of the SuperLink's" in federation("logs", "site-4"), timeout_s=30)
+    wait_until("the refusal", lambda: refused(federation, "clock") > 0, timeout_s=WORD_S)
+    wait_until(
+        "the site's word", lambda: "s ahead of the SuperLink's" in federation("logs", "site-4"), timeout_s=WORD_S
+    )
     assert re.search(r"refused connection \(clock\) .* its clock is 6\d\.\d s ahead", federation("logs", "superlink"))
-    wait_until("the alert", lambda: "SiteClockOff" in federation.firing(), timeout_s=60)
+    wait_until("the alert", lambda: "SiteClockOff" in federation.firing(), timeout_s=WORD_S)
     wait_until("a round without it", lambda: len(federation.history()) > completed, timeout_s=ROUND_S)
     ahead_s.write_text("0")
     wait_until("site 4 again", lambda: "3" in federation.live()["connected"], timeout_s=240)
@@ -292,7 +296,7 @@ def test_metrics_and_history_tell_the_story(federation: Compose) -> None:
     kinds = ["mismatch", "not-finite", *["quarantined"] * (MAX_ROUNDS - QUARANTINE_AFTER)]
     assert [row["rejected_kinds"]["4"] for row in rows] == kinds
     assert "round 1: client 4 is left out: " in federation.run_file("server.jsonl")
-    wait_until("the last scrape", lambda: federation.query("fedreenact_round")[0][1] == MAX_ROUNDS, timeout_s=60)
+    wait_until("the last scrape", lambda: federation.query("fedreenact_round")[0][1] == MAX_ROUNDS, timeout_s=WORD_S)
     for kind in ("mismatch", "not-finite", "quarantined"):
         rejected = f'fedreenact_rejections_total{{site="4",reason="{kind}"}}'
         assert federation.query(rejected)[0][1] == kinds.count(kind)
@@ -327,7 +331,7 @@ def test_a_site_is_shut_out_for_good_and_every_service_starts_again(federation: 
     shut_out = ("fedreenact", "unregister", "/keys/site-5.pub", *where, "--sites-file", "/runs/sites.json")
     assert "site-5.pub: unregistered" in federation("run", "--rm", "-T", "register", *shut_out)
     federation("up", "-d", "--force-recreate", "--no-deps", "register")
-    wait_until("the end", lambda: federation.state("register")["Status"] == "exited", timeout_s=120)
+    wait_until("the end", lambda: federation.state("register")["Status"] == "exited", timeout_s=WORD_S)
     assert federation.state("register")["ExitCode"] == 0
     said = federation("logs", "register")
     assert "site-1.pub: partition 0, known" in said
