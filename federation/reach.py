@@ -8,9 +8,9 @@ what sites reach. So after T steps from known weights, with learning rate l,
 - the root mean square over a tensor is at most 3 l T: a gradient that never changes its sign moves a value by l a step.
   Of runs on real faces the farthest tensor, of 384 values, had 0.7 l T, the median tensor 0.03.
 
-A site's noise adds to both. Rounding, of a secure sum's fixed-point numbers too, is far below `TOLERANCE`; that of
-steps (`federation.codec`) makes a step longer by a few halves of a 127th of it: the site's own, the one before, the
-server's.
+A server-learning-rate above 1 multiplies all of it. A site's noise adds to both. Rounding, of a secure sum's
+fixed-point numbers too, is far below `TOLERANCE`; that of steps (`federation.codec`) makes a step longer by a few
+halves of a 127th of it: the site's own, the one before, the server's.
 """
 
 from __future__ import annotations
@@ -72,7 +72,8 @@ def reach(name: str, size: int, settings: Settings, num_rounds: int) -> Reach:
     rate = rates[phase] if phase and name not in design.untrained else 0.0
     num_steps = num_rounds * settings.rounds.local_steps
     deviation = settings.privacy.dp_noise_multiplier * settings.privacy.dp_clip_norm * math.sqrt(num_rounds)
-    longer = 1.0 if settings.rounds.update_codec == "float32" else _ROUNDED
+    longer = max(1.0, settings.rounds.server_learning_rate)
+    longer *= 1.0 if settings.rounds.update_codec == "float32" else _ROUNDED
     return Reach(
         rms=longer * (rate * _RMS_PER_STEP * num_steps + deviation * (1 + _DEVIATIONS / math.sqrt(size))) + TOLERANCE,
         largest=longer * (rate * _steepest(num_steps) + deviation * _DEVIATIONS) + TOLERANCE,

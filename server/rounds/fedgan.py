@@ -30,6 +30,7 @@ from server.sites.roster import KnownSite
 from server.updates.reply import RejectedUpdateError, Rejection, size_in_bytes
 from server.updates.robust import krum, median, trimmed_mean
 from server.updates.screening import LOSSES, MIN_COMPARED, compare, weights
+from server.updates.server_step import stepped
 from server.updates.store import UpdateStore, fingerprint_of
 from server.updates.update import read_update
 from server.updates.weighted_mean import StreamingMean
@@ -177,6 +178,7 @@ class _Tally:
         self._updates = updates
         self._defence, self._privacy = settings.defence, settings.privacy
         self._local_steps = settings.rounds.local_steps
+        self._server_learning_rate = settings.rounds.server_learning_rate
         self._reported = reported_scalars(settings)
         self._codec = codec_of(settings.rounds.update_codec, {name: array.shape for name, array in current.items()})
         self._conduct = conduct
@@ -237,7 +239,7 @@ class _Tally:
             settle: makes of the aggregated tensors those that every party will have.
         """
         weight_of = self._weights()
-        tensors = settle(self._aggregated(weight_of))
+        tensors = settle(stepped(self._current, self._aggregated(weight_of), self._server_learning_rate))
         measured = {
             client: {
                 "update_norm": step.norm,

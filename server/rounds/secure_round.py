@@ -21,11 +21,12 @@ from model.networks.bundle import NamedArrays
 from model.setting import Scalar
 from server.rounds.exchange import Link, Reasons, reasons_and_kinds
 from server.rounds.fedgan import to_record
-from server.rounds.loop import RoundOutcome
+from server.rounds.loop import RoundOutcome, Tensors
 from server.rounds.secure_exchange import DisturbedSumError, Exchanged, LostSumError, SecureExchange
 from server.run_folder.history import RoundRow
 from server.sites.conduct import Conduct
 from server.updates.reply import Rejection
+from server.updates.server_step import stepped
 
 _log = logging.getLogger(__name__)
 
@@ -144,7 +145,9 @@ class SecureRounds:
             exchanged, survivors, total = self._sums.summed(
                 Kind.TRAIN, round_number, digest, self._scalars, layout.length, left_out, dict(to_record(tensors))
             )
-            outcome = _outcome(exchanged, survivors, self._mean(layout, total, len(survivors)), left_out)
+            mean = self._mean(layout, total, len(survivors))
+            new = stepped(tensors, mean.tensors, settings.rounds.server_learning_rate)
+            outcome = _outcome(exchanged, survivors, new, mean.metrics, left_out)
         except LostSumError as error:
             _log.error("round %d is discarded, the model stays as it is: %s", round_number, error)
             outcome = _discarded(tensors, str(error), left_out | error.reasons)
@@ -161,13 +164,15 @@ class SecureRounds:
         return mean
 
 
-def _outcome(exchanged: Exchanged, survivors: list[int], mean: Mean, left_out: Reasons) -> RoundOutcome:
+def _outcome(
+    exchanged: Exchanged, survivors: list[int], tensors: Tensors, metrics: dict[str, float], left_out: Reasons
+) -> RoundOutcome:
     """Rejected are the sites that are not in the sum; one that did not help to unmask is in it."""
     rejected = {site: why for site, why in (left_out | exchanged.rejected).items() if site not in survivors}
     reasons, kinds = reasons_and_kinds(rejected)
     return RoundOutcome(
-        tensors=mean.tensors,
-        metrics=mean.metrics,
+        tensors=tensors,
+        metrics=metrics,
         clients={site: exchanged.clients[site] for site in survivors},
         measured={site: exchanged.measured[site] for site in survivors},
         rejected=reasons,

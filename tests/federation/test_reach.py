@@ -77,3 +77,10 @@ def test_rounded_steps_reach_a_little_further_and_whole_ones_as_far_as_ever() ->
     whole, rounded = (reach(NAME, 100, settings(update_codec=codec), 1) for codec in ("float32", "int8"))
     for far, further in zip(whole, rounded, strict=True):
         assert 1.5 / 127 < further / far - 1 < 0.021
+
+
+@pytest.mark.parametrize(("rate", "further"), [(2.5, 2.5), (1.0, 1.0), (0.1, 1.0)])
+def test_a_server_that_goes_further_carries_weights_further(rate: float, further: float) -> None:
+    plain, moved = (reach(NAME, 100, settings(server_learning_rate=one), 3) for one in (1.0, rate))
+    for far, most in zip(plain, moved, strict=True):
+        assert (most - 1e-4) / (far - 1e-4) == pytest.approx(further)

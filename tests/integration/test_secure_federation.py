@@ -135,6 +135,17 @@ def test_a_secure_run_goes_where_the_plain_run_goes(
     assert secure.loss_window == pytest.approx(plain.loss_window, abs=1e-6)
 
 
+def test_a_server_that_goes_further_does_so_with_the_sum_too(dataset: Path, tmp_path: Path, trained: Trained) -> None:
+    settings = minimal_settings(dataset, tmp_path, 5, secure_aggregation=True, max_rounds=1, server_learning_rate=2.0)
+    final = run(settings)
+    start = trained[1][0][0]
+    half_way = {
+        name: array if name in IDENTITY_ROWS else ((start[name].astype(np.float64) + array) / 2).astype(np.float32)
+        for name, array in final.tensors.items()
+    }
+    assert_is_mean(dataclasses.replace(final, tensors=half_way), trained, 1, list(range(5)))
+
+
 @pytest.mark.parametrize("step", ["keys", "shares", "masked"])
 def test_one_of_five_may_fail_before_its_masked_update_is_in(
     dataset: Path, tmp_path: Path, trained: Trained, step: str

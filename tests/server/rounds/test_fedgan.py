@@ -21,9 +21,15 @@ NUM_CLIENTS = 3
 START = {"generator.w": np.zeros(2, np.float32), "discriminator.w": np.zeros((), np.float32)}
 
 
-def settings(min_fit_clients: int = NUM_CLIENTS) -> Settings:
+def settings(min_fit_clients: int = NUM_CLIENTS, server_learning_rate: float = 1.0) -> Settings:
     return Settings.from_flat(
-        {"num-clients": NUM_CLIENTS, "min-fit-clients": min_fit_clients, "num-identities": 3, "round-timeout-s": 0.2}
+        {
+            "num-clients": NUM_CLIENTS,
+            "min-fit-clients": min_fit_clients,
+            "num-identities": 3,
+            "round-timeout-s": 0.2,
+            "server-learning-rate": server_learning_rate,
+        }
     )
 
 
@@ -75,6 +81,14 @@ def test_a_round_averages_tensors_and_metrics_by_examples(tmp_path: Path) -> Non
     assert outcome.metrics["loss_generator"] == pytest.approx(100 * expected)
     assert outcome.clients[2] == {"loss_generator": 300.0, "num_examples": 30}
     assert outcome.rejected == {}
+
+
+def test_the_server_goes_further_than_the_mean_if_it_is_asked_to(tmp_path: Path) -> None:
+    start = {name: np.full_like(array, 5) for name, array in START.items()}
+    outcome = strategy_on(grid(), settings(server_learning_rate=2.0), tmp_path).train(1, start)
+    expected = 5 + 2 * (1 * 10 + 2 * 20 + 3 * 30) / 60
+    assert outcome.tensors["generator.w"].tolist() == pytest.approx([expected] * 2, abs=1e-6)
+    assert outcome.metrics["loss_generator"] == pytest.approx(100 * 14 / 6)
 
 
 def test_a_round_measures_every_update(tmp_path: Path) -> None:
