@@ -2,18 +2,20 @@
 
 Flower waits for good where the process that works on a message ends before it has fetched it, or before its answer is
 whole: the site is connected and never heard of again. It takes any answer for the one it waits for, also a late one to
-an earlier message, and is one behind ever after. And it drops an answer that it cannot send.
+an earlier message, and is one behind ever after. It waits for a process that hangs, though nobody has waited for its
+answer for long. And it drops an answer that it cannot send.
 """
 
 from __future__ import annotations
 
 import contextlib
 import logging
+import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from flwr.app import Message
-from flwr.common.constant import Status
+from flwr.common.constant import Status, SubStatus
 from flwr.supercore.object_store import ObjectStore
 from flwr.supernode import start_client_internal
 from flwr.supernode.nodestate import NodeState
@@ -108,6 +110,8 @@ class _State:
     def get_messages_legacy(self, **filters: Any) -> Sequence[Message]:
         """Replies that are there; Flower asks about twice a second until there is one."""
         lost = self._owed.due(self._state.get_node_id())
+        if lost is not None and time.time() > lost.metadata.created_at + lost.metadata.ttl:
+            self._give_up(lost.metadata.run_id)
         # Asked first: while a process lives, its reply may come between two looks.
         can_come = lost is None or _is_worked_on(self._state, lost.metadata.run_id)
         replies: Sequence[Message] = self._state.get_messages_legacy(**filters)
@@ -117,6 +121,12 @@ class _State:
             insert(lost, self._state, self._object_store)
             replies = self._state.get_messages_legacy(**filters)
         return replies
+
+    def _give_up(self, run_id: int) -> None:
+        """Past the message's time to live; a process that still works on it hears so with its next heartbeat."""
+        for task in self._state.get_tasks(run_ids=[run_id], statuses=_UNFINISHED):
+            _log.error("nobody waits any more for the answer of a process of run %s; it is given up", run_id)
+            self._state.finish_task(task.task_id, SubStatus.FAILED, "its message's time to live is over")
 
 
 class _Objects:

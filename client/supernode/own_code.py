@@ -13,8 +13,14 @@ import time
 from pathlib import Path
 from typing import Any
 
+import httpx
 from flwr.clientapp.utils import get_load_client_app_fn
-from flwr.proto.runtime_pb2 import PullAppMessagesRequest, PullAppMessagesResponse
+from flwr.proto.runtime_pb2 import (
+    PullAppMessagesRequest,
+    PullAppMessagesResponse,
+    SendTaskHeartbeatRequest,
+    SendTaskHeartbeatResponse,
+)
 from flwr.supercore.runtime.runtime_http_client import RuntimeHttpClient
 from flwr.supercore.superexec.executor import ExecutionSpec
 from flwr.supercore.tls import validate_and_resolve_root_certificates
@@ -28,11 +34,11 @@ _UNTIL_STORED_S = 30.0
 _BETWEEN_LOOKS_S = 0.1
 
 
-class MessageAwaitingClient(RuntimeHttpClient):  # type: ignore[misc]
-    """Flower's client of the SuperNode, which waits for the message that this process is to answer.
+class SiteRuntimeClient(RuntimeHttpClient):  # type: ignore[misc]
+    """Flower's client of the SuperNode, in the process that answers a message.
 
     The SuperNode makes the task known before it stores the message, and Flower's process ends without a word if it is
-    quicker than that: on a busy machine it sometimes is.
+    quicker than that: on a busy machine it sometimes is. And it goes on, or hangs, when its message was given up.
     """
 
     def PullMessages(self, request: PullAppMessagesRequest) -> PullAppMessagesResponse:
@@ -44,13 +50,23 @@ class MessageAwaitingClient(RuntimeHttpClient):  # type: ignore[misc]
                 return response
             time.sleep(_BETWEEN_LOOKS_S)
 
+    def SendTaskHeartbeat(self, request: SendTaskHeartbeatRequest) -> SendTaskHeartbeatResponse:
+        """Say that this process lives; it ends at once where the SuperNode does not know its task any more."""
+        try:
+            response: SendTaskHeartbeatResponse = super().SendTaskHeartbeat(request)
+        except httpx.HTTPStatusError as error:
+            if error.response.status_code == httpx.codes.UNAUTHORIZED:
+                os._exit(1)
+            raise
+        return response
+
 
 def keep_to_own_code(app_folder: Path = TOP) -> None:
     """Make this process answer with the app that `app_folder` describes, whatever code a run brings.
 
     A run of an app of another name or version fails with Flower's LoadClientAppError.
     """
-    run_clientapp.RuntimeHttpClient = MessageAwaitingClient
+    run_clientapp.RuntimeHttpClient = SiteRuntimeClient
     run_clientapp.install_from_fab = _unpack_nothing
     run_clientapp.get_load_client_app_fn = functools.partial(_load_from, app_folder)
 

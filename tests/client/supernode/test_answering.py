@@ -6,6 +6,9 @@ import datetime
 import errno
 import os
 import stat
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -20,12 +23,13 @@ from flwr.supercore.runtime.runtime_http_client import RuntimeHttpClient
 from flwr.supernode import start_client_internal
 from flwr.supernode.runtime import run_clientapp
 
-from client.supernode import owed_reply, own_code
+from client.supernode import answering, owed_reply, own_code
 from client.supernode.answering import insert
 from client.supernode.one_task_kind import own_settings
 from client.supernode.owed_reply import LOST, OwedReply
-from client.supernode.own_code import MessageAwaitingClient
+from client.supernode.own_code import SiteRuntimeClient
 from tests.client.supernode.site import RUN_ID, Site, message_with
+from tests.support.paths import ROOT
 
 APP_ERROR = Error(ErrorCode.CLIENT_APP_RAISED_EXCEPTION, "no frames")
 
@@ -167,6 +171,21 @@ def test_a_late_answer_to_an_earlier_message_is_not_taken_for_the_one_that_is_ow
     assert OwedReply(tmp_path).due(node_id=5) is None and site.replies() == []
 
 
+def test_a_process_that_hangs_is_given_up_when_nobody_waits_for_its_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site = Site(tmp_path, TaskType.SERVER_APP)
+    site.message.metadata.ttl = 600.0
+    site.step()
+    token = site.state.claim_task(site.state.get_tasks()[0].task_id)
+    assert site.state.activate_task(site.state.get_tasks()[0].task_id)
+    time_of = time.time
+    monkeypatch.setattr(answering.time, "time", lambda: time_of() + 601)
+    assert reasons(site.send()) == [LOST]
+    assert OwedReply(tmp_path).due(node_id=5) is None
+    assert token is not None and site.state.get_task_by_token(token) is None
+
+
 def test_of_an_answer_that_never_gets_whole_an_error_is_sent(tmp_path: Path) -> None:
     site = Site(tmp_path, TaskType.SERVER_APP)
     site.step()
@@ -201,7 +220,33 @@ def test_a_process_that_is_quicker_than_its_message_waits_for_it(monkeypatch: py
     some = PullAppMessagesResponse(messages_list=[{}])
     answers = iter([PullAppMessagesResponse(), PullAppMessagesResponse(), some, PullAppMessagesResponse()])
     monkeypatch.setattr(RuntimeHttpClient, "PullMessages", lambda self, request: next(answers))
-    client = object.__new__(MessageAwaitingClient)
+    client = object.__new__(SiteRuntimeClient)
     assert client.PullMessages(PullAppMessagesRequest()) == some
     monkeypatch.setattr(own_code, "_UNTIL_STORED_S", 0)
     assert not client.PullMessages(PullAppMessagesRequest()).messages_list
+
+
+HANGING = """
+import time
+import httpx
+from flwr.proto.runtime_pb2 import SendTaskHeartbeatRequest
+from flwr.supercore.runtime.runtime_http_client import RuntimeHttpClient
+from client.supernode.own_code import SiteRuntimeClient
+
+def refuse(self, request):
+    raise httpx.HTTPStatusError("", request=None, response=httpx.Response(STATUS))
+
+RuntimeHttpClient.SendTaskHeartbeat = refuse
+try:
+    object.__new__(SiteRuntimeClient).SendTaskHeartbeat(SendTaskHeartbeatRequest())
+except httpx.HTTPStatusError:
+    print("lives")
+"""
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize(("status", "exit_code", "said"), [(401, 1, ""), (500, 0, "lives\n")])
+def test_a_process_whose_message_was_given_up_ends(status: int, exit_code: int, said: str) -> None:
+    command = [sys.executable, "-c", HANGING.replace("STATUS", str(status))]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout) == (exit_code, said), done.stderr
