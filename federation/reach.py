@@ -8,9 +8,9 @@ what sites reach. So after T steps from known weights, with learning rate l,
 - the root mean square over a tensor is at most 3 l T: a gradient that never changes its sign moves a value by l a step.
   Of runs on real faces the farthest tensor, of 384 values, had 0.7 l T, the median tensor 0.03.
 
-A server-learning-rate above 1 multiplies all of it. A site's noise adds to both. Rounding, of a secure sum's
-fixed-point numbers too, is far below `TOLERANCE`; that of steps (`federation.codec`) makes a step longer by a few
-halves of a 127th of it: the site's own, the one before, the server's.
+A server-learning-rate above 1 multiplies all of it for what generates. A site's noise adds to both. Rounding, of a
+secure sum's fixed-point numbers too, is far below `TOLERANCE`; that of steps (`federation.codec`) makes a step longer
+by a few halves of a 127th of it: the site's own, the one before, the server's.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from typing import NamedTuple
 import numpy as np
 
 from federation.settings import Settings
-from model.designs.registry import build_networks, design_of
+from model.designs.registry import IDENTITY_ROWS, build_networks, design_of
 from model.errors import UnknownWeightsError
 from model.landmarks.geometry import PartSizes
 from model.networks.bundle import NamedArrays, Networks
@@ -72,12 +72,17 @@ def reach(name: str, size: int, settings: Settings, num_rounds: int) -> Reach:
     rate = rates[phase] if phase and name not in design.untrained else 0.0
     num_steps = num_rounds * settings.rounds.local_steps
     deviation = settings.privacy.dp_noise_multiplier * settings.privacy.dp_clip_norm * math.sqrt(num_rounds)
-    longer = max(1.0, settings.rounds.server_learning_rate)
+    longer = max(1.0, settings.rounds.server_learning_rate) if goes_further(name, settings) else 1.0
     longer *= 1.0 if settings.rounds.update_codec == "float32" else _ROUNDED
     return Reach(
         rms=longer * (rate * _RMS_PER_STEP * num_steps + deviation * (1 + _DEVIATIONS / math.sqrt(size))) + TOLERANCE,
         largest=longer * (rate * _steepest(num_steps) + deviation * _DEVIATIONS) + TOLERANCE,
     )
+
+
+def goes_further(name: str, settings: Settings) -> bool:
+    """Whether `server-learning-rate` is about a travelling tensor: the generator's are, but for rows of identities."""
+    return name not in IDENTITY_ROWS and design_of(settings.model.network).phase_of(name) == "generator"
 
 
 def check_initial(tensors: NamedArrays, initial: NamedArrays, settings: Settings, round_number: int) -> None:

@@ -39,9 +39,9 @@ class RoundsConfig:
     proximal_mu: float = setting(0.0, low=0, high=10_000, least_if_on=1e-06)
     """+ FedProx (Li et al. 2020): weight of the squared distance of local to global weights; 0 is off."""
     server_learning_rate: float = setting(1.0, low=0.01, high=10)
-    """+ How far the server goes towards what a round's updates give: 1 is all the way, plain averaging; 2 is twice as
-    far (Reddi et al. 2021, FedOpt with SGD). Rows of identity embeddings, which no averaging shortens, stay at 1, and
-    so does centralized training."""
+    """+ How far the server goes with the generator's networks towards what a round's updates give: 1 is all the way,
+    plain averaging; 2 is twice as far (Reddi et al. 2021, FedOpt with SGD). Discriminators, and rows of identity
+    embeddings, stay at 1, and so does centralized training."""
     server_ema_decay: float = setting(0.0, low=0, high=0.9999, leeway=Leeway.ANY)
     """+ Exponential averaging over rounds of the global weights, for evaluation and export only; 0 is off."""
     update_codec: str = setting("float32", choices=("float32", "bfloat16", "int8"), may_change=True)

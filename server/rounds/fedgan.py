@@ -178,7 +178,7 @@ class _Tally:
         self._updates = updates
         self._defence, self._privacy = settings.defence, settings.privacy
         self._local_steps = settings.rounds.local_steps
-        self._server_learning_rate = settings.rounds.server_learning_rate
+        self._settings = settings
         self._reported = reported_scalars(settings)
         self._codec = codec_of(settings.rounds.update_codec, {name: array.shape for name, array in current.items()})
         self._conduct = conduct
@@ -239,7 +239,7 @@ class _Tally:
             settle: makes of the aggregated tensors those that every party will have.
         """
         weight_of = self._weights()
-        tensors = settle(stepped(self._current, self._aggregated(weight_of), self._server_learning_rate))
+        tensors = settle(stepped(self._current, self._aggregated(weight_of), self._settings))
         measured = {
             client: {
                 "update_norm": step.norm,

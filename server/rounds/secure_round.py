@@ -146,7 +146,7 @@ class SecureRounds:
                 Kind.TRAIN, round_number, digest, self._scalars, layout.length, left_out, dict(to_record(tensors))
             )
             mean = self._mean(layout, total, len(survivors))
-            new = stepped(tensors, mean.tensors, settings.rounds.server_learning_rate)
+            new = stepped(tensors, mean.tensors, settings)
             outcome = _outcome(exchanged, survivors, new, mean.metrics, left_out)
         except LostSumError as error:
             _log.error("round %d is discarded, the model stays as it is: %s", round_number, error)

@@ -84,3 +84,5 @@ def test_a_server_that_goes_further_carries_weights_further(rate: float, further
     plain, moved = (reach(NAME, 100, settings(server_learning_rate=one), 3) for one in (1.0, rate))
     for far, most in zip(plain, moved, strict=True):
         assert (most - 1e-4) / (far - 1e-4) == pytest.approx(further)
+    judges = "discriminator.w"
+    assert reach(judges, 9, settings(server_learning_rate=rate), 3) == reach(judges, 9, settings(), 3)

@@ -88,6 +88,7 @@ def test_the_server_goes_further_than_the_mean_if_it_is_asked_to(tmp_path: Path)
     outcome = strategy_on(grid(), settings(server_learning_rate=2.0), tmp_path).train(1, start)
     expected = 5 + 2 * (1 * 10 + 2 * 20 + 3 * 30) / 60
     assert outcome.tensors["generator.w"].tolist() == pytest.approx([expected] * 2, abs=1e-6)
+    assert outcome.tensors["discriminator.w"] == pytest.approx(5 + 14 / 6)
     assert outcome.metrics["loss_generator"] == pytest.approx(100 * 14 / 6)
 
 
