@@ -51,18 +51,19 @@ def push_what_is_owed(
         send: sends an answer without its contents.
         push_object: sends a part of the contents.
     """
-    wanted = owed.message_id
+    lost = owed.due(state.get_node_id())
+    assert lost is not None, "Flower pushes after a message was received, or one was owed"
+    wanted = lost.metadata.reply_to_message_id
     delivery = _Delivery(send, push_object)
     seen = {
-        "state": _State(state, object_store, owed),
+        "state": _State(state, object_store, lost),
         "object_store": _Objects(state, object_store, delivery),
         "send": delivery.send,
         "push_object": delivery.push_object,
     }
-    push(**seen)
-    while wanted is not None and wanted not in delivery.is_sent:
+    while wanted not in delivery.is_sent:
         push(**seen)
-    if wanted is None or delivery.is_sent[wanted]:
+    if delivery.is_sent[wanted]:
         owed.settle()
     else:
         owed.put_off()
@@ -101,24 +102,23 @@ class _Delivery:
 class _State:
     """The node's state, in which an answer appears that no process will give any more."""
 
-    def __init__(self, state: NodeState, object_store: ObjectStore, owed: OwedReply) -> None:
-        self._state, self._object_store, self._owed = state, object_store, owed
+    def __init__(self, state: NodeState, object_store: ObjectStore, lost: Message) -> None:
+        self._state, self._object_store, self._lost = state, object_store, lost
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._state, name)
 
     def get_messages_legacy(self, **filters: Any) -> Sequence[Message]:
         """Replies that are there; Flower asks about twice a second until there is one."""
-        lost = self._owed.due(self._state.get_node_id())
-        if lost is not None and time.time() > lost.metadata.created_at + lost.metadata.ttl:
-            self._give_up(lost.metadata.run_id)
+        about = self._lost.metadata
+        if time.time() > about.created_at + about.ttl:
+            self._give_up(about.run_id)
         # Asked first: while a process lives, its reply may come between two looks.
-        can_come = lost is None or _is_worked_on(self._state, lost.metadata.run_id)
+        can_come = _is_worked_on(self._state, about.run_id)
         replies: Sequence[Message] = self._state.get_messages_legacy(**filters)
         if not replies and not can_come:
-            assert lost is not None
-            _log.error("the process that worked on a message of run %s ended without an answer", lost.metadata.run_id)
-            insert(lost, self._state, self._object_store)
+            _log.error("the process that worked on a message of run %s ended without an answer", about.run_id)
+            insert(self._lost, self._state, self._object_store)
             replies = self._state.get_messages_legacy(**filters)
         return replies
 

@@ -49,11 +49,6 @@ class OwedReply:
         self._reply = None
         self._num_failed = 0
 
-    @property
-    def message_id(self) -> str | None:
-        """Of the message that waits for an answer; None if `due` has found none since the start."""
-        return self._reply.metadata.reply_to_message_id if self._reply else None
-
     def put_off(self) -> None:
         """Note that the answer, or the error in its place, could not be sent; after many times it is given up."""
         self._num_failed += 1
@@ -69,14 +64,21 @@ class OwedReply:
 
     def due(self, node_id: int) -> Message | None:
         """The error to send, if an answer is owed by the node; a file that cannot be read is logged and dropped."""
+        if self._reply is None:
+            self._reply = self._left_by(node_id)
+        return self._reply
+
+    def _left_by(self, node_id: int) -> Message | None:
+        """What a process before this one owed, if it was the same node."""
         try:
-            self._reply = self._reply or message_from_proto(ProtoMessage.FromString(self._path.read_bytes()))
+            reply: Message = message_from_proto(ProtoMessage.FromString(self._path.read_bytes()))
         except FileNotFoundError:
             return None
         except (OSError, DecodeError, ValueError, TypeError) as error:
             _log.error("%s cannot be read (%s)", self._path, type(error).__name__)
             self.settle()
             return None
-        if self._reply.metadata.src_node_id != node_id:  # without a key a site is another node after every start
+        if reply.metadata.src_node_id != node_id:  # without a key a site is another node after every start
             self.settle()
-        return self._reply
+            return None
+        return reply

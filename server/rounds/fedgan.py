@@ -177,7 +177,6 @@ class _Tally:
         self._exchange = exchange
         self._updates = updates
         self._defence, self._privacy = settings.defence, settings.privacy
-        self._local_steps = settings.rounds.local_steps
         self._settings = settings
         self._reported = reported_scalars(settings)
         self._codec = codec_of(settings.rounds.update_codec, {name: array.shape for name, array in current.items()})
@@ -228,7 +227,7 @@ class _Tally:
         clients = list(self.clients)
         if len(clients) >= MIN_COMPARED:
             products_nn = self._updates.products(clients, self._shared)
-            for finding in compare(clients, products_nn, self.clients, config, self._local_steps):
+            for finding in compare(clients, products_nn, self.clients, config, self._settings.rounds.local_steps):
                 self._reject(finding.client, finding.reason, finding.kind)
 
     def outcome(self, num_bytes_down: Mapping[int, int], settle: Callable[[Tensors], Tensors]) -> RoundOutcome:

@@ -42,6 +42,10 @@ class Compose:
         """Docker's state of a service's container."""
         return dict(json.loads(docker("inspect", f"{self.project}-{service}-1"))[0]["State"])
 
+    def has_exited(self, service: str) -> bool:
+        """Whether a service's container has ended for good, or for the time being."""
+        return bool(self.state(service)["Status"] == "exited")
+
     def kill(self, service: str) -> None:
         """As a crash: SIGKILL of the container's first process, which Docker does not take for a wish to stop."""
         os.kill(int(self.state(service)["Pid"]), 9)

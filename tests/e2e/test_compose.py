@@ -263,21 +263,17 @@ def test_a_site_that_is_cut_off_heals(federation: Compose) -> None:
     wait_until("site 3 again", lambda: "2" in federation.live()["connected"], timeout_s=240)
 
 
-def has_ended(federation: Compose) -> bool:
-    return bool(federation.state("run")["Status"] == "exited")
-
-
 def wait_for_a_round_or_the_end(federation: Compose) -> None:
     completed = len(federation.history())
     wait_until(
         f"round {completed + 1}",
-        lambda: len(federation.history()) > completed or has_ended(federation),
+        lambda: len(federation.history()) > completed or federation.has_exited("run"),
         timeout_s=ROUND_S,
     )
 
 
 def test_training_ends_with_a_model_that_loads(federation: Compose) -> None:
-    while not has_ended(federation):
+    while not federation.has_exited("run"):
         wait_for_a_round_or_the_end(federation)
     assert federation.state("run")["ExitCode"] == 0
     assert f"ended: round {MAX_ROUNDS} is the last that max-rounds allows" in federation("logs", "run")
@@ -331,7 +327,7 @@ def test_a_site_is_shut_out_for_good_and_every_service_starts_again(federation: 
     shut_out = ("fedreenact", "unregister", "/keys/site-5.pub", *where, "--sites-file", "/runs/sites.json")
     assert "site-5.pub: unregistered" in federation("run", "--rm", "-T", "register", *shut_out)
     federation("up", "-d", "--force-recreate", "--no-deps", "register")
-    wait_until("the end", lambda: federation.state("register")["Status"] == "exited", timeout_s=WORD_S)
+    wait_until("the end", lambda: federation.has_exited("register"), timeout_s=WORD_S)
     assert federation.state("register")["ExitCode"] == 0
     said = federation("logs", "register")
     assert "site-1.pub: partition 0, known" in said

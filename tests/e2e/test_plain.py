@@ -45,7 +45,7 @@ def test_an_agentapp_is_refused_by_every_site(federation: Compose, tmp_path: Pat
 
 def test_a_run_of_ours_goes_on_and_tells_it(federation: Compose) -> None:
     federation("up", "-d", "--no-deps", "run")
-    wait_until("the end", lambda: federation.state("run")["Status"] == "exited", timeout_s=1200)
+    wait_until("the end", lambda: federation.has_exited("run"), timeout_s=1200)
     assert federation.state("run")["ExitCode"] == 0, federation("logs", "run")
     first, second = federation.history()
     assert {site: client["refused_tasks"] for site, client in first["clients"].items()} == dict.fromkeys("01234", 1)

@@ -20,24 +20,16 @@ from flwr.supercore.corestate import in_memory_corestate
 from flwr.supercore.inflatable.inflatable_object import get_object_tree
 from flwr.supercore.run import RunNotRunningException
 from flwr.supercore.runtime.runtime_http_client import RuntimeHttpClient
-from flwr.supernode import start_client_internal
 from flwr.supernode.runtime import run_clientapp
 
 from client.supernode import answering, owed_reply, own_code
 from client.supernode.answering import insert
-from client.supernode.one_task_kind import own_settings
 from client.supernode.owed_reply import LOST, OwedReply
 from client.supernode.own_code import SiteRuntimeClient
 from tests.client.supernode.site import RUN_ID, Site, message_with
 from tests.support.paths import ROOT
 
 APP_ERROR = Error(ErrorCode.CLIENT_APP_RAISED_EXCEPTION, "no frames")
-
-
-@pytest.fixture(autouse=True)
-def own_code_settings(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As in a SuperNode of a site."""
-    monkeypatch.setattr(start_client_internal, "get_fused_config_from_fab", own_settings)
 
 
 def start_process(site: Site) -> int:

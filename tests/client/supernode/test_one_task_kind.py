@@ -25,12 +25,6 @@ from tests.client.supernode.site import RUN_ID, Site
 KINDS = [*TaskType, "", "flwr-of-tomorrow"]
 
 
-@pytest.fixture(autouse=True)
-def own_code(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As in a SuperNode of a site."""
-    monkeypatch.setattr(start_client_internal, "get_fused_config_from_fab", own_settings)
-
-
 @pytest.mark.parametrize("task_type", KINDS)
 def test_a_message_becomes_a_clientapp_task_of_a_server_apps_run_or_an_error(tmp_path: Path, task_type: str) -> None:
     site = Site(tmp_path, task_type)
