@@ -1,8 +1,9 @@
-"""CPU-seconds and bytes of a round under a secure sum against one in clear, with synthetic updates and no training.
+"""CPU-seconds and bytes of a round under secure sums against one in clear, with synthetic updates and no training.
 
     python -m benchmarks.secure_aggregation [--sites 5] [--preset tiny] [--repeats 5]
 
-Plain and secure rounds alternate in one process, after one of each that is not counted. Messages are handed over in
+Rounds in clear, under a secure sum, and under one with an update-codec take turns in one process, after one of each
+that is not counted. All are first rounds, in which whole weights go down. Messages are handed over in
 memory: what is timed is packing, masking, summing and unmasking, not the network and not the start of a process for
 each of a round's five messages in place of one. Sites sign with node keys, which they read from files anew in each
 message, as in a deployed federation.
@@ -152,7 +153,11 @@ class SyntheticGrid(Grid):
         counts[site] = NUM_FRAMES
         result = LocalResult(tensors=trained, num_examples=NUM_FRAMES, metrics={"loss_generator": 1.0})
         return own.masked_update(
-            arrays, part_sizes=PART_SIZES, identity_counts_I=counts, shapes=self._shapes, train=lambda _: result
+            arrays,
+            part_sizes=PART_SIZES,
+            identity_counts_I=counts,
+            received=lambda weights_L: unpack(weights_L, self._shapes),
+            train=lambda _: result,
         )
 
 
@@ -162,7 +167,7 @@ def settings_of(preset: str, num_sites: int, *, is_secure: bool = True) -> Setti
     return Settings.from_flat({**read_preset(PRESETS / f"{preset}.toml"), **sizes, "secure-aggregation": is_secure})
 
 
-def measure(settings: Settings, is_secure: bool) -> dict[str, float]:
+def measure(settings: Settings) -> dict[str, float]:
     """One round: CPU-seconds of a site and of the server, and bytes of tensors in both directions for a site."""
     TaskIdentity.task_id, TaskIdentity.run_id, TaskIdentity.node_id = 1, 1, 1
     start = build_networks(settings.model, PART_SIZES, seed=0).travelling_tensors()
@@ -177,11 +182,10 @@ def measure(settings: Settings, is_secure: bool) -> dict[str, float]:
         begin = time.process_time()
         link = Link(grid=grid, roster=roster, timeout_s=60.0, on_wait=lambda: None)
         scalars = {"run-id": "r", **PART_SIZES.to_flat()}
-        if is_secure:
-            SecureRounds(SecureSums(link, settings), settings, scalars=scalars).train(1, start)
+        if settings.privacy.secure_aggregation:
+            SecureRounds(start, SecureSums(link, settings), settings, scalars=scalars).train(1, start)
         else:
-            plain = settings.replaced({"secure-aggregation": False})
-            FedGAN(start, link, plain, Path(folder), scalars=scalars).train(1, start)
+            FedGAN(start, link, settings, Path(folder), scalars=scalars).train(1, start)
         seconds = time.process_time() - begin
     return {
         "site_s": grid.site_seconds / settings.rounds.num_clients,
@@ -213,22 +217,30 @@ def main() -> None:
     parser.add_argument("--preset", default="tiny")
     parser.add_argument("--repeats", type=int, default=5)
     options = parser.parse_args()
-    settings = settings_of(options.preset, options.sites)
-    rows: dict[bool, list[dict[str, float]]] = {False: [], True: []}
+    secure = settings_of(options.preset, options.sites)
+    kinds = {
+        "in clear": secure.replaced({"secure-aggregation": False}),
+        "secure": secure,
+        "secure, int8": secure.replaced({"update-codec": "int8"}),
+    }
+    rows: dict[str, list[dict[str, float]]] = {kind: [] for kind in kinds}
     for number in range(options.repeats + 1):
-        for is_secure in (False, True):
-            row = measure(settings, is_secure)
+        for kind, settings in kinds.items():
+            row = measure(settings)
             if number:
-                rows[is_secure].append(row)
-    values = rows[True][0]["million_values"]
+                rows[kind].append(row)
+    values = rows["secure"][0]["million_values"]
     sys.stdout.write(
         f"{options.preset}: {values:.2f} million values, {options.sites} sites, {options.repeats} rounds\n"
     )
     for key in ("site_s", "server_s", "mib"):
-        plain, secure = ([row[key] for row in rows[on]] for on in (False, True))
-        ratio = statistics.median(secure) / statistics.median(plain)
-        shown = [f"{statistics.median(v):.3f} ({min(v):.3f} to {max(v):.3f})" for v in (plain, secure)]
-        sys.stdout.write(f"{key}: plain {shown[0]}, secure {shown[1]}, ratio {ratio:.2f}\n")
+        measured = {kind: [row[key] for row in of_kind] for kind, of_kind in rows.items()}
+        clear = statistics.median(measured["in clear"])
+        for kind, v in measured.items():
+            median = statistics.median(v)
+            sys.stdout.write(
+                f"{key}, {kind}: {median:.3f} ({min(v):.3f} to {max(v):.3f}), ratio to clear {median / clear:.2f}\n"
+            )
 
 
 if __name__ == "__main__":

@@ -129,16 +129,21 @@ def _train(settings: Settings, site: Site, parameters: Arrays, config: dict[str,
     if len(parameters) != 1:
         raise TensorMismatchError(f"got {len(parameters)} arrays, expected 1; does the server run the same version?")
     coded = _coded(settings, site, config)
-    start = (
-        coded.received(parameters[0], str(config["weights-sha256"]))
-        if coded
-        else unpack(parameters[0], travelling_shapes(settings.model))
-    )
+    start = _received(settings, coded, config, parameters[0])
     result = _reported(settings, site, start, config)
     allowed = training_scalars(settings)
     metrics: dict[str, Scalar] = {k: float(v) for k, v in result.metrics.items() if k in allowed}
     sent = coded.sent(start, result.tensors) if coded else pack(result.tensors)
     return [sent], result.num_examples, metrics
+
+
+def _received(
+    settings: Settings, coded: CodedWeights | None, config: dict[str, Scalar], weights: npt.NDArray[Any]
+) -> NamedArrays:
+    """The tensors with which a round starts."""
+    if coded is None:
+        return unpack(weights, travelling_shapes(settings.model))
+    return coded.received(weights, str(config["weights-sha256"]))
 
 
 def _coded(settings: Settings, site: Site, config: dict[str, Scalar]) -> CodedWeights | None:
@@ -186,7 +191,7 @@ def _secure_phase(
         parameters,
         part_sizes=part_sizes,
         identity_counts_I=site.data.identity_counts(settings.model.num_identities),
-        shapes=travelling_shapes(settings.model),
+        received=functools.partial(_received, settings, _coded(settings, site, config), config),
         train=lambda tensors: _reported(settings, site, tensors, config),
     )
 

@@ -46,7 +46,7 @@ class RoundsConfig:
     """+ Exponential averaging over rounds of the global weights, for evaluation and export only; 0 is off."""
     update_codec: str = setting("float32", choices=("float32", "bfloat16", "int8"), may_change=True)
     """+ How weights travel: whole as float32, or, both ways, as steps with values rounded to bfloat16 or int8. A site
-    adds what rounding took to its next step."""
+    adds what rounding took to its next step. Under secure-aggregation both send 32 bits a value up, in place of 64."""
     seed: int = setting(0, low=0, high=2**63 - 1)
     """Seed of initial weights, pair sampling and every other random choice."""
 
@@ -232,8 +232,6 @@ class Settings:
         unseen = "with secure-aggregation: the server sees no single update, nor a single site's loss"
         check(defence.aggregation == "mean", "aggregation", defence.aggregation, f"mean {unseen}")
         check(defence.min_cosine == -1, "min_cosine", defence.min_cosine, f"-1 {unseen}")
-        masks = "with secure-aggregation: a masked value is a whole number of 64 bits, however it was rounded before"
-        check(rounds.update_codec == "float32", "update_codec", rounds.update_codec, f"float32 {masks}")
         check(defence.max_loss_deviation == 0, "max_loss_deviation", defence.max_loss_deviation, f"0 {unseen}")
         check(
             rounds.num_clients <= MAX_SITES,

@@ -9,7 +9,7 @@ import numpy as np
 from federation.codec import codec_of
 from federation.packing import Shapes
 from federation.reported import reported_scalars
-from federation.secure_sum.primitives import KEY_BYTES, SEALED_BYTES, SHARE_BYTES
+from federation.secure_sum.primitives import KEY_BYTES, SEALED_BYTES, SHARE_BYTES, Vector
 from federation.secure_sum.signatures import SIGNATURE_BYTES
 from federation.secure_sum.statistics import vector_length
 from federation.secure_sum.vector import SumLayout
@@ -65,7 +65,8 @@ def inventory(settings: Settings) -> list[Item]:
     The statistics are sums over the site's training frames (data_partition/statistics.py); the tensors are the trained
     networks, whose values leave as one vector in this order (with an `update-codec` their steps, rounded and then
     deflated). Under secure aggregation both are the arrays of its five phases, of which [S, ...] have a row for each
-    site that takes part. A site may send the name its operator chose besides (`identity-label`).
+    site that takes part; with an `update-codec` the masked update has a second part of 32 bits a value. A site may send
+    the name its operator chose besides (`identity-label`).
     """
     num_identities = settings.model.num_identities
     landmarks = (num_identities, NUM_LANDMARKS, 2)
@@ -77,13 +78,13 @@ def inventory(settings: Settings) -> list[Item]:
         *(_base_items(num_identities) if has_base(settings.model) else ()),
     ]
     if settings.privacy.secure_aggregation:
-        once = _secure_items(settings, "statistics", vector_length(has_base=has_base(settings.model)), "once")
+        zero: Vector = [np.zeros(vector_length(has_base=has_base(settings.model)), np.uint64)]
+        once = _secure_items(settings, "statistics", zero, "once")
     once += [Item("partition-id", (), "float64", "once"), Item("num-simulated", (), "float64", "once")]
     any_sizes = PartSizes((8, 8, 8, 8), (8, 8, 8, 8))  # shapes of tensors do not depend on it
     tensors = build_networks(settings.model, any_sizes, seed=0).travelling_tensors()
     if settings.privacy.secure_aggregation:
-        length = SumLayout.of_run(tensors, settings.model).length
-        every_round = _secure_items(settings, "update", length, "every round")
+        every_round = _secure_items(settings, "update", SumLayout.of_run(tensors, settings).zero(), "every round")
     else:
         every_round = _update_items(settings, {name: array.shape for name, array in tensors.items()})
     scalars = [Item(name, (), "float64", "every round") for name in sorted(training_scalars(settings))]
@@ -109,7 +110,7 @@ def _update_items(settings: Settings, shapes: Shapes) -> list[Item]:
     return items
 
 
-def _secure_items(settings: Settings, what: str, length: int, when: str) -> list[Item]:
+def _secure_items(settings: Settings, what: str, zero: Vector, when: str) -> list[Item]:
     """What leaves in the five phases, in their order; for num-clients sites, or as many fewer as take part.
 
     `refused` has the ids of sites whose public keys this one does not accept, in the place of sealed shares and
@@ -122,7 +123,7 @@ def _secure_items(settings: Settings, what: str, length: int, when: str) -> list
         Item("secure.sealed_shares", (num_sites, SEALED_BYTES), "uint8", when),
         Item("secure.commitment", (KEY_BYTES,), "uint8", when),
         Item("secure.refused", (0,), "int64", when),
-        Item(f"secure.masked_{what}", (length,), "uint64", when),
+        *(Item(f"secure.masked_{what}", part.shape, str(part.dtype), when) for part in zero),
         Item("secure.unopened", (0,), "int64", when),
         Item("secure.signature_of_survivors", (SIGNATURE_BYTES,), "uint8", when),
         Item("secure.revealed_shares", (num_sites, SHARE_BYTES), "uint8", when),

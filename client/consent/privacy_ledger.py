@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from federation.local_training import LocalResult
 from federation.privacy_accountant import DELTA, MU, RELEASES, composed_mu, epsilon_of
-from federation.secure_sum.primitives import keystream, new_secret
+from federation.secure_sum.primitives import Keystream, new_secret
 from model.errors import ConfigError, NonFiniteLossError
 from model.files import read_json, write_json
 from model.networks.bundle import NamedArrays
@@ -97,7 +97,7 @@ def gaussian(num_values: int) -> npt.NDArray[np.float64]:
     if not num_values:
         return np.zeros(0)
     num_pairs = (num_values + 1) // 2
-    bits = np.concatenate(list(keystream(new_secret(), 2 * num_pairs)))
+    bits = Keystream(new_secret()).take(2 * num_pairs, np.uint64)
     uniform = (bits >> np.uint64(11)) * 2.0**-53
     radius = np.sqrt(-2 * np.log1p(-uniform[:num_pairs]))
     angle = 2 * np.pi * uniform[num_pairs:]

@@ -20,9 +20,8 @@ import numpy.typing as npt
 from client.consent.egress import training_scalars
 from client.secure_sum.unmasking_record import UnmaskingRecord
 from federation.local_training import LocalResult
-from federation.packing import Shapes, unpack
 from federation.secure_sum.masking import Phase, RefusedKeysError, SiteSum
-from federation.secure_sum.primitives import SecureSumError
+from federation.secure_sum.primitives import SecureSumError, Vector
 from federation.secure_sum.session import Kind, SumName, content_digest, start_digest
 from federation.secure_sum.signatures import Signatures
 from federation.secure_sum.statistics import pack_statistics
@@ -109,27 +108,28 @@ class SecureUpdate:
         *,
         part_sizes: PartSizes,
         identity_counts_I: npt.NDArray[np.int64],
-        shapes: Shapes,
+        received: Callable[[npt.NDArray[Any]], NamedArrays],
         train: Callable[[NamedArrays], LocalResult],
     ) -> Answer:
         """Phase 3 of a round: the training.
 
-        The tensors as one vector, [S] sites and [S, 160] sealed shares arrive; the [L] masked update leaves, and the
-        ids of the sites whose shares could not be opened.
+        The tensors as one vector, [S] sites and [S, 160] sealed shares arrive; the masked update leaves, and the ids of
+        the sites whose shares could not be opened.
 
         Args:
             arrays: of the message.
             part_sizes: of the message.
             identity_counts_I: [I] the site's training frames of each identity.
-            shapes: of the tensors, in their order.
+            received: makes the tensors of the vector.
             train: trains from the tensors.
 
         Raises:
             SecureSumError: if the phase is out of order, or the tensors, settings or sizes are not those announced.
+            UnknownWeightsError: as `CodedWeights.received`.
             TensorMismatchError, NonFiniteLossError: if the site's own update cannot be used.
         """
-        weights_L, sites, sealed_SB = _require_number(arrays, 3)
-        current = unpack(weights_L, shapes)
+        weights, sites, sealed_SB = _require_number(arrays, 3)
+        current = received(weights)
         own = self._load()
         self._require_digest(
             Kind.TRAIN,
@@ -146,9 +146,9 @@ class SecureUpdate:
         )
         self._record.check(self._site, self._name, own.start, _ids(sites), is_final=False)
         result = train(current)
-        layout = SumLayout.of_run(current, self._settings.model)
+        layout = SumLayout.of_run(current, self._settings)
         has_equal_weights = self._settings.privacy.dp_noise_multiplier > 0
-        vector_L = layout.pack(
+        vector = layout.pack(
             result.tensors,
             weight=result.num_examples,
             identity_weights_I=np.minimum(identity_counts_I, 1) if has_equal_weights else identity_counts_I,
@@ -157,7 +157,7 @@ class SecureUpdate:
         self._log_limits(layout, result)
         told = training_scalars(self._settings)
         metrics: dict[str, Scalar] = {name: float(value) for name, value in result.metrics.items() if name in told}
-        return self._mask(own, vector_L, sites, sealed_SB), 0, metrics
+        return self._mask(own, vector, sites, sealed_SB), 0, metrics
 
     def masked_statistics(self, arrays: Arrays, statistics_V: Callable[[], npt.NDArray[np.float64]]) -> Answer:
         """Phase 3 before round 1.
@@ -176,7 +176,7 @@ class SecureUpdate:
         own = self._load()
         self._require_digest(Kind.STATISTICS, content_digest(Kind.STATISTICS, self._settings))
         self._record.check(self._site, self._name, own.start, _ids(sites), is_final=False)
-        return self._mask(own, pack_statistics(statistics_V()), sites, sealed_SB), 0, {}
+        return self._mask(own, [pack_statistics(statistics_V())], sites, sealed_SB), 0, {}
 
     def agreed(self, arrays: Arrays) -> Answer:
         """Phase 4: [S] survivors arrive; the [96] signature of their list leaves."""
@@ -200,14 +200,12 @@ class SecureUpdate:
         self._path.unlink()
         return [shares_SB], 0, {}
 
-    def _mask(
-        self, own: SiteSum, vector_L: npt.NDArray[np.uint64], sites: npt.NDArray[Any], sealed_SB: npt.NDArray[Any]
-    ) -> Arrays:
-        masked_L, unopened = own.mask(vector_L, _ids(sites), sealed_SB)
+    def _mask(self, own: SiteSum, vector: Vector, sites: npt.NDArray[Any], sealed_SB: npt.NDArray[Any]) -> Arrays:
+        masked, unopened = own.mask(vector, _ids(sites), sealed_SB)
         if unopened:
             _log.warning("shares of sites %s cannot be opened: they were sealed wrongly or changed", unopened)
         self._save(own)
-        return [masked_L, np.array(unopened, np.int64)]
+        return [*masked, np.array(unopened, np.int64)]
 
     def _require_digest(self, kind: Kind, digest: str) -> None:
         if self._name.kind is not kind or self._name.digest != digest:

@@ -7,7 +7,7 @@ rounds against a server that forges messages. Site u, whose vector is x_u:
 1. ShareKeys: accepts the others' keys if they are signed by them, splits its mask key s_u and a random seed b_u among
    all sites, and sends the shares sealed.
 2. MaskedInputCollection: sends y_u = x_u + PRG(b_u) + sum over v > u of PRG(s_uv) - sum over v < u of PRG(s_uv),
-   modulo 2^64, where u and v alone can compute s_uv.
+   modulo 2^64 or 2^32, where u and v alone can compute s_uv.
 3. ConsistencyCheck: signs the list of sites whose y_v arrived, together with all public keys of the sum.
 4. Unmasking: if enough sites signed the very same list, hands out its shares of b_v for every v on it and of s_v for
    every other. Never both of one site: with both the server could take off all masks of y_v.
@@ -15,7 +15,7 @@ rounds against a server that forges messages. Site u, whose vector is x_u:
 A site whose shares cannot be opened is reported, not waited for: the masks need no shares, and the sum is unmasked if
 enough others could open theirs.
 
-S counts sites that take part, L values of a vector. Bytes are uint8 arrays, so that they travel like tensors.
+S counts sites that take part. Bytes are uint8 arrays, so that they travel like tensors.
 """
 
 from __future__ import annotations
@@ -26,7 +26,6 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 import numpy as np
-import numpy.typing as npt
 
 from federation.secure_sum.num_sites import MIN_SITES
 from federation.secure_sum.primitives import (
@@ -34,6 +33,7 @@ from federation.secure_sum.primitives import (
     SEALED_BYTES,
     SHARE_BYTES,
     SecureSumError,
+    Vector,
     add_mask,
     agreed_key,
     commitment,
@@ -54,8 +54,6 @@ from federation.secure_sum.signatures import (
     survivors_statement,
 )
 from model.files import json_of
-
-Vector = npt.NDArray[np.uint64]
 
 
 def threshold_of(num_sites: int) -> int:
@@ -210,16 +208,16 @@ class SiteSum:
         self.step = Step.SHARED
         return _rows(sealed), _rows([commitment(self.seed)])[0]
 
-    def mask(self, vector_L: Vector, sites: Sequence[int], sealed_SB: Bytes) -> tuple[Vector, list[int]]:
+    def mask(self, vector: Vector, sites: Sequence[int], sealed_SB: Bytes) -> tuple[Vector, list[int]]:
         """Step 2; this site's own secrets are forgotten with it.
 
         Args:
-            vector_L: [L] what is to be summed; not changed.
+            vector: what is to be summed; not changed.
             sites: ids of all that sent shares, ascending, this one among them.
             sealed_SB: [S, 160] the shares that they sealed for this site.
 
         Returns:
-            [L] the vector under its masks, and the sites whose shares this one could not open, ascending.
+            The vector under its masks, and the sites whose shares this one could not open, ascending.
 
         Raises:
             SecureSumError: for too few or unknown sites.
@@ -237,7 +235,7 @@ class SiteSum:
                 continue
             self.seed_shares[other], self.key_shares[other] = shares
         self.sharers = sorted(sites)
-        masked = vector_L.copy()
+        masked = [part.copy() for part in vector]
         add_mask(masked, derived_key(self.seed, seed_purpose(self.session, self.site)), is_subtracted=False)
         for other in sites:
             if other != self.site:

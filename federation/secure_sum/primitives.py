@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -33,6 +34,9 @@ SEALED_BYTES = _NONCE_BYTES + 2 * SHARE_BYTES + _TAG_BYTES
 """Of two shares on their way through the server."""
 
 _CHUNK_VALUES = 1 << 18
+
+Vector = list[npt.NDArray[np.unsignedinteger[Any]]]
+"""What is summed, in parts: [n] whole numbers each, modulo 2 to the bits of the part's type."""
 
 
 class SecureSumError(FederationError):
@@ -86,30 +90,31 @@ def commitment(secret: bytes) -> bytes:
     return hashlib.sha256(b"fedreenact secure sum commitment" + secret).digest()
 
 
-def keystream(key: bytes, num_values: int) -> Iterator[npt.NDArray[np.uint64]]:
-    """`num_values` uniform uint64 in chunks: AES-256 in counter mode from zero, so a key must have one use only.
+class Keystream:
+    """Uniform whole numbers: AES-256 in counter mode from zero, so a key must have one use only."""
 
-    Args:
-        key: 32 bytes; equal keys give equal values.
-        num_values: >= 0.
-    """
-    encryptor = Cipher(algorithms.AES256(key), modes.CTR(bytes(16))).encryptor()
-    zeros = bytes(8 * min(num_values, _CHUNK_VALUES))
-    for begin in range(0, num_values, _CHUNK_VALUES):
-        num_bytes = 8 * min(_CHUNK_VALUES, num_values - begin)
-        yield np.frombuffer(encryptor.update(zeros[:num_bytes]), dtype="<u8")
+    def __init__(self, key: bytes) -> None:
+        """From its beginning.
+
+        Args:
+            key: 32 bytes; equal keys give equal bytes.
+        """
+        self._encryptor = Cipher(algorithms.AES256(key), modes.CTR(bytes(16))).encryptor()
+
+    def take(self, num_values: int, dtype: npt.DTypeLike) -> npt.NDArray[Any]:
+        """The next [num_values] numbers, little-endian, of an unsigned type."""
+        little = np.dtype(dtype).newbyteorder("<")
+        return np.frombuffer(self._encryptor.update(bytes(little.itemsize * num_values)), little)
 
 
-def add_mask(vector_L: npt.NDArray[np.uint64], key: bytes, *, is_subtracted: bool) -> None:
-    """Add a key's keystream to [L] uint64 modulo 2^64, or subtract it; the vector is changed."""
-    begin = 0
-    for mask in keystream(key, vector_L.size):
-        part = vector_L[begin : begin + mask.size]
-        if is_subtracted:
-            np.subtract(part, mask, out=part)
-        else:
-            np.add(part, mask, out=part)
-        begin += mask.size
+def add_mask(vector: Vector, key: bytes, *, is_subtracted: bool) -> None:
+    """Add a key's keystream to a vector, or subtract it; the vector is changed."""
+    stream = Keystream(key)
+    change = np.subtract if is_subtracted else np.add
+    for whole_n in vector:
+        for begin in range(0, whole_n.size, _CHUNK_VALUES):
+            part = whole_n[begin : begin + _CHUNK_VALUES]
+            change(part, stream.take(part.size, part.dtype), out=part)
 
 
 def seal(key: bytes, shares: tuple[bytes, bytes], context: str) -> bytes:

@@ -7,16 +7,18 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from federation.secure_sum.masking import Vector, mask_purpose, seed_purpose, threshold_of
+from federation.secure_sum.masking import mask_purpose, seed_purpose, threshold_of
 from federation.secure_sum.primitives import (
     KEY_BYTES,
     SEALED_BYTES,
     SHARE_BYTES,
     SecureSumError,
+    Vector,
     add_mask,
     agreed_key,
     commitment,
@@ -39,19 +41,19 @@ class WrongSharesError(SecureSumError):
 class ServerSum:
     """What the server holds of one sum. `take_...` refuses what has the wrong form; the site counts as dropped then."""
 
-    def __init__(self, session: str, length: int) -> None:
+    def __init__(self, session: str, zero: Vector) -> None:
         """Nothing has arrived.
 
         Args:
             session: names this sum; random, so that no two have the same.
-            length: L, values of a vector.
+            zero: a vector of zeros, of the form that all vectors have; changed by what arrives.
         """
         self.session = session
         self._keys: dict[int, Bytes] = {}
         self._signatures: dict[int, Bytes] = {}
         self._commitments: dict[int, bytes] = {}
         self._sealed: dict[int, Bytes] = {}
-        self._sum_L = np.zeros(length, np.uint64)
+        self._sum = zero
         self._survivors: list[int] = []
         self._unopened: dict[int, set[int]] = {}
         self._agreed: dict[int, Bytes] = {}
@@ -122,11 +124,14 @@ class ServerSum:
         self._sealed[site] = sealed_SB
         self._commitments[site] = seed_commitment.tobytes()
 
-    def take_masked(self, site: int, masked_L: Vector, unopened: npt.NDArray[np.int64]) -> None:
-        """[L] masked vector of a sharer, which is added and not kept; and the sharers whose shares it cannot open."""
-        _require_form(site, masked_L, self._sum_L.shape, np.uint64, "masked update")
+    def take_masked(self, site: int, *parts_and_unopened: npt.NDArray[Any]) -> None:
+        """Masked vector of a sharer, which is added and not kept; and the sharers whose shares it cannot open."""
+        *masked, unopened = parts_and_unopened
+        for part, whole in zip(masked, self._sum, strict=True):
+            _require_form(site, part, whole.shape, whole.dtype, "masked update")
         _require_form(site, unopened, (np.size(unopened),), np.int64, "unopened shares")
-        self._sum_L += masked_L
+        for part, whole in zip(masked, self._sum, strict=True):
+            whole += part
         self._survivors.append(site)
         self._unopened[site] = {int(other) for other in unopened}
 
@@ -141,7 +146,7 @@ class ServerSum:
         self._revealed[site] = shares_SB
 
     def unmask(self) -> Vector:
-        """[L] the sum of the survivors' vectors modulo 2^64; afterwards this object is used up.
+        """The sum of the survivors' vectors; afterwards this object is used up.
 
         One site that reveals wrong shares does no harm where one more site than the threshold revealed.
 
@@ -153,13 +158,13 @@ class ServerSum:
             public = self._keys[site][1].tobytes()
             if site in self._survivors:
                 seed = self._joined(site, functools.partial(_is_committed, self._commitments[site]))
-                add_mask(self._sum_L, derived_key(seed, seed_purpose(self.session, site)), is_subtracted=True)
+                add_mask(self._sum, derived_key(seed, seed_purpose(self.session, site)), is_subtracted=True)
                 continue
             secret = self._joined(site, functools.partial(_belongs_to, public))
             for other in self.survivors:  # each has added its mask with the site that dropped
                 key = agreed_key(secret, self._keys[other][1].tobytes(), mask_purpose(self.session, site, other))
-                add_mask(self._sum_L, key, is_subtracted=site > other)
-        return self._sum_L
+                add_mask(self._sum, key, is_subtracted=site > other)
+        return self._sum
 
     def _joined(self, site: int, is_meant: Callable[[bytes], bool]) -> bytes:
         """The site's secret from the first shares that give it; none is left out, then each in turn."""
@@ -204,7 +209,7 @@ def _secret_or_none(shares: Mapping[int, bytes]) -> bytes | None:
         return None
 
 
-def _require_form(site: int, got: np.ndarray, shape: tuple[int, ...], dtype: type, what: str) -> None:
+def _require_form(site: int, got: np.ndarray, shape: tuple[int, ...], dtype: npt.DTypeLike, what: str) -> None:
     if not isinstance(got, np.ndarray):
         raise SecureSumError(f"site {site}: {what} that are no array")
     if got.shape != shape or got.dtype != dtype:

@@ -9,20 +9,28 @@ average needs, and every value is held modulo 2^64 with `FRACTION_BITS` bits aft
 are limited to +-`LIMIT`, weights to `MAX_WEIGHT` and sites to 2^6 (`num_sites.MAX_SITES`): sums reach
 2^12 * 2^20 * 2^6 * 2^24 = 2^62 and cannot overflow 2^63. A value is off by at most half a step of 2^-24, so a mean over
 n sites with weights that sum to W is off by at most n * 2^-25 / W.
+
+With an `update-codec` the steps of the tensors that all sites share are a second part, modulo 2^32, in units of each
+tensor: 2^31 of them are as far as a round carries a value (`federation.reach`), times the most frames that all sites
+may have, so no sum overflows. Units follow from approved settings alone. A server that could choose them could choose
+such as round the steps of all sites away but the largest one's.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from federation.identity_rows import by_row
-from federation.secure_sum.primitives import SecureSumError
-from model.config import ModelConfig
+from federation.reach import reach
+from federation.secure_sum.num_sites import MAX_SITES
+from federation.secure_sum.primitives import SecureSumError, Vector
+from federation.settings import Settings
 from model.designs.registry import IDENTITY_ROWS, design_of
 from model.errors import NonFiniteLossError
 from model.networks.bundle import NamedArrays, validate_tensors
@@ -34,6 +42,8 @@ MAX_WEIGHT = 2**20
 """Most training frames of a site."""
 
 _SCALE = 2.0**FRACTION_BITS
+
+_Whole = TypeVar("_Whole", np.int32, np.int64)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -48,28 +58,67 @@ class Mean:
     """Training frames of all sites in the sum; the number of sites if all weigh the same."""
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Coarse:
+    """Steps that are summed modulo 2^32."""
+
+    limits: Mapping[str, float]
+    """Name of each tensor to the largest size of its values' steps; larger ones are clipped by the site."""
+    most_frames: int
+    """That all sites together may have."""
+
+    @classmethod
+    def of_run(cls, current: NamedArrays, settings: Settings) -> Coarse:
+        """Of all tensors but the rows of identities, which are few, and of one site's frames each."""
+        shared = {name: array.size for name, array in current.items() if name not in IDENTITY_ROWS}
+        limits = {name: reach(name, size, settings, 1).largest for name, size in shared.items()}
+        max_weight = 1 if settings.privacy.dp_noise_multiplier > 0 else MAX_WEIGHT
+        return cls(limits=limits, most_frames=settings.rounds.num_clients * max_weight)
+
+    def unit(self, name: str) -> float:
+        """The weighted step that is 1 in the sum; the sites' halves of a unit that rounding may add fit in too."""
+        return self.limits[name] * self.most_frames / (2.0**31 - MAX_SITES)
+
+
 class SumLayout:
     """Where what is in the vector; the same for all sites and the server of a run."""
 
-    def __init__(self, current: NamedArrays, num_identities: int, losses: Sequence[str]) -> None:
+    def __init__(
+        self,
+        current: NamedArrays,
+        num_identities: int,
+        losses: Sequence[str],
+        *,
+        coarse: Coarse | None = None,
+    ) -> None:
         """For the global tensors of a round.
 
         Args:
             current: in their fixed order.
             num_identities: I.
             losses: M names, in any order.
+            coarse: how steps are summed modulo 2^32; None if none are.
         """
         self._current = current
         self._losses = sorted(losses)
         self._num_identities = num_identities
         self._num_scalars = 1 + num_identities + 2 * len(self._losses)
-        self.length = self._num_scalars + sum(array.size for array in current.values())
-        """L."""
+        self._coarse = coarse or Coarse(limits={}, most_frames=0)
+        self._fine_names = [name for name in current if name not in self._coarse.limits]
+        self._coarse_names = [name for name in current if name in self._coarse.limits]
 
     @classmethod
-    def of_run(cls, current: NamedArrays, model: ModelConfig) -> SumLayout:
-        """For the global tensors of a round of a run that trains this network."""
-        return cls(current, model.num_identities, design_of(model.network).reported())
+    def of_run(cls, current: NamedArrays, settings: Settings) -> SumLayout:
+        """For the global tensors of a round of a run."""
+        model = settings.model
+        is_coarse = settings.rounds.update_codec != "float32"
+        coarse = Coarse.of_run(current, settings) if is_coarse else None
+        return cls(current, model.num_identities, design_of(model.network).reported(), coarse=coarse)
+
+    def zero(self) -> Vector:
+        """[L] uint64, and [K] uint32 of coarse steps if there are such."""
+        fine = np.zeros(self._num_scalars + self._num_values(self._fine_names), np.uint64)
+        return [fine, np.zeros(self._num_values(self._coarse_names), np.uint32)] if self._coarse_names else [fine]
 
     def pack(
         self,
@@ -78,8 +127,8 @@ class SumLayout:
         weight: int,
         identity_weights_I: npt.NDArray[np.int64],
         losses: Mapping[str, float],
-    ) -> npt.NDArray[np.uint64]:
-        """[L] uint64 of one site.
+    ) -> Vector:
+        """The vector of one site, of the form of `zero`.
 
         Args:
             tensors: what the site trained; names, shapes and dtypes of the global ones.
@@ -99,23 +148,27 @@ class SumLayout:
             raise SecureSumError(
                 f"got {identity_weights_I.shape} frames of identities, wanted ({self._num_identities},)"
             )
-        vector = np.empty(self.length, np.int64)
-        vector[: self._num_scalars] = _fixed(self._scalars(weight, identity_weights_I, losses))
-        begin = self._num_scalars
-        for name, old in self._current.items():
-            step = np.clip(np.subtract(tensors[name], old, dtype=np.float64), -LIMIT, LIMIT)
-            factor = by_row(identity_weights_I, step.ndim) if name in IDENTITY_ROWS else weight
-            vector[begin : begin + old.size] = _fixed(step * factor).reshape(-1)
-            begin += old.size
-        return vector.view(np.uint64)
+        vector = self.zero()
+        fine = vector[0].view(np.int64)
+        fine[: self._num_scalars] = _fixed(self._scalars(weight, identity_weights_I, losses))
+        for name, exact in self._parts(self._fine_names, fine[self._num_scalars :]):
+            step = np.clip(np.subtract(tensors[name], self._current[name], dtype=np.float64), -LIMIT, LIMIT)
+            exact[...] = _fixed(step * self._weights(name, weight, identity_weights_I))
+        for name, rounded in self._parts(self._coarse_names, vector[-1].view(np.int32)):
+            limit = self._coarse.limits[name]
+            step = np.clip(np.subtract(tensors[name], self._current[name], dtype=np.float64), -limit, limit)
+            rounded[...] = np.rint(step * (weight / self._coarse.unit(name)))
+        return vector
 
     def num_clipped(self, tensors: NamedArrays, losses: Mapping[str, float]) -> int:
-        """Values whose step is beyond `LIMIT`, and losses of the layout that are."""
-        steps = (np.subtract(tensors[n], old, dtype=np.float64) for n, old in self._current.items())
-        num_losses = sum(abs(losses[name]) > LIMIT for name in self._losses if name in losses)
-        return sum(int((np.abs(step) > LIMIT).sum()) for step in steps) + num_losses
+        """Values whose step is beyond what the sum holds of a site, and losses of the layout that are."""
+        num_values = 0
+        for name, old in self._current.items():
+            limit = self._coarse.limits.get(name, LIMIT)
+            num_values += int((np.abs(np.subtract(tensors[name], old, dtype=np.float64)) > limit).sum())
+        return num_values + sum(abs(losses[name]) > LIMIT for name in self._losses if name in losses)
 
-    def mean(self, total_L: npt.NDArray[np.uint64], num_sites: int) -> Mean:
+    def mean(self, total: Vector, num_sites: int) -> Mean:
         """The averages in an unmasked sum.
 
         Identity rows that nobody trained keep the global values.
@@ -123,24 +176,40 @@ class SumLayout:
         Raises:
             SecureSumError: if a value is beyond what that many sites can sum to: a site did not keep to the layout.
         """
-        total = total_L.view(np.int64)
-        scalars = total[: self._num_scalars] / _SCALE
+        fine = total[0].view(np.int64)
+        scalars = fine[: self._num_scalars] / _SCALE
         weight, weights_I = float(scalars[0]), scalars[1 : 1 + self._num_identities]
         self._require_weights(scalars[: 1 + self._num_identities], num_sites)
         bound = weight * LIMIT + num_sites
-        if np.abs(scalars).max() > bound or max(total.max() / _SCALE, -(total.min() / _SCALE)) > bound:
-            raise SecureSumError(
-                f"a sum over {num_sites} sites is beyond {bound:g}: a masked update was not of this run"
-            )
+        _require_within(fine / _SCALE, bound, num_sites)
         pairs = scalars[1 + self._num_identities :].reshape(-1, 2)
         metrics = {n: float(s / w) for n, (s, w) in zip(self._losses, pairs, strict=True) if w > 0}
-        tensors, begin = {}, self._num_scalars
-        for name, old in self._current.items():
-            steps = (total[begin : begin + old.size] / _SCALE).reshape(old.shape)
-            begin += old.size
-            divisor = np.maximum(by_row(weights_I, old.ndim), 1.0) if name in IDENTITY_ROWS else weight
-            tensors[name] = np.asarray(old + steps / divisor, old.dtype)
+        steps: dict[str, npt.NDArray[np.float64]] = {}
+        for name, exact in self._parts(self._fine_names, fine[self._num_scalars :]):
+            steps[name] = exact / _SCALE
+        for name, rounded in self._parts(self._coarse_names, total[-1].view(np.int32)):
+            unit = self._coarse.unit(name)
+            steps[name] = np.multiply(rounded, unit, dtype=np.float64)
+            _require_within(steps[name], weight * self._coarse.limits[name] + num_sites * unit, num_sites)
+        divisors = {name: np.maximum(self._weights(name, weight, weights_I), 1.0) for name in self._current}
+        tensors = {n: np.asarray(old + steps[n] / divisors[n], old.dtype) for n, old in self._current.items()}
         return Mean(tensors=tensors, metrics=metrics, weight=int(weight))
+
+    def _num_values(self, names: Sequence[str]) -> int:
+        return sum(self._current[name].size for name in names)
+
+    def _parts(self, names: Sequence[str], whole: npt.NDArray[_Whole]) -> Iterator[tuple[str, npt.NDArray[_Whole]]]:
+        """Name of each tensor, and what is its own of a part of the vector, in its shape."""
+        begin = 0
+        for name in names:
+            old = self._current[name]
+            yield name, whole[begin : begin + old.size].reshape(old.shape)
+            begin += old.size
+
+    def _weights(self, name: str, weight: float, identity_weights_I: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+        """What a tensor's step is multiplied by: the weight, or one for each row."""
+        is_by_row = name in IDENTITY_ROWS
+        return np.asarray(by_row(identity_weights_I, self._current[name].ndim) if is_by_row else weight, np.float64)
 
     def _scalars(
         self, weight: int, identity_weights_I: npt.NDArray[np.int64], losses: Mapping[str, float]
@@ -161,6 +230,11 @@ class SumLayout:
                 f"the sum over {num_sites} sites has weights that are no numbers of frames: a masked update was not of "
                 "this run"
             )
+
+
+def _require_within(values: npt.NDArray[np.float64], bound: float, num_sites: int) -> None:
+    if max(values.max(initial=0.0), -values.min(initial=0.0)) > bound:
+        raise SecureSumError(f"a sum over {num_sites} sites is beyond {bound:g}: a masked update was not of this run")
 
 
 def _fixed(values: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:

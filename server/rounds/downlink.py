@@ -17,7 +17,7 @@ from model.setting import Scalar
 
 
 class Downlink:
-    """The way of the global weights from a server in clear to its sites.
+    """The way of the global weights from the server to its sites.
 
     With an `update-codec` the result of a round is rounded to what its step's code says, before anything is recorded:
     server, checkpoint and sites hold the same bits. The step goes to sites whose update counted in the round before,

@@ -129,7 +129,8 @@ def _kind_of(run: Run, sites: _Sites, state: Checkpoint) -> RoundKind:
     settings, history = run.settings, read_history(run.folder.path)
     scalars: dict[str, Scalar] = {**state.part_sizes.to_flat(), "run-id": run.folder.run_id}
     if settings.privacy.secure_aggregation:
-        return SecureRounds(SecureSums(sites.link(), settings), settings, scalars=scalars, history=history)
+        sums = SecureSums(sites.link(), settings)
+        return SecureRounds(state.tensors, sums, settings, scalars=scalars, history=history)
     shutil.rmtree(run.folder.path / "updates", ignore_errors=True)  # where earlier versions kept single updates
     strategy = FedGAN(state.tensors, sites.link(), settings, run.folder.path, scalars=scalars, history=history)
     strategy.summary()

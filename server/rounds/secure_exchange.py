@@ -6,7 +6,7 @@ the sites whose masked vectors arrived. The protocol itself is in federation/sec
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,8 +14,8 @@ import numpy as np
 import numpy.typing as npt
 from flwr.app import Array, ArrayRecord
 
-from federation.secure_sum.masking import Phase, Vector
-from federation.secure_sum.primitives import SecureSumError
+from federation.secure_sum.masking import Phase
+from federation.secure_sum.primitives import SecureSumError, Vector
 from federation.secure_sum.session import SumName
 from federation.secure_sum.unmasking import ServerSum, WrongSharesError
 from model.errors import FederationError
@@ -24,6 +24,8 @@ from server.rounds.exchange import Exchange, Link, Reasons
 from server.updates.reply import RejectedUpdateError, Rejection, read_fit_reply, size_in_bytes
 
 Arrays = list[npt.NDArray[Any]]
+Given = Callable[[Iterable[int]], Mapping[int, ArrayRecord]]
+"""Partition ids to the arrays that each of them is given to work on."""
 
 _MIN_ACCUSERS = 2
 """Sites that must report another one before it is left out: one alone may be the one that lies."""
@@ -67,7 +69,7 @@ class SecureExchange:
         name: SumName,
         scalars: Mapping[str, Scalar],
         *,
-        length: int,
+        zero: Vector,
         min_sites: int,
         told: Collection[str],
     ) -> None:
@@ -78,7 +80,7 @@ class SecureExchange:
             nodes: partition id to node id of the sites that are asked.
             name: of the sum.
             scalars: that all messages have besides.
-            length: L, values of a vector.
+            zero: a vector of zeros, of the form that all vectors have.
             min_sites: `min-fit-clients`.
             told: names of the numbers that sites report.
         """
@@ -90,19 +92,20 @@ class SecureExchange:
         self._scalars = {**scalars, **name.to_flat()}
         self._min_sites = min_sites
         self._told = told
-        self._sum = ServerSum(str(name), length)
+        self._num_parts = len(zero)
+        self._sum = ServerSum(str(name), zero)
 
     @property
     def survivors(self) -> list[int]:
         """Sites in the sum, ascending."""
         return self._sum.survivors
 
-    def total(self, phase: Phase, tensors: Mapping[str, Array]) -> Vector:
-        """[L] the sum over the survivors.
+    def total(self, phase: Phase, given: Given) -> Vector:
+        """The sum over the survivors.
 
         Args:
             phase: what the sites do in the third exchange.
-            tensors: that they are given for it.
+            given: what they are given for it.
 
         Raises:
             DisturbedSumError: if sites send keys or shares that others cannot use.
@@ -111,7 +114,7 @@ class SecureExchange:
         """
         self._exchange_keys()
         self._exchange_shares()
-        self._collect_masked(phase, tensors)
+        self._collect_masked(phase, given)
         self._agree()
         self._collect_revealed()
         try:
@@ -141,14 +144,14 @@ class SecureExchange:
         self._leave_out({s: by for s, by in accused.items() if len(by) >= _MIN_ACCUSERS}, "do not accept its keys")
         self._require(self._sum.sharers, "sent shares")
 
-    def _collect_masked(self, phase: Phase, tensors: Mapping[str, Array]) -> None:
+    def _collect_masked(self, phase: Phase, given: Given) -> None:
         sites = np.array(self._sum.sharers, np.int64)
         records = {}
-        for site in self._sum.sharers:
+        for site, record in given(self._sum.sharers).items():
             shares = {"secure-sites": Array(sites), "secure-shares": Array(self._sum.sealed_for(site))}
-            records[site] = ArrayRecord({**tensors, **shares})
+            records[site] = ArrayRecord({**record, **shares})
         for site, arrays, metrics in self._asked(phase, records):
-            if self._take(site, arrays, 2, self._sum.take_masked):
+            if self._take(site, arrays, self._num_parts + 1, self._sum.take_masked):
                 self.seen.clients[site] = metrics
         self._require(self._sum.survivors, "sent a masked vector")
         if unopened := self._sum.unopened_by():

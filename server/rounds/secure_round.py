@@ -5,24 +5,25 @@ The exchange is in server/rounds/secure_exchange.py, what is summed in federatio
 
 from __future__ import annotations
 
+import functools
 import logging
 import secrets
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
 
 from federation.reported import reported_scalars
-from federation.secure_sum.masking import Phase, Vector
-from federation.secure_sum.primitives import SecureSumError
+from federation.secure_sum.masking import Phase
+from federation.secure_sum.primitives import SecureSumError, Vector
 from federation.secure_sum.session import Kind, SumName, content_digest
 from federation.secure_sum.vector import Mean, SumLayout
 from federation.settings import Settings
 from model.landmarks.geometry import PartSizes
 from model.networks.bundle import NamedArrays
 from model.setting import Scalar
+from server.rounds.downlink import Downlink
 from server.rounds.exchange import Link, Reasons, reasons_and_kinds
 from server.rounds.fedgan import to_record
 from server.rounds.loop import RoundOutcome, Tensors
-from server.rounds.secure_exchange import DisturbedSumError, Exchanged, LostSumError, SecureExchange
+from server.rounds.secure_exchange import DisturbedSumError, Exchanged, Given, LostSumError, SecureExchange
 from server.run_folder.history import RoundRow
 from server.sites.conduct import Conduct
 from server.updates.reply import Rejection
@@ -50,20 +51,20 @@ class SecureSums:
         round_number: int,
         digest: str,
         scalars: Mapping[str, Scalar],
-        length: int,
+        zero: Callable[[], Vector],
         left_out: Reasons,
-        tensors: Mapping[str, Any],
+        given: Given,
     ) -> tuple[Exchanged, list[int], Vector]:
-        """What is known of the sites, the survivors, and the [L] sum of their vectors.
+        """What is known of the sites, the survivors, and the sum of their vectors.
 
         Args:
             kind: what is summed.
             round_number: 0 for statistics.
             digest: of what the sites are given.
             scalars: that all messages have; run-id is one.
-            length: L.
+            zero: gives a new vector of zeros, of the form that all vectors have.
             left_out: sites that are not asked; sites by whose fault the sum has to begin anew are added.
-            tensors: that the sites are given.
+            given: what the sites are given.
 
         Raises:
             LostSumError: if the sum stays masked.
@@ -84,12 +85,12 @@ class SecureSums:
                 nodes,
                 name,
                 scalars,
-                length=length,
+                zero=zero(),
                 min_sites=self._settings.rounds.min_fit_clients,
                 told=reported_scalars(self._settings),
             )
             try:
-                total = attempt.total(phase, tensors)
+                total = attempt.total(phase, given)
                 return attempt.seen, attempt.survivors, total
             except DisturbedSumError as error:
                 left_out |= error.reasons
@@ -102,11 +103,18 @@ class SecureRounds:
     """Trains rounds of a run under secure aggregation."""
 
     def __init__(
-        self, sums: SecureSums, settings: Settings, *, scalars: Mapping[str, Scalar], history: Iterable[RoundRow] = ()
+        self,
+        tensors: NamedArrays,
+        sums: SecureSums,
+        settings: Settings,
+        *,
+        scalars: Mapping[str, Scalar],
+        history: Iterable[RoundRow] = (),
     ) -> None:
         """Nobody is asked yet.
 
         Args:
+            tensors: the global ones, of the right names and shapes.
             sums: over the sites.
             settings: of the run.
             scalars: that every message has: part sizes and run-id.
@@ -116,6 +124,7 @@ class SecureRounds:
         self._settings = settings
         self._scalars = scalars
         self._conduct = Conduct(history, settings.defence)
+        self._downlink = Downlink(settings, tensors)
 
     def train(self, round_number: int, tensors: NamedArrays) -> RoundOutcome:
         """One round: every site trains and masks its update; the sum is unmasked, checked and becomes a mean.
@@ -131,7 +140,7 @@ class SecureRounds:
             FederationError: if fewer than min-fit-clients masked updates arrive; the round may be repeated.
         """
         settings = self._settings
-        layout = SumLayout.of_run(tensors, settings.model)
+        layout = SumLayout.of_run(tensors, settings)
         digest = content_digest(
             Kind.TRAIN,
             settings,
@@ -143,10 +152,17 @@ class SecureRounds:
         left_out: Reasons = {site: (reason, Rejection.QUARANTINED) for site, reason in quarantined.items()}
         try:
             exchanged, survivors, total = self._sums.summed(
-                Kind.TRAIN, round_number, digest, self._scalars, layout.length, left_out, dict(to_record(tensors))
+                Kind.TRAIN,
+                round_number,
+                digest,
+                {**self._scalars, **self._downlink.scalars(tensors)},
+                layout.zero,
+                left_out,
+                functools.partial(self._downlink.records, round_number, to_record(tensors)),
             )
             mean = self._mean(layout, total, len(survivors))
-            new = stepped(tensors, mean.tensors, settings)
+            stepped_on = stepped(tensors, mean.tensors, settings)
+            new = self._downlink.settled(round_number, tensors, stepped_on, sites=survivors)
             outcome = _outcome(exchanged, survivors, new, mean.metrics, left_out)
         except LostSumError as error:
             _log.error("round %d is discarded, the model stays as it is: %s", round_number, error)

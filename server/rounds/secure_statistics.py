@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 import numpy.typing as npt
+from flwr.app import ArrayRecord
 
 from data_partition.faces.crop import single_image_box
 from data_partition.synth.camera import Pose, project
 from data_partition.synth.face import Expression, HeadShape, landmarks_3d
-from federation.secure_sum.primitives import SecureSumError
+from federation.secure_sum.primitives import SecureSumError, Vector
 from federation.secure_sum.session import Kind, content_digest
 from federation.secure_sum.statistics import PooledStatistics, mean_statistics, vector_length
 from federation.settings import Settings
@@ -44,14 +45,20 @@ def secure_agreement(sums: SecureSums, settings: Settings, run_id: str, refresh:
         refresh: brings the roster up to date; called before every try but the first.
     """
     digest = content_digest(Kind.STATISTICS, settings)
-    length = vector_length(has_base=has_base(settings.model))
+
+    def zero() -> Vector:
+        return [np.zeros(vector_length(has_base=has_base(settings.model)), np.uint64)]
+
+    def nothing(sites: Iterable[int]) -> dict[int, ArrayRecord]:
+        return {site: ArrayRecord() for site in sites}
+
     left_out: Reasons = {}
     for number in range(_NUM_TRIES):
         if number:
             refresh()
         try:
-            _, survivors, total = sums.summed(Kind.STATISTICS, 0, digest, {"run-id": run_id}, length, left_out, {})
-            return _agreement(mean_statistics(total, len(survivors)), settings)
+            _, survivors, total = sums.summed(Kind.STATISTICS, 0, digest, {"run-id": run_id}, zero, left_out, nothing)
+            return _agreement(mean_statistics(total[0], len(survivors)), settings)
         except (FederationError, SecureSumError) as error:
             _log.warning("landmark statistics cannot be summed: %s", error)
     _log.warning("the run begins from the landmarks of a drawn face in place of the sites' mean face")

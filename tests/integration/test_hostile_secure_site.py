@@ -107,6 +107,22 @@ def test_a_malformed_message_costs_the_site_its_place_and_nobody_else(
 
 
 @pytest.mark.parametrize(
+    ("twist", "reason"),
+    [
+        (arrays_changed(lambda a: [a[0], a[2]]), "sent 2 arrays, expected 3"),
+        (arrays_changed(lambda a: [a[0], a[1].astype(np.uint64), a[2]]), "type uint64, wanted"),
+        (arrays_changed(lambda a: [a[0], a[1][:9], a[2]]), "masked update of shape (9,)"),
+    ],
+)
+def test_so_does_a_malformed_part_of_32_bits(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, twist: Twist, reason: str
+) -> None:
+    hostile(monkeypatch, "masked_update", twist)
+    (row,) = run(settings.replaced({"update-codec": "int8", "max-rounds": 1}))
+    assert set(row.clients) == {0, 1, 3, 4} and reason in row.rejected[2]
+
+
+@pytest.mark.parametrize(
     ("step", "twist"),
     [
         ("masked_update", arrays_changed(lambda a: [a[0], np.array([0, 1, 3, 4], np.int64)])),
@@ -203,7 +219,7 @@ def test_a_round_whose_result_was_lost_is_not_summed_over_other_sites(
 
     def watched(self: SecureSums, *args: object, **kwargs: object) -> object:
         result = summed(self, *args, **kwargs)  # type: ignore[arg-type]
-        totals.append(result[2].view(np.int64) / 2.0**24)
+        totals.append(result[2][0].view(np.int64) / 2.0**24)
         return result
 
     def train(task: RoundTask, tensors: NamedArrays, **rest: object) -> LocalResult:

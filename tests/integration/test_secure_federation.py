@@ -19,7 +19,7 @@ from client.consent.egress import inventory, training_scalars
 from federation.local_training import LocalResult, RoundTask, train_locally
 from federation.privacy_accountant import epsilon_of
 from federation.reported import OPERATIONS
-from federation.secure_sum.vector import FRACTION_BITS
+from federation.secure_sum.vector import FRACTION_BITS, Coarse
 from federation.settings import Settings
 from model.checkpoint import Checkpoint, load_checkpoint
 from model.designs.registry import IDENTITY_ROWS
@@ -87,16 +87,21 @@ def assert_is_mean(checkpoint: Checkpoint, trained: Trained, round_number: int, 
 
     n 2^-25 / W with W the frames that weigh, the site's own 9 at least, plus one rounding to float32.
     """
+    quantisation = len(sites) * 2.0 ** -(FRACTION_BITS + 1) / 9
+    for name, expected in mean_of(trained, round_number, sites).items():
+        bound = quantisation + np.spacing(np.abs(expected))
+        assert (np.abs(checkpoint.tensors[name] - expected) <= bound).all(), name
+
+
+def mean_of(trained: Trained, round_number: int, sites: list[int]) -> dict[str, np.ndarray]:
+    """The plain mean of what these sites trained."""
     mean = StreamingMean(trained[round_number][sites[0]][0], identity_rows=IDENTITY_ROWS)
     for site in sites:
         result = trained[round_number][site][1]
         weights = np.zeros(5, np.int64)
         weights[site] = result.num_examples
         mean.add(result.tensors, weight=result.num_examples, identity_weights_I=weights)
-    quantisation = len(sites) * 2.0 ** -(FRACTION_BITS + 1) / 9
-    for name, expected in mean.result().items():
-        bound = quantisation + np.spacing(np.abs(expected))
-        assert (np.abs(checkpoint.tensors[name] - expected) <= bound).all(), name
+    return mean.result()
 
 
 def test_two_secure_rounds_are_the_plain_mean_within_the_quantisation(
@@ -146,6 +151,38 @@ def test_a_server_that_goes_further_does_so_with_the_sum_too(dataset: Path, tmp_
         for name, array in final.tensors.items()
     }
     assert_is_mean(dataclasses.replace(final, tensors=half_way), trained, 1, list(range(5)))
+
+
+@pytest.mark.parametrize("codec", ["bfloat16", "int8"])
+def test_a_secure_run_with_a_codec_sends_half_up_and_steps_down(
+    dataset: Path, tmp_path: Path, trained: Trained, codec: str
+) -> None:
+    """The mean within the units of 32 bits and what the server rounds; everybody begins with the checkpoint's bits."""
+    whole = minimal_settings(dataset, tmp_path / "whole", 5, secure_aggregation=True, max_rounds=1)
+    run(whole)
+    settings = minimal_settings(
+        dataset, tmp_path / "coded", 5, secure_aggregation=True, update_codec=codec, max_rounds=3, min_fit_clients=4
+    )
+    final = run(settings, tamper=failing(2, "masked", "2"))
+    sites = [0, 1, 3, 4]
+    start = trained[2][0][0]
+    coarse = Coarse.of_run(start, settings)
+    num_frames = sum(trained[2][site][1].num_examples for site in sites)
+    expected = mean_of(trained, 2, sites)
+    for name in expected.keys() - set(IDENTITY_ROWS):
+        got = trained[3][0][0][name]
+        rounded = np.abs(expected[name] - start[name]).max() / (2 * 127) * 1.01
+        unit = len(sites) / 2 * coarse.unit(name) / num_frames
+        assert (np.abs(got - expected[name]) <= rounded + unit + np.spacing(np.abs(got))).all(), name
+    for site in range(5):
+        known = load_checkpoint(tmp_path / "coded" / "round-000002").tensors
+        assert {n: a.tobytes() for n, a in trained[3][site][0].items()} == {n: a.tobytes() for n, a in known.items()}
+    (plain, *_), rows = read_history(tmp_path / "whole"), read_history(tmp_path / "coded")
+    up, down = ([row.measured[0][way] for row in (plain, *rows)] for way in ("bytes_up", "bytes_down"))
+    values = sum(array.size for array in final.tensors.values())
+    assert all(up[0] - number > 3.9 * values for number in up[1:])
+    assert down[1] == pytest.approx(down[0], rel=0.01) and max(down[2:]) < 0.5 * down[0]
+    assert rows[2].measured[2]["bytes_down"] == pytest.approx(down[0], rel=0.01)  # it missed round 2
 
 
 @pytest.mark.parametrize("step", ["keys", "shares", "masked"])
@@ -199,8 +236,9 @@ def deployed(dataset: Path, root: Path, **changes: object) -> tuple[Settings, li
     return settings, replies
 
 
-def test_the_inventory_is_exactly_what_leaves_in_a_secure_round(dataset: Path, tmp_path: Path) -> None:
-    settings, (greeting, *phases) = deployed(dataset, tmp_path, secure_aggregation=True)
+@pytest.mark.parametrize("codec", ["float32", "int8"])
+def test_the_inventory_is_exactly_what_leaves_in_a_secure_round(dataset: Path, tmp_path: Path, codec: str) -> None:
+    settings, (greeting, *phases) = deployed(dataset, tmp_path, secure_aggregation=True, update_codec=codec)
     left = [array.numpy() for reply in phases for array in reply.content.array_records["fitres.parameters"].values()]
     assert len(phases) == 10  # five before round 1, five of round 1
     listed = [item for item in inventory(settings) if item.shape != () and item.name != "secure.refused"]

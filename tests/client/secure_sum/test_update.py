@@ -72,7 +72,8 @@ class Sum:
 
     def __init__(self, settings: Settings, named: SumName, sites: tuple[int, ...] = SITES) -> None:
         self.settings, self.name, self.sites = settings, named, sites
-        self.server = ServerSum(str(named), LENGTH if named.kind is Kind.STATISTICS else 1)
+        num_values = LENGTH if named.kind is Kind.STATISTICS else 1
+        self.server = ServerSum(str(named), [np.zeros(num_values, np.uint64)])
         self.vectors: dict[int, np.ndarray] = {}
         self.metrics: dict[str, Scalar] = {}
 
@@ -325,7 +326,7 @@ def statistics_name(settings: Settings, run_id: str) -> SumName:
 def test_statistics_are_summed_over_one_set_of_sites_in_all_runs(settings: Settings) -> None:
     done = Sum(settings, statistics_name(settings, "a"), (0, 1, 2, 3)).shared().masked().agreed().revealed()
     assert done.vectors[0].shape == (LENGTH,)
-    mean = mean_statistics(done.server.unmask(), 4)
+    mean = mean_statistics(done.server.unmask()[0], 4)
     assert mean.part_mean_P2.min() > 0 and 0 <= mean.landmark_mean_KC.min() <= mean.landmark_mean_KC.max() < 1
     other = settings.replaced({"learning-rate-generator": 2e-3})
     with pytest.raises(FederationError, match="SpentSumError: site 0: it helped to unmask statistics"):

@@ -31,9 +31,13 @@ def vectors(num_values: int = LENGTH) -> dict[int, np.ndarray]:
     return {site: rng.integers(0, 2**64, num_values, np.uint64) for site in SITES}
 
 
-def shared(num_values: int = LENGTH) -> tuple[dict[int, SiteSum], ServerSum]:
+def zero(num_values: int = LENGTH) -> list[np.ndarray]:
+    return [np.zeros(num_values, np.uint64)]
+
+
+def shared(num_values: int = LENGTH, *, form: list[np.ndarray] | None = None) -> tuple[dict[int, SiteSum], ServerSum]:
     """Five sites and the server after keys and shares."""
-    server = ServerSum("session", num_values)
+    server = ServerSum("session", form or zero(num_values))
     sites = {site: SiteSum.begin(site, "session", 3) for site in SITES}
     for site, own in sites.items():
         server.take_keys(site, *own.advertise(UNSIGNED))
@@ -47,7 +51,7 @@ def share(own: SiteSum, server: ServerSum) -> tuple[np.ndarray, np.ndarray]:
 
 
 def masked(sites: dict[int, SiteSum], server: ServerSum, site: int, vector: np.ndarray) -> np.ndarray:
-    hidden, unopened = sites[site].mask(vector, server.sharers, server.sealed_for(site))
+    (hidden,), unopened = sites[site].mask([vector], server.sharers, server.sealed_for(site))
     assert not unopened
     return hidden
 
@@ -72,7 +76,7 @@ def summed(without: tuple[int, ...] = (), silent: tuple[int, ...] = ()) -> np.nd
     for site in server.survivors:
         if site not in silent:
             server.take_revealed(site, revealed(sites, server, site))
-    return server.unmask()
+    return server.unmask()[0]
 
 
 def test_the_sum_of_five_is_exact() -> None:
@@ -89,8 +93,39 @@ def test_one_of_five_may_drop_after_its_vector_is_in() -> None:
     assert np.array_equal(summed(silent=(2,)), np.sum(list(vectors().values()), axis=0, dtype=np.uint64))
 
 
+def test_a_vector_of_two_parts_is_summed_in_both_whoever_drops() -> None:
+    """64 bits and 32; site 3 drops before it sends, and site 1 sends its second part in another type first."""
+    rng = np.random.default_rng(3)
+    parts = {site: [rng.integers(0, 2**64, 7, np.uint64), rng.integers(0, 2**32, LENGTH, np.uint32)] for site in SITES}
+    sites, server = shared(form=[np.zeros(7, np.uint64), np.zeros(LENGTH, np.uint32)])
+    for site, vector in parts.items():
+        hidden, _ = sites[site].mask(vector, server.sharers, server.sealed_for(site))
+        assert [part.dtype for part in hidden] == [np.uint64, np.uint32]
+        assert not (hidden[1] == vector[1]).any()
+        if site == 1:
+            with pytest.raises(SecureSumError, match="masked update of shape .* and type uint64, wanted .* of uint32"):
+                server.take_masked(site, hidden[0], hidden[1].astype(np.uint64), NONE)
+        if site != 3:
+            server.take_masked(site, *hidden, NONE)
+    agree(sites, server)
+    for site in server.survivors:
+        server.take_revealed(site, revealed(sites, server, site))
+    left = [parts[site] for site in (0, 1, 2, 4)]
+    for index, total in enumerate(server.unmask()):
+        assert np.array_equal(total, np.sum([vector[index] for vector in left], axis=0, dtype=total.dtype))
+
+
+def test_no_two_parts_have_the_same_mask() -> None:
+    """One stream goes through all parts: their difference would be a difference of vectors else."""
+    first, second = np.zeros(100, np.uint64), np.zeros(100, np.uint64)
+    add_mask([first, second], bytes(32), is_subtracted=False)
+    whole = np.zeros(200, np.uint64)
+    add_mask([whole], bytes(32), is_subtracted=False)
+    assert np.array_equal(np.concatenate([first, second]), whole) and not (first == second).any()
+
+
 def test_a_site_that_never_shared_is_no_part_of_the_sum() -> None:
-    server = ServerSum("session", LENGTH)
+    server = ServerSum("session", zero())
     sites = {site: SiteSum.begin(site, "session", 3) for site in SITES}
     for site, own in sites.items():
         server.take_keys(site, *own.advertise(UNSIGNED))
@@ -102,7 +137,7 @@ def test_a_site_that_never_shared_is_no_part_of_the_sum() -> None:
     for site in SITES[:4]:
         server.take_revealed(site, revealed(sites, server, site))
     left = [vectors()[site] for site in SITES[:4]]
-    assert np.array_equal(server.unmask(), np.sum(left, axis=0, dtype=np.uint64))
+    assert np.array_equal(server.unmask()[0], np.sum(left, axis=0, dtype=np.uint64))
 
 
 @pytest.mark.parametrize(("num_sites", "threshold"), [(3, 3), (4, 3), (5, 4), (6, 5), (10, 7)])
@@ -175,12 +210,12 @@ def test_a_sealed_share_changed_on_its_way_is_reported(byte: int) -> None:
     sites, server = shared()
     sealed = server.sealed_for(1).copy()
     sealed[3, byte] ^= 1
-    assert sites[1].mask(vectors()[1], server.sharers, sealed)[1] == [3]
+    assert sites[1].mask([vectors()[1]], server.sharers, sealed)[1] == [3]
 
 
 def test_sealed_shares_for_another_site_are_reported() -> None:
     sites, server = shared()
-    assert sites[1].mask(vectors()[1], server.sharers, server.sealed_for(2))[1] == SITES
+    assert sites[1].mask([vectors()[1]], server.sharers, server.sealed_for(2))[1] == SITES
 
 
 def sum_with_bad_shares(bad: dict[int, list[int]]) -> ServerSum:
@@ -191,7 +226,7 @@ def sum_with_bad_shares(bad: dict[int, list[int]]) -> ServerSum:
         for dealer, receivers in bad.items():
             if site in receivers:
                 sealed[dealer] = 0
-        hidden, unopened = sites[site].mask(vectors()[site], server.sharers, sealed)
+        (hidden,), unopened = sites[site].mask([vectors()[site]], server.sharers, sealed)
         server.take_masked(site, hidden, np.array(unopened, np.int64))
     if not server.unopened_by():
         agree(sites, server)
@@ -202,7 +237,7 @@ def sum_with_bad_shares(bad: dict[int, list[int]]) -> ServerSum:
 
 def test_shares_that_one_of_five_cannot_open_do_no_harm() -> None:
     server = sum_with_bad_shares({3: [1]})
-    assert np.array_equal(server.unmask(), np.sum(list(vectors().values()), axis=0, dtype=np.uint64))
+    assert np.array_equal(server.unmask()[0], np.sum(list(vectors().values()), axis=0, dtype=np.uint64))
 
 
 def test_shares_that_two_of_five_cannot_open_are_told_before_the_unmasking() -> None:
@@ -222,7 +257,7 @@ def unmasked(change: dict[int, tuple[int, ...]], without: tuple[int, ...] = ()) 
         for other in change.get(site, ()):
             shares[other, -1] ^= 1
         server.take_revealed(site, shares)
-    return server.unmask()
+    return server.unmask()[0]
 
 
 @pytest.mark.parametrize("liar", SITES)
@@ -303,7 +338,7 @@ def test_steps_are_taken_in_order_and_once() -> None:
 
 
 def test_own_keys_that_come_back_changed_and_keys_there_twice_are_noticed() -> None:
-    server = ServerSum("session", LENGTH)
+    server = ServerSum("session", zero())
     sites = {site: SiteSum.begin(site, "session", 3) for site in SITES}
     for site, own in sites.items():
         server.take_keys(site, *own.advertise(UNSIGNED))
@@ -327,11 +362,11 @@ def test_a_public_key_of_small_order_is_refused_by_sites_and_server() -> None:
         sites[0].share(SITES, keys, np.zeros((5, 96), np.uint8), UNSIGNED)
     assert caught.value.refused == [3]
     with pytest.raises(SecureSumError, match="site 3: public keys that are there twice, or with which"):
-        ServerSum("session", 1).take_keys(3, keys[3], np.zeros(96, np.uint8))
+        ServerSum("session", zero(1)).take_keys(3, keys[3], np.zeros(96, np.uint8))
 
 
 def test_keys_that_another_site_has_and_two_equal_ones_are_refused_by_the_server() -> None:
-    server, signature = ServerSum("session", 1), np.zeros(96, np.uint8)
+    server, signature = ServerSum("session", zero(1)), np.zeros(96, np.uint8)
     keys = SiteSum.begin(0, "session", 3).public_keys()
     server.take_keys(0, keys, signature)
     for wrong in (keys, keys[[1, 1]], np.stack([SiteSum.begin(1, "s", 3).public_keys()[0], keys[1]])):
@@ -343,7 +378,7 @@ def test_keys_that_another_site_has_and_two_equal_ones_are_refused_by_the_server
 @pytest.mark.parametrize("odd", [0, 2, 4])
 def test_a_site_that_was_given_another_model_leaves_the_sum_in_noise(odd: int) -> None:
     """Its name of the sum is another one, so its masks do not cancel; the attacker takes off all that he can."""
-    server = ServerSum("model A", LENGTH)
+    server = ServerSum("model A", zero())
     sites = {site: SiteSum.begin(site, "model B" if site == odd else "model A", 3) for site in SITES}
     for site, own in sites.items():
         server.take_keys(site, *own.advertise(UNSIGNED))
@@ -352,11 +387,11 @@ def test_a_site_that_was_given_another_model_leaves_the_sum_in_noise(odd: int) -
     total = np.zeros(LENGTH, np.uint64)
     seeds = {site: own.seed for site, own in sites.items()}
     for site, own in sites.items():
-        hidden, unopened = own.mask(np.zeros(LENGTH, np.uint64), server.sharers, server.sealed_for(site))
+        (hidden,), unopened = own.mask(zero(), server.sharers, server.sealed_for(site))
         assert unopened == ([site for site in SITES if site != odd] if site == odd else [odd])
         total += hidden
         name = "model B" if site == odd else "model A"
-        add_mask(total, derived_key(seeds[site], seed_purpose(name, site)), is_subtracted=True)
+        add_mask([total], derived_key(seeds[site], seed_purpose(name, site)), is_subtracted=True)
     uniform = total / 2.0**64
     assert abs(uniform.mean() - 1 / 2) < 5 * np.sqrt(1 / 12 / LENGTH)
     assert abs(uniform.var() - 1 / 12) < 5 * np.sqrt(1 / 180 / LENGTH)
@@ -378,7 +413,7 @@ def test_a_masked_vector_of_another_form_is_refused() -> None:
 
 
 def test_state_survives_a_process_between_any_two_steps() -> None:
-    server = ServerSum("session", LENGTH)
+    server = ServerSum("session", zero())
     saved = {site: SiteSum.begin(site, "session", 3).to_json() for site in SITES}
     for step in ("keys", "shares", "masked", "agreed", "revealed"):
         for site in SITES:
@@ -394,7 +429,7 @@ def test_state_survives_a_process_between_any_two_steps() -> None:
             else:
                 server.take_revealed(site, revealed({site: own}, server, site))
             saved[site] = own.to_json()
-    assert np.array_equal(server.unmask(), np.sum(list(vectors().values()), axis=0, dtype=np.uint64))
+    assert np.array_equal(server.unmask()[0], np.sum(list(vectors().values()), axis=0, dtype=np.uint64))
 
 
 def test_no_secret_is_in_the_text_of_a_site() -> None:

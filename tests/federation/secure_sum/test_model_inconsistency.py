@@ -73,7 +73,7 @@ def attack(*, is_bound: bool) -> float:
         for site, tensors in given.items()
     }
     layout = SumLayout(given[VICTIM], 1, [])
-    server = ServerSum(names[0], layout.length)
+    server = ServerSum(names[0], layout.zero())
     sites = {site: SiteSum.begin(site, names[site], 5) for site in SITES}
     for own in sites.values():
         server.take_keys(own.site, *own.advertise(Unsigned()))
@@ -81,19 +81,19 @@ def attack(*, is_bound: bool) -> float:
         shares = own.share(server.advertisers, server.keys_S2B(), server.signatures_SB(), Unsigned())
         server.take_shares(own.site, *shares)
     seeds = {site: own.seed for site, own in sites.items()}
-    total = np.zeros(layout.length, np.uint64)
+    (total,) = layout.zero()
     for site, own in sites.items():
         update = SumLayout(given[site], 1, []).pack(
             trained(given[site], site), weight=1, identity_weights_I=np.array([1]), losses={}
         )
-        total += own.mask(update, server.sharers, server.sealed_for(site))[0]
-        add_mask(total, derived_key(seeds[site], seed_purpose(names[site], site)), is_subtracted=True)
-    return psnr_db(found(layout, total), frame(VICTIM))
+        total += own.mask(update, server.sharers, server.sealed_for(site))[0][0]
+        add_mask([total], derived_key(seeds[site], seed_purpose(names[site], site)), is_subtracted=True)
+    return psnr_db(found(total), frame(VICTIM))
 
 
-def found(layout: SumLayout, total: np.ndarray) -> np.ndarray:
+def found(total: np.ndarray) -> np.ndarray:
     """Ratio of the steps of weights and bias, the latter two where they are in the vector, right behind the scalars."""
-    steps = total[2 : layout.length - 1].view(np.int64).astype(np.float64)
+    steps = total[2:-1].view(np.int64).astype(np.float64)
     return np.asarray(steps[: SIDE_PX**2] / steps[SIDE_PX**2])
 
 
