@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.e2e.compose import ROOT, Compose
-from tests.e2e.settings import CODED, SETTINGS, approve, drawing_people
+from tests.e2e.settings import SETTINGS, approve, drawing_people
 
 _LAST_LINES = "60"
 
@@ -72,9 +72,3 @@ def certs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def approved(certs: Path) -> Path:
     """What the five sites agreed to: the settings of these runs."""
     return approve(certs / "approved.toml", SETTINGS)
-
-
-@pytest.fixture(scope="session")
-def approved_coded(certs: Path) -> Path:
-    """The same with updates that travel as codes."""
-    return approve(certs / "approved-coded.toml", SETTINGS | CODED)

@@ -28,7 +28,6 @@ SETTINGS = {
     "quarantine-rounds": MAX_ROUNDS,
     "round-timeout-s": 900,  # two busy cores take minutes for a round of five sites
 }
-CODED = {"update-codec": "int8"}
 
 
 def approve(file: Path, settings: Mapping[str, int | str]) -> Path:

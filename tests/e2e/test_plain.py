@@ -1,7 +1,4 @@
-"""The same federation without TLS, for two rounds: what somebody on the control network can make its sites do.
-
-Its updates travel as codes of a byte a value.
-"""
+"""The same federation without TLS, for two rounds: what somebody on the control network can make its sites do."""
 
 from __future__ import annotations
 
@@ -12,17 +9,17 @@ import pytest
 
 from tests.e2e.compose import ROOT, Compose, wait_until
 from tests.e2e.foreign_app import SITES, check_refused_and_left_closed, submit
-from tests.e2e.settings import CODED, as_options
+from tests.e2e.settings import as_options
 
 pytestmark = pytest.mark.docker
 
 
 @pytest.fixture(scope="module")
-def federation(image: None, approved_coded: Path, without_grafana: Path, few_frames: Path) -> Iterator[Compose]:
+def federation(image: None, approved: Path, without_grafana: Path, few_frames: Path) -> Iterator[Compose]:
     """Five sites that wait for a run."""
     environment = {
-        "FEDREENACT_APPROVED": str(approved_coded),
-        "FEDREENACT_SETTINGS": as_options(max_rounds=2, **CODED),
+        "FEDREENACT_APPROVED": str(approved),
+        "FEDREENACT_SETTINGS": as_options(max_rounds=2),
         "GRAFANA_PORT": "13001",
     }
     files = [ROOT / "docker-compose.yml", without_grafana, few_frames]
