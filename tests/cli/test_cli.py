@@ -287,7 +287,7 @@ def test_approve_names_what_private_settings_still_tell(capsys):
 
 def test_approve_writes_nothing_that_the_sites_limits_refuse(capsys, tmp_path):
     out = tmp_path / "approved.toml"
-    arguments = ("approve", "tiny", "--set", "local-steps=20", "--out", str(out))
+    arguments = ("approve", "tiny", "--set", "local-steps=20", "--set", "perceptual-every=4", "--out", str(out))
     assert "local-steps x batch-size is 80, this site wants at least" in fails(capsys, *arguments)
     assert not out.exists()
     assert "perceptual x batch-size in round 1 is 20" in fails(
