@@ -188,7 +188,7 @@ def _networks() -> Iterator[tuple[str, str]]:
 
 def _server_s(is_secure: bool) -> float:
     """Of a round."""
-    return secure_aggregation.measure(secure_aggregation.settings_of("tiny", 5), is_secure)["server_s"]
+    return secure_aggregation.measure(secure_aggregation.settings_of("tiny", 5, is_secure=is_secure))["server_s"]
 
 
 def _run_s(code: str) -> float:

@@ -66,7 +66,7 @@ def server_part(preset: str, num_sites: int) -> dict[str, float]:
 
 def _server_part(preset: str, num_sites: int) -> dict[str, float]:
     before = _own_peak_mib()
-    found = measure(settings_of(preset, num_sites, is_secure=False), is_secure=False)
+    found = measure(settings_of(preset, num_sites, is_secure=False))
     return {"server_s": found["server_s"], "grown_mib": _own_peak_mib() - before, "mib_both_ways_a_site": found["mib"]}
 
 

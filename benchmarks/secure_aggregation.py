@@ -163,8 +163,9 @@ class SyntheticGrid(Grid):
 
 def settings_of(preset: str, num_sites: int, *, is_secure: bool = True) -> Settings:
     """Of a run; a plain one may have more sites."""
-    sizes = {"num-clients": num_sites, "num-identities": num_sites, "min-fit-clients": num_sites}
-    return Settings.from_flat({**read_preset(PRESETS / f"{preset}.toml"), **sizes, "secure-aggregation": is_secure})
+    changes = {"num-clients": num_sites, "num-identities": num_sites, "min-fit-clients": num_sites}
+    changes |= {"update-codec": "float32", "secure-aggregation": is_secure}
+    return Settings.from_flat({**read_preset(PRESETS / f"{preset}.toml"), **changes})
 
 
 def measure(settings: Settings) -> dict[str, float]:
