@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.e2e.compose import Compose, docker, wait_until
-from tests.e2e.settings import CODED, SETTINGS, approve, as_options, drawing_people
+from tests.e2e.settings import SETTINGS, approve, as_options, drawing_people
 from tests.support.paths import ROOT
 
 NUM_ROUNDS = 4
@@ -27,7 +27,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--sites", type=int, default=10)
     num_sites = parser.parse_args().sites
-    changes = CODED | {"max-rounds": NUM_ROUNDS, "num-clients": num_sites, "num-identities": num_sites}
+    changes = {"max-rounds": NUM_ROUNDS, "num-clients": num_sites, "num-identities": num_sites}
     with tempfile.TemporaryDirectory() as folder:
         Path(folder).chmod(0o755)
         whole, approved = Path(folder) / "many.json", approve(Path(folder) / "approved.toml", SETTINGS | changes)

@@ -121,7 +121,12 @@ class Bench:
     def _frame_s(self, preset: str, network: str) -> float:
         drawing = self._workload(preset, network).drawing()
         drawing()
-        return _cpu_s(lambda: [drawing() for _ in range(NUM_DRAWN)]) / NUM_DRAWN
+
+        def draw() -> None:
+            for _ in range(NUM_DRAWN):
+                drawing()
+
+        return _cpu_s(draw) / NUM_DRAWN
 
     def _bytes_of_a_round(self, codec: str) -> Figures:
         """Of a site, in the last of a few short rounds; the first begins with whole weights under every codec."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
 import statistics
 import tempfile
 import time
@@ -68,7 +69,7 @@ def main() -> None:
             for _ in range(repeats):
                 for name, connected in clients.items():
                     call = getattr(connected, what)
-                    taken[name].append(milliseconds(superlink, lambda call=call, request=request: call(request), times))
+                    taken[name].append(milliseconds(superlink, functools.partial(call, request), times))
             for name, values in taken.items():
                 wall, cpu = (statistics.median(value) for value in zip(*values, strict=True))
                 print(f"{what:18} {name:8} {wall:6.1f} ms, CPU of the SuperLink {cpu:5.1f} ms")

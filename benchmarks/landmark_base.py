@@ -12,6 +12,7 @@ The landmark GAN is trained alone, by its L1 term, sites averaged as `--rounds` 
 from __future__ import annotations
 
 import argparse
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -118,6 +119,10 @@ def row(name: str, draw: Draw, test: Sequence[Person], readers: Readers) -> str:
     return f"| {name} | {self_error:.2f} | {mouth:.2f} | {slope:.2f} | {linear:.2f} / {orthographic:.2f} |"
 
 
+def _by_base(base: LandmarkBase, identity: int, pose_NC: torch.Tensor, strength_NA: torch.Tensor) -> torch.Tensor:
+    return base(torch.full((len(pose_NC),), identity), pose_NC, strength_NA)
+
+
 def agreed_base(sites: Sequence[ClientData], num_identities: int, forms: Sequence[str]) -> LandmarkBase:
     """The base of the sites' sums; of one form alone, if only that is wanted."""
     moments = [base_moments(site, num_identities) for site in sites]
@@ -221,9 +226,7 @@ def main() -> None:
     lines = []
     for form in FORMS:
         base = agreed_base(sites, len(shards), [form.name])
-        lines.append(
-            row(f"base, {form.name}", lambda i, p, s, b=base: b(torch.full((len(p),), i), p, s), test, readers)
-        )
+        lines.append(row(f"base, {form.name}", functools.partial(_by_base, base), test, readers))
     lines += [strangers(shards, form.name, readers) for form in FORMS]
     base = agreed_base(sites, len(shards), [form.name for form in FORMS])
     print("\n".join(lines), flush=True)

@@ -35,6 +35,7 @@ from federation.secure_sum.masking import Phase
 from federation.settings import Settings, read_preset
 from model.designs.registry import build_networks, travelling_shapes
 from model.landmarks.geometry import PartSizes
+from model.setting import Scalar
 from server.rounds.exchange import Link
 from server.rounds.fedgan import FedGAN
 from server.rounds.secure_round import SecureRounds, SecureSums
@@ -163,7 +164,7 @@ class SyntheticGrid(Grid):
 
 def settings_of(preset: str, num_sites: int, *, is_secure: bool = True) -> Settings:
     """Of a run; a plain one may have more sites."""
-    changes = {"num-clients": num_sites, "num-identities": num_sites, "min-fit-clients": num_sites}
+    changes: dict[str, Scalar] = {"num-clients": num_sites, "num-identities": num_sites, "min-fit-clients": num_sites}
     changes |= {"update-codec": "float32", "secure-aggregation": is_secure}
     return Settings.from_flat({**read_preset(PRESETS / f"{preset}.toml"), **changes})
 
@@ -182,7 +183,7 @@ def measure(settings: Settings) -> dict[str, float]:
         answering = _timed_answers(grid)
         begin = time.process_time()
         link = Link(grid=grid, roster=roster, timeout_s=60.0, on_wait=lambda: None)
-        scalars = {"run-id": "r", **PART_SIZES.to_flat()}
+        scalars: dict[str, Scalar] = {"run-id": "r", **PART_SIZES.to_flat()}
         if settings.privacy.secure_aggregation:
             SecureRounds(start, SecureSums(link, settings), settings, scalars=scalars).train(1, start)
         else:

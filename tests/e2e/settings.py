@@ -10,7 +10,7 @@ MIN_SITES = 3
 MAX_ROUNDS = 21
 """Rounds go by while the tests do things to sites and server."""
 QUARANTINE_AFTER = 2
-SETTINGS = {
+SETTINGS: dict[str, int | str] = {
     "max-rounds": MAX_ROUNDS,
     "local-steps": 25,  # times batch-size 4 is what the sites' policy asks for at least
     "tau": 0,
@@ -34,7 +34,7 @@ def approve(file: Path, settings: Mapping[str, int | str]) -> Path:
     """Write what sites agree to that train with these changes to `tiny`."""
     asked = {**settings, "min-fit-clients": MIN_SITES}
     changes = [word for key, value in asked.items() for word in ("--set", f"{key}={value}")]
-    command = [Path(sys.executable).with_name("fedreenact"), "approve", "tiny", *changes, "--out", file]
+    command = [str(Path(sys.executable).with_name("fedreenact")), "approve", "tiny", *changes, "--out", str(file)]
     subprocess.run(command, check=True, capture_output=True)
     return file
 

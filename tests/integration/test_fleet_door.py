@@ -211,8 +211,8 @@ def test_half_open_requests_are_gone_within_a_minute_and_sites_work_on(federatio
     print(f"all gone {time.monotonic() - opened:.1f} s after the last was opened")
     wait_until("the fifth site", lambda: federation.activations() == 5, 180)
     assert [node.poll() for node in nodes] == [None] * 5
-    for connection in strangers:
-        connection.close()
+    for stranger in strangers:
+        stranger.close()
     time.sleep(35)  # a heartbeat of each
     assert [node.poll() for node in nodes] == [None] * 5
     assert federation.refused(Reason.TOO_SLOW) > 0
