@@ -11,7 +11,7 @@ from federation.packing import Shapes
 from federation.reported import reported_scalars
 from federation.secure_sum.primitives import KEY_BYTES, SEALED_BYTES, SHARE_BYTES, Vector
 from federation.secure_sum.signatures import SIGNATURE_BYTES
-from federation.secure_sum.statistics import vector_length
+from federation.secure_sum.statistics import zero_statistics
 from federation.secure_sum.vector import SumLayout
 from federation.settings import Settings
 from model.batch import NUM_LANDMARKS
@@ -78,8 +78,7 @@ def inventory(settings: Settings) -> list[Item]:
         *(_base_items(num_identities) if has_base(settings.model) else ()),
     ]
     if settings.privacy.secure_aggregation:
-        zero: Vector = [np.zeros(vector_length(has_base=has_base(settings.model)), np.uint64)]
-        once = _secure_items(settings, "statistics", zero, "once")
+        once = _secure_items(settings, "statistics", zero_statistics(has_base=has_base(settings.model)), "once")
     once += [Item("partition-id", (), "float64", "once"), Item("num-simulated", (), "float64", "once")]
     any_sizes = PartSizes((8, 8, 8, 8), (8, 8, 8, 8))  # shapes of tensors do not depend on it
     tensors = build_networks(settings.model, any_sizes, seed=0).travelling_tensors()

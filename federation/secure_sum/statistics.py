@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from federation.secure_sum.primitives import SecureSumError
+from federation.secure_sum.primitives import SecureSumError, Vector
 from model.batch import NUM_LANDMARKS
 from model.landmarks.closed_form import VECTOR_LENGTH, from_vector
 from model.landmarks.geometry import PARTS
@@ -51,9 +51,9 @@ class PooledStatistics:
     """[`VECTOR_LENGTH`] of what a base is fitted to, in runs with one."""
 
 
-def vector_length(*, has_base: bool) -> int:
-    """L, of the vector."""
-    return LENGTH + (VECTOR_LENGTH if has_base else 0)
+def zero_statistics(*, has_base: bool) -> Vector:
+    """[L] uint64 zeros: the form of the vector."""
+    return [np.zeros(LENGTH + (VECTOR_LENGTH if has_base else 0), np.uint64)]
 
 
 def pack_statistics(values_V: npt.NDArray[np.float64]) -> npt.NDArray[np.uint64]:

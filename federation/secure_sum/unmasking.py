@@ -46,14 +46,14 @@ class ServerSum:
 
         Args:
             session: names this sum; random, so that no two have the same.
-            zero: a vector of zeros, of the form that all vectors have; changed by what arrives.
+            zero: a vector of the form that all vectors have.
         """
         self.session = session
         self._keys: dict[int, Bytes] = {}
         self._signatures: dict[int, Bytes] = {}
         self._commitments: dict[int, bytes] = {}
         self._sealed: dict[int, Bytes] = {}
-        self._sum = zero
+        self._sum = [np.zeros_like(part) for part in zero]
         self._survivors: list[int] = []
         self._unopened: dict[int, set[int]] = {}
         self._agreed: dict[int, Bytes] = {}

@@ -21,7 +21,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -42,8 +42,6 @@ MAX_WEIGHT = 2**20
 """Most training frames of a site."""
 
 _SCALE = 2.0**FRACTION_BITS
-
-_Whole = TypeVar("_Whole", np.int32, np.int64)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -149,15 +147,12 @@ class SumLayout:
                 f"got {identity_weights_I.shape} frames of identities, wanted ({self._num_identities},)"
             )
         vector = self.zero()
-        fine = vector[0].view(np.int64)
-        fine[: self._num_scalars] = _fixed(self._scalars(weight, identity_weights_I, losses))
-        for name, exact in self._parts(self._fine_names, fine[self._num_scalars :]):
-            step = np.clip(np.subtract(tensors[name], self._current[name], dtype=np.float64), -LIMIT, LIMIT)
-            exact[...] = _fixed(step * self._weights(name, weight, identity_weights_I))
-        for name, rounded in self._parts(self._coarse_names, vector[-1].view(np.int32)):
-            limit = self._coarse.limits[name]
+        scalars = self._scalars(weight, identity_weights_I, losses)
+        vector[0].view(np.int64)[: self._num_scalars] = np.rint(scalars * _SCALE)
+        for name, whole in self._parts(vector):
+            limit = self._coarse.limits.get(name, LIMIT)
             step = np.clip(np.subtract(tensors[name], self._current[name], dtype=np.float64), -limit, limit)
-            rounded[...] = np.rint(step * (weight / self._coarse.unit(name)))
+            whole[...] = np.rint(step * self._weights(name, weight, identity_weights_I) / self._unit(name))
         return vector
 
     def num_clipped(self, tensors: NamedArrays, losses: Mapping[str, float]) -> int:
@@ -176,35 +171,41 @@ class SumLayout:
         Raises:
             SecureSumError: if a value is beyond what that many sites can sum to: a site did not keep to the layout.
         """
-        fine = total[0].view(np.int64)
-        scalars = fine[: self._num_scalars] / _SCALE
+        scalars = total[0].view(np.int64)[: self._num_scalars] / _SCALE
         weight, weights_I = float(scalars[0]), scalars[1 : 1 + self._num_identities]
         self._require_weights(scalars[: 1 + self._num_identities], num_sites)
         bound = weight * LIMIT + num_sites
-        _require_within(fine / _SCALE, bound, num_sites)
+        _require_within(total[0].view(np.int64), 1 / _SCALE, bound, num_sites)
         pairs = scalars[1 + self._num_identities :].reshape(-1, 2)
         metrics = {n: float(s / w) for n, (s, w) in zip(self._losses, pairs, strict=True) if w > 0}
-        steps: dict[str, npt.NDArray[np.float64]] = {}
-        for name, exact in self._parts(self._fine_names, fine[self._num_scalars :]):
-            steps[name] = exact / _SCALE
-        for name, rounded in self._parts(self._coarse_names, total[-1].view(np.int32)):
-            unit = self._coarse.unit(name)
-            steps[name] = np.multiply(rounded, unit, dtype=np.float64)
-            _require_within(steps[name], weight * self._coarse.limits[name] + num_sites * unit, num_sites)
-        divisors = {name: np.maximum(self._weights(name, weight, weights_I), 1.0) for name in self._current}
-        tensors = {n: np.asarray(old + steps[n] / divisors[n], old.dtype) for n, old in self._current.items()}
-        return Mean(tensors=tensors, metrics=metrics, weight=int(weight))
+        tensors = {}
+        for name, whole in self._parts(total):
+            old, unit = self._current[name], self._unit(name)
+            if name in self._coarse.limits:
+                _require_within(whole, unit, weight * self._coarse.limits[name] + num_sites * unit, num_sites)
+            divisor = np.maximum(self._weights(name, weight, weights_I), 1.0)
+            tensors[name] = np.asarray(old + whole * unit / divisor, old.dtype)
+        return Mean(tensors={name: tensors[name] for name in self._current}, metrics=metrics, weight=int(weight))
 
     def _num_values(self, names: Sequence[str]) -> int:
         return sum(self._current[name].size for name in names)
 
-    def _parts(self, names: Sequence[str], whole: npt.NDArray[_Whole]) -> Iterator[tuple[str, npt.NDArray[_Whole]]]:
-        """Name of each tensor, and what is its own of a part of the vector, in its shape."""
-        begin = 0
-        for name in names:
-            old = self._current[name]
-            yield name, whole[begin : begin + old.size].reshape(old.shape)
-            begin += old.size
+    def _parts(self, vector: Vector) -> Iterator[tuple[str, npt.NDArray[Any]]]:
+        """Name of each tensor, and its own whole numbers of a vector, as a view in its shape."""
+        parts: list[tuple[list[str], npt.NDArray[Any]]] = [
+            (self._fine_names, vector[0].view(np.int64)[self._num_scalars :]),
+            (self._coarse_names, vector[-1].view(np.int32)),
+        ]
+        for names, whole in parts:
+            begin = 0
+            for name in names:
+                old = self._current[name]
+                yield name, whole[begin : begin + old.size].reshape(old.shape)
+                begin += old.size
+
+    def _unit(self, name: str) -> float:
+        """The weighted step of a tensor that is 1 in the sum."""
+        return self._coarse.unit(name) if name in self._coarse.limits else 1 / _SCALE
 
     def _weights(self, name: str, weight: float, identity_weights_I: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
         """What a tensor's step is multiplied by: the weight, or one for each row."""
@@ -232,11 +233,6 @@ class SumLayout:
             )
 
 
-def _require_within(values: npt.NDArray[np.float64], bound: float, num_sites: int) -> None:
-    if max(values.max(initial=0.0), -values.min(initial=0.0)) > bound:
+def _require_within(whole: npt.NDArray[Any], unit: float, bound: float, num_sites: int) -> None:
+    if max(whole.max(initial=0) * unit, -(whole.min(initial=0) * unit)) > bound:
         raise SecureSumError(f"a sum over {num_sites} sites is beyond {bound:g}: a masked update was not of this run")
-
-
-def _fixed(values: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
-    """The nearest fixed-point numbers."""
-    return np.rint(values * _SCALE).astype(np.int64)

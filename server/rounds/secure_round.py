@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 import logging
 import secrets
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 
 from federation.reported import reported_scalars
 from federation.secure_sum.masking import Phase
@@ -51,7 +51,7 @@ class SecureSums:
         round_number: int,
         digest: str,
         scalars: Mapping[str, Scalar],
-        zero: Callable[[], Vector],
+        zero: Vector,
         left_out: Reasons,
         given: Given,
     ) -> tuple[Exchanged, list[int], Vector]:
@@ -62,7 +62,7 @@ class SecureSums:
             round_number: 0 for statistics.
             digest: of what the sites are given.
             scalars: that all messages have; run-id is one.
-            zero: gives a new vector of zeros, of the form that all vectors have.
+            zero: a vector of zeros, of the form that all vectors have.
             left_out: sites that are not asked; sites by whose fault the sum has to begin anew are added.
             given: what the sites are given.
 
@@ -85,7 +85,7 @@ class SecureSums:
                 nodes,
                 name,
                 scalars,
-                zero=zero(),
+                zero=zero,
                 min_sites=self._settings.rounds.min_fit_clients,
                 told=reported_scalars(self._settings),
             )
@@ -156,7 +156,7 @@ class SecureRounds:
                 round_number,
                 digest,
                 {**self._scalars, **self._downlink.scalars(tensors)},
-                layout.zero,
+                layout.zero(),
                 left_out,
                 functools.partial(self._downlink.records, round_number, to_record(tensors)),
             )

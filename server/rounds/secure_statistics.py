@@ -12,9 +12,9 @@ from flwr.app import ArrayRecord
 from data_partition.faces.crop import single_image_box
 from data_partition.synth.camera import Pose, project
 from data_partition.synth.face import Expression, HeadShape, landmarks_3d
-from federation.secure_sum.primitives import SecureSumError, Vector
+from federation.secure_sum.primitives import SecureSumError
 from federation.secure_sum.session import Kind, content_digest
-from federation.secure_sum.statistics import PooledStatistics, mean_statistics, vector_length
+from federation.secure_sum.statistics import PooledStatistics, mean_statistics, zero_statistics
 from federation.settings import Settings
 from model.designs.registry import has_base
 from model.errors import FederationError
@@ -46,8 +46,7 @@ def secure_agreement(sums: SecureSums, settings: Settings, run_id: str, refresh:
     """
     digest = content_digest(Kind.STATISTICS, settings)
 
-    def zero() -> Vector:
-        return [np.zeros(vector_length(has_base=has_base(settings.model)), np.uint64)]
+    zero = zero_statistics(has_base=has_base(settings.model))
 
     def nothing(sites: Iterable[int]) -> dict[int, ArrayRecord]:
         return {site: ArrayRecord() for site in sites}
