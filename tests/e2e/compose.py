@@ -30,6 +30,7 @@ class Compose:
             [*self._base, *arguments],
             cwd=ROOT,
             env=self._environment,
+            stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
             timeout=timeout_s,
@@ -37,6 +38,18 @@ class Compose:
         )
         assert not check or done.returncode == 0, f"{arguments}: {done.stdout}{done.stderr}"
         return done.stdout + done.stderr
+
+    def ask(self, service: str, script: str) -> str:
+        """What a shell script that changes nothing prints in a service's container.
+
+        Asked again where Docker does not come back: of some hundred `exec` a run, one printed all and never ended.
+        """
+        for _ in range(2):
+            try:
+                return self("exec", "-T", service, "sh", "-c", script, timeout_s=60)
+            except subprocess.TimeoutExpired:
+                continue
+        return self("exec", "-T", service, "sh", "-c", script)
 
     def state(self, service: str) -> dict[str, Any]:
         """Docker's state of a service's container."""
@@ -69,7 +82,7 @@ class Compose:
 
     def run_file(self, name: str) -> str:
         """A file of the run folder, empty if it is not there."""
-        return self("exec", "-T", "exporter", "sh", "-c", f"cat /runs/main/{name} 2>/dev/null || true")
+        return self.ask("exporter", f"cat /runs/main/{name} 2>/dev/null || true")
 
     def history(self) -> list[dict[str, Any]]:
         """Rows of the run's history."""

@@ -53,7 +53,7 @@ def submit(federation: Compose, folder: Path, ca: Path | None) -> None:
 
 def replies(federation: Compose) -> list[dict[str, Any]]:
     """What the submitter got back from the sites, all five at once; empty before."""
-    text = federation("exec", "-T", "server", "sh", "-c", f"cat {OUT}/replies.json 2>/dev/null || true")
+    text = federation.ask("server", f"cat {OUT}/replies.json 2>/dev/null || true")
     return list(json.loads(text)["messages"]) if text.startswith("{") else []
 
 
@@ -71,4 +71,4 @@ def _traces(federation: Compose, service: str, *folders: str) -> list[str]:
     """Files that hold its code or messages, what it would have written, and Flower's folder of unpacked apps."""
     where = " ".join(folders)
     script = f"grep -rlaF '{MARK}' {where}; find {where} -name ran-at-a-site -o -name apps; true"
-    return [line for line in federation("exec", "-T", service, "sh", "-c", script).splitlines() if line.startswith("/")]
+    return [line for line in federation.ask(service, script).splitlines() if line.startswith("/")]
