@@ -63,7 +63,7 @@ def train(
 
 
 def experiment(
-    table: Annotated[str, typer.Argument(help="table-4-2 to table-4-7 of the thesis.")],
+    table: Annotated[str, typer.Argument(help="table-4-2 to table-4-7 of the thesis, ablation or ablation-cross.")],
     dataset: Annotated[Path, typer.Argument(help="Dataset to train and evaluate on.")],
     out: Annotated[
         Path,
@@ -93,7 +93,7 @@ def experiment(
     changes: Changes = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be trained, and end.")] = False,
 ) -> None:
-    """Make a table of the thesis on your own data: train what is missing, evaluate, write it beside the printed one."""
+    """Make a table on your own data, one of the thesis or an ablation: train what is missing, evaluate, write it."""
     from experiments.command import experiment_request, run_on_this_machine
     from experiments.experiment import plan, plan_table
 

@@ -16,7 +16,8 @@ import pyarrow.parquet as pq
 
 from data_partition.shards.shard import METADATA_NAME, Shard, open_dataset
 from evaluation.pairs import Protocol
-from experiments.thesis_tables import FOLLOWING_USE_FLOW, TABLES, ModelRow
+from experiments.table import FOLLOWING_USE_FLOW, ModelRow
+from experiments.thesis_tables import THESIS_TABLES
 from federation.settings import MEANINGS, Settings
 from model.designs.registry import design_of
 from model.errors import ConfigError
@@ -31,11 +32,11 @@ from server.training import Mode
 Train = Callable[[Mode, Settings], object]
 """Trains into the settings' output-dir, going on with what is there if the settings say so."""
 
-_VARIED = frozenset(key for table in TABLES.values() for row in table.rows for key in row.changes) - frozenset(
+_VARIED = frozenset(key for table in THESIS_TABLES.values() for row in table.rows for key in row.changes) - frozenset(
     FOLLOWING_USE_FLOW
 )
-"""Settings that the rows of the tables differ in, without those that follow from another one: these every network has
-from the preset, whether it knows them or not."""
+"""Settings that the rows of the thesis' tables differ in, without those that follow from another one: these every
+network has from the preset, whether it knows them or not."""
 _LOCAL_SCHEDULES = (
     "flow-warmup-steps",
     "adversarial-from-step",

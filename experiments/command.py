@@ -8,10 +8,12 @@ from pathlib import Path
 
 from data_partition.shards.shard import open_dataset
 from evaluation.job import EvaluationRequest, run_evaluation
+from experiments.ablation import ABLATIONS
 from experiments.cells import Budget
 from experiments.experiment import EvaluationTask, ExperimentReport, ExperimentRequest, run_experiment
 from experiments.listener import Listener
-from experiments.thesis_tables import TABLES, ModelRow, ThesisTable, in_mode, with_backbone
+from experiments.table import ExperimentTable, ModelRow, in_mode, with_backbone
+from experiments.thesis_tables import THESIS_TABLES
 from federation.settings import Settings
 from model.designs.registry import design_of
 from model.errors import ConfigError
@@ -19,6 +21,8 @@ from model.training.trainer import pick_device
 from reenact.reenactor import MAX_REFERENCES
 from server.training import Mode, train
 
+TABLES = THESIS_TABLES | ABLATIONS
+"""Name on the command line to table."""
 _EVALUATION_SEED = 0
 """Of the pairs: the same for every model, so that models can be compared pair by pair."""
 
@@ -84,7 +88,7 @@ def experiment_request(
     )
 
 
-def _without_meshes(table: ThesisTable, settings: Settings, others: Sequence[Path]) -> list[ModelRow]:
+def _without_meshes(table: ExperimentTable, settings: Settings, others: Sequence[Path]) -> list[ModelRow]:
     """The rows that are driven by meshes, if the dataset or one of the others lacks them."""
     network = settings.model.network
     driven = [row for row in table.rows if design_of(str(row.changes.get("network", network))).needs_mesh]

@@ -1,4 +1,4 @@
-"""`fedreenact experiment`: trains what a table of the thesis lacks, evaluates, and writes the table."""
+"""`fedreenact experiment`: trains what a table lacks, evaluates, and writes the table."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from evaluation.measurement import COPY_DRIVING, COPY_NEAREST, COPY_SOURCE, MODE
 from evaluation.metrics.catalogue import Metric, metrics_of
 from evaluation.pairs import Protocol
 from experiments.cells import Budget, Cell, Train, cell_of
-from experiments.thesis_tables import ModelRow, ThesisTable
+from experiments.table import ExperimentTable, ModelRow
 from federation.settings import Settings
 from model.errors import ConfigError
 from model.files import read_json, write_json, write_text
@@ -37,7 +37,7 @@ class ExperimentRequest:
 
     name: str
     """Of the table, "table-4-7"."""
-    table: ThesisTable
+    table: ExperimentTable
     settings: Settings
     """Preset and the user's changes, sized for the dataset; data-dir is the dataset."""
     out: Path
@@ -163,7 +163,7 @@ def run_experiment(request: ExperimentRequest, *, train: Train, evaluate: Evalua
     ours = _ours(request, folders)
     seen = [table for table in (_further(request, folders), _thirds(request, folders)) if table.rows]
     measured = titled([ours, *seen, *_gap_tables(request, folders)], request.num_sources)
-    tables = [measured[0], _published(request.table), *measured[1:], _spent(planned)]
+    tables = [measured[0], *_published(request.table), *measured[1:], _spent(planned)]
     files = {"Table": request.out / f"{request.name}.md", "Figures": request.out / f"{request.name}.json"}
     versions = _versions(request, planned, folders)
     note = _versions_note(versions)
@@ -249,9 +249,11 @@ def _thirds(request: ExperimentRequest, folders: Sequence[Sequence[Path]]) -> Te
     return TextTable(title="Thirds of the pairs by size of motion, first seed", header=("model", *header), rows=body)
 
 
-def _published(table: ThesisTable) -> TextTable:
+def _published(table: ExperimentTable) -> list[TextTable]:
+    if not table.published:
+        return []
     header = ("model", *(f"{metric.title} {metric.better}" for metric in table.metrics))
-    return TextTable(title=f"{table.title}, as the thesis printed it", header=header, rows=table.published)
+    return [TextTable(title=f"{table.title}, as the thesis printed it", header=header, rows=table.published)]
 
 
 def _gap_tables(request: ExperimentRequest, folders: Sequence[Sequence[Path]]) -> Iterator[TextTable]:
@@ -295,12 +297,14 @@ def _versions_note(versions: Mapping[str, Sequence[Versions]]) -> str:
 
 
 def _markdown(request: ExperimentRequest, tables: Sequence[TextTable], versions: str) -> str:
-    ours, published, *rest = (table.to_markdown() for table in tables)
+    ours, *rest = (table.to_markdown() for table in tables)
     shown = f"Settings: {request.settings.model.image_size_px} px, batch {request.settings.optimizer.batch_size}, "
     shown += f"{request.budget.num_steps} optimiser steps a model at most, {request.num_pairs} pairs a source person.\n"
     shown += f"{request.note}\n" if request.note else ""
     ours += f"\n{versions}\n" if versions else ""
-    return "\n".join([f"# {request.name}\n", shown, ours, published, PUBLISHED_NOTE + "\n", *rest])
+    if request.table.published:
+        rest.insert(1, PUBLISHED_NOTE + "\n")
+    return "\n".join([f"# {request.name}\n", shown, ours, *rest])
 
 
 def _plain(
@@ -330,7 +334,7 @@ def _plain(
         "num_sources": request.num_sources,
         "rows": rows,
         "published": published,
-        "note": PUBLISHED_NOTE,
+        "note": PUBLISHED_NOTE if published else "",
     }
 
 

@@ -6,47 +6,19 @@ place of this project's backends.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
-from evaluation.metrics.catalogue import AUCON, CSIM, PRMSE, PSNR, SSIM, Metric
+from evaluation.metrics.catalogue import AUCON, CSIM, PRMSE, PSNR, SSIM
 from evaluation.pairs import Protocol
+from experiments.table import FOLLOWING_USE_FLOW, ExperimentTable, ModelRow
 from model.setting import Scalar
 from reenact.guidance_choice import Guidance, MotionKind
 from server.training import Mode
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ModelRow:
-    """One model of a table."""
-
-    label: str
-    """As the thesis calls it."""
-    changes: dict[str, Scalar] = field(default_factory=dict)
-    """Settings that differ from the preset's; rows with the same ones and the same mode share a training."""
-    mode: Mode = Mode.CENTRALIZED
-    guidance: Guidance = Guidance.DRIVING
-    """Landmarks at evaluation when two people meet."""
-    motion: MotionKind = MotionKind.ABSOLUTE
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ThesisTable:
-    """One table."""
-
-    title: str
-    protocol: Protocol
-    metrics: tuple[Metric, ...]
-    rows: tuple[ModelRow, ...]
-    published: tuple[tuple[str, ...], ...]
-    """Model and its values in the order of `metrics`."""
-
 
 _CROSS_METRICS = (CSIM, PRMSE, AUCON)
 _PLAIN: dict[str, Scalar] = {"use-style": False}
 _VIT: dict[str, Scalar] = {"backbone": "vit"}
 _RESNET: dict[str, Scalar] = {"backbone": "resnet34"}
-FOLLOWING_USE_FLOW: dict[str, Scalar] = {"use-landmark-flow": False, "num-sources": 1}
-"""Changes of a row without flow besides: landmark motions are part of the flow, and choose among several sources."""
 
 
 def _row(
@@ -68,8 +40,8 @@ _RELATIVE = tuple(
     replace(row, label=f"{row.label}, relative", motion=MotionKind.RELATIVE) for row in (_MONKEY_NET, _FIRST_ORDER)
 )
 
-TABLES: dict[str, ThesisTable] = {
-    "table-4-2": ThesisTable(
+THESIS_TABLES: dict[str, ExperimentTable] = {
+    "table-4-2": ExperimentTable(
         title="Self-reenactment",
         protocol=Protocol.SELF_ANY,
         metrics=(CSIM, SSIM, PSNR, PRMSE, AUCON),
@@ -94,7 +66,7 @@ TABLES: dict[str, ThesisTable] = {
             ("ResNet", "0.878", "0.650", "29.606", "1.58", "0.793"),
         ),
     ),
-    "table-4-3": ThesisTable(
+    "table-4-3": ExperimentTable(
         title="Reenacting different identities, people the models have not seen",
         protocol=Protocol.CROSS_UNSEEN,
         metrics=_CROSS_METRICS,
@@ -122,7 +94,7 @@ TABLES: dict[str, ThesisTable] = {
             ("ResNet", "0.515", "2.35", "0.708"),
         ),
     ),
-    "table-4-4": ThesisTable(
+    "table-4-4": ExperimentTable(
         title="Reenacting different identities, people the models know",
         protocol=Protocol.CROSS,
         metrics=_CROSS_METRICS,
@@ -141,7 +113,7 @@ TABLES: dict[str, ThesisTable] = {
             ("ResNet+LGAN+Style", "0.661", "2.68", "0.672"),
         ),
     ),
-    "table-4-5": ThesisTable(
+    "table-4-5": ExperimentTable(
         title="Landmark estimation",
         protocol=Protocol.CROSS,
         metrics=_CROSS_METRICS,
@@ -162,7 +134,7 @@ TABLES: dict[str, ThesisTable] = {
             ("ResNet+LGAN", "0.614", "2.49", "0.687"),
         ),
     ),
-    "table-4-6": ThesisTable(
+    "table-4-6": ExperimentTable(
         title="Style transfer",
         protocol=Protocol.CROSS,
         metrics=_CROSS_METRICS,
@@ -181,7 +153,7 @@ TABLES: dict[str, ThesisTable] = {
             ("ResNet+Style", "0.606", "2.97", "0.670"),
         ),
     ),
-    "table-4-7": ThesisTable(
+    "table-4-7": ExperimentTable(
         title="Federated (F) against centralized (C) training",
         protocol=Protocol.CROSS,
         metrics=_CROSS_METRICS,
@@ -202,28 +174,3 @@ TABLES: dict[str, ThesisTable] = {
 }
 """Name on the command line to table. X2Face stands in Table 4.7 in addition to the thesis' rows, and in Table 4.3
 other ways of driving a comparator of the same training."""
-
-
-def with_backbone(table: ThesisTable, backbone: str) -> ThesisTable:
-    """The table with every GLR row on one backbone, rows that become equal once."""
-    names = {"vit": "ViT", "resnet34": "ResNet"}
-    rows: list[ModelRow] = []
-    for row in table.rows:
-        was = row.changes.get("backbone")
-        if was is not None:
-            label = row.label.replace(names[str(was)], names[backbone])
-            row = replace(row, label=label, changes=row.changes | {"backbone": backbone})
-        if row not in rows:
-            rows.append(row)
-    return replace(table, rows=tuple(rows))
-
-
-def in_mode(table: ThesisTable, mode: Mode) -> ThesisTable:
-    """The table with every row trained in one mode, rows that become equal once."""
-    rows: list[ModelRow] = []
-    for row in table.rows:
-        label = row.label.removesuffix(" (C)").removesuffix(" (F)")
-        row = replace(row, label=label, mode=mode)
-        if row not in rows:
-            rows.append(row)
-    return replace(table, rows=tuple(rows))

@@ -11,9 +11,9 @@ from data_partition.shards.writer import record_consent
 from deploy.files import PRESETS
 from evaluation.pairs import Protocol
 from experiments.cells import Budget, cell_of, fingerprint
-from experiments.command import experiment_request
+from experiments.command import TABLES, experiment_request
 from experiments.experiment import EvaluationTask, ExperimentRequest, plan, run_experiment
-from experiments.thesis_tables import TABLES, ModelRow, in_mode, with_backbone
+from experiments.table import ModelRow, in_mode, with_backbone
 from federation.settings import Settings, read_preset
 from model.errors import ConfigError
 from model.setting import Scalar
@@ -262,6 +262,32 @@ def test_a_table_in_one_mode_trains_every_row_so_and_has_files_of_its_own(tmp_pa
     assert labels == ["ResNet+Style", "ResNet+Style+LGAN", "X2Face"]
     with pytest.raises(ConfigError, match="--mode: got 'local', wanted federated or centralized"):
         asked("table-4-2", settings, tmp_path, mode="local")
+
+
+def test_each_row_of_an_ablation_is_a_training_of_its_own_and_both_tables_share_them(tmp_path: Path) -> None:
+    dataset = write_dataset(tmp_path / "dataset", 2)
+    for preset in ("tiny", "small", "studio"):
+        settings = Settings.from_flat(read_preset(PRESETS / f"{preset}.toml")).replaced({"data-dir": str(dataset)})
+        planned = plan(asked("ablation", settings, tmp_path))
+        assert [item.labels for item in planned] == [(row.label,) for row in TABLES["ablation"].rows]
+        across = plan(asked("ablation-cross", settings, tmp_path))
+        assert [item.cell.folder for item in across] == [item.cell.folder for item in planned]
+        whole = planned[0].cell.settings.to_flat()
+        for item in planned[1:]:  # nothing but what the row names is another
+            row = next(row for row in TABLES["ablation"].rows if row.label == item.labels[0])
+            assert dict(item.cell.settings.to_flat().items() - whole.items()) == row.changes
+    bare = Settings().replaced({"data-dir": str(dataset)})  # the thesis' own network has hardly any addition
+    assert len(plan(asked("ablation", bare, tmp_path))) < len(TABLES["ablation"].rows)
+
+
+def test_a_table_that_the_thesis_has_not_shows_no_printed_numbers(request_) -> None:
+    desk = Desk()
+    table = replace(request_.table, published=())
+    report = run_experiment(replace(request_, table=table), train=desk.train, evaluate=desk.evaluate)
+    assert not any("as the thesis printed it" in shown.title for shown in report.tables)
+    text = report.files["Table"].read_text()
+    assert "thesis" not in text and "ViT+LGAN" in text
+    assert json.loads(report.files["Figures"].read_text())["published"] == []
 
 
 def test_one_backbone_for_all_rows_renames_them() -> None:

@@ -1,0 +1,66 @@
+"""What a table of `fedreenact experiment` is: its rows as settings, its protocol, and what somebody printed of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+from evaluation.metrics.catalogue import Metric
+from evaluation.pairs import Protocol
+from model.setting import Scalar
+from reenact.guidance_choice import Guidance, MotionKind
+from server.training import Mode
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ModelRow:
+    """One model of a table."""
+
+    label: str
+    """As the thesis calls it, if it stands there."""
+    changes: dict[str, Scalar] = field(default_factory=dict)
+    """Settings that differ from the preset's; rows with the same ones and the same mode share a training."""
+    mode: Mode = Mode.CENTRALIZED
+    guidance: Guidance = Guidance.DRIVING
+    """Landmarks at evaluation when two people meet."""
+    motion: MotionKind = MotionKind.ABSOLUTE
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ExperimentTable:
+    """One table."""
+
+    title: str
+    protocol: Protocol
+    metrics: tuple[Metric, ...]
+    rows: tuple[ModelRow, ...]
+    published: tuple[tuple[str, ...], ...] = ()
+    """As the thesis printed it: model and its values in the order of `metrics`; empty where it has no such table."""
+
+
+FOLLOWING_USE_FLOW: dict[str, Scalar] = {"use-landmark-flow": False, "num-sources": 1}
+"""Changes of a row without flow besides: landmark motions are part of the flow, and choose among several sources."""
+
+
+def with_backbone(table: ExperimentTable, backbone: str) -> ExperimentTable:
+    """The table with every GLR row on one backbone, rows that become equal once."""
+    names = {"vit": "ViT", "resnet34": "ResNet"}
+    rows: list[ModelRow] = []
+    for row in table.rows:
+        was = row.changes.get("backbone")
+        if was is not None:
+            label = row.label.replace(names[str(was)], names[backbone])
+            row = replace(row, label=label, changes=row.changes | {"backbone": backbone})
+        if row not in rows:
+            rows.append(row)
+    return replace(table, rows=tuple(rows))
+
+
+def in_mode(table: ExperimentTable, mode: Mode) -> ExperimentTable:
+    """The table with every row trained in one mode, rows that become equal once."""
+    rows: list[ModelRow] = []
+    for row in table.rows:
+        label = row.label.removesuffix(" (C)").removesuffix(" (F)")
+        row = replace(row, label=label, mode=mode)
+        if row not in rows:
+            rows.append(row)
+    return replace(table, rows=tuple(rows))
