@@ -16,10 +16,11 @@ from data_partition.shards.shard import Shard, open_dataset
 from evaluation.sheet import draw_sheet, sheet_row
 from model.checkpoint import load_checkpoint
 from model.frames import Frame
+from reenact.face_frame import FaceFrame
 from reenact.faces import face_of_shard
 from reenact.guidance_choice import Guidance
 from reenact.person import Person, references_of_shard
-from reenact.reenactor import FaceFrame, Reenactor, Transfer
+from reenact.reenactor import Reenactor, Transfer
 
 IMAGES = Path(__file__).parent / "images"
 CELL_PX = 128

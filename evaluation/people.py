@@ -7,9 +7,9 @@ from functools import lru_cache
 from data_partition.shards.shard import Shard
 from evaluation.pairs import EvaluationPair
 from model.frames import Frame
+from reenact.face_frame import FaceFrame
 from reenact.faces import face_of_shard
 from reenact.person import Person, References, references_of_shard
-from reenact.reenactor import FaceFrame
 
 _PEOPLE_HELD = 64
 

@@ -16,12 +16,13 @@ from numpy.typing import NDArray
 from data_partition.shards.lettering import figure_text
 from evaluation.metrics.regions import cut_out
 from model.frames import Frame
+from reenact.face_frame import FaceFrame
 from reenact.guidance_choice import Guidance, MotionKind
 from reenact.marks.delivery import MIN_SIDE_PX, deliver_picture, record_of_picture
 from reenact.marks.kinds import Kind, Label
 from reenact.marks.label import room_above_px
 from reenact.marks.manifest import Origin
-from reenact.reenactor import FaceFrame, Reenactor
+from reenact.reenactor import Reenactor
 
 _CELL_PX = 160
 _SEAM_PX = 4

@@ -18,7 +18,7 @@ from federation.settings import Settings
 from model.designs.registry import design_of
 from model.errors import ConfigError
 from model.training.trainer import pick_device
-from reenact.reenactor import MAX_REFERENCES
+from reenact.face_frame import MAX_REFERENCES
 from server.training import Mode, train
 
 TABLES = THESIS_TABLES | ABLATIONS

@@ -20,7 +20,7 @@ from data_partition.faces.people import SAME_PERSON, Embedding
 from data_partition.faces.sface import SFace, unit
 from data_partition.shards.shard import FRAMES_NAME, INFO_NAME, consent_of_shard, open_shard
 from model.errors import ConfigError, DataError
-from reenact.reenactor import FaceFrame
+from reenact.face_frame import FaceFrame
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -28,8 +28,8 @@ from model.landmarks.likeness import likeness_features, nearest, unlikeness
 from model.progress import Progress
 from reenact.clips.kept_track import keep_track, kept_track
 from reenact.clips.steady import Gap, gaps, steadied
+from reenact.face_frame import FaceFrame, Place, movement_of
 from reenact.movement import FloatArray, Movement, Reference
-from reenact.reenactor import FaceFrame, Place, movement_of
 
 _AU_WEIGHT = 0.008
 """Half of one action unit's range counts as ten degrees of one angle of the head."""

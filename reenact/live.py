@@ -18,12 +18,13 @@ from data_partition.faces.crop import FOLLOW_S, CropBox, crop_and_resize, single
 from data_partition.faces.track import FaceCrop
 from data_partition.sources.video import VideoFrame
 from model.frames import Frame
+from reenact.face_frame import FaceFrame, movement_of
 from reenact.faces import face_of_crop
 from reenact.guidance_choice import Guidance, MotionKind
 from reenact.marks.delivery import Marks
 from reenact.movement import FULL, Reference, Strengths
 from reenact.person import SteadyChoice
-from reenact.reenactor import FaceFrame, Reenactor, Transfer, movement_of
+from reenact.reenactor import Reenactor, Transfer
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

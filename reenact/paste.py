@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.frames import Frame
-from reenact.reenactor import Place
+from reenact.face_frame import Place
 
 FEATHER = 0.2
 """Share of the box's side over which the drawn crop fades out at each border that is not the picture's own. The box is

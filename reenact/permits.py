@@ -9,9 +9,9 @@ from pathlib import Path
 from data_partition.shards.shard import shard_folders
 from model.errors import DataError
 from reenact.consent import Permission, check_face, likeness_of, permission_for, person_shown
+from reenact.face_frame import FaceFrame
 from reenact.live import LiveRequest
 from reenact.person import Person
-from reenact.reenactor import FaceFrame
 from reenact.request import ReenactRequest
 
 

@@ -21,9 +21,9 @@ from model.frames import Frame
 from model.landmarks.likeness import likeness_features, nearest, spread
 from model.progress import Progress
 from reenact.detail import cut_detail
+from reenact.face_frame import MAX_REFERENCES, FaceFrame
 from reenact.faces import ShardFace, annotate_clip, face_of_picture, face_of_shard
 from reenact.guidance import FloatArray
-from reenact.reenactor import MAX_REFERENCES, FaceFrame
 
 Faces = Callable[[], Iterator[FaceFrame]]
 """Gives the faces of one source from the beginning, as often as it is called."""

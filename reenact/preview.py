@@ -15,9 +15,9 @@ from data_partition.shards.lettering import text_line
 from data_partition.sources.video import read_frames
 from model.errors import ConfigError
 from model.frames import Frame
+from reenact.face_frame import FaceFrame, Place
 from reenact.faces import AnnotatedClip
 from reenact.person import Person
-from reenact.reenactor import FaceFrame, Place
 
 SUFFIXES = (".png", ".jpg", ".jpeg")
 _HEIGHT_PX, _THUMBNAIL_PX, _LETTERS_PX, _GAP_PX = 320, 96, 14, 8

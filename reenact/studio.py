@@ -21,6 +21,7 @@ from reenact.clips.film import Film, write_film
 from reenact.clips.pieces import Pieces
 from reenact.clips.sound import sound_of
 from reenact.consent import Permission
+from reenact.face_frame import FaceFrame
 from reenact.faces import AnnotatedClip, annotate_clip, face_of_picture
 from reenact.guidance_choice import Guidance
 from reenact.live import LiveDrawing, LiveRequest
@@ -34,7 +35,7 @@ from reenact.paste import Paste
 from reenact.permits import Permits
 from reenact.person import Person, person_of
 from reenact.preview import preview_of, write_preview
-from reenact.reenactor import FaceFrame, Reenactor, Transfer
+from reenact.reenactor import Reenactor, Transfer
 from reenact.request import ReenactReport, ReenactRequest, check_output, content_sha256
 
 

@@ -18,7 +18,7 @@ from evaluation.metrics.catalogue import METRICS, Metric, Scope, metrics_of
 from evaluation.pairs import PAIR_COLUMNS, Protocol
 from model.batch import AU_ORDER
 from model.files import csv_text
-from reenact.reenactor import MAX_REFERENCES
+from reenact.face_frame import MAX_REFERENCES
 
 SECOND_COLUMNS = ("driving_clip", "driving_second")
 """Of every pair's values: which pairs are resampled together."""

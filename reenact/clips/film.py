@@ -18,11 +18,12 @@ from model.progress import Progress
 from reenact.clips.pieces import PIECE_FRAMES, Pieces, join_pieces
 from reenact.clips.sound import Sound
 from reenact.clips.video_writer import VideoWriter
+from reenact.face_frame import FaceFrame
 from reenact.faces import AnnotatedClip
 from reenact.marks.delivery import Marks, deliver_film
 from reenact.movement import FloatArray
 from reenact.person import SteadyChoice
-from reenact.reenactor import FaceFrame, Reenactor, Transfer
+from reenact.reenactor import Reenactor, Transfer
 
 _FRAMES_AT_ONCE = 8
 _Item = TypeVar("_Item")

@@ -20,11 +20,11 @@ from model.errors import CheckpointError, ConfigError, DataError
 from model.progress import no_progress
 from reenact.batch import run_batch
 from reenact.consent import Permission, check_face, likeness_of, permission_for, person_shown
+from reenact.face_frame import FaceFrame
 from reenact.faces import face_of_shard
 from reenact.marks.key import marking_key
 from reenact.marks.manifest import read_manifest
 from reenact.permits import Permits
-from reenact.reenactor import FaceFrame
 from reenact.request import ReenactRequest
 from reenact.studio import Studio, run_request
 from tests.support.consents import NO_CONSENT, consent_of, write_consent

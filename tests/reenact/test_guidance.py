@@ -8,6 +8,7 @@ from model.config import ModelConfig, config_from_flat
 from model.designs.registry import DESIGNS, build_networks
 from model.errors import ConfigError
 from model.landmarks.closed_form import still
+from reenact.face_frame import movement_of
 from reenact.guidance import (
     LandmarkStatistics,
     estimated_statistics,
@@ -17,7 +18,7 @@ from reenact.guidance import (
 )
 from reenact.guidance_choice import Guidance, MotionKind, choose_guidance, is_relative
 from reenact.movement import Reference, Strengths
-from reenact.reenactor import Reenactor, Transfer, movement_of
+from reenact.reenactor import Reenactor, Transfer
 from tests.support.small_face import small_face
 
 GLR = DESIGNS["glr"]

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from data_partition.faces.crop import CropBox
+from reenact.face_frame import Place
 from reenact.paste import Paste
-from reenact.reenactor import Place
 
 
 def place(height, width, box, grey=100):

@@ -10,8 +10,9 @@ from federation.settings import Settings
 from model.designs.registry import build_networks
 from model.errors import ConfigError
 from model.progress import no_progress
+from reenact.face_frame import MAX_REFERENCES, Place
 from reenact.person import Person, SteadyChoice, person_of, references_from, references_of_shard
-from reenact.reenactor import MAX_REFERENCES, Place, Reenactor
+from reenact.reenactor import Reenactor
 from tests.support.shards import write_random_shard
 from tests.support.small_face import PART_SIZES, SMALL, small_face
 

@@ -18,9 +18,10 @@ from model.errors import CheckpointError
 from model.networks.comparators.published_fomm import PublishedFOMM
 from model.networks.warping import warp
 from model.progress import no_progress
+from reenact.face_frame import FaceFrame
 from reenact.guidance_choice import Guidance, MotionKind
 from reenact.published import LICENCE, read_published
-from reenact.reenactor import FaceFrame, Reenactor
+from reenact.reenactor import Reenactor
 from reenact.studio import Studio
 
 WIDTH = 2

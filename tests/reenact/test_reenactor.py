@@ -10,9 +10,10 @@ from model.errors import ConfigError, DataError
 from model.landmarks.face_mesh import FaceMesh
 from model.landmarks.geometry import draw_heatmap
 from model.landmarks.irises import draw_irises
+from reenact.face_frame import FaceFrame
 from reenact.faces import face_of_shard
 from reenact.guidance_choice import Guidance, MotionKind
-from reenact.reenactor import FaceFrame, Reenactor, Transfer
+from reenact.reenactor import Reenactor, Transfer
 from tests.model.conftest import held_meshes
 from tests.support.shards import write_random_shard
 from tests.support.small_face import PART_SIZES, SMALL, small_face

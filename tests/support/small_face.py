@@ -9,7 +9,7 @@ from model.checkpoint import Checkpoint
 from model.config import ModelConfig
 from model.designs.registry import build_networks
 from model.landmarks.geometry import PartSizes
-from reenact.reenactor import FaceFrame
+from reenact.face_frame import FaceFrame
 
 SMALL = ModelConfig(
     image_size_px=32,
