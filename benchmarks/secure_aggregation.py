@@ -182,7 +182,8 @@ def measure(settings: Settings) -> dict[str, float]:
         )
         answering = _timed_answers(grid)
         begin = time.process_time()
-        link = Link(grid=grid, roster=roster, timeout_s=60.0, on_wait=lambda: None)
+        min_sites = settings.rounds.min_fit_clients
+        link = Link(grid=grid, roster=roster, timeout_s=60.0, on_wait=lambda: None, min_sites=min_sites)
         scalars: dict[str, Scalar] = {"run-id": "r", **PART_SIZES.to_flat()}
         if settings.privacy.secure_aggregation:
             SecureRounds(start, SecureSums(link, settings), settings, scalars=scalars).train(1, start)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 
 from flwr.app import ArrayRecord, Message
 from flwr.serverapp import Grid
@@ -12,8 +12,9 @@ from flwr.serverapp import Grid
 from model.errors import FederationError
 from model.setting import Scalar
 from server.rounds.messaging import fit_message, replies_to
+from server.sites.arrears import Arrears, is_own_answer
 from server.sites.roster import Roster
-from server.updates.reply import SITES_OWN_ERRORS, Rejection
+from server.updates.reply import Rejection
 
 _log = logging.getLogger(__name__)
 
@@ -32,6 +33,22 @@ class Link:
     """Longest wait for the replies to one message each, in seconds."""
     on_wait: Callable[[], None]
     """Called about twice a second while replies are waited for."""
+    min_sites: int
+    """`min-fit-clients`."""
+    arrears: Arrears = field(default_factory=Arrears)
+    """Of sites that were late."""
+
+    def owing(self, left_out: Collection[int]) -> Reasons:
+        """The known sites that are not asked, since they still owe an answer; none where the round needs them.
+
+        Args:
+            left_out: sites that are not asked for other reasons.
+        """
+        sites = self.roster.by_partition()
+        owing = self.arrears.owing(self.grid, sites)
+        if len(sites.keys() - owing.keys() - set(left_out)) < self.min_sites:
+            return {}
+        return {site: (reason, Rejection.LATE) for site, reason in owing.items()}
 
 
 class TooFewUpdatesError(FederationError):
@@ -63,6 +80,8 @@ class Exchange:
         self._link = link
         self._round_number = round_number
         self._sent: dict[int, Message] = {}
+        self._not_awaited: set[int] = set()
+        """Sites whose answers are taken if they are there with the others'."""
 
     def messages(
         self, nodes: Mapping[int, int], records: Mapping[int, ArrayRecord], scalars: Mapping[str, Scalar]
@@ -74,14 +93,17 @@ class Exchange:
             records: partition id of each site that is asked to the arrays for it.
             scalars: that all messages have.
         """
-        timeout_s = self._link.timeout_s
+        link, timeout_s = self._link, self._link.timeout_s
         self._sent = {s: fit_message(nodes[s], records[s], scalars, timeout_s=timeout_s) for s in sorted(records)}
+        late = {site for site in self._sent if not link.arrears.is_waited_for(site)}
+        self._not_awaited = late if len(self._sent) - len(late) >= link.min_sites else set()
         return list(self._sent.values())
 
     def replies(self, messages: list[Message]) -> Iterator[Message]:
         """Send the messages; their replies one at a time, in the order of the messages."""
         link = self._link
-        return replies_to(link.grid, messages, timeout_s=link.timeout_s, on_wait=link.on_wait)
+        nodes = [self._sent[site].metadata.dst_node_id for site in self._not_awaited]
+        return replies_to(link.grid, messages, timeout_s=link.timeout_s, on_wait=link.on_wait, not_awaited=nodes)
 
     def answers(self, replies: Iterable[Message], to: str = "") -> Iterator[tuple[int, Message]]:
         """Partition id and reply of each site that answers; in the end the others are left out as late.
@@ -91,12 +113,16 @@ class Exchange:
             to: what they were asked for, for the reason of those who are late.
         """
         waiting = {message.metadata.message_id: site for site, message in self._sent.items()}
+        arrears, sites = self._link.arrears, self._link.roster.by_partition()
         for reply in replies:
-            self.num_answers += not reply.has_error() or reply.error.code in SITES_OWN_ERRORS
-            yield waiting.pop(reply.metadata.reply_to_message_id), reply
+            self.num_answers += is_own_answer(reply)
+            site = waiting.pop(reply.metadata.reply_to_message_id)
+            arrears.note_reply(site, reply)
+            yield site, reply
         for late in waiting.values():
-            reason = f"no reply within {self._link.timeout_s:g} s" + (f" to {to}" if to else "")
-            self.rejected[late] = reason, Rejection.LATE
+            until = "with the others'" if late in self._not_awaited else f"within {self._link.timeout_s:g} s"
+            self.rejected[late] = f"no reply {until}" + (f" to {to}" if to else ""), Rejection.LATE
+            arrears.note_late(sites[late], self._sent[late])
 
     def log_rejected(self) -> None:
         """One line for each site that is left out."""

@@ -104,8 +104,14 @@ class _Sites:
 
     def link(self) -> Link:
         """For the rounds' questions."""
-        timeout_s = self.run.settings.waiting.round_timeout_s
-        return Link(grid=self.grid, roster=self.roster, timeout_s=timeout_s, on_wait=self.watch)
+        settings = self.run.settings
+        return Link(
+            grid=self.grid,
+            roster=self.roster,
+            timeout_s=settings.waiting.round_timeout_s,
+            on_wait=self.watch,
+            min_sites=settings.rounds.min_fit_clients,
+        )
 
     def quorum(self) -> Quorum:
         """For the waiting before and between rounds."""

@@ -96,16 +96,17 @@ class FedGAN(Strategy):  # type: ignore[misc]
     def configure_train(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> list[Message]:
-        """One message for each known site that is not in quarantine, ascending by partition id."""
+        """One message for each known site that is not in quarantine and owes no answer, ascending by partition id."""
         scalars: dict[str, Scalar] = {**config, "phase": "train", "server-round": server_round}
         scalars |= self._downlink.scalars(self._tensors)
         quarantined = self._conduct.quarantined(server_round)
         known = self._link.roster.sites
-        asked = [(node, site) for node, site in known if site.partition_id not in quarantined]
-        self._sites = {site.partition_id: site for _, site in asked}
         reasons = {client: (reason, Rejection.QUARANTINED) for client, reason in quarantined.items()}
+        reasons = self._link.owing(quarantined) | reasons
+        asked = [(node, site) for node, site in known if site.partition_id not in reasons]
+        self._sites = {site.partition_id: site for _, site in asked}
         self._exchange = Exchange(self._link, server_round, reasons)
-        self._exchange.num_answers = len(known) - len(asked)  # no reply of theirs is wanted
+        self._exchange.num_answers = sum(site.partition_id in quarantined for _, site in known)  # none is wanted
         nodes = {site.partition_id: node for node, site in asked}
         records = self._downlink.records(server_round, arrays, nodes)
         self._num_bytes_down = {site: size_in_bytes(record) for site, record in records.items()}

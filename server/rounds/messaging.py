@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import TypeVar
 
 import httpx
@@ -107,7 +108,12 @@ def fit_message(node_id: int, arrays: ArrayRecord, config: Mapping[str, Scalar],
 
 
 def replies_to(
-    grid: Grid, messages: Sequence[Message], *, timeout_s: float, on_wait: Callable[[], None] | None = None
+    grid: Grid,
+    messages: Sequence[Message],
+    *,
+    timeout_s: float,
+    on_wait: Callable[[], None] | None = None,
+    not_awaited: Collection[int] = (),
 ) -> Iterator[Message]:
     """Send the messages now; yield their replies in the order of the messages, one in memory at a time.
 
@@ -123,11 +129,22 @@ def replies_to(
         timeout_s: longest wait for all replies together, in seconds.
         on_wait: called before every look for a reply, and while one is fetched, about twice a second; there in another
             thread, while this one waits.
+        not_awaited: nodes whose replies are yielded last, if they are there when all others are.
     """
     deadline = time.monotonic() + timeout_s
     if messages:
         grid.push_messages(messages)
-    return (reply for message in messages for reply in _pull(grid, message, deadline, on_wait))
+    awaited = [message for message in messages if message.metadata.dst_node_id not in not_awaited]
+    others = [message for message in messages if message.metadata.dst_node_id in not_awaited]
+    return itertools.chain(
+        (reply for message in awaited for reply in _pull(grid, message, deadline, on_wait)),
+        (reply for message in others for reply in _pull(grid, message, 0.0, on_wait)),
+    )
+
+
+def reply_now(grid: Grid, message: Message) -> Message | None:
+    """The reply to a message that was sent before, if it is there by now, as of `replies_to`."""
+    return next(iter(_pull(grid, message, 0.0, None)), None)
 
 
 def _pull(grid: Grid, message: Message, deadline: float, on_wait: Callable[[], None] | None) -> list[Message]:

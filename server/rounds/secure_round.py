@@ -42,7 +42,7 @@ class SecureSums:
             link: to the sites.
             settings: of the run.
         """
-        self._link = link
+        self.link = link
         self._settings = settings
 
     def summed(
@@ -72,7 +72,7 @@ class SecureSums:
         """
         phase = Phase.TRAIN if kind is Kind.TRAIN else Phase.STATISTICS
         while True:
-            nodes = {s.partition_id: node for node, s in self._link.roster.sites if s.partition_id not in left_out}
+            nodes = {s.partition_id: node for node, s in self.link.roster.sites if s.partition_id not in left_out}
             name = SumName(
                 session=secrets.token_hex(16),
                 run_id=str(scalars["run-id"]),
@@ -81,7 +81,7 @@ class SecureSums:
                 digest=digest,
             )
             attempt = SecureExchange(
-                self._link,
+                self.link,
                 nodes,
                 name,
                 scalars,
@@ -150,6 +150,7 @@ class SecureRounds:
         )
         quarantined = self._conduct.quarantined(round_number)
         left_out: Reasons = {site: (reason, Rejection.QUARANTINED) for site, reason in quarantined.items()}
+        left_out = self._sums.link.owing(quarantined) | left_out
         try:
             exchanged, survivors, total = self._sums.summed(
                 Kind.TRAIN,

@@ -146,6 +146,10 @@ class Roster:
         """(node id, site) of every known site, ascending by partition id."""
         return sorted(self._by_node.items(), key=lambda item: item[1].partition_id)
 
+    def by_partition(self) -> dict[int, KnownSite]:
+        """Every known site; a site that left and came back is another object."""
+        return {site.partition_id: site for _, site in self.sites}
+
     def connected(self, grid: Grid) -> list[int]:
         """Partition ids of the known sites whose heartbeat Flower has, ascending.
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from flwr.app import Error, Message
+from flwr.app import Message
 
 import client.app
 import server.rounds.federation
@@ -30,7 +30,7 @@ from server.rounds.secure_statistics import drawn_face
 from server.run_folder.history import read_history
 from server.updates.weighted_mean import StreamingMean
 from tests.support.federated_setup import GLR, deployed_config, minimal_settings, simulated_grid, write_dataset
-from tests.support.inprocess_grid import InProcessGrid
+from tests.support.inprocess_grid import InProcessGrid, lost
 from tests.support.node_keys import key_config, write_node_keys
 
 pytestmark = pytest.mark.integration
@@ -73,11 +73,7 @@ def failing(site: int, step: str, in_round: str) -> object:
         if index != site or reply.metadata.group_id != in_round:
             return reply
         num_replies += 1
-        if num_replies != STEPS.index(step):
-            return reply
-        failure = Message(Error(code=3, reason="gone"), reply_to=reply)
-        failure.metadata.__dict__["_reply_to_message_id"] = reply.metadata.reply_to_message_id
-        return failure
+        return lost(reply) if num_replies == STEPS.index(step) else reply
 
     return tamper
 
@@ -211,6 +207,15 @@ def test_a_late_site_is_left_out(dataset: Path, tmp_path: Path, trained: Trained
     final = run(settings, tamper=lambda reply, index: None if fail(reply, index) is not reply else reply)  # type: ignore[operator]
     assert_is_mean(final, trained, 1, [0, 1, 3, 4])
     assert read_history(tmp_path)[0].rejected == {2: "no reply within 3 s to secure-train"}
+
+
+def test_a_site_that_never_answered_costs_one_wait(dataset: Path, tmp_path: Path) -> None:
+    settings = minimal_settings(dataset, tmp_path, 5, secure_aggregation=True, min_fit_clients=4, round_timeout_s=3.0)
+    fail = failing(2, "masked", "1")
+    run(settings, tamper=lambda reply, index: None if fail(reply, index) is not reply else reply)  # type: ignore[operator]
+    second = read_history(tmp_path)[1]
+    assert second.rejected == {2: "has not answered the message of round 1 yet, and is not asked before"}
+    assert sorted(second.clients) == [0, 1, 3, 4]
 
 
 def test_too_few_masked_updates_end_the_round_with_the_reasons(dataset: Path, tmp_path: Path) -> None:

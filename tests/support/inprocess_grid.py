@@ -7,12 +7,20 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from flwr.app import Context, Error, Message, RecordDict
 from flwr.clientapp import ClientApp
+from flwr.common.constant import ErrorCode
 from flwr.serverapp import Grid
 from flwr.supercore.run import Run
 from flwr.supercore.task_identity import TaskIdentity
 
 FIRST_NODE_ID = 1000
 Tamper = Callable[[Message, int], Message | None]
+
+
+def lost(reply: Message) -> Message:
+    """In the place of a reply, what Flower says of a site that is gone."""
+    error = Message(Error(code=ErrorCode.NODE_UNAVAILABLE, reason="gone"), reply_to=reply)
+    error.metadata.__dict__["_reply_to_message_id"] = reply.metadata.reply_to_message_id
+    return error
 
 
 class InProcessGrid(Grid):

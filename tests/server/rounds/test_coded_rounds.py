@@ -16,6 +16,7 @@ from model.designs.registry import IDENTITY_ROWS
 from server.rounds.federation import run_federation
 from server.run_folder.history import RoundRow, read_history
 from tests.support.federated_setup import minimal_settings, simulated_grid, write_dataset
+from tests.support.inprocess_grid import lost
 
 
 @pytest.fixture(scope="module")
@@ -41,9 +42,9 @@ def bits(checkpoint: Checkpoint) -> dict[str, bytes]:
     return {name: array.tobytes() for name, array in checkpoint.tensors.items()}
 
 
-def fails(round_number: int, site: int) -> Callable[[Message, int], Message | None]:
+def fails(round_number: int, site: int) -> Callable[[Message, int], Message]:
     return lambda reply, index: (
-        None if index == site and reply.metadata.group_id == str(round_number) and reply.has_content() else reply
+        lost(reply) if index == site and reply.metadata.group_id == str(round_number) and reply.has_content() else reply
     )
 
 
@@ -112,7 +113,7 @@ def test_a_resumed_run_gives_the_bits_of_an_uninterrupted_one(dataset: Path, tmp
 
 @pytest.mark.integration
 def test_a_site_that_missed_a_round_is_sent_whole_weights_again(dataset: Path, tmp_path: Path) -> None:
-    settings = coded(dataset, tmp_path, max_rounds=4, round_timeout_s=1.0)
+    settings = coded(dataset, tmp_path, max_rounds=4)
     train(settings, tamper=fails(2, site=1))
     down = [{site: measured["bytes_down"] for site, measured in row.measured.items()} for row in rows(settings)]
     assert set(down[1]) == {0, 2}

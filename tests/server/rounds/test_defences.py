@@ -62,7 +62,8 @@ class Federation:
         self._tensors: NamedArrays = START
 
     def new_strategy(self, history: Iterable[RoundRow] = ()) -> FedGAN:
-        link = Link(grid=self._grid, roster=self._roster, timeout_s=0.2, on_wait=lambda: None)
+        min_sites = self.settings.rounds.min_fit_clients
+        link = Link(grid=self._grid, roster=self._roster, timeout_s=0.2, on_wait=lambda: None, min_sites=min_sites)
         return FedGAN(START, link, self.settings, self.folder, scalars={"run-id": "r"}, history=history)
 
     def round(self, number: int) -> RoundOutcome:

@@ -65,7 +65,8 @@ def grid(**options: object) -> InProcessGrid:
 def strategy_on(network: InProcessGrid, config: Settings, folder: Path) -> FedGAN:
     roster = Roster(config)
     roster.wait_for_sites(network)
-    link = Link(grid=network, roster=roster, timeout_s=0.2, on_wait=lambda: None)
+    min_sites = config.rounds.min_fit_clients
+    link = Link(grid=network, roster=roster, timeout_s=0.2, on_wait=lambda: None, min_sites=min_sites)
     return FedGAN(START, link, config, folder, scalars={"run-id": "r"})
 
 

@@ -102,7 +102,8 @@ def roster() -> Roster:
 
 
 def outcome_of(roster: Roster, replies: Sequence[Message], folder: Path, codec: str = "float32") -> RoundOutcome:
-    link = Link(grid=CannedGrid(replies), roster=roster, timeout_s=0.2, on_wait=lambda: None)
+    min_sites = SETTINGS.rounds.min_fit_clients
+    link = Link(grid=CannedGrid(replies), roster=roster, timeout_s=0.2, on_wait=lambda: None, min_sites=min_sites)
     settings = SETTINGS.replaced({"update-codec": codec})
     return FedGAN(START, link, settings, folder, scalars={"run-id": "r"}).train(1, START)
 
