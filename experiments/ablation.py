@@ -17,7 +17,7 @@ from evaluation.metrics.catalogue import (
 from evaluation.pairs import Protocol
 from experiments.table import FOLLOWING_USE_FLOW, ExperimentTable, ModelRow
 from model.setting import Scalar
-from reenact.guidance_choice import Guidance, MotionKind
+from reenact.guidance_choice import Guidance
 
 _WITHOUT: dict[str, dict[str, Scalar]] = {
     "all": {},
@@ -41,10 +41,7 @@ _WITHOUT: dict[str, dict[str, Scalar]] = {
     "without random colours": {"colour-jitter": 0.0},
 }
 """Label to what differs from the preset. A preset that lacks an addition has two equal rows, of one training."""
-_ROWS = tuple(
-    ModelRow(label=label, changes=changes, guidance=Guidance.AUTO, motion=MotionKind.AUTO)
-    for label, changes in _WITHOUT.items()
-)
+_ROWS = tuple(ModelRow(label=label, changes=changes, guidance=Guidance.AUTO) for label, changes in _WITHOUT.items())
 _SHARP = SHARPNESS["whole"]
 
 ABLATIONS: dict[str, ExperimentTable] = {
