@@ -70,7 +70,7 @@ format: install ## Format the code and apply safe lint fixes
 	$(BIN)/ruff format .
 
 e2e: install ## End-to-end tests of the compose files; needs a Docker engine (a quarter of an hour)
-	$(BIN)/python -m pytest -x -m docker tests  # after a failure the rest would wait in vain
+	$(BIN)/python -m pytest -x -m docker --durations=12 tests  # after a failure the rest would wait in vain
 
 lock: install ## Write the lock files anew, with the newest versions that pyproject.toml allows; asks the package index
 	$(BIN)/python deploy/lock.py
