@@ -59,7 +59,6 @@ DEMO_SETTINGS: dict[str, Scalar] = {
     "adversarial-lead-steps": 80,
     "adversarial-ramp-steps": 40,
     "perceptual-every": 4,
-    "server-ema-decay": 0.5,
     "tau": 0.0,
     "seed": SEED,
 }

@@ -43,7 +43,8 @@ class RoundsConfig:
     plain averaging; 2 is twice as far (Reddi et al. 2021, FedOpt with SGD). Discriminators, and rows of identity
     embeddings, stay at 1, and so does centralized training."""
     server_ema_decay: float = setting(0.0, low=0, high=0.9999, leeway=Leeway.ANY)
-    """+ Exponential averaging over rounds of the global weights, for evaluation and export only; 0 is off."""
+    """+ Exponential averaging over rounds of the global weights, for evaluation and export only; 0 is off. In round r
+    (1 + r) / (10 + r) at most, so that a short run is no average with its beginning."""
     update_codec: str = setting("float32", choices=("float32", "bfloat16", "int8"), may_change=True)
     """+ How weights travel: whole as float32, or, both ways, as steps with values rounded to bfloat16 or int8. A site
     adds what rounding took to its next step. Under secure-aggregation both send 32 bits a value up, in place of 64."""

@@ -180,12 +180,18 @@ class RoundLoop:
         )
 
     def _averaged(self, tensors: Tensors) -> Tensors:
-        """The exponential average over rounds; empty if it is off."""
-        decay = np.float32(self._run.settings.rounds.server_ema_decay)
-        if decay == 0:
+        """The exponential average over rounds; empty if it is off.
+
+        It reaches back less far in the first ones, (1 + r) / (10 + r) in round r at most: a run of few rounds is not to
+        be an average with what it was at its beginning.
+        """
+        most = self._run.settings.rounds.server_ema_decay
+        if most == 0:
             return {}
         if not self.state.ema_tensors:
             return {name: array.copy() for name, array in tensors.items()}
+        number = self.state.round + 1
+        decay = np.float32(min(most, (1 + number) / (10 + number)))
         return {
             name: np.asarray(decay * self.state.ema_tensors[name] + (np.float32(1) - decay) * array)
             for name, array in tensors.items()

@@ -6,6 +6,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from federation.settings import Settings
@@ -73,6 +74,37 @@ def test_a_run_does_not_stop_or_name_its_best_round_by_a_loss_of_fewer_terms(set
     assert [row.variance_loss_generator is None for row in rows] == [True, True, True, False]
     assert [row.rounds_until_stop_possible for row in rows] == [3, 2, 1, 0]
     assert json.loads((run.folder.path / "best.json").read_text())["round"] == 4
+
+
+class Counting:
+    """A kind of round after which every value is the round's number."""
+
+    def train(self, round_number: int, tensors: NamedArrays) -> RoundOutcome:
+        arrays = {name: np.full_like(array, round_number) for name, array in tensors.items()}
+        return RoundOutcome(tensors=arrays, metrics={"loss_generator": 1.0})
+
+
+@pytest.mark.parametrize(
+    ("decay", "averages"),
+    [
+        (0.3, [1.0, 0.25 * 1 + 0.75 * 2, 0.3 * 1.75 + 0.7 * 3]),  # 3 / 12, then 4 / 13 is more than 0.3
+        (0.9, [1.0, 1.75, (4 * 1.75 + 9 * 3) / 13]),
+    ],
+)
+def test_the_average_over_rounds_reaches_back_less_far_in_the_first_ones(
+    settings: Settings, decay: float, averages: list[float]
+) -> None:
+    found: list[float] = []
+
+    class Noted:
+        def after_round(self, row: RoundRow, state: Checkpoint) -> RoundRow:
+            found.extend({float(array.flat[0]) for array in state.ema_tensors.values()})
+            return row
+
+    with running(settings.replaced({"max-rounds": 3, "server-ema-decay": decay})) as run:
+        start = replace(STATE, round=0, tensors={"generator.w": np.zeros(2, np.float32)})
+        RoundLoop(run, start, Counting(), [Noted()]).run()
+    assert found == pytest.approx(averages, abs=1e-6)
 
 
 def test_names_that_are_told_during_a_run_are_in_its_state_and_stay(settings: Settings) -> None:
