@@ -23,7 +23,8 @@ class Weather:
     """How likely each mishap is for one client in one round."""
 
     crash: float = 0.0
-    """The client trains and its reply is not there in time; it comes with the replies of a later round."""
+    """The client trains and its reply is not there in time, but when the round is over; it comes once more with the
+    replies of the next one, for which nobody asked it."""
     corrupt: float = 0.0
     """Its reply arrives damaged: a NaN, a missing tensor, or another shape."""
     duplicate: float = 0.0
@@ -62,6 +63,10 @@ class ChaosGrid(InProcessGrid):
         fresh = list(super().pull_messages(message_ids))
         again = [copy.deepcopy(reply) for reply in fresh if reply.metadata.reply_to_message_id in self._twice]
         return [*late, *fresh, *again]
+
+    def end_round(self) -> None:
+        """What was late is there now."""
+        self._replies |= {reply.metadata.reply_to_message_id: copy.deepcopy(reply) for reply in self._late}
 
     def _answer(self, message: Message, index: int) -> None:
         if message.content["fitins.config"]["phase"] != "train":

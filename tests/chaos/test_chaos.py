@@ -21,7 +21,7 @@ from model.checkpoint import Checkpoint, load_checkpoint, round_folders
 from model.errors import CheckpointError
 from model.setting import Scalar
 from server.rounds.federation import run_federation
-from server.run_folder.history import read_history
+from server.run_folder.history import RoundRow, read_history
 from server.run_folder.result import RunResult
 from server.sites import quorum
 from tests.chaos.grid import ChaosGrid, Weather, kill_at
@@ -87,11 +87,13 @@ def train(settings: Settings, weather: Weather, *, kill: int | None = None) -> i
         if kill is not None:
             kill_at(kill)
         descriptor = os.open(folder.with_suffix(".done"), os.O_WRONLY | os.O_APPEND | os.O_CREAT)
-        run_federation(
-            ChaosGrid(settings, weather, SEED),
-            settings,
-            on_round=lambda row: os.write(descriptor, f"{row.round}\n".encode()) and None,
-        )
+        grid = ChaosGrid(settings, weather, SEED)
+
+        def note(row: RoundRow) -> None:
+            grid.end_round()
+            os.write(descriptor, f"{row.round}\n".encode())
+
+        run_federation(grid, settings, on_round=note)
 
     return in_child(run)
 
