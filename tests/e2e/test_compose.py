@@ -17,6 +17,7 @@ from tests.e2e.settings import MAX_ROUNDS, QUARANTINE_AFTER, as_options
 pytestmark = pytest.mark.docker
 
 ROUND_S = 900.0
+"""For what happens once a round: a site that comes back is greeted between two of them."""
 WORD_S = 180.0
 """For a line in a log, an alert or a container; seconds on a quiet machine."""
 DASHBOARDS = sorted((ROOT / "deploy" / "grafana" / "dashboards").glob("*.json"))
@@ -252,7 +253,7 @@ def test_a_site_whose_clock_goes_wrong_says_so_and_returns_when_it_is_set(federa
     wait_until("the alert", lambda: "SiteClockOff" in federation.firing(), timeout_s=WORD_S)
     wait_until("a round without it", lambda: len(federation.history()) > completed, timeout_s=ROUND_S)
     ahead_s.write_text("0")
-    wait_until("site 4 again", lambda: "3" in federation.live()["connected"], timeout_s=240)
+    wait_until("site 4 again", lambda: "3" in federation.live()["connected"], timeout_s=ROUND_S)
 
 
 def test_a_site_that_is_cut_off_heals(federation: Compose) -> None:
@@ -260,7 +261,7 @@ def test_a_site_that_is_cut_off_heals(federation: Compose) -> None:
     docker("network", "disconnect", network, container)
     wait_until("site 3 silent", lambda: "2" not in federation.live()["connected"], timeout_s=240)
     docker("network", "connect", "--alias", "site-3", network, container)
-    wait_until("site 3 again", lambda: "2" in federation.live()["connected"], timeout_s=240)
+    wait_until("site 3 again", lambda: "2" in federation.live()["connected"], timeout_s=ROUND_S)
 
 
 def wait_for_a_round_or_the_end(federation: Compose) -> None:
