@@ -72,11 +72,18 @@ def experiment_request(
     table, rounds = TABLES[name], settings.rounds
     table = with_backbone(table, backbone) if backbone else table
     table = in_mode(table, Mode(mode)) if mode else table
-    left_out = _without_meshes(table, settings, [unseen] if unseen else [])
+    without_meshes = _without_meshes(table, settings, [unseen] if unseen else [])
+    of_one_source = _of_one_source(table, settings) if num_sources > 1 else []
+    rows_left = tuple(row for row in table.rows if row not in [*without_meshes, *of_one_source])
+    if not rows_left:
+        raise ConfigError(
+            f"--num-sources: got {num_sources}, wanted 1: these networks draw from one source (num-sources = 1 in the "
+            "preset); for more --set num-sources=4, with a network that can"
+        )
     kind = (f"-{mode}" if mode else "") + (f"-k{num_sources}" if num_sources > 1 else "")
     return ExperimentRequest(
         name=name + kind,
-        table=replace(table, rows=tuple(row for row in table.rows if row not in left_out)),
+        table=replace(table, rows=rows_left),
         settings=settings,
         out=out,
         seeds=tuple(range(rounds.seed, rounds.seed + num_seeds)),
@@ -84,7 +91,8 @@ def experiment_request(
         num_pairs=num_pairs,
         num_sources=num_sources,
         unseen=unseen,
-        left_out=tuple(row.label for row in left_out),
+        without_meshes=tuple(row.label for row in without_meshes),
+        of_one_source=tuple(row.label for row in of_one_source),
     )
 
 
@@ -95,6 +103,11 @@ def _without_meshes(table: ExperimentTable, settings: Settings, others: Sequence
     datasets = [Path(settings.data.data_dir), *others] if driven else []
     has_meshes = all(shard.mesh_FVC is not None for dataset in datasets for shard in open_dataset(dataset))
     return [] if has_meshes else driven
+
+
+def _of_one_source(table: ExperimentTable, settings: Settings) -> list[ModelRow]:
+    """The rows whose networks are trained with `num-sources` 1."""
+    return [row for row in table.rows if row.changes.get("num-sources", settings.model.num_sources) == 1]
 
 
 def run_on_this_machine(request: ExperimentRequest, listener: Listener) -> ExperimentReport:

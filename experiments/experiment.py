@@ -51,8 +51,10 @@ class ExperimentRequest:
     """Source frames of each result; above 1 the nearest of a reference set."""
     unseen: Path | None
     """Dataset of people the models have not seen, for cross-unseen."""
-    left_out: tuple[str, ...] = ()
+    without_meshes: tuple[str, ...] = ()
     """Labels of rows that the table has besides, and that these datasets cannot drive: they have no face meshes."""
+    of_one_source: tuple[str, ...] = ()
+    """Labels of rows that it has besides, and that cannot be drawn from as many sources."""
 
     @property
     def baselines(self) -> tuple[str, ...]:
@@ -62,9 +64,12 @@ class ExperimentRequest:
     @property
     def note(self) -> str:
         """What is left out, in words; "" if nothing is."""
-        if not self.left_out:
-            return ""
-        return f"Left out for want of face meshes: {', '.join(self.left_out)}; {ADD_MESHES}."
+        notes = []
+        if self.without_meshes:
+            notes.append(f"Left out for want of face meshes: {', '.join(self.without_meshes)}; {ADD_MESHES}.")
+        if self.of_one_source:
+            notes.append(f"Left out, since they draw from one source: {', '.join(self.of_one_source)}.")
+        return " ".join(notes)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

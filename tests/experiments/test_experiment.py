@@ -255,7 +255,8 @@ def test_a_table_in_one_mode_trains_every_row_so_and_has_files_of_its_own(tmp_pa
     settings = minimal_settings(write_dataset(tmp_path / "dataset", 2, has_mesh=True), Path("/unused"), 2)
     request = asked("table-4-2", settings, tmp_path, mode="federated")
     assert request.name == "table-4-2-federated"
-    assert asked("table-4-2", settings, tmp_path, num_sources=8).name == "table-4-2-k8"
+    several = settings.replaced({"num-sources": 4, "use-landmark-flow": True})
+    assert asked("table-4-2", several, tmp_path, num_sources=8).name == "table-4-2-k8"
     assert {item.cell.mode for item in plan(request)} == {Mode.FEDERATED}
     assert [row.label for row in request.table.rows] == [row.label for row in TABLES["table-4-2"].rows]
     labels = [row.label for row in in_mode(TABLES["table-4-7"], Mode.CENTRALIZED).rows]
@@ -278,6 +279,20 @@ def test_each_row_of_an_ablation_is_a_training_of_its_own_and_both_tables_share_
             assert dict(item.cell.settings.to_flat().items() - whole.items()) == row.changes
     bare = Settings().replaced({"data-dir": str(dataset)})  # the thesis' own network has hardly any addition
     assert len(plan(asked("ablation", bare, tmp_path))) < len(TABLES["ablation"].rows)
+
+
+def test_rows_that_draw_from_one_source_are_left_out_of_a_table_from_eight_and_it_is_said(tmp_path: Path) -> None:
+    settings = minimal_settings(write_dataset(tmp_path / "dataset", 2), Path("/unused"), 2, local_steps=1)
+    several = settings.replaced({"network": "glr", "num-sources": 4, "use-landmark-flow": True})
+    request = asked("ablation", several, tmp_path, num_sources=8)
+    labels = {row.label for row in TABLES["ablation"].rows} - {row.label for row in request.table.rows}
+    assert labels == {"without landmark motions", "trained on one source"}
+    assert request.note == (
+        "Left out, since they draw from one source: without landmark motions, trained on one source."
+    )
+    assert asked("ablation", several, tmp_path).note == ""
+    with pytest.raises(ConfigError, match="--num-sources: got 8, wanted 1: these networks draw from one source"):
+        asked("ablation", settings.replaced({"network": "glr", "num-sources": 1}), tmp_path, num_sources=8)
 
 
 def test_a_table_that_the_thesis_has_not_shows_no_printed_numbers(request_) -> None:
