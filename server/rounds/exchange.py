@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from flwr.app import ArrayRecord, Message
@@ -38,17 +38,17 @@ class Link:
     arrears: Arrears = field(default_factory=Arrears)
     """Of sites that were late."""
 
-    def owing(self, left_out: Collection[int]) -> Reasons:
-        """The known sites that are not asked, since they still owe an answer; none where the round needs them.
+    def left_out(self, quarantined: Mapping[int, str]) -> Reasons:
+        """Sites that are not asked: those in quarantine and, unless the round needs them, those that owe an answer.
 
         Args:
-            left_out: sites that are not asked for other reasons.
+            quarantined: partition id to the reason.
         """
         sites = self.roster.by_partition()
         owing = self.arrears.owing(self.grid, sites)
-        if len(sites.keys() - owing.keys() - set(left_out)) < self.min_sites:
-            return {}
-        return {site: (reason, Rejection.LATE) for site, reason in owing.items()}
+        is_needed = len(sites.keys() - owing.keys() - quarantined.keys()) < self.min_sites
+        reasons: Reasons = {} if is_needed else {site: (reason, Rejection.LATE) for site, reason in owing.items()}
+        return reasons | {site: (reason, Rejection.QUARANTINED) for site, reason in quarantined.items()}
 
 
 class TooFewUpdatesError(FederationError):

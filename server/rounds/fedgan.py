@@ -101,8 +101,7 @@ class FedGAN(Strategy):  # type: ignore[misc]
         scalars |= self._downlink.scalars(self._tensors)
         quarantined = self._conduct.quarantined(server_round)
         known = self._link.roster.sites
-        reasons = {client: (reason, Rejection.QUARANTINED) for client, reason in quarantined.items()}
-        reasons = self._link.owing(quarantined) | reasons
+        reasons = self._link.left_out(quarantined)
         asked = [(node, site) for node, site in known if site.partition_id not in reasons]
         self._sites = {site.partition_id: site for _, site in asked}
         self._exchange = Exchange(self._link, server_round, reasons)

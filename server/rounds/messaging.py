@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import logging
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -134,12 +133,9 @@ def replies_to(
     deadline = time.monotonic() + timeout_s
     if messages:
         grid.push_messages(messages)
-    awaited = [message for message in messages if message.metadata.dst_node_id not in not_awaited]
-    others = [message for message in messages if message.metadata.dst_node_id in not_awaited]
-    return itertools.chain(
-        (reply for message in awaited for reply in _pull(grid, message, deadline, on_wait)),
-        (reply for message in others for reply in _pull(grid, message, 0.0, on_wait)),
-    )
+    deadlines = [0.0 if message.metadata.dst_node_id in not_awaited else deadline for message in messages]
+    ordered = sorted(zip(deadlines, messages, strict=True), key=lambda each: -each[0])  # the awaited first, in order
+    return (reply for until, message in ordered for reply in _pull(grid, message, until, on_wait))
 
 
 def reply_now(grid: Grid, message: Message) -> Message | None:

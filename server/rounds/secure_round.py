@@ -26,7 +26,6 @@ from server.rounds.loop import RoundOutcome, Tensors
 from server.rounds.secure_exchange import DisturbedSumError, Exchanged, Given, LostSumError, SecureExchange
 from server.run_folder.history import RoundRow
 from server.sites.conduct import Conduct
-from server.updates.reply import Rejection
 from server.updates.server_step import stepped
 
 _log = logging.getLogger(__name__)
@@ -148,9 +147,7 @@ class SecureRounds:
             part_sizes=PartSizes.from_flat(self._scalars),
             tensors=tensors,
         )
-        quarantined = self._conduct.quarantined(round_number)
-        left_out: Reasons = {site: (reason, Rejection.QUARANTINED) for site, reason in quarantined.items()}
-        left_out = self._sums.link.owing(quarantined) | left_out
+        left_out = self._sums.link.left_out(self._conduct.quarantined(round_number))
         try:
             exchanged, survivors, total = self._sums.summed(
                 Kind.TRAIN,

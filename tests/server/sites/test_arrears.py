@@ -18,6 +18,7 @@ from server.rounds.loop import RoundOutcome
 from server.rounds.messaging import fit_message
 from server.sites.arrears import Arrears
 from server.sites.roster import Roster
+from server.updates.reply import Rejection
 from tests.server.replies import Answer, answering_app
 from tests.support.inprocess_grid import FIRST_NODE_ID, InProcessGrid
 
@@ -161,5 +162,6 @@ def test_where_a_round_needs_it_a_late_site_is_asked_and_waited_for(grid: Holdin
     grid.is_holding = True
     message = fit_message(FIRST_NODE_ID, ArrayRecord(), {"server-round": 4}, timeout_s=TIMEOUT_S)
     link.arrears.note_late(link.roster.by_partition()[0], message)
-    assert list(link.owing(left_out=[])) == [0]
-    assert link.owing(left_out=[2]) == {}  # site 1 alone makes no round of two
+    assert list(link.left_out({})) == [0]
+    # Site 1 alone makes no round of two.
+    assert link.left_out({2: "in quarantine"}) == {2: ("in quarantine", Rejection.QUARANTINED)}
