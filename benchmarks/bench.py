@@ -1,7 +1,7 @@
 """What the program costs here, in one table: `make bench`, at most ten minutes on two free cores.
 
 What is timed takes turns: everything once, then everything again, so that a machine that slows down slows all of it.
-The table is printed and kept as benchmarks/results/<date>-<machine>.json; docs/performance.md says what it means. The
+The table is printed and kept as benchmarks/results/<time>-<machine>.json; docs/performance.md says what it means. The
 other files here measure one thing each and have commands of their own.
 """
 
@@ -50,9 +50,9 @@ def main() -> None:
 
 
 def keep(name: str, figures: Mapping[str, object]) -> None:
-    """Write figures with date, machine and versions to `<date>-<name>.json` among the results, and say so."""
+    """Write figures with date, machine and versions to `<time>-<name>.json` among the results, and say so."""
     now = datetime.datetime.now(datetime.UTC)
-    path = RESULTS / f"{now:%Y-%m-%d}-{name}.json"
+    path = RESULTS / f"{now:%Y-%m-%dT%H%M}-{name}.json"
     about = {"date": now.isoformat(timespec="seconds"), "machine": machine(), "versions": versions()}
     write_json(path, {**about, **figures})
     print(f"kept in {path.relative_to(ROOT)}")

@@ -51,11 +51,11 @@ def experiment_request(
         num_pairs: of each source person, >= 1.
         num_sources: source frames of each result, 1 to 32; the trainings are the same for all.
         unseen: dataset for cross-unseen.
-        backbone: for every row; "" as in the thesis.
+        backbone: for every row that has one of its own; "" as in the thesis.
         mode: of every training; "" as in the thesis.
 
     Raises:
-        ConfigError: for an unknown table, backbone or mode, or numbers out of range.
+        ConfigError: for an unknown table, backbone or mode, a backbone where no row has its own, or numbers out of range.
     """
     if name not in TABLES:
         raise ConfigError(f"experiment: got {name!r}, wanted one of {', '.join(TABLES)}")
@@ -70,6 +70,11 @@ def experiment_request(
             f"--seeds {num_seeds} --num-pairs {num_pairs} --budget {num_steps}: wanted at least 1, 1 and 0"
         )
     table, rounds = TABLES[name], settings.rounds
+    if backbone and all("backbone" not in row.changes for row in table.rows):
+        raise ConfigError(
+            f"--backbone: got {backbone}, but no row of {name} has a backbone of its own; wanted --set "
+            f"backbone={backbone}, which is for all of them"
+        )
     table = with_backbone(table, backbone) if backbone else table
     table = in_mode(table, Mode(mode)) if mode else table
     without_meshes = _without_meshes(table, settings, [unseen] if unseen else [])

@@ -243,6 +243,11 @@ def test_rows_that_are_driven_by_meshes_are_left_out_where_there_are_none_and_it
     assert request.note.startswith("Left out for want of face meshes: Mesh Guided GCN; `fedreenact prepare") != has_mesh
 
 
+def test_a_backbone_for_all_rows_is_refused_where_no_row_has_its_own(request_) -> None:
+    with pytest.raises(ConfigError, match="--set backbone=resnet34"):
+        asked("ablation", request_.settings, request_.out, backbone="resnet34")
+
+
 def test_every_table_has_rows_of_known_settings_and_published_values_for_each_metric() -> None:
     known = Settings().to_flat()
     for table in TABLES.values():
