@@ -35,7 +35,8 @@ def settings_page() -> str:
     """The whole page as Markdown."""
     defaults = Settings().to_flat()
     presets = {name: read_preset(PRESETS / f"{name}.toml") for name in SHOWN}
-    lines = [_INTRODUCTION]
+    changeable = sorted(key for key, meaning in MEANINGS.items() if meaning.may_change)
+    lines = [_INTRODUCTION, f"A resumed run may have other values of {', '.join(f'`{key}`' for key in changeable)}."]
     for title, fields in _documented_classes():
         lines += [
             f"\n## {title}\n",

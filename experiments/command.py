@@ -55,7 +55,8 @@ def experiment_request(
         mode: of every training; "" as in the thesis.
 
     Raises:
-        ConfigError: for an unknown table, backbone or mode, a backbone where no row has its own, or numbers out of range.
+        ConfigError: for an unknown table, backbone or mode, a backbone where no row has its own, or numbers out of
+            range.
     """
     if name not in TABLES:
         raise ConfigError(f"experiment: got {name!r}, wanted one of {', '.join(TABLES)}")

@@ -14,6 +14,7 @@ from typing import TypeVar
 
 import httpx
 from flwr.common.constant import Status
+from flwr.common.serde import user_config_from_proto
 from flwr.proto.control_pb2 import ListNodesRequest, ListRunsRequest, UnregisterNodeRequest
 from flwr.proto.run_pb2 import Run
 from flwr.supercore.constant import NodeStatus
@@ -23,6 +24,7 @@ from flwr.supercore.interceptors import RuntimeVersionHttpInterceptor
 from deploy.files import write_app
 from model.errors import FederationError
 from model.files import json_of
+from model.setting import Scalar
 
 T = TypeVar("T")
 
@@ -41,19 +43,24 @@ class UnfinishedRun:
     """A run that Flower knows, and that has not ended."""
 
     run_id: str
-    output_dir: str
-    """As it was submitted with; empty if it was submitted without one, as a run of another app is."""
     submitted: float
     """When, in seconds since 1970 by the SuperLink's clock."""
+    settings: Mapping[str, Scalar]
+    """As it was submitted with: all of them by us, whatever keys another app's run has."""
 
     @classmethod
     def of(cls, run: Run) -> UnfinishedRun:
         """Of what the SuperLink says about it."""
         return cls(
             run_id=str(run.run_id),
-            output_dir=run.override_config["output-dir"].string if "output-dir" in run.override_config else "",
             submitted=datetime.fromisoformat(run.pending_at).timestamp(),
+            settings=user_config_from_proto(run.override_config),
         )
+
+    @property
+    def output_dir(self) -> str:
+        """The run folder; empty if it was submitted without one, as a run of another app is."""
+        return str(self.settings.get("output-dir", ""))
 
 
 class FlowerCommands:

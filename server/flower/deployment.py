@@ -74,6 +74,8 @@ class Supervisor:
     def run(self) -> str:
         """Submit the run, or take over one of this folder that has not ended, and wait for its end.
 
+        One that was submitted with other settings is stopped first, and goes on from its checkpoint with these.
+
         Returns:
             Why training ended.
 
@@ -108,7 +110,25 @@ class Supervisor:
             run_id = own.run_id if own else self._submit()
         except FederationError as error:
             raise _AttemptError(str(error)) from error
+        if own:
+            self._take_over(own)
         return self._follow(run_id, result_before, own.submitted if own else math.inf)
+
+    def _take_over(self, own: UnfinishedRun) -> None:
+        """Go on with a run that was submitted before; one with other settings is told to end, to be submitted anew."""
+        now = self._settings.to_flat()
+        changed = [
+            f"{key} was {own.settings[key]!r}, now {now[key]!r}"
+            for key in sorted(now.keys() & own.settings.keys())
+            if own.settings[key] != now[key]
+        ]
+        if not changed:
+            _log.warning("taking over run %s, which has not ended", own.run_id)
+            return
+        _log.warning(
+            "run %s has other settings and is stopped, to go on with these: %s", own.run_id, "; ".join(changed)
+        )
+        self._flower.stop(own.run_id)
 
     def _unfinished(self) -> UnfinishedRun | None:
         """The run of this folder that has not ended, if there is one.
@@ -121,7 +141,6 @@ class Supervisor:
         unfinished = self._flower.unfinished()
         own = [run for run in unfinished if Path(run.output_dir) == self._folder]
         if own:
-            _log.warning("taking over run %s, which has not ended", own[-1].run_id)
             return own[-1]
         others = [run for run in unfinished if run.output_dir]
         if others:

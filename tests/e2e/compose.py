@@ -20,7 +20,7 @@ class Compose:
 
     def __init__(self, project: str, files: list[Path], environment: dict[str, str], prometheus_port: int) -> None:
         self._base = ["docker", "compose", "-p", project, *(part for file in files for part in ("-f", str(file)))]
-        self._environment = os.environ | environment | {"PROMETHEUS_PORT": str(prometheus_port)}
+        self.environment = os.environ | environment | {"PROMETHEUS_PORT": str(prometheus_port)}
         self._port = prometheus_port
         self.project = project
 
@@ -29,7 +29,7 @@ class Compose:
         done = subprocess.run(
             [*self._base, *arguments],
             cwd=ROOT,
-            env=self._environment,
+            env=self.environment,
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,

@@ -101,8 +101,8 @@ def settings(tmp_path: Path) -> Settings:
     return minimal_settings(write_dataset(tmp_path / "sites", 2), tmp_path / "run", 2, local_steps=1, max_rounds=3)
 
 
-def run_77(folder: Path, submitted: float = 0.0) -> UnfinishedRun:
-    return UnfinishedRun(run_id="77", output_dir=str(folder), submitted=submitted)
+def run_77(folder: Path, submitted: float = 0.0, **settings: int) -> UnfinishedRun:
+    return UnfinishedRun(run_id="77", submitted=submitted, settings={"output-dir": str(folder), **settings})
 
 
 def supervise(settings: Settings, flower: FlowerCommands, patience: Patience = QUICK) -> tuple[str, list[RoundRow]]:
@@ -140,6 +140,34 @@ def test_a_run_that_has_not_ended_is_taken_over_not_doubled(settings: Settings, 
     assert flower.num_submitted == 0
 
 
+def test_a_run_that_was_submitted_with_other_settings_is_stopped_and_goes_on_with_these(
+    settings: Settings, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As an operator does who has seen enough: a lower max-rounds, and `up` again."""
+    train(settings.replaced({"max-rounds": 1}), 0)
+    (tmp_path / "run" / RESULT_NAME).unlink()  # as of a run that goes on
+
+    class Stoppable(ThreadedFlower):
+        def stop(self, run_id: str) -> None:
+            super().stop(run_id)
+            self.begin(settings)
+            self._unfinished = []
+
+    def as_if_stopped_or_train(settings: Settings, attempt: int) -> None:
+        if attempt >= 0:
+            train(settings, attempt)
+
+    before = run_77(tmp_path / "run", **{"max-rounds": 64, "local-steps": settings.rounds.local_steps, "gone": 1})
+    flower = Stoppable(tmp_path / "flower", as_if_stopped_or_train, unfinished=before)
+    shorter = settings.replaced({"max-rounds": 2})
+    reason, rows = supervise(shorter, flower)
+    assert reason == "round 2 is the last that max-rounds allows"
+    assert [row.round for row in rows] == [2]
+    assert (flower.stopped, flower.num_submitted) == (["77"], 1)
+    assert "run 77 has other settings and is stopped, to go on with these: max-rounds was 64, now 2" in caplog.text
+    assert "local-steps was" not in caplog.text
+
+
 def test_a_run_of_another_folder_is_named_and_neither_followed_nor_stopped(settings: Settings, tmp_path: Path) -> None:
     flower = ThreadedFlower(tmp_path / "flower", train, unfinished=run_77(tmp_path / "main"))
     with pytest.raises(FederationError, match=r"run 77 of .*/main has not ended; wait for its end, or stop it first"):
@@ -148,7 +176,7 @@ def test_a_run_of_another_folder_is_named_and_neither_followed_nor_stopped(setti
 
 
 def test_a_run_of_something_else_keeps_nobody_waiting(settings: Settings, tmp_path: Path) -> None:
-    foreign = UnfinishedRun(run_id="77", output_dir="", submitted=0.0)
+    foreign = UnfinishedRun(run_id="77", submitted=0.0, settings={"max-rounds": 7})
     flower = ThreadedFlower(tmp_path / "flower", train, unfinished=foreign)
     assert supervise(settings, flower)[0] == "round 3 is the last that max-rounds allows"
     assert (flower.num_submitted, flower.stopped) == (1, [])
@@ -177,8 +205,11 @@ def test_a_run_that_is_taken_over_has_not_the_result_that_was_there_before_it(
 
 def test_an_unfinished_run_is_read_from_what_the_superlink_says() -> None:
     said = Run(run_id=2**63 + 1, pending_at="2026-11-29T12:00:00.500000+00:00")
-    assert UnfinishedRun.of(said) == UnfinishedRun(run_id=str(2**63 + 1), output_dir="", submitted=1795953600.5)
+    run = UnfinishedRun(run_id=str(2**63 + 1), submitted=1795953600.5, settings={})
+    assert UnfinishedRun.of(said) == run and run.output_dir == ""
     said.override_config["output-dir"].string = "/runs/main"
+    said.override_config["max-rounds"].sint64 = 21
+    assert UnfinishedRun.of(said) == replace(run, settings={"output-dir": "/runs/main", "max-rounds": 21})
     assert UnfinishedRun.of(said).output_dir == "/runs/main"
 
 
