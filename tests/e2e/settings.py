@@ -12,7 +12,8 @@ MAX_ROUNDS = 100
 QUARANTINE_AFTER = 2
 SETTINGS: dict[str, int | str] = {
     "max-rounds": MAX_ROUNDS,
-    "local-steps": 25,  # times batch-size 4 is what the sites' policy asks for at least
+    "batch-size": 20,  # what the sites' policy asks for at least, in half the time of 25 steps of 4
+    "local-steps": 5,
     "tau": 0,
     "num-sources": 1,  # of the steps, half the time
     "variance-window": 2,
