@@ -18,6 +18,8 @@ SETTINGS: dict[str, int | str] = {
     "num-sources": 1,  # of the steps, half the time
     "variance-window": 2,
     "adversarial-from-step": 0,
+    "adversarial-lead-steps": 0,  # Var(L_G) is there when L_G has all of its terms
+    "adversarial-ramp-steps": 0,
     "flow-warmup-steps": 0,  # the policy counts the steps of every loss term
     "perceptual-backbone": "none",
     "embed-dim": 64,  # what travels, and how, is the same in a small network
