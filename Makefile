@@ -20,6 +20,8 @@ DEVICE ?= cuda
 
 # Many processes start here; each would compile all that it imports anew.
 unexport PYTHONDONTWRITEBYTECODE
+# Memory in huge pages, as model/huge_pages.py has it for the installed command.
+export GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1
 
 .PHONY: help install demo test integration chaos e2e bench gpu lint format lock sbom audit-dependencies docs clean
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-import cli
+from cli import entry as cli
 from tests.support.federated_setup import MINIMAL
 
 TOUCH = "touch = lambda: open(sys.argv[1], 'w').close()"

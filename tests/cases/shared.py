@@ -20,7 +20,7 @@ from pathlib import Path
 import av
 import numpy as np
 
-import cli
+from cli import entry as cli
 from cli.terminal import console, error_console
 from data_partition.shards.shard import open_dataset
 from data_partition.synth.dataset import synthesize

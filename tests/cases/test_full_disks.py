@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-import cli
+from cli import entry as cli
 from model.checkpoint import save_checkpoint
 from tests.support.shards import write_random_shard
 from tests.support.small_face import small_checkpoint

@@ -6,7 +6,7 @@ import tomllib
 
 import pytest
 
-import cli
+from cli import entry as cli
 from cli.options import chosen_settings, deployed_settings, sized_for
 from client.consent.approval import Approval
 from data_partition.consent.kinds import Role

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 import pytest
 
-import cli
+from cli import entry as cli
 from cli.entry import group
 from cli.options import file_to_write, folder_to_write
 from federation.settings import Settings

@@ -18,8 +18,9 @@ pytestmark = pytest.mark.integration
 
 FOLDERS = (*all_packages(), "benchmarks", "docs", "tests")
 RUN_ALL = """
+from cli.entry import app
 for command in sys.argv[1:]:
-    cli.app(command.split(), standalone_mode=False)
+    app(command.split(), standalone_mode=False)
 """
 RENDER = "from experiments.templating import render; print(render('style.html.j2'))"
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import typer
 
-from cli import app
+from cli.entry import app
 from tests.support.paths import ROOT
 
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])

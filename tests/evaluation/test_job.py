@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-import cli
+from cli import entry as cli
 from data_partition.shards.images import read_image
 from evaluation.job import EvaluationReport, EvaluationRequest, run_evaluation
 from evaluation.pairs import Protocol, protocols_named

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-import cli
+from cli import entry as cli
 from evaluation.faces.analysis import Backends
 from evaluation.figures.bootstrap import Estimate
 from evaluation.figures.summary import EVERYBODY, Faces, SummaryRow

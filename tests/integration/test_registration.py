@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from cli import app
+from cli.entry import app
 from model.errors import ConfigError
 from server.flower.commands import QUIET
 from server.sites.sites_file import read_sites

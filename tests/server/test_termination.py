@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from flwr.app import Message
 
-import cli
+from cli import entry as cli
 from federation.settings import Settings
 from model.checkpoint import load_checkpoint
 from server import training

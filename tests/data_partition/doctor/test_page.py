@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-import cli
+from cli import entry as cli
 from data_partition.doctor.diagnosis import diagnose
 from data_partition.doctor.page import write_page
 from tests.support.shards import write_random_shard

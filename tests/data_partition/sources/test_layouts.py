@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from cli import app
+from cli.entry import app
 from data_partition.preparation.prepare import is_prepared
 from data_partition.shards.shard import shard_folders
 from data_partition.sources.layouts import LAYOUTS, detect_layout, find_sources, people_with_entry

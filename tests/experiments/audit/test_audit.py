@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import cli
+from cli import entry as cli
 from evaluation.attacks.membership import draw_probe
 from experiments.audit.files import read_audit
 from experiments.audit.identification import identification_section

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-import cli
+from cli import entry as cli
 from data_partition.consent.kinds import Role
 from data_partition.consent.withdrawal import mark_withdrawn
 from deploy.files import PRESETS

@@ -14,7 +14,7 @@ import pytest
 import torch
 from safetensors import safe_open
 
-import cli
+from cli import entry as cli
 from data_partition.consent.releases import RELEASES_NAME, read_releases
 from data_partition.consent.withdrawal import mark_withdrawn
 from data_partition.shards.images import read_image

@@ -70,7 +70,7 @@ def serving(run: Path, files: Path, *options: str) -> Iterator[str]:
     command = [
         sys.executable,
         "-c",
-        "import cli; cli.main()",
+        "from cli.entry import main; main()",
         "serve",
         str(run),
         "--port",
