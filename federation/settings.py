@@ -294,6 +294,15 @@ MEANINGS: dict[str, Meaning] = dict(pair for config in _CONFIGS.values() for pai
 """Kebab-case key of every setting to what is known of it."""
 
 
+def differences(before: Mapping[str, Scalar], now: Mapping[str, Scalar]) -> dict[str, str]:
+    """Keys that both have with different values, in order, and what was and is in words."""
+    return {
+        key: f"{key} was {before[key]!r}, now {now[key]!r}"
+        for key in sorted(before.keys() & now.keys())
+        if before[key] != now[key]
+    }
+
+
 def to_toml(flat: Mapping[str, Scalar]) -> str:
     """Flat settings as TOML, one a line."""
     return "".join(f"{key} = {json.dumps(value, ensure_ascii=False)}\n" for key, value in flat.items())

@@ -7,8 +7,14 @@ import os
 import sys
 
 VARIABLE = "GLIBC_TUNABLES"
-HUGE_PAGES = {VARIABLE: "glibc.malloc.hugetlb=1"}
-"""Environment in which glibc 2.35 and later asks for them; others do not look at it."""
+
+
+def ask_for_huge_pages() -> None:
+    """Ask for them in all that this process starts, unless its environment says something else.
+
+    glibc 2.35 and later reads that when a process begins; others do not look at it.
+    """
+    os.environ.setdefault(VARIABLE, "glibc.malloc.hugetlb=1")
 
 
 def begin_with_huge_pages() -> None:
@@ -18,6 +24,6 @@ def begin_with_huge_pages() -> None:
     """
     if sys.platform != "linux" or VARIABLE in os.environ:
         return
-    os.environ.update(HUGE_PAGES)
+    ask_for_huge_pages()
     with contextlib.suppress(OSError):  # it goes on without them
         os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])

@@ -14,7 +14,7 @@ from pathlib import Path
 from client.node_config import SUPERNODE_VARIABLE, NodeConfig
 from federation.json_log import log_to_stderr
 from model.errors import ConfigError
-from model.huge_pages import HUGE_PAGES
+from model.huge_pages import ask_for_huge_pages
 from model.setting import Scalar
 
 _ENVIRONMENT = {
@@ -23,10 +23,9 @@ _ENVIRONMENT = {
     "FLWR_DISABLE_UPDATE_CHECK": "1",
     "FLWR_SUPEREXEC_TASK_POLL_INTERVAL": "0.25",
     "OPENBLAS_NUM_THREADS": "1",
-    **HUGE_PAGES,
 }
 """Flower calls nobody but the SuperLink, a message waits a quarter of a second for its process, and what is forked for
-it has no threads of NumPy's and trains in huge pages."""
+it has no threads of NumPy's."""
 _PAIR = re.compile(r"\S+?=('[^']*'|\"[^\"]*\"|\S+)")
 
 
@@ -73,6 +72,7 @@ def main() -> None:
     """
     os.umask(0o077)  # moments, secrets and Flower's own files are for this user alone
     os.environ.update(_ENVIRONMENT)  # before Flower is imported
+    ask_for_huge_pages()
     log_to_stderr("client")
     try:
         site = site_of(sys.argv[1:])

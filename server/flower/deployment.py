@@ -8,7 +8,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from federation.settings import Settings, to_toml
+from federation.settings import Settings, differences, to_toml
 from model.errors import CheckpointError, ConfigError, DataError, FederationError, WeightsError
 from server.flower.commands import FlowerCommands, UnfinishedRun
 from server.rounds.stopping import NoProgressError
@@ -116,18 +116,12 @@ class Supervisor:
 
     def _take_over(self, own: UnfinishedRun) -> None:
         """Go on with a run that was submitted before; one with other settings is told to end, to be submitted anew."""
-        now = self._settings.to_flat()
-        changed = [
-            f"{key} was {own.settings[key]!r}, now {now[key]!r}"
-            for key in sorted(now.keys() & own.settings.keys())
-            if own.settings[key] != now[key]
-        ]
+        changed = differences(own.settings, self._settings.to_flat())
         if not changed:
             _log.warning("taking over run %s, which has not ended", own.run_id)
             return
-        _log.warning(
-            "run %s has other settings and is stopped, to go on with these: %s", own.run_id, "; ".join(changed)
-        )
+        words = "; ".join(changed.values())
+        _log.warning("run %s has other settings and is stopped, to go on with these: %s", own.run_id, words)
         self._flower.stop(own.run_id)
 
     def _unfinished(self) -> UnfinishedRun | None:

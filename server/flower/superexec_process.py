@@ -12,7 +12,7 @@ import subprocess
 import sys
 from types import FrameType
 
-from model.huge_pages import HUGE_PAGES
+from model.huge_pages import ask_for_huge_pages
 from server.flower import processes
 
 PATIENCE_S = 45.0
@@ -26,8 +26,8 @@ def main() -> None:
         SystemExit: with its exit code.
     """
     os.umask(0o077)  # checkpoints are for this user alone
-    environment = {**HUGE_PAGES, **os.environ}
-    process = subprocess.Popen(["flower-superexec", *sys.argv[1:]], start_new_session=True, env=environment)
+    ask_for_huge_pages()
+    process = subprocess.Popen(["flower-superexec", *sys.argv[1:]], start_new_session=True)
 
     def end(signum: int, frame: FrameType | None) -> None:
         processes.end(processes.descendants(process.pid), patience_s=PATIENCE_S)

@@ -15,7 +15,7 @@ from typing import Any
 from safetensors import SafetensorError
 
 from data_partition.consent.withdrawal import refuse_withdrawn
-from federation.settings import MEANINGS, Settings, to_toml
+from federation.settings import MEANINGS, Settings, differences, to_toml
 from model.checkpoint import Checkpoint, load_checkpoint, round_folders, round_number_of, unnamed
 from model.designs.registry import build_networks
 from model.errors import ConfigError, FederationError
@@ -249,11 +249,7 @@ def _load(path: Path, settings: Settings) -> Checkpoint:
 
 
 def _require_same_training(before: Mapping[str, Scalar], now: Mapping[str, Scalar]) -> None:
-    changed = [
-        f"{key} was {before[key]!r}, now {now[key]!r}"
-        for key in sorted(now)
-        if before[key] != now[key] and not MEANINGS[key].may_change
-    ]
+    changed = [words for key, words in differences(before, now).items() if not MEANINGS[key].may_change]
     if changed:
         raise ConfigError(
             "cannot resume with other settings: " + "; ".join(changed) + "; put them back or use another output-dir"

@@ -69,8 +69,8 @@ def serving(run: Path, files: Path, *options: str) -> Iterator[str]:
     """The address of a page that ends with the block."""
     command = [
         sys.executable,
-        "-c",
-        "from cli.entry import main; main()",
+        "-m",
+        "cli.entry",
         "serve",
         str(run),
         "--port",

@@ -44,17 +44,7 @@ def server(run: Path, **choices: object) -> PageServer:
 @contextmanager
 def started(run: Path, *options: str, **environment: str) -> Iterator[tuple[str, subprocess.Popen[str]]]:
     """The printed address, and the command that serves there; killed if it has not ended."""
-    command = [
-        sys.executable,
-        "-c",
-        "from cli.entry import main; main()",
-        "serve",
-        str(run),
-        "--port",
-        "0",
-        "--device",
-        "cpu",
-    ]
+    command = [sys.executable, "-m", "cli.entry", "serve", str(run), "--port", "0", "--device", "cpu"]
     surroundings = {**os.environ, "PYTHONUNBUFFERED": "1", "COLUMNS": "200", **environment}
     with subprocess.Popen([*command, *options], env=surroundings, stdout=subprocess.PIPE, text=True) as serving:
         try:
