@@ -29,6 +29,7 @@ from flwr.supernode.runtime import run_clientapp
 from client.node_config import check_launch
 from deploy.files import TOP
 from federation.json_log import log_to_stderr
+from federation.stacks import tell_when_asked
 
 _UNTIL_STORED_S = 30.0
 _BETWEEN_LOOKS_S = 0.1
@@ -92,6 +93,7 @@ def answer(task: ExecutionSpec) -> None:
         SystemExit: with Flower's exit code.
     """
     os.umask(0o077)  # moments and secrets are for this user alone
+    tell_when_asked()
     keep_to_own_code()
     log_to_stderr("client", "model", "data_partition", "federation")
     run_clientapp.run_clientapp(

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from client.node_config import SUPERNODE_VARIABLE, NodeConfig
 from federation.json_log import log_to_stderr
+from federation.stacks import tell_when_asked
 from model.errors import ConfigError
 from model.huge_pages import ask_for_huge_pages
 from model.setting import Scalar
@@ -73,6 +74,7 @@ def main() -> None:
     os.umask(0o077)  # moments, secrets and Flower's own files are for this user alone
     os.environ.update(_ENVIRONMENT)  # before Flower is imported
     ask_for_huge_pages()
+    tell_when_asked()
     log_to_stderr("client")
     try:
         site = site_of(sys.argv[1:])

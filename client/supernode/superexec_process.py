@@ -13,6 +13,7 @@ from flwr.supercore.superexec.plugin import AutoExecPlugin
 
 from client.supernode.forked_tasks import ForkedTasks
 from federation.json_log import log_to_stderr
+from federation.stacks import tell_when_asked
 
 
 class SiteExecPlugin(AutoExecPlugin):  # type: ignore[misc]
@@ -23,6 +24,7 @@ class SiteExecPlugin(AutoExecPlugin):  # type: ignore[misc]
 
 def main() -> None:
     """Run it until its SuperNode ends."""
+    tell_when_asked()
     log_to_stderr("client")
     run_superexec.AutoExecPlugin = SiteExecPlugin
     run_superexec.get_executor = lambda *_, **__: ForkedTasks()

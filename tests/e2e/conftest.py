@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from tests.e2e.compose import ROOT, Compose
+from tests.e2e.foreign_app import SITES
 from tests.e2e.settings import SETTINGS, approve, drawing_people
 
 _LAST_LINES = "60"
@@ -20,7 +21,9 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
     report = yield
     federation: Any = getattr(item, "funcargs", {}).get("federation")
     if report.failed and isinstance(federation, Compose):
-        for service in ("run", "server", "superlink", "site-1"):
+        for site in SITES:
+            federation("exec", "-T", site, "python", "-m", "federation.stacks", check=False)
+        for service in ("run", "server", "superlink", *SITES):
             said = federation("logs", "--no-color", "--tail", _LAST_LINES, service, check=False)
             report.sections.append((f"last words of {service}", said))
         report.sections.append(("services", federation("ps", "--all", check=False)))

@@ -29,7 +29,7 @@ SETTINGS: dict[str, int | str] = {
     "lgan-dim": 32,
     "quarantine-after": QUARANTINE_AFTER,
     "quarantine-rounds": MAX_ROUNDS,
-    "round-timeout-s": 900,  # two busy cores take minutes for a round of five sites
+    "round-timeout-s": 600,  # two busy cores take minutes for a round of five sites; ROUND_S is longer
 }
 
 
