@@ -12,7 +12,7 @@ from tests.e2e.compose import ROOT, Compose
 from tests.e2e.foreign_app import SITES
 from tests.e2e.settings import SETTINGS, approve, drawing_people
 
-_LAST_LINES = "60"
+_LAST_LINES = "150"
 
 
 @pytest.hookimpl(wrapper=True)
