@@ -1,6 +1,6 @@
 """Where a process hangs: on SIGUSR1 a site's processes write the stack of each of their threads to standard error.
 
-python -m federation.stacks [PID]    asks a process, a container's first if none is named, and all that descend from it
+python -m federation.stacks PID    asks a process and all that descend from it; 1 is a container's first
 """
 
 from __future__ import annotations
@@ -11,8 +11,6 @@ import os
 import signal
 import sys
 from pathlib import Path
-
-import psutil
 
 _ASKED_BY = signal.SIGUSR1
 
@@ -32,8 +30,12 @@ def ask(pid: int) -> int:
         How many were asked.
 
     Raises:
-        psutil.NoSuchProcess: if there is none.
+        ProcessLookupError: if there is none.
     """
+    import psutil  # not in the process of every message, which has no use for it
+
+    if not psutil.pid_exists(pid):
+        raise ProcessLookupError(f"no process {pid}")
     first = psutil.Process(pid)
     num_asked = 0
     for process in (first, *first.children(recursive=True)):
@@ -52,5 +54,8 @@ def _would_answer(pid: int) -> bool:
 
 
 if __name__ == "__main__":
-    num_asked = ask(int(sys.argv[1]) if len(sys.argv) > 1 else 1)
+    try:
+        num_asked = ask(int(sys.argv[1]))
+    except (IndexError, ValueError, ProcessLookupError):
+        raise SystemExit("error: wanted the id of a process, in a container 1: python -m federation.stacks 1") from None
     sys.stderr.write(f"asked {num_asked} processes; their stacks are in the log\n")

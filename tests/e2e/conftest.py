@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import shutil
 import subprocess
 from collections.abc import Generator
@@ -22,7 +23,8 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
     federation: Any = getattr(item, "funcargs", {}).get("federation")
     if report.failed and isinstance(federation, Compose):
         for site in SITES:
-            federation("exec", "-T", site, "python", "-m", "federation.stacks", check=False)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                federation("exec", "-T", site, "python", "-m", "federation.stacks", "1", timeout_s=60, check=False)
         for service in ("run", "server", "superlink", *SITES):
             said = federation("logs", "--no-color", "--tail", _LAST_LINES, service, check=False)
             report.sections.append((f"last words of {service}", said))

@@ -42,5 +42,5 @@ def test_a_process_and_its_children_say_where_they_are_and_go_on() -> None:
 
 
 def test_a_process_that_is_not_there_is_an_error() -> None:
-    with pytest.raises(psutil.NoSuchProcess):
+    with pytest.raises(ProcessLookupError):
         ask(2**22 + 1)
