@@ -32,6 +32,7 @@ from federation.packing import pack, unpack
 from federation.secure_sum.masking import Phase
 from federation.secure_sum.primitives import SecureSumError
 from federation.settings import Settings
+from federation.stacks import Progress
 from model.config import LossConfig
 from model.designs.registry import design_of, has_base, travelling_shapes
 from model.errors import (
@@ -277,7 +278,7 @@ def _warn_of_missing_records(settings: Settings, site: Site, round_number: int) 
 
 def _train_and_check(settings: Settings, site: Site, task: RoundTask, tensors: NamedArrays, **rest: Any) -> LocalResult:
     """What was trained from the site's frames, if enough of them made it. `rest` is for `train_locally`."""
-    result = train_locally(task, tensors, settings=settings, data=site.data, **rest)
+    result = train_locally(task, tensors, settings=settings, data=site.data, on_step=lambda _: Progress.made(), **rest)
     num_steps = int(result.metrics["num_steps"])
     if site.policy is not None:
         site.policy.check_steps(settings, task.round_number, num_steps)

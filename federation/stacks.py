@@ -1,5 +1,7 @@
 """Where a process hangs: on SIGUSR1 a site's processes write the stack of each of their threads to standard error.
 
+One that answers a message does so by itself, and ends, when it has made no step for long.
+
 python -m federation.stacks PID    asks a process and all that descend from it; 1 is a container's first
 """
 
@@ -18,6 +20,27 @@ _ASKED_BY = signal.SIGUSR1
 def tell_when_asked() -> None:
     """Have this process, and not those that it forks or starts, write its stacks when it is sent SIGUSR1."""
     faulthandler.register(_ASKED_BY, all_threads=True)
+
+
+class Progress:
+    """Ends a process that does not get on, once it has written its stacks; of the class: a process does one thing."""
+
+    _within_s = 0.0
+
+    @classmethod
+    def expect(cls, within_s: float) -> None:
+        """From now on this process ends, with exit status 1, if `made` is not called for so many seconds.
+
+        Its interpreter need not run for that: a thread in C waits.
+        """
+        cls._within_s = within_s
+        cls.made()
+
+    @classmethod
+    def made(cls) -> None:
+        """This process gets on; without effect where nobody expects it to."""
+        if cls._within_s:
+            faulthandler.dump_traceback_later(cls._within_s, exit=True)
 
 
 def ask(pid: int) -> int:

@@ -3,7 +3,7 @@
 Flower waits for good where the process that works on a message ends before it has fetched it, or before its answer is
 whole: the site is connected and never heard of again. It takes any answer for the one it waits for, also a late one to
 an earlier message, and is one behind ever after. It waits for a process that hangs, though nobody has waited for its
-answer for long. And it drops an answer that it cannot send.
+answer for long, and for one that was never started. And it drops an answer that it cannot send.
 """
 
 from __future__ import annotations
@@ -24,6 +24,9 @@ from client.supernode.owed_reply import OwedReply
 
 _log = logging.getLogger(__name__)
 
+_TAKEN_UP_WITHIN_S = 600.0
+"""For a process to be started for a message, and to fetch it from this one: what takes seconds on a quiet machine."""
+
 _UNFINISHED = (Status.PENDING, Status.STARTING, Status.RUNNING)
 
 
@@ -40,6 +43,7 @@ def push_what_is_owed(
     object_store: ObjectStore,
     send: Callable[..., tuple[set[str], str]],
     push_object: Callable[..., None],
+    end: Callable[[str], None],
 ) -> None:
     """Send answers until the one that is owed has been sent, or could not be, and is then still owed.
 
@@ -50,13 +54,15 @@ def push_what_is_owed(
         object_store: of the node.
         send: sends an answer without its contents.
         push_object: sends a part of the contents.
+        end: ends the site, for a reason; called where no process has fetched the message for long. Whatever starts
+            processes hangs then, and would with the next message; a site that is started anew answers for this one.
     """
     lost = owed.due(state.get_node_id())
     assert lost is not None, "Flower pushes after a message was received, or one was owed"
     wanted = lost.metadata.reply_to_message_id
     delivery = _Delivery(send, push_object)
     seen = {
-        "state": _State(state, object_store, lost),
+        "state": _State(state, object_store, lost, end),
         "object_store": _Objects(state, object_store, delivery),
         "send": delivery.send,
         "push_object": delivery.push_object,
@@ -102,8 +108,9 @@ class _Delivery:
 class _State:
     """The node's state, in which an answer appears that no process will give any more."""
 
-    def __init__(self, state: NodeState, object_store: ObjectStore, lost: Message) -> None:
-        self._state, self._object_store, self._lost = state, object_store, lost
+    def __init__(self, state: NodeState, object_store: ObjectStore, lost: Message, end: Callable[[str], None]) -> None:
+        self._state, self._object_store, self._lost, self._end = state, object_store, lost, end
+        self._taken_up_until_s = time.monotonic() + _TAKEN_UP_WITHIN_S
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._state, name)
@@ -113,6 +120,9 @@ class _State:
         about = self._lost.metadata
         if time.time() > about.created_at + about.ttl:
             self._give_up(about.run_id)
+        # Its process has it deleted here when it has it whole.
+        elif about.reply_to_message_id in self._object_store and time.monotonic() > self._taken_up_until_s:
+            self._end(f"no process has fetched a message of run {about.run_id} within {_TAKEN_UP_WITHIN_S:.0f} s")
         # Asked first: while a process lives, its reply may come between two looks.
         can_come = _is_worked_on(self._state, about.run_id)
         replies: Sequence[Message] = self._state.get_messages_legacy(**filters)

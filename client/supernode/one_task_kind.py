@@ -32,6 +32,7 @@ from client.supernode.answering import insert, push_what_is_owed
 from client.supernode.owed_reply import OwedReply
 from client.supernode.refused_tasks import RefusedTasks
 from deploy.files import TOP
+from federation.stacks import ask
 
 _log = logging.getLogger(__name__)
 
@@ -52,8 +53,8 @@ class RefusedRunError(Exception):
 class OwnSuperExec:
     """In place of `subprocess` in Flower's SuperNode, which starts one command and never looks at it again."""
 
-    has_ended = False
-    """Whether it ended before this SuperNode did; of the class, since a SuperNode has one."""
+    has_failed = False
+    """Whether it ended before this SuperNode, or starts nothing any more; of the class, since a SuperNode has one."""
 
     @staticmethod
     def Popen(command: list[str]) -> subprocess.Popen[bytes]:
@@ -75,9 +76,17 @@ class OwnSuperExec:
         """Without it messages would be taken and none answered; started again, the site answers for the last one."""
         exit_code = process.wait()
         time.sleep(_BOTH_END_S)
-        OwnSuperExec.has_ended = True
+        OwnSuperExec.has_failed = True
         _log.error("what starts the processes that answer messages has ended (%d); this site ends too", exit_code)
         os.kill(os.getpid(), signal.SIGTERM)
+
+
+def end_site(reason: str) -> None:
+    """End this SuperNode, after its processes have written where they hang; what restarts it has the site answer."""
+    _log.error("%s; this site ends, and says where its processes are", reason)
+    ask(os.getpid())
+    OwnSuperExec.has_failed = True
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def keep_to_one_kind(refused: RefusedTasks, owed: OwedReply) -> None:
@@ -91,7 +100,7 @@ def keep_to_one_kind(refused: RefusedTasks, owed: OwedReply) -> None:
         pull_or_refuse, start_client_internal._pull_and_store_message, refused, owed
     )
     start_client_internal._push_messages = functools.partial(
-        push_what_is_owed, start_client_internal._push_messages, owed
+        push_what_is_owed, start_client_internal._push_messages, owed, end=end_site
     )
     start_client_internal.get_fused_config_from_fab = own_settings
     start_client_internal.subprocess = OwnSuperExec

@@ -15,6 +15,7 @@ from typing import Any
 
 import httpx
 from flwr.clientapp.utils import get_load_client_app_fn
+from flwr.proto.message_pb2 import ConfirmMessageReceivedRequest, ConfirmMessageReceivedResponse
 from flwr.proto.runtime_pb2 import (
     PullAppMessagesRequest,
     PullAppMessagesResponse,
@@ -29,17 +30,21 @@ from flwr.supernode.runtime import run_clientapp
 from client.node_config import check_launch
 from deploy.files import TOP
 from federation.json_log import log_to_stderr
-from federation.stacks import tell_when_asked
+from federation.stacks import Progress, tell_when_asked
 
 _UNTIL_STORED_S = 30.0
 _BETWEEN_LOOKS_S = 0.1
+_STEP_WITHIN_S = 900.0
+"""For whatever comes between two steps of a training, and before the first and after the last. Of the smallest number
+of steps that sites approve of, none of this length would be over within an hour."""
 
 
 class SiteRuntimeClient(RuntimeHttpClient):  # type: ignore[misc]
     """Flower's client of the SuperNode, in the process that answers a message.
 
     The SuperNode makes the task known before it stores the message, and Flower's process ends without a word if it is
-    quicker than that: on a busy machine it sometimes is. And it goes on, or hangs, when its message was given up.
+    quicker than that: on a busy machine it sometimes is. And it goes on, or hangs, when its message was given up; its
+    heartbeats come from a thread of their own, and say nothing of the one that works.
     """
 
     def PullMessages(self, request: PullAppMessagesRequest) -> PullAppMessagesResponse:
@@ -50,6 +55,12 @@ class SiteRuntimeClient(RuntimeHttpClient):  # type: ignore[misc]
             if response.messages_list or time.monotonic() >= deadline:
                 return response
             time.sleep(_BETWEEN_LOOKS_S)
+
+    def ConfirmMessageReceived(self, request: ConfirmMessageReceivedRequest) -> ConfirmMessageReceivedResponse:
+        """Say that the message is here, whole: from now on this process has to get on."""
+        Progress.expect(_STEP_WITHIN_S)
+        confirmed: ConfirmMessageReceivedResponse = super().ConfirmMessageReceived(request)
+        return confirmed
 
     def SendTaskHeartbeat(self, request: SendTaskHeartbeatRequest) -> SendTaskHeartbeatResponse:
         """Say that this process lives; it ends at once where the SuperNode does not know its task any more."""

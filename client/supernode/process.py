@@ -99,7 +99,7 @@ def _serve(state_dir: Path) -> None:
     try:
         flower_supernode()
     except SystemExit as end:  # Flower ends with 0 when it is refused
-        raise SystemExit(end.code or int(SiteFleetClient.was_refused or OwnSuperExec.has_ended)) from None
+        raise SystemExit(end.code or int(SiteFleetClient.was_refused or OwnSuperExec.has_failed)) from None
     flwr_exit(ExitCode.SUPERNODE_CONNECTION_ERROR, "The connection ended without having been asked to.")
 
 

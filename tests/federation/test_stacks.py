@@ -41,6 +41,29 @@ def test_a_process_and_its_children_say_where_they_are_and_go_on() -> None:
                 process.kill()
 
 
+_STOPS_GETTING_ON = """
+import time
+from federation.stacks import Progress
+Progress.made()
+Progress.expect(4)
+for _ in range(3):
+    time.sleep(2)
+    Progress.made()
+print("got on", flush=True)
+def where_it_hangs():
+    time.sleep(60)
+where_it_hangs()
+"""
+
+
+@pytest.mark.integration
+def test_a_process_that_gets_on_no_more_says_where_it_is_and_ends() -> None:
+    command = [sys.executable, "-c", _STOPS_GETTING_ON]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=50, check=False)
+    assert (ended.returncode, ended.stdout) == (1, "got on\n")
+    assert "in where_it_hangs" in ended.stderr
+
+
 def test_a_process_that_is_not_there_is_an_error() -> None:
     with pytest.raises(ProcessLookupError):
         ask(2**22 + 1)

@@ -43,6 +43,7 @@ class Site:
         self.refused, self.owed = RefusedTasks(folder), OwedReply(folder)
         self.is_cut_off = False
         self.fetched: list[str] = []
+        self.ended_for: list[str] = []
         objects = ObjectStoreFactory()
         self.state: NodeState = NodeStateFactory(objectstore_factory=objects).state()
         self.state.set_node_id(5)
@@ -115,8 +116,13 @@ class Site:
             object_store=self.objects,
             send=take,
             push_object=take_part,
+            end=self._end,
         )
         return sent
+
+    def _end(self, reason: str) -> None:
+        self.ended_for.append(reason)
+        raise SystemExit(1)  # as the signal does that the process sends itself
 
     def tasks(self) -> list[str]:
         return [task.type for task in self.state.get_tasks()]

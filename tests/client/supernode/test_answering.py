@@ -178,6 +178,42 @@ def test_a_process_that_hangs_is_given_up_when_nobody_waits_for_its_answer(
     assert token is not None and site.state.get_task_by_token(token) is None
 
 
+def test_a_site_ends_where_no_process_fetches_a_message_and_the_next_one_answers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hangs = Site(tmp_path, TaskType.SERVER_APP)
+    hangs.step()
+    monkeypatch.setattr(answering, "_TAKEN_UP_WITHIN_S", 0.1)
+    with pytest.raises(SystemExit):
+        hangs.send()
+    assert hangs.ended_for == [f"no process has fetched a message of run {RUN_ID} within 0 s"]
+    restarted = Site(tmp_path, TaskType.SERVER_APP)
+    assert restarted.step() == RUN_ID
+    assert reasons(restarted.send()) == [LOST]
+
+
+def test_a_site_waits_for_a_process_that_has_fetched_its_message(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site = Site(tmp_path, TaskType.SERVER_APP)
+    site.step()
+    task_id = start_process(site)
+    site.objects.delete(site.message.metadata.message_id)  # what Flower does when the process says that it has it
+    monkeypatch.setattr(answering, "_TAKEN_UP_WITHIN_S", 0.1)
+    looks: list[float] = []
+    find = site.state.get_tasks
+
+    def look(**filters: object) -> object:
+        looks.append(time.monotonic())
+        if len(looks) == 3:
+            site.state.finish_task(task_id, SubStatus.FAILED, "")
+        return find(**filters)
+
+    monkeypatch.setattr(site.state, "get_tasks", look)
+    assert reasons(site.send()) == [LOST]
+    assert site.ended_for == [] and looks[2] - looks[0] > 0.1
+
+
 def test_of_an_answer_that_never_gets_whole_an_error_is_sent(tmp_path: Path) -> None:
     site = Site(tmp_path, TaskType.SERVER_APP)
     site.step()
