@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import os
@@ -24,6 +25,7 @@ from flwr.supercore.control.control_http_client import ControlHttpClient
 
 from client.consent.approval import Approval
 from client.node_config import SUPERNODE_VARIABLE
+from federation.settings import Settings
 from server.flower.commands import FlowerCommands
 from tests.support.federated_setup import minimal_settings, write_dataset
 
@@ -73,6 +75,18 @@ def main(agent, context):
 """
 
 
+QUIET = {"FLWR_TELEMETRY_ENABLED": "0", "FLWR_DISABLE_UPDATE_CHECK": "1"}
+
+IMPATIENT_SITE = """
+from client.supernode import answering
+
+answering._TAKEN_UP_WITHIN_S = 60.0
+from client.supernode.process import main
+
+main()
+"""
+
+
 def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -116,6 +130,8 @@ def process(command: list[str], log: Path, **environment: str) -> Iterator[subpr
 class Federation:
     """Addresses, and what was written."""
 
+    site: psutil.Process
+
     def __init__(self, root: Path) -> None:
         self.root = root
         self.port, self.fleet_port, self.site_port = free_port(), free_port(), free_port()
@@ -127,9 +143,11 @@ class Federation:
         self.settings = minimal_settings(root, root / "run", 1, data_dir="", max_rounds=1, round_timeout_s=300.0)
         self.approved = root / "approved.toml"
         Approval(self.settings).write(self.approved)
+        # The site finds no command at all: what it runs does not depend on PATH.
+        self.site_environment = QUIET | {"FLWR_HOME": str(root / "site-home"), "PATH": str(root / "no-commands")}
 
     def site_command(self) -> list[str]:
-        return [sys.executable, "-P", "-m", "client.supernode.process", *self.site_options(self.site_port)]
+        return [sys.executable, "-P", "-c", IMPATIENT_SITE, *self.site_options(self.site_port)]
 
     def site_options(self, port: int) -> list[str]:
         node_config = f'partition-id=0 data-dir="{self.dataset / "person-0"}" state-dir="{self.state}" '
@@ -147,26 +165,32 @@ class Federation:
         answer = client.StartRun(StartRunRequest(fab=Fab(hash_str=digest, content=fab), user_prompt="faces, please"))
         assert answer.run_id
 
+    def run(self, settings: Settings, folder: Path) -> tuple[FlowerCommands, int]:
+        """Submit an honest run."""
+        run_config = folder / "run.toml"
+        run_config.write_text("".join(f"{key} = {json.dumps(value)}\n" for key, value in settings.to_flat().items()))
+        flower = FlowerCommands(folder / "submitter")
+        flower.connect(f"127.0.0.1:{self.port}", None)
+        return flower, flower.submit(run_config)
+
 
 @pytest.fixture(scope="module")
 def federation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Federation]:
     root = tmp_path_factory.mktemp("foreign-code")
     federation = Federation(root)
     commands = Path(sys.executable).parent
-    quiet = {"FLWR_TELEMETRY_ENABLED": "0", "FLWR_DISABLE_UPDATE_CHECK": "1"}
-    server = quiet | {"FLWR_HOME": str(root / "server-home"), "PATH": f"{commands}{os.pathsep}{os.environ['PATH']}"}
+    server = QUIET | {"FLWR_HOME": str(root / "server-home"), "PATH": f"{commands}{os.pathsep}{os.environ['PATH']}"}
     superlink = [str(commands / "fedreenact-superlink"), "--insecure", "--isolation", "process", "--host", "127.0.0.1"]
     superlink += ["--port", str(federation.port), "--disable-runtime-dependency-installation"]
     superexec = [str(commands / "fedreenact-superexec"), "--insecure"]
     superexec += ["--runtime-api-address", f"127.0.0.1:{federation.port}"]
-    # The site finds no command at all: what it runs does not depend on PATH.
-    site = {"FLWR_HOME": str(root / "site-home"), "PATH": str(root / "no-commands")}
     with ExitStack() as stack:
         door = {"FEDREENACT_FLEET_PORT": str(federation.fleet_port)}
         stack.enter_context(process(superlink, root / "superlink.log", **server, **door))
         wait_for("SuperLink", lambda: is_up(federation.port) and is_up(federation.fleet_port))
         stack.enter_context(process(superexec, root / "superexec.log", **server))
-        stack.enter_context(process(federation.site_command(), root / "site.log", **site))
+        site = process(federation.site_command(), root / "site.log", **federation.site_environment)
+        federation.site = psutil.Process(stack.enter_context(site).pid)
         wait_for("site", lambda: "SuperNode ID" in federation.site_log())
         yield federation
 
@@ -193,13 +217,7 @@ def test_an_agentapp_is_refused_unopened_logged_and_counted(federation: Federati
 
 def test_an_honest_run_goes_on_and_tells_what_was_refused(federation: Federation, tmp_path: Path) -> None:
     """After the refusal; the site finds no command of Flower's on its PATH."""
-    run_config = tmp_path / "run.toml"
-    run_config.write_text(
-        "".join(f"{key} = {json.dumps(value)}\n" for key, value in federation.settings.to_flat().items())
-    )
-    flower = FlowerCommands(federation.root / "submitter")
-    flower.connect(f"127.0.0.1:{federation.port}", None)
-    run_id = flower.submit(run_config)
+    flower, run_id = federation.run(federation.settings, tmp_path)
     assert (run_id, str(federation.root / "run")) in [(run.run_id, run.output_dir) for run in flower.unfinished()]
     wait_for("end of the run", lambda: flower.status(run_id).startswith("finished"), timeout_s=400.0)
     assert flower.status(run_id) == "finished:completed", flower.log(run_id)
@@ -252,3 +270,26 @@ def test_a_site_of_which_no_process_would_answer_any_more_ends_to_be_started_aga
         superexec.kill()
         assert site.wait(60) == 1
     assert "what starts the processes that answer messages has ended (-9)" in (tmp_path / "log").read_text()
+
+
+def test_a_site_whose_processes_hang_ends_and_takes_part_when_it_is_started_again(
+    federation: Federation, tmp_path: Path
+) -> None:
+    """The last: the federation's own site hangs, in what it forks its processes from, and is another one afterwards."""
+
+    def fork_servers() -> list[psutil.Process]:
+        processes = federation.site.children(recursive=True)
+        return [one for one in processes if "forkserver import main" in " ".join(one.cmdline())]
+
+    wait_for("fork server", lambda: bool(fork_servers()))
+    fork_servers()[0].suspend()
+    output = {"output_dir": str(tmp_path / "run")}
+    settings = dataclasses.replace(federation.settings, run=dataclasses.replace(federation.settings.run, **output))
+    flower, run_id = federation.run(settings, tmp_path)
+    assert federation.site.wait(180) == 1
+    said = federation.site_log()
+    assert "no process has fetched a message of run" in said
+    assert "in launch" in said and "in get_messages_legacy" in said  # where SuperExec and SuperNode were
+    with process(federation.site_command(), tmp_path / "site.log", **federation.site_environment):
+        wait_for("end of the run", lambda: flower.status(run_id).startswith("finished"), timeout_s=400.0)
+        assert flower.status(run_id) == "finished:completed"  # without a key it is another node, and asked anew
