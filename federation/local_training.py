@@ -207,18 +207,24 @@ def _trained(
         return run_steps(trainer, batches, num_steps, on_step, is_time_over=is_time_over)
     except NonFiniteLossError:
         if task.fails_late:
-            _work_on(trainer, batches, first_step + num_steps - trainer.step, is_time_over)
+            _work_on(trainer, batches, range(trainer.step - first_step, num_steps), on_step, is_time_over)
         raise
 
 
 def _work_on(
-    trainer: GANTrainer, batches: Iterator[ReenactmentBatch], num_steps: int, is_time_over: Callable[[], bool]
+    trainer: GANTrainer,
+    batches: Iterator[ReenactmentBatch],
+    steps: range,
+    on_step: Callable[[int], None] | None,
+    is_time_over: Callable[[], bool],
 ) -> None:
     """Make the steps that a failed training did not, on networks that nobody gets."""
     config, part_sizes = trainer.networks.config, trainer.networks.part_sizes
     fresh = build_networks(config, part_sizes, seed=0).travelling_tensors()
     has_failed = True
-    for _ in range(num_steps):
+    for done in steps:
+        if on_step is not None:
+            on_step(done)
         if is_time_over():
             return
         if has_failed:
