@@ -10,6 +10,7 @@ import argparse
 import json
 import statistics
 import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +19,18 @@ from tests.e2e.settings import SETTINGS, approve, as_options, drawing_people
 from tests.support.paths import ROOT
 
 NUM_ROUNDS = 4
+IDLE_S = 60.0
+CPU_USED = """
+if [ -f /sys/fs/cgroup/cpu.stat ]; then sed -n 's/usage_usec \\(.*\\)/\\1000/p' /sys/fs/cgroup/cpu.stat
+else cat /sys/fs/cgroup/cpuacct/cpuacct.usage; fi
+"""
+"""Prints a container's CPU time in nanoseconds, with either version of control groups."""
 _IN_COMPOSE = 5
 """Sites of docker-compose.yml."""
 
 
 def main() -> None:
-    """Bring them up, train, print, take them down."""
+    """Bring them up, train, wait, print, take them down."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--sites", type=int, default=10)
     num_sites = parser.parse_args().sites
@@ -41,8 +48,18 @@ def main() -> None:
             wait_until("the end", lambda: compose.state("run")["Status"] == "exited", timeout_s=3600)
             show(compose.history())
             print(docker("stats", "--no-stream", "--format", "{{.Name}} {{.MemUsage}}"))
+            show_idle(compose, [service for service in services if service != "run"])
         finally:
             compose("down", "-v", "-t", "5", check=False)
+
+
+def show_idle(compose: Compose, services: list[str]) -> None:
+    """What each container uses of a core while nothing is trained, its health checks included."""
+    before = {service: int(compose.ask(service, CPU_USED)) for service in services}
+    time.sleep(IDLE_S)
+    for service in services:
+        used_ns = int(compose.ask(service, CPU_USED)) - before[service]
+        print(f"{service}: {used_ns / 1e9 / IDLE_S:.1%} of a core while it waits")
 
 
 def with_sites(model: dict[str, Any], num_sites: int) -> dict[str, Any]:

@@ -55,6 +55,7 @@ SLEEPING_LOOPS = {
     "server/rounds/messaging.py:_patiently": "_PATIENCE_S",
     "server/rounds/messaging.py:_pull": "the round's deadline",
     "server/flower/processes.py:_wait": "timeout_s",
+    "client/supernode/bell.py:sleep": "no loop",
     "client/supernode/forked_tasks.py:launch": "_TRIES",
     "client/supernode/one_task_kind.py:_end_with": "no loop",
     "client/supernode/own_code.py:PullMessages": "_UNTIL_STORED_S",

@@ -29,6 +29,7 @@ from flwr.supercore.run import Run
 from flwr.supernode import start_client_internal
 
 from client.supernode.answering import insert, push_what_is_owed
+from client.supernode.bell import VARIABLE, Bell
 from client.supernode.owed_reply import OwedReply
 from client.supernode.refused_tasks import RefusedTasks
 from deploy.files import TOP
@@ -55,6 +56,8 @@ class OwnSuperExec:
 
     has_failed = False
     """Whether it ended before this SuperNode, or starts nothing any more; of the class, since a SuperNode has one."""
+    bell: Bell
+    """Rung for it when there is a message."""
 
     @staticmethod
     def Popen(command: list[str]) -> subprocess.Popen[bytes]:
@@ -67,7 +70,11 @@ class OwnSuperExec:
         if name != "flower-superexec":
             raise RefusedRunError(f"this site runs no {name}")
         # -P: the working folder is where the site keeps its state, and no place to import from.
-        process = subprocess.Popen([sys.executable, "-P", "-m", "client.supernode.superexec_process", *options])
+        process = subprocess.Popen(
+            [sys.executable, "-P", "-m", "client.supernode.superexec_process", *options],
+            env=os.environ | {VARIABLE: str(OwnSuperExec.bell.heard)},
+            pass_fds=[OwnSuperExec.bell.heard],
+        )
         threading.Thread(target=OwnSuperExec._end_with, args=(process,), daemon=True).start()
         return process
 
@@ -96,8 +103,9 @@ def keep_to_one_kind(refused: RefusedTasks, owed: OwedReply) -> None:
         refused: counts what is refused.
         owed: of this process, or of one before it that was killed.
     """
+    OwnSuperExec.bell = Bell()
     start_client_internal._pull_and_store_message = functools.partial(
-        pull_or_refuse, start_client_internal._pull_and_store_message, refused, owed
+        pull_or_refuse, start_client_internal._pull_and_store_message, refused, owed, OwnSuperExec.bell.ring
     )
     start_client_internal._push_messages = functools.partial(
         push_what_is_owed, start_client_internal._push_messages, owed, end=end_site
@@ -111,6 +119,7 @@ def pull_or_refuse(
     pull: Pull,
     refused: RefusedTasks,
     owed: OwedReply,
+    ring: Callable[[], None],
     *,
     receive: Callable[[], tuple[Message, Any] | None],
     get_run: Callable[[int], Run],
@@ -124,6 +133,7 @@ def pull_or_refuse(
         pull: Flower's function.
         refused: counts what is refused.
         owed: noted here; what was owed before this is sent first.
+        ring: tells who starts a process for the message that it is here, whole.
         receive: fetches a message without its contents, if there is one.
         get_run: asks the SuperLink about a run.
         others: of Flower's function.
@@ -158,7 +168,10 @@ def pull_or_refuse(
         _log.error("refused run %s: %s; nothing of it was fetched", message.metadata.run_id, error)
         reply = Message(Error(ErrorCode.LOAD_CLIENT_APP_EXCEPTION, str(error)), reply_to=message)
         return _answer(reply, others)
-    if received and run_id is None and (lost := owed.due(others["state"].get_node_id())):
+    if not received:
+        return run_id
+    ring()
+    if run_id is None and (lost := owed.due(others["state"].get_node_id())):
         return _answer(lost, others)
     return run_id
 

@@ -6,11 +6,14 @@ more, as multiprocessing does with the main module: nothing heavy stands here th
 
 from __future__ import annotations
 
+import os
+
 from flwr.supercore.cli.flower_superexec import flower_superexec
 from flwr.supercore.constant import TaskType
 from flwr.supercore.superexec import run_superexec
 from flwr.supercore.superexec.plugin import AutoExecPlugin
 
+from client.supernode.bell import VARIABLE, SleepUntilRung
 from client.supernode.forked_tasks import ForkedTasks
 from federation.json_log import log_to_stderr
 from federation.stacks import tell_when_asked
@@ -27,6 +30,7 @@ def main() -> None:
     tell_when_asked()
     log_to_stderr("client")
     run_superexec.AutoExecPlugin = SiteExecPlugin
+    run_superexec.time = SleepUntilRung(int(os.environ[VARIABLE]))
     run_superexec.get_executor = lambda *_, **__: ForkedTasks()
     flower_superexec()
 

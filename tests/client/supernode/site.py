@@ -44,6 +44,8 @@ class Site:
         self.is_cut_off = False
         self.fetched: list[str] = []
         self.ended_for: list[str] = []
+        self.rung: list[int] = []
+        """Tasks that there were when the bell was rung, of each time."""
         objects = ObjectStoreFactory()
         self.state: NodeState = NodeStateFactory(objectstore_factory=objects).state()
         self.state.set_node_id(5)
@@ -58,6 +60,7 @@ class Site:
             start_client_internal._pull_and_store_message,
             self.refused,
             self.owed,
+            lambda: self.rung.append(len(self.tasks())),
             state=self.state,
             object_store=self.objects,
             node_config={"partition-id": 0},

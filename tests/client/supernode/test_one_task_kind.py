@@ -17,6 +17,7 @@ from flwr.supercore.superexec.executor import ExecutionSpec, LaunchResult, Launc
 from flwr.supernode import start_client_internal
 
 from client.supernode import one_task_kind
+from client.supernode.bell import Bell
 from client.supernode.one_task_kind import OwnSuperExec, RefusedRunError, keep_to_one_kind, own_settings
 from client.supernode.superexec_process import SiteExecPlugin
 from federation.settings import Settings
@@ -31,10 +32,10 @@ def test_a_message_becomes_a_clientapp_task_of_a_server_apps_run_or_an_error(tmp
     assert site.step() == RUN_ID
     replies = site.replies()
     if task_type == TaskType.SERVER_APP:
-        assert site.tasks() == [TaskType.CLIENT_APP]
+        assert site.tasks() == [TaskType.CLIENT_APP] and site.rung == [1]
         assert (len(replies), site.refused.total()) == (0, 0)
         return
-    assert site.tasks() == [] and site.fetched == []
+    assert site.tasks() == [] and site.fetched == [] and site.rung == []
     (reply,) = replies
     assert reply.error.reason.startswith("this site runs no ")
     assert site.refused.total() == 1
@@ -61,8 +62,9 @@ def test_a_run_that_was_accepted_cannot_change_its_kind(tmp_path: Path) -> None:
 
 def test_a_supernode_starts_the_sites_superexec_and_no_other_command(monkeypatch: pytest.MonkeyPatch) -> None:
     started: list[list[str]] = []
-    monkeypatch.setattr(one_task_kind.subprocess, "Popen", lambda command: started.append(command))
+    monkeypatch.setattr(one_task_kind.subprocess, "Popen", lambda command, **_: started.append(command))
     monkeypatch.setattr(OwnSuperExec, "_end_with", lambda process: None)
+    monkeypatch.setattr(OwnSuperExec, "bell", Bell(), raising=False)
     OwnSuperExec.Popen(["flower-superexec", "--insecure"])
     assert started == [[sys.executable, "-P", "-m", "client.supernode.superexec_process", "--insecure"]]
     with pytest.raises(RefusedRunError, match="this site runs no flwr-agentapp"):
