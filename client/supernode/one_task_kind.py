@@ -83,17 +83,21 @@ class OwnSuperExec:
         """Without it messages would be taken and none answered; started again, the site answers for the last one."""
         exit_code = process.wait()
         time.sleep(_BOTH_END_S)
-        OwnSuperExec.has_failed = True
         _log.error("what starts the processes that answer messages has ended (%d); this site ends too", exit_code)
+        OwnSuperExec.end()
+
+    @staticmethod
+    def end() -> None:
+        """End this SuperNode as failed; what restarts it has the site answer."""
+        OwnSuperExec.has_failed = True
         os.kill(os.getpid(), signal.SIGTERM)
 
 
 def end_site(reason: str) -> None:
-    """End this SuperNode, after its processes have written where they hang; what restarts it has the site answer."""
+    """End this SuperNode, after its processes have written where they hang."""
     _log.error("%s; this site ends, and says where its processes are", reason)
     ask(os.getpid())
-    OwnSuperExec.has_failed = True
-    os.kill(os.getpid(), signal.SIGTERM)
+    OwnSuperExec.end()
 
 
 def keep_to_one_kind(refused: RefusedTasks, owed: OwedReply) -> None:

@@ -75,18 +75,6 @@ def main(agent, context):
 """
 
 
-QUIET = {"FLWR_TELEMETRY_ENABLED": "0", "FLWR_DISABLE_UPDATE_CHECK": "1"}
-
-IMPATIENT_SITE = """
-from client.supernode import answering
-
-answering._TAKEN_UP_WITHIN_S = 60.0
-from client.supernode.process import main
-
-main()
-"""
-
-
 def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -130,7 +118,7 @@ def process(command: list[str], log: Path, **environment: str) -> Iterator[subpr
 class Federation:
     """Addresses, and what was written."""
 
-    site: psutil.Process
+    site: subprocess.Popen[bytes]
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -144,10 +132,10 @@ class Federation:
         self.approved = root / "approved.toml"
         Approval(self.settings).write(self.approved)
         # The site finds no command at all: what it runs does not depend on PATH.
-        self.site_environment = QUIET | {"FLWR_HOME": str(root / "site-home"), "PATH": str(root / "no-commands")}
+        self.site_environment = {"FLWR_HOME": str(root / "site-home"), "PATH": str(root / "no-commands")}
 
     def site_command(self) -> list[str]:
-        return [sys.executable, "-P", "-c", IMPATIENT_SITE, *self.site_options(self.site_port)]
+        return [sys.executable, "-P", "-m", "client.supernode.process", *self.site_options(self.site_port)]
 
     def site_options(self, port: int) -> list[str]:
         node_config = f'partition-id=0 data-dir="{self.dataset / "person-0"}" state-dir="{self.state}" '
@@ -179,7 +167,8 @@ def federation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Federation]
     root = tmp_path_factory.mktemp("foreign-code")
     federation = Federation(root)
     commands = Path(sys.executable).parent
-    server = QUIET | {"FLWR_HOME": str(root / "server-home"), "PATH": f"{commands}{os.pathsep}{os.environ['PATH']}"}
+    quiet = {"FLWR_TELEMETRY_ENABLED": "0", "FLWR_DISABLE_UPDATE_CHECK": "1"}
+    server = quiet | {"FLWR_HOME": str(root / "server-home"), "PATH": f"{commands}{os.pathsep}{os.environ['PATH']}"}
     superlink = [str(commands / "fedreenact-superlink"), "--insecure", "--isolation", "process", "--host", "127.0.0.1"]
     superlink += ["--port", str(federation.port), "--disable-runtime-dependency-installation"]
     superexec = [str(commands / "fedreenact-superexec"), "--insecure"]
@@ -190,7 +179,7 @@ def federation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Federation]
         wait_for("SuperLink", lambda: is_up(federation.port) and is_up(federation.fleet_port))
         stack.enter_context(process(superexec, root / "superexec.log", **server))
         site = process(federation.site_command(), root / "site.log", **federation.site_environment)
-        federation.site = psutil.Process(stack.enter_context(site).pid)
+        federation.site = stack.enter_context(site)
         wait_for("site", lambda: "SuperNode ID" in federation.site_log())
         yield federation
 
@@ -272,22 +261,36 @@ def test_a_site_of_which_no_process_would_answer_any_more_ends_to_be_started_aga
     assert "what starts the processes that answer messages has ended (-9)" in (tmp_path / "log").read_text()
 
 
+IMPATIENT_SITE = """
+from client.supernode import answering
+
+answering._TAKEN_UP_WITHIN_S = 15.0
+from client.supernode.process import main
+
+main()
+"""
+
+
 def test_a_site_whose_processes_hang_ends_and_takes_part_when_it_is_started_again(
     federation: Federation, tmp_path: Path
 ) -> None:
-    """The last: the federation's own site hangs, in what it forks its processes from, and is another one afterwards."""
-
-    def fork_servers() -> list[psutil.Process]:
-        processes = federation.site.children(recursive=True)
-        return [one for one in processes if "forkserver import main" in " ".join(one.cmdline())]
-
-    wait_for("fork server", lambda: bool(fork_servers()))
-    fork_servers()[0].suspend()
+    """The last: another site, which hangs in what it forks its processes from, is in the place of the federation's."""
+    federation.site.terminate()
+    assert federation.site.wait(60) == 0
+    command = [sys.executable, "-P", "-c", IMPATIENT_SITE, *federation.site_options(federation.site_port)]
     output = {"output_dir": str(tmp_path / "run")}
     settings = dataclasses.replace(federation.settings, run=dataclasses.replace(federation.settings.run, **output))
-    flower, run_id = federation.run(settings, tmp_path)
-    assert federation.site.wait(180) == 1
-    said = federation.site_log()
+    with process(command, tmp_path / "hangs.log", **federation.site_environment) as hangs:
+
+        def fork_servers() -> list[psutil.Process]:
+            processes = psutil.Process(hangs.pid).children(recursive=True)
+            return [one for one in processes if "forkserver import main" in " ".join(one.cmdline())]
+
+        wait_for("fork server", lambda: bool(fork_servers()))
+        fork_servers()[0].suspend()
+        flower, run_id = federation.run(settings, tmp_path)
+        assert hangs.wait(180) == 1
+    said = (tmp_path / "hangs.log").read_text()
     assert "no process has fetched a message of run" in said
     assert "in launch" in said and "in get_messages_legacy" in said  # where SuperExec and SuperNode were
     with process(federation.site_command(), tmp_path / "site.log", **federation.site_environment):
