@@ -26,6 +26,7 @@ Changes = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Change one setting; repeat for more. See `settings`."),
 ]
+Embedder = Annotated[str, typer.Option(help="Who measures CSIM: sface, or arcface or dlib if installed.")]
 MAX_SEED = 2**63 - 1
 Workers = Annotated[int | None, typer.Option(min=1, max=1024, help="Processes; default is one per core.")]
 SuperLink = Annotated[str, typer.Option(metavar="HOST:PORT", help="The SuperLink's Control API.")]

@@ -14,6 +14,7 @@ from rich.markup import escape
 
 from cli.options import (
     Changes,
+    Embedder,
     Preset,
     chosen_settings,
     folder_to_write,
@@ -84,11 +85,14 @@ def experiment(
             min=1, max=32, help="Source frames of each result, as for `evaluate`; the trainings are the same for all."
         ),
     ] = 1,
-    unseen: Annotated[Path | None, typer.Option(help="Dataset of people not trained on, for table-4-3.")] = None,
+    unseen: Annotated[
+        Path | None, typer.Option(help="Dataset of people not trained on, for table-4-2 and table-4-3.")
+    ] = None,
     backbone: Annotated[str, typer.Option(help="vit or resnet34 for every row; as in the thesis if not given.")] = "",
     mode: Annotated[
         str, typer.Option(help="federated or centralized for every row; as in the thesis if not given.")
     ] = "",
+    embedder: Embedder = "sface",
     preset: Preset = "tiny",
     changes: Changes = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be trained, and end.")] = False,
@@ -109,6 +113,7 @@ def experiment(
         unseen=unseen,
         backbone=backbone,
         mode=mode,
+        embedder=embedder,
     )
     console.print(rich_table(plan_table(plan(request))))
     if request.note:

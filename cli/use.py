@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.markup import escape
 
-from cli.options import MAX_SEED, file_to_write, folder_to_write
+from cli.options import MAX_SEED, Embedder, file_to_write, folder_to_write
 from cli.terminal import LiveProgress, console, error_console, rich_table, say_where
 from data_partition.consent.kinds import WithoutConsent
 from model.errors import ConfigError
@@ -203,7 +203,7 @@ def evaluate(
             min=1, max=32, help="Source frames of each result; above 1 the nearest of 32 training frames of the clip."
         ),
     ] = 1,
-    embedder: Annotated[str, typer.Option(help="Who measures CSIM: sface, or arcface or dlib if installed.")] = "sface",
+    embedder: Embedder = "sface",
     frames_out: Annotated[
         Path | None,
         typer.Option(callback=folder_to_write, help="Keep every analysed picture here, for OpenFace to look at."),

@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from data_partition.shards.shard import METADATA_NAME, Shard, open_dataset
+from evaluation.metrics.perceptual_distance import measures_with_vgg19
 from evaluation.pairs import Protocol
 from experiments.table import FOLLOWING_USE_FLOW, ModelRow
 from experiments.thesis_tables import THESIS_TABLES
@@ -108,10 +109,13 @@ class Cell:
         num_pairs: int,
         num_sources: int,
         dataset: Path,
+        embedder: str = "sface",
     ) -> Path:
         """Folder of an evaluation of this training, named after all that it depends on but the program."""
         how = guidance if motion is MotionKind.ABSOLUTE else f"{guidance}-{motion}"
         how += f"-k{num_sources}" if num_sources > 1 else ""
+        how += "" if embedder == "sface" else f"-{embedder}"
+        how += "-vgg19" if measures_with_vgg19() else ""
         name = f"{protocol}-{how}-{num_pairs}-{fingerprint(open_dataset(dataset))[:8]}"
         return self.folder / name
 

@@ -7,12 +7,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from data_partition.shards.shard import open_dataset
+from evaluation.faces.embedders import embedder_named
 from evaluation.job import EvaluationRequest, run_evaluation
 from experiments.ablation import ABLATIONS
 from experiments.cells import Budget
 from experiments.experiment import EvaluationTask, ExperimentReport, ExperimentRequest, run_experiment
 from experiments.listener import Listener
-from experiments.table import ExperimentTable, ModelRow, in_mode, with_backbone
+from experiments.table import ExperimentTable, ModelRow, in_mode, of_unseen, with_backbone
 from experiments.thesis_tables import THESIS_TABLES
 from federation.settings import Settings
 from model.designs.registry import design_of
@@ -39,6 +40,7 @@ def experiment_request(
     unseen: Path | None,
     backbone: str,
     mode: str,
+    embedder: str,
 ) -> ExperimentRequest:
     """What the command line asked for.
 
@@ -50,12 +52,15 @@ def experiment_request(
         num_steps: budget of each model; 0 for the one of the settings.
         num_pairs: of each source person, >= 1.
         num_sources: source frames of each result, 1 to 32; the trainings are the same for all.
-        unseen: dataset for cross-unseen.
+        unseen: dataset of people the models have not seen, for the tables that can be about them.
         backbone: for every row that has one of its own; "" as in the thesis.
         mode: of every training; "" as in the thesis.
+        embedder: who measures CSIM.
 
     Raises:
-        ConfigError: for an unknown table, backbone or mode, a backbone where no row has its own, or numbers out of
+        WeightsError: if the embedder's package or file is missing.
+        ConfigError: for an unknown table, backbone, mode or embedder, `unseen` where the table is about people whom the
+            models know, a backbone where no row has its own, or numbers out of
             range.
     """
     if name not in TABLES:
@@ -64,6 +69,7 @@ def experiment_request(
         raise ConfigError(f"--backbone: got {backbone!r}, wanted vit or resnet34")
     if mode not in ("", Mode.FEDERATED, Mode.CENTRALIZED):
         raise ConfigError(f"--mode: got {mode!r}, wanted federated or centralized")
+    embedder_named(embedder)  # before anything is trained
     if not 1 <= num_sources <= MAX_REFERENCES:
         raise ConfigError(f"--num-sources: got {num_sources}, wanted 1 to {MAX_REFERENCES}")
     if num_seeds < 1 or num_pairs < 1 or num_steps < 0:
@@ -76,6 +82,8 @@ def experiment_request(
             f"--backbone: got {backbone}, but no row of {name} has a backbone of its own; wanted --set "
             f"backbone={backbone}, which is for all of them"
         )
+    is_other = unseen is not None and table.protocol is not table.unseen_protocol
+    table = of_unseen(table) if unseen else table
     table = with_backbone(table, backbone) if backbone else table
     table = in_mode(table, Mode(mode)) if mode else table
     without_meshes = _without_meshes(table, settings, [unseen] if unseen else [])
@@ -86,7 +94,8 @@ def experiment_request(
             f"--num-sources: got {num_sources}, wanted 1: these networks draw from one source (num-sources = 1 in the "
             "preset); for more --set num-sources=4, with a network that can"
         )
-    kind = (f"-{mode}" if mode else "") + (f"-k{num_sources}" if num_sources > 1 else "")
+    kind = ("-unseen" if is_other else "") + (f"-{mode}" if mode else "")
+    kind += (f"-k{num_sources}" if num_sources > 1 else "") + (f"-{embedder}" if embedder != "sface" else "")
     return ExperimentRequest(
         name=name + kind,
         table=replace(table, rows=rows_left),
@@ -97,8 +106,10 @@ def experiment_request(
         num_pairs=num_pairs,
         num_sources=num_sources,
         unseen=unseen,
+        embedder=embedder,
         without_meshes=tuple(row.label for row in without_meshes),
         of_one_source=tuple(row.label for row in of_one_source),
+        of_nearest=tuple(row.label for row in rows_left if num_sources > 1 and not _fuses(row, settings)),
     )
 
 
@@ -114,6 +125,11 @@ def _without_meshes(table: ExperimentTable, settings: Settings, others: Sequence
 def _of_one_source(table: ExperimentTable, settings: Settings) -> list[ModelRow]:
     """The rows whose networks are trained with `num-sources` 1."""
     return [row for row in table.rows if row.changes.get("num-sources", settings.model.num_sources) == 1]
+
+
+def _fuses(row: ModelRow, settings: Settings) -> bool:
+    """Whether the row's network makes one picture of several sources."""
+    return "num-sources" in design_of(str(row.changes.get("network", settings.model.network))).settings
 
 
 def run_on_this_machine(request: ExperimentRequest, listener: Listener) -> ExperimentReport:
@@ -135,6 +151,7 @@ def run_on_this_machine(request: ExperimentRequest, listener: Listener) -> Exper
             landmarks=task.guidance,
             motion=task.motion,
             num_sources=task.num_sources,
+            embedder=task.embedder,
         )
         run_evaluation(wanted, device=pick_device(request.settings.optimizer.device), progress=listener.progress)
 

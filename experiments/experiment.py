@@ -9,25 +9,27 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from data_partition.shards.shard import ADD_MESHES
+from data_partition.shards.shard import ADD_MESHES, open_dataset
 from evaluation.faces.analysis import Backends
 from evaluation.figures.gap import gap_table, gaps, read_pair_values
 from evaluation.figures.tables import TextTable, is_of_everybody, titled
 from evaluation.figures.thirds import thirds_table
 from evaluation.measurement import COPY_DRIVING, COPY_NEAREST, COPY_SOURCE, MODEL
 from evaluation.metrics.catalogue import Metric, metrics_of
-from evaluation.pairs import Protocol
+from evaluation.pairs import Protocol, draw_pairs
 from experiments.cells import Budget, Cell, Train, cell_of
 from experiments.table import ExperimentTable, ModelRow
-from federation.settings import Settings
-from model.errors import ConfigError
+from federation.settings import MEANINGS, Settings
+from model.errors import ConfigError, DataError
 from model.files import read_json, write_json, write_text
+from model.setting import Scalar
 from reenact.guidance_choice import Guidance, MotionKind
 from server.training import Mode
 
 PUBLISHED_NOTE = (
-    "Other data, another frame size and other analysers (ArcFace, OpenFace): look at the order of the rows, do not "
-    "compare number by number. What sets the comparators apart from the published systems: docs/comparators.md."
+    "Other data, another frame size, other analysers (ArcFace, OpenFace) and other settings (below): look at the order "
+    "of the rows, do not compare number by number. What sets the comparators apart from the published systems: "
+    "docs/comparators.md; what GLR's rows have beyond the thesis: the last table."
 )
 
 
@@ -50,11 +52,15 @@ class ExperimentRequest:
     num_sources: int
     """Source frames of each result; above 1 the nearest of a reference set."""
     unseen: Path | None
-    """Dataset of people the models have not seen, for cross-unseen."""
+    """Dataset of people the models have not seen, if the table is about them."""
+    embedder: str = "sface"
+    """Who measures CSIM: a key of `EMBEDDERS`."""
     without_meshes: tuple[str, ...] = ()
     """Labels of rows that the table has besides, and that these datasets cannot drive: they have no face meshes."""
     of_one_source: tuple[str, ...] = ()
     """Labels of rows that it has besides, and that cannot be drawn from as many sources."""
+    of_nearest: tuple[str, ...] = ()
+    """Labels of rows whose networks draw from the nearest of the sources alone."""
 
     @property
     def baselines(self) -> tuple[str, ...]:
@@ -69,6 +75,10 @@ class ExperimentRequest:
             notes.append(f"Left out for want of face meshes: {', '.join(self.without_meshes)}; {ADD_MESHES}.")
         if self.of_one_source:
             notes.append(f"Left out, since they draw from one source: {', '.join(self.of_one_source)}.")
+        if self.of_nearest:
+            notes.append(f"Drawn from the nearest of those frames alone: {', '.join(self.of_nearest)}.")
+        if self.table.protocol is Protocol.SELF_ANY and self.table.published:
+            notes.append("These are pairs of people whom the models know; the thesis' are of others, as with --unseen.")
         return " ".join(notes)
 
 
@@ -84,6 +94,7 @@ class EvaluationTask:
     num_sources: int
     guidance: Guidance
     motion: MotionKind
+    embedder: str
 
 
 Evaluate = Callable[[EvaluationTask], object]
@@ -125,9 +136,10 @@ def plan(request: ExperimentRequest) -> list[PlannedCell]:
 
     Raises:
         ConfigError: if the budget is below one round, or the table needs a dataset of unseen people.
-        DataError: if the dataset cannot be used.
+        DataError: if a dataset cannot be used, gives no pair of the table's protocol, or shows as unseen somebody of
+            the training.
     """
-    _dataset(request)
+    _check_pairs(request)
     labels: dict[tuple[int, Path], list[str]] = {}
     cells: dict[tuple[int, Path], Cell] = {}
     for seed in request.seeds:
@@ -168,7 +180,7 @@ def run_experiment(request: ExperimentRequest, *, train: Train, evaluate: Evalua
     ours = _ours(request, folders)
     seen = [table for table in (_further(request, folders), _thirds(request, folders)) if table.rows]
     measured = titled([ours, *seen, *_gap_tables(request, folders)], request.num_sources)
-    tables = [measured[0], *_published(request.table), *measured[1:], _spent(planned)]
+    tables = [measured[0], *_published(request.table), *measured[1:], _spent(planned), _settings_table(request)]
     files = {"Table": request.out / f"{request.name}.md", "Figures": request.out / f"{request.name}.json"}
     versions = _versions(request, planned, folders)
     note = _versions_note(versions)
@@ -177,8 +189,22 @@ def run_experiment(request: ExperimentRequest, *, train: Train, evaluate: Evalua
     return ExperimentReport(tables=tables, files=files, note=note)
 
 
+def _check_pairs(request: ExperimentRequest) -> None:
+    """Before anything is trained: whether the table's pairs can be drawn."""
+    shards = open_dataset(_dataset(request))
+    if request.table.protocol.is_unseen:
+        trained = {shard.identity for shard in open_dataset(Path(request.settings.data.data_dir))}
+        known = [shard for shard in shards if shard.identity in trained]
+        if known:
+            raise DataError(
+                f"{known[0].path}: identity {known[0].identity} is among those to be trained on; wanted with --unseen "
+                "a dataset of other people"
+            )
+    draw_pairs(request.table.protocol, shards, num_pairs=1, seed=0)
+
+
 def _dataset(request: ExperimentRequest) -> Path:
-    if request.table.protocol is not Protocol.CROSS_UNSEEN:
+    if not request.table.protocol.is_unseen:
         return Path(request.settings.data.data_dir)
     if request.unseen is None:
         raise ConfigError(
@@ -195,7 +221,7 @@ def _evaluated(request: ExperimentRequest, row: ModelRow, seed: int, evaluate: E
     """Folder of the row's evaluation, made now if it is not there."""
     cell, dataset = _cell(request, row, seed), _dataset(request)
     protocol, num_pairs, num_sources = request.table.protocol, request.num_pairs, request.num_sources
-    out = cell.evaluation(protocol, row.guidance, row.motion, num_pairs, num_sources, dataset)
+    out = cell.evaluation(protocol, row.guidance, row.motion, num_pairs, num_sources, dataset, request.embedder)
     if not (out / "metrics.json").is_file():
         task = EvaluationTask(
             checkpoint=cell.run,
@@ -206,6 +232,7 @@ def _evaluated(request: ExperimentRequest, row: ModelRow, seed: int, evaluate: E
             num_sources=num_sources,
             guidance=row.guidance,
             motion=row.motion,
+            embedder=request.embedder,
         )
         evaluate(task)
     return out
@@ -214,13 +241,13 @@ def _evaluated(request: ExperimentRequest, row: ModelRow, seed: int, evaluate: E
 def _ours(request: ExperimentRequest, folders: Sequence[Sequence[Path]]) -> TextTable:
     metrics = request.table.metrics
     body = [
-        (row.label, *(_mean_and_spread(_values(per_seed, MODEL, metric), metric) for metric in metrics))
+        (row.label, *(_text(_values(per_seed, MODEL, metric), metric, len(per_seed)) for metric in metrics))
         for row, per_seed in zip(request.table.rows, folders, strict=True)
     ]
     for baseline in request.baselines:
         values = [_values(folders[0][:1], baseline, metric) for metric in metrics]
         if any(values):
-            figures = (_mean_and_spread(value, metric) for value, metric in zip(values, metrics, strict=True))
+            figures = (_text(value, metric, 1) for value, metric in zip(values, metrics, strict=True))
             body.append((baseline, *figures))
     names = [_name(folders[0][0], metric) for metric in metrics]
     count = f"mean ± standard deviation over {len(request.seeds)} seeds" if len(request.seeds) > 1 else "one seed"
@@ -234,9 +261,9 @@ def _further(request: ExperimentRequest, folders: Sequence[Sequence[Path]]) -> T
     columns += [(baseline, folders[0][:1], baseline) for baseline in request.baselines]
     body = []
     for metric in metrics_of(request.table.protocol):
-        values = [_values(per_seed, method, metric) for _, per_seed, method in columns]
-        if metric not in request.table.metrics and any(values):
-            body.append((_name(folders[0][0], metric), *(_mean_and_spread(value, metric) for value in values)))
+        found = [(_values(per_seed, method, metric), len(per_seed)) for _, per_seed, method in columns]
+        if metric not in request.table.metrics and any(values for values, _ in found):
+            body.append((_name(folders[0][0], metric), *(_text(values, metric, num) for values, num in found)))
     header = ("metric", *(label for label, _, _ in columns))
     return TextTable(title=f"Further metrics, {request.table.protocol}", header=header, rows=tuple(body))
 
@@ -279,6 +306,23 @@ def _spent(planned: Sequence[PlannedCell]) -> TextTable:
     return TextTable(title="What was spent", header=("rows", "seed", "optimiser steps", "samples"), rows=tuple(body))
 
 
+def _settings_table(request: ExperimentRequest) -> TextTable:
+    """What the trainings have that the defaults, which are the thesis', do not: of all rows, then of one alone."""
+    changed = _shaping(request.settings).items() - _shaping(Settings()).items()
+    body = [("all", key, str(value)) for key, value in sorted(changed)]
+    body += [(row.label, key, str(value)) for row in request.table.rows for key, value in row.changes.items()]
+    return TextTable(
+        title="Settings that are not at their default, each cut to the budget",
+        header=("rows", "setting", "value"),
+        rows=tuple(body),
+    )
+
+
+def _shaping(settings: Settings) -> dict[str, Scalar]:
+    """The settings that shape a result."""
+    return {key: value for key, value in settings.to_flat().items() if MEANINGS[key].shapes_result}
+
+
 def _versions(
     request: ExperimentRequest, planned: Sequence[PlannedCell], folders: Sequence[Sequence[Path]]
 ) -> dict[str, list[Versions]]:
@@ -319,6 +363,7 @@ def _plain(
         {
             "model": row.label,
             "mode": row.mode.value,
+            "changes": row.changes,
             "landmarks": row.guidance.value,
             "motion": row.motion.value,
             "values": {metric.key: _values(per_seed, MODEL, metric) for metric in request.table.metrics},
@@ -337,6 +382,7 @@ def _plain(
         "seeds": list(request.seeds),
         "num_steps": request.budget.num_steps,
         "num_sources": request.num_sources,
+        "settings": _shaping(request.settings),
         "rows": rows,
         "published": published,
         "note": PUBLISHED_NOTE if published else "",
@@ -368,8 +414,10 @@ def _figures(folder: Path) -> dict[str, Any]:
     return figures
 
 
-def _mean_and_spread(values: Sequence[float], metric: Metric) -> str:
+def _text(values: Sequence[float], metric: Metric, num_seeds: int) -> str:
+    """Mean and spread, and over how many seeds if some have no value."""
     if not values:
         return "-"
-    mean = metric.text(float(np.mean(values)))
-    return mean if len(values) == 1 else f"{mean} ± {metric.text(float(np.std(values, ddof=1)))}"
+    text = metric.text(float(np.mean(values)))
+    text += f" ± {metric.text(float(np.std(values, ddof=1)))}" if len(values) > 1 else ""
+    return text if len(values) == num_seeds else f"{text} ({len(values)} of {num_seeds})"

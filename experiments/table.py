@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 
 from evaluation.metrics.catalogue import Metric
 from evaluation.pairs import Protocol
+from model.errors import ConfigError
 from model.setting import Scalar
 from reenact.guidance_choice import Guidance, MotionKind
 from server.training import Mode
@@ -31,6 +32,8 @@ class ExperimentTable:
 
     title: str
     protocol: Protocol
+    unseen_protocol: Protocol | None = None
+    """Of pairs of people whom the models have not seen, where the table can be about such a dataset."""
     metrics: tuple[Metric, ...]
     rows: tuple[ModelRow, ...]
     published: tuple[tuple[str, ...], ...] = ()
@@ -53,6 +56,17 @@ def with_backbone(table: ExperimentTable, backbone: str) -> ExperimentTable:
         if row not in rows:
             rows.append(row)
     return replace(table, rows=tuple(rows))
+
+
+def of_unseen(table: ExperimentTable) -> ExperimentTable:
+    """The table about people whom the models have not seen.
+
+    Raises:
+        ConfigError: if it is about people they know.
+    """
+    if table.unseen_protocol is None:
+        raise ConfigError(f"--unseen: {table.title!r} is about people whom the models know; leave the option out")
+    return replace(table, protocol=table.unseen_protocol)
 
 
 def in_mode(table: ExperimentTable, mode: Mode) -> ExperimentTable:

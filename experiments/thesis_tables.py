@@ -44,6 +44,7 @@ THESIS_TABLES: dict[str, ExperimentTable] = {
     "table-4-2": ExperimentTable(
         title="Self-reenactment",
         protocol=Protocol.SELF_ANY,
+        unseen_protocol=Protocol.SELF_UNSEEN,
         metrics=(CSIM, SSIM, PSNR, PRMSE, AUCON),
         rows=(
             _MESH_GCN,
@@ -69,6 +70,7 @@ THESIS_TABLES: dict[str, ExperimentTable] = {
     "table-4-3": ExperimentTable(
         title="Reenacting different identities, people the models have not seen",
         protocol=Protocol.CROSS_UNSEEN,
+        unseen_protocol=Protocol.CROSS_UNSEEN,
         metrics=_CROSS_METRICS,
         rows=(
             _MESH_GCN,

@@ -27,7 +27,7 @@ class RoundsConfig:
     """Sites that take part."""
     min_fit_clients: int = setting(5, low=1, high=4096, may_change=True, leeway=Leeway.AT_LEAST)
     """Valid updates below which a round is not aggregated."""
-    local_steps: int = setting(100, low=1, high=100_000)
+    local_steps: int = setting(100, low=1, high=10_000_000)
     """E: local update steps of each client in a round."""
     tau: float = setting(3.0, low=0, high=1000000000.0, may_change=True, leeway=Leeway.ANY)
     """Threshold of the stopping rule Var(L_G) < tau; 0 never stops early. Rounds before all terms of L_G have joined

@@ -49,6 +49,8 @@ class FaceFrame:
     """[18] 0 to 5; 0 where the annotator does not know."""
     identity: str = ""
     """Who it is; "" for a person without a name."""
+    known_NKC: FloatArray | None = None
+    """[N, 68, 2] pixels of all frames of the person that are at hand; None where this one is alone."""
     irises_EC: FloatArray | None = None
     """[2, 2] (x, y) pixels of the iris centres, the eye at landmark 36 first; None where they are not known."""
     mesh: FaceMesh | None = None

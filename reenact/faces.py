@@ -6,6 +6,7 @@ import logging
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from itertools import count
 from pathlib import Path
 
@@ -36,6 +37,7 @@ _AU_WEIGHT = 0.008
 
 _BLOCK_FRAMES = 4096
 """Which are compared with the source at once."""
+_SHARDS_HELD = 8
 
 logger = logging.getLogger(__name__)
 
@@ -101,9 +103,16 @@ def face_of_shard(shard: Shard, row: int, size_px: int) -> ShardFace:
         au_presence_A=shard.au_presence_FA[row],
         au_intensity_A=np.nan_to_num(shard.au_intensity_FA[row]),
         identity=shard.identity,
+        known_NKC=_landmarks_at(shard, size_px),
         irises_EC=frame.irises_EC,
         mesh=shard.mesh(row),
     )
+
+
+@lru_cache(_SHARDS_HELD)
+def _landmarks_at(shard: Shard, size_px: int) -> FloatArray:
+    """[F, 68, 2] pixels of all frames of a shard; not copied for each of them."""
+    return shard.landmarks_FKC * np.float32(size_px / shard.size_px)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, slots=True)
@@ -192,9 +201,10 @@ class AnnotatedClip:
 
     def sources(self) -> Iterator[FaceFrame]:
         """Every frame with a face, with the place where it is cut out."""
+        known_NKC = self.landmarks_NKC()
         for _, crop in cut_faces(self.tracked, self.size_px, lambda _: None):
             if crop is not None:
-                yield face_of_crop(crop)
+                yield replace(face_of_crop(crop), known_NKC=known_NKC)
 
 
 def annotate_clip(

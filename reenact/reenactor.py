@@ -177,6 +177,10 @@ class Reenactor:
             raise ConfigError(f"identity {name!r} is not in the checkpoint; it knows: {known}")
         return name
 
+    def statistics_of(self, face: FaceFrame) -> LandmarkStatistics:
+        """LSt statistics of a face's person, from all frames of them that are at hand."""
+        return self.statistics(face.identity, face.landmarks_KC[None] if face.known_NKC is None else face.known_NKC)
+
     def statistics(self, identity: str, landmarks_NKC: FloatArray) -> LandmarkStatistics:
         """LSt statistics of a person: the federation's if it has this one's own, else estimated from N >= 1 frames."""
         index = self._index(identity)
@@ -195,7 +199,7 @@ class Reenactor:
         reference = transfer.reference
         both_NKC = driving_NKC if reference is None else np.concatenate([driving_NKC, reference.landmarks_KC[None]])
         if transfer.guidance is Guidance.LST:
-            own = self.statistics(source.identity, source.landmarks_KC[None])
+            own = self.statistics_of(source)
             both_NKC = lst_landmarks(both_NKC, transfer.driving_statistics, own)
         return both_NKC if reference is None else source.landmarks_KC + both_NKC[:-1] - both_NKC[-1]
 
@@ -232,7 +236,7 @@ class Reenactor:
         reference = self._reference(motion, source, driving)
         transfer = Transfer(
             guidance=guidance,
-            driving_statistics=self.statistics(driving.identity, driving.landmarks_KC[None]),
+            driving_statistics=self.statistics_of(driving),
             reference=reference,
             strengths=strengths,
         )

@@ -435,11 +435,13 @@ TRACKING = AnnotatorKind(
 """A clip's face is followed from frame to frame."""
 EACH_PICTURE = AnnotatorKind(
     name=ANNOTATOR_NAME,
-    version=ANNOTATOR_VERSION,
+    version=f"{ANNOTATOR_VERSION}+apart",
     open=partial(MediaPipeAnnotator.of, is_video=False),
 )
 """Every picture is looked at by itself."""
-POINT_FILES = AnnotatorKind(name=f"points-98+{ANNOTATOR_NAME}", version=ANNOTATOR_VERSION, open=PointsAnnotator)
+POINT_FILES = AnnotatorKind(
+    name=f"points-98+{ANNOTATOR_NAME}", version=f"{ANNOTATOR_VERSION}+apart", open=PointsAnnotator
+)
 """CelebV's files of 98 points."""
 OPENFACE_FILES = AnnotatorKind(name="openface", version="2+order", open=OpenFaceAnnotator, needs_model=False)
 """OpenFace's CSV files."""

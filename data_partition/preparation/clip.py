@@ -15,7 +15,7 @@ from data_partition.faces.face_table import FaceTable
 from data_partition.faces.track import FaceCrop, TrackedClip, cut_faces, track_faces
 from data_partition.shards.writer import ShardWriter
 from data_partition.sources.celebv import read_names
-from data_partition.sources.layouts import annotator_of
+from data_partition.sources.layouts import LAYOUTS, annotator_of
 from data_partition.sources.records import ClipSource
 from data_partition.sources.rejected import Rejected
 from data_partition.sources.video import VideoFrame, count_frames
@@ -25,6 +25,9 @@ MIN_TAKE_FRAMES = 5
 """Takes with fewer frames are dropped: their frames have no partners."""
 MAX_UNSHOWN_SHARE = 0.05
 """Of a video's announced frames; players leave out those before its first whole picture."""
+
+UNRELATED_S = 1.0
+"""Between pictures that do not follow one another in time: too far apart to be of one movement, or of one second."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -142,7 +145,7 @@ def _write_part(
     test_names = read_names(source.test_list) if source.test_list else None
     rows = clip.faces.rows
     usable = replace(clip, faces=FaceTable(rows[np.isin(rows["take"], list(names))]))
-    kind = annotator_of(source)
+    kind, is_in_time = annotator_of(source), LAYOUTS[source.layout].is_in_time
     with ShardWriter(
         job.part_dir,
         source.part_name,
@@ -154,16 +157,19 @@ def _write_part(
         for frame, crop in cut_faces(usable, job.size_px, lambda _: None):
             if crop is not None:
                 is_test = source.is_test if test_names is None else frame.name.casefold() in test_names
-                _add(writer, frame, names[usable.faces[frame.index].take], crop, is_test)
+                time_s = frame.timestamp_s if is_in_time else UNRELATED_S * frame.index
+                _add(writer, frame, time_s, names[usable.faces[frame.index].take], crop, is_test)
             on_frame()
 
 
-def _add(writer: ShardWriter, frame: VideoFrame, take: str, crop: FaceCrop, is_test: bool | None) -> None:
+def _add(
+    writer: ShardWriter, frame: VideoFrame, timestamp_s: float, take: str, crop: FaceCrop, is_test: bool | None
+) -> None:
     writer.add(
         crop.image_HWC,
         clip=take,
         frame_index=frame.index,
-        timestamp_s=frame.timestamp_s,
+        timestamp_s=timestamp_s,
         landmarks_KC=crop.annotation.landmarks_KC,
         pose_C=crop.annotation.pose_C,
         au_presence_A=crop.annotation.au_presence_A,

@@ -47,6 +47,8 @@ class LayoutSpec:
     """The person of an entry of that name, a video's without its extension."""
     is_cropped: bool = False
     """Whether the pictures are crops of heads already; square ones are used whole."""
+    is_in_time: bool = True
+    """Whether frames of a clip that follow one another do so in time."""
 
 
 LAYOUTS: dict[Layout, LayoutSpec] = {
@@ -60,6 +62,7 @@ LAYOUTS: dict[Layout, LayoutSpec] = {
             annotator=lambda clip: POINT_FILES if clip.annotations else EACH_PICTURE,
             identity_of=identity_of_folder,
             is_cropped=True,
+            is_in_time=False,
         ),
         LayoutSpec(
             name=Layout.VOXCELEB,

@@ -12,6 +12,15 @@ from model.frames import Frame
 from model.training.perceptual import vgg19_loss
 
 
+def measures_with_vgg19() -> bool:
+    """Whether VGG-19's file is at hand, so that it looks and not VGG-16."""
+    try:
+        weights.resolve("vgg19")
+    except WeightsError:
+        return False
+    return True
+
+
 class PerceptualDistance:
     """Sum over five levels of the mean absolute feature difference (Eq 3.9 as a metric); 0 for identical frames.
 
@@ -22,10 +31,10 @@ class PerceptualDistance:
     def __init__(self, vgg16: VggLevels) -> None:
         """Take VGG-19 where its file is at hand, else the given VGG-16."""
         self._known: dict[tuple[str, str], float] = {}
-        try:
+        if measures_with_vgg19():
             network = vgg19_loss(weights.resolve("vgg19"), len(PERCEPTUAL_LEVELS))
             self._levels, self.name = VggLevels(network, PERCEPTUAL_LEVELS), "VGG-19"
-        except WeightsError:
+        else:
             self._levels, self.name = vgg16, "VGG-16 HED"
 
     def __call__(self, driving_HWC: Frame, generated_HWC: Frame) -> float:

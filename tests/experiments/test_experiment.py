@@ -10,14 +10,16 @@ from data_partition.shards.shard import open_dataset
 from data_partition.shards.writer import record_consent
 from deploy.files import PRESETS
 from evaluation.pairs import Protocol
+from experiments import cells
 from experiments.cells import Budget, cell_of, fingerprint
 from experiments.command import TABLES, experiment_request
 from experiments.experiment import EvaluationTask, ExperimentRequest, plan, run_experiment
 from experiments.table import ModelRow, in_mode, with_backbone
 from federation.settings import Settings, read_preset
-from model.errors import ConfigError
+from model.errors import ConfigError, DataError
 from model.setting import Scalar
 from model.version import own_version
+from reenact.guidance_choice import Guidance, MotionKind
 from server.run_folder.record import RunRecord
 from server.training import Mode, train
 from tests.support.consents import consent_of
@@ -30,8 +32,15 @@ LANDMARK_ROWS = ("ViT", "ViT+LSt", "ViT+LGAN")
 def asked(table: str, settings: Settings, out: Path, **changes: object) -> ExperimentRequest:
     """One seed of it from one source, as the thesis has it, but for the changes."""
     usual = {"num_seeds": 1, "num_steps": 0, "num_pairs": 1, "num_sources": 1}
-    usual |= {"unseen": None, "backbone": "", "mode": ""}
+    usual |= {"unseen": None, "backbone": "", "mode": "", "embedder": "sface"}
     return experiment_request(table, settings, out=out, **usual | changes)  # type: ignore[arg-type]
+
+
+def dataset_of(*names: str, folder: Path, has_mesh: bool = False, is_test: bool | None = None) -> Path:
+    """Twenty frames of each."""
+    for name in names:
+        write_random_shard(folder, name, num_frames=20, has_mesh=has_mesh, is_test=is_test)
+    return folder
 
 
 @pytest.fixture
@@ -208,9 +217,10 @@ def test_a_training_is_shared_by_rows_that_differ_in_what_its_network_does_not_k
 @pytest.mark.parametrize("preset", sorted(PRESETS.glob("*.toml")), ids=lambda path: path.stem)
 def test_every_table_can_be_planned_with_every_preset(tmp_path: Path, preset: Path) -> None:
     dataset = write_dataset(tmp_path / "dataset", 2, has_mesh=True)
+    others = dataset_of("zoe", "yan", folder=tmp_path / "others", has_mesh=True)
     settings = Settings.from_flat(read_preset(preset)).replaced({"data-dir": str(dataset)})
     for name, table in TABLES.items():
-        request = asked(name, settings, tmp_path, unseen=dataset)
+        request = asked(name, settings, tmp_path, unseen=others if table.unseen_protocol else None)
         labels = {label for item in plan(request) for label in item.labels}
         assert labels == {row.label for row in table.rows}
 
@@ -229,6 +239,71 @@ def test_a_row_without_flow_draws_from_one_source_and_others_from_as_many_as_the
 def test_table_of_unseen_people_asks_for_them(request_) -> None:
     with pytest.raises(ConfigError, match="--unseen"):
         plan(replace(request_, table=TABLES["table-4-3"], name="table-4-3"))
+
+
+def test_self_reenactment_can_be_of_unseen_people_as_in_the_thesis(request_, tmp_path: Path) -> None:
+    others, settings = dataset_of("zoe", "yan", folder=tmp_path / "others"), request_.settings
+    unseen = asked("table-4-2", settings, tmp_path, num_steps=4, unseen=others)
+    assert (unseen.name, unseen.table.protocol) == ("table-4-2-unseen", Protocol.SELF_UNSEEN)
+    known = asked("table-4-2", settings, tmp_path, num_steps=4)
+    assert (known.name, known.table.protocol) == ("table-4-2", Protocol.SELF_ANY)
+    assert "people whom the models know; the thesis' are of others" in known.note and "thesis" not in unseen.note
+    assert [item.cell.folder for item in plan(unseen)] == [item.cell.folder for item in plan(known)]
+    with pytest.raises(ConfigError, match=r"--unseen: 'Landmark estimation' is about people whom the models know"):
+        asked("table-4-5", settings, tmp_path, num_steps=4, unseen=others)
+
+
+def test_pairs_that_cannot_be_drawn_are_told_before_anything_is_trained(request_, tmp_path: Path) -> None:
+    others = dataset_of("zoe", "person-0", folder=tmp_path / "others")
+    with pytest.raises(DataError, match="person-0 is among those to be trained on; wanted with --unseen a dataset of"):
+        plan(asked("table-4-3", request_.settings, tmp_path, num_steps=4, unseen=others))
+    all_trained = dataset_of("abe", "bea", folder=tmp_path / "trained", is_test=False)
+    settings = request_.settings.replaced({"data-dir": str(all_trained)})
+    with pytest.raises(DataError, match="no self-any pair can be formed"):
+        plan(asked("table-4-2", settings, tmp_path, num_steps=4))
+
+
+def test_a_table_says_with_which_settings_its_rows_were_trained(request_) -> None:
+    desk = Desk()
+    report = run_experiment(request_, train=desk.train, evaluate=desk.evaluate)
+    last, plain = report.tables[-1], json.loads(report.files["Figures"].read_text())
+    assert ("all", "local-steps", "1") in last.rows and ("ViT", "use-style", "False") in last.rows
+    assert not any(key in ("data-dir", "num-threads") for _, key, _ in last.rows)
+    assert plain["settings"]["generator-channels"] == 8 and plain["rows"][0]["changes"]["backbone"] == "vit"
+
+
+def test_a_cell_over_fewer_seeds_than_there_are_says_so(request_) -> None:
+    class Blind(Desk):
+        def evaluate(self, task: EvaluationTask) -> None:
+            super().evaluate(task)
+            if len(self.evaluated) == 1:
+                path = task.out / "metrics.json"
+                path.write_text(path.read_text().replace('"value": 0.6', '"value": null'))
+
+    desk = Blind()
+    report = run_experiment(request_, train=desk.train, evaluate=desk.evaluate)
+    assert report.tables[0].rows[0][1] == "0.500 (1 of 2)" and report.tables[0].rows[1][1] == "0.550 ± 0.071"
+
+
+def test_measurements_by_other_analysers_are_kept_apart(request_, monkeypatch: pytest.MonkeyPatch) -> None:
+    cell, dataset = plan(request_)[0].cell, Path(request_.settings.data.data_dir)
+
+    def name(embedder: str) -> str:
+        how = (Protocol.CROSS, Guidance.LST, MotionKind.ABSOLUTE, 7, 1, dataset)
+        return cell.evaluation(*how, embedder=embedder).name
+
+    mark = fingerprint(open_dataset(dataset))[:8]
+    assert [name("sface"), name("arcface")] == [f"cross-lst-7-{mark}", f"cross-lst-arcface-7-{mark}"]
+    monkeypatch.setattr(cells, "measures_with_vgg19", lambda: True)
+    assert name("sface") == f"cross-lst-vgg19-7-{mark}"
+    with pytest.raises(ConfigError, match="--embedder: got 'openface', wanted one of sface, arcface, dlib"):
+        asked("table-4-5", request_.settings, request_.out, embedder="openface")
+
+
+def test_hundreds_of_sites_leave_a_centralized_budget_that_can_be_run(tmp_path: Path) -> None:
+    settings = minimal_settings(tmp_path, tmp_path, 1211, local_steps=100)
+    centralized = Budget(num_steps=3 * 121_100).apply(settings, Mode.CENTRALIZED)
+    assert (centralized.rounds.max_rounds, centralized.rounds.local_steps) == (3, 121_100)
 
 
 @pytest.mark.parametrize("has_mesh", [False, True])
@@ -296,6 +371,9 @@ def test_rows_that_draw_from_one_source_are_left_out_of_a_table_from_eight_and_i
         "Left out, since they draw from one source: without landmark motions, trained on one source."
     )
     assert asked("ablation", several, tmp_path).note == ""
+    compared = asked("table-4-2", several, tmp_path, num_sources=8)
+    nearest = "Drawn from the nearest of those frames alone: Monkey-Net, FirstOrder, NeuralHead-FF, X2Face. "
+    assert nearest in compared.note and {"X2Face", "MarioNETte"} < {row.label for row in compared.table.rows}
     with pytest.raises(ConfigError, match="--num-sources: got 8, wanted 1: these networks draw from one source"):
         asked("ablation", settings.replaced({"network": "glr", "num-sources": 1}), tmp_path, num_sources=8)
 

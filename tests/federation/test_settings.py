@@ -47,7 +47,7 @@ def test_thesis_defaults_have_nothing_beyond_the_thesis_switched_on() -> None:
         ({"tau": "3"}, r"setting tau: got '3' \(str\), wanted float"),
         ({"use-style": 1}, "wanted bool"),
         ({"local-steps": True}, "wanted int"),
-        ({"local-steps": 0}, "setting local-steps: got 0, wanted 1 to 100000"),
+        ({"local-steps": 0}, "setting local-steps: got 0, wanted 1 to 10000000"),
         ({"backbone": "cnn"}, "one of vit, resnet34"),
         ({"patch-size-px": 15}, "a divisor of image-size-px = 224"),
         ({"patch-size-px": 32, "image-size-px": 64, "flow-seed-px": 8}, "leaves 4 to 64 patches along a side"),

@@ -9,6 +9,7 @@ from model.designs.registry import DESIGNS, build_networks
 from model.errors import ConfigError
 from model.landmarks.closed_form import still
 from reenact.face_frame import movement_of
+from reenact.faces import face_of_shard
 from reenact.guidance import (
     LandmarkStatistics,
     estimated_statistics,
@@ -19,6 +20,7 @@ from reenact.guidance import (
 from reenact.guidance_choice import Guidance, MotionKind, choose_guidance, is_relative
 from reenact.movement import Reference, Strengths
 from reenact.reenactor import Reenactor, Transfer
+from tests.support.shards import write_random_shard
 from tests.support.small_face import small_face
 
 GLR = DESIGNS["glr"]
@@ -145,6 +147,20 @@ def test_whoever_joined_after_the_statistics_were_agreed_on_counts_for_nobody_an
     np.testing.assert_array_equal(reenactor.statistics("cem", picture).std_KC, without.std_KC)
     assert reenactor.choose(Guidance.AUTO, small_face(0, "cem"), "") is Guidance.LST
     assert reenactor.choose(Guidance.AUTO, small_face(0, "ben"), "") is Guidance.LGAN
+
+
+def test_a_stranger_is_restyled_with_all_frames_of_them_that_are_at_hand(checkpoint, tmp_path):
+    """Which one picture is too few for: everybody's landmarks would vary as much, and Eq 3.3 align no variance."""
+    source, driving = (write_random_shard(tmp_path, name, size_px=64, seed=len(name)) for name in ("x", "yy"))
+    faces = [face_of_shard(shard, 0, 32) for shard in (source, driving)]
+    reenactor = Reenactor(checkpoint, torch.device("cpu"))
+    drawing, _ = reenactor.draw_pair(*faces, Guidance.LST)
+    own, other = (estimated_statistics(checkpoint, shard.landmarks_FKC / 2) for shard in (source, driving))
+    expected = lst_landmarks(faces[1].landmarks_KC[None], other, own)[0]
+    np.testing.assert_allclose(drawing.landmarks_KC, expected, atol=1e-4)
+    assert abs(own.std_KC / other.std_KC - 1).max() > 0.1
+    alone = [replace(face, known_NKC=None) for face in faces]
+    assert abs(reenactor.draw_pair(*alone, Guidance.LST)[0].landmarks_KC - expected).max() > 0.5
 
 
 @pytest.fixture

@@ -22,6 +22,7 @@ def write_random_shard(
     grey: int | None = None,
     consent: ConsentRecord | None = None,
     has_mesh: bool = False,
+    is_test: bool | None = None,
 ) -> Shard:
     """A shard of one clip with noise, or one grey level, for frames and landmarks well inside of them.
 
@@ -43,6 +44,7 @@ def write_random_shard(
                 au_intensity_A=rng.uniform(0, 5, 18),
                 confidence=1.0,
                 mesh=_random_mesh(mesh_rng) if has_mesh else None,
+                is_test=is_test,
             )
     return open_shard(root / identity)
 

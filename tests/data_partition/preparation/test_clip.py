@@ -154,6 +154,7 @@ def test_pictures_that_are_crops_already_are_used_whole(tmp_path: Path) -> None:
     assert summary.num_kept == 4 and set(part.clip) == {"clip"}
     left = (20 + 0.5) * 64 / 200 - 0.5  # of the square in the first picture, at 64 px
     np.testing.assert_allclose(part.landmarks_FKC[0].min(axis=0)[0], left, atol=1e-4)
+    assert list(part.timestamp_s) == [0, 1, 2, 3], "of no movement, and each of a second of its own"
 
 
 def test_a_clip_that_cannot_be_written_keeps_nothing(tmp_path: Path) -> None:
