@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import email.utils
 import logging
+import os
+import signal
 import time
 from typing import Any
 
 import httpx
 from flwr.common.constant import SYSTEM_TIME_TOLERANCE, TIMESTAMP_TOLERANCE
 from flwr.proto.fleet_pb2 import ActivateNodeRequest, ActivateNodeResponse
+from flwr.proto.heartbeat_pb2 import SendNodeHeartbeatRequest, SendNodeHeartbeatResponse
 from flwr.supercore.error import ApiErrorCode, FlowerError
 from flwr.supernode import fleet_http_connection
 from flwr.supernode.fleet_http_client import FleetHttpClient
+
+from federation.heartbeat import errors_that_pass
 
 _log = logging.getLogger(__name__)
 
@@ -29,7 +34,8 @@ class SiteFleetClient(FleetHttpClient):  # type: ignore[misc]
     """Flower's client of the Fleet API.
 
     Flower ends a SuperNode that is answered 401 as if it had been asked to end, without a word why; the clock of the
-    site is the usual reason. One that was killed is not let in again until its last heartbeat has lapsed, and ends.
+    site is the usual reason. One that was killed is not let in again until its last heartbeat has lapsed, and ends. And
+    its heartbeats end for good, without a word either, at most errors of the SuperLink.
     """
 
     was_refused = False
@@ -61,6 +67,24 @@ class SiteFleetClient(FleetHttpClient):  # type: ignore[misc]
                 )
                 is_told = True
             time.sleep(_BETWEEN_TRIES_S)
+
+    def SendNodeHeartbeat(self, request: SendNodeHeartbeatRequest) -> SendNodeHeartbeatResponse:
+        """Say that this site lives. An answer that would end Flower's heartbeats alone ends the site, to start anew."""
+        try:
+            with errors_that_pass():
+                response: SendNodeHeartbeatResponse = super().SendNodeHeartbeat(request)
+        except httpx.HTTPStatusError as error:
+            if error.response.status_code != httpx.codes.UNAUTHORIZED:  # with which Flower ends it
+                self._end(f"answered with {error.response.status_code}")
+            raise
+        if not response.success:
+            self._end("it does not know this site's connection any more")
+        return response
+
+    def _end(self, reason: str) -> None:
+        _log.error("the SuperLink refuses this site's heartbeats (%s); it ends, to be started again", reason)
+        SiteFleetClient.was_refused = True
+        os.kill(os.getpid(), signal.SIGINT)
 
     def _send(self, context: Any, *, stream: bool = False) -> httpx.Response:
         """Send a request, and look at the clock and the refusal in its answer."""

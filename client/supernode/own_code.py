@@ -29,6 +29,7 @@ from flwr.supernode.runtime import run_clientapp
 
 from client.node_config import check_launch
 from deploy.files import TOP
+from federation.heartbeat import errors_that_pass
 from federation.json_log import log_to_stderr
 from federation.stacks import Progress, tell_when_asked
 
@@ -65,7 +66,8 @@ class SiteRuntimeClient(RuntimeHttpClient):  # type: ignore[misc]
     def SendTaskHeartbeat(self, request: SendTaskHeartbeatRequest) -> SendTaskHeartbeatResponse:
         """Say that this process lives; it ends at once where the SuperNode does not know its task any more."""
         try:
-            response: SendTaskHeartbeatResponse = super().SendTaskHeartbeat(request)
+            with errors_that_pass():
+                response: SendTaskHeartbeatResponse = super().SendTaskHeartbeat(request)
         except httpx.HTTPStatusError as error:
             if error.response.status_code == httpx.codes.UNAUTHORIZED:
                 os._exit(1)

@@ -5,6 +5,7 @@ Options are those of `flower-supernode`, but for two that would let other code i
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import sys
@@ -27,6 +28,7 @@ _ENVIRONMENT = {
 }
 """Flower calls nobody but the SuperLink, a message waits a quarter of a second for its process, and what is forked for
 it has no threads of NumPy's."""
+_log = logging.getLogger(__name__)
 _PAIR = re.compile(r"\S+?=('[^']*'|\"[^\"]*\"|\S+)")
 
 
@@ -44,9 +46,23 @@ def site_of(arguments: Sequence[str]) -> NodeConfig:
         raise ConfigError(f"--isolation {options.isolation}: a site starts its own processes; leave the option out")
     if options.runtime_dependency_install:
         raise ConfigError("--allow-runtime-dependency-installation: a site installs nothing; leave the option out")
+    if options.root_certificates:
+        _check_authorities(Path(options.root_certificates).expanduser())
     site = NodeConfig.from_flat(_pairs(options.node_config or ""))
     site.check_site()
     return site
+
+
+def _check_authorities(path: Path) -> None:
+    """Flower passes an empty file on to the TLS library, whose error leaves the process alive and of no use."""
+    from cryptography import x509
+
+    try:
+        x509.load_pem_x509_certificates(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise ConfigError(
+            f"--root-certificates: {path} holds no certificate in PEM form ({error}); wanted the federation's ca.crt"
+        ) from error
 
 
 def _pairs(text: str) -> dict[str, Scalar]:
@@ -100,6 +116,10 @@ def _serve(state_dir: Path) -> None:
         flower_supernode()
     except SystemExit as end:  # Flower ends with 0 when it is refused
         raise SystemExit(end.code or int(SiteFleetClient.was_refused or OwnSuperExec.has_failed)) from None
+    except Exception:  # threads of Flower's would keep the process alive, healthy for Docker and of no use
+        _log.exception("the site's SuperNode failed; it ends, to be started again")
+        logging.shutdown()
+        os._exit(1)
     flwr_exit(ExitCode.SUPERNODE_CONNECTION_ERROR, "The connection ended without having been asked to.")
 
 

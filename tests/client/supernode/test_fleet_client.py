@@ -1,17 +1,24 @@
 from __future__ import annotations
 
+import contextlib
 import email.utils
 import logging
+import threading
 import time
 from collections.abc import Callable, Iterator
 
 import httpx
 import pytest
 from flwr.proto.fleet_pb2 import ActivateNodeRequest, ActivateNodeResponse, PullMessagesRequest
+from flwr.proto.heartbeat_pb2 import SendNodeHeartbeatRequest, SendNodeHeartbeatResponse
+from flwr.proto.runtime_pb2 import SendTaskHeartbeatResponse
 from flwr.supercore.error import FlowerError
+from flwr.supercore.heartbeat import HeartbeatSender, make_task_heartbeat_fn_http
+from flwr.supercore.runtime.runtime_http_client import RuntimeHttpClient
 
 from client.supernode import fleet_client
 from client.supernode.fleet_client import SiteFleetClient, seconds_ahead
+from federation.heartbeat import keep_task_heartbeats
 
 NOON = 1_800_000_000.0
 NOT_ACTIVATED = FlowerError(2004, "").to_json("Failed to activate SuperNode.")
@@ -125,3 +132,61 @@ def test_other_failures_are_flowers_own_business(error: httpx.Response, monkeypa
     monkeypatch.setattr(fleet_client.time, "sleep", lambda seconds: pytest.fail("waited"))
     with pytest.raises(httpx.HTTPStatusError):
         client(lambda _: error).ActivateNode(ActivateNodeRequest())
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        httpx.Response(500, text="database or disk is full"),
+        httpx.Response(507),
+        httpx.Response(200, content=b"<html>log in first</html>"),
+    ],
+)
+def test_heartbeats_outlive_an_error_of_the_superlink(answer: httpx.Response, caplog: pytest.LogCaptureFixture) -> None:
+    """Flower's own thread, which ends for good where the SuperLink answers with an error that it does not know."""
+    alive = SendNodeHeartbeatResponse(success=True).SerializeToString()
+    answers = iter([answer, answer, httpx.Response(200, content=alive)])
+    site, came = client(lambda _: next(answers)), threading.Event()
+
+    def beat() -> bool:
+        try:
+            site.SendNodeHeartbeat(SendNodeHeartbeatRequest())
+        except httpx.TransportError:  # which `fleet_http_connection` takes for a reason to try again
+            return False
+        came.set()
+        return True
+
+    sender = HeartbeatSender(beat)
+    sender._retry_invoker.wait_function = lambda _: None
+    sender.start()
+    assert came.wait(10) and sender.is_running
+    sender.stop()
+    assert not SiteFleetClient.was_refused and not caplog.records
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        (httpx.Response(404), "answered with 404"),
+        (httpx.Response(200, content=b""), "does not know this site's connection any more"),
+    ],
+)
+def test_a_site_whose_heartbeats_would_end_for_good_ends_itself(
+    answer: httpx.Response, reason: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    site = client(lambda _: answer)
+    with pytest.raises(KeyboardInterrupt), contextlib.suppress(httpx.HTTPStatusError):  # Flower's handler ends in order
+        site.SendNodeHeartbeat(SendNodeHeartbeatRequest())
+        time.sleep(1)
+    assert SiteFleetClient.was_refused and reason in caplog.text
+
+
+def test_a_server_apps_heartbeats_outlive_an_error_of_the_superlink(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(RuntimeHttpClient, "SendTaskHeartbeat", RuntimeHttpClient.SendTaskHeartbeat)
+    keep_task_heartbeats()
+    made = RuntimeHttpClient.from_server_address("superlink:8000", True, None, [])
+    alive = SendTaskHeartbeatResponse(success=True).SerializeToString()
+    answers = iter([httpx.Response(500), httpx.Response(200, content=alive)])
+    made._client = httpx.Client(transport=httpx.MockTransport(lambda _: next(answers)))
+    beat = make_task_heartbeat_fn_http(made)
+    assert [beat(), beat()] == [False, True]

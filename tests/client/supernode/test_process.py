@@ -145,3 +145,33 @@ def test_the_own_clientapp_answers_only_below_the_supernode(monkeypatch: pytest.
     monkeypatch.delenv(SUPERNODE_VARIABLE)
     with pytest.raises(ConfigError, match="not started by fedreenact-supernode"):
         check_launch()
+
+
+@pytest.mark.parametrize("content", ["", "-----BEGIN EC PRIVATE KEY-----\n", "-----BEGIN CERTIFICATE-----\nAAAA\n"])
+def test_a_file_that_is_no_authority_is_one_clear_error(folders: Path, content: str) -> None:
+    (folders / "ca.crt").write_text(content)
+    tls = ["--root-certificates", f"{folders}/ca.crt", *options(folders)[1:]]
+    with pytest.raises(
+        ConfigError, match=r"ca\.crt holds no certificate in PEM form .* wanted the federation's ca\.crt"
+    ):
+        site_of(tls)
+
+
+@pytest.mark.integration
+def test_a_supernode_that_fails_ends_whatever_flowers_threads_do(tmp_path: Path) -> None:
+    code = (
+        "import sys, threading, time\n"
+        "from pathlib import Path\n"
+        "import flwr.supernode.cli.flower_supernode\n"
+        "from client.supernode import process\n"
+        "def fails():\n"
+        "    threading.Thread(target=time.sleep, args=(600,)).start()\n"
+        "    raise LookupError('nobody foresaw it')\n"
+        "sys.modules['flwr.supernode.cli.flower_supernode'].flower_supernode = fails\n"
+        "process.log_to_stderr('client')\n"
+        f"process._serve(Path({str(tmp_path)!r}))\n"
+    )
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 1
+    assert "it ends, to be started again" in done.stderr and "nobody foresaw it" in done.stderr
