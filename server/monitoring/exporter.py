@@ -87,6 +87,9 @@ class RunCollector(Collector):
                 view = RunView.read(folder)
             except (CheckpointError, ConfigError, ValueError, OSError) as error:
                 _log.warning("%s cannot be read now: %s", folder, error)
+                view = None
+            yield _gauge("run_readable", "1 if the files of the newest run can be read.", view is not None)
+            if view is None:
                 return
             yield from _run(view)
             yield from _sites(view)
@@ -174,6 +177,8 @@ def _run(view: RunView) -> Iterator[Metric]:
         yield _gauge("phase_start_timestamp_seconds", "When the present phase began.", view.live.phase_since)
         yield _gauge("connected_sites", "Sites whose heartbeat the SuperLink has.", len(view.live.connected))
         yield _gauge("refused_sites", "Connected nodes that cannot take part.", len(view.live.refused))
+        yield _gauge("expected_sites", "Sites that are to take part.", view.live.num_sites)
+        yield _gauge("round_attempts", "How often the round in progress was begun.", view.live.attempt)
     if view.checkpoints:
         newest = view.checkpoints[-1]
         yield _gauge("checkpoint_round", "Round of the newest checkpoint.", round_number_of(newest))
@@ -273,7 +278,7 @@ def _contacts(view: RunView) -> Iterator[Metric]:
     yield _per_site(
         GaugeMetricFamily("fedreenact_site_contact_timestamp_seconds", "Last heartbeat seen.", labels=["site"]), contact
     )
-    connected = {site: float(site in view.live.connected) for site in contact}
+    connected = {site: float(site in view.live.connected) for site in sorted({*contact, *view.never_seen()})}
     yield _per_site(GaugeMetricFamily("fedreenact_site_connected", "1 if connected now.", labels=["site"]), connected)
 
 

@@ -78,6 +78,12 @@ class RunView:
             found |= row.clients.keys() | row.rejected.keys()
         return sorted(found)
 
+    def never_seen(self) -> list[int]:
+        """Partition ids of sites that are to take part and have not been here, ascending; none after the end."""
+        if self.live is None or self.result is not None:
+            return []
+        return sorted(set(range(self.live.num_sites)) - set(self.sites()))
+
     def num_rounds(self, site: int) -> int:
         """Rounds in which a site was accepted."""
         return sum(site in row.clients for row in self.history)

@@ -24,7 +24,8 @@ def status_lines(view: RunView, now: float) -> list[str]:
         age = now - view.checkpoints[-1].stat().st_mtime
         lines.append(f"newest checkpoint: {view.checkpoints[-1].name}, {duration(age)} old")
     if view.live is not None:
-        lines += [f"node {node} cannot take part: {reason}" for node, reason in view.live.refused.items()]
+        lines += [f"{node} cannot take part: {reason}" for node, reason in view.live.refused.items()]
+        lines += [f"not seen yet: {', '.join(map(str, absent))}"] if (absent := view.never_seen()) else []
     return lines
 
 
@@ -93,7 +94,11 @@ def _state_in_words(view: RunView, now: float) -> str:
     if state is RunState.LOST:
         return f"lost: the server app has not written for {duration(now - view.live.time)} (was {view.live.phase})"
     what = "waiting for sites" if state is RunState.WAITING else f"training round {view.live.round}"
-    return f"{what} for {duration(now - view.live.phase_since)}, {len(view.live.connected)} sites connected"
+    what += f", attempt {view.live.attempt}" if view.live.attempt > 1 else ""
+    of_all = f" of {view.live.num_sites}" if view.live.num_sites else ""
+    sites = f"{len(view.live.connected)}{of_all} sites connected"
+    words = f"{what} for {duration(now - view.live.phase_since)}, {sites}"
+    return f"{words}; {view.live.trouble}" if view.live.trouble else words
 
 
 def _contact(view: RunView, site: int, now: float) -> str:

@@ -78,6 +78,7 @@ class _Sites:
 
     def greet(self) -> None:
         """Wait until the sites have said who they are."""
+        self.run.live.expect(self.run.settings.rounds.num_clients)
         self.run.live.enter(Phase.WAITING, self.run.checkpoint.round + 1 if self.run.checkpoint else 0)
         self.roster.wait_for_sites(self.grid, on_wait=self.watch)
 
@@ -100,7 +101,7 @@ class _Sites:
     def watch(self) -> None:
         """Obey a signal, and say who is connected; called again and again while something is waited for."""
         self.run.termination.check()
-        self.run.live.see(self.roster.connected(self.grid), self.roster.refused)
+        self.run.live.see(self.roster.connected(self.grid), self.roster.refusals())
 
     def link(self) -> Link:
         """For the rounds' questions."""
@@ -116,8 +117,14 @@ class _Sites:
     def quorum(self) -> Quorum:
         """For the waiting before and between rounds."""
         settings = self.run.settings
-        timeout_s = settings.waiting.quorum_timeout_s
-        return Quorum(settings.rounds, self.roster, self.refresh, on_wait=self.watch, timeout_s=timeout_s)
+        return Quorum(
+            settings.rounds,
+            self.roster,
+            self.refresh,
+            on_wait=self.watch,
+            on_trouble=self.run.live.tell,
+            timeout_s=settings.waiting.quorum_timeout_s,
+        )
 
 
 def _new_state(run: Run, sites: _Sites) -> Checkpoint:

@@ -45,7 +45,13 @@ class Live:
     connected: list[int] = field(default_factory=list)
     """Partition ids connected now."""
     refused: dict[str, str] = field(default_factory=dict)
-    """Node id of a connected node that cannot take part, to the reason."""
+    """A connected node that cannot take part, in words, to the reason."""
+    num_sites: int = 0
+    """That are to take part; 0 where there are none, or where it is not said."""
+    attempt: int = 1
+    """How often the round in progress was begun; above 1 it gave too few valid updates before."""
+    trouble: str = ""
+    """Why it is not got on with; "" while nothing is in the way."""
 
     @classmethod
     def read(cls, run: Path) -> Live | None:
@@ -75,19 +81,33 @@ class LiveStatus:
         self._last_contact = dict(before.last_contact) if before else {}
         self._connected: list[int] = []
         self._refused: dict[str, str] = {}
+        self._num_sites, self._attempt, self._trouble = 0, 1, ""
         self._phase, self._round, self._phase_since = Phase.WAITING, 0, time.time()
         self._next_write = 0.0
 
+    def expect(self, num_sites: int) -> None:
+        """So many sites are to take part."""
+        self._num_sites = num_sites
+
     def enter(self, phase: Phase, round_number: int) -> None:
-        """A phase begins."""
-        self._phase, self._round, self._phase_since = phase, round_number, time.time()
+        """A phase begins, or the same one of the same round once more."""
+        if (phase, round_number) == (self._phase, self._round):
+            self._attempt += 1
+        else:
+            self._phase, self._round, self._phase_since = phase, round_number, time.time()
+            self._attempt, self._trouble = 1, ""
         self._write()
 
-    def see(self, partition_ids: Iterable[int], refused: Mapping[int, str]) -> None:
-        """These sites are connected now, and these nodes are refused."""
+    def tell(self, trouble: str) -> None:
+        """Why the run does not get on."""
+        self._trouble = trouble
+        self._write()
+
+    def see(self, partition_ids: Iterable[int], refused: Mapping[str, str]) -> None:
+        """These sites are connected now, and these nodes, in words, are refused for these reasons."""
         self._connected = list(partition_ids)
         self._last_contact |= dict.fromkeys(self._connected, time.time())
-        self._refused = {str(node): reason for node, reason in refused.items()}
+        self._refused = dict(refused)
         if time.monotonic() >= self._next_write:
             self._write()
 
@@ -101,6 +121,9 @@ class LiveStatus:
             "last_contact": {str(site): seen for site, seen in self._last_contact.items()},
             "connected": [str(site) for site in self._connected],
             "refused": self._refused,
+            "num_sites": self._num_sites,
+            "attempt": self._attempt,
+            "trouble": self._trouble,
         }
         try:
             write_json(self._path, values)

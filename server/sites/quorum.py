@@ -30,6 +30,7 @@ class Quorum:
         roster: Roster,
         refresh: Callable[[], None],
         on_wait: Callable[[], None],
+        on_trouble: Callable[[str], None],
         *,
         timeout_s: float,
     ) -> None:
@@ -40,12 +41,14 @@ class Quorum:
             roster: the sites.
             refresh: brings the roster up to date; called before every attempt.
             on_wait: called about once a second.
+            on_trouble: called with the reason when a wait begins, and when its reason becomes another.
             timeout_s: `quorum-timeout-s`.
         """
         self._rounds, self._timeout_s = rounds, timeout_s
         self._roster = roster
         self._refresh = refresh
         self._on_wait = on_wait
+        self._on_trouble = on_trouble
         self._round_number = 0
         self._deadline, self._reason = math.inf, ""
 
@@ -82,6 +85,7 @@ class Quorum:
             raise FederationError(f"{error}{self._absent()}") from error
         if str(error) != self._reason:
             self._reason = str(error)
+            self._on_trouble(f"{self._reason}{self._absent()}")
             _log.warning("%s; waiting for sites, then the round is repeated", self._reason)
         self._pause(min(time.monotonic() + pause_s, self._deadline))
 

@@ -159,6 +159,14 @@ class Roster:
         self._forget_refusals_of_absent(alive)
         return [site.partition_id for node, site in self.sites if node in alive]
 
+    def refusals(self) -> dict[str, str]:
+        """Who is refused, by the site that a registered key belongs to if it is one, to the reason."""
+        return {self._in_words(node): reason for node, reason in self.refused.items()}
+
+    def _in_words(self, node_id: int) -> str:
+        site = self._partition_of.get(node_id)
+        return f"node {node_id}" if site is None else f"site {site} (node {node_id})"
+
     @property
     def is_simulated(self) -> bool:
         """Whether the known sites are clients of a simulation, which share one dataset."""
@@ -215,7 +223,7 @@ class Roster:
 
     def _refuse(self, node_id: int, reason: str) -> None:
         if self.refused.get(node_id) != reason:
-            _log.warning("node %d cannot take part: %s", node_id, reason)
+            _log.warning("%s cannot take part: %s", self._in_words(node_id), reason)
         self.refused[node_id], self._refused_at[node_id] = reason, time.monotonic()
 
     def _forget_refusals_of_absent(self, connected: set[int]) -> None:

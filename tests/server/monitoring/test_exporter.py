@@ -219,6 +219,40 @@ def test_a_run_whose_server_app_fell_silent_is_lost(run: Path, tmp_path: Path) -
     assert "lost: the server app has not written for 5 min (was training)" in status_lines(view, now + 300)[0]
 
 
+def test_a_round_that_is_repeated_and_sites_that_never_came_are_seen(run: Path, tmp_path: Path) -> None:
+    shutil.copytree(run, tmp_path / "run")
+    (tmp_path / "run" / "result.json").unlink()
+    live = LiveStatus(tmp_path / "run")
+    live.expect(5)
+    live.see([0, 1, 2], {"site 3 (node 77)": "approved other settings"})
+    live.enter(Phase.TRAINING, 4)
+    live.tell("round 4: 2 valid updates, min-fit-clients is 3 (client 1: not finite); not connected: 3, 4")
+    live.enter(Phase.TRAINING, 4)
+    registry = CollectorRegistry()
+    registry.register(RunCollector(tmp_path / "run", None))
+    values = [
+        registry.get_sample_value(f"fedreenact_{name}")
+        for name in ("round_attempts", "expected_sites", "connected_sites", "refused_sites", "run_readable")
+    ]
+    assert values == [2, 5, 3, 1, 1]
+    connected = [registry.get_sample_value("fedreenact_site_connected", {"site": str(site)}) for site in range(5)]
+    assert connected == [1, 1, 1, 0, 0]
+    assert registry.get_sample_value("fedreenact_site_contact_timestamp_seconds", {"site": "4"}) is None
+    first, *rest = status_lines(RunView.read(tmp_path / "run"), time.time())
+    assert "training round 4, attempt 2 for " in first and "3 of 5 sites connected; round 4: 2 valid updates" in first
+    assert rest[-2:] == ["site 3 (node 77) cannot take part: approved other settings", "not seen yet: 3, 4"]
+
+
+def test_a_run_that_cannot_be_read_is_told(run: Path, tmp_path: Path) -> None:
+    shutil.copytree(run, tmp_path / "run")
+    (tmp_path / "run" / "result.json").write_text("{")
+    registry = CollectorRegistry()
+    registry.register(RunCollector(tmp_path / "run", None))
+    assert registry.get_sample_value("fedreenact_run_readable") == 0
+    assert registry.get_sample_value("fedreenact_round") is None
+    assert registry.get_sample_value("fedreenact_runs_disk_free_bytes")
+
+
 def states_of(registry: CollectorRegistry) -> dict[str, float | None]:
     return {each: registry.get_sample_value("fedreenact_run_state", {"state": each}) for each in RunState}
 

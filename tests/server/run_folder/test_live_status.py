@@ -29,12 +29,12 @@ def test_a_site_that_is_gone_keeps_its_last_contact(tmp_path: Path, monkeypatch:
     status = LiveStatus(tmp_path)
     status.see([0, 1], {})
     both = read(tmp_path).last_contact
-    status.see([1], {77: "partition-id 1 is taken by another connected site"})
+    status.see([1], {"node 77": "partition-id 1 is taken by another connected site"})
     live = read(tmp_path)
     assert live.connected == [1]
     assert live.last_contact[0] == both[0]
     assert live.last_contact[1] > both[1]
-    assert live.refused == {"77": "partition-id 1 is taken by another connected site"}
+    assert live.refused == {"node 77": "partition-id 1 is taken by another connected site"}
 
 
 def test_a_restarted_server_remembers_who_was_there(tmp_path: Path) -> None:
@@ -42,6 +42,18 @@ def test_a_restarted_server_remembers_who_was_there(tmp_path: Path) -> None:
     LiveStatus(tmp_path).enter(Phase.WAITING, 2)
     assert list(read(tmp_path).last_contact) == [3]
     assert read(tmp_path).connected == []
+
+
+def test_a_round_that_is_repeated_is_one_phase_with_its_attempts_and_their_reason(tmp_path: Path) -> None:
+    status = LiveStatus(tmp_path)
+    status.enter(Phase.TRAINING, 4)
+    began = read(tmp_path).phase_since
+    status.tell("2 valid updates, min-fit-clients is 3")
+    status.enter(Phase.TRAINING, 4)
+    again = read(tmp_path)
+    assert (again.phase_since, again.attempt, again.trouble) == (began, 2, "2 valid updates, min-fit-clients is 3")
+    status.enter(Phase.TRAINING, 5)
+    assert (read(tmp_path).attempt, read(tmp_path).trouble) == (1, "") and read(tmp_path).phase_since > began
 
 
 def test_writing_is_spared_between_phases(tmp_path: Path) -> None:

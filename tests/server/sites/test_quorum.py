@@ -15,6 +15,7 @@ from model.checkpoint import load_checkpoint
 from model.errors import FederationError
 from server.rounds.federation import run_federation
 from server.run_folder.history import read_history
+from server.run_folder.live_status import Live
 from server.run_folder.result import RunResult
 from server.sites import quorum, roster
 from tests.support.federated_setup import deployed_config, minimal_settings, simulated_grid, write_dataset
@@ -149,16 +150,20 @@ def test_a_site_that_fails_the_same_way_twice_ends_the_run_and_no_update_stays(
 def test_a_reply_damaged_once_costs_nothing(settings: Settings, tmp_path: Path) -> None:
     undisturbed = settings.replaced({"output-dir": str(tmp_path / "undisturbed")})
     run_federation(simulated_grid(undisturbed), undisturbed)
-    damaged = []
+    damaged, told = [], []
 
     def poison_once(reply: Message, index: int) -> Message:
+        if damaged:
+            told.append(Live.read(tmp_path / "run"))
         if index == 1 and reply.metadata.group_id == "2" and not damaged:
             damaged.append(1)
             del reply.content.array_records["fitres.parameters"]["0"]
         return reply
 
     run_federation(simulated_grid(settings, tamper=poison_once), settings)
-    assert damaged
+    assert damaged and told[-1] is not None
+    assert (told[-1].round, told[-1].attempt, told[-1].num_sites) == (2, 2, 2)
+    assert "round 2: 1 valid updates, min-fit-clients is 2 (client 1: " in told[-1].trouble
     assert bits(tmp_path / "run") == bits(tmp_path / "undisturbed")
 
 

@@ -237,4 +237,4 @@ def test_a_site_that_is_refused_again_for_the_same_reason_is_logged_once(
     for _ in range(3):
         roster.refresh(grid(*partitions(0, 7, 2)))
     assert sorted(roster.refused) == [1001, 1002]
-    assert [text.partition(" cannot")[0] for text in caplog.messages] == ["node 1002", "node 1001"]
+    assert [text.partition(" cannot")[0] for text in caplog.messages] == ["node 1002", "site 1 (node 1001)"]
