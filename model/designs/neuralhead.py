@@ -64,7 +64,7 @@ class NeuralHead(nn.Module):
     def forward(self, inputs: GeneratorInputs) -> NeuralHeadOutput:
         """Reenact N sources; the driving frame itself is for other designs."""
         seen_NCHW = torch.cat([inputs.source_NCHW, inputs.source_heatmap_NCHW], dim=1)
-        embedding_NE = torch.relu(self.embed(seen_NCHW)).sum(dim=(2, 3))
+        embedding_NE = torch.relu(self.embed(seen_NCHW)).mean(dim=(2, 3))
         heatmap_NCHW = inputs.heatmap_NCHW[:, :1]  # without irises
         return NeuralHeadOutput(image_NCHW=self.draw(heatmap_NCHW, embedding_NE), heatmap_NCHW=heatmap_NCHW)
 

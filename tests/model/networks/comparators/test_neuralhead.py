@@ -5,8 +5,10 @@ from dataclasses import replace
 import pytest
 import torch
 
+from deploy.files import PRESETS
+from federation.settings import Settings, read_preset
 from model.config import ModelConfig
-from model.designs.neuralhead import NeuralHeadNetworks
+from model.designs.neuralhead import NeuralHead, NeuralHeadNetworks
 from model.designs.registry import build_networks
 from model.landmarks.geometry import PartSizes
 from model.networks.comparators.projection_discriminator import SpectralConv2d
@@ -69,3 +71,15 @@ def test_widths_double_up_to_eight_and_end_at_the_smallest_side(
     smallest_px: int, size_px: int, widths: list[int]
 ) -> None:
     assert widths_down_to(smallest_px, size_px, 64) == widths
+
+
+def test_a_new_generator_styles_by_little_at_a_presets_width(part_sizes: PartSizes) -> None:
+    """Styles of tens send the picture to the ends of its range, whence no gradient brings it back."""
+    config = replace(Settings.from_flat(read_preset(PRESETS / "tiny.toml")).model, network="neuralhead")
+    generator = build_networks(config, part_sizes, seed=0).generator
+    assert isinstance(generator, NeuralHead)
+    styles = []
+    generator.draw.to_styles.register_forward_hook(lambda *made: styles.append(made[-1]))
+    with torch.no_grad():
+        image_NCHW = generator(make_batch(0, size_px=64).generator_inputs()).image_NCHW
+    assert styles[0].abs().max() < 2 and image_NCHW.abs().mean() < 0.8
