@@ -13,9 +13,11 @@ from pathlib import Path
 import numpy as np
 
 from data_partition.batches import load_frame
+from data_partition.doctor.faces import MIN_SAMPLE_PX
 from data_partition.faces import track
 from data_partition.faces.face_table import FaceTable, Rows
-from data_partition.faces.people import others_than_main
+from data_partition.faces.people import Embedding, others_than_main
+from data_partition.faces.sface import SFace, unit
 from data_partition.faces.track import FaceCrop, TrackedClip, cut_faces, track_faces
 from data_partition.shards.shard import FRAMES_NAME, INFO_NAME, Shard, open_shard
 from data_partition.sources.layouts import annotator_of
@@ -85,6 +87,14 @@ def face_of_picture(path: Path, size_px: int, face: int = 0) -> FaceFrame:
     if crop is None:
         raise DataError(f"{path}: no face found; choose a picture with one clearly visible face")
     return face_of_crop(crop)
+
+
+def who_is(face: FaceFrame, recogniser: SFace) -> Embedding | None:
+    """[128] unit embedding of a picture's face; None for a shard's, who has a name, and for one too small to tell."""
+    if face.place is None or face.place.box.side < MIN_SAMPLE_PX:
+        return None
+    landmarks_KC = face.place.box.to_picture(face.landmarks_KC, len(face.image_HWC))
+    return recogniser.embed(face.place.picture_HWC, landmarks_KC)
 
 
 def face_of_shard(shard: Shard, row: int, size_px: int) -> ShardFace:
@@ -198,6 +208,13 @@ class AnnotatedClip:
         text = f"{is_other_N.sum()} of {len(rows)} frames show somebody else than most do; they are not drawn from"
         _say(Rejected(str(self.tracked.source.path), text, is_note=True))
         return replace(self, tracked=replace(self.tracked, faces=FaceTable(rows[~is_other_N])))
+
+    def who(self) -> Embedding | None:
+        """[128] unit embedding of the clip's person; None where it is not known."""
+        takes, counts = np.unique(self.tracked.faces.rows["take"], return_counts=True)
+        people = self.tracked.people
+        seen = [count * people[take] for take, count in zip(takes.tolist(), counts, strict=True) if take in people]
+        return unit(np.sum(seen, axis=0)) if seen else None
 
     def sources(self) -> Iterator[FaceFrame]:
         """Every frame with a face, with the place where it is cut out."""

@@ -5,7 +5,7 @@ Legend: R reference frames, K = 68 landmarks, C coordinates, D numbers of `model
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from itertools import chain
 from pathlib import Path
@@ -14,6 +14,8 @@ import cv2
 import numpy as np
 
 from data_partition.faces.crop import CropBox
+from data_partition.faces.people import SAME_PERSON, Embedding, open_recogniser, others_than_main
+from data_partition.faces.sface import SFace
 from data_partition.shards.shard import INFO_NAME, Shard, open_shard
 from data_partition.sources.video import is_clip
 from model.errors import ConfigError, DataError
@@ -22,7 +24,7 @@ from model.landmarks.likeness import likeness_features, nearest, spread
 from model.progress import Progress
 from reenact.detail import cut_detail
 from reenact.face_frame import MAX_REFERENCES, FaceFrame
-from reenact.faces import ShardFace, annotate_clip, face_of_picture, face_of_shard
+from reenact.faces import ShardFace, annotate_clip, face_of_picture, face_of_shard, who_is
 from reenact.guidance import FloatArray
 
 Faces = Callable[[], Iterator[FaceFrame]]
@@ -80,6 +82,15 @@ class Person(FaceFrame):
         return [self.references.frames[index] for index in self.references.nearest(target_KC, driving, num)]
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Source:
+    """What one path shows."""
+
+    faces: Faces
+    who: Callable[[SFace], Embedding | None] = lambda _: None
+    """[128] unit embedding of its person; None where that is not known, and of shards, whose people have names."""
+
+
 class SteadyChoice:
     """Chooses the sources of one driving frame of a clip after another, without flicker."""
 
@@ -111,11 +122,13 @@ def person_of(
         with_mesh: whether faces of clips have their meshes; those of pictures have them, those of shards if it has.
 
     Raises:
-        ConfigError: if they name different people.
+        ConfigError: if they name different people, or files show different ones.
         DataError: if one cannot be read or shows no face.
     """
-    sources = [_faces_of(path, size_px, progress, face, with_mesh=with_mesh) for path in paths]
-    references = references_from(lambda: chain.from_iterable(faces() for faces in sources))
+    sources = {path: _source_of(path, size_px, progress, face, with_mesh=with_mesh) for path in paths}
+    if len(sources) > 1:
+        _require_one_face(sources)
+    references = references_from(lambda: chain.from_iterable(source.faces() for source in sources.values()))
     names = sorted({face.identity for face in references.frames})
     if len(names) > 1:
         raise ConfigError(f"--source: shows {' and '.join(map(repr, names))}, wanted one person")
@@ -181,18 +194,36 @@ def references_of_shard(shard: Shard, clip: str, size_px: int) -> References:
     return References(frames=frames, features_RD=features_FD[chosen])
 
 
-def _faces_of(path: Path, size_px: int, progress: Progress, face: int, *, with_mesh: bool) -> Faces:
+def _require_one_face(sources: Mapping[Path, _Source]) -> None:
+    """Refuse files that show another person than most of them do."""
+    recogniser = open_recogniser()
+    if recogniser is None:
+        return
+    people = {path: who for path, source in sources.items() if (who := source.who(recogniser)) is not None}
+    others = others_than_main(people, dict.fromkeys(people, 1))
+    if not others:
+        return
+    main, other = (next(path for path in people if (path in others) == is_other) for is_other in (False, True))
+    alike = float(people[main] @ people[other])
+    raise ConfigError(
+        f"--source: {main} and {other} show different people (likeness {alike:.2f}, wanted {SAME_PERSON:g}); leave one "
+        "of them out"
+    )
+
+
+def _source_of(path: Path, size_px: int, progress: Progress, face: int, *, with_mesh: bool) -> _Source:
     if (path / INFO_NAME).is_file():
         shard = open_shard(path)
         references = references_of_shard(shard, "", size_px)
-        return lambda: iter(references.frames)
+        return _Source(faces=lambda: iter(references.frames))
     if is_clip(path):
         clip = annotate_clip(path, size_px, progress, face, with_mesh=with_mesh, most_frames=_MOST_FRAMES)
-        return clip.of_one_person().sources
+        of_one = clip.of_one_person()
+        return _Source(faces=of_one.sources, who=lambda _: of_one.who())
     if path.is_dir():
         raise DataError(f"{path}: neither pictures nor {INFO_NAME} in it; wanted a picture, a clip or one shard")
     found = face_of_picture(path, size_px, face)
-    return lambda: iter((found,))
+    return _Source(faces=lambda: iter((found,)), who=lambda recogniser: who_is(found, recogniser))
 
 
 def _sharpness(image_HWC: Frame) -> float:

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from data_partition.faces.crop import CropBox
+from data_partition.shards.images import write_image
 from federation.settings import Settings
 from model.designs.registry import build_networks
 from model.errors import ConfigError
@@ -13,6 +14,7 @@ from model.progress import no_progress
 from reenact.face_frame import MAX_REFERENCES, Place
 from reenact.person import Person, SteadyChoice, person_of, references_from, references_of_shard
 from reenact.reenactor import Reenactor
+from tests.data_partition.conftest import drawn_people, face_landmarker, write_video  # noqa: F401
 from tests.support.shards import write_random_shard
 from tests.support.small_face import PART_SIZES, SMALL, small_face
 
@@ -101,6 +103,28 @@ def test_one_picture_is_no_more_than_its_face(tmp_path):
     path = tmp_path / "ana" / "frames" / "000001.jpg"
     assert not isinstance(person_of([path], 32, no_progress), Person)
     assert isinstance(person_of([path, path.with_name("000000.jpg")], 32, no_progress), Person)
+
+
+@pytest.mark.integration
+def test_files_of_different_people_are_no_person_and_the_error_names_two(tmp_path, drawn_people, face_landmarker):  # noqa: F811
+    """SFace takes drawn people for relatives: the other one is its negative too."""
+    anna, ben = drawn_people
+    first, second, negative = (tmp_path / name for name in ("first.png", "second.png", "negative.png"))
+    for path, picture_HWC in (
+        (first, anna.read_frame(0)),
+        (second, anna.read_frame(8)),
+        (negative, 255 - ben.read_frame(0)),
+    ):
+        write_image(path, picture_HWC)
+    clip = write_video(tmp_path / "negative.mp4", [255 - ben.read_frame(row) for row in range(6)])
+    assert isinstance(person_of([first, second], 64, no_progress), Person)
+    for paths, named in (
+        ([negative, first], (negative, first)),
+        ([negative, first, second], (first, negative)),
+        ([second, clip], (second, clip)),
+    ):
+        with pytest.raises(ConfigError, match=rf"--source: {named[0]} and {named[1]} show different people \(likeness"):
+            person_of(paths, 64, no_progress)
 
 
 @pytest.fixture
