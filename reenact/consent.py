@@ -19,6 +19,7 @@ from data_partition.doctor.faces import MIN_SAMPLE_PX, sample_faces
 from data_partition.faces.people import SAME_PERSON, Embedding
 from data_partition.faces.sface import SFace, unit
 from data_partition.shards.shard import FRAMES_NAME, INFO_NAME, consent_of_shard, open_shard
+from data_partition.sources.video import has_pictures
 from model.errors import ConfigError, DataError
 from reenact.face_frame import FaceFrame
 
@@ -94,6 +95,20 @@ def require_inputs(paths: Iterable[Path]) -> None:
             raise DataError(f"{path}: does not exist; wanted a picture, a clip, a folder of pictures or a shard")
         if not os.access(path, os.R_OK):
             raise DataError(f"{path}: cannot be read; wanted read permission for the user who runs this")
+
+
+def require_drawable(sources: Iterable[Path]) -> None:
+    """Refuse the first folder in which there is nothing to draw from.
+
+    Raises:
+        DataError: naming it.
+    """
+    for path in sources:
+        if path.is_dir() and not (_is_shard(path) or has_pictures(path)):
+            raise DataError(
+                f"{path}: neither pictures nor {INFO_NAME} in this folder; wanted a picture, a video, a folder of "
+                "pictures or one shard"
+            )
 
 
 def likeness_of(shard_dir: Path) -> Embedding:
@@ -187,7 +202,7 @@ def _require_file(record: ConsentRecord, source: Path, sha256: str) -> None:
     if sha256 not in record.source_sha256:
         raise DataError(
             f"{source}: consent {record.id} of {record.person} does not name this source; add {sha256} to "
-            "source_sha256 if the person agrees, or give --consent a shard of the person to compare faces with"
+            "source_sha256 if the person agrees, or give --consent a dataset or shard with the person to compare faces"
         )
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from data_partition.shards.shard import shard_folders
 from model.errors import DataError
-from reenact.consent import Permission, check_face, likeness_of, permission_for, person_shown
+from reenact.consent import Permission, check_face, likeness_of, permission_for, person_shown, require_drawable
 from reenact.face_frame import FaceFrame
 from reenact.live import LiveRequest
 from reenact.person import Person
@@ -34,9 +34,10 @@ class Permits:
         """By what a request may be drawn, as the records are now.
 
         Raises:
-            ConfigError, DataError: as `permission_for`, `person_shown` and `check_face`.
+            ConfigError, DataError: as `require_drawable`, `permission_for`, `person_shown` and `check_face`.
             OSError: if an input cannot be read.
         """
+        require_drawable(request.sources)
         consent = request.consent
         if consent is not None and consent.is_dir() and shard_folders(consent):
             consent = self._shown(request.sources, request.face, consent)

@@ -220,8 +220,6 @@ def _source_of(path: Path, size_px: int, progress: Progress, face: int, *, with_
         clip = annotate_clip(path, size_px, progress, face, with_mesh=with_mesh, most_frames=_MOST_FRAMES)
         of_one = clip.of_one_person()
         return _Source(faces=of_one.sources, who=lambda _: of_one.who())
-    if path.is_dir():
-        raise DataError(f"{path}: neither pictures nor {INFO_NAME} in it; wanted a picture, a clip or one shard")
     found = face_of_picture(path, size_px, face)
     return _Source(faces=lambda: iter((found,)), who=lambda recogniser: who_is(found, recogniser))
 

@@ -19,7 +19,7 @@ _TEMPLATE = """\
 # Every record says:
 id = ""                     # name of the record where it is kept, for example "2026-014"
 person = {person}
-roles = []                  # what the person agreed to: {roles}
+roles = []                  # what the person agreed to: {roles} (is learnt from, is drawn, moves another)
 purpose = ""                # what for, in a sentence
 #given = 2026-01-31         # first day on which it holds
 #expires = 2027-01-31       # last day

@@ -74,9 +74,11 @@ def test_sources_of_two_people_are_an_error_that_names_them(site):
         )
 
 
-def test_a_folder_without_pictures_says_what_was_wanted(site):
-    with pytest.raises(DataError, match=r"data: neither pictures nor shard\.json in it; wanted a picture, a clip or"):
-        run(checkpoint=site / "run", source=site / "data", driving=frame(site, "eva"), out=site / "out.jpg")
+@pytest.mark.parametrize("consent", [None, ".", "eva"])
+def test_a_folder_without_pictures_says_what_was_wanted_before_consent_is_asked(site, consent):
+    asked = {"consent": consent and site / "data" / consent, "without_consent": None}
+    with pytest.raises(DataError, match=r"data: neither pictures nor shard\.json in this folder; wanted a picture, a"):
+        run(checkpoint=site / "run", source=site / "data", driving=frame(site, "eva"), out=site / "out.jpg", **asked)
 
 
 def test_named_identity_makes_an_unknown_picture_known(site):
