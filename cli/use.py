@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 INTERRUPTED = 130
 """Exit code of a command that Ctrl-C ended, as shells have it."""
+NOT_ALL_DRAWN = 1
+"""Exit code of a batch in which some pair has no result."""
 _DRAWS = "A round's folder, a run folder (newest round), a file of `export`, or first-order-model's published one."
 
 
@@ -60,7 +62,11 @@ def reenact(
         ),
     ] = None,
     batch: Annotated[
-        bool, typer.Option("--batch", help="SOURCE, DRIVING and OUT are folders: all sources, each by all drivings.")
+        bool,
+        typer.Option(
+            "--batch",
+            help="SOURCE, DRIVING and OUT are folders: all sources, each by all drivings; exit code 1 if one fails.",
+        ),
     ] = False,
     face: Annotated[
         int, typer.Option(min=0, max=99, help="Which of several faces in SOURCE, from 1 on the left; 0: the largest.")
@@ -138,6 +144,8 @@ def _reenact_all(request: ReenactRequest, device: torch.device) -> None:
     num_done = sum(bool(row.result) for row in rows)
     console.print(f"{num_done} of {len(rows)} results")
     say_where({"Table": request.out / TABLE_NAME})
+    if num_done < len(rows):
+        raise typer.Exit(NOT_ALL_DRAWN)
 
 
 def serve(

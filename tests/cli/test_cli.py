@@ -211,6 +211,15 @@ def test_a_batch_says_what_came_out_and_where_the_table_is(capsys, tmp_path, che
     assert "4 of 4 results" in text and "results.csv" in text
 
 
+def test_a_batch_in_which_something_fails_ends_with_1_after_the_others_are_drawn(capsys, tmp_path, checkpoint):  # noqa: F811
+    arguments = reenact_arguments(tmp_path, checkpoint)
+    (tmp_path / "data" / "ana" / "frames" / "000001.jpg").write_bytes(b"no picture")
+    with pytest.raises(SystemExit) as exit_info:
+        cli.main((*arguments, "--batch"))
+    text = capsys.readouterr().out
+    assert exit_info.value.code == 1 and "2 of 4 results" in text and "results.csv" in text
+
+
 def test_ctrl_c_is_one_line_that_says_how_to_go_on(capsys, tmp_path, checkpoint, monkeypatch):  # noqa: F811
     def stop(*_, **__):
         raise KeyboardInterrupt
