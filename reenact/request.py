@@ -9,7 +9,7 @@ from pathlib import Path
 from data_partition.consent.kinds import WithoutConsent
 from data_partition.shards.shard import FRAMES_NAME, INFO_NAME, METADATA_NAME
 from data_partition.sources.video import is_clip, source_sha256
-from model.errors import ConfigError
+from model.errors import ConfigError, DataError
 from reenact.clips.steady import Gap
 from reenact.consent import Permission, require_inputs
 from reenact.guidance_choice import Guidance, MotionKind
@@ -93,10 +93,15 @@ def check_output(request: ReenactRequest) -> None:
 
     Raises:
         ConfigError: if the output name does not fit the driving input or is an input, or there is nothing to preview.
-        DataError: if an input is not there.
+        DataError: if an input is not there, or the driving input is a folder without pictures.
     """
     require_inputs((*request.sources, request.driving))
     suffix, has_clip = request.out.suffix.lower(), is_clip(request.driving)
+    if request.driving.is_dir() and not has_clip:
+        raise DataError(
+            f"--driving {request.driving}: no pictures in this folder; wanted a picture, a video or a folder of "
+            f"pictures (of a shard its folder {FRAMES_NAME})"
+        )
     if has_clip and suffix != ".mp4":
         raise ConfigError(f"--out {request.out}: the driving input is a clip, so the output must end in .mp4")
     if not has_clip and suffix not in _PICTURE_SUFFIXES:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -47,11 +48,11 @@ class SeveralFaces:
         return self.faces.index(chosen(self.faces, self.clip.face)) + 1
 
     def to_line(self) -> str:
-        """What is seen and how to choose otherwise."""
+        """What is seen and how to choose otherwise, as a shell takes it."""
         other = next(number for number in range(1, len(self.faces) + 1) if number != self.used)
         return (
             f"{self.identity}: {self.clip.name} shows {len(self.faces)} faces, number {self.used} from the left is "
-            f"used; --face {self.identity}={other} takes another"
+            f"used; --face {shlex.quote(f'{self.identity}={other}')} takes another"
         )
 
 

@@ -62,8 +62,10 @@ def verify_file(path: Path, *, suffix: str = "", anchors: bytes = b"") -> Findin
         anchors: root certificates to trust, PEM.
 
     Raises:
-        DataError: if it can be read as neither.
+        DataError: if it is not there, or can be read as neither.
     """
+    if not path.is_file():
+        raise DataError(f"{path}: no such file; wanted a picture or a video")
     is_film = (suffix or path.suffix).lower() in VIDEO_SUFFIXES
     labels: Counter[Label | None] = Counter()
     middles: list[Frame] = []

@@ -1,5 +1,6 @@
 """Whose face a clip shows, which way up, and what becomes of people who come and go."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -290,6 +291,7 @@ def test_a_preview_numbers_the_faces_and_the_choice_can_be_made(
     (other,) = find_several_faces(src, None, {"both": 3 - one.used})
     assert (one.identity, len(one.faces), other.used) == ("both", 2, 3 - one.used)
     assert f"number {one.used} from the left is used; --face both={other.used} takes another" in one.to_line()
+    assert replace(one, identity="two people").to_line().endswith(f"--face 'two people={other.used}' takes another")
     write_preview(tmp_path / "faces.png", [one, other])
     picture = read_picture(tmp_path / "faces.png")
     assert picture.shape == (266, 960, 3)

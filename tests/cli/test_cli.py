@@ -110,6 +110,11 @@ def test_reenact_writes_the_picture_and_says_how_and_where(capsys, tmp_path, che
     assert read_image(out).shape == (256, 256, 3)  # 32 pixels are too few for a label
 
 
+@pytest.mark.parametrize("name", ["nofile.mp4", "nofile.png"])
+def test_verify_of_a_file_that_is_not_there_says_so(capsys, tmp_path, name):
+    assert f"{name}: no such file; wanted a picture or a video" in fails(capsys, "verify", str(tmp_path / name))
+
+
 def test_verify_says_what_a_result_has_and_that_another_picture_has_nothing(capsys, tmp_path, checkpoint):  # noqa: F811
     succeeds(capsys, *reenact_arguments(tmp_path, checkpoint), "--batch", "--without-label", "research")
     text = succeeds(capsys, "verify", str(tmp_path / "all" / "000000--000001.png"))

@@ -181,6 +181,14 @@ def test_clip_needs_an_mp4_output(site, tmp_path):
 
 
 @pytest.mark.parametrize("out", ["out.mp4", "out.jpg"])
+def test_a_shard_that_is_to_drive_says_that_its_frames_can(site, out):
+    with pytest.raises(
+        DataError, match=r"--driving .*eva: no pictures in this folder; .* \(of a shard its folder frames"
+    ):
+        run(checkpoint=site / "run", source=frame(site, "ana"), driving=site / "data" / "eva", out=site / out)
+
+
+@pytest.mark.parametrize("out", ["out.mp4", "out.jpg"])
 def test_a_driving_file_that_is_not_there_is_named_as_such(site, tmp_path, out):
     gone = tmp_path / "gone.mp4"
     with pytest.raises(DataError, match=r"gone\.mp4: does not exist; wanted a picture, a clip"):
