@@ -254,6 +254,17 @@ def test_help_names_every_command(capsys):
         assert command in text
 
 
+@pytest.mark.parametrize("mode", ["federated", "centralized", "local"])
+def test_resume_goes_on_and_never_begins(capsys, tmp_path, checkpoint, mode):  # noqa: F811
+    typo, run = tmp_path / "typo", tmp_path / "run"
+    arguments = ("train", "no-such-folder", "--mode", mode, "--resume", "--out")
+    line = fails(capsys, *arguments, str(typo))
+    assert f"--resume: {typo} has no checkpoint to go on from; leave --resume out to begin" in line
+    assert not typo.exists()
+    save_checkpoint(run / "ana" if mode == "local" else run, checkpoint)
+    assert "no-such-folder" in fails(capsys, *arguments, str(run))
+
+
 def test_training_settings_follow_the_number_of_people_unless_they_are_chosen():
     assert sized_for(3, {}) == {"num-identities": 3, "num-clients": 3, "min-fit-clients": 3}
     assert sized_for(8, {})["min-fit-clients"] == 5
