@@ -75,8 +75,8 @@ class LiveStatus:
     """Writes the file, at most every few seconds unless the phase changes."""
 
     def __init__(self, run: Path) -> None:
-        """Go on from the last contacts that the folder's file knows."""
-        before = Live.read(run)
+        """Go on from the last contacts that the folder's file knows; a damaged one is as none."""
+        before = _read_if_intact(run)
         self._path = run / LIVE_NAME
         self._last_contact = dict(before.last_contact) if before else {}
         self._connected: list[int] = []
@@ -129,3 +129,11 @@ class LiveStatus:
             write_json(self._path, values)
         except OSError as error:  # training does not need it
             _log.warning("%s could not be written: %s", self._path, error)
+
+
+def _read_if_intact(run: Path) -> Live | None:
+    try:
+        return Live.read(run)
+    except ConfigError as error:  # training does not need it
+        _log.warning("%s, or leave it: training goes on and writes it anew", error)
+        return None

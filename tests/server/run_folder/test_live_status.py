@@ -56,6 +56,14 @@ def test_a_round_that_is_repeated_is_one_phase_with_its_attempts_and_their_reaso
     assert (read(tmp_path).attempt, read(tmp_path).trouble) == (1, "") and read(tmp_path).phase_since > began
 
 
+@pytest.mark.parametrize("content", ["{", "[]", '{"phase": "asleep"}', "\x00"])
+def test_a_damaged_file_stops_no_training(tmp_path: Path, caplog: pytest.LogCaptureFixture, content: str) -> None:
+    (tmp_path / LIVE_NAME).write_text(content)
+    LiveStatus(tmp_path).enter(Phase.TRAINING, 2)
+    assert read(tmp_path).round == 2 and read(tmp_path).last_contact == {}
+    assert "live.json: damaged" in caplog.text and "training goes on" in caplog.text
+
+
 def test_writing_is_spared_between_phases(tmp_path: Path) -> None:
     status = LiveStatus(tmp_path)
     status.enter(Phase.TRAINING, 1)
