@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from data_partition.shards.shard import Shard, open_dataset
-from evaluation.metrics.pixels import l1
+from evaluation.metrics.pixels import l1, largest_psnr_db
 from federation.settings import Settings
 from model.checkpoint import Checkpoint
 from model.designs.registry import build_networks
@@ -55,6 +55,14 @@ def test_copy_source_is_measured_on_held_out_pairs(settings: Settings) -> None:
     possible = [value for shard in open_dataset(Path(settings.run.eval_data_dir)) for value in held_out_l1(shard)]
     assert min(possible) <= measured["copy_source_l1"] <= max(possible)
     assert set(measured) == {"l1", "psnr_db", "ssim", "copy_source_l1", "copy_source_psnr_db", "copy_source_ssim"}
+
+
+def test_identical_frames_are_measured_by_a_finite_number(settings: Settings, tmp_path: Path) -> None:
+    still = write_random_shard(tmp_path / "still", "still", grey=90)
+    measured = CentralEvaluation(settings.replaced({"eval-data-dir": str(tmp_path / "still")})).measure(
+        state(settings, 0)
+    )
+    assert measured["copy_source_psnr_db"] == pytest.approx(largest_psnr_db(still.read_frame(0)))
 
 
 def test_pairs_stay_the_same_while_networks_change(settings: Settings) -> None:
