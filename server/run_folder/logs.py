@@ -11,11 +11,13 @@ from federation.json_log import JsonFormatter
 from server.run_folder.folder import LOG_NAME
 
 JSON_LOG_NAME = "server.jsonl"
+_PACKAGES = ("server", "model", "federation", "data_partition")
+"""That the server app runs: `model` says which checkpoint is damaged."""
 
 
 @contextlib.contextmanager
 def logging_to(folder: Path) -> Iterator[None]:
-    """Write what the package `server` logs, and the error that ends it, to standard error and two files of a run.
+    """Write what the server's packages log, and the error that ends it, to standard error and two files of a run.
 
     Args:
         folder: of the run; `server.log` and `server.jsonl` are appended to.
@@ -30,7 +32,8 @@ def logging_to(folder: Path) -> Iterator[None]:
     logger.setLevel(logging.INFO)
     for handler, formatter in handlers:
         handler.setFormatter(formatter)
-        logger.addHandler(handler)
+        for package in _PACKAGES:
+            logging.getLogger(package).addHandler(handler)
     try:
         yield
     except Exception as error:
@@ -38,5 +41,6 @@ def logging_to(folder: Path) -> Iterator[None]:
         raise
     finally:
         for handler, _ in handlers:
-            logger.removeHandler(handler)
+            for package in _PACKAGES:
+                logging.getLogger(package).removeHandler(handler)
             handler.close()
