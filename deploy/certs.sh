@@ -2,8 +2,8 @@
 # Certificates and node keys of a federation with TLS. A private key is made where it is used and stays there.
 # At the server:
 #   deploy/certs.sh make [DIR] [SERVER-NAME ...]   a CA and the server's certificate
-#   deploy/certs.sh renew [DIR] [SERVER-NAME ...]  a new server certificate by the same CA, which needs DIR/ca.key again
-#                                                  and all names given to make; sites change nothing
+#   deploy/certs.sh renew [DIR] [SERVER-NAME ...]  a new server certificate by the same CA, which needs DIR/ca.key again;
+#                                                  without names it keeps those it has; sites change nothing
 #   deploy/certs.sh add DIR NAME.pub ...           take in public keys that sites have sent
 # At a site:
 #   deploy/certs.sh site DIR NAME                  its key pair; NAME is site-1 for partition 0, site-2 for 1, and so on
@@ -39,20 +39,36 @@ make_ca() {
   chmod 0644 "$DIR/ca.crt"
 }
 
-# The names by which services of the compose file reach the server, and the machine itself.
-make_server() {
+# The names by which services of the compose file reach the server, the machine itself, and those given.
+names_with() {
   local name san="DNS:superlink,DNS:superlink-control,DNS:localhost,IP:127.0.0.1"
   for name in "$@"; do
     if [[ $name =~ ^[0-9.]+$ || $name == *:* ]]; then san+=",IP:$name"; else san+=",DNS:$name"; fi
   done
+  printf '%s' "$san"
+}
+
+# Of a certificate, in the same form.
+names_of() { openssl x509 -in "$1" -noout -ext subjectAltName | sed -n '2{s/IP Address:/IP:/g;s/ //g;p}'; }
+
+# A certificate for these names; says which of the one before, if there is one, it has no more.
+make_server() {
+  local san=$1 why dropped=
+  trap 'rm -f "$DIR/server.key.new" "$DIR/server.pem.new"' EXIT
   private_key "$DIR/server.key.new"
-  openssl req -new -sha384 -key "$DIR/server.key.new" -subj "/CN=fedreenact superlink" |
+  why=$(openssl req -new -sha384 -key "$DIR/server.key.new" -subj "/CN=fedreenact superlink" |
     openssl x509 -req -sha384 -CA "$DIR/ca.crt" -CAkey "$DIR/ca.key" -days "$DAYS_SERVER" -out "$DIR/server.pem.new" \
-      -extfile <(printf 'subjectAltName=%s\nbasicConstraints=critical,CA:FALSE\nextendedKeyUsage=serverAuth\n' "$san") 2>/dev/null
+      -extfile <(printf 'subjectAltName=%s\nbasicConstraints=critical,CA:FALSE\nextendedKeyUsage=serverAuth\n' "$san") 2>&1) ||
+    fail "openssl could not sign a certificate for $san: is ca.key the key of ca.crt, and is each a DNS name or an IP" \
+      "address? It says: ${why//$'\n'/ }"
+  if [ -e "$DIR/server.pem" ]; then
+    dropped=$(comm -23 <(names_of "$DIR/server.pem" | tr , '\n' | sort) <(names_of "$DIR/server.pem.new" | tr , '\n' | sort))
+  fi
   chmod 0644 "$DIR/server.pem.new"
   mv "$DIR/server.key.new" "$DIR/server.key"
   mv "$DIR/server.pem.new" "$DIR/server.pem"
   say "server certificate for $san, valid $DAYS_SERVER days"
+  [ -z "$dropped" ] || say "no longer for ${dropped//$'\n'/, }"
 }
 
 check_name() { [[ $1 =~ ^[a-z0-9][a-z0-9-]{0,31}$ ]] || fail "site name: got '$1', wanted lower-case letters, digits and hyphens"; }
@@ -123,12 +139,18 @@ esac
 case $command in
   make)
     make_ca
-    make_server "$@"
+    make_server "$(names_with "$@")"
     ;;
   renew)
     [ -e "$DIR/ca.key" ] || fail "$DIR/ca.key is missing: copy it back from where it is kept, renew, and take it away" \
       "again; 'make' would start a new CA, which no site trusts"
-    make_server "$@"
+    if [ $# -gt 0 ]; then
+      names=$(names_with "$@")
+    else
+      [ -e "$DIR/server.pem" ] || fail "$DIR/server.pem is missing, which says the names; give them all"
+      names=$(names_of "$DIR/server.pem")
+    fi
+    make_server "$names"
     ;;
   site)
     make_site "${1:-}"
@@ -145,7 +167,7 @@ case $command in
     ;;
   demo)
     make_ca
-    make_server "$@"
+    make_server "$(names_with "$@")"
     for number in 1 2 3 4 5; do make_site "site-$number"; done
     say "for trying out: all five private keys are on this machine; in a federation each site makes its own"
     ;;

@@ -88,6 +88,47 @@ def test_a_ca_whose_key_is_kept_elsewhere_is_never_replaced(tmp_path: Path) -> N
     assert "fed.example.org" in names.get_values_for_type(x509.DNSName)
 
 
+def server_names(folder: Path) -> set[str]:
+    certificate = x509.load_pem_x509_certificate((folder / "server.pem").read_bytes())
+    names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    return {str(name.value) for name in names}
+
+
+def serial_of(folder: Path) -> int:
+    return x509.load_pem_x509_certificate((folder / "server.pem").read_bytes()).serial_number
+
+
+def test_a_renewed_certificate_keeps_its_names_and_what_is_dropped_is_said(tmp_path: Path) -> None:
+    certs("make", tmp_path, "fed.example.org", "*.example.net", "10.0.0.5", "::1")
+    before, serial = server_names(tmp_path), serial_of(tmp_path)
+    assert {"fed.example.org", "*.example.net", "10.0.0.5", "::1"} < before
+    assert "no longer for" not in certs("renew", tmp_path)
+    assert server_names(tmp_path) == before and serial_of(tmp_path) != serial
+    said = certs("renew", tmp_path, "fed.example.org", "::1", "new.example.org")
+    assert "no longer for DNS:*.example.net, IP:10.0.0.5\n" in said
+    assert server_names(tmp_path) == before - {"*.example.net", "10.0.0.5"} | {"new.example.org"}
+    (tmp_path / "server.pem").unlink()
+    assert "server.pem is missing, which says the names; give them all" in certs("renew", tmp_path, code=2)
+
+
+@pytest.mark.parametrize(
+    ("name", "is_other_key", "reason"), [("fed", True, "key values mismatch"), ("300.1.2.3", False, "bad ip address")]
+)
+def test_a_certificate_that_cannot_be_signed_is_one_line_with_the_reason_and_leaves_all_as_it_was(
+    tmp_path: Path, name: str, is_other_key: bool, reason: str
+) -> None:
+    for folder in ("one", "other"):
+        certs("make", tmp_path / folder)
+    one = tmp_path / "one"
+    if is_other_key:
+        (one / "ca.key").write_bytes((tmp_path / "other" / "ca.key").read_bytes())
+    before = {path.name: path.read_bytes() for path in one.iterdir() if path.is_file()}
+    said = certs("renew", one, name, code=2)
+    assert said.startswith("error: openssl could not sign a certificate for DNS:superlink,") and said.count("\n") == 1
+    assert "is ca.key the key of ca.crt" in said and reason in said
+    assert {path.name: path.read_bytes() for path in one.iterdir() if path.is_file()} == before
+
+
 @pytest.mark.parametrize(
     ("what", "said"),
     [
