@@ -83,6 +83,13 @@ def test_limits_that_a_page_shows_let_every_preset_run(page: str) -> None:
             SitePolicy.from_texts(limits.split()).check_settings(Approval.read(file).settings)
 
 
+def test_no_service_fills_the_disk_or_takes_all_of_the_machine(plain: dict[str, Any], tls: dict[str, Any]) -> None:
+    for name, service in {**plain["services"], "register": tls["services"]["register"]}.items():
+        assert service["logging"] == {"driver": "json-file", "options": {"max-size": "10m", "max-file": "5"}}, name
+        assert service["pids_limit"] == 512 and service["mem_limit"], name
+    assert "--storage.tsdb.retention.size=2GB" in plain["services"]["prometheus"]["command"]
+
+
 def test_messages_in_flight_are_the_superlinks_alone(plain: dict[str, Any], tls: dict[str, Any]) -> None:
     with_state = {
         name
