@@ -1,6 +1,6 @@
 """Whether faces are of one person, by SFace's embeddings.
 
-Legend: F frames with a face, D = 128.
+Legend: F frames with a face, T takes, D = 128.
 """
 
 from __future__ import annotations
@@ -68,10 +68,8 @@ def others_than_main(people: Mapping[Take, Embedding], num_frames: Mapping[Take,
     """
     if not people:
         return set()
-    support = {
-        take: sum(num_frames[other] for other, there in people.items() if float(here @ there) >= SAME_PERSON)
-        for take, here in people.items()
-    }
+    identity_TD, num_T = np.stack(list(people.values())), np.array([num_frames[take] for take in people])
+    support = {take: int(num_T @ (identity_TD @ here >= SAME_PERSON)) for take, here in people.items()}
     best = max(support, key=lambda take: (support[take], num_frames[take]))
     near = [take for take, there in people.items() if float(people[best] @ there) >= SAME_PERSON]
     main = unit(sum(people[take] * num_frames[take] for take in near))

@@ -20,7 +20,7 @@ from data_partition.faces.clip_annotators import ClipAnnotator, MediaPipeAnnotat
 from data_partition.faces.crop import CropBox, crop_and_resize, find_takes, single_image_box, steady_boxes
 from data_partition.faces.face_table import FaceRows, FaceTable, Rows
 from data_partition.faces.finder import open_finder, quarter_turns
-from data_partition.faces.people import open_recogniser, split_by_person
+from data_partition.faces.people import open_recogniser, others_than_main, split_by_person
 from data_partition.faces.sface import unit
 from data_partition.sources.layouts import LAYOUTS
 from data_partition.sources.records import ClipSource
@@ -31,7 +31,7 @@ TURN_NAMES = ("nothing", "a quarter turn", "a half turn", "three quarter turns")
 TURN_LOOKS = (0, 20, 40, 60)
 """Frames by which the way up is known, counted among those that can be read."""
 IDENTITY_EVERY_FRAMES = 5
-"""Of the frames with a face, by which it is known who it is."""
+"""Of the frames with a face, by which it is known who it is; of pictures that are apart all."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, slots=True)
@@ -90,13 +90,13 @@ def track_faces(
     recogniser = None if spec.is_cropped else open_recogniser()
     num_frames, found = 0, FaceRows(with_mesh=source.with_mesh)
     identity_F: list[NDArray[np.float32] | None] = []
-    step = source.step
+    step, identity_every = source.step, 1 if source.is_apart else IDENTITY_EVERY_FRAMES
     is_looked_at = (lambda _, index: index % step == 0) if step > 1 else None
     for frame in read_frames(source.path, on_problem, source.stretch, turns, is_looked_at):
         num_frames += 1
         annotation = annotator.annotate(frame) if frame.index % step == 0 else None
         if annotation is not None:
-            is_due = recogniser is not None and len(found) % IDENTITY_EVERY_FRAMES == 0
+            is_due = recogniser is not None and len(found) % identity_every == 0
             who = recogniser.embed(frame.image_HWC, annotation.landmarks_KC) if recogniser and is_due else None
             identity_F.append(who)
             found.append(frame.index, frame.timestamp_s, annotation, _size(frame.image_HWC))
@@ -105,7 +105,8 @@ def track_faces(
         on_problem(problem)
     rows = found.finished()
     is_cropped = spec.is_cropped and bool((rows["image_HW"][:, 0] == rows["image_HW"][:, 1]).all())
-    rows, people = (_in_whole_pictures(rows), {}) if is_cropped else _in_steady_boxes(rows, identity_F)
+    in_boxes = _in_own_boxes if source.is_apart else _in_steady_boxes
+    rows, people = (_in_whole_pictures(rows), {}) if is_cropped else in_boxes(rows, identity_F)
     return TrackedClip(
         source=source,
         num_frames=num_frames,
@@ -210,6 +211,22 @@ def _in_steady_boxes(
         if seen:
             people[take] = unit(np.mean(seen, axis=0))
     return rows[take_F >= 0], people
+
+
+def _in_own_boxes(
+    rows: Rows, identity_F: Sequence[NDArray[np.float32] | None]
+) -> tuple[Rows, dict[int, NDArray[np.float32]]]:
+    """The rows as one take, each with a box of its own; who is another than in most of them is a take of one row."""
+    if not len(rows):
+        return rows, {}
+    boxes = [single_image_box(row["landmarks_KC"], tuple(row["image_HW"].tolist())) for row in rows]
+    rows["box"] = [(box.left, box.top, box.side) for box in boxes]
+    rows["take"] = 0
+    seen = {place: who for place, who in enumerate(identity_F) if who is not None}
+    others = sorted(others_than_main(seen, dict.fromkeys(seen, 1)))
+    rows["take"][others] = range(1, len(others) + 1)
+    people = {take: seen.pop(place) for take, place in enumerate(others, start=1)}
+    return rows, people | ({0: unit(np.mean(list(seen.values()), axis=0))} if seen else {})
 
 
 def _cut(image_HWC: NDArray[np.uint8], annotation: FaceAnnotation, box: CropBox, size_px: int) -> FaceCrop:

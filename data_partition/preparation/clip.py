@@ -18,11 +18,12 @@ from data_partition.sources.celebv import read_names
 from data_partition.sources.layouts import LAYOUTS, annotator_of
 from data_partition.sources.records import ClipSource
 from data_partition.sources.rejected import Rejected
-from data_partition.sources.video import VideoFrame, count_frames
+from data_partition.sources.video import VideoFrame, count_frames, picture_names
 from model.errors import DataError
 
 MIN_TAKE_FRAMES = 5
-"""Takes with fewer frames are dropped: their frames have no partners."""
+"""Takes with fewer frames are dropped: their frames have no partners. If that were most of a folder's pictures, they
+are photos, which do not follow one another: each is cropped by itself, and all are one take."""
 MAX_UNSHOWN_SHARE = 0.05
 """Of a video's announced frames; players leave out those before its first whole picture."""
 
@@ -88,14 +89,14 @@ def prepare_clip(job: ClipJob, annotator: ClipAnnotator, on_frame: Callable[[], 
     Args:
         job: what to do.
         annotator: a fresh one; it may carry state from frame to frame.
-        on_frame: called after each frame of each of the two passes.
+        on_frame: called after each frame of each pass: two, or three of photos.
 
     Returns:
         The summary; with `num_kept` 0 nothing was written. A clip that cannot be opened is a problem in it.
     """
     summary = ClipSummary(name=job.source.name, sha256=job.sha256)
     try:
-        clip = track_faces(job.source, annotator, on_problem=summary.problems.append, on_frame=on_frame)
+        clip = _tracked(job.source, annotator, summary, on_frame)
         names = _usable(clip, summary)
         if names:
             _write_part(job, clip, names, summary, on_frame)
@@ -103,6 +104,30 @@ def prepare_clip(job: ClipJob, annotator: ClipAnnotator, on_frame: Callable[[], 
         summary.num_kept = 0
         summary.problems.append(Rejected.by_error(job.source.path, error))
     return summary
+
+
+def _tracked(
+    source: ClipSource, annotator: ClipAnnotator, summary: ClipSummary, on_frame: Callable[[], None]
+) -> TrackedClip:
+    """The faces of a clip, those of photos looked at by themselves; problems go to the summary."""
+    problems: list[Rejected] = []
+    clip = track_faces(source, annotator, on_problem=problems.append, on_frame=on_frame)
+    if _shows_photos(clip):
+        problems.clear()  # they come again
+        source = replace(source, is_apart=True)
+        with annotator_of(source).open(source) as anew:
+            clip = track_faces(source, anew, on_problem=problems.append, on_frame=on_frame)
+    summary.problems += problems
+    return clip
+
+
+def _shows_photos(clip: TrackedClip) -> bool:
+    """Whether a folder's pictures are photos and no shot: most of them are in takes too short to use."""
+    if clip.is_cropped or not clip.source.path.is_dir():
+        return False
+    _, num_frames = np.unique(clip.faces.rows["take"], return_counts=True)
+    num_in_shots = num_frames[num_frames >= MIN_TAKE_FRAMES].sum()
+    return len(clip.faces) > 1 and bool(2 * num_in_shots < len(clip.faces))
 
 
 def _usable(clip: TrackedClip, summary: ClipSummary) -> dict[int, str]:
@@ -125,6 +150,8 @@ def _usable(clip: TrackedClip, summary: ClipSummary) -> dict[int, str]:
         for take, number in num_frames.items()
         if clip.is_cropped or number >= MIN_TAKE_FRAMES
     }
+    if clip.source.is_apart:
+        names = _names_of_photos(clip)
     summary.num_kept = sum(num_frames[take] for take in names)
     summary.num_in_short_takes = len(clip.faces) - summary.num_kept
     summary.people = {names[take]: who.tolist() for take, who in clip.people.items() if take in names}
@@ -132,6 +159,14 @@ def _usable(clip: TrackedClip, summary: ClipSummary) -> dict[int, str]:
     if not names:
         summary.add_problem(path, f"the face never stays in place for {MIN_TAKE_FRAMES} frames; nothing to use")
     return names
+
+
+def _names_of_photos(clip: TrackedClip) -> dict[int, str]:
+    """That of the folder for the take of most photos, and its own for each that is a take of one."""
+    pictures, rows = picture_names(clip.source.path), clip.faces.rows
+    alone = rows[rows["take"] > 0]
+    places = {int(row["take"]): f"{clip.source.name}/{pictures[row['frame_index']]}" for row in alone}
+    return {0: clip.source.name} | {take: replace(clip.source, place=place).name for take, place in places.items()}
 
 
 def _write_part(
@@ -145,7 +180,7 @@ def _write_part(
     test_names = read_names(source.test_list) if source.test_list else None
     rows = clip.faces.rows
     usable = replace(clip, faces=FaceTable(rows[np.isin(rows["take"], list(names))]))
-    kind, is_in_time = annotator_of(source), LAYOUTS[source.layout].is_in_time
+    kind, is_in_time = annotator_of(source), LAYOUTS[source.layout].is_in_time and not clip.source.is_apart
     with ShardWriter(
         job.part_dir,
         source.part_name,

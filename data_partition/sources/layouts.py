@@ -69,7 +69,7 @@ LAYOUTS: dict[Layout, LayoutSpec] = {
             wanted="wanted <person>#<video>#<start>#<end>.mp4, in folders train and test or without",
             looks_like=looks_like_voxceleb,
             find=find_voxceleb,
-            annotator=lambda _: TRACKING,
+            annotator=lambda clip: EACH_PICTURE if clip.is_apart else TRACKING,
             identity_of=identity_of_clip,
             is_cropped=True,
         ),
@@ -85,14 +85,14 @@ LAYOUTS: dict[Layout, LayoutSpec] = {
             wanted="wanted a folder of pictures, or of such folders, per person",
             looks_like=looks_like_frames,
             find=partial(find_plain, layout=Layout.FRAMES),
-            annotator=lambda _: TRACKING,
+            annotator=lambda clip: EACH_PICTURE if clip.is_apart else TRACKING,
         ),
         LayoutSpec(
             name=Layout.VIDEOS,
             wanted="wanted a video, or a folder of videos, per person",
             looks_like=looks_like_videos,
             find=partial(find_plain, layout=Layout.VIDEOS),
-            annotator=lambda _: TRACKING,
+            annotator=lambda clip: EACH_PICTURE if clip.is_apart else TRACKING,
         ),
     )
 }

@@ -49,6 +49,8 @@ class ClipSource:
     """Whether the mesh of every face is kept."""
     step: int = 1
     """One frame in so many is looked at."""
+    is_apart: bool = False
+    """Whether the pictures of the folder do not follow one another: each is looked at by itself."""
     place: str = ""
     """Below the person's folder, "2024/talk.mp4"; "" for a clip that is the person's only entry."""
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from data_partition.faces import track
 from data_partition.faces.annotate import FaceAnnotation
 from data_partition.preparation.clip import ClipJob, prepare_clip
 from data_partition.shards.images import write_image
@@ -15,6 +16,7 @@ from data_partition.sources.names import Layout
 from data_partition.sources.records import ClipSource
 from data_partition.sources.rejected import Rejected
 from data_partition.sources.video import VideoFrame
+from tests.data_partition.conftest import write_video
 
 SQUARE_PX = 40
 
@@ -131,8 +133,8 @@ def test_a_clip_that_cannot_be_opened_is_a_problem(tmp_path: Path) -> None:
 
 def test_the_annotator_gets_the_frames_in_time(tmp_path: Path) -> None:
     annotator = SquareAnnotator()
-    prepare_clip(_job(tmp_path, [_picture(40)] * 4), annotator, lambda: None)
-    assert annotator.timestamps_s == [0, 0.04, 0.08, 0.12]
+    prepare_clip(_job(tmp_path, [_picture(40)] * 5), annotator, lambda: None)
+    assert annotator.timestamps_s == [0, 0.04, 0.08, 0.12, 0.16]
 
 
 def test_the_summary_travels_with_the_part(tmp_path: Path) -> None:
@@ -141,9 +143,13 @@ def test_the_summary_travels_with_the_part(tmp_path: Path) -> None:
     assert source["sha256"] == "ab" and source["num_kept"] == source["num_frames"] == 5
 
 
-@pytest.mark.parametrize("num_frames", [1, 4])
-def test_a_clip_that_is_too_short_says_so(tmp_path: Path, num_frames: int) -> None:
-    summary = prepare_clip(_job(tmp_path, [_picture(40)] * num_frames), SquareAnnotator(), lambda: None)
+@pytest.mark.parametrize("is_video", [False, True])
+def test_a_clip_that_is_too_short_says_so(tmp_path: Path, is_video: bool) -> None:
+    """One picture has no partner, and four frames of a video are no photos."""
+    job = _job(tmp_path, [_picture(40)])
+    if is_video:
+        job = replace(job, source=ClipSource(path=write_video(tmp_path / "a.mp4", [_picture(40)] * 4)))
+    summary = prepare_clip(job, SquareAnnotator(), lambda: None)
     assert summary.num_kept == 0 and "never stays in place for 5 frames" in summary.problems[0].reason
 
 
@@ -155,6 +161,26 @@ def test_pictures_that_are_crops_already_are_used_whole(tmp_path: Path) -> None:
     left = (20 + 0.5) * 64 / 200 - 0.5  # of the square in the first picture, at 64 px
     np.testing.assert_allclose(part.landmarks_FKC[0].min(axis=0)[0], left, atol=1e-4)
     assert list(part.timestamp_s) == [0, 1, 2, 3], "of no movement, and each of a second of its own"
+
+
+class SizeRecogniser:
+    """People are told apart by the height of their pictures."""
+
+    def embed(self, image_HWC: np.ndarray, landmarks_KC: np.ndarray) -> np.ndarray:
+        """One-hot."""
+        return np.eye(128, dtype=np.float32)[len(image_HWC) % 128]
+
+
+def test_a_photo_of_another_person_is_a_take_of_its_own_with_the_name_of_its_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(track, "open_recogniser", SizeRecogniser)
+    job = _job(tmp_path, [_picture(20 * x, shape=(200 if x == 2 else 240, 320)) for x in range(6)])
+    summary = prepare_clip(replace(job, source=replace(job.source, is_apart=True)), SquareAnnotator(), lambda: None)
+    assert (
+        summary.num_by_take == {"clip": 5, "clip/0002.png": 1} and summary.people.keys() == summary.num_by_take.keys()
+    )
+    assert float(np.dot(*summary.people.values())) < 0.1
 
 
 def test_a_clip_that_cannot_be_written_keeps_nothing(tmp_path: Path) -> None:

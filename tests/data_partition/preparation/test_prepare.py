@@ -19,10 +19,12 @@ import pytest
 from data_partition.consent.kinds import Role
 from data_partition.consent.withdrawal import remove_person
 from data_partition.faces.annotate import MESH_TO_68
+from data_partition.faces.track import face_of_picture
 from data_partition.preparation.clip_pool import PREPARING
 from data_partition.preparation.prepare import COMPARING, PrepareReport, prepare
 from data_partition.shards.images import read_image, write_image
 from data_partition.shards.shard import Shard, open_dataset
+from data_partition.sources.pictures import read_picture
 from model.errors import DataError
 from model.landmarks.irises import gaze_EC
 from tests.data_partition.conftest import write_video
@@ -329,6 +331,27 @@ def test_runs_killed_at_any_moment_leave_no_process_and_in_the_end_the_same_byte
     assert _read_tree(out) == before, "a process goes on writing"
     subprocess.run([*command, str(out), "--size", "64"], check=True, capture_output=True)
     assert _read_tree(out) == _read_tree(undisturbed)
+
+
+@pytest.mark.integration
+def test_photos_are_each_looked_at_and_cropped_by_themselves(
+    tmp_path: Path, face_landmarker: Path, drawn_people: list[Shard]
+) -> None:
+    """Five that happen to be alike do not make a shot of thirteen."""
+    folder = tmp_path / "src" / "anna"
+    folder.mkdir(parents=True)
+    for row in range(13):
+        framed = np.pad(drawn_people[0].read_frame(row), ((0, 0), (0, 16 * max(0, row - 4)), (0, 0)), "edge")
+        write_image(folder / f"IMG_{row}.jpg", framed)
+    report = prepare(tmp_path / "src", tmp_path / "out", size_px=64, num_workers=1)
+    (shard,) = open_dataset(tmp_path / "out")
+    assert shard.frame_index.tolist() == shard.timestamp_s.tolist() == list(range(13)) and set(shard.clip) == {"anna"}
+    assert report.rejected == []
+    for row in range(13):
+        picture = read_picture(folder / f"IMG_{row}.jpg")
+        alone = face_of_picture(picture, 64, path=folder, on_problem=lambda _: None)
+        assert alone is not None
+        np.testing.assert_allclose(shard.landmarks_FKC[row], alone.annotation.landmarks_KC, atol=1e-3)
 
 
 @pytest.mark.integration
