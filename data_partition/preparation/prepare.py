@@ -223,15 +223,16 @@ def prepare(
     clips = [clip for people in sources.people.values() for some in people.values() for clip in some]
     if any(annotator_of(clip).needs_model for clip in clips):
         FaceAnnotator(is_video=True).close()  # a missing model file is reported before any work
-    plans = [_Plan(src, out, subset, people, sha256, size_px) for subset, people in sorted(sources.people.items())]
+    plans = [
+        _Plan(src, out, subset, people, sha256, size_px, consents) for subset, people in sorted(sources.people.items())
+    ]
     unfinished = [job for plan in plans for job in plan.unfinished()]
     fresh = run_clips(unfinished, num_workers, progress)
     reports = [plan.finish(fresh, consents) for plan in plans]
     for plan in plans:
         plan.record_kept(consents, unread)
-    rejected = sources.rejected + [
-        (one.identity, problem) for report in reports for one in report for problem in _problems_of(one)
-    ]
+    rejected = sources.rejected + [one for plan in plans for one in plan.left_out]
+    rejected += [(one.identity, problem) for report in reports for one in report for problem in _problems_of(one)]
     out.mkdir(parents=True, exist_ok=True)
     write_rejected(out / REJECTED_NAME, rejected)
     for plan, report in zip(plans, reports, strict=True):
@@ -317,7 +318,14 @@ class _Plan:
     """One dataset to write: what is to be done and what is done already."""
 
     def __init__(
-        self, src: Path, out: Path, subset: str, people: People, sha256: Mapping[ClipSource, str], size_px: int
+        self,
+        src: Path,
+        out: Path,
+        subset: str,
+        people: People,
+        sha256: Mapping[ClipSource, str],
+        size_px: int,
+        consents: Mapping[str, ConsentRecord | None],
     ) -> None:
         self.out, self.subset = out / subset, subset
         self._src = str(src.resolve())
@@ -344,8 +352,25 @@ class _Plan:
             for identity, jobs in self._jobs.items()
             if not (self._done[identity] or self._damage[identity]) and _of_clips(self.out / identity, jobs) is not None
         }
+        self.left_out: list[tuple[str, Rejected]] = []
+        """People of whom nothing is prepared though they have clips, and why; their shards are as they were."""
+        self._withdrawn: set[str] = set()
+        for identity in [name for name in self._jobs if self._done[name] is None]:
+            record = consents.get(identity)
+            if record is not None and record.revoked is not None:
+                self._leave_withdrawn(identity, consent_file(src / identity), record)
         self._parts: dict[ClipJob, ClipSummary] = {}
         self._usable: set[str] = set()
+
+    def _leave_withdrawn(self, identity: str, path: Path, record: ConsentRecord) -> None:
+        text = (
+            f"consent {record.id} was revoked on {record.revoked}, so nothing is prepared anew; the shard of before is "
+            f"kept until `fedreenact withdraw {identity} {self.out}` takes it out"
+        )
+        self.left_out.append((identity, Rejected(str(path), text)))
+        self._withdrawn.add(identity)
+        del self._jobs[identity]
+        shutil.rmtree(self.out / f"{identity}{PARTS_SUFFIX}", ignore_errors=True)
 
     def unfinished(self) -> Iterator[ClipJob]:
         """Jobs whose parts are not there."""
@@ -373,8 +398,8 @@ class _Plan:
             unread: people with a record that cannot be used; their shards stay, without one.
         """
         for name, source in self._there().items():
-            is_own = source == self._src and name in consents and name not in self._usable
-            if name in unread or is_own:
+            is_own = source == self._src or name in self._withdrawn
+            if name in unread or (is_own and name in consents and name not in self._usable):
                 with contextlib.suppress(DataError):  # nobody trains on a shard that cannot be read
                     record_consent(self.out / name, None if name in unread else consents[name])
 
@@ -402,14 +427,17 @@ class _Plan:
         return sorted(
             name
             for name, source in there.items()
-            if (source == self._src or name in self._jobs) and name not in self._usable | unread
+            if (source == self._src or name in self._jobs.keys() | self._withdrawn)
+            and name not in self._usable | unread
         )
 
     def others(self, unread: set[str]) -> list[str]:
         """People in the dataset that came from elsewhere."""
         there = self._there()
         return sorted(
-            name for name, source in there.items() if source != self._src and name not in unread | self._jobs.keys()
+            name
+            for name, source in there.items()
+            if source != self._src and name not in unread | self._withdrawn | self._jobs.keys()
         )
 
     def _there(self) -> dict[str, str]:

@@ -198,6 +198,32 @@ def test_nobody_who_withdrew_comes_into_a_dataset_and_who_is_there_stays_until_t
 
 
 @pytest.mark.integration
+@pytest.mark.parametrize("change", ["size", "mesh", "annotator", "video"])
+def test_of_somebody_who_withdrew_no_frame_is_prepared_anew_whatever_changes(
+    prepared: Prepared, tmp_path: Path, change: str
+) -> None:
+    src, out = tmp_path / "src", tmp_path / "out"
+    shutil.copytree(prepared.src, src)
+    shutil.copytree(prepared.out, out)
+    shutil.copytree(out / "anna", out / "ben.parts" / "first")  # of a run that was killed before
+    if change == "annotator":
+        info = json.loads((out / "ben" / "shard.json").read_text())
+        (out / "ben" / "shard.json").write_text(json.dumps(info | {"annotator_version": "0"}))
+    elif change == "video":
+        shutil.copytree(src / "ben" / "first", src / "ben" / "third")
+    write_consent(src / "ben" / "consent.toml", record := consent_of("ben", revoked=TODAY))
+    before = _read_tree(out / "ben")
+    report = prepare(src, out, size_px=64 if change == "size" else 96, num_workers=1, with_mesh=change == "mesh")
+    after = _read_tree(out / "ben")
+    assert after.pop("metadata.parquet") != before.pop("metadata.parquet") and after == before
+    assert open_dataset(out)[1].consent == record and not (out / "ben.parts").exists()
+    (line,) = [str(one) for who, one in report.rejected if who == "ben"]
+    assert "was revoked on" in line and f"`fedreenact withdraw ben {out}` takes it out" in line
+    assert report.kept == ("ben",) and report.strangers == ()
+    assert any(line.startswith("ben: consent 2026-014 was revoked") for line in report.not_to_train)
+
+
+@pytest.mark.integration
 @pytest.mark.parametrize(
     ("text", "said"),
     [("roles = 3", "does not say"), ("person", "Expected '='"), (None, "is of 'ana', wanted 'anna', whose videos")],
