@@ -577,7 +577,7 @@ def _damage_of(shard_dir: Path) -> str:
     if not is_shard(shard_dir):
         return ""
     try:
-        open_shard(shard_dir)
+        open_shard(shard_dir).check_frames()
     except DataError as error:
         return str(error).split("; ")[0]  # what to do is done
     return ""

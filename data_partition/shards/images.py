@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 from pathlib import Path
+from typing import BinaryIO
 
 import cv2
 import numpy as np
@@ -17,6 +18,8 @@ from model.files import write_bytes
 _JPEG_START, _JPEG_END = b"\xff\xd8", b"\xff\xd9"
 _PNG_START, _PNG_END = b"\x89PNG", b"IEND"
 _UNREADABLE = "{path}: not a picture this program can read; wanted JPEG, PNG, BMP or WebP"
+_TRUNCATED = "{path}: truncated picture of {num_bytes} bytes; copy or export the file again"
+_MISSING = "{path}: cannot read the picture ({reason}); restore the file"
 _TRAILER_BYTES = 1024
 """Cameras append a few bytes after the end marker; a truncated file has no marker near its end."""
 
@@ -43,15 +46,36 @@ def read_image(path: Path, *, size: tuple[int, int] | None = None) -> NDArray[np
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise DataError(f"{path}: cannot read the picture ({error.strerror}); restore the file") from error
+        raise DataError(_MISSING.format(path=path, reason=error.strerror)) from error
     if _is_truncated(data):
-        raise DataError(f"{path}: truncated picture of {len(data)} bytes; copy or export the file again")
+        raise DataError(_TRUNCATED.format(path=path, num_bytes=len(data)))
     if size is not None:
-        _check_size(path, data, size)
+        _check_size(path, io.BytesIO(data), size)
     image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
     if image is None:
         raise DataError(_UNREADABLE.format(path=path))
     return np.asarray(image, np.uint8)
+
+
+def check_image(path: Path, size: tuple[int, int]) -> None:
+    """Look at a picture's header and end alone; errors as of `read_image`.
+
+    Args:
+        path: as there.
+        size: (width, height) that the picture must have.
+    """
+    try:
+        with path.open("rb") as file:
+            num_bytes = file.seek(0, io.SEEK_END)
+            file.seek(max(0, num_bytes - _TRAILER_BYTES))
+            tail = file.read()
+            file.seek(0)
+            if _is_truncated(file.read(len(_PNG_START)) + tail):
+                raise DataError(_TRUNCATED.format(path=path, num_bytes=num_bytes))
+            file.seek(0)
+            _check_size(path, file, size)
+    except OSError as error:
+        raise DataError(_MISSING.format(path=path, reason=error.strerror)) from error
 
 
 def write_image(path: Path, image_HWC: NDArray[np.uint8], *, jpeg_quality: int = 95) -> None:
@@ -118,10 +142,10 @@ def on_white(image_HWC: NDArray[np.uint8], height_px: int, width_px: int) -> NDA
     return canvas_HWC
 
 
-def _check_size(path: Path, data: bytes, wanted: tuple[int, int]) -> None:
+def _check_size(path: Path, file: BinaryIO, wanted: tuple[int, int]) -> None:
     """Compare the size in a picture's header."""
     try:
-        with Image.open(io.BytesIO(data), formats=("JPEG", "PNG", "BMP", "WEBP")) as header:
+        with Image.open(file, formats=("JPEG", "PNG", "BMP", "WEBP")) as header:
             got = header.size
     except Image.DecompressionBombError as error:
         raise WrongSizeError(f"{path}: {error}, wanted {wanted[0]} x {wanted[1]}") from error

@@ -29,7 +29,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from data_partition.consent.record import ConsentRecord
-from data_partition.shards.images import WrongSizeError, read_image
+from data_partition.shards.images import WrongSizeError, check_image, read_image
 from data_partition.shards.names import UNFINISHED_SUFFIXES, check_distinct, check_identity
 from model.batch import NUM_ACTION_UNITS, NUM_BLENDSHAPES, NUM_LANDMARKS, NUM_VERTICES
 from model.errors import DataError
@@ -152,11 +152,29 @@ class Shard:
         Raises:
             DataError: naming the file if it is missing, truncated or of another size.
         """
-        path = self.path / self.file_name[row]
-        try:
-            return read_image(path, size=(self.size_px, self.size_px))
-        except WrongSizeError as error:
-            raise DataError(f"{error}; {_REMEDY}") from error
+        with _with_remedy():
+            return read_image(self.path / self.file_name[row], size=(self.size_px, self.size_px))
+
+    def check_frames(self) -> None:
+        """Look at the header and the end of every frame's file.
+
+        Raises:
+            DataError: naming the first file that is missing, truncated or of another size.
+        """
+        with _with_remedy():
+            for name in self.file_name:
+                check_image(self.path / name, (self.size_px, self.size_px))
+
+
+@contextlib.contextmanager
+def _with_remedy() -> Iterator[None]:
+    """What is wrong with a frame's file, and that it can be made again."""
+    try:
+        yield
+    except WrongSizeError as error:
+        raise DataError(f"{error}; {_REMEDY}") from error
+    except DataError as error:
+        raise DataError(f"{error}, or {_REMEDY}") from error
 
 
 def open_dataset(root: Path) -> list[Shard]:

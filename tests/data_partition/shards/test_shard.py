@@ -5,7 +5,7 @@ import struct
 import subprocess
 import sys
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -116,11 +116,13 @@ def test_a_file_outside_of_the_shard_is_never_read(shard: Shard) -> None:
         open_shard(shard.path)
 
 
-def test_a_truncated_frame_is_named_when_it_is_read(shard: Shard) -> None:
+@pytest.mark.parametrize("look", [lambda shard: shard.read_frame(2), Shard.check_frames])
+def test_a_truncated_frame_is_named_when_it_is_read_or_looked_at(shard: Shard, look: Callable[[Shard], object]) -> None:
     path = shard.path / "frames/000002.jpg"
     path.write_bytes(path.read_bytes()[:300])
-    with pytest.raises(DataError, match=r"000002\.jpg: truncated picture"):
-        open_shard(shard.path).read_frame(2)
+    words = r"000002\.jpg: truncated picture of 300 bytes; .* again, or prepare this identity again$"
+    with pytest.raises(DataError, match=words):
+        look(open_shard(shard.path))
 
 
 @pytest.mark.parametrize(
@@ -281,9 +283,12 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 
 
 def test_a_frame_of_another_size_is_refused(shard: Shard) -> None:
+    shard.check_frames()
     write_image(shard.path / "frames" / "000002.jpg", np.zeros((shard.size_px, shard.size_px + 1, 3), np.uint8))
     with pytest.raises(DataError, match=rf"000002.jpg: frame is {shard.size_px + 1} x {shard.size_px} pixels, wanted"):
         shard.read_frame(2)
+    with pytest.raises(DataError, match=r"000002\.jpg: frame is .* pixels, wanted"):
+        shard.check_frames()
 
 
 def test_a_shard_opens_with_pandas_and_as_an_image_folder(
