@@ -357,10 +357,31 @@ class _Plan:
         self._withdrawn: set[str] = set()
         for identity in [name for name in self._jobs if self._done[name] is None]:
             record = consents.get(identity)
-            if record is not None and record.revoked is not None:
+            if self._is_of_namesake(identity):
+                self._leave_namesake(identity)
+            elif record is not None and record.revoked is not None:
                 self._leave_withdrawn(identity, consent_file(src / identity), record)
         self._parts: dict[ClipJob, ClipSummary] = {}
         self._usable: set[str] = set()
+
+    def _is_of_namesake(self, identity: str) -> bool:
+        """Whether a shard came from another source folder, and has no clip in common with what is there now."""
+        info, digests = _info(self.out / identity), {job.sha256 for job in self._jobs[identity]}
+        if not (info and digests) or info.get(PREPARED_FROM) == self._src:
+            return False
+        sources = info.get("sources")
+        known = [one.get("sha256") for one in sources if isinstance(one, dict)] if isinstance(sources, list) else []
+        return digests.isdisjoint(known)
+
+    def _leave_namesake(self, identity: str) -> None:
+        shard = self.out / identity
+        source = _info(shard).get(PREPARED_FROM) or "another source folder"
+        text = (
+            f"a shard of other files, from {source}, is kept and {identity} not prepared; give one of the two people "
+            "another name, or remove the shard if it is to be replaced"
+        )
+        self.left_out.append((identity, Rejected(str(shard), text)))
+        del self._jobs[identity]
 
     def _leave_withdrawn(self, identity: str, path: Path, record: ConsentRecord) -> None:
         text = (

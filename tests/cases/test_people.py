@@ -162,6 +162,39 @@ def test_a_person_who_is_taken_out_of_the_source_leaves_the_dataset(
 
 
 @pytest.mark.integration
+def test_a_namesake_from_another_folder_replaces_nobody_and_the_same_files_from_there_are_the_same_person(
+    tmp_path: Path,
+    drawn_people: list[Shard],  # noqa: F811
+    face_landmarker: Path,  # noqa: F811
+) -> None:
+    src, other, out = tmp_path / "src", tmp_path / "other", tmp_path / "out"
+    _film(src, drawn_people)
+    _film(other, drawn_people[::-1])
+    (other / "ben.mp4").rename(other / "carl.mp4")
+    write_consent(other / "anna.consent.toml", consent_of("anna"))
+    _prepare(src, out)
+    before = _content(out / "anna")
+    report = _prepare(other, out)
+    assert [shard.identity for shard in open_dataset(out)] == ["anna", "ben", "carl"]
+    assert _content(out / "anna") == before and report.strangers == ("anna", "ben") and report.kept == ()
+    (line,) = [str(one) for who, one in report.rejected if who == "anna"]
+    assert line.startswith(f"{out / 'anna'}: a shard of other files, from {src.resolve()}, is kept")
+    (other / "carl.mp4").unlink()
+    with pytest.raises(DataError, match="nobody with a usable frame .*a shard of other files"):
+        _prepare(other, out)
+    moved = src.rename(tmp_path / "moved")
+    (moved / "anna").mkdir()
+    (moved / "anna.mp4").rename(moved / "anna" / "first.mp4")
+    (other / "anna.mp4").rename(moved / "anna" / "second.mp4")
+    assert [one.was_done for one in _prepare(moved, out).datasets[0].identities] == [False, True]
+    assert _content(out / "anna") != before
+
+
+def _content(shard: Path) -> bytes:
+    return (shard / "shard.json").read_bytes() + (shard / "metadata.parquet").read_bytes()
+
+
+@pytest.mark.integration
 def test_a_person_whose_video_cannot_be_read_today_keeps_the_shard_and_it_is_said(
     tmp_path: Path,
     drawn_people: list[Shard],  # noqa: F811
