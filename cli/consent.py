@@ -56,11 +56,14 @@ def _end_with(errors: list[str]) -> None:
 def _write_or_say_consent(person: Path) -> None:
     from data_partition.consent.kinds import Role
     from data_partition.consent.record import consent_file, read_consent
-    from data_partition.consent.template import write_template
+    from data_partition.consent.template import may_be_of_several, write_template
 
     path = consent_file(person)
     if not path.is_file():
         say_where({"To fill in": write_template(person)})
+        if may_be_of_several(person):
+            text = f"if {person} has a video or folder for each of several people, remove that and give {person}/*"
+            console.print(escape(text), soft_wrap=True)
         return
     record = read_consent(path)
     for role in Role:

@@ -6,9 +6,11 @@ import json
 from pathlib import Path
 
 from data_partition.consent.kinds import Role
-from data_partition.consent.record import consent_file
-from data_partition.shards.shard import INFO_NAME
+from data_partition.consent.record import CONSENT_NAME, consent_file, is_consent_file
+from data_partition.shards.shard import INFO_NAME, shard_folders
+from data_partition.sources.records import visible
 from data_partition.sources.video import is_clip, is_picture, source_sha256
+from model.checkpoint import round_folders
 from model.errors import ConfigError
 from model.files import write_text
 
@@ -53,7 +55,9 @@ def write_template(entry: Path) -> Path:
         The file, where `prepare` and `reenact` look for it.
 
     Raises:
-        ConfigError: if there is a record already, or `entry` is nothing of a person.
+        ConfigError: if there is a record already, or `entry` is nothing of a person: a dataset, a run, or a folder in
+            which several people have records.
+        DataError: if the folder cannot be listed.
         OSError: if it cannot be written.
     """
     if (entry / INFO_NAME).is_file():
@@ -62,6 +66,8 @@ def write_template(entry: Path) -> Path:
         )
     if not (entry.is_dir() or (entry.is_file() and (is_picture(entry) or is_clip(entry)))):
         raise ConfigError(f"{entry}: wanted the folder of a person, a picture or a video that is there")
+    if entry.is_dir():
+        _require_of_one(entry)
     path = consent_file(entry)
     if path.exists():
         raise ConfigError(f"{path}: is there already; change it, or move it away for an empty one")
@@ -75,3 +81,25 @@ def write_template(entry: Path) -> Path:
     )
     write_text(path, text)
     return path
+
+
+def may_be_of_several(entry: Path) -> bool:
+    """Whether a folder has more than one folder or video in it: one person's clips, or several people's."""
+    return entry.is_dir() and sum(one.is_dir() or is_clip(one) for one in visible(entry)) > 1
+
+
+def _require_of_one(folder: Path) -> None:
+    """Refuse a folder that is known not to be a person's."""
+    if shards := shard_folders(folder):
+        what = f"a dataset, {shards[0].name} is a shard; give the people's folders of videos"
+    elif rounds := round_folders(folder):
+        what = f"a run folder, {rounds[0].name} is in it; give the people's folders of videos"
+    elif records := [one for one in sorted(folder.iterdir()) if _is_record_of_one_inside(one)]:
+        what = f"a folder of several people, {records[0].name} has a record; give {folder}/*"
+    else:
+        return
+    raise ConfigError(f"{folder}: {what}")
+
+
+def _is_record_of_one_inside(one: Path) -> bool:
+    return (one.name != CONSENT_NAME and is_consent_file(one)) or (one / CONSENT_NAME).is_file()

@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 
+from data_partition.consent.record import CONSENT_NAME
 from data_partition.faces.clip_annotators import EACH_PICTURE, OPENFACE_FILES, POINT_FILES, TRACKING, AnnotatorKind
 from data_partition.sources.celebv import find_celebv, looks_like_celebv
 from data_partition.sources.celebv import identity_of as identity_of_folder
@@ -111,10 +112,15 @@ def find_sources(
         with_mesh: whether the mesh of every face is kept.
 
     Raises:
-        ConfigError: if `faces` names somebody else or somebody whose faces files tell, or the annotator of a clip has
-            no meshes.
+        ConfigError: if it is one person's folder, `faces` names somebody else or somebody whose faces files tell, or
+            the annotator of a clip has no meshes.
         DataError: if it cannot be read, holds nobody, or a person twice.
     """
+    if (src / CONSENT_NAME).is_file():
+        raise ConfigError(
+            f"{src}: the folder of one person, whose {CONSENT_NAME} is in it; give the folder above, "
+            f"{src.resolve().parent}. If several people are in it, move their records to where each belongs"
+        )
     sources = LAYOUTS[layout].find(src)
     if not any(sources.people.values()):
         raise DataError(f"{src}: nobody found by the layout {layout}; {LAYOUTS[layout].wanted}")

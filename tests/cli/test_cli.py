@@ -135,6 +135,31 @@ def test_a_record_to_fill_in_is_written_once_and_said_afterwards(capsys, tmp_pat
     assert f"ana, source: yes, until {TODAY}" in text and "ana, training: consent 2026-014 is for source" in text
 
 
+def test_a_record_goes_into_no_folder_that_is_not_one_persons(capsys, tmp_path, checkpoint):  # noqa: F811
+    write_random_shard(tmp_path / "data", "ana", num_frames=2)
+    save_checkpoint(tmp_path / "run", checkpoint)
+    write_consent(tmp_path / "folders" / "ana" / "consent.toml", consent_of("ana"))
+    write_consent(tmp_path / "files" / "ana.consent.toml", consent_of("ana"))
+    said = {
+        "data": "a dataset, ana is a shard",
+        "run": "a run folder, round-0",
+        "folders": f"a folder of several people, ana has a record; give {tmp_path}/folders/*",
+        "files": "a folder of several people, ana.consent.toml has a record",
+    }
+    for name, words in said.items():
+        assert f"{tmp_path / name}: {words}" in fails(capsys, "consent", str(tmp_path / name))
+        assert not (tmp_path / name / "consent.toml").exists()
+
+
+def test_of_several_videos_or_folders_it_is_said_what_to_do_if_they_are_of_several_people(capsys, tmp_path):
+    for name in ("first.mp4", "second.mp4"):
+        (tmp_path / "ana" / name).parent.mkdir(exist_ok=True)
+        (tmp_path / "ana" / name).touch()
+        text = succeeds(capsys, "consent", str(tmp_path / "ana"))
+        assert ("give " + str(tmp_path / "ana") + "/*" in text) is (name == "second.mp4")
+        (tmp_path / "ana" / "consent.toml").unlink()
+
+
 def test_odd_entries_keep_nobody_from_a_record_and_all_are_told_at_the_end(capsys, tmp_path):
     for name in ("ana", "ben", "eva"):
         (tmp_path / name).mkdir()

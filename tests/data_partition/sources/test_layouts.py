@@ -7,7 +7,7 @@ import pytest
 from typer.testing import CliRunner
 
 from cli.entry import app
-from data_partition.preparation.prepare import is_prepared
+from data_partition.preparation.prepare import is_prepared, prepare
 from data_partition.shards.shard import shard_folders
 from data_partition.sources.layouts import LAYOUTS, detect_layout, find_sources, people_with_entry
 from data_partition.sources.names import Layout
@@ -58,6 +58,15 @@ def test_records_of_consent_are_no_sources(tmp_path: Path) -> None:
         (tmp_path / name).touch()
     sources = find_sources(tmp_path, Layout.VIDEOS)
     assert clips_of(sources).keys() == {"anna", "ben"} and left_out(sources).keys() == {"consent.txt"}
+
+
+def test_one_persons_folder_is_no_source_folder(tmp_path: Path) -> None:
+    for name in ("first.mp4", "second.mp4", "consent.toml"):
+        (tmp_path / "anna" / name).parent.mkdir(exist_ok=True)
+        (tmp_path / "anna" / name).touch()
+    with pytest.raises(ConfigError, match=rf"anna: the folder of one person, .*; give the folder above, {tmp_path}\."):
+        prepare(tmp_path / "anna", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_what_is_no_source_is_listed(tmp_path: Path) -> None:
