@@ -6,14 +6,11 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 
+from data_partition.config import MIN_FRAMES_OF_BASE
 from federation.settings import Settings
 from model.errors import ConfigError
 from model.files import json_of
 from model.setting import Scalar
-
-MIN_FRAMES_OF_BASE = 60
-"""Training frames of a site from which on the sums for a base of the landmark GAN hold fewer numbers than the frames'
-landmarks, poses and action units: 8,774 against 155 a frame."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

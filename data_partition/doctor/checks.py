@@ -13,6 +13,7 @@ from typing import Literal
 
 import numpy as np
 
+from data_partition.config import MIN_FRAMES_OF_BASE
 from data_partition.consent.check import NO_RECORD
 from data_partition.consent.kinds import Role
 from data_partition.doctor.duplicates import SharedPictures, seen_test_frames
@@ -206,10 +207,22 @@ def _check_amount(person: ShardNumbers) -> Iterator[str]:
     shard = person.shard
     if shard.num_frames < MIN_FRAMES and not person.is_for_evaluation_only:
         yield f"only {shard.num_frames} frames; add video until there are at least {MIN_FRAMES}"
+        yield from _check_base(shard.num_frames - person.num_test)
     if not person.num_test and _has_short_clips_only(person):
         yield (
             f"no test frames, because every clip is shorter than {MIN_FRAMES_TO_SPLIT} frames; "
             "results cannot be measured"
+        )
+
+
+def _check_base(num_train: int) -> Iterator[str]:
+    """Whether a deployed site that has these training frames alone may send the sums for a base."""
+    needs = ((MIN_FRAMES_OF_BASE, "needs"), (2 * MIN_FRAMES_OF_BASE - 1, "needs with secure-aggregation"))
+    refused = [f"{words} {number}" for number, words in needs if num_train < number]
+    if refused:
+        yield (
+            f"only {num_train} training frames: a deployed site that has no others takes no part in runs with "
+            f"lgan-base = closed (tiny, small, studio), which {' and '.join(refused)}; add video"
         )
 
 

@@ -6,7 +6,8 @@ import pytest
 from flwr.app import Context, RecordDict
 
 from client.app import FedReenactClient
-from client.consent.policy import MIN_FRAMES_OF_BASE, SitePolicy
+from client.consent.policy import SitePolicy
+from data_partition.config import MIN_FRAMES_OF_BASE
 from deploy import files
 from federation.settings import Settings, read_preset
 from model.errors import ConfigError, FederationError

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 from collections.abc import Sequence
 from dataclasses import replace
@@ -54,6 +55,23 @@ def test_a_good_dataset_gets_one_ok_per_person(tmp_path: Path) -> None:
     findings = diagnose(tmp_path).findings
     assert [finding.severity for finding in findings] == ["ok", "ok"]
     assert "220 frames of 32 px in 1 clip(s), 22 of them kept for testing" in findings[0].text
+
+
+@pytest.mark.parametrize(
+    ("num_frames", "said"),
+    [
+        (66, "only 59 training frames: .* which needs 60 and needs with secure-aggregation 119; add video"),
+        (67, "only 60 training frames: .* which needs with secure-aggregation 119; add video"),
+        (131, "only 118 training frames: "),
+        (132, ""),
+    ],
+)
+def test_frames_too_few_for_a_deployed_site_are_said_with_what_it_needs(
+    tmp_path: Path, num_frames: int, said: str
+) -> None:
+    write_random_shard(tmp_path, "anna", num_frames=num_frames)
+    found = re.search(r"only \d+ training frames.*", _texts(diagnose(tmp_path).findings, "warning"))
+    assert (found is None) if not said else (found is not None and re.match(said, found[0]))
 
 
 def test_dark_frames_are_dark_and_not_still(tmp_path: Path) -> None:

@@ -49,7 +49,7 @@ def test_many_people_are_folded_and_get_fewer_pictures(tmp_path: Path, monkeypat
         write_random_shard(tmp_path / "data", f"p{seed}", num_frames=6, seed=seed)
     text = write_page(tmp_path / "page.html", diagnose(tmp_path / "data")).read_text(encoding="utf-8")
     assert text.count("<details>") == 9 and text.count("data:image/jpeg") == 2 * 9
-    assert text.count('<a href="#person-8">p8</a>') == 2  # from the warning and from the table
+    assert text.count('<a href="#person-8">p8</a>') == 3  # from two warnings and from the table
 
 
 def test_warnings_leave_the_exit_code_at_0(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
