@@ -138,7 +138,7 @@ class PrepareReport:
 
     def to_lines(self, max_rejected: int = 20) -> list[str]:
         """The report in words, one line each; of what was left out `max_rejected`, notes and broken clips first."""
-        shown = sorted(self.rejected, key=lambda who: (not who[1].is_note, who[1].reason.startswith("ignored")))
+        shown = sorted(self.rejected, key=lambda who: (not who[1].is_note, _rank(who)))
         lines = [f"layout: {self.layout} ({self.reason})"]
         for dataset in self.datasets:
             lines += [one.to_line() for one in dataset.identities if one.identity not in self.kept]
@@ -154,6 +154,11 @@ class PrepareReport:
         if len(self.rejected) > max_rejected:
             lines.append(f"left out: {len(self.rejected) - max_rejected} more, see {self.rejected_csv}")
         return lines
+
+
+def _rank(rejected: tuple[str, Rejected]) -> tuple[bool, bool]:
+    """By how little something left out tells of why nothing came of it, the least first."""
+    return rejected[1].reason.startswith("ignored"), rejected[1].is_note
 
 
 def is_prepared(src: Path) -> bool:
@@ -237,8 +242,9 @@ def prepare(
     write_rejected(out / REJECTED_NAME, rejected)
     for plan, report in zip(plans, reports, strict=True):
         if not any(one.num_kept for one in report):
-            first = f", {rejected[0][1]} among them" if rejected else ""
-            raise DataError(f"{plan.out}: nobody with a usable frame ({len(rejected)} things left out{first})")
+            first = f", {min(rejected, key=_rank)[1]}" if rejected else ""
+            text = f"{len(rejected)} things left out{first}; all of them are in {out / REJECTED_NAME}"
+            raise DataError(f"{plan.out}: nobody with a usable frame ({text})")
     removed = tuple(name for plan in plans for name in plan.remove_gone(entries[plan.subset], unread))
     kept = [plan.kept(unread) for plan in plans]
     return PrepareReport(

@@ -428,6 +428,18 @@ def test_folders_that_may_not_be_looked_into_end_nothing(
     assert {Path(one.path).name for _, one in report.rejected} == {"lost+found", "006.jpg"}
 
 
+def test_where_nobody_is_usable_the_error_names_what_matters_and_the_whole_list(tmp_path: Path) -> None:
+    src, out = tmp_path / "src", tmp_path / "out"
+    (src / "anna").mkdir(parents=True)
+    for name in ("a-note.txt", "anna/face.mp4", "anna/consent.toml"):
+        (src / name).touch()
+    with pytest.raises(DataError) as refused:
+        prepare(src, out)
+    said = f"(2 things left out, {src}/anna/consent.toml: does not say id, "
+    assert said in str(refused.value) and f"all of them are in {out}/rejected.csv" in str(refused.value)
+    assert len((out / "rejected.csv").read_text().splitlines()) == 3
+
+
 def test_an_empty_source_folder_is_refused(tmp_path: Path, face_landmarker: Path) -> None:
     (tmp_path / "src").mkdir()
     with pytest.raises(DataError, match="nobody found by the layout videos; wanted a video"):
