@@ -12,6 +12,11 @@ from data_partition.shards.shard import Shard, open_dataset
 from model.errors import DataError, listed
 
 NO_RECORD = "no record of consent"
+WHEN_WITHDRAWN = 'docs/consent.md, "When a person withdraws", says what to do'
+_HOW_TO_CONSENT = (
+    "`fedreenact consent` writes a record to fill in, `prepare` takes it into the dataset; without-consent = "
+    f"{' or '.join(WithoutConsent)} is for people who need none (docs/consent.md)"
+)
 _MAX_SHOWN = 20
 """People that one line names."""
 
@@ -31,12 +36,17 @@ def open_for_training(dataset: Path, without_consent: str) -> list[Shard]:
     asked = {shard.identity: shard.consent for shard in shards if shard.consent is not None or not without_consent}
     lines = refusals(asked, Role.TRAINING)
     if lines:
-        raise DataError(
-            f"{dataset}: not trained: {'; '.join(lines)}. `fedreenact consent` writes a record to fill in, `prepare` "
-            f"takes it into the dataset; without-consent = {' or '.join(WithoutConsent)} is for people who need none "
-            "(docs/consent.md)"
-        )
+        gone = withdrawn(asked)
+        advice = [f"{listed(gone, _MAX_SHOWN)} withdrew: {WHEN_WITHDRAWN}"] if gone else []
+        if refusals({name: record for name, record in asked.items() if name not in gone}, Role.TRAINING):
+            advice.append(_HOW_TO_CONSENT)
+        raise DataError(f"{dataset}: not trained: {'; '.join(lines)}. {'. '.join(advice)}")
     return shards
+
+
+def withdrawn(people: Mapping[str, ConsentRecord | None]) -> list[str]:
+    """Who withdrew, of people by name."""
+    return [name for name, record in people.items() if record is not None and record.revoked is not None]
 
 
 def refusals(people: Mapping[str, ConsentRecord | None], role: Role) -> list[str]:

@@ -14,7 +14,7 @@ from typing import Literal
 import numpy as np
 
 from data_partition.config import MIN_FRAMES_OF_BASE
-from data_partition.consent.check import NO_RECORD
+from data_partition.consent.check import NO_RECORD, WHEN_WITHDRAWN
 from data_partition.consent.kinds import Role
 from data_partition.doctor.duplicates import SharedPictures, seen_test_frames
 from data_partition.doctor.faces import MIN_OFF, SampledFaces, same_people
@@ -249,6 +249,8 @@ def _check_consent(person: ShardNumbers) -> Iterator[str]:
                 f"{NO_RECORD}, so training refuses this person; `fedreenact consent` writes one to fill in, and "
                 "`prepare` takes it in"
             )
+    elif record.revoked is not None:
+        yield f"consent {record.id} was revoked on {record.revoked}, so training refuses this person; {WHEN_WITHDRAWN}"
     elif reason := record.refusal(Role.TRAINING, today):
         yield f"{reason}, so training refuses this person"
     elif record.expires - today <= SOON:

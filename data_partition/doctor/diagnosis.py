@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from data_partition.consent.check import refusals
+from data_partition.consent.check import WHEN_WITHDRAWN, refusals, withdrawn
 from data_partition.consent.kinds import Role
 from data_partition.doctor.checks import Finding, check_dataset, check_faces, check_person
 from data_partition.doctor.duplicates import SharedPictures, shared_pictures
@@ -20,9 +20,11 @@ from data_partition.doctor.faces import sample_faces
 from data_partition.doctor.numbers import ShardNumbers, measure
 from data_partition.shards.names import UNFINISHED_SUFFIXES
 from data_partition.shards.shard import INFO_NAME, Shard, open_shard, shard_folders
-from model.errors import DataError
+from model.errors import DataError, listed
 from model.progress import Progress, no_progress
 
+MAX_NAMED = 20
+"""People in the verdict."""
 MAX_THUMBNAILS = 24
 """Of one person."""
 MAX_THUMBNAILS_IN_ALL = 2400
@@ -59,6 +61,8 @@ class Diagnosis:
         if self.is_for_evaluation_only:
             return "for evaluation only"
         consents = {person.shard.identity: person.shard.consent for person in self.people}
+        if gone := withdrawn(consents):
+            return f"not to be trained on: {listed(gone, MAX_NAMED)} withdrew; {WHEN_WITHDRAWN}"
         return "fit for training" + (", once consent is on record" if refusals(consents, Role.TRAINING) else "")
 
 

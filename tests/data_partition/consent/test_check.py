@@ -23,6 +23,7 @@ def test_everybody_without_a_record_that_holds_is_named_with_the_reason(tmp_path
     text = str(refused.value)
     assert "ana" not in text and "\n" not in text
     assert "bea: consent 2026-014 was revoked" in text and "cem: consent 2026-014 expired" in text
+    assert 'bea withdrew: docs/consent.md, "When a person withdraws", says' in text and "`fedreenact consent`" in text
     assert "dan: consent 2026-014 is for source, not for training" in text and "fin: no record of consent" in text
 
 
@@ -39,6 +40,13 @@ def test_a_record_that_says_no_is_never_passed_over(tmp_path: Path, said: str) -
     write_random_shard(tmp_path, "ana", num_frames=2, consent=consent_of("ana", **NO_CONSENT[said]))
     with pytest.raises(DataError, match=said):
         open_for_training(tmp_path, WithoutConsent.SYNTHETIC)
+
+
+def test_of_somebody_who_withdrew_no_other_record_is_asked_for(tmp_path: Path) -> None:
+    write_random_shard(tmp_path, "ana", num_frames=2, consent=consent_of("ana", **NO_CONSENT["revoked"]))
+    with pytest.raises(DataError) as refused:
+        open_for_training(tmp_path, "")
+    assert "ana withdrew: docs/consent.md" in str(refused.value) and "fedreenact consent" not in str(refused.value)
 
 
 def test_many_people_are_one_line_that_ends() -> None:

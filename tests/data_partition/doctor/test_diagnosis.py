@@ -257,8 +257,11 @@ def test_a_consent_that_does_not_hold_or_ends_soon_is_a_warning(
     write_random_shard(tmp_path, "anna", num_frames=220, consent=consent_of("anna", **changes))
     diagnosis = diagnose(tmp_path)
     assert said in _texts(diagnosis.findings, "warning")
-    assert diagnosis.verdict.startswith("fit for training")
-    assert diagnosis.verdict.endswith("once consent is on record") is ("ends after" not in said)
+    if "revoked" in changes:
+        wanted = 'not to be trained on: anna withdrew; docs/consent.md, "When a person withdraws", says what to do'
+    else:
+        wanted = "fit for training" + ("" if "ends after" in said else ", once consent is on record")
+    assert diagnosis.verdict == wanted
 
 
 def test_a_person_without_a_record_is_told_and_one_with_a_year_left_is_not(tmp_path: Path) -> None:
