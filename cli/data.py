@@ -20,7 +20,7 @@ from cli.options import (
     folder_to_write,
     sized_for,
 )
-from cli.terminal import LiveProgress, console, say_where
+from cli.terminal import LiveProgress, console, say_where, saying_when_interrupted
 from data_partition.sources.names import Layout
 from federation.settings import Settings
 from model.errors import ConfigError
@@ -66,7 +66,7 @@ def prepare(
     if preview is not None:
         _write_preview(preview, src, chosen_layout, faces)
         return
-    with LiveProgress(console) as live:
+    with saying_when_interrupted("stopped; the same command goes on from there"), LiveProgress(console) as live:
         report = prepare_dataset(
             src,
             out,

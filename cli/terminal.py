@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
+import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import (
@@ -28,6 +30,8 @@ if TYPE_CHECKING:
 console = Console(highlight=False)
 error_console = Console(stderr=True, highlight=False)
 
+INTERRUPTED = 130
+"""Exit code of a command that Ctrl-C ended, as shells have it."""
 _ROUNDS = "Rounds, at most"
 """The stopping rule may end training sooner."""
 
@@ -125,6 +129,16 @@ def say_lines(title: str, lines: list[str], style: str = "") -> None:
 def say_error(text: str) -> None:
     """What went wrong, as one line on stderr."""
     error_console.print(f"[bold red]error:[/] {escape(' '.join(text.splitlines()))}", soft_wrap=True)
+
+
+@contextlib.contextmanager
+def saying_when_interrupted(text: str) -> Iterator[None]:
+    """Ctrl-C is one line on stderr and its exit code."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        error_console.print(text, soft_wrap=True)
+        raise typer.Exit(INTERRUPTED) from None
 
 
 def say_where(places: Mapping[str, object]) -> None:

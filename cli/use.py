@@ -14,7 +14,7 @@ import typer
 from rich.markup import escape
 
 from cli.options import MAX_SEED, Embedder, file_to_write, folder_to_write
-from cli.terminal import LiveProgress, console, error_console, rich_table, say_where
+from cli.terminal import LiveProgress, console, rich_table, say_where, saying_when_interrupted
 from data_partition.consent.kinds import WithoutConsent
 from model.errors import ConfigError
 from reenact.guidance_choice import Guidance, MotionKind
@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 
     from reenact.request import ReenactRequest
 
-INTERRUPTED = 130
-"""Exit code of a command that Ctrl-C ended, as shells have it."""
 NOT_ALL_DRAWN = 1
 """Exit code of a batch in which some pair has no result."""
 _DRAWS = "A round's folder, a run folder (newest round), a file of `export`, or first-order-model's published one."
@@ -110,11 +108,8 @@ def reenact(
         without_consent=without_consent,
         label_exception=without_label,
     )
-    try:
+    with saying_when_interrupted("stopped; finished pieces are kept, the same command goes on from there"):
         (_reenact_all if batch else _reenact_one)(request, pick_device(device))
-    except KeyboardInterrupt:
-        error_console.print("stopped; finished pieces are kept, the same command goes on from there", soft_wrap=True)
-        raise typer.Exit(INTERRUPTED) from None
 
 
 def _reenact_one(request: ReenactRequest, device: torch.device) -> None:

@@ -7,6 +7,7 @@ import logging
 import math
 import multiprocessing
 import os
+import signal
 import threading
 import time
 from collections import deque
@@ -15,6 +16,7 @@ from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor, 
 from concurrent.futures.process import BrokenProcessPool
 from ctypes import c_longlong
 from dataclasses import dataclass, field
+from multiprocessing.connection import Connection
 from multiprocessing.connection import wait as wait_for_sentinel
 from typing import TYPE_CHECKING
 
@@ -46,7 +48,7 @@ _POLL_S = 0.05
 def run_clips(
     jobs: Sequence[ClipJob], num_workers: int | None, progress: Progress, *, stalled_s: float = STALLED_S
 ) -> dict[ClipJob, ClipSummary]:
-    """Prepare every clip, in processes of their own.
+    """Prepare every clip, in processes of their own, which an interrupt of this one ends at once.
 
     Whatever a clip does to its process, the others go on. A clip whose process ends is tried once more when all others
     are done and the memory is free; if it ends again the clip is left out.
@@ -72,7 +74,7 @@ def run_clips(
             for lane in running:
                 lane.result()
         except BaseException:
-            lanes.waiting.clear()
+            lanes.end()
             raise
     return lanes.done
 
@@ -90,12 +92,21 @@ class _Lanes:
         self._stalled_s = stalled_s
         self._tried: set[ClipJob] = set()
         self._alone = threading.Lock()
+        self._is_ended = False
+        self._end_seen, self._end = context.Pipe(duplex=False)
         self._counters: list[c_longlong] = []
         self._again: deque[ClipJob] = deque()
 
     def num_frames_done(self) -> int:
         """Frames of both passes that all processes have seen, those of lost ones too."""
         return sum(counter.value for counter in self._counters)
+
+    def end(self) -> None:
+        """End all processes, whatever they do; their clips stay unfinished."""
+        self._is_ended = True
+        self.waiting.clear()
+        self._again.clear()
+        self._end.close()
 
     def run(self) -> None:
         """Take jobs until there are none, then those whose process ended, one at a time."""
@@ -128,8 +139,9 @@ class _Lanes:
         counter = self._context.RawValue(c_longlong, 0)  # without a lock, which a process that is killed would keep
         self._counters.append(counter)
         pool = ProcessPoolExecutor(
-            1, mp_context=self._context, initializer=_Worker.start, initargs=(counter, self._stalled_s)
+            1, mp_context=self._context, initializer=_Worker.start, initargs=(counter, self._stalled_s, self._end_seen)
         )
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # of this thread, for the process to inherit
         if self._uncounted:
             counting, self._uncounted = self._uncounted, ()
             pool.submit(_count_in_worker, counting).add_done_callback(self._take_count)
@@ -144,6 +156,8 @@ class _Lanes:
         try:
             self.done[job] = pool.submit(_prepare_in_worker, job).result()
         except BrokenProcessPool:
+            if self._is_ended:
+                return False
             if job in self._tried:
                 self.done[job] = _left_out(job, _ENDED.format(self._stalled_s))
             else:
@@ -181,17 +195,17 @@ class _Worker:
     stalled_s: float = STALLED_S
 
     @staticmethod
-    def start(num_frames: c_longlong, stalled_s: float) -> None:
+    def start(num_frames: c_longlong, stalled_s: float, end_seen: Connection) -> None:
         _WORKER.num_frames, _WORKER.stalled_s = num_frames, stalled_s
         _WORKER.last_sign_s = math.inf
-        threading.Thread(target=_Worker._end_in_time, daemon=True).start()
+        threading.Thread(target=_Worker._end_in_time, args=(end_seen,), daemon=True).start()
 
     @staticmethod
-    def _end_in_time() -> None:
+    def _end_in_time(end_seen: Connection) -> None:
         """A worker that outlives a killed parent would write into the next run's folders; one may never end itself."""
         parent = multiprocessing.parent_process()
         assert parent is not None
-        while not wait_for_sentinel([parent.sentinel], timeout=1.0):
+        while not wait_for_sentinel([parent.sentinel, end_seen], timeout=1.0):
             if time.monotonic() - _WORKER.last_sign_s > _WORKER.stalled_s:
                 break
         os._exit(1)

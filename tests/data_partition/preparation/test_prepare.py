@@ -6,6 +6,7 @@ import json
 import os
 import random
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -369,6 +370,30 @@ def test_runs_killed_at_any_moment_leave_no_process_and_in_the_end_the_same_byte
     assert _read_tree(out) == before, "a process goes on writing"
     subprocess.run([*command, str(out), "--size", "64"], check=True, capture_output=True)
     assert _read_tree(out) == _read_tree(undisturbed)
+
+
+@pytest.mark.integration
+def test_an_interrupt_of_the_command_alone_ends_the_clip_under_way_and_says_how_to_go_on(
+    prepared: Prepared, tmp_path: Path, drawn_people: list[Shard]
+) -> None:
+    """Finished is the first clip, and so it stays; the other one is of minutes."""
+    src, out = tmp_path / "src", tmp_path / "out"
+    shutil.copytree(prepared.src / "ben" / "first", src / "anna" / "first")
+    write_video(src / "anna" / "second.mp4", [drawn_people[0].read_frame(row) for row in range(20)] * 100)
+    run = subprocess.Popen(
+        [sys.executable, "-m", "cli.entry", "prepare", str(src), str(out), "--size", "64", "--workers", "1"],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+    finished = out / "anna.parts" / "first" / "shard.json"
+    while run.poll() is None and not finished.exists():
+        time.sleep(0.05)
+    run.send_signal(signal.SIGINT)
+    _, said = run.communicate(timeout=300)
+    assert (run.returncode, said) == (130, "stopped; the same command goes on from there\n")
+    assert list(out.rglob("shard.json")) == [finished]
 
 
 @pytest.mark.integration
