@@ -217,12 +217,12 @@ def _check_amount(person: ShardNumbers) -> Iterator[str]:
 
 def _check_base(num_train: int) -> Iterator[str]:
     """Whether a deployed site that has these training frames alone may send the sums for a base."""
-    needs = ((MIN_FRAMES_OF_BASE, "needs"), (2 * MIN_FRAMES_OF_BASE - 1, "needs with secure-aggregation"))
-    refused = [f"{words} {number}" for number, words in needs if num_train < number]
-    if refused:
+    needs = ((MIN_FRAMES_OF_BASE, ""), (2 * MIN_FRAMES_OF_BASE - 1, " with secure-aggregation"))
+    unmet = [f"{number}{words}" for number, words in needs if num_train < number]
+    if unmet:
         yield (
             f"only {num_train} training frames: a deployed site that has no others takes no part in runs with "
-            f"lgan-base = closed (tiny, small, studio), which {' and '.join(refused)}; add video"
+            f"lgan-base = closed (tiny, small, studio), which need {' and '.join(unmet)}; add video"
         )
 
 

@@ -60,8 +60,8 @@ def test_a_good_dataset_gets_one_ok_per_person(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("num_frames", "said"),
     [
-        (66, "only 59 training frames: .* which needs 60 and needs with secure-aggregation 119; add video"),
-        (67, "only 60 training frames: .* which needs with secure-aggregation 119; add video"),
+        (66, "only 59 training frames: .* which need 60 and 119 with secure-aggregation; add video"),
+        (67, "only 60 training frames: .* which need 119 with secure-aggregation; add video"),
         (131, "only 118 training frames: "),
         (132, ""),
     ],
