@@ -5,8 +5,8 @@ from __future__ import annotations
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
-from federation.heartbeat import keep_task_heartbeats
 from federation.settings import Settings
+from server.flower.task_heartbeat import keep_task_heartbeats
 from server.rounds.federation import run_federation
 from server.run_folder.folder import find_checkpoint
 from server.run_folder.logs import logging_to

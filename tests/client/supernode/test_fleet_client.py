@@ -11,14 +11,11 @@ import httpx
 import pytest
 from flwr.proto.fleet_pb2 import ActivateNodeRequest, ActivateNodeResponse, PullMessagesRequest
 from flwr.proto.heartbeat_pb2 import SendNodeHeartbeatRequest, SendNodeHeartbeatResponse
-from flwr.proto.runtime_pb2 import SendTaskHeartbeatResponse
 from flwr.supercore.error import FlowerError
-from flwr.supercore.heartbeat import HeartbeatSender, make_task_heartbeat_fn_http
-from flwr.supercore.runtime.runtime_http_client import RuntimeHttpClient
+from flwr.supercore.heartbeat import HeartbeatSender
 
 from client.supernode import fleet_client
 from client.supernode.fleet_client import SiteFleetClient, seconds_ahead
-from federation.heartbeat import keep_task_heartbeats
 
 NOON = 1_800_000_000.0
 NOT_ACTIVATED = FlowerError(2004, "").to_json("Failed to activate SuperNode.")
@@ -179,14 +176,3 @@ def test_a_site_whose_heartbeats_would_end_for_good_ends_itself(
         site.SendNodeHeartbeat(SendNodeHeartbeatRequest())
         time.sleep(1)
     assert SiteFleetClient.was_refused and reason in caplog.text
-
-
-def test_a_server_apps_heartbeats_outlive_an_error_of_the_superlink(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(RuntimeHttpClient, "SendTaskHeartbeat", RuntimeHttpClient.SendTaskHeartbeat)
-    keep_task_heartbeats()
-    made = RuntimeHttpClient.from_server_address("superlink:8000", True, None, [])
-    alive = SendTaskHeartbeatResponse(success=True).SerializeToString()
-    answers = iter([httpx.Response(500), httpx.Response(200, content=alive)])
-    made._client = httpx.Client(transport=httpx.MockTransport(lambda _: next(answers)))
-    beat = make_task_heartbeat_fn_http(made)
-    assert [beat(), beat()] == [False, True]
