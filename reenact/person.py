@@ -5,7 +5,7 @@ Legend: R reference frames, K = 68 landmarks, C coordinates, D numbers of `model
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from itertools import chain
 from pathlib import Path
@@ -125,10 +125,10 @@ def person_of(
         ConfigError: if they name different people, or files show different ones.
         DataError: if one cannot be read or shows no face.
     """
-    sources = {path: _source_of(path, size_px, progress, face, with_mesh=with_mesh) for path in paths}
+    sources = [_source_of(path, size_px, progress, face, with_mesh=with_mesh) for path in paths]
     if len(sources) > 1:
-        _require_one_face(sources)
-    references = references_from(lambda: chain.from_iterable(source.faces() for source in sources.values()))
+        _require_one_face(paths, sources)
+    references = references_from(lambda: chain.from_iterable(source.faces() for source in sources))
     names = sorted({face.identity for face in references.frames})
     if len(names) > 1:
         raise ConfigError(f"--source: shows {' and '.join(map(repr, names))}, wanted one person")
@@ -194,12 +194,14 @@ def references_of_shard(shard: Shard, clip: str, size_px: int) -> References:
     return References(frames=frames, features_RD=features_FD[chosen])
 
 
-def _require_one_face(sources: Mapping[Path, _Source]) -> None:
+def _require_one_face(paths: Sequence[Path], sources: Sequence[_Source]) -> None:
     """Refuse files that show another person than most of them do."""
     recogniser = open_recogniser()
     if recogniser is None:
         return
-    people = {path: who for path, source in sources.items() if (who := source.who(recogniser)) is not None}
+    people = {
+        path: who for path, source in zip(paths, sources, strict=True) if (who := source.who(recogniser)) is not None
+    }
     others = others_than_main(people, dict.fromkeys(people, 1))
     if not others:
         return
