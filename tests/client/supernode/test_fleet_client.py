@@ -3,6 +3,7 @@ from __future__ import annotations
 import contextlib
 import email.utils
 import logging
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -171,8 +172,12 @@ def test_heartbeats_outlive_an_error_of_the_superlink(answer: httpx.Response, ca
 def test_a_site_whose_heartbeats_would_end_for_good_ends_itself(
     answer: httpx.Response, reason: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    site = client(lambda _: answer)
-    with pytest.raises(KeyboardInterrupt), contextlib.suppress(httpx.HTTPStatusError):  # Flower's handler ends in order
-        site.SendNodeHeartbeat(SendNodeHeartbeatRequest())
-        time.sleep(1)
+    site, signals = client(lambda _: answer), list[int]()
+    before = signal.signal(signal.SIGINT, lambda number, _: signals.append(number))  # as Flower, which ends in order
+    try:
+        with contextlib.suppress(httpx.HTTPStatusError):
+            site.SendNodeHeartbeat(SendNodeHeartbeatRequest())
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert signals == [signal.SIGINT]
     assert SiteFleetClient.was_refused and reason in caplog.text
