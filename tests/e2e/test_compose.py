@@ -76,8 +76,8 @@ def federation(
 
 
 def stranger(federation: Compose, certs: Path, *options: str) -> str:
-    """What a SuperNode with other credentials says in site 1's network; a busy machine takes a minute to start it."""
-    command = ["timeout", "240", "flower-supernode", "--superlink", "superlink:9092", "--max-retries", "1", *options]
+    """What a SuperNode with other credentials says in site 1's network; busy machines take a minute to start it."""
+    command = ["timeout", "100", "flower-supernode", "--superlink", "superlink:9092", "--max-retries", "1", *options]
     mount = f"{certs}:/certs:ro"
     network = f"{federation.project}_site-1"
     return docker("run", "--rm", "--user", "0", "-v", mount, "--network", network, "fedreenact", *command, check=False)
