@@ -81,7 +81,7 @@ class LiveStatus:
         self._last_contact = dict(before.last_contact) if before else {}
         self._connected: list[int] = []
         self._refused: dict[str, str] = {}
-        self._num_sites, self._attempt, self._trouble = 0, 1, ""
+        self._num_sites, self._attempt, self._trouble = 0, 0, ""  # the first phase begins with `enter`
         self._phase, self._round, self._phase_since = Phase.WAITING, 0, time.time()
         self._next_write = 0.0
 

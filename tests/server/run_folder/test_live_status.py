@@ -44,6 +44,15 @@ def test_a_restarted_server_remembers_who_was_there(tmp_path: Path) -> None:
     assert read(tmp_path).connected == []
 
 
+@pytest.mark.parametrize("number", [0, 3])
+def test_waiting_at_the_start_is_no_repeated_round(tmp_path: Path, number: int) -> None:
+    status = LiveStatus(tmp_path)
+    status.enter(Phase.WAITING, number)
+    assert read(tmp_path).attempt == 1
+    status.enter(Phase.TRAINING, 1)
+    assert read(tmp_path).attempt == 1
+
+
 def test_a_round_that_is_repeated_is_one_phase_with_its_attempts_and_their_reason(tmp_path: Path) -> None:
     status = LiveStatus(tmp_path)
     status.enter(Phase.TRAINING, 4)
