@@ -42,7 +42,7 @@ from evaluation.metrics.faces import (
     landmark_error_percent,
     prmse_deg,
 )
-from evaluation.metrics.pixels import l1, largest_psnr_db, psnr_db, ssim
+from evaluation.metrics.pixels import finite_psnr_db, l1, ssim
 from evaluation.metrics.regions import PARTS, cut_out
 from evaluation.metrics.sharpness import fine_power, laplacian_energy
 from evaluation.pairs import EvaluationPair, Protocol
@@ -182,7 +182,7 @@ def _measure(pair: EvaluationPair, method: str, drawn: Drawn, instruments: Instr
 def pixel_values(driving: Frame, generated: Frame, perceptual: FrameDistance) -> dict[str, float]:
     """The pixel and feature metrics of a generated frame against the driving frame that should come out."""
     return {
-        PSNR.key: min(psnr_db(driving, generated), largest_psnr_db(driving)),
+        PSNR.key: finite_psnr_db(driving, generated),
         SSIM.key: ssim(driving, generated),
         L1.key: l1(driving, generated),
         PERCEPTUAL.key: perceptual(driving, generated),

@@ -149,12 +149,17 @@ def cell_of(row: ModelRow, base: Settings, budget: Budget, *, seed: int, folder:
     settings = _without_unused(settings)
     dataset = open_dataset(Path(settings.data.data_dir))
     depends_on: Mapping[str, Any] = {
-        "settings": {key: value for key, value in settings.to_flat().items() if MEANINGS[key].shapes_result},
+        "settings": shaping(settings),
         "mode": row.mode.value,
         "data": fingerprint(dataset),
     }
     key = json_sha256(depends_on)[:16]
     return Cell(mode=row.mode, settings=settings, folder=folder / key)
+
+
+def shaping(settings: Settings) -> dict[str, Scalar]:
+    """The settings that shape a result."""
+    return {key: value for key, value in settings.to_flat().items() if MEANINGS[key].shapes_result}
 
 
 def _without_unused(settings: Settings) -> Settings:

@@ -17,12 +17,11 @@ from evaluation.figures.thirds import thirds_table
 from evaluation.measurement import COPY_DRIVING, COPY_NEAREST, COPY_SOURCE, MODEL
 from evaluation.metrics.catalogue import Metric, metrics_of
 from evaluation.pairs import Protocol, draw_pairs
-from experiments.cells import Budget, Cell, Train, cell_of
+from experiments.cells import Budget, Cell, Train, cell_of, shaping
 from experiments.table import ExperimentTable, ModelRow
-from federation.settings import MEANINGS, Settings
+from federation.settings import Settings
 from model.errors import ConfigError, DataError
 from model.files import read_json, write_json, write_text
-from model.setting import Scalar
 from reenact.guidance_choice import Guidance, MotionKind
 from server.training import Mode
 
@@ -308,7 +307,7 @@ def _spent(planned: Sequence[PlannedCell]) -> TextTable:
 
 def _settings_table(request: ExperimentRequest) -> TextTable:
     """What the trainings have that the defaults, which are the thesis', do not: of all rows, then of one alone."""
-    changed = _shaping(request.settings).items() - _shaping(Settings()).items()
+    changed = shaping(request.settings).items() - shaping(Settings()).items()
     body = [("all", key, str(value)) for key, value in sorted(changed)]
     body += [(row.label, key, str(value)) for row in request.table.rows for key, value in row.changes.items()]
     return TextTable(
@@ -316,11 +315,6 @@ def _settings_table(request: ExperimentRequest) -> TextTable:
         header=("rows", "setting", "value"),
         rows=tuple(body),
     )
-
-
-def _shaping(settings: Settings) -> dict[str, Scalar]:
-    """The settings that shape a result."""
-    return {key: value for key, value in settings.to_flat().items() if MEANINGS[key].shapes_result}
 
 
 def _versions(
@@ -382,7 +376,7 @@ def _plain(
         "seeds": list(request.seeds),
         "num_steps": request.budget.num_steps,
         "num_sources": request.num_sources,
-        "settings": _shaping(request.settings),
+        "settings": shaping(request.settings),
         "rows": rows,
         "published": published,
         "note": PUBLISHED_NOTE if published else "",

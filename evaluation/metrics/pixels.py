@@ -34,11 +34,13 @@ def psnr_db(truth_HWC: Frame, generated_HWC: Frame) -> float:
     return 10 * math.log10(_MAX_VALUE**2 / mean_square) if mean_square else math.inf
 
 
-def largest_psnr_db(frame_HWC: Frame) -> float:
-    """The largest PSNR that two different frames of this shape can have: one value off by one level.
+def finite_psnr_db(truth_HWC: Frame, generated_HWC: Frame) -> float:
+    """The same where a mean is taken: of identical frames `largest_psnr_db`; errors as there."""
+    return min(psnr_db(truth_HWC, generated_HWC), largest_psnr_db(truth_HWC))
 
-    It stands in for the infinity of identical frames where a mean is taken.
-    """
+
+def largest_psnr_db(frame_HWC: Frame) -> float:
+    """The largest PSNR that two different frames of this shape can have: one value off by one level."""
     return float(10 * np.log10(_MAX_VALUE**2 * frame_HWC.size))
 
 

@@ -11,12 +11,12 @@ import torch
 from data_partition.batches import PairSampler, make_batch
 from data_partition.partition import site_data
 from data_partition.shards.shard import open_dataset
-from evaluation.metrics.pixels import l1, largest_psnr_db, psnr_db, ssim
+from evaluation.metrics.pixels import finite_psnr_db, l1, ssim
 from federation.settings import Settings
 from model.batch import ReenactmentBatch
 from model.checkpoint import Checkpoint
 from model.designs.registry import design_of
-from model.frames import Frame, to_frames
+from model.frames import to_frames
 from model.training.trainer import pick_device
 from server.run_folder.history import RoundRow
 
@@ -72,11 +72,6 @@ class CentralEvaluation:
             truths, sources = to_frames(batch.driving_NCHW), to_frames(batch.source_NCHW)
             for prefix, frames in (("", to_frames(drawn_NCHW)), ("copy_source_", sources)):
                 for truth, frame in zip(truths, frames, strict=True):
-                    for name, metric in (("l1", l1), ("psnr_db", _psnr_db), ("ssim", ssim)):
+                    for name, metric in (("l1", l1), ("psnr_db", finite_psnr_db), ("ssim", ssim)):
                         values.setdefault(prefix + name, []).append(metric(truth, frame))
         return {name: float(np.mean(per_pair)) for name, per_pair in values.items()}
-
-
-def _psnr_db(truth_HWC: Frame, frame_HWC: Frame) -> float:
-    """Finite, as a history's numbers are: of identical frames the largest of different ones."""
-    return min(psnr_db(truth_HWC, frame_HWC), largest_psnr_db(truth_HWC))
