@@ -43,17 +43,19 @@ def train(
         WithoutConsent | None,
         typer.Option(help="What people without a record of consent are; short for --set without-consent=..."),
     ] = None,
-    resume: Annotated[bool, typer.Option(help="Go on from the newest checkpoint in the run folder.")] = False,
+    resume: Annotated[
+        bool, typer.Option(help="Go on after the run's newest checkpoint; with round 1 if it was stopped in it.")
+    ] = False,
 ) -> None:
     """Train on this machine: a simulated federation, or centralized for comparison."""
-    from model.checkpoint import round_folders
+    from server.run_folder.record import RECORD_NAME
     from server.training import Mode
     from server.training import train as train_on
 
     if mode not in list(Mode):
         raise ConfigError(f"--mode: got {mode!r}, wanted one of {', '.join(Mode)}")
-    if resume and not any(map(round_folders, out.glob("*") if mode == Mode.LOCAL else (out,))):
-        raise ConfigError(f"--resume: {out} has no checkpoint to go on from; leave --resume out to begin")
+    if resume and not any(out.glob(f"*/{RECORD_NAME}" if mode == Mode.LOCAL else RECORD_NAME)):
+        raise ConfigError(f"--resume: {out} holds no run to go on with; leave --resume out to begin")
     short = {"network": model, "without-consent": without_consent.value if without_consent else ""}
     chosen = chosen_settings(preset, changes) | {key: value for key, value in short.items() if value}
     settings = settings_for(dataset, chosen, {"output-dir": str(out.resolve()), "resume": resume})

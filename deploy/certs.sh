@@ -27,12 +27,15 @@ for tool in openssl ssh-keygen; do
   command -v "$tool" >/dev/null || fail "$tool is not installed"
 done
 umask 077
+unfinished=()  # files that a failure takes away again
+trap 'rm -f "${unfinished[@]}"' EXIT
 
 private_key() { openssl ecparam -name secp384r1 -genkey -noout | openssl pkcs8 -topk8 -nocrypt -out "$1"; }
 
 make_ca() {
   # ca.key is kept elsewhere; a new CA in the place of ca.crt would lock every site out.
   [[ -e $DIR/ca.key || -e $DIR/ca.crt ]] && fail "$DIR already has a CA; use renew, or move it away to start over"
+  unfinished+=("$DIR/ca.key" "$DIR/ca.crt")  # until there is a server certificate by it
   private_key "$DIR/ca.key"
   openssl req -x509 -new -sha384 -key "$DIR/ca.key" -days "$DAYS_CA" -subj "/CN=fedreenact CA" \
     -addext "basicConstraints=critical,CA:TRUE,pathlen:0" -addext "keyUsage=critical,keyCertSign,cRLSign" -out "$DIR/ca.crt"
@@ -54,7 +57,7 @@ names_of() { openssl x509 -in "$1" -noout -ext subjectAltName | sed -n '2{s/IP A
 # A certificate for these names; says which of the one before, if there is one, it has no more.
 make_server() {
   local san=$1 why dropped=
-  trap 'rm -f "$DIR/server.key.new" "$DIR/server.pem.new"' EXIT
+  unfinished+=("$DIR/server.key.new" "$DIR/server.pem.new")
   private_key "$DIR/server.key.new"
   why=$(openssl req -new -sha384 -key "$DIR/server.key.new" -subj "/CN=fedreenact superlink" |
     openssl x509 -req -sha384 -CA "$DIR/ca.crt" -CAkey "$DIR/ca.key" -days "$DAYS_SERVER" -out "$DIR/server.pem.new" \
@@ -67,6 +70,7 @@ make_server() {
   chmod 0644 "$DIR/server.pem.new"
   mv "$DIR/server.key.new" "$DIR/server.key"
   mv "$DIR/server.pem.new" "$DIR/server.pem"
+  unfinished=()
   say "server certificate for $san, valid $DAYS_SERVER days"
   [ -z "$dropped" ] || say "no longer for ${dropped//$'\n'/, }"
 }

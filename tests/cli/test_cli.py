@@ -15,6 +15,7 @@ from data_partition.shards.images import read_image
 from deploy.files import APPROVED, TOP
 from federation.settings import Settings
 from model.checkpoint import recorded_weights, save_checkpoint
+from server.run_folder.record import RunRecord
 from tests.reenact.conftest import checkpoint  # noqa: F401
 from tests.support.consents import TODAY, consent_of, write_consent
 from tests.support.shards import write_random_shard
@@ -282,13 +283,15 @@ def test_help_names_every_command(capsys):
 
 
 @pytest.mark.parametrize("mode", ["federated", "centralized", "local"])
-def test_resume_goes_on_and_never_begins(capsys, tmp_path, checkpoint, mode):  # noqa: F811
+def test_resume_goes_on_and_never_begins(capsys, tmp_path, mode):
     typo, run = tmp_path / "typo", tmp_path / "run"
     arguments = ("train", "no-such-folder", "--mode", mode, "--resume", "--out")
     line = fails(capsys, *arguments, str(typo))
-    assert f"--resume: {typo} has no checkpoint to go on from; leave --resume out to begin" in line
+    assert f"--resume: {typo} holds no run to go on with; leave --resume out to begin" in line
     assert not typo.exists()
-    save_checkpoint(run / "ana" if mode == "local" else run, checkpoint)
+    folder = run / "ana" if mode == "local" else run
+    folder.mkdir(parents=True)
+    RunRecord(run_id="a").write(folder)  # stopped in its first round
     assert "no-such-folder" in fails(capsys, *arguments, str(run))
 
 

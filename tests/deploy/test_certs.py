@@ -129,6 +129,12 @@ def test_a_certificate_that_cannot_be_signed_is_one_line_with_the_reason_and_lea
     assert {path.name: path.read_bytes() for path in one.iterdir() if path.is_file()} == before
 
 
+def test_a_name_that_is_mistyped_leaves_no_ca_in_the_way_of_the_right_one(tmp_path: Path) -> None:
+    assert "bad ip address" in certs("make", tmp_path, "300.1.2.3", code=2)
+    assert [path for path in tmp_path.iterdir() if path.is_file()] == []
+    certs("make", tmp_path, "30.1.2.3")
+
+
 @pytest.mark.parametrize(
     ("what", "said"),
     [
