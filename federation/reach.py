@@ -3,7 +3,7 @@
 Every weight is trained by Adam, at most local-steps a round, and the sites' mean, median or single update lies within
 what sites reach. So after T steps from known weights, with learning rate l,
 
-- no value is farther than l * sum over k = 1..T of (1 - b2^k)^-1/2 (b2 = 0.999): that is a value whose gradient was
+- no value is farther than l * sum over k = 1..T of (1 - b2^k)^-1/2 (b2 = adam-beta2): that is a value whose gradient was
   zero for long and then never changes its sign, the steepest walk there is short of gradients that grow without end;
 - the root mean square over a tensor is at most 3 l T: a gradient that never changes its sign moves a value by l a step.
   Of runs on real faces the farthest tensor, of 384 values, had 0.7 l T, the median tensor 0.03.
@@ -26,7 +26,6 @@ from model.designs.registry import IDENTITY_ROWS, build_networks, design_of
 from model.errors import UnknownWeightsError
 from model.landmarks.geometry import PartSizes
 from model.networks.bundle import NamedArrays, Networks
-from model.training.trainer import ADAM_BETA2
 
 TOLERANCE = 1e-4
 """By which initial weights may differ from one processor or version to the next, and any two by rounding."""
@@ -76,7 +75,7 @@ def reach(name: str, size: int, settings: Settings, num_rounds: int) -> Reach:
     longer *= 1.0 if settings.rounds.update_codec == "float32" else _ROUNDED
     return Reach(
         rms=longer * (rate * _RMS_PER_STEP * num_steps + deviation * (1 + _DEVIATIONS / math.sqrt(size))) + TOLERANCE,
-        largest=longer * (rate * _steepest(num_steps) + deviation * _DEVIATIONS) + TOLERANCE,
+        largest=longer * (rate * _steepest(num_steps, settings.optimizer.adam_beta2) + deviation * _DEVIATIONS) + TOLERANCE,
     )
 
 
@@ -136,7 +135,7 @@ def check_reach(
 
 
 @functools.lru_cache(maxsize=64)
-def _steepest(num_steps: int) -> float:
+def _steepest(num_steps: int, beta2: float) -> float:
     """Learning rates by which a value moves in so many steps whose gradient is steady after none for long."""
     summed = np.arange(1, min(num_steps, _SUMMED_STEPS) + 1, dtype=np.float64)
-    return float(np.sum(1 / np.sqrt(1 - ADAM_BETA2**summed))) + max(0, num_steps - _SUMMED_STEPS)
+    return float(np.sum(1 / np.sqrt(1 - beta2**summed))) + max(0, num_steps - _SUMMED_STEPS)

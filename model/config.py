@@ -235,7 +235,10 @@ class OptimizerConfig:
     away what the last batches have left in the weights. A run of more rounds needs a later decay-from-step: where
     max-rounds x local-steps is many halvings past it, the last rounds train next to nothing."""
     adam_beta1: float = setting(0.5, low=0, high=0.999)
-    """First Adam moment, as in DCGAN and pix2pixHD; the second is 0.999."""
+    """First Adam moment, as in DCGAN and pix2pixHD."""
+    adam_beta2: float = setting(0.999, low=0.9, high=0.9999)
+    """Second Adam moment, as in DCGAN and pix2pixHD; 0.99 in StyleGAN2. A weight whose gradients were next to nothing
+    for long and then come moves by up to (1 - beta1) / (1 - beta2)^(1/2) learning rates in one step: 16, or 5."""
     max_gradient_norm: float = setting(0.0, low=0, high=10_000, least_if_on=1)
     """+ Length to which the gradient of the generators, and that of the discriminators, is shortened; 0 is off. Adam
     answers a sudden long one with steps many times its learning rate."""
@@ -257,5 +260,11 @@ class OptimizerConfig:
 
     def __post_init__(self) -> None:
         """Check ranges."""
+        check(
+            self.adam_beta1**2 < self.adam_beta2,  # or one step of Adam can be as long as it likes
+            "adam-beta1",
+            self.adam_beta1,
+            f"less than the root of adam-beta2, {self.adam_beta2}",
+        )
         check(_DEVICE.fullmatch(self.device) is not None, "device", self.device, "auto, cpu, cuda or cuda:N")
         check_meanings(self)

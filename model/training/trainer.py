@@ -20,7 +20,6 @@ from model.precision import is_quick_in_bfloat16, mixed_precision
 from model.training.one_sided import GradientTally
 from model.training.perceptual import PerceptualLoss
 
-ADAM_BETA2 = 0.999
 _MOMENTS = ("step", "exp_avg", "exp_avg_sq")
 
 
@@ -82,7 +81,7 @@ class GANTrainer:
         self._parameters = {phase: self._parameters_of(phase) for phase in PHASES}
         self.optimizers = {
             phase: torch.optim.Adam(
-                parameters.values(), self._rate(phase), betas=(optimizer.adam_beta1, ADAM_BETA2), fused=True
+                parameters.values(), self._rate(phase), betas=(optimizer.adam_beta1, optimizer.adam_beta2), fused=True
             )
             for phase, parameters in self._parameters.items()
             if parameters
