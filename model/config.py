@@ -260,11 +260,11 @@ class OptimizerConfig:
 
     def __post_init__(self) -> None:
         """Check ranges."""
+        check(_DEVICE.fullmatch(self.device) is not None, "device", self.device, "auto, cpu, cuda or cuda:N")
+        check_meanings(self)
         check(
             self.adam_beta1**2 < self.adam_beta2,  # or one step of Adam can be as long as it likes
             "adam-beta1",
             self.adam_beta1,
             f"less than the root of adam-beta2, {self.adam_beta2}",
         )
-        check(_DEVICE.fullmatch(self.device) is not None, "device", self.device, "auto, cpu, cuda or cuda:N")
-        check_meanings(self)

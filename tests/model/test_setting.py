@@ -49,6 +49,12 @@ def test_a_round_cannot_be_made_to_end_after_its_first_step() -> None:
         Settings().replaced({"local-time-limit-s": 1e-9})
 
 
+def test_steps_of_adam_have_a_longest() -> None:
+    with pytest.raises(ConfigError, match="adam-beta1: got 0.96, wanted less than the root of adam-beta2, 0.92"):
+        Settings().replaced({"adam-beta1": 0.96, "adam-beta2": 0.92})
+    Settings().replaced({"adam-beta1": 0.95, "adam-beta2": 0.92})
+
+
 def test_bounds_in_words() -> None:
     assert MEANINGS["learning-rate-generator"].in_words() == "1e-07 to 0.1"
     assert MEANINGS["min-cosine"].in_words() == "-1 to 1"
