@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
+from numpy.typing import NDArray
 
 from data_partition.batches import FrameRef
 from data_partition.shards.shard import Shard
@@ -18,7 +19,7 @@ from evaluation.faces.analysis import FaceAnalysis
 from evaluation.measurement import FrameDistance, Instruments, Method, frame_at, methods_for
 from evaluation.metrics.catalogue import BROW_DYNAMICS, HEAD_DYNAMICS, LIP_DYNAMICS, TEMPORAL
 from evaluation.metrics.dynamics import agreement, brow_motion, head_motion, lip_motion
-from evaluation.pairs import EvaluationPair
+from evaluation.pairs import EvaluationPair, may_drive
 from model.frames import Frame
 from model.progress import Progress
 
@@ -45,21 +46,32 @@ def clips_of(pairs: Sequence[EvaluationPair]) -> list[Clip]:
     """One clip for every protocol and source person: the source of their first pair, the frames about its driving one.
 
     The pairs alone decide, so that every model evaluated on them has the same clips. A clip has at most 32 frames; no
-    clip is made where fewer than 3 held-out frames follow one another.
+    clip is made where fewer than 3 frames that may drive follow one another.
     """
     first: dict[tuple[str, str], EvaluationPair] = {}
     for pair in pairs:
         first.setdefault((pair.protocol, pair.source.shard.identity), pair)
     clips = [
-        [pair._replace(driving=FrameRef(pair.driving.shard, row)) for row in rows_about(*pair.driving)]
+        [pair._replace(driving=FrameRef(pair.driving.shard, row)) for row in _rows_about(pair)]
         for pair in first.values()
     ]
     return [clip for clip in clips if len(clip) >= MIN_FRAMES]
 
 
-def rows_about(shard: Shard, row: int) -> list[int]:
-    """At most 32 held-out rows about a held-out `row`, which follow one another in time."""
-    rows = np.flatnonzero(shard.is_test_F & (shard.clip == shard.clip[row]))
+def _rows_about(pair: EvaluationPair) -> list[int]:
+    shard, row = pair.driving
+    return rows_about(shard, row, may_drive(shard, pair.protocol))
+
+
+def rows_about(shard: Shard, row: int, is_one_F: NDArray[np.bool_]) -> list[int]:
+    """At most 32 of some rows about one of them, which follow one another in time.
+
+    Args:
+        shard: of the rows.
+        row: one of them.
+        is_one_F: [F] which they are.
+    """
+    rows = np.flatnonzero(is_one_F & (shard.clip == shard.clip[row]))
     rows = rows[np.argsort(shard.timestamp_s[rows], kind="stable")]
     is_cut = np.diff(shard.timestamp_s[rows]) > _MAX_STEP_S
     run = next(run for run in np.split(rows, np.flatnonzero(is_cut) + 1) if row in run)

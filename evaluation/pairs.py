@@ -23,7 +23,7 @@ Rows = NDArray[np.int64]
 
 
 class Protocol(StrEnum):
-    """Rule for the two frames of a pair; the driving frame is always held out of training."""
+    """Rule for the two frames of a pair; no model has been trained on the driving frame."""
 
     SELF = "self"
     """Two held-out frames of one clip."""
@@ -32,9 +32,9 @@ class Protocol(StrEnum):
     CROSS = "cross"
     """Two people the model knows, both frames held out."""
     CROSS_UNSEEN = "cross-unseen"
-    """Two people the model has never seen; the same frames as `cross` of their dataset."""
+    """Two people the model has never seen, any frame of both."""
     SELF_UNSEEN = "self-unseen"
-    """`self` of people the model has never seen."""
+    """`self` of people the model has never seen; further sources are from the rest of the clip."""
 
     @property
     def has_truth(self) -> bool:
@@ -117,7 +117,7 @@ def _draw_of(
     candidates = [
         driving
         for other in _drivers(shard, protocol, shards)
-        for driving in (FrameRef(other, int(row)) for row in _held_out(other))
+        for driving in (FrameRef(other, int(row)) for row in np.flatnonzero(may_drive(other, protocol)))
         if sources.count(driving)
     ]
     if not candidates:
@@ -142,7 +142,7 @@ class _Sources:
     """Frames of one shard that may be the source for a driving frame."""
 
     def __init__(self, shard: Shard, protocol: Protocol) -> None:
-        is_candidate_F = ~shard.is_test_F if protocol is Protocol.SELF_ANY else shard.is_test_F
+        is_candidate_F = ~shard.is_test_F if protocol is Protocol.SELF_ANY else may_drive(shard, protocol)
         rows = np.flatnonzero(is_candidate_F)
         if not protocol.has_truth:
             self._rows_of_clip = [rows]
@@ -169,8 +169,9 @@ class _Sources:
         return np.asarray(rows[rows != driving.row], np.int64)
 
 
-def _held_out(shard: Shard) -> Rows:
-    return np.asarray(np.flatnonzero(shard.is_test_F), np.int64)
+def may_drive(shard: Shard, protocol: Protocol) -> NDArray[np.bool_]:
+    """[F] which frames drive under a protocol: those held out of training, or all where nothing is trained on them."""
+    return shard.is_test_F | (protocol is Protocol.CROSS_UNSEEN)
 
 
 def _needs(protocol: Protocol) -> str:
@@ -178,7 +179,7 @@ def _needs(protocol: Protocol) -> str:
         Protocol.SELF: "wanted a clip of at least 15 frames, so that two are held out",
         Protocol.SELF_ANY: "wanted a clip of at least 6 frames, so that one is held out",
         Protocol.CROSS: "wanted two people with held-out frames",
-        Protocol.CROSS_UNSEEN: "wanted two people with held-out frames",
+        Protocol.CROSS_UNSEEN: "wanted two people",
         Protocol.SELF_UNSEEN: "wanted a clip with two held-out frames",
     }[protocol]
 
@@ -234,10 +235,9 @@ def _keeps_its_rule(pair: EvaluationPair) -> bool:
     """Whether the pair is one that `draw_pairs` could draw."""
     (shard, source_row), (driver, row) = pair.source, pair.driving
     is_same_person = shard.identity == driver.identity
-    is_source_held_out = pair.protocol is not Protocol.SELF_ANY
-    if is_same_person != pair.protocol.has_truth or not driver.is_test_F[row]:
+    if is_same_person != pair.protocol.has_truth or not may_drive(driver, pair.protocol)[row]:
         return False
-    if shard.is_test_F[source_row] != is_source_held_out:
+    if may_drive(shard, pair.protocol)[source_row] == (pair.protocol is Protocol.SELF_ANY):
         return False
     return not is_same_person or (source_row != row and shard.clip[source_row] == shard.clip[row])
 

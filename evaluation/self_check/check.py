@@ -110,7 +110,7 @@ def _spread(shard: Shard, num_frames: int) -> list[int]:
 def _held_out_clip(shard: Shard) -> list[int]:
     """Rows of the first successive frames that are held out; none where no frame is."""
     held_out = np.flatnonzero(shard.is_test_F)
-    return rows_about(shard, int(held_out[0])) if held_out.size else []
+    return rows_about(shard, int(held_out[0]), shard.is_test_F) if held_out.size else []
 
 
 def _frames(shard: Shard, rows: Sequence[int], size_px: int) -> list[Frame]:

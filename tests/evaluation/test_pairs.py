@@ -42,6 +42,15 @@ def test_cross_pairs_are_held_out_frames_of_two_people(shards):
     assert Counter(pair.driving.row for pair in pairs[:8]) == dict.fromkeys(range(36, 40), 2)
 
 
+def test_any_frame_of_people_whom_no_model_knows_drives_and_is_driven(shards):
+    pairs = draw_pairs(Protocol.CROSS_UNSEEN, shards, num_pairs=80, seed=0)
+    assert all(pair.source.shard is not pair.driving.shard for pair in pairs)
+    assert Counter((pair.driving.shard.identity, pair.driving.row) for pair in pairs[:80]) == dict.fromkeys(
+        [(name, row) for name in NAMES[1:] for row in range(40)], 1
+    )
+    assert {held_out(pair.source) for pair in pairs} == {True, False}
+
+
 def test_no_pair_comes_twice_and_there_are_no_more_than_possible(shards):
     pairs = draw_pairs(Protocol.SELF, shards[:1], num_pairs=2000, seed=0)
     assert len(pairs) == len({pair.cells() for pair in pairs}) == 4 * 3
