@@ -173,7 +173,7 @@ def train(generator: LandmarkGenerator, people: Sequence[Person], num_rounds: in
             adam = torch.optim.Adam(
                 generator.parameters(),
                 settings.optimizer.learning_rate_generator,
-                betas=(settings.optimizer.adam_beta1, 0.999),
+                betas=(settings.optimizer.adam_beta1, settings.optimizer.adam_beta2),
             )
             if optimizers[i]:
                 adam.load_state_dict(optimizers[i])

@@ -28,7 +28,7 @@ for tool in openssl ssh-keygen; do
 done
 umask 077
 unfinished=()  # files that a failure takes away again
-trap 'rm -f "${unfinished[@]}"' EXIT
+trap '[ ${#unfinished[@]} = 0 ] || rm -f "${unfinished[@]}"' EXIT
 
 private_key() { openssl ecparam -name secp384r1 -genkey -noout | openssl pkcs8 -topk8 -nocrypt -out "$1"; }
 

@@ -52,15 +52,13 @@ def clips_of(pairs: Sequence[EvaluationPair]) -> list[Clip]:
     for pair in pairs:
         first.setdefault((pair.protocol, pair.source.shard.identity), pair)
     clips = [
-        [pair._replace(driving=FrameRef(pair.driving.shard, row)) for row in _rows_about(pair)]
+        [
+            pair._replace(driving=FrameRef(pair.driving.shard, row))
+            for row in rows_about(*pair.driving, may_drive(pair.driving.shard, pair.protocol))
+        ]
         for pair in first.values()
     ]
     return [clip for clip in clips if len(clip) >= MIN_FRAMES]
-
-
-def _rows_about(pair: EvaluationPair) -> list[int]:
-    shard, row = pair.driving
-    return rows_about(shard, row, may_drive(shard, pair.protocol))
 
 
 def rows_about(shard: Shard, row: int, is_one_F: NDArray[np.bool_]) -> list[int]:

@@ -142,7 +142,7 @@ class _Sources:
     """Frames of one shard that may be the source for a driving frame."""
 
     def __init__(self, shard: Shard, protocol: Protocol) -> None:
-        is_candidate_F = ~shard.is_test_F if protocol is Protocol.SELF_ANY else may_drive(shard, protocol)
+        is_candidate_F = _may_be_driven(shard, protocol)
         rows = np.flatnonzero(is_candidate_F)
         if not protocol.has_truth:
             self._rows_of_clip = [rows]
@@ -172,6 +172,11 @@ class _Sources:
 def may_drive(shard: Shard, protocol: Protocol) -> NDArray[np.bool_]:
     """[F] which frames drive under a protocol: those held out of training, or all where nothing is trained on them."""
     return shard.is_test_F | (protocol is Protocol.CROSS_UNSEEN)
+
+
+def _may_be_driven(shard: Shard, protocol: Protocol) -> NDArray[np.bool_]:
+    """[F] which frames are sources under a protocol."""
+    return ~shard.is_test_F if protocol is Protocol.SELF_ANY else may_drive(shard, protocol)
 
 
 def _needs(protocol: Protocol) -> str:
@@ -237,7 +242,7 @@ def _keeps_its_rule(pair: EvaluationPair) -> bool:
     is_same_person = shard.identity == driver.identity
     if is_same_person != pair.protocol.has_truth or not may_drive(driver, pair.protocol)[row]:
         return False
-    if may_drive(shard, pair.protocol)[source_row] == (pair.protocol is Protocol.SELF_ANY):
+    if not _may_be_driven(shard, pair.protocol)[source_row]:
         return False
     return not is_same_person or (source_row != row and shard.clip[source_row] == shard.clip[row])
 

@@ -71,9 +71,9 @@ def reach(name: str, size: int, settings: Settings, num_rounds: int) -> Reach:
     phase = design.phase_of(name)
     rate = rates[phase] if phase and name not in design.untrained else 0.0
     num_steps = num_rounds * settings.rounds.local_steps
+    steepest = rate * _steepest(num_steps, settings.optimizer.adam_beta2)
     deviation = settings.privacy.dp_noise_multiplier * settings.privacy.dp_clip_norm * math.sqrt(num_rounds)
     longer = max(1.0, settings.rounds.server_learning_rate) if goes_further(name, settings) else 1.0
-    steepest = rate * _steepest(num_steps, settings.optimizer.adam_beta2)
     longer *= 1.0 if settings.rounds.update_codec == "float32" else _ROUNDED
     return Reach(
         rms=longer * (rate * _RMS_PER_STEP * num_steps + deviation * (1 + _DEVIATIONS / math.sqrt(size))) + TOLERANCE,
