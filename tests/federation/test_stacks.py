@@ -12,11 +12,11 @@ _HANGS = """
 import os, subprocess, sys, time
 from federation.stacks import tell_when_asked
 def where_it_hangs():
+    print(os.getpid(), deaf.pid, flush=True)
     time.sleep(60)
 deaf = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
 if os.fork() == 0:
     tell_when_asked()
-    print(os.getpid(), deaf.pid, flush=True)
     where_it_hangs()
 time.sleep(60)
 """
