@@ -114,23 +114,22 @@ def _draw_of(
     shard: Shard, protocol: Protocol, shards: Sequence[Shard], num_pairs: int, seed: int
 ) -> list[EvaluationPair]:
     sources = _Sources(shard, protocol)
-    candidates = [
-        driving
-        for other in _drivers(shard, protocol, shards)
-        for driving in (FrameRef(other, int(row)) for row in np.flatnonzero(may_drive(other, protocol)))
-        if sources.count(driving)
-    ]
-    if not candidates:
+    drivers = _drivers(shard, protocol, shards)
+    rows_of = [np.flatnonzero(may_drive(other, protocol)) for other in drivers]
+    driver = np.repeat(np.arange(len(drivers)), [len(rows) for rows in rows_of])
+    row = np.concatenate([np.empty(0, np.int64), *rows_of])
+    counts = sources.counts(row)
+    driver, row, counts = driver[counts > 0], row[counts > 0], counts[counts > 0]
+    if not len(row):
         raise DataError(f"{shard.path}: no {protocol} pair can be formed; {_needs(protocol)}")
     rng = np.random.default_rng([seed, list(Protocol).index(protocol), *shard.identity.encode()])
-    num_each, num_extra = divmod(num_pairs, len(candidates))
+    num_each, num_extra = divmod(num_pairs, len(row))
     pairs = []
-    for rank, index in enumerate(rng.permutation(len(candidates))):
-        driving = candidates[index]
-        wanted = min(num_each + (rank < num_extra), sources.count(driving))
-        if wanted:
-            chosen = rng.choice(sources.rows(driving), wanted, replace=False)
-            pairs += [EvaluationPair(protocol, FrameRef(shard, int(row)), driving) for row in chosen]
+    for rank, index in enumerate(rng.permutation(len(row))[:num_pairs]):
+        driving = FrameRef(drivers[driver[index]], int(row[index]))
+        if wanted := min(num_each + (rank < num_extra), int(counts[index])):
+            chosen = rng.choice(sources.rows(driving.row), wanted, replace=False)
+            pairs += [EvaluationPair(protocol, FrameRef(shard, int(source)), driving) for source in chosen]
     return pairs
 
 
@@ -155,18 +154,19 @@ class _Sources:
         )
         self._is_candidate_F = is_candidate_F
 
-    def count(self, driving: FrameRef) -> int:
-        """How many there are."""
+    def counts(self, rows: Rows) -> Rows:
+        """[R] how many there are for each driving frame."""
         if self._clip_F is None:
-            return len(self._rows_of_clip[0])
-        return len(self._rows_of_clip[self._clip_F[driving.row]]) - int(self._is_candidate_F[driving.row])
+            return np.full(len(rows), len(self._rows_of_clip[0]))
+        num_of_clip = np.array([len(of_clip) for of_clip in self._rows_of_clip])
+        return np.asarray(num_of_clip[self._clip_F[rows]] - self._is_candidate_F[rows], np.int64)
 
-    def rows(self, driving: FrameRef) -> Rows:
-        """[R] their rows, ascending."""
+    def rows(self, driving_row: int) -> Rows:
+        """[R] their rows for one driving frame, ascending."""
         if self._clip_F is None:
             return self._rows_of_clip[0]
-        rows = self._rows_of_clip[self._clip_F[driving.row]]
-        return np.asarray(rows[rows != driving.row], np.int64)
+        rows = self._rows_of_clip[self._clip_F[driving_row]]
+        return np.asarray(rows[rows != driving_row], np.int64)
 
 
 def may_drive(shard: Shard, protocol: Protocol) -> NDArray[np.bool_]:
