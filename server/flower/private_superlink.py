@@ -3,6 +3,9 @@
 Whoever reaches the Control API may have code run as the SuperLink's user, and a port of the loopback interface is
 reached by every user of the machine. The kernel knows whose a connection is, and Linux says so in /proc/net/tcp;
 elsewhere nothing is refused.
+
+Nor does it give up a run that was silent for a minute: a computer that sleeps stays silent for longer, and a run whose
+processes have died is noticed by whoever watches them (simulation.py).
 """
 
 from __future__ import annotations
@@ -17,6 +20,8 @@ from typing import Any
 import uvicorn
 
 CONNECTIONS = Path("/proc/net/tcp")
+HEARTBEAT_PATIENCE = 1_000_000
+"""Heartbeats, one in half a minute, that a run may miss; Flower's own is 2."""
 _ESTABLISHED = "01"
 _serve_anybody = uvicorn.run
 
@@ -69,8 +74,14 @@ def serve(app: Asgi, **options: Any) -> None:
     _serve_anybody(guarded, proxy_headers=False, **options)
 
 
+def wait_for_heartbeats() -> None:
+    """Have a SuperLink of this process miss as many heartbeats as it may; before Flower's modules take their copies."""
+    importlib.import_module("flwr.common.constant").HEARTBEAT_PATIENCE = HEARTBEAT_PATIENCE
+
+
 def main() -> None:
     """Run Flower's SuperLink."""
+    wait_for_heartbeats()
     flower = importlib.import_module("flwr.superlink.cli.flower_superlink")  # its package has a function of that name
     flower.uvicorn.run = serve
     flower.flower_superlink()

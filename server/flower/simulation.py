@@ -125,10 +125,10 @@ def _follow(superlink: LocalSuperLink, folder: Path, on_round: RowListener, term
 
     Raises:
         TerminatedError: on a signal.
-        FederationError: if the run ends without a result, with the end of its log.
+        FederationError: if the run ends without a result, or its processes do, with the end of its log.
     """
     num_seen = len(read_history(folder))
-    last_busy = time.monotonic()
+    last_busy, was_busy = time.monotonic(), False
     while True:
         termination.check()
         has_result = RunResult.read(folder) is not None
@@ -140,10 +140,10 @@ def _follow(superlink: LocalSuperLink, folder: Path, on_round: RowListener, term
             superlink.wait_until_idle(_SHUTDOWN_TIMEOUT_S)
             return
         if superlink.is_busy():
-            last_busy = time.monotonic()
+            last_busy, was_busy = time.monotonic(), True
         elif time.monotonic() - last_busy >= _IDLE_TIMEOUT_S:
             status = superlink.status()
-            if status.startswith("finished") and RunResult.read(folder) is None:
+            if (was_busy or status.startswith("finished")) and RunResult.read(folder) is None:
                 raise FederationError(_post_mortem(status, superlink.log(), folder))
             last_busy = time.monotonic()
         time.sleep(_POLL_INTERVAL_S)
@@ -154,5 +154,6 @@ def _post_mortem(status: str, log: str, folder: Path) -> str:
     (folder / "flower" / "run.log").write_text(log, encoding="utf-8")
     tail = "\n".join(log.splitlines()[-_NUM_LOG_LINES:])
     return (
-        f"the simulation ended as {status} without a result; logs are in {folder / 'flower'}; the last lines:\n{tail}"
+        f"the simulation ended without a result (Flower says: {status}); what is finished is kept, the same command "
+        f"(train: with --resume) goes on from there; logs are in {folder / 'flower'}; the last lines:\n{tail}"
     )

@@ -5,17 +5,19 @@ from __future__ import annotations
 import os
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
 import pytest
+from flwr.common.constant import HEARTBEAT_DEFAULT_INTERVAL
 
 from model.checkpoint import load_checkpoint
 from model.errors import FederationError
 from server.flower import processes
 from server.flower.simulation import run_simulation
-from server.run_folder.history import RoundRow
+from server.run_folder.history import RoundRow, read_history
 from tests.support.federated_setup import minimal_settings, simulated_grid, write_dataset
 
 pytestmark = pytest.mark.integration
@@ -64,10 +66,26 @@ def test_a_simulation_that_dies_is_an_error_with_its_log_and_leaves_no_process(
                 os.kill(key.pid, signal.SIGKILL)
 
     settings = minimal_settings(dataset, tmp_path, 2, max_rounds=1000, round_timeout_s=300.0)
-    with pytest.raises(FederationError, match="the simulation ended as finished:failed without a result"):
+    with pytest.raises(FederationError, match="the simulation ended without a result"):
         run_simulation(settings, on_round=kill_the_engine)
     assert processes.descendants(os.getpid()) - before == set()
     assert load_checkpoint(tmp_path).round >= 1
+
+
+def test_a_simulation_goes_on_after_a_sleep_in_which_its_heartbeats_were_missed(dataset: Path, tmp_path: Path) -> None:
+    """As a computer that sleeps: for longer than Flower waits for a heartbeat, 60 s, nothing of the run gets on."""
+
+    def sleep(row: RoundRow) -> None:
+        if row.round == 1:
+            everything = processes.descendants(os.getpid())
+            for process in everything:
+                process.suspend()
+            time.sleep(2 * HEARTBEAT_DEFAULT_INTERVAL + 5)
+            for process in everything:
+                process.resume()
+
+    settings = minimal_settings(dataset, tmp_path, 2, max_rounds=12, round_timeout_s=300.0)
+    assert len(read_history(run_simulation(settings, on_round=sleep))) == 12
 
 
 @pytest.fixture
