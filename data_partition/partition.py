@@ -62,11 +62,6 @@ class ClientData:
         """
         return sum(part.num_paired() for part in self.frames)
 
-    @property
-    def num_test_frames(self) -> int:
-        """Held-out frames."""
-        return sum(len(part.split_rows("test")) for part in self.frames)
-
     def identity_counts(self, num_identities: int) -> IntArray:
         """[I] int64 training frames of each identity of the federation."""
         counts = np.zeros(num_identities, np.int64)

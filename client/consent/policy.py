@@ -121,7 +121,8 @@ class SitePolicy:
         _at_most("local-steps", settings.rounds.local_steps, self.max_local_steps, "max-local-steps")
         _at_most("image-size-px", settings.model.image_size_px, self.max_image_size_px, "max-image-size-px")
         num_mib = travelling_bytes(settings.model) / 2**20
-        num_mib *= 2 if settings.privacy.secure_aggregation else 1  # 64 bits for a value of 32
+        is_whole = settings.rounds.update_codec == "float32"
+        num_mib *= 2 if settings.privacy.secure_aggregation and is_whole else 1  # 64 bits for a value of 32
         _at_most("MiB of an update", num_mib, self.max_update_mib, "max-update-mib")
         num_summed = settings.rounds.min_fit_clients if settings.privacy.secure_aggregation else 0
         _at_least("min-fit-clients under secure-aggregation", num_summed, self.min_sites_in_sum, "min-sites-in-sum")

@@ -147,11 +147,12 @@ class SecureUpdate:
         self._record.check(self._site, self._name, own.start, _ids(sites), is_final=False)
         result = train(current)
         layout = SumLayout.of_run(current, self._settings)
-        has_equal_weights = self._settings.privacy.dp_noise_multiplier > 0
         vector = layout.pack(
             result.tensors,
             weight=result.num_examples,
-            identity_weights_I=np.minimum(identity_counts_I, 1) if has_equal_weights else identity_counts_I,
+            identity_weights_I=np.minimum(
+                identity_counts_I, result.num_examples
+            ),  # a lone frame of a clip is not drawn
             losses=result.metrics,
         )
         self._log_limits(layout, result)

@@ -142,9 +142,13 @@ class SumLayout:
         validate_tensors(tensors, self._current, where="own update")
         if not 1 <= weight <= MAX_WEIGHT or not (identity_weights_I >= 0).all():
             raise SecureSumError(f"got {weight} training frames, wanted 1 to {MAX_WEIGHT} in a secure sum")
-        if identity_weights_I.shape != (self._num_identities,) or (identity_weights_I > weight).any():
+        if identity_weights_I.shape != (self._num_identities,):
             raise SecureSumError(
                 f"got {identity_weights_I.shape} frames of identities, wanted ({self._num_identities},)"
+            )
+        if (identity_weights_I > weight).any():
+            raise SecureSumError(
+                f"got {identity_weights_I.max()} frames of an identity, wanted at most {weight} of all"
             )
         vector = self.zero()
         scalars = self._scalars(weight, identity_weights_I, losses)

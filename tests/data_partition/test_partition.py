@@ -56,7 +56,7 @@ def test_partitions_are_disjoint_complete_and_reproducible(
     assert sorted(row for client in clients for row in rows_of(client)) == ALL_ROWS
     assert [rows_of(c) for c in clients] == [rows_of(c) for c in again]
     assert sum(c.identity_counts(3).sum() for c in clients) == 54 + 36 + 18
-    assert sum(c.num_test_frames for c in clients) == 6 + 4 + 2
+    assert sum(len(part.split_rows("test")) for c in clients for part in c.frames) == 6 + 4 + 2
 
 
 @pytest.mark.parametrize("partitioner", ["iid", "dirichlet"])

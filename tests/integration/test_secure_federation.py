@@ -8,6 +8,8 @@ import math
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from flwr.app import Message
 
@@ -16,6 +18,7 @@ import server.rounds.federation
 import server.rounds.secure_statistics
 import server.sites.agreement
 from client.consent.egress import inventory, training_scalars
+from data_partition.shards.shard import METADATA_NAME
 from federation.local_training import LocalResult, RoundTask, train_locally
 from federation.privacy_accountant import epsilon_of
 from federation.reported import OPERATIONS
@@ -147,6 +150,18 @@ def test_a_server_that_goes_further_does_so_with_the_sum_too(dataset: Path, tmp_
         for name, array in final.tensors.items()
     }
     assert_is_mean(dataclasses.replace(final, tensors=half_way), trained, 1, list(range(5)))
+
+
+def test_a_site_with_a_lone_frame_of_a_clip_takes_part(tmp_path: Path, trained: Trained) -> None:
+    """A frame without a partner is never drawn, so its identity has a frame more than the site's weight counts."""
+    dataset = write_dataset(tmp_path / "dataset", 5)
+    path = dataset / "person-2" / METADATA_NAME
+    table = pq.read_table(path)
+    clips = pa.array(["portrait", *table["clip"].to_pylist()[1:]], table.schema.field("clip").type)
+    pq.write_table(table.set_column(table.schema.get_field_index("clip"), "clip", clips), path)
+    settings = minimal_settings(dataset, tmp_path / "run", 5, secure_aggregation=True, max_rounds=1)
+    assert_is_mean(run(settings), trained, 1, list(range(5)))
+    assert trained[1][2][1].num_examples < trained[1][1][1].num_examples
 
 
 @pytest.mark.parametrize("codec", ["bfloat16", "int8"])

@@ -205,6 +205,17 @@ def test_each_round_adds_what_it_can_have_moved(settings: Settings, accept: Call
         accept(moved(settings, 0.014), 3)  # a round that is asked again and again leads no further
 
 
+def test_weights_of_the_round_before_are_at_most_one_round_away(
+    settings: Settings, accept: Callable[..., None]
+) -> None:
+    """Where the initial weights, six rounds back, would allow more."""
+    accept(moved(settings, 0.0), 1)
+    accept(moved(settings, 0.02), 5)
+    with pytest.raises(UnknownWeightsError, match=r"away from the weights of round 5, .* by 0.0061 at most"):
+        accept(moved(settings, 0.029), 6)
+    accept(moved(settings, 0.0254), 6)
+
+
 def test_agreed_landmarks_may_be_any_and_no_others(settings: Settings, accept: Callable[..., None]) -> None:
     name = "landmark_generator.shape.weight"
     accept(moved(settings, 0.7, name), 1)

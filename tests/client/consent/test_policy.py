@@ -69,6 +69,9 @@ def test_an_update_larger_than_the_site_allows_is_refused_before_it_is_built() -
     assert "MiB of an update is 6" in refusal(huge) and "max-update-mib = 512" in refusal(huge)
     assert "MiB of an update is 294.359" in refusal({"secure-aggregation": True}, max_update_mib=200)
     SitePolicy(max_update_mib=295).check_settings(Settings.from_flat(GOOD | {"secure-aggregation": True}))
+    coded = {"secure-aggregation": True, "update-codec": "int8"}  # 32 bits a value
+    SitePolicy(max_update_mib=148).check_settings(Settings.from_flat(GOOD | coded))
+    assert "MiB of an update is 147.18" in refusal(coded, max_update_mib=147)
 
 
 def test_too_few_frames_are_refused() -> None:

@@ -132,6 +132,15 @@ def test_releases_with_different_noise_are_one_persons(tmp_path: Path) -> None:
     assert both == (4, pytest.approx(math.sqrt(8.5), rel=1e-12))
 
 
+def test_of_several_persons_the_one_of_whom_most_is_told_counts(tmp_path: Path) -> None:
+    """Not the one with most releases: ten with z = 100 have mu = .063, one with z = 1 has 2."""
+    for _ in range(10):
+        ReleaseLedger(tmp_path, ["person-a"]).count_one(noise_multiplier=100.0, clip_norm=1.0)
+    ReleaseLedger(tmp_path, ["person-b"]).count_one(noise_multiplier=1.0, clip_norm=1.0)
+    both = ReleaseLedger(tmp_path, ["person-a", "person-b"]).count_one(noise_multiplier=2.0, clip_norm=1.0)
+    assert both == (2, pytest.approx(math.sqrt(5.0), rel=1e-12))
+
+
 def test_processes_at_the_same_time_lose_no_release(tmp_path: Path) -> None:
     pids = []
     for _ in range(4):

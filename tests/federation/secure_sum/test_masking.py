@@ -316,6 +316,16 @@ def test_a_site_reveals_one_share_a_site_of_the_kind_that_its_state_has() -> Non
     assert [row.tobytes() for row in revealed(sites, server, 0)] == [seeds[0], seeds[1], seeds[2], seeds[3], keys[4]]
 
 
+def test_a_site_that_is_not_in_the_sum_does_not_count_as_having_signed_it() -> None:
+    sites, server = shared()
+    for site, vector in vectors().items():
+        masked(sites, server, site, vector)
+    signatures = np.stack([sites[site].agree([0, 1, 2, 3], UNSIGNED) for site in (0, 1, 2)])
+    signers, signatures = [0, 1, 2, 4], np.concatenate([signatures, signatures[:1]])
+    with pytest.raises(SecureSumError, match=r"sites \[3\] did not sign .* 3 did, wanted at least 4"):
+        sites[0].reveal(signers, signatures, UNSIGNED)
+
+
 def test_survivors_must_be_sites_of_the_sum() -> None:
     sites, server = shared()
     masked(sites, server, 0, vectors()[0])

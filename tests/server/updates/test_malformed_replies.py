@@ -282,7 +282,6 @@ def test_a_malformed_update_is_left_out_by_name(
 
 
 CODE = codec_of("int8", SHAPES).encode(np.zeros(LENGTH, np.float32))  # type: ignore[union-attr]
-SCALE_BYTES = 4 * 3
 """Of int8, before the rounded values: a scale for each of the three tensors."""
 
 
