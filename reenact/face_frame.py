@@ -70,6 +70,10 @@ class FaceFrame:
         """
         return (self,)
 
+    def alone(self) -> FaceFrame:
+        """The frame by itself, whatever else is known of the person."""
+        return self
+
     def standing(self) -> Sequence[FaceFrame]:
         """The person as it may stand before it moves: of one picture as it is."""
         return (self,)

@@ -59,11 +59,12 @@ class LiveDrawing:
         Raises:
             ConfigError: for motion or strengths that this source does not allow.
         """
-        self._reenactor, self._source, self._marks = reenactor, source, marks
+        self._reenactor, self._marks = reenactor, marks
         self._guidance = reenactor.choose(Guidance.AUTO, source, "", request.strengths)
         self._is_relative = reenactor.is_relative(request.motion, has_clip=True)
         self._strengths = request.strengths
-        self._choice = SteadyChoice(source, reenactor.num_sources)
+        self._source = reenactor.drawn_from(source, is_relative=self._is_relative)
+        self._choice = SteadyChoice(self._source, reenactor.num_sources)
         self._transfer: Transfer | None = None
         self._follower = _Follower()
         self._num_frames = 0

@@ -73,6 +73,10 @@ class Person(FaceFrame):
         """The person of a frame, to be drawn from the references."""
         return cls(references=references, **{field.name: getattr(face, field.name) for field in fields(FaceFrame)})
 
+    def alone(self) -> FaceFrame:
+        """The frame that stands for the person."""
+        return FaceFrame(**{field.name: getattr(self, field.name) for field in fields(FaceFrame)})
+
     def standing(self) -> Sequence[Person]:
         """As in any of the references."""
         return [Person.of(replace(face, identity=self.identity), self.references) for face in self.references.frames]

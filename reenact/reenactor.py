@@ -166,6 +166,14 @@ class Reenactor:
         """Whether motion is relative; arguments and errors as of `guidance_choice.is_relative`."""
         return is_relative(requested, self._design, has_clip=has_clip)
 
+    def drawn_from(self, source: FaceFrame, *, is_relative: bool) -> FaceFrame:
+        """What of a person results are drawn from.
+
+        Relative motion of a design that takes a reference is the driving frame's difference to the reference, added to
+        the frame that is drawn from: that has to be the one for which the reference was chosen, and none of the others.
+        """
+        return source.alone() if is_relative and self.takes_reference else source
+
     def known_identity(self, name: str) -> str:
         """The name, if the checkpoint knows it.
 
@@ -265,8 +273,9 @@ class Reenactor:
             targets_NKC: [N, 68, 2] what `target_landmarks` returned.
             reference: of relative motion.
         """
+        drawn = self.drawn_from(source, is_relative=reference is not None)
         sources = [
-            source.frames_for(target_KC, face, self.num_sources)
+            drawn.frames_for(target_KC, face, self.num_sources)
             for target_KC, face in zip(targets_NKC, driving, strict=True)
         ]
         return self.draw_from(sources, driving, targets_NKC, reference)

@@ -46,7 +46,7 @@ class Look:
     permission: Permission
     """By which it may be drawn, as the records were."""
     source: FaceFrame
-    """The person to draw."""
+    """The person to draw, with no more frames than are drawn from."""
     driving: FaceFrame | AnnotatedClip
     """The picture, or the clip as it is steadied."""
     reference: int | None
@@ -238,7 +238,7 @@ class Studio:
             return source, clip, None
         standing = (source,) if request.is_pasted else source.standing()  # a whole picture is kept of one frame alone
         chosen, reference = clip.most_like(standing)
-        return standing[chosen], clip, reference
+        return reenactor.drawn_from(standing[chosen], is_relative=True), clip, reference
 
     def _look_at_clip(self, request: ReenactRequest, permission: Permission) -> AnnotatedClip:
         """The driving clip, steadied; one is remembered, for more sources with the same."""

@@ -13,6 +13,7 @@ from model.landmarks.irises import draw_irises
 from reenact.face_frame import FaceFrame
 from reenact.faces import face_of_shard
 from reenact.guidance_choice import Guidance, MotionKind
+from reenact.person import Person, references_from
 from reenact.reenactor import Reenactor, Transfer
 from tests.model.conftest import held_meshes
 from tests.support.shards import write_random_shard
@@ -131,6 +132,26 @@ def test_points_of_its_own_are_driven_by_the_frame_as_it_is_or_relative_to_one_o
     still = drawn(source, MotionKind.ABSOLUTE)
     at_rest, elsewhere = (drawn(face, MotionKind.RELATIVE) - still for face in (reference, driving))
     assert np.abs(at_rest).mean() < 0.5 * np.abs(elsewhere).mean()  # a driver at rest moves no point of the source
+
+
+def test_relative_motion_of_points_starts_from_the_frame_that_the_reference_is_like(by_points, tmp_path):
+    source, shard = small_face(0), write_random_shard(tmp_path, "ben", num_frames=12, seed=3, size_px=32)
+    driving = face_of_shard(shard, 4, 32)
+    moved_KC = source.landmarks_KC + driving.landmarks_KC - driving.of_clip_like(source).landmarks_KC
+    nearer = replace(small_face(1), landmarks_KC=moved_KC, pose_C=driving.pose_C)
+    person = Person.of(source, references_from(lambda: iter([source, nearer])))
+
+    assert list(person.frames_for(moved_KC, driving, 1)) == [nearer]
+
+    of_several, of_one = (
+        by_points.draw_pair(face, driving, Guidance.AUTO, motion=MotionKind.RELATIVE)[0] for face in (person, source)
+    )
+    np.testing.assert_array_equal(of_several.result, of_one.result)
+
+
+def test_relative_motion_of_landmarks_is_drawn_from_the_nearest_frame(reenactor):
+    person = Person.of(small_face(0), references_from(lambda: iter([small_face(0), small_face(1)])))
+    assert reenactor.drawn_from(person, is_relative=True) is person
 
 
 def test_relative_motion_of_a_pair_needs_a_frame_of_a_clip(by_points, reenactor, tmp_path):

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import cv2
 import numpy as np
 import pytest
@@ -8,13 +10,19 @@ from data_partition.shards.images import read_image, write_image
 from data_partition.shards.shard import open_shard
 from data_partition.sources.video import read_frames
 from data_partition.synth.dataset import synthesize
+from federation.settings import Settings
 from model.checkpoint import save_checkpoint
+from model.designs.registry import build_networks
 from model.errors import ConfigError, DataError
 from model.progress import no_progress
 from reenact.guidance_choice import Guidance
+from reenact.live import LiveDrawing, LiveRequest
+from reenact.person import Person, references_from
+from reenact.reenactor import Reenactor
 from reenact.request import ReenactRequest
 from reenact.studio import run_request
 from tests.support.shards import write_random_shard
+from tests.support.small_face import PART_SIZES, SMALL, small_face
 
 
 def run(source, **request):
@@ -158,6 +166,36 @@ def test_driving_clip_gives_a_video_in_which_frames_without_a_face_are_bridged_o
     standing_still = cv2.resize(read_image(frame(site, "ana")), (256, 256), interpolation=cv2.INTER_CUBIC).mean(axis=2)
     assert np.corrcoef(written[0].ravel(), standing_still.ravel())[0, 1] > 0.7
     assert sorted(path.name for path in tmp_path.glob("out*")) == ["out.mp4"]
+
+
+def test_relative_motion_of_points_draws_a_film_from_one_frame_and_says_so(site, checkpoint):
+    config = replace(SMALL, network="fomm", num_sources=4, use_landmark_flow=True)
+    tensors = build_networks(config, PART_SIZES, seed=0).travelling_tensors()
+    save_checkpoint(site / "fomm", replace(checkpoint, settings=Settings(model=config).to_flat(), tensors=tensors))
+    shard = open_shard(synthesize(site / "synth", num_identities=1, num_frames=20, size_px=128)[0])
+    clip = site / "clip"
+    clip.mkdir()
+    for row in range(3):
+        write_image(clip / f"{row}.png", shard.read_frame(row))
+    report = run(checkpoint=site / "fomm", source=site / "data" / "ana", driving=clip, out=site / "out.mp4")
+    assert "motion relative to driving frame" in str(report) and "from 1 of 1 frame(s)" in str(report)
+
+
+def test_live_relative_motion_of_points_draws_from_the_frame_that_stands_for_the_person(site, checkpoint):
+    config = replace(SMALL, network="monkeynet")
+    tensors = build_networks(config, PART_SIZES, seed=0).travelling_tensors()
+    trained = replace(checkpoint, settings=Settings(model=config).to_flat(), tensors=tensors)
+    reenactor = Reenactor(trained, torch.device("cpu"))
+    shard = open_shard(synthesize(site / "synth", num_identities=1, num_frames=20, size_px=128)[0])
+    nearer = replace(small_face(0), image_HWC=small_face(1).image_HWC, pose_C=shard.pose_FC[0])
+    faces = [replace(small_face(0), pose_C=shard.pose_FC[0] + np.float32(40)), nearer]
+    person, picture_HWC = Person.of(faces[0], references_from(lambda: iter(faces))), shard.read_frame(0).repeat(2, 0)
+
+    def drawn(source):
+        with LiveDrawing(reenactor, source, LiveRequest(sources=()), lambda frame_HWC: frame_HWC) as live:
+            return live.draw(picture_HWC.repeat(2, 1), 0)
+
+    np.testing.assert_array_equal(drawn(person), drawn(faces[0]))
 
 
 def test_clip_without_any_face_is_an_error_and_leaves_no_file(site, tmp_path):
