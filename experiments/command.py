@@ -109,7 +109,9 @@ def experiment_request(
         embedder=embedder,
         without_meshes=tuple(row.label for row in without_meshes),
         of_one_source=tuple(row.label for row in of_one_source),
-        of_nearest=tuple(row.label for row in rows_left if num_sources > 1 and not _fuses(row, settings)),
+        of_nearest=tuple(
+            row.label for row in rows_left if row.num_sources(num_sources) > 1 and not _fuses(row, settings)
+        ),
     )
 
 

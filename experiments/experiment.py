@@ -76,6 +76,9 @@ class ExperimentRequest:
             notes.append(f"Left out, since they draw from one source: {', '.join(self.of_one_source)}.")
         if self.of_nearest:
             notes.append(f"Drawn from the nearest of those frames alone: {', '.join(self.of_nearest)}.")
+        of_own = [row.label for row in self.table.rows if row.num_sources(self.num_sources) < self.num_sources]
+        if of_own:
+            notes.append(f"Drawn from the pair's own source, from which relative motion starts: {', '.join(of_own)}.")
         if self.table.protocol is Protocol.SELF_ANY and self.table.published:
             notes.append("These are pairs of people whom the models know; the thesis' are of others, as with --unseen.")
         return " ".join(notes)
@@ -219,7 +222,7 @@ def _cell(request: ExperimentRequest, row: ModelRow, seed: int) -> Cell:
 def _evaluated(request: ExperimentRequest, row: ModelRow, seed: int, evaluate: Evaluate) -> Path:
     """Folder of the row's evaluation, made now if it is not there."""
     cell, dataset = _cell(request, row, seed), _dataset(request)
-    protocol, num_pairs, num_sources = request.table.protocol, request.num_pairs, request.num_sources
+    protocol, num_pairs, num_sources = request.table.protocol, request.num_pairs, row.num_sources(request.num_sources)
     out = cell.evaluation(protocol, row.guidance, row.motion, num_pairs, num_sources, dataset, request.embedder)
     if not (out / "metrics.json").is_file():
         task = EvaluationTask(

@@ -24,6 +24,11 @@ class ModelRow:
     guidance: Guidance = Guidance.DRIVING
     """Landmarks at evaluation when two people meet."""
     motion: MotionKind = MotionKind.ABSOLUTE
+    """Relative results are drawn from the pair's own source alone, to which the reference is chosen."""
+
+    def num_sources(self, wanted: int) -> int:
+        """Source frames of each of its results, of as many as a table wants."""
+        return 1 if self.motion is MotionKind.RELATIVE else wanted
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

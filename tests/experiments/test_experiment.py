@@ -56,6 +56,7 @@ class Desk:
     def __init__(self) -> None:
         self.trained: list[int] = []
         self.evaluated: list[str] = []
+        self.num_sources: list[int] = []
 
     def train(self, mode: Mode, settings: Settings) -> None:
         self.trained.append(settings.rounds.seed)
@@ -63,6 +64,7 @@ class Desk:
 
     def evaluate(self, task: EvaluationTask) -> None:
         self.evaluated.append(f"{task.guidance}")
+        self.num_sources.append(task.num_sources)
         value = 0.5 + 0.1 * (len(self.evaluated) % 2)
         figures = {key: {"name": key.upper(), "value": value} for key in ("csim", "prmse_deg", "aucon")}
         somebody = {"csim": {"name": "CSIM", "value": 99.0}}
@@ -376,6 +378,22 @@ def test_rows_that_draw_from_one_source_are_left_out_of_a_table_from_eight_and_i
     assert nearest in compared.note and {"X2Face", "MarioNETte"} < {row.label for row in compared.table.rows}
     with pytest.raises(ConfigError, match="--num-sources: got 8, wanted 1: these networks draw from one source"):
         asked("ablation", settings.replaced({"network": "glr", "num-sources": 1}), tmp_path, num_sources=8)
+
+
+def test_relative_rows_are_drawn_from_the_pairs_own_source_however_many_a_table_draws_from(tmp_path: Path) -> None:
+    settings = minimal_settings(write_dataset(tmp_path / "dataset", 2), Path("/unused"), 2, local_steps=1)
+    several = settings.replaced({"num-sources": 4, "use-landmark-flow": True})
+    others = dataset_of("zoe", "yan", folder=tmp_path / "others")
+    request = asked("table-4-3", several, tmp_path, num_steps=2, num_sources=8, unseen=others)
+    of_network = [row for row in request.table.rows if row.label.startswith("FirstOrder")]
+    desk = Desk()
+    request = replace(request, table=replace(request.table, rows=tuple(of_network)))
+    run_experiment(request, train=desk.train, evaluate=desk.evaluate)
+    assert desk.num_sources == [8, 1]
+    run_experiment(replace(request, num_sources=1), train=desk.train, evaluate=desk.evaluate)
+    assert desk.num_sources == [8, 1, 1]  # the relative row's is there
+    assert "nearest of those frames alone: Monkey-Net, FirstOrder, NeuralHead-FF, NeuralHead-FF+LSt," in request.note
+    assert "own source, from which relative motion starts: FirstOrder, relative." in request.note
 
 
 def test_a_table_that_the_thesis_has_not_shows_no_printed_numbers(request_) -> None:
