@@ -1,4 +1,4 @@
-"""One trained and evaluated model of a table, kept under a hash of its settings, mode and data.
+"""One trained and evaluated model of a table, kept under a hash of mode, data and the settings not at their default.
 
 Not of the program: what an earlier version trained or measured is taken as it is, and a table says so.
 """
@@ -14,17 +14,18 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from data_partition.shards.shard import METADATA_NAME, Shard, open_dataset
+from data_partition.shards.shard import BLENDSHAPES_COLUMN, MESH_COLUMN, METADATA_NAME, Shard, open_dataset
 from evaluation.metrics.perceptual_distance import measures_with_vgg19
 from evaluation.pairs import Protocol
-from experiments.table import FOLLOWING_USE_FLOW, ModelRow
-from experiments.thesis_tables import THESIS_TABLES
-from federation.settings import MEANINGS, Settings
+from experiments.table import ModelRow
+from federation.settings import MEANINGS, Settings, differences, read_preset
+from model.designs.design import ALL_SETTINGS
 from model.designs.registry import design_of
 from model.errors import ConfigError
 from model.files import json_sha256
 from model.setting import Scalar
 from reenact.guidance_choice import Guidance, MotionKind
+from server.run_folder.folder import SETTINGS_NAME
 from server.run_folder.history import read_history, spent
 from server.run_folder.record import RECORD_NAME, RunRecord
 from server.run_folder.result import RunResult, RunState
@@ -33,11 +34,9 @@ from server.training import Mode
 Train = Callable[[Mode, Settings], object]
 """Trains into the settings' output-dir, going on with what is there if the settings say so."""
 
-_VARIED = frozenset(key for table in THESIS_TABLES.values() for row in table.rows for key in row.changes) - frozenset(
-    FOLLOWING_USE_FLOW
-)
-"""Settings that the rows of the thesis' tables differ in, without those that follow from another one: these every
-network has from the preset, whether it knows them or not."""
+_KEPT = frozenset({"num-sources", "use-landmark-flow", "num-identities", "patch-size-px", "flow-seed-px"})
+"""Settings that every network has from the preset, whether it knows them or not: a model that was trained with
+num-sources above 1 can be evaluated so, and the others have to fit it, the dataset or the size of the frames."""
 _LOCAL_SCHEDULES = (
     "flow-warmup-steps",
     "adversarial-from-step",
@@ -116,8 +115,24 @@ class Cell:
         how += f"-k{num_sources}" if num_sources > 1 else ""
         how += "" if embedder == "sface" else f"-{embedder}"
         how += "-vgg19" if measures_with_vgg19() else ""
-        name = f"{protocol}-{how}-{num_pairs}-{fingerprint(open_dataset(dataset))[:8]}"
+        with_meshes = design_of(self.settings.model.network).needs_mesh
+        name = f"{protocol}-{how}-{num_pairs}-{fingerprint(open_dataset(dataset), with_meshes=with_meshes)[:8]}"
         return self.folder / name
+
+    def require_same_settings(self) -> None:
+        """That what is there was begun with these settings: the folder's name says nothing of those at their default.
+
+        Raises:
+            ConfigError: with the differences, after a default was changed.
+        """
+        if not (self.run / SETTINGS_NAME).is_file():
+            return
+        changed = differences(read_preset(self.run / SETTINGS_NAME), shaping(self.settings))
+        if changed:
+            raise ConfigError(
+                f"{self.run}: begun with other settings: {'; '.join(changed.values())}; put them back with --set, or "
+                "use another --out"
+            )
 
     def train(self, train: Train) -> None:
         """Train it if that has not been done; an interrupted training goes on where it was."""
@@ -147,11 +162,11 @@ def cell_of(row: ModelRow, base: Settings, budget: Budget, *, seed: int, folder:
     """
     settings = budget.apply(base.replaced({**row.changes, "seed": seed}), row.mode)
     settings = _without_unused(settings)
-    dataset = open_dataset(Path(settings.data.data_dir))
+    dataset, defaults = open_dataset(Path(settings.data.data_dir)), Settings().to_flat()
     depends_on: Mapping[str, Any] = {
-        "settings": shaping(settings),
+        "settings": {key: value for key, value in shaping(settings).items() if value != defaults[key]},
         "mode": row.mode.value,
-        "data": fingerprint(dataset),
+        "data": fingerprint(dataset, with_meshes=design_of(settings.model.network).needs_mesh),
     }
     key = json_sha256(depends_on)[:16]
     return Cell(mode=row.mode, settings=settings, folder=folder / key)
@@ -163,24 +178,26 @@ def shaping(settings: Settings) -> dict[str, Scalar]:
 
 
 def _without_unused(settings: Settings) -> Settings:
-    """With the defaults in place of what rows differ in and the network does not know: they share its training.
+    """With the defaults in place of what the network does not know: whatever these are, it is the same training.
 
     X2Face knows neither backbone nor style.
     """
-    unused = _VARIED - design_of(settings.model.network).settings
+    unused = ALL_SETTINGS - design_of(settings.model.network).settings - _KEPT
     defaults = Settings().to_flat()
     return settings.replaced({key: defaults[key] for key in unused})
 
 
-def fingerprint(shards: Sequence[Shard]) -> str:
+def fingerprint(shards: Sequence[Shard], *, with_meshes: bool = False) -> str:
     """SHA-256 over names and annotations of all shards: changes whenever a frame comes, goes or is annotated anew.
 
-    A renewed record of consent changes nothing.
+    A renewed record of consent changes nothing, and neither do face meshes, unless they are asked for.
     """
+    left_out = set() if with_meshes else {MESH_COLUMN, BLENDSHAPES_COLUMN}
     digest = hashlib.sha256()
     for shard in shards:
         digest.update(shard.identity.encode())
         table = pq.read_table(shard.path / METADATA_NAME).replace_schema_metadata(None)
+        table = table.select([name for name in table.column_names if name not in left_out])
         with pa.BufferOutputStream() as content:
             with pa.ipc.new_stream(content, table.schema) as stream:
                 stream.write_table(table)

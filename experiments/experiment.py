@@ -137,7 +137,8 @@ def plan(request: ExperimentRequest) -> list[PlannedCell]:
     """The trainings the table needs, each once.
 
     Raises:
-        ConfigError: if the budget is below one round, or the table needs a dataset of unseen people.
+        ConfigError: if the budget is below one round, the table needs a dataset of unseen people, or a training that is
+            there was begun with other settings.
         DataError: if a dataset cannot be used, gives no pair of the table's protocol, or shows as unseen somebody of
             the training.
     """
@@ -147,6 +148,7 @@ def plan(request: ExperimentRequest) -> list[PlannedCell]:
     for seed in request.seeds:
         for row in request.table.rows:
             cell = _cell(request, row, seed)
+            cell.require_same_settings()
             labels.setdefault((seed, cell.folder), []).append(row.label)
             cells[seed, cell.folder] = cell
     return [PlannedCell(labels=tuple(labels[key]), seed=key[0], cell=cell) for key, cell in cells.items()]

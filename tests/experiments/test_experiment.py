@@ -20,6 +20,7 @@ from model.errors import ConfigError, DataError
 from model.setting import Scalar
 from model.version import own_version
 from reenact.guidance_choice import Guidance, MotionKind
+from server.run_folder.folder import write_settings
 from server.run_folder.record import RunRecord
 from server.training import Mode, train
 from tests.support.consents import consent_of
@@ -204,7 +205,7 @@ def test_cell_changes_with_what_it_depends_on_and_with_nothing_else(request_, tm
 
 def test_a_training_is_shared_by_rows_that_differ_in_what_its_network_does_not_know(request_, tmp_path: Path) -> None:
     def keys(row: ModelRow) -> list[str]:
-        changes: list[dict[str, Scalar]] = [{}, {"backbone": "resnet34", "use-style": False}]
+        changes: list[dict[str, Scalar]] = [{}, {"backbone": "resnet34", "use-style": False}, {"face-motion": "spline"}]
         cells = [
             cell_of(row, request_.settings.replaced(change), request_.budget, seed=0, folder=tmp_path)
             for change in changes
@@ -213,7 +214,44 @@ def test_a_training_is_shared_by_rows_that_differ_in_what_its_network_does_not_k
 
     for network in ("x2face", "fomm", "monkeynet", "neuralhead", "marionette", "meshgcn"):
         assert len(set(keys(ModelRow(label=network, changes={"network": network})))) == 1
-    assert len(set(keys(ModelRow(label="GLR", changes={"network": "glr"})))) == 2
+    assert len(set(keys(ModelRow(label="GLR", changes={"network": "glr"})))) == 3
+
+
+def test_a_new_setting_at_its_default_names_no_training_anew(request_, tmp_path: Path, monkeypatch) -> None:
+    def key() -> str:
+        return cell_of(request_.table.rows[0], request_.settings, request_.budget, seed=0, folder=tmp_path).folder.name
+
+    with_it, meaning = key(), cells.MEANINGS["motion-jitter"]
+    monkeypatch.setitem(cells.MEANINGS, "motion-jitter", replace(meaning, shapes_result=False))  # as if there was none
+    assert key() == with_it
+
+
+def test_a_training_that_was_begun_with_another_default_is_refused_before_anything_is_trained(request_) -> None:
+    cell = plan(request_)[0].cell
+    before = cell.settings.replaced({"adam-beta2": 0.99, "output-dir": str(cell.run), "num-threads": 2})
+    write_settings(before)
+    with pytest.raises(ConfigError, match=r"/run: begun with other settings: adam-beta2 was 0\.99, now 0\.999; put th"):
+        plan(request_)
+    write_settings(before.replaced({"adam-beta2": 0.999}))
+    assert plan(request_)[0].cell == cell
+
+
+def test_meshes_change_the_trainings_of_networks_that_look_at_them_alone(request_, tmp_path: Path) -> None:
+    settings = request_.settings
+
+    def keys(dataset: Path) -> list[str]:
+        of_dataset = settings.replaced({"data-dir": str(dataset)})
+        names = []
+        for network in ("glr", "x2face", "meshgcn"):
+            row = ModelRow(label=network, changes={"network": network})
+            cell = cell_of(row, of_dataset, request_.budget, seed=0, folder=Path())
+            names.append(cell.evaluation(Protocol.CROSS, Guidance.AUTO, MotionKind.ABSOLUTE, 1, 1, dataset))
+        return names
+
+    with_meshes, without = (
+        keys(dataset_of("zoe", "yan", folder=tmp_path / f"{has_mesh}", has_mesh=has_mesh)) for has_mesh in (True, False)
+    )
+    assert [one == other for one, other in zip(with_meshes, without, strict=True)] == [True, True, False]
 
 
 @pytest.mark.parametrize("preset", sorted(PRESETS.glob("*.toml")), ids=lambda path: path.stem)
