@@ -28,7 +28,7 @@ def curves_png(history: History, names: Sequence[str]) -> bytes:
 
     Args:
         history: at least one round.
-        names: of the clients, by index; a client beyond them is called by its number.
+        names: of the clients, by index; a client beyond them, as all where they have no names, is called by its number.
     """
     figure = Figure(figsize=(12, 3.9), dpi=110, layout="constrained")
     generator, ranking, variance = figure.subplots(1, 3, sharex=True)

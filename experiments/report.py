@@ -105,11 +105,22 @@ def read_report(run: Path, evaluations: Sequence[Path]) -> RunReport:
         changed={key: value for key, value in settings.to_flat().items() if value != defaults[key]},
         data=_data_table(settings),
         history=history,
-        curves=curves_png(history, checkpoint.identities),
+        curves=curves_png(history, names_of_clients(settings, checkpoint.identities)),
         evaluations=tuple(read_evaluation(folder) for folder in evaluations),
         audit=read_audit(run),
         versions={"python": platform.python_version(), **{name: version(name) for name in _PACKAGES}},
     )
+
+
+def names_of_clients(settings: Settings, identities: Sequence[str]) -> Sequence[str]:
+    """Names of clients by index: of the people, where each client holds the one of its index; else nobody's.
+
+    Args:
+        settings: of the run.
+        identities: [I] names.
+    """
+    has_one_each = settings.data.partitioner == "identity" and settings.rounds.num_clients == len(identities)
+    return identities if has_one_each else ()
 
 
 def read_evaluation(folder: Path) -> Evaluation:

@@ -15,8 +15,9 @@ from evaluation.figures.summary import EVERYBODY, Faces, SummaryRow
 from evaluation.figures.tables import rows_from_plain, rows_to_plain
 from evaluation.pairs import Protocol
 from experiments.curves import curves_png
-from experiments.report import read_report
+from experiments.report import names_of_clients, read_report
 from experiments.report_page import Demonstration, headlines, write_report
+from federation.settings import Settings
 from model.errors import DataError, FedreenactError
 from server.training import Mode, train
 from tests.support.federated_setup import minimal_settings, write_dataset
@@ -138,6 +139,15 @@ def test_curves_cope_with_rounds_without_a_client_and_without_a_variance() -> No
     ]
     picture = cv2.imdecode(np.frombuffer(curves_png(history, ["ana"]), np.uint8), cv2.IMREAD_COLOR)
     assert picture.std() > 0
+
+
+def test_clients_have_the_names_of_people_only_where_each_holds_the_one_of_its_index() -> None:
+    names = [f"person-{index}" for index in range(5)]
+    by_person = Settings().replaced({"num-clients": 5})
+    assert names_of_clients(by_person, names) == names
+    for changes in ({"partitioner": "iid"}, {"partitioner": "dirichlet"}, {"num-clients": 6}):
+        assert not names_of_clients(by_person.replaced(changes), names)
+    assert not names_of_clients(by_person, [*names, "person-5"])
 
 
 def test_an_evaluation_from_before_a_metric_shows_those_that_it_has(run, evaluation) -> None:
