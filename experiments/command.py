@@ -94,7 +94,7 @@ def experiment_request(
             f"--num-sources: got {num_sources}, wanted 1: these networks draw from one source (num-sources = 1 in the "
             "preset); for more --set num-sources=4, with a network that can"
         )
-    kind = ("-unseen" if is_other else "") + (f"-{mode}" if mode else "")
+    kind = ("-unseen" if is_other else "") + (f"-{backbone}" if backbone else "") + (f"-{mode}" if mode else "")
     kind += (f"-k{num_sources}" if num_sources > 1 else "") + (f"-{embedder}" if embedder != "sface" else "")
     return ExperimentRequest(
         name=name + kind,
@@ -106,6 +106,7 @@ def experiment_request(
         num_pairs=num_pairs,
         num_sources=num_sources,
         unseen=unseen,
+        backbone=backbone,
         embedder=embedder,
         without_meshes=tuple(row.label for row in without_meshes),
         of_one_source=tuple(row.label for row in of_one_source),

@@ -52,6 +52,8 @@ class ExperimentRequest:
     """Source frames of each result; above 1 the nearest of a reference set."""
     unseen: Path | None
     """Dataset of people the models have not seen, if the table is about them."""
+    backbone: str = ""
+    """For every row that has one of its own; "" as the table has it."""
     embedder: str = "sface"
     """Who measures CSIM: a key of `EMBEDDERS`."""
     without_meshes: tuple[str, ...] = ()
@@ -348,6 +350,8 @@ def _markdown(request: ExperimentRequest, tables: Sequence[TextTable], versions:
     ours, *rest = (table.to_markdown() for table in tables)
     shown = f"Settings: {request.settings.model.image_size_px} px, batch {request.settings.optimizer.batch_size}, "
     shown += f"{request.budget.num_steps} optimiser steps a model at most, {request.num_pairs} pairs a source person.\n"
+    shown += f"People whom the models have not seen: {request.unseen.name}.\n" if request.unseen else ""
+    shown += f"Backbone of every row that has its own: {request.backbone}.\n" if request.backbone else ""
     shown += f"{request.note}\n" if request.note else ""
     ours += f"\n{versions}\n" if versions else ""
     if request.table.published:
@@ -380,7 +384,10 @@ def _plain(
         "protocol": request.table.protocol.value,
         "seeds": list(request.seeds),
         "num_steps": request.budget.num_steps,
+        "num_pairs": request.num_pairs,
         "num_sources": request.num_sources,
+        "unseen": str(request.unseen or ""),
+        "backbone": request.backbone,
         "settings": shaping(request.settings),
         "rows": rows,
         "published": published,

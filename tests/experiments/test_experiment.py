@@ -312,6 +312,18 @@ def test_a_table_says_with_which_settings_its_rows_were_trained(request_) -> Non
     assert plain["settings"]["generator-channels"] == 8 and plain["rows"][0]["changes"]["backbone"] == "vit"
 
 
+def test_a_table_names_its_backbone_its_unseen_people_and_the_number_of_pairs(request_, tmp_path: Path) -> None:
+    others = dataset_of("zoe", "yan", folder=tmp_path / "others")
+    request = asked("table-4-2", request_.settings, tmp_path, num_steps=2, num_pairs=7, unseen=others, backbone="vit")
+    assert request.name == "table-4-2-unseen-vit"
+    request = replace(request, table=replace(request.table, rows=request.table.rows[-1:]))
+    desk = Desk()
+    files = run_experiment(request, train=desk.train, evaluate=desk.evaluate).files
+    plain, text = json.loads(files["Figures"].read_text()), files["Table"].read_text()
+    assert (plain["unseen"], plain["num_pairs"], plain["backbone"]) == (str(others), 7, "vit")
+    assert "have not seen: others.\nBackbone of every row that has its own: vit.\n" in text[: text.index("ours")]
+
+
 def test_a_cell_over_fewer_seeds_than_there_are_says_so(request_) -> None:
     class Blind(Desk):
         def evaluate(self, task: EvaluationTask) -> None:
