@@ -36,8 +36,12 @@ _WITHOUT: dict[str, dict[str, Scalar]] = {
         "adversarial-lead-steps": 0,
         "adversarial-ramp-steps": 0,
     },
+    "without limit of the discriminator's pull": {"adversarial-limit": 0.0},
     "without losses on the flow": {"weight-flow-landmarks": 0.0, "weight-flow-smoothness": 0.0},
     "without small last steps": {"decay-from-step": 0, "decay-halving-steps": 0},
+    "without limit of the gradient": {"max-gradient-norm": 0.0},
+    "with the thesis' second moment": {"adam-beta2": 0.999},
+    "without average over rounds": {"server-ema-decay": 0.0},
     "without random colours": {"colour-jitter": 0.0},
 }
 """Label to what differs from the preset. A preset that lacks an addition has two equal rows, of one training."""

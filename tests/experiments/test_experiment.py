@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import tomllib
 from dataclasses import replace
 from pathlib import Path
 
@@ -411,6 +412,16 @@ def test_each_row_of_an_ablation_is_a_training_of_its_own_and_both_tables_share_
             assert dict(item.cell.settings.to_flat().items() - whole.items()) == row.changes
     bare = Settings().replaced({"data-dir": str(dataset)})  # the thesis' own network has hardly any addition
     assert len(plan(asked("ablation", bare, tmp_path))) < len(TABLES["ablation"].rows)
+
+
+def test_every_addition_of_a_preset_has_a_row_but_what_is_about_sites_or_the_machine() -> None:
+    ablated = {key for row in TABLES["ablation"].rows for key in row.changes}
+    others = {"server-learning-rate", "update-codec", "use-amp"}
+    for preset in ("tiny", "small", "studio"):
+        text = (PRESETS / f"{preset}.toml").read_text()
+        beyond = tomllib.loads(text[text.index("# Beyond the thesis") :])
+        retuned = {"weight-landmark-regression", "weight-lgan-adversarial", "learning-rate-discriminator"}
+        assert beyond.keys() - ablated <= others | retuned
 
 
 def test_rows_that_draw_from_one_source_are_left_out_of_a_table_from_eight_and_it_is_said(tmp_path: Path) -> None:
