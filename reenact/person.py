@@ -18,7 +18,7 @@ from data_partition.faces.people import SAME_PERSON, Embedding, open_recogniser,
 from data_partition.faces.sface import SFace
 from data_partition.shards.shard import INFO_NAME, Shard, open_shard
 from data_partition.sources.video import is_clip
-from model.errors import ConfigError, DataError
+from model.errors import ConfigError
 from model.frames import Frame
 from model.landmarks.likeness import likeness_features, nearest, spread
 from model.progress import Progress
@@ -45,6 +45,12 @@ class References:
     def with_detail(self) -> References:
         """The same frames with their detail, so that results are larger; raises a DataError for one that is gone."""
         return replace(self, frames=tuple(map(_with_detail, self.frames)))
+
+    def where(self, is_wanted: Callable[[FaceFrame], bool]) -> References | None:
+        """Those of its frames that are wanted; None if none is."""
+        kept = [index for index, face in enumerate(self.frames) if is_wanted(face)]
+        chosen = tuple(self.frames[index] for index in kept)
+        return replace(self, frames=chosen, features_RD=self.features_RD[kept]) if kept else None
 
     def nearest(self, target_KC: FloatArray, driving: FaceFrame, num: int, *, held: Sequence[int] = ()) -> list[int]:
         """Which frames are most like a result, the most alike first.
@@ -185,14 +191,15 @@ def _features_of(face: FaceFrame) -> FloatArray:
 def references_of_shard(shard: Shard, clip: str, size_px: int) -> References:
     """The training frames of a clip, or of the clip that has most of them if this one has none; without detail.
 
+    Of a shard that has test frames alone, as those of VoxCeleb's test people, these.
+
     Raises:
-        DataError: if the shard has no training frames, or one cannot be read.
+        DataError: if a frame cannot be read.
     """
-    names, counts = np.unique(shard.clip[~shard.is_test_F], return_counts=True)
-    if not len(names):
-        raise DataError(f"{shard.path}: all frames are test frames, so there is none to draw from; use another split")
+    is_wanted_F = ~shard.is_test_F | shard.is_test_F.all()
+    names, counts = np.unique(shard.clip[is_wanted_F], return_counts=True)
     taken = clip if clip in names else names[counts.argmax()]
-    rows = np.flatnonzero(~shard.is_test_F & (shard.clip == taken))
+    rows = np.flatnonzero(is_wanted_F & (shard.clip == taken))
     features_FD, chosen = _most_different(face_of_shard(shard, int(row), size_px) for row in rows)
     frames = tuple(face_of_shard(shard, int(rows[place]), size_px) for place in chosen)
     return References(frames=frames, features_RD=features_FD[chosen])

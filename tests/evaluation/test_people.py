@@ -31,6 +31,23 @@ def test_with_several_they_are_training_frames_of_the_source_person_whatever_its
         assert len(rows) == 1 and not shard.is_test_F[rows[0]] and frame.identity == "ana"
 
 
+def test_of_a_person_of_test_frames_alone_they_are_a_second_from_the_driving_frame_or_it_is_the_pairs_own(tmp_path):
+    ana, ben = (write_random_shard(tmp_path, name, num_frames=60, is_test=True) for name in ("ana", "ben"))
+
+    def rows(driving, num_sources=32):
+        pair = EvaluationPair(Protocol.SELF_UNSEEN, FrameRef(ana, 2), driving)
+        source, face = faces_of_pair(pair, 32, num_sources)
+        return {frame.row for frame in source.frames_for(face.landmarks_KC, face, num_sources)}
+
+    assert rows(FrameRef(ana, 8)) <= set(range(33, 60)) and len(rows(FrameRef(ana, 8))) > 8
+    of_another = rows(FrameRef(ben, 8))
+    assert len(of_another) == 32 and min(of_another) < 33
+    short = write_random_shard(tmp_path, "eva", num_frames=20, is_test=True)
+    pair = EvaluationPair(Protocol.SELF_UNSEEN, FrameRef(short, 2), FrameRef(short, 15))
+    source, driving = faces_of_pair(pair, 32, num_sources=8)
+    assert list(source.frames_for(driving.landmarks_KC, driving, 8)) == [source]
+
+
 def test_copy_nearest_hands_back_the_first_of_them_and_is_there_for_several_sources_alone(pair):
     copied = baselines(32, num_sources=3)[COPY_NEAREST](pair).frame
     assert any(np.array_equal(copied, frame_at(FrameRef(pair.source.shard, row), 32)) for row in range(18))
