@@ -62,6 +62,7 @@ SLEEPING_LOOPS = {
     "client/supernode/fleet_client.py:ActivateNode": "_HEARTBEAT_LAPSES_S",
     "server/sites/quorum.py:_pause": "until, which is at most quorum-timeout-s ahead",
     "server/sites/roster.py:wait_for_sites": "round-timeout-s",
+    "server/sites/roster.py:refresh": "round-timeout-s",
     "server/flower/simulation.py:_follow": "_IDLE_TIMEOUT_S without a process of the run; the server app's waits end",
     "server/flower/superlink.py:wait_until_idle": "timeout_s",
     "server/flower/superlink.py:_wait_until_ready": "_START_TIMEOUT_S",

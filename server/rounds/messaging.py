@@ -138,9 +138,18 @@ def replies_to(
     return (reply for until, message in ordered for reply in _pull(grid, message, until, on_wait))
 
 
-def reply_now(grid: Grid, message: Message) -> Message | None:
-    """The reply to a message that was sent before, if it is there by now, as of `replies_to`."""
-    return next(iter(_pull(grid, message, 0.0, None)), None)
+def reply_now(
+    grid: Grid, message: Message, *, whole_within_s: float = 0.0, on_wait: Callable[[], None] | None = None
+) -> Message | None:
+    """The reply to a message that was sent before, if it is there by now, as of `replies_to`.
+
+    Args:
+        grid: Flower's.
+        message: that was sent.
+        whole_within_s: how long the rest of a reply that is there in part is waited for, in seconds.
+        on_wait: called meanwhile, about twice a second, in another thread.
+    """
+    return next(iter(_found(grid, message, time.monotonic() + whole_within_s, on_wait)), None)
 
 
 def _pull(grid: Grid, message: Message, deadline: float, on_wait: Callable[[], None] | None) -> list[Message]:
@@ -148,13 +157,19 @@ def _pull(grid: Grid, message: Message, deadline: float, on_wait: Callable[[], N
     while True:
         if on_wait is not None:
             on_wait()
-        found = [reply for reply in _fetch(grid, message, deadline, on_wait) if _is_reply(reply, message)]
-        if len(found) > 1:
-            _log.warning("%s has answered %d times; one reply is used", _described(message), len(found))
+        found = _found(grid, message, deadline, on_wait)
         remaining_s = deadline - time.monotonic()
         if found or remaining_s <= 0:
-            return found[:1]
+            return found
         time.sleep(min(_POLL_INTERVAL_S, remaining_s))
+
+
+def _found(grid: Grid, message: Message, deadline: float, on_wait: Callable[[], None] | None) -> list[Message]:
+    """The reply to one message in a list, which is empty if nothing of it is there now."""
+    found = [reply for reply in _fetch(grid, message, deadline, on_wait) if _is_reply(reply, message)]
+    if len(found) > 1:
+        _log.warning("%s has answered %d times; one reply is used", _described(message), len(found))
+    return found[:1]
 
 
 def _fetch(grid: Grid, message: Message, deadline: float, on_wait: Callable[[], None] | None) -> list[Message]:

@@ -18,7 +18,7 @@ from federation.settings import Settings
 from model.checkpoint import unnamed
 from model.designs.registry import has_base
 from model.errors import ConfigError, FederationError
-from server.rounds.messaging import fit_message, replies_to
+from server.rounds.messaging import fit_message, reply_now
 from server.sites.agreement import SiteStatistics, statistics_forms
 from server.sites.sites_file import read_sites
 from server.updates.reply import (
@@ -89,6 +89,10 @@ class Roster:
         """Node id to why its site cannot take part."""
         self._refused_at: dict[int, float] = {}
         """Node id to when it was refused, or asked again, on the monotonic clock."""
+        self._owed: dict[int, Message] = {}
+        """Node id to the greeting that it has not answered."""
+        self._silent: dict[int, str] = {}
+        """Node id to why it is not known though it was greeted: no answer yet, or none of its own."""
 
     def wait_for_sites(self, grid: Grid, on_wait: Callable[[], None] | None = None) -> None:
         """Greet nodes until num-clients sites are known or every wait is over.
@@ -103,43 +107,73 @@ class Roster:
         deadline = time.monotonic() + self._settings.waiting.round_timeout_s
         next_notice = time.monotonic() + _NOTICE_INTERVAL_S
         while True:
-            self.refresh(grid, on_wait)
+            self._greet(grid, on_wait)
             if on_wait is not None:
                 on_wait()
             self._require_size()
-            if self._is_settled() or time.monotonic() >= deadline:
+            remaining_s = deadline - time.monotonic()
+            if self._is_settled() or remaining_s <= 0:
                 break
             if time.monotonic() >= next_notice:
                 next_notice += _NOTICE_INTERVAL_S
                 _log.info("waiting for sites: %d of %d are here", len(self._by_node), self._settings.rounds.num_clients)
-            time.sleep(_POLL_INTERVAL_S)
+            time.sleep(min(_POLL_INTERVAL_S, remaining_s))
+        self._log_silent(self._owed)
         self._require_quorum()
 
     def refresh(self, grid: Grid, on_wait: Callable[[], None] | None = None) -> None:
         """Ask every connected node not known yet who it is, and forget nodes that left.
 
-        A refused node is asked again when it was away, after a few minutes, when a site has left, and when the sites
-        file has changed.
+        A node that is greeted for the first time is waited for, for round-timeout-s at most. One that did not answer
+        then owes its answer: it is neither asked again nor waited for before that is there. A refused node is asked
+        again when it was away, after a few minutes, when a site has left, and when the sites file has changed.
         """
+        deadline = time.monotonic() + self._settings.waiting.round_timeout_s
+        awaited = self._greet(grid, on_wait)
+        while awaited & self._owed.keys() and (remaining_s := deadline - time.monotonic()) > 0:
+            if on_wait is not None:
+                on_wait()
+            time.sleep(min(_POLL_INTERVAL_S, remaining_s))
+            self._take_answers(grid, on_wait)
+        self._log_silent(awaited & self._owed.keys())
+
+    def _greet(self, grid: Grid, on_wait: Callable[[], None] | None) -> set[int]:
+        """Take the answers that are there and greet those who are not known and owe none; whom for the first time."""
         connected = set(grid.get_node_ids())
         self._read_sites_file_again()
         has_lost_a_site = not self._by_node.keys() <= connected
         self._by_node = {node: site for node, site in self._by_node.items() if node in connected}
         if has_lost_a_site:  # a refused node may be the same site, which came back before its old node was missed
             self.refused = {}
-        self._forget_refusals_of_absent(connected)
-        strangers = sorted(connected - self._by_node.keys() - self._refused_of_late())
+        self._forget_absent(connected)
+        self._take_answers(grid, on_wait)
+        strangers = sorted(connected - self._by_node.keys() - self._refused_of_late() - self._owed.keys())
         if self._sites_file is not None:
             for node in strangers:
                 if node not in self._partition_of:
                     self._refuse(node, f"its key is none of those in {self._sites_file.name}; register it")
             strangers = [node for node in strangers if node in self._partition_of]
         timeout_s = self._settings.waiting.round_timeout_s
-        messages = [fit_message(n, ArrayRecord(), {"phase": "statistics"}, timeout_s=timeout_s) for n in strangers]
-        replies = replies_to(grid, messages, timeout_s=timeout_s, on_wait=on_wait)
-        node_of = {message.metadata.message_id: message.metadata.dst_node_id for message in messages}
-        for reply in replies:
-            self._meet(node_of[reply.metadata.reply_to_message_id], reply)
+        greetings = {n: fit_message(n, ArrayRecord(), {"phase": "statistics"}, timeout_s=timeout_s) for n in strangers}
+        if greetings:
+            grid.push_messages(greetings.values())
+        first = set(greetings.keys() - self._silent.keys())
+        self._owed |= greetings
+        self._silent |= dict.fromkeys(first, "has not answered its greeting")
+        self._take_answers(grid, on_wait)
+        return first
+
+    def _take_answers(self, grid: Grid, on_wait: Callable[[], None] | None) -> None:
+        """Of those who owe one, as far as they are there by now."""
+        for node, greeting in list(self._owed.items()):
+            reply = reply_now(grid, greeting, whole_within_s=self._settings.waiting.round_timeout_s, on_wait=on_wait)
+            if reply is not None:
+                self._owed.pop(node, None)
+                self._meet(node, reply)
+
+    def _log_silent(self, nodes: Iterable[int]) -> None:
+        for node in nodes:
+            _log.warning("%s %s, and is not waited for any more", self._in_words(node), self._silent[node])
 
     @property
     def sites(self) -> list[tuple[int, KnownSite]]:
@@ -151,17 +185,18 @@ class Roster:
         return {site.partition_id: site for _, site in self.sites}
 
     def connected(self, grid: Grid) -> list[int]:
-        """Partition ids of the known sites whose heartbeat Flower has, ascending.
+        """Partition ids of the sites whose heartbeat Flower has, known or only registered, ascending.
 
         It is asked far more often than `refresh`, and so notices a refused node that is away for a restart alone.
         """
         alive = set(grid.get_node_ids())
-        self._forget_refusals_of_absent(alive)
-        return [site.partition_id for node, site in self.sites if node in alive]
+        self._forget_absent(alive)
+        found = {site for node, site in self._partition_of.items() if node in alive}
+        return sorted(site for site in found if site < self._settings.rounds.num_clients)
 
     def refusals(self) -> dict[str, str]:
-        """Who is refused, by the site that a registered key belongs to if it is one, to the reason."""
-        return {self._in_words(node): reason for node, reason in self.refused.items()}
+        """Who is connected and not known, by the site that a registered key belongs to if it is one, to the reason."""
+        return {self._in_words(node): reason for node, reason in (self._silent | self.refused).items()}
 
     def _in_words(self, node_id: int) -> str:
         site = self._partition_of.get(node_id)
@@ -200,13 +235,17 @@ class Roster:
             return
         if registered != self._partition_of:
             _log.info("%s has changed: %d sites are registered", self._sites_file.name, len(registered))
-            self._partition_of, self.refused = registered, {}
+            self._partition_of, self.refused, self._owed, self._silent = registered, {}, {}, {}
             self._by_node = {n: site for n, site in self._by_node.items() if registered.get(n) == site.partition_id}
 
     def _meet(self, node_id: int, reply: Message) -> None:
         if reply.has_error() and reply.error.code not in SITES_OWN_ERRORS:  # asking again may help
-            _log.warning("node %d is asked again: %s", node_id, failure_reason(reply.error))
+            words = f"did not answer its greeting ({failure_reason(reply.error)})"
+            if self._silent.get(node_id) != words:
+                _log.warning("%s %s, and is asked again", self._in_words(node_id), words)
+            self._silent[node_id] = words
             return
+        self._silent.pop(node_id, None)
         try:
             site = self._read(reply)
             self._require_own_place(node_id, site)
@@ -226,9 +265,11 @@ class Roster:
             _log.warning("%s cannot take part: %s", self._in_words(node_id), reason)
         self.refused[node_id], self._refused_at[node_id] = reason, time.monotonic()
 
-    def _forget_refusals_of_absent(self, connected: set[int]) -> None:
+    def _forget_absent(self, connected: set[int]) -> None:
         """With a registered key a site is the same node after a restart, for which its operator may have mended it."""
         self.refused = {node: reason for node, reason in self.refused.items() if node in connected}
+        self._silent = {node: reason for node, reason in self._silent.items() if node in connected}
+        self._owed = {node: greeting for node, greeting in self._owed.items() if node in connected}
 
     def _refused_of_late(self) -> set[int]:
         """Refused nodes that are not to be asked yet; the time of the others begins anew."""
@@ -296,7 +337,8 @@ class Roster:
         Without keys one site may be any number of nodes, so that those who are refused do not stand for missing ones.
         """
         answered = self.refused.keys() & self._partition_of.keys() if self._sites_file else self.refused
-        if len(self._by_node) + len(answered) < self._settings.rounds.num_clients:
+        wanted = self._settings.rounds.num_clients
+        if len(self._by_node) + (0 if self._owed else len(answered)) < wanted:
             return False
         has_keys = self._sites_file is not None
         return has_keys or not self._is_deployed() or len(self._by_node) >= self._settings.rounds.min_fit_clients
@@ -326,7 +368,7 @@ class Roster:
             return
         raise FederationError(
             f"{len(self._by_node)} sites are ready, min-fit-clients is {wanted}"
-            + _listed(self.refused.values())
+            + _listed(self.refusals().values())
             + "; start the missing sites or lower min-fit-clients"
         )
 

@@ -8,14 +8,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from flwr.app import Context
+from flwr.app import Context, Message
 
 from federation.settings import Settings
 from model.errors import ConfigError, FederationError
 from server.sites import roster as roster_module
 from server.sites.roster import Roster
 from tests.server.replies import Answer, answering_app
-from tests.support.inprocess_grid import FIRST_NODE_ID, InProcessGrid
+from tests.support.inprocess_grid import FIRST_NODE_ID, InProcessGrid, lost
 
 
 def settings(sites_file: Path | None = None, **changes: object) -> Settings:
@@ -44,6 +44,35 @@ class ChangingGrid(InProcessGrid):
 
     def get_node_ids(self) -> Iterable[int]:
         return [FIRST_NODE_ID + index for index in self.here]
+
+
+class HoldingGrid(ChangingGrid):
+    """Keeps the replies of node 2 to itself until it is told to deliver them, or loses them."""
+
+    is_holding = True
+    is_losing = False
+    num_asked = 0
+    """Messages to node 2."""
+
+    def _answer(self, message: Message, index: int) -> None:
+        super()._answer(message, index)
+        if index != 2:
+            return
+        self.num_asked += 1
+        name = message.metadata.message_id
+        if self.is_losing:
+            self._replies[name] = lost(self._replies[name])
+        elif self.is_holding:
+            self._kept = {name: self._replies.pop(name)}
+
+    def deliver(self) -> None:
+        self._replies |= self._kept
+
+
+def holding(*here: int) -> HoldingGrid:
+    made = HoldingGrid(answering_app(site), partitions(0, 1, 2), {})
+    made.here = here
+    return made
 
 
 def grid(*configs: Mapping[str, object], here: Iterable[int] | None = None) -> ChangingGrid:
@@ -238,3 +267,81 @@ def test_a_site_that_is_refused_again_for_the_same_reason_is_logged_once(
         roster.refresh(grid(*partitions(0, 7, 2)))
     assert sorted(roster.refused) == [1001, 1002]
     assert [text.partition(" cannot")[0] for text in caplog.messages] == ["node 1002", "site 1 (node 1001)"]
+
+
+def test_a_greeting_that_is_not_answered_costs_one_wait_and_is_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    roster = Roster(settings(write(tmp_path / "sites.json", 1000, 1001, 1002)))
+    network = holding(0, 1, 2)
+    roster.wait_for_sites(network)
+    waits: list[None] = []
+    for _ in range(3):
+        roster.refresh(network, on_wait=lambda: waits.append(None))
+    assert (known(roster), waits, network.num_asked) == ({0: 0, 1: 1}, [], 1)
+    assert roster.refusals() == {"site 2 (node 1002)": "has not answered its greeting"}
+    assert roster.connected(network) == [0, 1, 2]
+    assert caplog.messages[-1] == "site 2 (node 1002) has not answered its greeting, and is not waited for any more"
+    network.deliver()
+    roster.refresh(network)
+    assert (known(roster), roster.refusals()) == ({0: 0, 1: 1, 2: 2}, {})
+
+
+def test_a_site_that_comes_between_two_rounds_is_waited_for_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(roster_module, "_POLL_INTERVAL_S", 0.01)
+    roster = Roster(settings())
+    network = holding(0, 1)
+    roster.wait_for_sites(network)
+    network.here = [0, 1, 2]
+    roster._settings = settings(**{"round-timeout-s": 60.0})
+    roster.refresh(network, on_wait=network.deliver)
+    assert known(roster) == {0: 0, 1: 1, 2: 2}
+
+
+def test_a_site_that_hangs_at_the_start_does_not_keep_those_waiting_who_come_after_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(roster_module, "_POLL_INTERVAL_S", 0.01)
+    roster = Roster(settings(**{"round-timeout-s": 60.0}))
+    network = holding(0, 2)
+
+    def let_site_1_come_then_answer() -> None:
+        network.here = [0, 1, 2]
+        if 1 in known(roster).values():
+            network.deliver()
+
+    roster.wait_for_sites(network, let_site_1_come_then_answer)
+    assert known(roster) == {0: 0, 1: 1, 2: 2}
+
+
+def test_a_site_that_ends_at_every_greeting_is_asked_again_and_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    roster = Roster(settings(write(tmp_path / "sites.json", 1000, 1001, 1002)))
+    network = holding(0, 1, 2)
+    network.is_losing = True
+    for _ in range(2):
+        roster.refresh(network)
+    assert (known(roster), network.num_asked) == ({0: 0, 1: 1}, 2)
+    assert roster.refusals() == {"site 2 (node 1002)": "did not answer its greeting (gone)"}
+    assert caplog.messages == ["site 2 (node 1002) did not answer its greeting (gone), and is asked again"]
+    network.is_losing = network.is_holding = False
+    roster.refresh(network)
+    assert (known(roster), roster.refusals()) == ({0: 0, 1: 1, 2: 2}, {})
+
+
+def test_a_late_answer_of_a_key_that_is_registered_no_more_is_not_taken(tmp_path: Path) -> None:
+    path = write(tmp_path / "sites.json", 1000, 1001, 1002)
+    roster = Roster(settings(path))
+    network = holding(0, 1, 2)
+    roster.wait_for_sites(network)
+    write(path, 1000, 1001)
+    network.deliver()
+    roster.refresh(network)
+    assert known(roster) == {0: 0, 1: 1}
+    assert list(roster.refused) == [1002]
+
+
+def test_sites_that_hang_are_the_reason_that_too_few_are_ready() -> None:
+    with pytest.raises(FederationError, match=r"min-fit-clients is 2 \(has not answered its greeting\)"):
+        Roster(settings()).wait_for_sites(holding(0, 2))
