@@ -22,7 +22,7 @@ from server.rounds.loop import RoundKind, RoundLoop
 from server.rounds.messaging import PatientGrid
 from server.rounds.secure_round import SecureRounds, SecureSums
 from server.rounds.secure_statistics import secure_agreement
-from server.rounds.stopping import StopDecision
+from server.rounds.stopping import StopDecision, StoppingRule
 from server.run_folder.folder import require_same_people
 from server.run_folder.history import RowListener, read_history
 from server.run_folder.life import Run, running
@@ -53,6 +53,11 @@ def run_federation(grid: Grid, settings: Settings, on_round: RowListener | None 
         TerminatedError: on SIGTERM, or SIGINT, which Flower sends when a run is stopped; the round in progress is lost.
     """
     with running(settings, signal.SIGTERM, signal.SIGINT) as run:
+        rows = read_history(run.folder.path)
+        run.live.expect(settings.rounds.num_clients, {site: row.time for row in rows for site in row.clients})
+        if run.checkpoint is not None and (stop := StoppingRule.of(settings).after(run.checkpoint)):
+            run.complete(stop.reason, run.checkpoint.round)  # whether or not sites are there
+            return stop
         hooks = hooks_of(run, on_round)
         sites = _Sites(run, PatientGrid(grid, on_wait=run.termination.check), Roster(settings))
         sites.greet()
@@ -78,7 +83,6 @@ class _Sites:
 
     def greet(self) -> None:
         """Wait until the sites have said who they are."""
-        self.run.live.expect(self.run.settings.rounds.num_clients)
         self.run.live.enter(Phase.WAITING, self.run.checkpoint.round + 1 if self.run.checkpoint else 0)
         self.roster.wait_for_sites(self.grid, on_wait=self.watch)
 

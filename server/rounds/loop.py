@@ -8,7 +8,6 @@ round's kind, of which there are three: `FedGAN` (fedgan.py), `SecureRounds` (se
 from __future__ import annotations
 
 import dataclasses
-import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -21,13 +20,11 @@ from model.checkpoint import Checkpoint, with_names
 from model.designs.registry import design_of
 from model.errors import FederationError
 from model.networks.bundle import NamedArrays
-from server.rounds.stopping import StopDecision, StoppingRule, first_whole_round, require_progress
+from server.rounds.stopping import StopDecision, StoppingRule, require_progress
 from server.run_folder.history import RoundRow
 from server.run_folder.life import Run
 from server.run_folder.live_status import Phase
 from server.sites.quorum import Quorum
-
-_log = logging.getLogger(__name__)
 
 Tensors = dict[str, npt.NDArray[np.float32]]
 
@@ -105,19 +102,13 @@ class RoundLoop:
             quorum: waits for sites before a round, and when too few updates can be used; None where there are no sites.
             names: gives the [I] names of identities that sites have told so far; a site may join after the first round.
         """
-        rounds = run.settings.rounds
         self._run = run
         self._kind = kind
         self._hooks = hooks
         self._quorum = quorum
         self._names = names
         self._untrained = state.tensors.keys() & set(design_of(run.settings.model.network).untrained)
-        self._rule = StoppingRule(
-            tau=rounds.tau,
-            window=rounds.variance_window,
-            max_rounds=rounds.max_rounds,
-            first_round=first_whole_round(run.settings),
-        )
+        self._rule = StoppingRule.of(run.settings)
         self.state = dataclasses.replace(state, loss_window=self._rule.counted(state.round, state.loss_window))
         self._num_discarded = 0  # not of the rounds before a resume: whoever asks for it has looked at the sites
 
@@ -132,7 +123,7 @@ class RoundLoop:
             FederationError: if sites stay away.
             TerminatedError: on a signal; the round in progress is lost.
         """
-        stop = self._decide() if self.state.round else None
+        stop = self._rule.after(self.state)
         while stop is None:
             self._run.termination.check()
             require_progress(self._num_discarded)
@@ -140,9 +131,8 @@ class RoundLoop:
             outcome = self._trained(self.state.round + 1)
             seconds = time.monotonic() - started
             self.state = self._next_state(outcome)
-            stop = self._decide()
+            stop = self._rule.after(self.state)
             self._record(self._row(outcome, seconds, stop))
-        _log.info("training ends after round %d: %s", self.state.round, stop.reason, extra={"round": self.state.round})
         return stop
 
     def _trained(self, round_number: int) -> RoundOutcome:
@@ -157,9 +147,6 @@ class RoundLoop:
                 if self._quorum is None:
                     raise
                 self._quorum.wait_to_repeat(error)
-
-    def _decide(self) -> StopDecision | None:
-        return self._rule.decide(self.state.round, self.state.loss_window)
 
     def _record(self, row: RoundRow) -> None:
         for hook in self._hooks:

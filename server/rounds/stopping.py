@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from federation.settings import Settings
+from model.checkpoint import Checkpoint
 from model.designs.registry import design_of
 from model.errors import FederationError
 
@@ -52,6 +53,21 @@ class StoppingRule:
     max_rounds: int
     first_round: int = 1
     """`first_whole_round`."""
+
+    @classmethod
+    def of(cls, settings: Settings) -> StoppingRule:
+        """A run's."""
+        rounds = settings.rounds
+        return cls(
+            tau=rounds.tau,
+            window=rounds.variance_window,
+            max_rounds=rounds.max_rounds,
+            first_round=first_whole_round(settings),
+        )
+
+    def after(self, state: Checkpoint) -> StopDecision | None:
+        """Whether a run that has come this far is at its end; None to go on, and before the first round."""
+        return self.decide(state.round, self.counted(state.round, state.loss_window)) if state.round else None
 
     def counted(self, round_number: int, losses: Sequence[float]) -> list[float]:
         """Of the rounds' losses those that enter the variance: at most `window`, and none of before `first_round`.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,6 +14,8 @@ from server.run_folder.folder import RunFolder, explaining_full_disks
 from server.run_folder.live_status import LiveStatus, Phase
 from server.run_folder.record import People
 from server.termination import Termination, noticing
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -36,6 +39,7 @@ class Run:
             reason: of the stopping rule, in words.
             last_round: number of the round after which it ended.
         """
+        _log.info("training ends after round %d: %s", last_round, reason, extra={"round": last_round})
         self.live.enter(Phase.ENDED, last_round)
         self.folder.write_completed(reason)
 

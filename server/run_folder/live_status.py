@@ -45,7 +45,7 @@ class Live:
     connected: list[int] = field(default_factory=list)
     """Partition ids connected now."""
     refused: dict[str, str] = field(default_factory=dict)
-    """A connected node that cannot take part, in words, to the reason."""
+    """A connected node that does not take part, in words, to the reason."""
     num_sites: int = 0
     """That are to take part; 0 where there are none, or where it is not said."""
     attempt: int = 1
@@ -85,9 +85,15 @@ class LiveStatus:
         self._phase, self._round, self._phase_since = Phase.WAITING, 0, time.time()
         self._next_write = 0.0
 
-    def expect(self, num_sites: int) -> None:
-        """So many sites are to take part."""
+    def expect(self, num_sites: int, contacts: Mapping[int, float]) -> None:
+        """So many sites are to take part.
+
+        Args:
+            num_sites: theirs.
+            contacts: partition id of sites that took part before to when that was, where the file does not know better.
+        """
         self._num_sites = num_sites
+        self._last_contact = {**contacts, **self._last_contact}
 
     def enter(self, phase: Phase, round_number: int) -> None:
         """A phase begins, or the same one of the same round once more."""

@@ -4,6 +4,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from flwr.clientapp import ClientApp
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
@@ -14,9 +15,11 @@ from server.rounds.centralized import train_centralized
 from server.rounds.federation import run_federation
 from server.run_folder.folder import RunFolder, explaining_full_disks, find_checkpoint, write_settings
 from server.run_folder.history import RoundRow, read_history
+from server.run_folder.live_status import Live
 from server.run_folder.result import RunResult, RunState
 from server.training import Mode, train
 from tests.support.federated_setup import minimal_settings, simulated_grid, write_dataset
+from tests.support.inprocess_grid import InProcessGrid
 from tests.support.rows import round_row
 
 
@@ -95,6 +98,22 @@ def test_a_result_that_cannot_be_written_does_not_hide_why_the_run_ended(
         folder.write_failed(FederationError("two sites are missing"))
     assert RunResult.read(tmp_path) is None and not (tmp_path / "result.json.partial").is_symlink()
     assert "No space left on device): two sites are missing" in caplog.text
+
+
+def test_a_run_at_its_end_is_completed_again_without_sites_and_knows_who_was_there(tmp_path: Path) -> None:
+    """Also where its rounds are more than are allowed by now, and its live file is lost."""
+    configured = minimal_settings(write_dataset(tmp_path / "sites", 2), tmp_path / "run", 2, max_rounds=2)
+    run_federation(simulated_grid(configured), configured)
+    (tmp_path / "run" / "live.json").unlink()
+    resumed = configured.replaced({"resume": True, "max-rounds": 1})
+    stop = run_federation(InProcessGrid(ClientApp(), [], {}), resumed)
+    result = RunResult.read(tmp_path / "run")
+    assert result is not None
+    assert (result.state, result.reason) == ("completed", stop.reason)
+    assert [row.round for row in read_history(tmp_path / "run")] == [1, 2]
+    live = Live.read(tmp_path / "run")
+    assert live is not None
+    assert (live.num_sites, sorted(live.last_contact)) == (2, [0, 1])
 
 
 @needs_full

@@ -44,6 +44,16 @@ def test_a_restarted_server_remembers_who_was_there(tmp_path: Path) -> None:
     assert read(tmp_path).connected == []
 
 
+def test_who_took_part_was_there_also_where_the_file_is_lost(tmp_path: Path) -> None:
+    status = LiveStatus(tmp_path)
+    status.see([1], {})
+    status.expect(3, {0: 5.0, 1: 6.0})
+    status.enter(Phase.WAITING, 2)
+    live = read(tmp_path)
+    assert (live.num_sites, live.last_contact[0], sorted(live.last_contact)) == (3, 5.0, [0, 1])
+    assert live.last_contact[1] > 6.0
+
+
 @pytest.mark.parametrize("number", [0, 3])
 def test_waiting_at_the_start_is_no_repeated_round(tmp_path: Path, number: int) -> None:
     status = LiveStatus(tmp_path)
