@@ -81,6 +81,7 @@ class RunCollector(Collector):
             yield from self._host()
             yield _certificates(self._certificates)
             folder = newest_run(self._root)
+            yield _gauge("run_begun", "1 if there is a run.", folder is not None)
             if folder is None:
                 return
             try:
@@ -175,8 +176,9 @@ def _run(view: RunView) -> Iterator[Metric]:
     if view.live is not None:
         yield _gauge("server_heard_timestamp_seconds", "When the server app last wrote.", view.live.time)
         yield _gauge("phase_start_timestamp_seconds", "When the present phase began.", view.live.phase_since)
-        yield _gauge("connected_sites", "Sites whose heartbeat the SuperLink has.", len(view.live.connected))
-        yield _gauge("refused_sites", "Connected nodes that cannot take part.", len(view.live.refused))
+        if (connected := view.connected(now)) is not None:
+            yield _gauge("connected_sites", "Sites whose heartbeat the SuperLink has.", len(connected))
+        yield _gauge("refused_sites", "Connected nodes that do not take part.", len(view.live.refused))
         yield _gauge("expected_sites", "Sites that are to take part.", view.live.num_sites)
         yield _gauge("round_attempts", "How often the round in progress was begun.", view.live.attempt)
     if view.checkpoints:
@@ -278,7 +280,10 @@ def _contacts(view: RunView) -> Iterator[Metric]:
     yield _per_site(
         GaugeMetricFamily("fedreenact_site_contact_timestamp_seconds", "Last heartbeat seen.", labels=["site"]), contact
     )
-    connected = {site: float(site in view.live.connected) for site in sorted({*contact, *view.never_seen()})}
+    now_connected = view.connected(time.time())
+    if now_connected is None:
+        return
+    connected = {site: float(site in now_connected) for site in sorted({*contact, *view.never_seen()})}
     yield _per_site(GaugeMetricFamily("fedreenact_site_connected", "1 if connected now.", labels=["site"]), connected)
 
 

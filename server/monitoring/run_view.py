@@ -62,6 +62,16 @@ class RunView:
             return RunState.LOST
         return RunState.WAITING if self.live.phase is Phase.WAITING else RunState.TRAINING
 
+    def connected(self, now: float) -> list[int] | None:
+        """Partition ids of the sites that are connected; None where nobody looks, after the end or without server app.
+
+        Args:
+            now: Unix seconds.
+        """
+        if self.live is None or self.state(now) not in (RunState.WAITING, RunState.TRAINING):
+            return None
+        return self.live.connected
+
     @property
     def last(self) -> RoundRow | None:
         """The newest row of the history; None before the first round's end."""

@@ -24,7 +24,7 @@ def status_lines(view: RunView, now: float) -> list[str]:
         age = now - view.checkpoints[-1].stat().st_mtime
         lines.append(f"newest checkpoint: {view.checkpoints[-1].name}, {duration(age)} old")
     if view.live is not None:
-        lines += [f"{node} cannot take part: {reason}" for node, reason in view.live.refused.items()]
+        lines += [f"{node} does not take part: {reason}" for node, reason in view.live.refused.items()]
         lines += [f"not seen yet: {', '.join(map(str, absent))}"] if (absent := view.never_seen()) else []
     return lines
 
@@ -104,7 +104,7 @@ def _state_in_words(view: RunView, now: float) -> str:
 def _contact(view: RunView, site: int, now: float) -> str:
     if view.live is None or site not in view.live.last_contact:
         return "-"
-    if site in view.live.connected:
+    if site in (view.connected(now) or []):
         return "connected"
     return f"{duration(now - view.live.last_contact[site])} ago"
 

@@ -141,6 +141,7 @@ def test_no_run_yet_is_no_error(tmp_path: Path) -> None:
     registry.register(RunCollector(tmp_path, None))
     assert registry.get_sample_value("fedreenact_runs_disk_free_bytes")
     assert registry.get_sample_value("fedreenact_round") is None
+    assert registry.get_sample_value("fedreenact_run_begun") == 0
 
 
 def test_refused_connections_come_from_the_superlinks_log(tmp_path: Path) -> None:
@@ -219,11 +220,31 @@ def test_a_run_whose_server_app_fell_silent_is_lost(run: Path, tmp_path: Path) -
     assert "lost: the server app has not written for 5 min (was training)" in status_lines(view, now + 300)[0]
 
 
+def test_nobody_counts_as_connected_where_nobody_looks(run: Path, tmp_path: Path) -> None:
+    """After the end, and when the server app is gone."""
+    shutil.copytree(run, tmp_path / "run")
+    live = LiveStatus(tmp_path / "run")
+    live.see([0, 1, 2], {})
+    live.enter(Phase.TRAINING, 3)
+    ended = RunView.read(tmp_path / "run")
+    (tmp_path / "run" / "result.json").unlink()
+    going_on = RunView.read(tmp_path / "run")
+    now = time.time()
+    assert [row[1] for row in sites_table(going_on, now).rows] == ["connected"] * 3
+    assert [row[1] for row in sites_table(going_on, now + 600).rows] == ["10 min ago"] * 3
+    assert [row[1] for row in sites_table(ended, now + 600).rows] == ["10 min ago"] * 3
+    ended_registry = CollectorRegistry()
+    ended_registry.register(RunCollector(run, None))
+    names = {family.name for family in ended_registry.collect()}
+    assert names.isdisjoint({"fedreenact_connected_sites", "fedreenact_site_connected"})
+    assert "fedreenact_site_contact_timestamp_seconds" in names
+
+
 def test_a_round_that_is_repeated_and_sites_that_never_came_are_seen(run: Path, tmp_path: Path) -> None:
     shutil.copytree(run, tmp_path / "run")
     (tmp_path / "run" / "result.json").unlink()
     live = LiveStatus(tmp_path / "run")
-    live.expect(5)
+    live.expect(5, {})
     live.see([0, 1, 2], {"site 3 (node 77)": "approved other settings"})
     live.enter(Phase.TRAINING, 4)
     live.tell("round 4: 2 valid updates, min-fit-clients is 3 (client 1: not finite); not connected: 3, 4")
@@ -240,7 +261,7 @@ def test_a_round_that_is_repeated_and_sites_that_never_came_are_seen(run: Path, 
     assert registry.get_sample_value("fedreenact_site_contact_timestamp_seconds", {"site": "4"}) is None
     first, *rest = status_lines(RunView.read(tmp_path / "run"), time.time())
     assert "training round 4, attempt 2 for " in first and "3 of 5 sites connected; round 4: 2 valid updates" in first
-    assert rest[-2:] == ["site 3 (node 77) cannot take part: approved other settings", "not seen yet: 3, 4"]
+    assert rest[-2:] == ["site 3 (node 77) does not take part: approved other settings", "not seen yet: 3, 4"]
 
 
 def test_a_run_that_cannot_be_read_is_told(run: Path, tmp_path: Path) -> None:
