@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -18,7 +19,7 @@ from data_partition.faces import track
 from data_partition.faces.face_table import FaceTable, Rows
 from data_partition.faces.people import Embedding, others_than_main
 from data_partition.faces.sface import SFace, unit
-from data_partition.faces.track import FaceCrop, TrackedClip, cut_faces, track_faces
+from data_partition.faces.track import FaceCrop, TrackedClip, cut_faces, track_clip, track_faces
 from data_partition.shards.shard import FRAMES_NAME, INFO_NAME, Shard, open_shard
 from data_partition.sources.layouts import annotator_of
 from data_partition.sources.pictures import read_picture
@@ -197,15 +198,21 @@ class AnnotatedClip:
     def of_one_person(self) -> AnnotatedClip:
         """The clip for drawing its person: without the takes that show somebody else than most frames do.
 
-        `prepare` leaves out the same, so that nobody is drawn by another's consent; what is left out is logged.
+        `prepare` leaves out the same, so that nobody is drawn by another's consent; what is left out is logged. Takes
+        too short to tell whom they show are left out with them.
         """
-        rows = self.tracked.faces.rows
+        rows, people = self.tracked.faces.rows, self.tracked.people
+        if not people:
+            return self
         takes, counts = np.unique(rows["take"], return_counts=True)
-        others = others_than_main(self.tracked.people, dict(zip(takes.tolist(), counts.tolist(), strict=True)))
-        is_other_N = np.isin(rows["take"], list(others))
+        others = others_than_main(people, dict(zip(takes.tolist(), counts.tolist(), strict=True)))
+        is_other_N = ~np.isin(rows["take"], list(people.keys() - others))
         if not is_other_N.any():
             return self
-        text = f"{is_other_N.sum()} of {len(rows)} frames show somebody else than most do; they are not drawn from"
+        text = (
+            f"{is_other_N.sum()} of {len(rows)} frames show somebody else than most do, or too briefly to tell; they "
+            "are not drawn from"
+        )
         _say(Rejected(str(self.tracked.source.path), text, is_note=True))
         return replace(self, tracked=replace(self.tracked, faces=FaceTable(rows[~is_other_N])))
 
@@ -243,37 +250,38 @@ def annotate_clip(
         face: number of the face where there are several, from 1 on the left; 0 is the largest.
         kept: file of the faces of this clip: read if it is there, written otherwise; None for neither.
         with_mesh: whether the faces have their meshes.
-        most_frames: about as many are looked at, evenly over a clip that has more, and show a face; None is all.
+        most_frames: of a clip that is drawn from: about as many are looked at, evenly over a clip that has more, and
+            show a face, and pictures may be photos that do not follow one another. None, of one that drives, is all.
 
     Raises:
         DataError: if the clip cannot be read or shows no face at all.
     """
-    num_frames = about_frames(path)
-    step = 1 if most_frames is None else max(1, math.ceil(num_frames / most_frames))
-    source = ClipSource(path=path, face=face, with_mesh=with_mesh, step=step)
+    num_frames, source = about_frames(path), ClipSource(path=path, face=face, with_mesh=with_mesh)
+    if most_frames is not None:
+        step = max(1, math.ceil(num_frames / most_frames))
+        source = replace(source, step=step, knows_each=step > 1 or path.is_dir())
     if kept is not None and kept.is_file():
         clip = kept_track(kept, source)
     else:
-        clip = _track(source, num_frames, progress)
+        clip = _track(source, num_frames, progress, is_driving=most_frames is None)
         if kept is not None:
             keep_track(kept, clip)
     return AnnotatedClip(tracked=clip, size_px=size_px, gaps=tuple(gaps(clip)))
 
 
-def _track(source: ClipSource, num_frames: int, progress: Progress) -> TrackedClip:
-    """The faces of a clip of about so many frames, for the progress."""
-    path, numbers = source.path, count(1)
+def _track(source: ClipSource, num_frames: int, progress: Progress, *, is_driving: bool) -> TrackedClip:
+    """The faces of a clip of about so many frames, for the progress; whatever drives is in time, photos too."""
+    path, numbers, look = source.path, count(1), track_faces if is_driving else track_clip
+
+    def on_frame() -> None:  # photos are looked at twice
+        progress(f"Finding the face in {path.name}", min(next(numbers), num_frames or sys.maxsize), num_frames)
+
     with annotator_of(source).open(source) as annotator:
-        clip = track_faces(
-            source,
-            annotator,
-            on_problem=_say,
-            on_frame=lambda: progress(f"Finding the face in {path.name}", next(numbers), num_frames),
-        )
+        clip = look(source, annotator, on_problem=_say, on_frame=on_frame)
     if clip.faces:
         return clip
     if source.step > 1:
-        return _track(replace(source, step=1), num_frames, progress)
+        return _track(replace(source, step=1), num_frames, progress, is_driving=is_driving)
     raise DataError(f"{path}: no face found in {clip.num_frames} frames; choose a clip that shows a face")
 
 

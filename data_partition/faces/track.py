@@ -1,14 +1,14 @@
 """The faces of a clip: found in every frame, followed from take to take, and cut out by steady boxes.
 
 Training (`data_partition/preparation/clip.py`) and reenactment (`reenact/faces.py`) take them from here alone, so that
-a network is used on crops like those it was trained on. A clip is decoded twice: `track_faces` keeps no picture,
-`cut_faces` holds one; memory grows by the numbers of the faces alone, .8 KB each, 3.8 with meshes.
+a network is used on crops like those it was trained on. A clip is decoded twice, photos three times: `track_faces`
+keeps no picture, `cut_faces` holds one; memory grows by the numbers of the faces alone, .8 KB each, 3.8 with meshes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
@@ -20,9 +20,9 @@ from data_partition.faces.clip_annotators import ClipAnnotator, MediaPipeAnnotat
 from data_partition.faces.crop import CropBox, crop_and_resize, find_takes, single_image_box, steady_boxes
 from data_partition.faces.face_table import FaceRows, FaceTable, Rows
 from data_partition.faces.finder import open_finder, quarter_turns
-from data_partition.faces.people import open_recogniser, others_than_main, split_by_person
+from data_partition.faces.people import Embedding, open_recogniser, others_than_main, split_by_person
 from data_partition.faces.sface import unit
-from data_partition.sources.layouts import LAYOUTS
+from data_partition.sources.layouts import LAYOUTS, annotator_of
 from data_partition.sources.records import ClipSource
 from data_partition.sources.rejected import Rejected
 from data_partition.sources.video import VideoFrame, read_frames
@@ -32,6 +32,9 @@ TURN_LOOKS = (0, 20, 40, 60)
 """Frames by which the way up is known, counted among those that can be read."""
 IDENTITY_EVERY_FRAMES = 5
 """Of the frames with a face, by which it is known who it is; of pictures that are apart all."""
+MIN_TAKE_FRAMES = 5
+"""Takes with fewer frames are dropped: their frames have no partners. If that were most of a folder's pictures, they
+are photos, which do not follow one another: each is cropped by itself, and all are one take."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, slots=True)
@@ -43,7 +46,7 @@ class TrackedClip:
     """Frames that could be decoded."""
     faces: FaceTable
     """Frames without a face are left out."""
-    people: Mapping[int, NDArray[np.float32]]
+    people: Mapping[int, Embedding]
     """Take to the mean embedding of its face, of unit length; empty where SFace is missing or not asked."""
     quarter_turns: int
     """To the left, by which the frames were turned to stand upright."""
@@ -63,6 +66,38 @@ class FaceCrop:
     """[H, W, 3] uint8 RGB, upright: what it was cut out of."""
     box: CropBox
     """Where."""
+
+
+def track_clip(
+    source: ClipSource,
+    annotator: ClipAnnotator,
+    *,
+    on_problem: Callable[[Rejected], None],
+    on_frame: Callable[[], None],
+) -> TrackedClip:
+    """The faces of a clip by `track_faces`, and those of photos once more, each looked at by itself.
+
+    Arguments and errors are as of `track_faces`; of photos frames are told twice, and problems once.
+    """
+    problems: list[Rejected] = []
+    clip = track_faces(source, annotator, on_problem=problems.append, on_frame=on_frame)
+    if _shows_photos(clip):
+        problems.clear()  # they come again
+        source = replace(source, is_apart=True)
+        with annotator_of(source).open(source) as anew:
+            clip = track_faces(source, anew, on_problem=problems.append, on_frame=on_frame)
+    for problem in problems:
+        on_problem(problem)
+    return clip
+
+
+def _shows_photos(clip: TrackedClip) -> bool:
+    """Whether a folder's pictures are photos and no shot: most of them are in takes too short to use."""
+    if clip.is_cropped or not clip.source.path.is_dir():
+        return False
+    _, num_frames = np.unique(clip.faces.rows["take"], return_counts=True)
+    num_in_shots = num_frames[num_frames >= MIN_TAKE_FRAMES].sum()
+    return len(clip.faces) > 1 and bool(2 * num_in_shots < len(clip.faces))
 
 
 def track_faces(
@@ -89,8 +124,8 @@ def track_faces(
         on_problem(_turned_note(source.path, turns))
     recogniser = None if spec.is_cropped else open_recogniser()
     num_frames, found = 0, FaceRows(with_mesh=source.with_mesh)
-    identity_F: list[NDArray[np.float32] | None] = []
-    step, identity_every = source.step, 1 if source.is_apart else IDENTITY_EVERY_FRAMES
+    identity_F: list[Embedding | None] = []
+    step, identity_every = source.step, 1 if source.is_apart or source.knows_each else IDENTITY_EVERY_FRAMES
     is_looked_at = (lambda _, index: index % step == 0) if step > 1 else None
     for frame in read_frames(source.path, on_problem, source.stretch, turns, is_looked_at):
         num_frames += 1
@@ -105,13 +140,17 @@ def track_faces(
         on_problem(problem)
     rows = found.finished()
     is_cropped = spec.is_cropped and bool((rows["image_HW"][:, 0] == rows["image_HW"][:, 1]).all())
-    in_boxes = _in_own_boxes if source.is_apart else _in_steady_boxes
-    rows, people = (_in_whole_pictures(rows), {}) if is_cropped else in_boxes(rows, identity_F)
+    if is_cropped or not len(rows):
+        rows, identity_F = _in_whole_pictures(rows), []
+    else:
+        rows, identity_F = (_in_own_boxes if source.is_apart else _in_steady_boxes)(rows, identity_F)
+        if source.is_apart or source.knows_each:
+            _set_strangers_apart(rows, identity_F)
     return TrackedClip(
         source=source,
         num_frames=num_frames,
         faces=FaceTable(rows),
-        people=people,
+        people=_people_of(rows["take"], identity_F),
         quarter_turns=turns,
         is_cropped=is_cropped,
     )
@@ -191,42 +230,43 @@ def _in_whole_pictures(rows: Rows) -> Rows:
     return rows
 
 
-def _in_steady_boxes(
-    rows: Rows, identity_F: Sequence[NDArray[np.float32] | None]
-) -> tuple[Rows, dict[int, NDArray[np.float32]]]:
-    """The rows that are in a take, each with it and a steady box, and who is seen by take."""
-    if not len(rows):
-        return rows, {}
+def _in_steady_boxes(rows: Rows, identity_F: list[Embedding | None]) -> tuple[Rows, list[Embedding | None]]:
+    """The rows that are in a take, each with it and a steady box, and who is seen in them."""
     take_F = find_takes(rows["landmarks_KC"], rows["frame_index"], rows["image_HW"])
     take_F = split_by_person(take_F, identity_F)
     rows["take"] = take_F
-    people = {}
     for take in np.unique(take_F[take_F >= 0]).tolist():
         places = np.flatnonzero(take_F == take)
-        first, end = places[0], places[-1] + 1  # a take is a stretch of rows
-        some = rows[first:end]
+        some = rows[places[0] : places[-1] + 1]  # a take is a stretch of rows
         boxes = steady_boxes(some["landmarks_KC"], some["timestamp_s"], tuple(some["image_HW"][0].tolist()))
         some["box"] = [(box.left, box.top, box.side) for box in boxes]
-        seen = [who for who in identity_F[first:end] if who is not None]
-        if seen:
-            people[take] = unit(np.mean(seen, axis=0))
-    return rows[take_F >= 0], people
+    kept = np.flatnonzero(take_F >= 0)
+    return rows[kept], [identity_F[place] for place in kept]
 
 
-def _in_own_boxes(
-    rows: Rows, identity_F: Sequence[NDArray[np.float32] | None]
-) -> tuple[Rows, dict[int, NDArray[np.float32]]]:
-    """The rows as one take, each with a box of its own; who is another than in most of them is a take of one row."""
-    if not len(rows):
-        return rows, {}
+def _in_own_boxes(rows: Rows, identity_F: list[Embedding | None]) -> tuple[Rows, list[Embedding | None]]:
+    """The rows as one take, each with a box of its own, and who is seen in them."""
     boxes = [single_image_box(row["landmarks_KC"], tuple(row["image_HW"].tolist())) for row in rows]
     rows["box"] = [(box.left, box.top, box.side) for box in boxes]
     rows["take"] = 0
+    return rows, identity_F
+
+
+def _set_strangers_apart(rows: Rows, identity_F: Sequence[Embedding | None]) -> None:
+    """Make every row that shows another than most of them do a take of its own."""
     seen = {place: who for place, who in enumerate(identity_F) if who is not None}
     others = sorted(others_than_main(seen, dict.fromkeys(seen, 1)))
-    rows["take"][others] = range(1, len(others) + 1)
-    people = {take: seen.pop(place) for take, place in enumerate(others, start=1)}
-    return rows, people | ({0: unit(np.mean(list(seen.values()), axis=0))} if seen else {})
+    first = int(rows["take"].max()) + 1
+    rows["take"][others] = range(first, first + len(others))
+
+
+def _people_of(take_F: NDArray[np.int32], identity_F: Sequence[Embedding | None]) -> dict[int, Embedding]:
+    """Take to the mean embedding of its face, of those where it is seen."""
+    seen: dict[int, list[Embedding]] = {}
+    for take, who in zip(take_F.tolist(), identity_F, strict=False):
+        if who is not None:
+            seen.setdefault(take, []).append(who)
+    return {take: unit(np.mean(some, axis=0)) for take, some in seen.items()}
 
 
 def _cut(image_HWC: NDArray[np.uint8], annotation: FaceAnnotation, box: CropBox, size_px: int) -> FaceCrop:

@@ -12,7 +12,7 @@ import numpy as np
 
 from data_partition.faces.clip_annotators import ClipAnnotator
 from data_partition.faces.face_table import FaceTable
-from data_partition.faces.track import FaceCrop, TrackedClip, cut_faces, track_faces
+from data_partition.faces.track import MIN_TAKE_FRAMES, FaceCrop, TrackedClip, cut_faces, track_clip
 from data_partition.shards.writer import ShardWriter
 from data_partition.sources.celebv import read_names
 from data_partition.sources.layouts import LAYOUTS, annotator_of
@@ -21,9 +21,6 @@ from data_partition.sources.rejected import Rejected
 from data_partition.sources.video import VideoFrame, count_frames, picture_names
 from model.errors import DataError
 
-MIN_TAKE_FRAMES = 5
-"""Takes with fewer frames are dropped: their frames have no partners. If that were most of a folder's pictures, they
-are photos, which do not follow one another: each is cropped by itself, and all are one take."""
 MAX_UNSHOWN_SHARE = 0.05
 """Of a video's announced frames; players leave out those before its first whole picture."""
 
@@ -96,7 +93,7 @@ def prepare_clip(job: ClipJob, annotator: ClipAnnotator, on_frame: Callable[[], 
     """
     summary = ClipSummary(name=job.source.name, sha256=job.sha256)
     try:
-        clip = _tracked(job.source, annotator, summary, on_frame)
+        clip = track_clip(job.source, annotator, on_problem=summary.problems.append, on_frame=on_frame)
         names = _usable(clip, summary)
         if names:
             _write_part(job, clip, names, summary, on_frame)
@@ -104,30 +101,6 @@ def prepare_clip(job: ClipJob, annotator: ClipAnnotator, on_frame: Callable[[], 
         summary.num_kept = 0
         summary.problems.append(Rejected.by_error(job.source.path, error))
     return summary
-
-
-def _tracked(
-    source: ClipSource, annotator: ClipAnnotator, summary: ClipSummary, on_frame: Callable[[], None]
-) -> TrackedClip:
-    """The faces of a clip, those of photos looked at by themselves; problems go to the summary."""
-    problems: list[Rejected] = []
-    clip = track_faces(source, annotator, on_problem=problems.append, on_frame=on_frame)
-    if _shows_photos(clip):
-        problems.clear()  # they come again
-        source = replace(source, is_apart=True)
-        with annotator_of(source).open(source) as anew:
-            clip = track_faces(source, anew, on_problem=problems.append, on_frame=on_frame)
-    summary.problems += problems
-    return clip
-
-
-def _shows_photos(clip: TrackedClip) -> bool:
-    """Whether a folder's pictures are photos and no shot: most of them are in takes too short to use."""
-    if clip.is_cropped or not clip.source.path.is_dir():
-        return False
-    _, num_frames = np.unique(clip.faces.rows["take"], return_counts=True)
-    num_in_shots = num_frames[num_frames >= MIN_TAKE_FRAMES].sum()
-    return len(clip.faces) > 1 and bool(2 * num_in_shots < len(clip.faces))
 
 
 def _usable(clip: TrackedClip, summary: ClipSummary) -> dict[int, str]:

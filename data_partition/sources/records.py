@@ -49,6 +49,8 @@ class ClipSource:
     """Whether the mesh of every face is kept."""
     step: int = 1
     """One frame in so many is looked at."""
+    knows_each: bool = False
+    """Whether it is told of every face whose it is, not of a few in each take."""
     is_apart: bool = False
     """Whether the pictures of the folder do not follow one another: each is looked at by itself."""
     place: str = ""

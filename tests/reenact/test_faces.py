@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from data_partition.faces import track
 from data_partition.faces.face_table import FaceTable
 from data_partition.preparation.prepare import prepare
-from data_partition.shards.images import encode_image
+from data_partition.shards.images import encode_image, write_image
 from data_partition.shards.shard import open_shard
 from data_partition.sources.video import read_frames
 from data_partition.synth.dataset import synthesize
@@ -108,3 +109,47 @@ def test_a_person_is_drawn_from_frames_of_the_one_whom_most_of_a_clip_shows(
     assert said in caplog.text
     of_one = replace(clip, tracked=replace(clip.tracked, people={first: main, second: main}))
     assert of_one.of_one_person() is of_one
+    unknown = replace(clip, tracked=replace(clip.tracked, people={second: main}))
+    assert set(unknown.of_one_person().tracked.faces.rows["take"]) == {second}
+    nobody_known = replace(clip, tracked=replace(clip.tracked, people={}))
+    assert nobody_known.of_one_person() is nobody_known
+
+
+class CornerRecogniser:
+    """People are told apart by the corner of their pictures."""
+
+    def embed(self, image_HWC: np.ndarray, landmarks_KC: np.ndarray) -> np.ndarray:
+        """One-hot."""
+        return np.eye(128, dtype=np.float32)[int(image_HWC[4, -4, 0] > 128)]
+
+
+@pytest.mark.integration
+def test_of_a_long_clip_one_frame_of_somebody_else_in_the_same_place_is_not_drawn_from(
+    video: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(track, "open_recogniser", CornerRecogniser)
+    path = tmp_path / "interview.mp4"
+    with VideoWriter(path, frame_rate_hz=Fraction(25)) as writer:
+        for frame in read_frames(video, lambda _: None):
+            frame.image_HWC[:16, -16:] = 255 if frame.index == 9 else 0
+            writer.add(frame.image_HWC)
+    clip = annotate_clip(path, SIZE_PX, no_progress, most_frames=8)  # every third
+    assert clip.of_one_person().tracked.faces.rows["frame_index"].tolist() == [0, 3, 6, 12, 15, 18, 21]
+    assert "1 of 8 frames show somebody else than most do" in caplog.text
+
+
+@pytest.mark.integration
+def test_photos_are_drawn_from_each_by_itself_as_prepare_takes_them_and_drive_as_a_clip(
+    video: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(track, "open_recogniser", CornerRecogniser)
+    frame = next(iter(read_frames(video, lambda _: None)))
+    for number in range(6):
+        picture = np.pad(frame.image_HWC, ((0, 0), (0, 16 * number), (0, 0)), "edge")
+        picture[:16, -16:] = 255 if number == 2 else 0
+        write_image(tmp_path / f"{number}.png", picture)
+    told: list[tuple[int, int]] = []
+    clip = annotate_clip(tmp_path, SIZE_PX, lambda _, *numbers: told.append(numbers), most_frames=600)
+    assert clip.tracked.source.is_apart and told == [(min(number, 6), 6) for number in range(1, 13)]
+    assert clip.of_one_person().tracked.faces.rows["frame_index"].tolist() == [0, 1, 3, 4, 5]
+    assert not annotate_clip(tmp_path, SIZE_PX, no_progress).tracked.source.is_apart
