@@ -19,6 +19,7 @@ import cv2
 import numpy as np
 from av.filter import Graph
 from av.stream import Disposition
+from av.video.reformatter import Colorspace
 from numpy.typing import NDArray
 
 from data_partition.sources.colour import Transfer, tone_mapped
@@ -43,6 +44,10 @@ MAX_PIXEL_RATIO = 4.0
 """Width of a pixel by its height, or the other way round, that is believed."""
 _HDR: dict[int, Transfer] = {16: "pq", 18: "hlg"}
 """FFmpeg's number of a frame's transfer characteristic."""
+_UNTOLD_MATRIX = 2
+"""FFmpeg's number of a frame's colour matrix where the file says none."""
+_HD_WIDTH_PX, _HD_HEIGHT_PX = 1280, 720
+"""From which on players take such a frame for one of BT.709, and a smaller one for one of BT.601."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -370,11 +375,14 @@ def _in_colour(frame: av.VideoFrame) -> NDArray[np.uint8]:
     transfer = _HDR.get(int(frame.color_trc))
     if transfer:
         return tone_mapped(frame.to_ndarray(format="rgb48le"), transfer)
+    is_hd = frame.width >= _HD_WIDTH_PX or frame.height >= _HD_HEIGHT_PX
+    is_told = frame.format.is_rgb or int(frame.colorspace) != _UNTOLD_MATRIX
+    matrix = {"src_colorspace": Colorspace.ITU709} if is_hd and not is_told else {}
     if any(component.is_alpha for component in frame.format.components):
-        image_HWC = frame.to_ndarray(format="rgba")
+        image_HWC = frame.to_ndarray(format="rgba", **matrix)
         alpha_HW1 = image_HWC[..., 3:].astype(np.uint16)
         return np.asarray((image_HWC[..., :3] * alpha_HW1 + 255 * (255 - alpha_HW1)) // 255, np.uint8)
-    return np.asarray(frame.to_ndarray(format="rgb24"), np.uint8)
+    return np.asarray(frame.to_ndarray(format="rgb24", **matrix), np.uint8)
 
 
 def _squared(image_HWC: NDArray[np.uint8], track: av.VideoStream) -> NDArray[np.uint8]:

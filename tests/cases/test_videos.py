@@ -10,6 +10,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+from av.video.reformatter import Colorspace
 
 from data_partition.sources.colour import tone_mapped
 from data_partition.sources.rejected import Rejected
@@ -66,6 +67,32 @@ def test_pixels_that_are_not_square_are_stretched(tmp_path: Path) -> None:
             container.mux(stream.encode(av.VideoFrame.from_ndarray(_corner(), format="rgb24")))
         container.mux(stream.encode(None))
     assert _first(path).shape == (48, 128, 3)
+
+
+@pytest.mark.parametrize(
+    ("size", "pixels", "matrix", "is_tagged"),
+    [
+        ((1280, 640), "yuv420p", Colorspace.ITU709, False),
+        ((64, 720), "yuv420p", Colorspace.ITU709, False),
+        ((64, 720), "yuva420p", Colorspace.ITU709, False),
+        ((1280, 640), "yuv420p", Colorspace.ITU601, True),
+        ((640, 480), "yuv420p", Colorspace.ITU601, False),
+        ((64, 720), "bgr0", Colorspace.ITU709, False),
+    ],
+)
+def test_colours_are_those_that_a_player_shows_where_the_file_does_not_tell_its_matrix(
+    tmp_path: Path, size: tuple[int, int], pixels: str, matrix: Colorspace, is_tagged: bool
+) -> None:
+    path, colour = tmp_path / "a.mkv", (200, 100, 60)
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("ffv1", rate=25)
+        (stream.width, stream.height), stream.pix_fmt = size, pixels
+        if is_tagged:
+            stream.codec_context.colorspace = matrix
+        picture = av.VideoFrame.from_ndarray(np.full((*size[::-1], 3), colour, np.uint8), format="rgb24")
+        container.mux(stream.encode(picture.reformat(format=pixels, dst_colorspace=matrix)))
+        container.mux(stream.encode(None))
+    np.testing.assert_allclose(_first(path)[20, 20], colour, atol=3)
 
 
 @pytest.mark.parametrize("transfer", ["pq", "hlg"])
