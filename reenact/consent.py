@@ -7,7 +7,7 @@ compared with.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -57,7 +57,8 @@ def permission_for(
         sources: pictures, clips, folders of pictures or shards.
         driving: picture or clip; None for a camera. Its person is not drawn, so no record is needed; one that is there
             has to allow it.
-        consent: record of the sources, or a shard of their person; None takes what lies with them.
+        consent: record of the sources, or a shard of their person; None takes what lies with them or with a folder
+            that they are in.
         without_consent: what sources are that have no record; a record that does not hold is never passed over.
         digest: SHA-256 of a file or of a folder of pictures.
 
@@ -66,17 +67,20 @@ def permission_for(
         DataError: if an input is not there, or a record is missing, cannot be read or does not allow it.
     """
     require_inputs([*sources, *([driving] if driving else [])])
-    found = [(source, _record_for(source, consent, digest)) for source in sources]
-    missing = [source for source, record in found if record is None]
+    found = [(source, _records_for(source, consent)) for source in sources]
+    missing = [source for source, records in found if not records]
     if missing and without_consent is None:
         raise DataError(
             f"{missing[0]}: {NO_RECORD}; `fedreenact consent` writes one to fill in, --consent names one or a shard of "
             f"the person, --without-consent {'|'.join(WithoutConsent)} is for faces that need none (docs/consent.md)"
         )
-    uses = [_use(source, record, Role.SOURCE) for source, record in found if record is not None]
-    driving_record = None if driving is None else _own_record(driving)
-    if driving is not None and driving_record is not None:
-        uses.append(_use(driving, driving_record, Role.DRIVING))
+    uses = [_use(source, records, Role.SOURCE) for source, records in found if records]
+    for source, records in found:
+        if records and not _is_shard(records[0].place):
+            _require_file(records[0], source, digest(source))
+    driving_records = [] if driving is None else _own_records(driving)
+    if driving is not None and driving_records:
+        uses.append(_use(driving, driving_records, Role.DRIVING))
     return Permission(
         uses=tuple(dict.fromkeys(uses)),
         without_consent=without_consent if missing else None,
@@ -181,38 +185,57 @@ def _in_words(alike: float) -> str:
     return f"likeness {alike:.2f}, wanted {SAME_PERSON:g}"
 
 
-def _record_for(source: Path, consent: Path | None, digest: Callable[[Path], str]) -> ConsentRecord | None:
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Found:
+    """A record of consent and where it is."""
+
+    record: ConsentRecord
+    place: Path
+    """Its file, or the shard."""
+
+
+def _records_for(source: Path, consent: Path | None) -> list[_Found]:
+    """Records that say whether a source may be drawn; empty if there is none."""
     if consent is None:
-        record = _own_record(source)
-    elif _shard_around(source) is not None:
+        return _own_records(source)
+    if _shard_around(source) is not None:
         raise ConfigError(f"--consent: {source} is of a shard, whose own record holds; leave --consent out")
-    elif _is_shard(consent):
-        record = consent_of_shard(consent)
-        if record is None:
-            raise DataError(f"--consent {consent}: {NO_RECORD} in this shard; prepare it again with one")
-        return record
-    else:
-        record = read_consent(consent)
-    if record is not None and _shard_around(source) is None:
-        _require_file(record, source, digest(source))
-    return record
+    record = consent_of_shard(consent) if _is_shard(consent) else read_consent(consent)
+    if record is None:
+        raise DataError(f"--consent {consent}: {NO_RECORD} in this shard; prepare it again with one")
+    return [_Found(record=record, place=consent)]
 
 
-def _require_file(record: ConsentRecord, source: Path, sha256: str) -> None:
+def _require_file(found: _Found, source: Path, sha256: str) -> None:
+    record = found.record
     if sha256 not in record.source_sha256:
         raise DataError(
-            f"{source}: consent {record.id} of {record.person} does not name this source; add {sha256} to "
-            "source_sha256 if the person agrees, or give --consent a dataset or shard with the person to compare faces"
+            f"{source}: consent {record.id} of {record.person} ({found.place}) does not name this source; add {sha256} "
+            "to source_sha256 if the person agrees, or give --consent a dataset or shard with the person to compare "
+            "faces"
         )
 
 
-def _own_record(path: Path) -> ConsentRecord | None:
-    """The record of a shard, or one that lies with a file or in its folder."""
-    shard = _shard_around(path)
-    if shard is not None:
-        return consent_of_shard(shard)
-    places = (consent_file(path), path.parent / CONSENT_NAME) if not path.is_dir() else (consent_file(path),)
-    return next((read_consent(place) for place in places if place.is_file()), None)
+def _own_records(path: Path) -> list[_Found]:
+    """The record of a shard, or the nearest one around a file or folder; for a link, also where it leads to."""
+    found = []
+    for one in dict.fromkeys((Path(os.path.abspath(path)), path.resolve())):
+        shard = _shard_around(one)
+        place = shard or next((place for place in _places_of_record(one) if place.is_file()), None)
+        record = None if place is None else consent_of_shard(place) if shard else read_consent(place)
+        if place is not None and record is not None:
+            found.append(_Found(record=record, place=place))
+    return found
+
+
+def _places_of_record(path: Path) -> Iterator[Path]:
+    """Where the record of a file or folder may be: with it, or with a folder that it is in, the nearest first.
+
+    `prepare` takes a person's clips at any depth below the folder that has the record.
+    """
+    for one in (path, *path.parents[:-1]):
+        yield consent_file(one)
+        yield one.with_name(f"{one.name}.{CONSENT_NAME}")
 
 
 def _shard_around(path: Path) -> Path | None:
@@ -225,8 +248,13 @@ def _is_shard(path: Path) -> bool:
     return (path / INFO_NAME).is_file()
 
 
-def _use(path: Path, record: ConsentRecord, role: Role) -> ConsentUse:
-    reason = record.refusal(role, date.today())
-    if reason:
-        raise DataError(f"{path}: not used as {role}: {reason}; ask {record.person} for a new one, or take another")
-    return ConsentUse(role=role, record=record)
+def _use(path: Path, found: Sequence[_Found], role: Role) -> ConsentUse:
+    """By the first of the records, where none is against it."""
+    for one in found:
+        reason = one.record.refusal(role, date.today())
+        if reason:
+            raise DataError(
+                f"{path}: not used as {role}: {reason} ({one.place}); ask {one.record.person} for a new one, or take "
+                "another"
+            )
+    return ConsentUse(role=role, record=found[0].record)

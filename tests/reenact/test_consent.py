@@ -27,7 +27,7 @@ from reenact.marks.manifest import read_manifest
 from reenact.permits import Permits
 from reenact.request import ReenactRequest
 from reenact.studio import Studio, run_request
-from tests.support.consents import NO_CONSENT, consent_of, write_consent
+from tests.support.consents import NO_CONSENT, TODAY, consent_of, write_consent
 from tests.support.shards import write_random_shard
 
 
@@ -77,6 +77,40 @@ def test_a_record_that_does_not_name_the_file_is_no_consent_to_it(ana: Shard, tm
         write_consent(tmp_path / "anna" / "consent.toml", consent_of("anna"))
         with pytest.raises(DataError, match=f"does not name this source; add {source_sha256(other)} to source_sha256"):
             permission(other, consent=tmp_path / record)
+
+
+@pytest.mark.parametrize("record", ["ben/consent.toml", "ben.consent.toml", "ben/2024/talks.consent.toml"])
+def test_a_record_holds_for_all_that_is_below_its_folder_as_prepare_takes_it(
+    ana: Shard, tmp_path: Path, record: str
+) -> None:
+    """A file, the folder that it is in, and links to both from elsewhere."""
+    talk = tmp_path / "ben" / "2024" / "talks" / "talk.jpg"
+    talk.parent.mkdir(parents=True)
+    shutil.copyfile(frame_of(ana), talk)
+    links = tmp_path / "link.jpg", tmp_path / "folder"
+    for link, target in zip(links, (talk, talk.parent), strict=True):
+        link.symlink_to(target)
+    place = write_consent(tmp_path / record, consent_of("ben", revoked=TODAY))
+    for path in (talk, talk.parent, *links, links[1] / "talk.jpg"):
+        for role, asked in (("source", (path,)), ("driving", (ana.path, path))):
+            with pytest.raises(DataError, match=rf"not used as {role}: .* was revoked on .* \({place}\); ask ben"):
+                permission(*asked, without_consent=WithoutConsent.PUBLIC)
+
+
+def test_the_nearest_record_is_that_of_a_file_and_one_where_a_link_leads_to_can_only_refuse(
+    ana: Shard, tmp_path: Path
+) -> None:
+    write_consent(tmp_path.with_name(f"{tmp_path.name}.consent.toml"), consent_of("nobody", revoked=TODAY))
+    assert [use.record.id for use in permission(tmp_path / "anna.jpg").uses] == ["2026-015"] * 2
+    target = tmp_path / "ben" / "anna.jpg"
+    target.parent.mkdir()
+    shutil.move(tmp_path / "anna.jpg", target)
+    (tmp_path / "anna.jpg").symlink_to(target)
+    write_consent(target.with_name("consent.toml"), consent_of("ben"))
+    assert [use.record.person for use in permission(tmp_path / "anna.jpg").uses] == ["anna"] * 2
+    write_consent(target.with_name("consent.toml"), consent_of("ben", roles=(Role.TRAINING,)))
+    with pytest.raises(DataError, match="consent 2026-014 is for training, not for source"):
+        permission(tmp_path / "anna.jpg")
 
 
 @pytest.mark.parametrize("said", NO_CONSENT)
