@@ -29,6 +29,7 @@ from data_partition.faces.people import others_than_main
 from data_partition.preparation.clip import ClipJob, ClipSummary
 from data_partition.preparation.clip_pool import run_clips
 from data_partition.shards.contact_sheet import CONTACT_SHEET_NAME, write_contact_sheet
+from data_partition.shards.lock import sole_writer
 from data_partition.shards.shard import (
     INFO_NAME,
     MAX_SIZE_PX,
@@ -211,9 +212,10 @@ def prepare(
         Kept and dropped frames of every person, and where the contact sheets are.
 
     Raises:
-        ConfigError: if `out` is `src`, inside of it or around it, or has something else where a shard would be, the
-            size is out of range, `faces` names nobody there, or there are no meshes to keep.
-        DataError: if nobody is in `src`, or nobody has a usable frame.
+        ConfigError: if `out` is `src`, inside of it or around it, or has something else where a shard would be, another
+            preparation writes to it, the size is out of range, `faces` names nobody there, or there are no meshes to
+            keep.
+        DataError: if nobody is in `src`, or nobody has a usable frame, or a clip's part was replaced meanwhile.
         WeightsError: if the face landmarker file is missing and needed.
     """
     _check_request(src, out, size_px)
@@ -222,6 +224,21 @@ def prepare(
     for subset, people in sources.people.items():
         for identity in (name for name, clips in people.items() if clips):
             require_free(out / subset / identity)
+    with sole_writer(out):
+        return _prepare(src, out, layout, reason, sources, size_px, num_workers, progress)
+
+
+def _prepare(
+    src: Path,
+    out: Path,
+    layout: Layout,
+    reason: str,
+    sources: Sources,
+    size_px: int,
+    num_workers: int | None,
+    progress: Progress,
+) -> PrepareReport:
+    """`prepare`, once it is known who is in the source folder."""
     entries = _entries(src, layout, sources)
     consents, unread = _take_consents(src, out, sources, entries)
     sha256 = _fingerprints(sources, progress)
@@ -510,8 +527,11 @@ class _Plan:
             prepared_from=self._src,
         ) as writer:
             for job, clip in zip(jobs, report.clips, strict=True):
-                if clip.num_kept:
-                    writer.adopt(open_shard(job.part), others)
+                if not clip.num_kept:
+                    continue
+                if _of_clips(job.part, [job]) is None:
+                    raise DataError(f"{job.part}: not made of {job.source.path}, which it is named for; prepare again")
+                writer.adopt(open_shard(job.part), others)
 
 
 def _used(

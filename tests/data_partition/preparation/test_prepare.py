@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,14 +22,18 @@ from data_partition.consent.kinds import Role
 from data_partition.consent.withdrawal import remove_person
 from data_partition.faces.annotate import MESH_TO_68
 from data_partition.faces.track import face_of_picture
+from data_partition.preparation import prepare as preparation
+from data_partition.preparation.clip import ClipJob, ClipSummary, prepare_clip
 from data_partition.preparation.clip_pool import PREPARING
 from data_partition.preparation.prepare import COMPARING, PrepareReport, prepare
 from data_partition.shards.images import read_image, write_image
-from data_partition.shards.shard import Shard, open_dataset
+from data_partition.shards.lock import sole_writer
+from data_partition.shards.shard import Shard, open_dataset, shard_folders
 from data_partition.sources.pictures import read_picture
-from model.errors import DataError
+from model.errors import ConfigError, DataError
 from model.landmarks.irises import gaze_EC
 from tests.data_partition.conftest import write_video
+from tests.data_partition.preparation.test_clip import SquareAnnotator
 from tests.support.consents import TODAY, consent_of, write_consent
 from tests.support.rights import bound_by_modes
 
@@ -470,3 +474,44 @@ def test_an_empty_source_folder_is_refused(tmp_path: Path, face_landmarker: Path
     with pytest.raises(DataError, match="nobody found by the layout videos; wanted a video"):
         prepare(tmp_path / "src", tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_one_preparation_at_a_time_writes_to_a_dataset_and_a_killed_one_hinders_nobody(tmp_path: Path) -> None:
+    (tmp_path / "src").mkdir()
+    write_video(tmp_path / "src" / "anna.mp4", [np.zeros((48, 64, 3), np.uint8)])
+    out = tmp_path / "out"
+    hold = f"""
+import pathlib, time; from data_partition.shards.lock import sole_writer
+with sole_writer(pathlib.Path({str(out)!r})): print("held", flush=True); time.sleep(600)
+"""
+    with subprocess.Popen([sys.executable, "-c", hold], stdout=subprocess.PIPE) as holder:
+        assert holder.stdout is not None and holder.stdout.readline() == b"held\n"
+        try:
+            with pytest.raises(ConfigError, match=f"{out}: another preparation is writing to it; wait until it has"):
+                prepare(tmp_path / "src", out)
+        finally:
+            holder.kill()
+    with sole_writer(out):
+        assert list(out.iterdir()) == []
+
+
+def test_frames_of_a_part_that_was_made_of_another_clip_are_in_nobodys_shard(
+    tmp_path: Path, face_landmarker: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "src").mkdir()
+    picture = np.zeros((96, 128, 3), np.uint8)
+    picture[30:70, 40:80] = 255
+    for name, picture_HWC in (("anna", picture), ("ben", picture[:, ::-1])):
+        write_video(tmp_path / "src" / f"{name}.mp4", [np.ascontiguousarray(picture_HWC)] * 6)
+
+    def replaced_meanwhile(jobs: Sequence[ClipJob], *_: object) -> dict[ClipJob, ClipSummary]:
+        done = {job: prepare_clip(job, SquareAnnotator(), lambda: None) for job in jobs}
+        anna, ben = jobs
+        shutil.rmtree(anna.part)
+        shutil.copytree(ben.part, anna.part)
+        return done
+
+    monkeypatch.setattr(preparation, "run_clips", replaced_meanwhile)
+    with pytest.raises(DataError, match=r"anna\.mp4: not made of .*src/anna\.mp4, which it is named for"):
+        prepare(tmp_path / "src", tmp_path / "out", size_px=64)
+    assert shard_folders(tmp_path / "out") == []
