@@ -132,7 +132,7 @@ def person_of(
         with_mesh: whether faces of clips have their meshes; those of pictures have them, those of shards if it has.
 
     Raises:
-        ConfigError: if they name different people, or files show different ones.
+        ConfigError: if they name different people, files show different ones, or shards and files are mixed.
         DataError: if one cannot be read or shows no face.
     """
     sources = [_source_of(path, size_px, progress, face, with_mesh=with_mesh) for path in paths]
@@ -140,6 +140,11 @@ def person_of(
         _require_one_face(paths, sources)
     references = references_from(lambda: chain.from_iterable(source.faces() for source in sources))
     names = sorted({face.identity for face in references.frames})
+    if len(names) > 1 and "" in names:
+        raise ConfigError(
+            f"--source: shards ({', '.join(filter(None, names))}) and other files cannot be mixed; give shards of one "
+            "person or files of one person"
+        )
     if len(names) > 1:
         raise ConfigError(f"--source: shows {' and '.join(map(repr, names))}, wanted one person")
     first = references.frames[0]

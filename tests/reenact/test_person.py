@@ -11,6 +11,7 @@ from federation.settings import Settings
 from model.designs.registry import build_networks
 from model.errors import ConfigError
 from model.progress import no_progress
+from reenact import person as reenact_person
 from reenact.face_frame import MAX_REFERENCES, Place
 from reenact.person import Person, SteadyChoice, person_of, references_from, references_of_shard
 from reenact.reenactor import Reenactor
@@ -125,6 +126,15 @@ def test_files_of_different_people_are_no_person_and_the_error_names_two(tmp_pat
     ):
         with pytest.raises(ConfigError, match=rf"--source: {named[0]} and {named[1]} show different people \(likeness"):
             person_of(paths, 64, no_progress)
+
+
+def test_a_shard_and_a_file_are_not_mixed_and_two_people_are_named(tmp_path, monkeypatch):
+    shards = [write_random_shard(tmp_path, name, num_frames=3).path for name in ("ana", "ben")]
+    monkeypatch.setattr(reenact_person, "face_of_picture", lambda *_: small_face(0))
+    with pytest.raises(ConfigError, match=r"--source: shards \(ana\) and other files cannot be mixed; give shards of"):
+        person_of([shards[0], tmp_path / "new.jpg"], 32, no_progress)
+    with pytest.raises(ConfigError, match="--source: shows 'ana' and 'ben', wanted one person"):
+        person_of(shards, 32, no_progress)
 
 
 @pytest.fixture
