@@ -21,6 +21,7 @@ from client.consent.known_weights import KnownWeights
 from client.consent.privacy_ledger import LEDGER_NAME, ReleaseLedger, noised_answer
 from client.node_config import NodeConfig, check_launch
 from client.secure_sum.node_keys import signatures_of
+from client.secure_sum.statistics_secret import statistics_secret
 from client.secure_sum.unmasking_record import RECORD_NAME
 from client.secure_sum.update import SecureUpdate, is_secure
 from client.site import Site, open_site
@@ -184,7 +185,10 @@ def _secure_phase(
         return update.masked_statistics(
             parameters,
             lambda: pooled_statistics(
-                site.data, size_px=settings.model.image_size_px, has_base=has_base(settings.model)
+                site.data,
+                size_px=settings.model.image_size_px,
+                secret=statistics_secret(site.state_dir),
+                has_base=has_base(settings.model),
             ),
         )
     part_sizes = PartSizes.from_flat(config)

@@ -5,7 +5,8 @@ Means of means are avoided: what travels are sums and counts, never the landmark
 
 from __future__ import annotations
 
-import secrets
+import hashlib
+import hmac
 
 import numpy as np
 import numpy.typing as npt
@@ -79,15 +80,18 @@ def _add_frames(moments: dict[Form, Moments], shard: Shard, rows: npt.NDArray[np
             )
 
 
-def pooled_statistics(data: ClientData, *, size_px: int, has_base: bool = False) -> FloatArray:
+def pooled_statistics(data: ClientData, *, size_px: int, secret: bytes, has_base: bool = False) -> FloatArray:
     """The client's part of a secure sum over statistics: means that name no identity and no number of frames.
 
-    They are over a random half of each identity's training frames, drawn anew every time. So two of them, before and
-    after a frame was taken out of the shard, differ by chance as well, and not by that frame's landmarks alone.
+    They are over a random half of each identity's training frames. The same frames give the same half, so that sums
+    which are asked for again and again tell nothing more: from many halves single frames could be told apart. Other
+    frames give another half: two sums, before and after a frame was taken out of the shard, differ by chance as well,
+    and not by that frame's landmarks alone.
 
     Args:
         data: the client's frames, at least one for training.
         size_px: image side of the model.
+        secret: of the client, which nobody else knows; the halves follow from it.
         has_base: whether the run agrees on a base of the landmark GAN.
 
     Returns:
@@ -100,7 +104,7 @@ def pooled_statistics(data: ClientData, *, size_px: int, has_base: bool = False)
         rows = part.split_rows("train")
         if not len(rows):
             continue
-        chosen = sorted(secrets.SystemRandom().sample(range(len(rows)), (len(rows) + 1) // 2))
+        chosen = _half(part.shard.landmarks_FKC[rows], secret)
         landmarks_FKC = part.shard.landmarks_FKC[rows[chosen]].astype(np.float64)
         landmarks = rescaled(landmarks_FKC, part.shard.size_px, size_px)
         sides = [mean_part_sizes_px(landmarks) / size_px, landmarks.mean(axis=0) / size_px]
@@ -109,6 +113,13 @@ def pooled_statistics(data: ClientData, *, size_px: int, has_base: bool = False)
         rows_of_identities.append(np.concatenate([values.reshape(-1) for values in (*sides, variance, *base)]))
     means: FloatArray = np.mean(rows_of_identities, axis=0)
     return means
+
+
+def _half(landmarks_FKC: npt.NDArray[np.float32], secret: bytes) -> list[int]:
+    """Ascending places of half of the frames, rounded up: those whose keyed hashes are least."""
+    content = hashlib.sha256(landmarks_FKC.tobytes()).digest()
+    hashes = [hmac.digest(secret, content + place.to_bytes(8, "big"), "sha256") for place in range(len(landmarks_FKC))]
+    return sorted(sorted(range(len(hashes)), key=hashes.__getitem__)[: (len(hashes) + 1) // 2])
 
 
 def _reduced_moments(shard: Shard, rows: npt.NDArray[np.int64]) -> FloatArray:

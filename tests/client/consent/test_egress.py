@@ -123,6 +123,6 @@ def test_in_a_secure_run_a_base_makes_the_masked_statistics_longer(
     data = site_data(open_shard(dataset / "person-0"), 0)
     for base in ("none", "closed"):
         items = {item.name: item for item in inventory(secure.replaced({"lgan-base": base}))}
-        leaving = pack_statistics(pooled_statistics(data, size_px=32, has_base=base == "closed"))
+        leaving = pack_statistics(pooled_statistics(data, size_px=32, secret=b"", has_base=base == "closed"))
         assert items["secure.masked_statistics"].shape == leaving.shape
         assert "statistics.base_linear_own" not in items

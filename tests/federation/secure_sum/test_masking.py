@@ -417,6 +417,8 @@ def test_a_masked_vector_of_another_form_is_refused() -> None:
         server.take_masked(2, np.zeros(LENGTH), NONE)
     with pytest.raises(SecureSumError, match="masked update that are no array"):
         server.take_masked(2, {"not": "an array"}, NONE)  # type: ignore[arg-type]
+    with pytest.raises(SecureSumError, match=r"unopened shares of shape \(6,\) .* wanted \(5,\)"):
+        server.take_masked(0, zero()[0], np.arange(6))  # more than there are sites: a set of millions would fill memory
     with pytest.raises(SecureSumError, match="unopened shares of shape"):
         server.take_masked(2, np.zeros(LENGTH, np.uint64), np.zeros((1, 1), np.int64))
     assert not server.survivors

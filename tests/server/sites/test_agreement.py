@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import hashlib
+import hmac
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -7,13 +10,14 @@ import pytest
 
 from data_partition.config import DataConfig
 from data_partition.partition import ClientData, make_partitions, site_data
-from data_partition.statistics import local_statistics, pooled_statistics
+from data_partition.statistics import _half, local_statistics, pooled_statistics
 from model.landmarks.geometry import PartSizes, mean_part_sizes_px
 from server.sites.agreement import SiteStatistics, agree, statistics_forms
 from server.updates.reply import RejectedUpdateError
 from tests.support.shards import write_random_shard
 
 SIZE_PX = 64
+SECRET = bytes(range(32))
 
 
 @pytest.fixture
@@ -54,25 +58,41 @@ def test_test_frames_do_not_enter(sites: list[ClientData]) -> None:
     assert statistics(sites[1]).counts_I.tolist() == [0, 0, 36]
 
 
-def test_pooled_statistics_are_of_a_random_half_of_the_training_frames(
-    sites: list[ClientData], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    drawn = [1, 3, 4, 8, 9, 10, 11, 14, 17]
-    monkeypatch.setattr("secrets.SystemRandom.sample", lambda _, rows, number: [*reversed(drawn)][:number])
-    half = train_landmarks(sites[0])[drawn]
-    got = pooled_statistics(sites[0], size_px=SIZE_PX) * SIZE_PX
+def test_pooled_statistics_are_of_a_random_half_of_the_training_frames(sites: list[ClientData]) -> None:
+    landmarks = train_landmarks(sites[0])
+    content = hashlib.sha256(sites[0].frames[0].shard.landmarks_FKC[:18].tobytes()).digest()
+    hashes = [hmac.new(SECRET, content + struct.pack(">Q", place), "sha256").digest() for place in range(18)]
+    half = landmarks[[place for place in range(18) if hashes[place] < sorted(hashes)[9]]]
+    got = pooled_statistics(sites[0], size_px=SIZE_PX, secret=SECRET) * SIZE_PX
     np.testing.assert_allclose(got[:8], mean_part_sizes_px(half).reshape(-1), rtol=1e-12)
     np.testing.assert_allclose(got[8:144], half.mean(axis=0).reshape(-1), rtol=1e-12)
     np.testing.assert_allclose(got[144:] * SIZE_PX, half.var(axis=0).reshape(-1), rtol=1e-9)
 
 
-def test_two_pooled_statistics_of_the_same_frames_differ(sites: list[ClientData]) -> None:
-    assert (pooled_statistics(sites[1], size_px=SIZE_PX) != pooled_statistics(sites[1], size_px=SIZE_PX)).any()
+def test_pooled_statistics_that_are_asked_for_again_tell_nothing_more(sites: list[ClientData]) -> None:
+    first, again = (pooled_statistics(sites[1], size_px=SIZE_PX, secret=SECRET) for _ in range(2))
+    assert first.tobytes() == again.tobytes()
+    assert (pooled_statistics(sites[1], size_px=SIZE_PX, secret=bytes(32)) != first).any()
+
+
+def test_without_a_frame_another_half_of_the_others_counts(sites: list[ClientData]) -> None:
+    shard = sites[1].frames[0].shard
+    rows = sites[1].frames[0].split_rows("train")
+    halves = [
+        set(rows[_half(shard.landmarks_FKC[rows], SECRET)]),
+        set(rows[1:][_half(shard.landmarks_FKC[rows[1:]], SECRET)]),
+    ]
+    assert len(halves[0] ^ halves[1]) > 4
 
 
 def test_pooled_statistics_of_a_client_with_two_identities_count_them_alike(sites: list[ClientData]) -> None:
     both = ClientData([*sites[0].frames, *sites[1].frames])
-    got = np.mean([pooled_statistics(both, size_px=SIZE_PX) for _ in range(400)], axis=0)[8:144] * SIZE_PX
+    got = (
+        np.mean(
+            [pooled_statistics(both, size_px=SIZE_PX, secret=bytes([i % 256, i // 256])) for i in range(400)], axis=0
+        )[8:144]
+        * SIZE_PX
+    )
     means = [train_landmarks(site).mean(axis=0).reshape(-1) for site in sites]
     wanted, by_frames = np.mean(means, axis=0), np.average(means, axis=0, weights=[18, 36])
     assert np.abs(got - wanted).mean() < np.abs(got - by_frames).mean() / 3
