@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import uvicorn
+from flwr.common import constant
 
 CONNECTIONS = Path("/proc/net/tcp")
 HEARTBEAT_PATIENCE = 1_000_000
@@ -76,7 +77,7 @@ def serve(app: Asgi, **options: Any) -> None:
 
 def wait_for_heartbeats() -> None:
     """Have a SuperLink of this process miss as many heartbeats as it may; before Flower's modules take their copies."""
-    importlib.import_module("flwr.common.constant").HEARTBEAT_PATIENCE = HEARTBEAT_PATIENCE
+    constant.HEARTBEAT_PATIENCE = HEARTBEAT_PATIENCE
 
 
 def main() -> None:
