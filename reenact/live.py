@@ -103,7 +103,8 @@ class LiveDrawing:
         face = self._cut(picture_HWC, annotation, time_s)
         transfer = self._transfer = self._transfer or self._transfer_from(face)
         target_1KC = self._reenactor.target_landmarks(transfer, self._source, [face])
-        sources = [self._choice.next(target_1KC[0], face)]
+        (posed,) = self._reenactor.posed(transfer, self._source, [face])
+        sources = [self._choice.next(target_1KC[0], posed)]
         (drawing,) = self._reenactor.draw_from(sources, [face], target_1KC, transfer.reference)
         return self._marks(drawing.result)
 

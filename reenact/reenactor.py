@@ -6,7 +6,7 @@ Legend: N driving frames, S image side in pixels, K = 68 landmarks, C coordinate
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -227,6 +227,16 @@ class Reenactor:
         centre_NC = led_centres(own_C, driving_NC, origin_C, transfer.strengths)
         return np.asarray(targets_NKC + (centre_NC - targets_NKC.mean(axis=1))[:, None], np.float32)
 
+    def posed(self, transfer: Transfer, source: FaceFrame, driving: Sequence[FaceFrame]) -> Sequence[FaceFrame]:
+        """The driving frames with the head poses that the results have, by which their sources are chosen.
+
+        In relative motion, and with a strength of the pose, the head of a result does not stand as the driver's.
+        """
+        own = movement_of([source])
+        origin = own if transfer.reference is None else transfer.reference.movement
+        pose_NC = led(own, movement_of(driving), origin, transfer.strengths).pose_NC
+        return [replace(face, pose_C=pose_C) for face, pose_C in zip(driving, pose_NC, strict=True)]
+
     def draw_pair(
         self,
         source: FaceFrame,
@@ -249,7 +259,7 @@ class Reenactor:
             strengths=strengths,
         )
         targets_NKC = self.target_landmarks(transfer, source, [driving])
-        return self.draw(source, [driving], targets_NKC, reference)[0], guidance
+        return self.draw(source, [driving], targets_NKC, transfer)[0], guidance
 
     def _reference(self, motion: MotionKind, source: FaceFrame, driving: FaceFrame) -> Reference | None:
         """What a driving frame's movement is relative to; None for absolute motion."""
@@ -263,7 +273,7 @@ class Reenactor:
         source: FaceFrame,
         driving: Sequence[FaceFrame],
         targets_NKC: FloatArray,
-        reference: Reference | None = None,
+        transfer: Transfer | None = None,
     ) -> list[Drawing]:
         """One drawing per driving frame, each by itself.
 
@@ -271,12 +281,14 @@ class Reenactor:
             source: the person to draw.
             driving: N >= 1 frames; all go through the networks at once.
             targets_NKC: [N, 68, 2] what `target_landmarks` returned.
-            reference: of relative motion.
+            transfer: by which it did; None where the head is to stand as the driver's.
         """
+        reference = None if transfer is None else transfer.reference
+        posed = driving if transfer is None else self.posed(transfer, source, driving)
         drawn = self.drawn_from(source, is_relative=reference is not None)
         sources = [
             drawn.frames_for(target_KC, face, self.num_sources)
-            for target_KC, face in zip(targets_NKC, driving, strict=True)
+            for target_KC, face in zip(targets_NKC, posed, strict=True)
         ]
         return self.draw_from(sources, driving, targets_NKC, reference)
 

@@ -129,7 +129,8 @@ def _to_draw(reenactor: Reenactor, film: Film, choice: SteadyChoice, chunk: Sequ
     if not faces:
         return None
     targets_NKC = reenactor.target_landmarks(film.transfer, film.source, faces)
-    sources = [choice.next(target_KC, face) for target_KC, face in zip(targets_NKC, faces, strict=True)]
+    posed = reenactor.posed(film.transfer, film.source, faces)
+    sources = [choice.next(target_KC, face) for target_KC, face in zip(targets_NKC, posed, strict=True)]
     return _ToDraw(sources=sources, faces=faces, targets_NKC=targets_NKC)
 
 

@@ -10,9 +10,10 @@ from model.errors import ConfigError, DataError
 from model.landmarks.face_mesh import FaceMesh
 from model.landmarks.geometry import draw_heatmap
 from model.landmarks.irises import draw_irises
-from reenact.face_frame import FaceFrame
+from reenact.face_frame import FaceFrame, movement_of
 from reenact.faces import face_of_shard
 from reenact.guidance_choice import Guidance, MotionKind
+from reenact.movement import Reference, Strengths
 from reenact.person import Person, references_from
 from reenact.reenactor import Reenactor, Transfer
 from tests.model.conftest import held_meshes
@@ -147,6 +148,32 @@ def test_relative_motion_of_points_starts_from_the_frame_that_the_reference_is_l
         by_points.draw_pair(face, driving, Guidance.AUTO, motion=MotionKind.RELATIVE)[0] for face in (person, source)
     )
     np.testing.assert_array_equal(of_several.result, of_one.result)
+
+
+def test_sources_are_chosen_by_the_pose_that_the_result_has(reenactor):
+    """Of references that differ in yaw and picture: a relative result stands at .1 + .5 - .6 = 0, the driver at .5."""
+    own = replace(small_face(0), pose_C=np.array([0, 0.1, 0], np.float32))
+    at_rest, turned = (
+        replace(own, pose_C=np.array([0, yaw, 0], np.float32), image_HWC=small_face(seed).image_HWC)
+        for yaw, seed in ((0, 2), (0.5, 3))
+    )
+    person = Person.of(own, references_from(lambda: iter([own, at_rest, turned])))
+    driving = replace(small_face(1), pose_C=np.array([0, 0.5, 0], np.float32))
+    elsewhere = replace(small_face(1), pose_C=np.array([0, 0.6, 0], np.float32))
+    reference = Reference(movement=movement_of([elsewhere]), landmarks_KC=elsewhere.landmarks_KC)
+    transfer = Transfer(
+        guidance=Guidance.DRIVING, driving_statistics=reenactor.statistics_of(driving), reference=reference
+    )
+
+    for asked, nearest in ((transfer, at_rest), (replace(transfer, reference=None), turned)):
+        (posed,) = reenactor.posed(asked, person, [driving])
+        assert person.frames_for(own.landmarks_KC, posed, 1)[0].pose_C[1] == nearest.pose_C[1]
+        (drawing,) = reenactor.draw(person, [driving], own.landmarks_KC[None], asked)
+        (wanted,) = reenactor.draw_from([[nearest]], [driving], own.landmarks_KC[None], asked.reference)
+        np.testing.assert_array_equal(drawing.result, wanted.result)
+
+    (still,) = reenactor.posed(replace(transfer, strengths=Strengths(pose=0.0)), person, [driving])
+    np.testing.assert_allclose(still.pose_C, own.pose_C, atol=1e-7)
 
 
 def test_relative_motion_of_landmarks_is_drawn_from_the_nearest_frame(reenactor):
