@@ -36,7 +36,7 @@ from reenact.guidance import (
     lst_landmarks,
 )
 from reenact.guidance_choice import Guidance, MotionKind, choose_guidance, is_relative
-from reenact.movement import FULL, Reference, Strengths, led, led_centres
+from reenact.movement import FULL, Movement, Reference, Strengths, led, led_centres
 
 _WITH_STRENGTHS = (Guidance.LGAN, Guidance.BASE)
 """Make landmarks from pose and action units, each of which can be made less or more."""
@@ -216,11 +216,9 @@ class Reenactor:
         index, reference = self._index(source.identity), transfer.reference
         row = self.networks.config.num_identities if index is None else index
         drawn = base_landmarks if transfer.guidance is Guidance.BASE else lgan_landmarks
-        own = movement_of([source])
-        origin = own if reference is None else reference.movement
-        targets_NKC = drawn(self.networks, row, led(own, movement_of(driving), origin, transfer.strengths))
+        targets_NKC = drawn(self.networks, row, _led(transfer, source, driving))
         if reference is not None or transfer.guidance is Guidance.BASE:
-            targets_NKC = source.landmarks_KC + (targets_NKC - drawn(self.networks, row, own))
+            targets_NKC = source.landmarks_KC + (targets_NKC - drawn(self.networks, row, movement_of([source])))
         own_C = source.landmarks_KC.mean(axis=0)
         driving_NC = np.stack([face.landmarks_KC for face in driving]).mean(axis=1)
         origin_C = own_C if reference is None else reference.landmarks_KC.mean(axis=0)
@@ -232,9 +230,7 @@ class Reenactor:
 
         In relative motion, and with a strength of the pose, the head of a result does not stand as the driver's.
         """
-        own = movement_of([source])
-        origin = own if transfer.reference is None else transfer.reference.movement
-        pose_NC = led(own, movement_of(driving), origin, transfer.strengths).pose_NC
+        pose_NC = _led(transfer, source, driving).pose_NC
         return [replace(face, pose_C=pose_C) for face, pose_C in zip(driving, pose_NC, strict=True)]
 
     def draw_pair(
@@ -407,3 +403,10 @@ def _meshes(faces: Sequence[FaceFrame]) -> list[FaceMesh]:
         if face.mesh is None:
             raise DataError(f"{face.identity or 'a face'}: {NO_MESHES}")
     return [face.mesh for face in faces if face.mesh is not None]
+
+
+def _led(transfer: Transfer, source: FaceFrame, driving: Sequence[FaceFrame]) -> Movement:
+    """How the source person is moved in the results of N driving frames."""
+    own = movement_of([source])
+    origin = own if transfer.reference is None else transfer.reference.movement
+    return led(own, movement_of(driving), origin, transfer.strengths)

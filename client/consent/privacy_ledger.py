@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import fcntl
 import logging
 import math
-import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from client.state_file import alone_with
 from federation.local_training import LocalResult
 from federation.privacy_accountant import DELTA, MU, RELEASES, composed_mu, epsilon_of
 from federation.secure_sum.primitives import Keystream, new_secret
@@ -155,7 +153,7 @@ class ReleaseLedger:
             ConfigError: if the file is there and cannot be read, or the release would pass the limit; it is not
                 counted then.
         """
-        with self._locked():
+        with alone_with(self._path):
             books = self._read()
             for person in self._persons:
                 books[person] = _with_one_more(books.get(person, []), noise_multiplier, clip_norm)
@@ -169,14 +167,6 @@ class ReleaseLedger:
                 )
             self._write(books)
         return spent
-
-    @contextmanager
-    def _locked(self) -> Iterator[None]:
-        """Alone among this machine's processes: two runs at a time must not lose a release."""
-        self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        with open(os.open(self._path.with_suffix(".lock"), os.O_WRONLY | os.O_CREAT, 0o600), "w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            yield
 
     def _write(self, books: dict[str, list[_Entry]]) -> None:
         persons = {person: [entry._asdict() for entry in book] for person, book in books.items()}

@@ -6,11 +6,10 @@ frames a server could tell single frames apart.
 
 from __future__ import annotations
 
-import fcntl
-import os
 import secrets
 from pathlib import Path
 
+from client.state_file import alone_with
 from model.errors import ConfigError
 from model.files import read_json, write_json
 
@@ -27,10 +26,8 @@ def statistics_secret(folder: Path) -> bytes:
     Raises:
         ConfigError: if it is there and cannot be read.
     """
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     path = folder / SECRET_NAME
-    with open(os.open(path.with_suffix(".lock"), os.O_WRONLY | os.O_CREAT, 0o600), "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # two runs at one site have a process each
+    with alone_with(path):
         if not path.exists():
             write_json(path, {"secret": secrets.token_hex(_BYTES)}, is_private=True)
         try:

@@ -10,14 +10,13 @@ same ids are another set. A simulation has no keys; there the ids are all.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from client.state_file import alone_with
 from federation.secure_sum.primitives import SecureSumError
 from federation.secure_sum.session import Kind, SumName
 from federation.secure_sum.signatures import Signatures
@@ -78,9 +77,7 @@ class UnmaskingRecord:
         Raises:
             SpentSumError, ConfigError: as `check`.
         """
-        self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        with open(os.open(self._path.with_suffix(".lock"), os.O_WRONLY | os.O_CREAT, 0o600), "w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)  # two runs at one site have a process each
+        with alone_with(self._path):
             known = self._read()
             self._require_same(site, name, start, sites, known, is_final=True)
             known |= {key: _Summed(list(sites), "") for key in _keys(name, start)}

@@ -150,9 +150,8 @@ class SecureUpdate:
         vector = layout.pack(
             result.tensors,
             weight=result.num_examples,
-            identity_weights_I=np.minimum(
-                identity_counts_I, result.num_examples
-            ),  # a lone frame of a clip is not drawn
+            # A lone frame of a clip is never drawn, and under noise the weight is 1.
+            identity_weights_I=np.minimum(identity_counts_I, result.num_examples),
             losses=result.metrics,
         )
         self._log_limits(layout, result)

@@ -255,7 +255,6 @@ def _prepare(
         plan.record_kept(consents, unread)
     rejected = sources.rejected + [one for plan in plans for one in plan.left_out]
     rejected += [(one.identity, problem) for report in reports for one in report for problem in _problems_of(one)]
-    out.mkdir(parents=True, exist_ok=True)
     write_rejected(out / REJECTED_NAME, rejected)
     for plan, report in zip(plans, reports, strict=True):
         if not any(one.num_kept for one in report):
